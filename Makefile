@@ -1,0 +1,32 @@
+# The two commands of the README are `make run` and `make test`; both work on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: run test lint docs clean
+
+run: $(STAMP)
+	$(BIN)/torchperf-ci run --suites tiny --quick --inference --compilers eager --compilers aot_eager --compilers inductor
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m tools.docs --check
+	$(BIN)/zizmor --offline --pedantic --quiet action.yml actions .github examples/*.yml
+
+docs: $(STAMP)
+	$(BIN)/python -m tools.docs
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]" --group dev
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,205 @@
+"""Does a history stay quick when it is long? Makes 10,000 runs with 10 million metric rows and asks them.
+
+    python benchmarks/history_scale.py make FOLDER      (resumes; a repeated call adds what is absent)
+    python benchmarks/history_scale.py measure FOLDER
+
+Runs are added the way `torchperf-ci dashboard` adds them: 3 suites, 125 cases with accuracy, performance, eight
+metrics, counters and 90 raw times each, 27 runs a day. Nothing but the folder is written.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from statistics import median
+
+from torchperf_ci.history.compact import compact
+from torchperf_ci.history.database import database
+from torchperf_ci.history.files import LocalFiles
+from torchperf_ci.history.parquet import ParquetHistory
+from torchperf_ci.history.store import Run, run_of
+from torchperf_ci.records import COUNTERS, Case, Environment, Mode, Record, Source, Status, Testing, to_line
+from torchperf_ci.results import Results
+
+RUNS = 10_000
+FIRST = datetime(2025, 1, 1, tzinfo=timezone.utc)
+BETWEEN = timedelta(days=1) / 27
+SUITES = {"torchbench": 45, "huggingface": 40, "timm_models": 40}
+PAIRS = 30
+LOG = "adding.csv"
+MACHINE = Environment(
+    python="3.11.7",
+    torch="2.13.0",
+    torch_git="f" * 40,
+    cuda="13.0",
+    driver="580.65",
+    gpu="NVIDIA H200",
+    gpu_count=1,
+    cpu="AMD EPYC 9534 64-Core Processor",
+    cpu_count=16,
+    memory_bytes=128 << 30,
+    kernel="6.8.0",
+    host="runner-17",
+    threads=16,
+)
+
+
+def a_run(number: int) -> Run:
+    """The same run for the same number."""
+    chance = random.Random(number)
+    start = FIRST + number * BETWEEN
+    source = Source(
+        repository="example/project",
+        commit=f"{chance.getrandbits(160):040x}",
+        branch="main",
+        workflow="nightly",
+        run_id=str(9_000_000 + number),
+    )
+    records = tuple(_records(chance, source, start))
+    return run_of(Results(records=records), name="results", now=start)
+
+
+def _records(chance: random.Random, source: Source, start: datetime) -> Iterator[Record]:
+    clock = start
+    for suite, models in SUITES.items():
+        for number in range(models):
+            case = Case(
+                suite=suite,
+                model=f"{suite}_model_{number}",
+                mode=Mode.INFERENCE,
+                device="cuda",
+                dtype="bfloat16",
+                compiler="inductor",
+            )
+            usual = random.Random(case.model).lognormvariate(-5, 1)
+            for testing in Testing:
+                clock += timedelta(seconds=7)
+                made = Source(**{**_fields(source), "time": clock.isoformat(timespec="seconds")})
+                yield _record(case, testing, made, chance, usual)
+
+
+def _fields(source: Source) -> dict[str, object]:
+    return {name: getattr(source, name) for name in source.__slots__}
+
+
+def _record(case: Case, testing: Testing, source: Source, chance: random.Random, usual: float) -> Record:
+    counters = {name: len(name) for name in COUNTERS}
+    if testing is Testing.ACCURACY:
+        return Record(
+            case=case, testing=testing, status=Status.PASS, counters=counters, environment=MACHINE, source=source
+        )
+    eager, compiled, probe = (
+        tuple(round(scale * chance.lognormvariate(0, 0.02), 9) for _ in range(PAIRS))
+        for scale in (usual * 1.6, usual, 1.5e-4)
+    )
+    speedup = median(eager) / median(compiled)
+    return Record(
+        case=case,
+        testing=testing,
+        status=Status.PASS,
+        batch_size=32,
+        metrics={
+            "speedup": speedup,
+            "speedup_low": speedup * 0.99,
+            "speedup_high": speedup * 1.01,
+            "abs_latency": median(compiled) * 1e3,
+            "eager_latency": median(eager) * 1e3,
+            "compilation_latency": round(chance.gauss(30, 1), 6),
+            "compression_ratio": round(chance.gauss(1, 0.01), 6),
+            "slow_share": round(chance.random() / 10, 4),
+        },
+        samples={"eager": eager, "compiled": compiled, "probe": probe},
+        counters=counters,
+        seconds=round(chance.gauss(60, 3), 3),
+        environment=MACHINE,
+        source=source,
+    )
+
+
+def make(folder: Path) -> None:
+    history = ParquetHistory(files=LocalFiles(root=folder))
+    log = folder / LOG
+    folder.mkdir(parents=True, exist_ok=True)
+    done = {int(row[0]) for row in csv.reader(log.read_text().splitlines())} if log.exists() else set()
+    with log.open("a") as stream:
+        for number in range(RUNS):
+            if number in done:
+                continue
+            run = a_run(number)
+            start = time.perf_counter()
+            history.add(run, folder)
+            seconds = time.perf_counter() - start
+            lines = "".join(to_line(record) + "\n" for record in run.results.records).encode()
+            print(number, f"{seconds:.4f}", len(lines), len(gzip.compress(lines, 6)), sep=",", file=stream, flush=True)
+            if number % 500 == 0:
+                print(f"{number} of {RUNS} runs", file=sys.stderr, flush=True)
+
+
+def measure(folder: Path) -> None:
+    rows = [[float(cell) for cell in row] for row in csv.reader((folder / LOG).read_text().splitlines())]
+    print(f"runs: {len(rows):,}")
+    print(f"adding one, median of the first 200: {median(row[1] for row in rows[:200]):.3f} s")
+    print(f"adding one, median of the last 200:  {median(row[1] for row in rows[-200:]):.3f} s")
+    size = _size(folder)
+    jsons, gzips = sum(row[2] for row in rows), sum(row[3] for row in rows)
+    print(f"on disk: {size / 1e6:,.0f} MB; as JSON lines {jsons / 1e6:,.0f} MB, gzipped {gzips / 1e6:,.0f} MB")
+    _ask(folder, "one file per run")
+    history = ParquetHistory(files=LocalFiles(root=folder))
+    seconds, months = _timed(lambda: list(compact(history, now=datetime.now(timezone.utc))))
+    if months:
+        print(f"compacting {len(months)} months: {seconds:.0f} s")
+        print(f"on disk after that: {_size(folder) / 1e6:,.0f} MB")
+    _ask(folder, "one file per month")
+
+
+def _ask(folder: Path, layout: str) -> None:
+    history = ParquetHistory(files=LocalFiles(root=folder))
+    print(f"\n{layout}: {sum(1 for _ in folder.glob('*/*.parquet')):,} files", flush=True)
+    code = (
+        "import sys, time; start = time.perf_counter()\n"
+        "from pathlib import Path\n"
+        "from torchperf_ci.analysis.frames import Selection\n"
+        "from torchperf_ci.history.files import LocalFiles\n"
+        "from torchperf_ci.history.parquet import ParquetHistory\n"
+        "from torchperf_ci.history.store import Wanted\n"
+        "imported = time.perf_counter()\n"
+        "history = ParquetHistory(files=LocalFiles(root=Path(sys.argv[1])))\n"
+        "wanted = Wanted(selection=Selection(suites=('huggingface',)))\n"
+        "for count in (10, 10, 50):\n"
+        "    start = time.perf_counter()\n"
+        "    found = history.last(count, wanted).runs\n"
+        "    print(f'the last {len(found)} runs of one suite: {time.perf_counter() - start:.2f} s')\n"
+    )
+    print(
+        subprocess.run([sys.executable, "-c", code, folder], check=True, capture_output=True, text=True).stdout, end=""
+    )
+    paths = [part.path for _, parts in history.months() for part in parts]
+    with database(history.files.local(paths)) as opened:
+        for title, query in {
+            "count of metric rows": "SELECT count(*) FROM history WHERE kind = 'metric'",
+            "a model's speedup over all runs": "SELECT count(value) FROM history WHERE metric = 'speedup' "
+            "AND model = 'huggingface_model_7'",
+        }.items():
+            seconds, answer = _timed(lambda query=query: opened.connection.execute(query).fetchall())
+            print(f"{title} ({answer[0][0]:,}), in SQL over everything: {seconds:.1f} s")
+
+
+def _timed(call: Callable[[], object]) -> tuple[float, object]:
+    start = time.perf_counter()
+    answer = call()
+    return time.perf_counter() - start, answer
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*/*.parquet"))
+
+
+if __name__ == "__main__":
+    {"make": make, "measure": measure}[sys.argv[1]](Path(sys.argv[2]))

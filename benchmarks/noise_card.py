@@ -1,0 +1,300 @@
+"""Measures the noise card of the machine it runs on: false alarms, power, time to a verdict, coverage, overhead.
+
+Unattended and resumable: every comparison is a line of raw samples in a file, and what is there is not measured again.
+`report` writes docs/noise-card.md and its chart from that file alone.
+
+    python benchmarks/noise_card.py plan
+    python benchmarks/noise_card.py measure --raw noise.jsonl
+    python benchmarks/noise_card.py report --raw noise.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from noise_report import write_report
+from noise_suite import blocks
+
+from torchperf_ci.analysis.compare import Launch
+from torchperf_ci.analysis.tolerances import Tolerances
+from torchperf_ci.bench.case_worker import Settings
+from torchperf_ci.bench.compare import CaseComparer, ComparePlan, Sides
+from torchperf_ci.bench.compare_run import CompareRequest, SideSpec, running_sides, shared_cpus
+from torchperf_ci.bench.pairs import launch_of
+from torchperf_ci.bench.plan import Selection
+from torchperf_ci.bench.sampler import Pair, Sampler
+from torchperf_ci.bench.sides import LiveSide, all_cases
+from torchperf_ci.records import Mode, Testing
+from torchperf_ci.worker.timing import Arm, sample
+
+SUITE = Path(__file__).with_name("noise_suite.py")
+KINDS = ("one", "two")
+"""Both arms in one process, and base against head in two."""
+SECONDS = 10.0
+"""Sampling per comparison; smaller budgets are the beginnings of these."""
+BESIDES = {"one": 2.0, "two": 25.0}
+"""About how many more seconds a comparison takes, for the plan: warm-up, and processes that import torch."""
+
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """Comparisons of one kind, with so many per cent of extra work in head, maybe beside a busy process."""
+
+    kind: str
+    extra: int
+    stress: bool
+    count: int
+
+    @property
+    def key(self) -> tuple[str, int, bool]:
+        return self.kind, self.extra, self.stress
+
+    @property
+    def seconds(self) -> float:
+        return self.count * (SECONDS + BESIDES[self.kind])
+
+
+def plan(scale: float) -> list[Series]:
+    """All series, the most telling ones first; `scale` shrinks the counts, to try things out."""
+    counts = {("one", 0, False): 100, ("two", 0, False): 60}
+    counts |= {(kind, extra, False): 30 for extra in (5, 3, 2, 10) for kind in KINDS}
+    counts |= {(kind, extra, True): 20 for extra in (0, 5) for kind in KINDS}
+    return [
+        Series(kind=kind, extra=extra, stress=stress, count=max(2, round(scale * count)))
+        for (kind, extra, stress), count in counts.items()
+    ]
+
+
+class LocalPairs:
+    """A `PairSource` of two arms in this process."""
+
+    def __init__(self, base: Arm, head: Arm) -> None:
+        self._arms = {"base": base, "head": head}
+
+    def take(self, swapped: Sequence[bool], inner: tuple[int, int]) -> list[Pair]:
+        order = [["head", "base"] if turned else ["base", "head"] for turned in swapped]
+        repeats = {"base": inner[0], "head": inner[1]}
+        sweep = sample(self._arms, order, device=torch.device("cpu"), inner=repeats)
+        times = zip(sweep.host["base"], sweep.host["head"], sweep.probe, strict=True)
+        return [Pair(first=base / 1e9, second=head / 1e9, probe=probe / 1e9) for base, head, probe in times]
+
+    def invalidated(self) -> bool:
+        return False
+
+
+def in_one_process(series: Series, done: int) -> Iterator[Line]:
+    """Comparisons of two models in this process, made anew for each: new memory, new weights."""
+    for number in range(done, series.count):
+        torch.manual_seed(number)
+        sampler = Sampler(LocalPairs(_arm(0), _arm(series.extra)), random.Random(f"{series.key} {number}"))
+        sampler.warm_up()
+        start = time.monotonic()
+        launch = launch_of(sampler.draw_for(SECONDS))
+        yield {"seconds": time.monotonic() - start, "launches": [_rounded(launch)]}
+
+
+def _arm(extra: int) -> Arm:
+    module, inputs = blocks(extra)
+
+    def call() -> object:
+        with torch.no_grad():
+            return module(*inputs)
+
+    return call
+
+
+def in_two_processes(series: Series, done: int, *, renew_every: int) -> Iterator[Line]:
+    """Comparisons as `torchperf-ci compare` makes them, without early stops; processes are started anew in between."""
+    base = SideSpec(name="base", python=sys.executable, label="base", environ={"EXTRA": "0"})
+    head = SideSpec(name="head", python=sys.executable, label="head", environ={"EXTRA": str(series.extra)})
+    request = CompareRequest(
+        base=base,
+        head=head,
+        selection=Selection(suites=(str(SUITE),), mode=Mode.INFERENCE, devices=("cpu",), compilers=("eager",)),
+        settings=Settings(testings=(Testing.PERFORMANCE,), threads=1, cpus=shared_cpus(1)),
+        plan=ComparePlan(tolerances=Tolerances(), seconds=SECONDS, stop_early=False),
+    )
+    with tempfile.TemporaryDirectory() as folder, running_sides(request, Path(folder)) as sides:
+        for number in range(done, series.count):
+            if number % renew_every == 0:
+                for side in sides:
+                    side.processes.renew()
+            yield _two(request, sides, Path(folder), number)
+
+
+def _two(request: CompareRequest, sides: tuple[LiveSide, LiveSide], folder: Path, number: int) -> Line:
+    comparer = CaseComparer(
+        Sides(base=sides[0], head=sides[1]), request.settings, lambda _, side: folder / f"{side}.log"
+    )
+    (planned,) = all_cases(*sides)
+    measured = comparer.compare(planned, request.plan, attempt=number)
+    failures = [side.failure for side in (measured.base, measured.head) if side is not None and side.failure]
+    if failures:
+        raise SystemExit(f"the model does not run: {failures[0]}")
+    return {"seconds": measured.seconds, "launches": [_rounded(launch) for launch in measured.launches]}
+
+
+def _rounded(launch: Launch) -> dict[str, list[float]]:
+    """Times to the nanosecond, which is as exact as they are."""
+    return {name: [round(value, 9) for value in getattr(launch, name)] for name in ("base", "head", "probe")}
+
+
+BURSTS = """
+import random, time
+while True:
+    end = time.monotonic() + random.uniform(0.05, 0.6)
+    while time.monotonic() < end:
+        pass
+    time.sleep(random.uniform(0.05, 1.0))
+"""
+
+
+@contextmanager
+def neighbour() -> Iterator[None]:
+    """A process that is busy in bursts, on any CPU."""
+    process = subprocess.Popen([sys.executable, "-c", BURSTS])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+CALLS = {"3 µs": 3, "50 µs": 50, "5 ms": 5000}
+"""Calls to time, by about how many operations of a microsecond they do."""
+
+
+def overhead(rounds: int) -> Iterator[Line]:
+    """Our median and torch's of the same calls in turn, and what a reading costs beyond the call."""
+    from torch.utils.benchmark import Timer
+
+    x = torch.ones(16)
+    for name, repeats in CALLS.items():
+
+        def call(repeats: int = repeats) -> None:
+            for _ in range(repeats):
+                x.add(1)
+
+        for _ in range(rounds):
+            timer = Timer("call()", globals={"call": call}, num_threads=1).blocked_autorange(min_run_time=0.3)
+            sampler = Sampler(LocalPairs(call, call), random.Random(1))
+            sampler.warm_up()
+            start = time.perf_counter()
+            pairs = sampler.draw_for(0.3)
+            wall = time.perf_counter() - start
+            inside = sum(p.first * sampler.inner[0] + p.second * sampler.inner[1] + p.probe for p in pairs)
+            yield {
+                "call": name,
+                "timer": timer.median,
+                "ours": median(time for p in pairs for time in (p.first, p.second)),
+                "cost": (wall - inside) / (2 * len(pairs)),
+            }
+
+
+def measure(raw: Path, scale: float, renew_every: int) -> None:
+    """Append what the file does not hold yet."""
+    torch.set_num_threads(1)
+    lines = _lines(raw)
+    done = Counter((line["kind"], line["extra"], line["stress"]) for line in lines if line["kind"] in KINDS)
+    kinds = {line["kind"] for line in lines}
+    with raw.open("a", encoding="utf-8") as stream:
+
+        def write(line: Line) -> None:
+            stream.write(json.dumps(line) + "\n")
+            stream.flush()
+
+        if "machine" not in kinds:
+            write({"kind": "machine", **machine()})
+        if "overhead" not in kinds:
+            for found in list(overhead(max(3, round(9 * scale)))):
+                write({"kind": "overhead", **found})
+        for series in plan(scale):
+            if done[series.key] < series.count:
+                _measure(series, done[series.key], renew_every, write)
+
+
+def _lines(raw: Path) -> list[Line]:
+    """What is there; the line that a killed run was writing is cut off."""
+    if not raw.is_file():
+        return []
+    whole = raw.read_bytes()
+    os.truncate(raw, whole.rfind(b"\n") + 1)
+    return [json.loads(line) for line in raw.read_text(encoding="utf-8").splitlines()]
+
+
+def _measure(series: Series, done: int, renew_every: int, write: Callable[[Line], None]) -> None:
+    with ExitStack() as stack:
+        if series.stress:
+            stack.enter_context(neighbour())
+        found = (
+            in_one_process(series, done)
+            if series.kind == "one"
+            else in_two_processes(series, done, renew_every=renew_every)
+        )
+        for number, line in enumerate(found, start=done + 1):
+            write({"kind": series.kind, "extra": series.extra, "stress": series.stress, "time": time.time(), **line})
+            stressed = ", busy neighbour" if series.stress else ""
+            print(f"{series.kind} +{series.extra} %{stressed}: {number}/{series.count}", flush=True)
+
+
+def machine() -> Line:
+    """What the figures were measured on."""
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "virtual": any("hypervisor" in line for line in cpuinfo),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "load": os.getloadavg()[0],
+        "time": time.time(),
+    }
+
+
+def show_plan(scale: float) -> None:
+    """Print what would be measured, and what that needs."""
+    for series in plan(scale):
+        stressed = "busy neighbour" if series.stress else ""
+        print(f"{series.kind:4} +{series.extra:2} % {series.count:4} comparisons  {stressed}")
+    hours = sum(series.seconds for series in plan(scale)) / 3600
+    print(f"\nabout {hours:.1f} hours on an otherwise idle machine with 2 CPUs, 3 GiB of memory, 200 MB of disk")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["plan", "measure", "report"])
+    parser.add_argument("--raw", type=Path, default=Path("noise.jsonl"))
+    parser.add_argument("--docs", type=Path, default=Path(__file__).parents[1] / "docs")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the full counts, to try things out")
+    parser.add_argument("--renew-every", type=int, default=3, help="comparisons between two restarts of the processes")
+    options = parser.parse_args()
+    match options.what:
+        case "plan":
+            show_plan(options.scale)
+        case "measure":
+            measure(options.raw, options.scale, options.renew_every)
+        case _:
+            write_report(options.raw, options.docs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""What raw comparisons say: our rule replayed on their beginnings, shares with intervals, coverage."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+
+from noise_rules import RULES, Samples
+
+from torchperf_ci.analysis.compare import (
+    BETWEEN_FLOOR,
+    LEAST_PAIRS,
+    LOOKS,
+    ONE_PROCESS,
+    TWO_PROCESSES,
+    Comparison,
+    Effect,
+    Launch,
+    Tolerance,
+    Verdict,
+    correct_family,
+    effect,
+    is_settled,
+    judge,
+)
+from torchperf_ci.records import Case, Mode
+
+LIMITS: dict[str, tuple[Tolerance, float]] = {"one": (ONE_PROCESS, 0.0), "two": (TWO_PROCESSES, BETWEEN_FLOOR)}
+"""Margin and threshold, and the standard deviation between launches, by kind."""
+AT = {"one": 2.0, "two": 10.0}
+"""The seconds per case that the aims are about."""
+CASES = 20
+FAMILIES = 2000
+
+_CASE = Case(suite="noise", model="blocks", mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="eager")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One comparison: with how much extra work in head (per cent), and how many seconds of sampling it took."""
+
+    kind: str
+    extra: int
+    stress: bool
+    seconds: float
+    launches: tuple[Launch, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What our rule says with some budget, and after how many seconds of sampling."""
+
+    verdict: Verdict
+    seconds: float
+    found: Effect | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """`hits` of `count`."""
+
+    hits: int
+    count: int
+
+    @property
+    def value(self) -> float:
+        return self.hits / self.count if self.count else math.nan
+
+    def __str__(self) -> str:
+        if not self.count:
+            return "–"
+        low, high = wilson(self.hits, self.count)
+        return f"{self.hits} of {self.count} ({100 * low:.1f} to {100 * high:.1f} %)"
+
+
+def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson, 1927)."""
+    share, scale = hits / count, 1 + z * z / count
+    center = (share + z * z / (2 * count)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, center - half), min(1.0, center + half)
+
+
+def begun(item: Round, budget: float, share: float = 1.0) -> list[Launch]:
+    """The launches as they would be after `share` of a smaller budget: every launch has its part of it."""
+    part, progress = min(1.0, budget / item.seconds), share * len(item.launches)
+    sizes = [
+        round(len(launch.base) * part * min(1.0, max(0.0, progress - number)))
+        for number, launch in enumerate(item.launches)
+    ]
+    return [
+        Launch(base=launch.base[:size], head=launch.head[:size], probe=launch.probe[:size])
+        for launch, size in zip(item.launches, sizes, strict=True)
+        if size >= LEAST_PAIRS
+    ]
+
+
+def replayed(item: Round, budget: float) -> Judged:
+    """Our rule with its looks, on the beginning of what was measured."""
+    tolerance, between = LIMITS[item.kind]
+    share, found = 1.0, None
+    for look, (share, _) in enumerate(LOOKS):
+        found = effect(begun(item, budget, share), between=between, look=look)
+        if is_settled(found, tolerance):
+            break
+    verdict = Verdict.INCONCLUSIVE if found is None else judge(found, tolerance)
+    return Judged(verdict=verdict, seconds=share * budget, found=found)
+
+
+def called(rounds: Sequence[Round], verdict: Verdict, budget: float) -> Share:
+    """How many of the comparisons get a verdict."""
+    return Share(hits=sum(replayed(item, budget).verdict is verdict for item in rounds), count=len(rounds))
+
+
+def family_alarms(rounds: Sequence[Round]) -> Share:
+    """Pull requests of 20 equal cases in which anything blocks, drawn from the comparisons there are.
+
+    What looks slower is confirmed with another one of them, as a second measurement would.
+    """
+    rng = random.Random(0)
+    found = [_comparison(item) for item in rounds]
+    if not found:
+        return Share(hits=0, count=0)
+    alarms = 0
+    for _ in range(FAMILIES):
+        family = [_confirmed(rng.choice(found), rng.choice(found)) for _ in range(CASES)]
+        alarms += any(comparison.blocks for comparison in correct_family(family))
+    return Share(hits=alarms, count=FAMILIES)
+
+
+def _comparison(item: Round) -> Comparison:
+    one = replayed(item, AT[item.kind])
+    p = one.found.p_above(LIMITS[item.kind][0].margin) if one.found else None
+    return Comparison(case=_CASE, metric="abs_latency", verdict=one.verdict, p=p)
+
+
+def _confirmed(first: Comparison, second: Comparison) -> Comparison:
+    if first.verdict is not Verdict.REGRESSED or second.verdict is Verdict.REGRESSED:
+        return first
+    return Comparison(case=_CASE, metric="abs_latency", verdict=Verdict.INCONCLUSIVE, p=second.p)
+
+
+def smallest(found: Sequence[tuple[float, float]]) -> float:
+    """The slowdown that is found 80 % of the time, from (slowdown, share found), by straight lines between them;
+    infinite when none is."""
+    for (low, before), (high, after) in pairwise([(0.0, 0.0), *found]):
+        if after >= 0.8:
+            return low + (high - low) * max(0.0, 0.8 - before) / (after - before)
+    return math.inf
+
+
+def coverage(rounds: Sequence[Round]) -> Share:
+    """How many intervals of the last look hold the truth: 1 for equal code, else what all of them agree on."""
+    found = [
+        one for item in rounds if (one := effect(begun(item, AT[item.kind]), between=LIMITS[item.kind][1])) is not None
+    ]
+    if not found:
+        return Share(hits=0, count=0)
+    true = math.exp(fmean(math.log(one.ratio) for one in found)) if rounds[0].extra else 1.0
+    return Share(hits=sum(one.low <= true <= one.high for one in found), count=len(found))
+
+
+def peer_alarms(rule: str, rounds: Sequence[Round], equal: Sequence[Round]) -> Share:
+    """How often another rule calls head slower; its history are the base times of the comparisons of equal code."""
+    history = [launch for item in equal for launch in begun(item, AT["one"])[:1]]
+    answers = []
+    for number, item in enumerate(rounds):
+        before = history[:number] if item.extra == 0 else history
+        answers += [RULES[rule](_samples(launch, before)) for launch in begun(item, AT["one"])[:1]]
+    known = [answer for answer in answers if answer is not None]
+    return Share(hits=sum(known), count=len(known))
+
+
+def _samples(launch: Launch, before: Sequence[Launch]) -> Samples:
+    return Samples(
+        base=launch.base,
+        head=launch.head,
+        before=[fmean(one.base) for one in before],
+        minimum_before=min(before[-1].base) if before else None,
+    )

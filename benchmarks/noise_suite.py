@@ -1,0 +1,33 @@
+"""The model of the noise card: a hundred equal blocks, and as many more as EXTRA asks for, in per cent of its work."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor, nn
+
+BLOCKS = 100
+
+
+class Blocks(nn.Module):
+    """The same small layer, again and again, so that every block is one per cent of the work."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.layer = nn.Linear(96, 96)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`count` layers with a ReLU, about 30 µs each."""
+        for _ in range(self.count):
+            x = torch.relu(self.layer(x))
+        return x
+
+
+def blocks(extra: int) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """The model with `extra` more blocks, and its input."""
+    return Blocks(BLOCKS + extra), (torch.randn(64, 96),)
+
+
+MODELS = {"blocks": lambda _batch_size: blocks(int(os.environ.get("EXTRA", "0")))}

@@ -1,0 +1,3 @@
+"""Performance CI for PyTorch projects."""
+
+__version__ = "0.1.0"

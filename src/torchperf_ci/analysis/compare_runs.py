@@ -1,0 +1,161 @@
+"""Verdicts from two runs that were recorded at different times, maybe on different machines. docs/method.md.
+
+What stays comparable is the speedup: both of its arms saw the same machine in the same moment. Times are compared only
+where machine and settings are the same, and then with wide limits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from torchperf_ci.analysis.compare import (
+    LEAST_PAIRS,
+    Comparison,
+    Effect,
+    Tolerance,
+    Verdict,
+    correct_family,
+    effect_of,
+    judge,
+)
+from torchperf_ci.analysis.stats import BATCHES, batch_squared_error
+from torchperf_ci.analysis.tolerances import COMPILING, LATENCY, MEMORY, SPEEDUP, Tolerances
+from torchperf_ci.analysis.verdicts import accuracy, compile_time, counts, failed, memory, with_effect
+from torchperf_ci.records import Case, Record, Status, Testing
+
+LEAST = {
+    SPEEDUP: Tolerance(margin=0.05, threshold=0.10),
+    LATENCY: Tolerance(margin=0.10, threshold=0.25),
+}
+"""The least a difference between two runs has to be. Speedups differ by 1.1 to 1.6 % (SD) between moments of a shared
+machine, times by 2.6 to 23.5 %."""
+
+_BETWEEN = {SPEEDUP: 0.016, LATENCY: 0.05}
+"""Standard deviation of the logarithm between runs of equal code."""
+
+_Key = tuple[Case, Testing]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pair:
+    """The records of one testing of one case on both sides."""
+
+    base: Record
+    head: Record
+
+    @property
+    def case(self) -> Case:
+        return self.head.case
+
+
+def compare_runs(base: Sequence[Record], head: Sequence[Record], tolerances: Tolerances) -> list[Comparison]:
+    """Every comparison of two runs' records, head's cases first, corrected for how many there are."""
+    one, two = ({record.key: record for record in records} for records in (base, head))
+    cases = dict.fromkeys([*(case for case, _ in two), *(case for case, _ in one)])
+    return correct_family([found for case in cases for found in _compare(case, one, two, tolerances)])
+
+
+def unequal(base: Sequence[Record], head: Sequence[Record]) -> list[str]:
+    """Why times of the two runs may not be compared, each reason once."""
+    one = {record.key: record for record in base}
+    pairs = [(one[record.key], record) for record in head if record.key in one]
+    reasons = [reason for mine, theirs in pairs for reason in _unequal(mine, theirs)]
+    return list(dict.fromkeys(reasons))
+
+
+def _unequal(base: Record, head: Record) -> list[str]:
+    if not base.environment.cpu or not head.environment.cpu:
+        return ["the machine is not recorded"]
+    return base.environment.comparable_to(head.environment)
+
+
+def _compare(
+    case: Case, base: Mapping[_Key, Record], head: Mapping[_Key, Record], tolerances: Tolerances
+) -> Iterator[Comparison]:
+    found = {
+        testing: [records.get((case, testing)) for records in (base, head)]
+        for testing in (Testing.PERFORMANCE, Testing.ACCURACY)
+    }
+    if not any(one for one, _ in found.values()):
+        yield Comparison(case=case, metric=SPEEDUP, verdict=Verdict.NEW, why="base does not have it")
+        return
+    if not any(two for _, two in found.values()):
+        yield Comparison(case=case, metric=SPEEDUP, verdict=Verdict.MISSING, why="head lost it")
+        return
+    one, two = found[Testing.PERFORMANCE]
+    if one and two:
+        yield from _performance(_Pair(base=one, head=two), tolerances)
+    one, two = found[Testing.ACCURACY]
+    if one and two and Status.NOT_RUN not in {one.status, two.status}:
+        yield from accuracy(case, _status(one), _status(two))
+
+
+def _performance(pair: _Pair, tolerances: Tolerances) -> Iterator[Comparison]:
+    base, head, case = pair.base, pair.head, pair.case
+    refusals = list(_refusals(base, head))
+    if refusals:
+        yield Comparison(case=case, metric=SPEEDUP, verdict=Verdict.REFUSED, why="; ".join(refusals))
+        return
+    if not base.status.is_pass or not head.status.is_pass:
+        texts = ["" if record.status.is_pass else _status(record) for record in (base, head)]
+        yield failed(case, *texts, metric=SPEEDUP)
+        return
+    yield from _timed(pair, SPEEDUP, tolerances)
+    if not _unequal(base, head):
+        yield from _timed(pair, LATENCY, tolerances)
+    yield from counts(case, base.counters, head.counters, tolerances)
+    yield from memory(case, base.metrics.get(MEMORY), head.metrics.get(MEMORY), tolerances)
+    yield from compile_time(case, _compiling(base), _compiling(head), tolerances)
+
+
+def _compiling(record: Record) -> list[float]:
+    return [record.metrics[COMPILING]] if COMPILING in record.metrics else []
+
+
+def _refusals(base: Record, head: Record) -> Iterator[str]:
+    for name, record in (("base", base), ("head", head)):
+        if record.status in {Status.NOT_RUN, Status.PASS_DUE_TO_SKIP}:
+            yield f"{name}: {_status(record)}"
+    if base.batch_size and head.batch_size and base.batch_size != head.batch_size:
+        yield f"batch size {base.batch_size} against {head.batch_size}"
+    if base.parameters and head.parameters and base.parameters != head.parameters:
+        yield f"{base.parameters:,} parameters against {head.parameters:,}: not the same model"
+
+
+def _timed(pair: _Pair, metric: str, tolerances: Tolerances) -> Iterator[Comparison]:
+    base, head = (record.metrics.get(metric) for record in (pair.base, pair.head))
+    found = _effect(pair, metric)
+    if found is None:
+        return
+    asked, least = tolerances.of(pair.case, metric), LEAST[metric]
+    tolerance = Tolerance(margin=max(asked.margin, least.margin), threshold=max(asked.threshold, least.threshold))
+    slowdown = found.flipped() if metric == SPEEDUP else found
+    verdict = judge(slowdown, tolerance)
+    comparison = Comparison(case=pair.case, metric=metric, verdict=verdict, base=base, head=head)
+    yield with_effect(comparison, found, verdict=verdict, p=slowdown.p_above(tolerance.margin))
+
+
+def _effect(pair: _Pair, metric: str) -> Effect | None:
+    """The ratio head / base of a metric; None when a side does not have it."""
+    one, two = (_estimate(record, metric) for record in (pair.base, pair.head))
+    if one is None or two is None:
+        return None
+    return effect_of(two[0] - one[0], variance=one[1] + two[1] + 2 * _BETWEEN[metric] ** 2, freedom=BATCHES - 1)
+
+
+def _estimate(record: Record, metric: str) -> tuple[float, float] | None:
+    """Logarithm of a metric and its squared error: from the samples, where they are kept."""
+    eager, compiled = record.samples.get("eager", ()), record.samples.get("compiled", ())
+    pairs = [(a, b) for a, b in zip(eager, compiled, strict=False) if a > 0 and b > 0]
+    if len(pairs) >= LEAST_PAIRS:
+        logs = [math.log(a / b) if metric == SPEEDUP else math.log(1e3 * b) for a, b in pairs]
+        return median(logs), batch_squared_error(logs)
+    value = record.metrics.get(metric)
+    return (math.log(value), 0.0) if value is not None and value > 0 else None
+
+
+def _status(record: Record) -> str:
+    return f"{record.status}: {record.reason}" if record.reason else str(record.status)

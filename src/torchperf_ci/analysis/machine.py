@@ -1,0 +1,209 @@
+"""How noisy and how ready a machine is for measuring: findings from facts. docs/compare.md."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from torchperf_ci.analysis.compare import BETWEEN_FLOOR, LOOKS, Launch, effect
+from torchperf_ci.analysis.stats import student_t
+
+GIB = 2**30
+LEAST_DISK = 5 * GIB
+LEAST_MEMORY = 2 * GIB
+MUCH_STEAL = 0.02
+POWER = 0.8
+
+
+class Level(str, Enum):
+    """How much a finding matters."""
+
+    GOOD = "good"
+    NOTE = "note"
+    """It adds noise, or cannot be known; measuring is possible."""
+    PROBLEM = "problem"
+    """Something will not work, or times will mean little."""
+
+    __str__ = str.__str__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing about the machine, and what to do about it (empty: nothing)."""
+
+    level: Level
+    topic: str
+    what: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuFacts:
+    """A GPU as nvidia-smi describes it; empty text where it does not."""
+
+    name: str
+    persistence: str = ""
+    ecc: str = ""
+    mig: str = ""
+    throttled: str = ""
+    processes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What could be read about a machine; None where it could not.
+
+    cpus: those this process may use, of `all_cpus`. cpu_limit: of the container, in CPUs. steal: share of the time the
+    host gave to others. load: runnable processes, averaged over a minute. Sizes in bytes.
+    torch: the version in the Python under test, or empty with the reason in `torch_problem`.
+    compiler: the C++ compiler torch.compile would use, empty for none.
+    """
+
+    cpu: str
+    cpus: int
+    all_cpus: int
+    virtual: bool
+    governor: str = ""
+    turbo: bool | None = None
+    smt: bool | None = None
+    steal: float | None = None
+    load: float | None = None
+    cpu_limit: float | None = None
+    memory_free: int | None = None
+    memory_limit: int | None = None
+    swap_used: int | None = None
+    numa_nodes: int = 1
+    disk_free: int | None = None
+    python: str = ""
+    torch: str = ""
+    torch_problem: str = ""
+    compiler: str = ""
+    gpus: tuple[GpuFacts, ...] = ()
+
+
+def findings(facts: Facts) -> list[Finding]:
+    """What the facts mean, by topic."""
+    return [*_software(facts), *_cpu(facts), *_neighbours(facts), *_memory(facts), *_gpus(facts)]
+
+
+def _software(facts: Facts) -> Iterator[Finding]:
+    if facts.torch:
+        yield _good("torch", f"{facts.torch} in {facts.python}")
+    else:
+        advice = "install torch there, or name another Python with --python"
+        yield _problem("torch", f"{facts.python} cannot import it: {facts.torch_problem}", advice)
+    if facts.compiler:
+        yield _good("compiler", facts.compiler)
+    else:
+        yield _note("compiler", "no C++ compiler is found", "install g++: inductor compiles for CPUs with it")
+    if facts.disk_free is not None:
+        what = f"{facts.disk_free / GIB:.1f} GiB free for temporary files"
+        low = facts.disk_free < LEAST_DISK
+        advice = "free some, or point TMPDIR elsewhere: compiler caches and environments are made there"
+        yield _problem("disk", what, advice) if low else _good("disk", what)
+
+
+def _cpu(facts: Facts) -> Iterator[Finding]:
+    yield _good("CPU", f"{facts.cpu or 'unknown'}, {facts.cpus} of {facts.all_cpus} CPUs are ours")
+    if facts.virtual:
+        yield _note(
+            "virtual machine",
+            "other guests share the processor, unseen",
+            "compare base and head in one job, never across jobs; expect slow stretches, which the probe shows",
+        )
+    if facts.governor and facts.governor != "performance":
+        yield _note("governor", facts.governor, "sudo cpupower frequency-set -g performance")
+    if facts.turbo:
+        yield _note(
+            "turbo", "on: the clock follows the temperature", "switch it off for absolute times; comparisons bear it"
+        )
+    if facts.smt:
+        yield _note(
+            "SMT",
+            "on: two threads share a core",
+            "leave the sibling of a measured CPU idle (taskset), or switch it off",
+        )
+    if facts.numa_nodes > 1:
+        yield _note(
+            "NUMA",
+            f"{facts.numa_nodes} nodes",
+            "start it on one node: numactl --cpunodebind=0 --membind=0 torchperf-ci …",
+        )
+    if facts.cpu_limit is not None and facts.cpu_limit < facts.cpus:
+        yield _problem(
+            "container",
+            f"a limit of {facts.cpu_limit:g} CPUs on {facts.cpus} visible ones: threads are stopped while they work",
+            f"use --threads {max(1, int(facts.cpu_limit))}, or give the container whole CPUs (--cpuset-cpus)",
+        )
+
+
+def _neighbours(facts: Facts) -> Iterator[Finding]:
+    if facts.load is not None:
+        what = f"{facts.load:.1f} runnable processes on {facts.cpus} CPUs"
+        busy = facts.load > 0.5 * facts.cpus
+        yield (
+            _problem("load", what, "wait until the machine is idle, or end what runs") if busy else _good("load", what)
+        )
+    if facts.steal is not None and facts.steal > MUCH_STEAL:
+        what = f"the host gave {facts.steal:.0%} of the time to other guests".replace("%", " %")
+        yield _note("steal", what, "take a dedicated machine if comparisons stay inconclusive")
+
+
+def _memory(facts: Facts) -> Iterator[Finding]:
+    if facts.memory_free is not None:
+        free = min(facts.memory_free, facts.memory_limit or facts.memory_free)
+        what = f"{free / GIB:.1f} GiB to use"
+        advice = "two processes with torch and a model have to fit"
+        yield _problem("memory", what, advice) if free < LEAST_MEMORY else _good("memory", what)
+    if facts.swap_used:
+        yield _note(
+            "swap",
+            f"{facts.swap_used / GIB:.2f} GiB in use",
+            "what is paged out is slow at its first use; sudo swapoff -a",
+        )
+
+
+def _gpus(facts: Facts) -> Iterator[Finding]:
+    for number, gpu in enumerate(facts.gpus):
+        topic = f"GPU {number}"
+        yield _good(topic, gpu.name)
+        if gpu.throttled:
+            yield _problem(topic, f"throttled: {gpu.throttled}", "cool it, or lower its clock: sudo nvidia-smi -lgc …")
+        if gpu.processes:
+            yield _problem(topic, f"in use by {', '.join(gpu.processes)}", "end them, or choose another GPU")
+        if gpu.persistence == "Disabled":
+            yield _note(topic, "persistence mode is off", "sudo nvidia-smi -pm 1: no start-up cost at first use")
+        if gpu.mig == "Enabled":
+            yield _note(topic, "MIG is on: other slices share memory bandwidth", "use a whole GPU for comparisons")
+        if gpu.ecc == "Disabled":
+            yield _note(topic, "ECC is off", "compare only with machines where it is off as well")
+
+
+def _good(topic: str, what: str) -> Finding:
+    return Finding(level=Level.GOOD, topic=topic, what=what)
+
+
+def _note(topic: str, what: str, advice: str) -> Finding:
+    return Finding(level=Level.NOTE, topic=topic, what=what, advice=advice)
+
+
+def _problem(topic: str, what: str, advice: str) -> Finding:
+    return Finding(level=Level.PROBLEM, topic=topic, what=what, advice=advice)
+
+
+def smallest_change(
+    launches: Sequence[Launch], *, spent: float, budget: float, margin: float, between: float = BETWEEN_FLOOR
+) -> float | None:
+    """The slowdown that `budget` seconds per case would call one 80 % of the time, as a share, judged by a measurement
+    of equal code that took `spent` seconds; None when that has too few samples.
+
+    The error within launches shrinks with the root of the time, that between launches does not.
+    """
+    whole, inside = effect(launches, between=between), effect(launches, between=0.0)
+    if whole is None or inside is None:
+        return None
+    error = math.sqrt(inside.error**2 * spent / budget + max(0.0, whole.error**2 - inside.error**2))
+    needed = student_t(1 - LOOKS[-1][1], whole.freedom) + student_t(POWER, whole.freedom)
+    return math.expm1(math.log1p(margin) + needed * error)

@@ -1,0 +1,90 @@
+"""The statistics of paired samples: estimates, intervals, the slow state. docs/method.md says why these.
+
+Samples of one machine are strongly autocorrelated, so formulas for independent samples are wrong; intervals here come
+from medians of contiguous batches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+BATCHES = 20
+"""Contiguous batches an interval is made of, where there are enough pairs."""
+
+MIN_BATCHES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A ratio with its confidence interval. `low` and `high` are 0 and infinity when there is too little data."""
+
+    ratio: float
+    low: float
+    high: float
+    pairs: int
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of the interval of the log ratio; infinite when there is too little data."""
+        return math.log(self.high / self.low) / 2 if self.low > 0 and math.isfinite(self.high) else math.inf
+
+
+def paired_ratio(over: Sequence[float], under: Sequence[float], *, alpha: float = 0.05) -> Estimate:
+    """The ratio over / under of paired times: exp of the median log ratio of the pairs.
+
+    The interval is Student's t over the medians of contiguous batches of pairs (batch means method, Law & Kelton,
+    Simulation Modeling and Analysis, ch. 9.5), 1 - alpha wide, around the median of all pairs.
+    """
+    logs = [math.log(a / b) for a, b in zip(over, under, strict=True) if a > 0 and b > 0]
+    if not logs:
+        return Estimate(ratio=math.nan, low=0.0, high=math.inf, pairs=0)
+    center, half = median(logs), batch_half_width(logs, alpha=alpha)
+    return Estimate(ratio=math.exp(center), low=math.exp(center - half), high=math.exp(center + half), pairs=len(logs))
+
+
+def batch_half_width(values: Sequence[float], *, alpha: float) -> float:
+    """Half the width of the t interval over batch medians of `values`; infinite for fewer than `2 * MIN_BATCHES`."""
+    count = min(BATCHES, len(values) // 2)
+    if count < MIN_BATCHES:
+        return math.inf
+    return student_t(1 - alpha / 2, count - 1) * math.sqrt(batch_squared_error(values))
+
+
+def batch_squared_error(values: Sequence[float]) -> float:
+    """Squared standard error of the centre of at least `2 * MIN_BATCHES` values, from the medians of contiguous
+    batches."""
+    medians = batch_medians(values, min(BATCHES, len(values) // 2))
+    mean = sum(medians) / len(medians)
+    return sum((value - mean) ** 2 for value in medians) / (len(medians) - 1) / len(medians)
+
+
+def batch_medians(values: Sequence[float], count: int) -> list[float]:
+    """Medians of `count` contiguous batches whose sizes differ by at most one."""
+    edges = [round(index * len(values) / count) for index in range(count + 1)]
+    return [median(values[start:end]) for start, end in pairwise(edges)]
+
+
+def student_t(probability: float, degrees: float) -> float:
+    """Quantile of Student's t distribution."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, probability))
+
+
+def student_t_above(value: float, degrees: float) -> float:
+    """Probability that Student's t exceeds `value`."""
+    from scipy.special import stdtr
+
+    return float(stdtr(degrees, -value))
+
+
+def slow_share(probes: Sequence[float], *, factor: float = 1.2) -> float:
+    """Share of probe times above `factor` times their lower quartile: how often the machine was in its slow state."""
+    if len(probes) < 4:
+        return 0.0
+    usual = sorted(probes)[len(probes) // 4]
+    return sum(probe > factor * usual for probe in probes) / len(probes)

@@ -1,0 +1,68 @@
+"""How large a change of which metric of which case counts: the defaults, and the rules of a project's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torchperf_ci.analysis.compare import TWO_PROCESSES, Tolerance
+from torchperf_ci.records import Case
+
+LATENCY = "abs_latency"
+SPEEDUP = "speedup"
+MEMORY = "dynamo_peak_mem"
+COMPILING = "compilation_latency"
+ACCURACY = "accuracy"
+COUNTED = ("graph_breaks", "unique_graphs")
+
+ALL = (LATENCY, SPEEDUP, MEMORY, COMPILING, *COUNTED)
+"""Every metric a rule may speak of."""
+
+_ACCELERATOR_MEMORY = Tolerance(margin=0.01, threshold=0.01)
+_RESIDENT = Tolerance(margin=0.05, threshold=0.05)
+"""For a CPU's resident set, which differs by a few per cent between processes of equal code."""
+_COMPILING = Tolerance(margin=0.10, threshold=0.25)
+_EXACT = Tolerance(margin=0.0, threshold=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A margin, a threshold or both for the metrics and cases whose names fit the patterns of shell wildcards.
+
+    case: is held against `suite/model` and against the whole name, `suite/model compiler mode dtype device`.
+    """
+
+    case: str = "*"
+    metric: str = LATENCY
+    margin: float | None = None
+    threshold: float | None = None
+
+    def fits(self, case: Case, metric: str) -> bool:
+        names = (f"{case.suite}/{case.model}", str(case))
+        return fnmatchcase(metric, self.metric) and any(fnmatchcase(name, self.case) for name in names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerances:
+    """`latency`: that of times where no rule says otherwise. `rules`: later ones win over earlier ones."""
+
+    latency: Tolerance = TWO_PROCESSES
+    rules: Sequence[Rule] = ()
+
+    def of(self, case: Case, metric: str) -> Tolerance:
+        """The tolerance of one metric of one case. A threshold is never below its margin."""
+        usual = self._usual(case, metric)
+        margin, threshold = usual.margin, usual.threshold
+        for rule in self.rules:
+            if rule.fits(case, metric):
+                margin = margin if rule.margin is None else rule.margin
+                threshold = threshold if rule.threshold is None else rule.threshold
+        return Tolerance(margin=margin, threshold=max(margin, threshold))
+
+    def _usual(self, case: Case, metric: str) -> Tolerance:
+        if metric == MEMORY:
+            return _RESIDENT if case.device.startswith("cpu") else _ACCELERATOR_MEMORY
+        if metric == COMPILING:
+            return _COMPILING
+        return _EXACT if metric in COUNTED else self.latency

@@ -1,0 +1,244 @@
+"""The verdicts on every metric of a case that was measured live on both sides. docs/method.md."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+
+from torchperf_ci.analysis.compare import (
+    BETWEEN_FLOOR,
+    LEAST_PAIRS,
+    LOOKS,
+    Comparison,
+    Effect,
+    Launch,
+    Tolerance,
+    Verdict,
+    effect,
+    effect_of,
+    judge,
+    more_needed,
+)
+from torchperf_ci.analysis.tolerances import ACCURACY, COMPILING, COUNTED, LATENCY, MEMORY, Tolerances
+from torchperf_ci.records import Case
+
+BAD = frozenset({Verdict.REGRESSED, Verdict.FAILED})
+"""Verdicts that have to be seen twice."""
+
+_COMPILE_BETWEEN = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideResult:
+    """What one side showed about a case besides its times.
+
+    accuracy: its status, with the reason when it is not a pass; empty where it was not looked at.
+    failure: why there are no times, or empty. compile_seconds: one per launch.
+    memory_bytes: peak of the compared arm, None where it cannot be measured.
+    """
+
+    accuracy: str = ""
+    failure: str = ""
+    batch_size: int = 0
+    parameters: int = 0
+    counters: Mapping[str, int] = field(default_factory=dict)
+    compile_seconds: tuple[float, ...] = ()
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One case measured on both sides: everything the verdicts are made of.
+
+    A side that does not have the model is None. between: see `effect`. seconds: what sampling took.
+    look: the index of `LOOKS` at which it ended. refusals: why it may not be compared. remarks: what a reader should
+    know. again: a second measurement in fresh processes, made when the first one showed something bad.
+    """
+
+    case: Case
+    base: SideResult | None
+    head: SideResult | None
+    launches: tuple[Launch, ...] = ()
+    between: float = BETWEEN_FLOOR
+    seconds: float = 0.0
+    look: int = len(LOOKS) - 1
+    refusals: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    again: Measured | None = None
+
+
+def compare_case(measured: Measured, tolerances: Tolerances) -> list[Comparison]:
+    """Verdicts on every metric of a case, times first. The family's correction is still to come.
+
+    With a second measurement only what is bad in both stays bad.
+    """
+    first = _compare_once(measured, tolerances)
+    if measured.again is None:
+        return first
+    second = _compare_once(measured.again, tolerances)
+    if first[0].verdict is Verdict.FAILED and second[0].verdict is not Verdict.FAILED:
+        return [
+            replace(second[0], why=_joined(f"failed at first, not again: {first[0].why}", second[0].why)),
+            *second[1:],
+        ]
+    verdicts = {comparison.metric: comparison for comparison in second}
+    return [_held_against(comparison, verdicts.get(comparison.metric)) for comparison in first]
+
+
+def is_bad(measured: Measured, tolerances: Tolerances) -> bool:
+    """Whether something in it has to be measured again."""
+    return any(comparison.verdict in BAD for comparison in _compare_once(measured, tolerances))
+
+
+def _held_against(first: Comparison, second: Comparison | None) -> Comparison:
+    if first.verdict not in BAD:
+        return first
+    p = first.p if second is None or first.p is None or second.p is None else max(first.p, second.p)
+    if second is not None and second.verdict in BAD:
+        return replace(first, confirmed=True, p=p)
+    why = _joined(first.why, f"{first.verdict} at first, but not when measured again in fresh processes")
+    return replace(first, confirmed=False, p=p, verdict=Verdict.INCONCLUSIVE, why=why)
+
+
+def _compare_once(measured: Measured, tolerances: Tolerances) -> list[Comparison]:
+    case, base, head = measured.case, measured.base, measured.head
+    if base is None or head is None:
+        verdict, why = (Verdict.NEW, "base does not have it") if base is None else (Verdict.MISSING, "head lost it")
+        return [Comparison(case=case, metric=LATENCY, verdict=verdict, why=why)]
+    if measured.refusals:
+        return [Comparison(case=case, metric=LATENCY, verdict=Verdict.REFUSED, why="; ".join(measured.refusals))]
+    if base.failure or head.failure:
+        return [failed(case, base.failure, head.failure, metric=LATENCY)]
+    return [
+        _latency(measured, tolerances.of(case, LATENCY)),
+        *accuracy(case, base.accuracy, head.accuracy),
+        *counts(case, base.counters, head.counters, tolerances),
+        *memory(case, base.memory_bytes, head.memory_bytes, tolerances),
+        *compile_time(case, base.compile_seconds, head.compile_seconds, tolerances),
+    ]
+
+
+def failed(case: Case, base: str, head: str, *, metric: str) -> Comparison:
+    """The verdict when at least one side has no times; the texts say why, an empty one: it has."""
+    if base and head:
+        why = f"neither side runs; base: {base}; head: {head}"
+        return Comparison(case=case, metric=metric, verdict=Verdict.REFUSED, why=why)
+    if head:
+        return Comparison(case=case, metric=metric, verdict=Verdict.FAILED, why=f"head: {head}")
+    return Comparison(case=case, metric=metric, verdict=Verdict.FIXED, why=f"base: {base}")
+
+
+def _latency(measured: Measured, tolerance: Tolerance) -> Comparison:
+    found = effect(measured.launches, between=measured.between, look=measured.look)
+    comparison = Comparison(
+        case=measured.case,
+        metric=LATENCY,
+        verdict=Verdict.INCONCLUSIVE,
+        base=_median_ms([launch.base for launch in measured.launches]),
+        head=_median_ms([launch.head for launch in measured.launches]),
+        why="; ".join(measured.remarks),
+    )
+    if found is None:
+        why = f"too few samples for an interval: no launch has {LEAST_PAIRS} pairs"
+        return replace(comparison, why=_joined(comparison.why, why))
+    comparison = with_effect(comparison, found, verdict=judge(found, tolerance), p=found.p_above(tolerance.margin))
+    return (
+        comparison if comparison.verdict is not Verdict.INCONCLUSIVE else _open(comparison, measured, found, tolerance)
+    )
+
+
+def _open(comparison: Comparison, measured: Measured, found: Effect, tolerance: Tolerance) -> Comparison:
+    """An inconclusive comparison with what would decide it."""
+    times = more_needed(found, tolerance)
+    if not math.isfinite(times):
+        return comparison
+    launches = math.ceil(times * found.launches) - found.launches if measured.between > 0 else 0
+    return replace(comparison, more_seconds=measured.seconds * (times - 1), more_launches=launches)
+
+
+def with_effect(comparison: Comparison, found: Effect, *, verdict: Verdict, p: float | None = None) -> Comparison:
+    """The comparison with the numbers of an effect."""
+    return replace(comparison, verdict=verdict, ratio=found.ratio, low=found.low, high=found.high, p=p)
+
+
+def _median_ms(times: Sequence[Sequence[float]]) -> float | None:
+    values = [value for launch in times for value in launch]
+    return median(values) * 1e3 if values else None
+
+
+def accuracy(case: Case, base: str, head: str) -> Iterator[Comparison]:
+    """Whether the results are right; each text is a status, which may be followed by a reason. Empty: not looked at."""
+    if not base or not head:
+        return
+    verdict = {
+        (True, False): Verdict.FAILED,
+        (False, True): Verdict.FIXED,
+    }.get((base.startswith("pass"), head.startswith("pass")), Verdict.UNCHANGED)
+    yield Comparison(case=case, metric=ACCURACY, verdict=verdict, why="" if base == head else f"{base} → {head}")
+
+
+def counts(
+    case: Case, base: Mapping[str, int], head: Mapping[str, int], tolerances: Tolerances
+) -> Iterator[Comparison]:
+    """Counts that are the same every time: unless a rule allows more, one more is one too many."""
+    for metric in COUNTED:
+        if metric not in base or metric not in head:
+            continue
+        one, two, margin = base[metric], head[metric], tolerances.of(case, metric).margin
+        verdict = (
+            Verdict.REGRESSED
+            if two > one * (1 + margin)
+            else Verdict.IMPROVED
+            if one > two * (1 + margin)
+            else Verdict.UNCHANGED
+        )
+        why = "" if one == two else f"{one} → {two}"
+        yield Comparison(case=case, metric=metric, verdict=verdict, base=one, head=two, why=why)
+
+
+def memory(case: Case, base: float | None, head: float | None, tolerances: Tolerances) -> Iterator[Comparison]:
+    """Peak memory in bytes, which hardly varies: a single value is enough."""
+    if not base or not head:
+        return
+    tolerance = tolerances.of(case, MEMORY)
+    found = effect_of(math.log(head / base), variance=0.0, freedom=1)
+    verdict = judge(found, tolerance)
+    yield Comparison(
+        case=case,
+        metric=MEMORY,
+        verdict=Verdict.UNCHANGED if verdict is Verdict.INCONCLUSIVE else verdict,
+        base=base,
+        head=head,
+        ratio=found.ratio,
+    )
+
+
+def compile_time(
+    case: Case, base: Sequence[float], head: Sequence[float], tolerances: Tolerances
+) -> Iterator[Comparison]:
+    """A series of its own: few rounds, so a wide tolerance, and never a verdict from a single one."""
+    pairs = [(b, h) for b, h in zip(base, head, strict=False) if b > 0 and h > 0]
+    if not pairs:
+        return
+    logs = [math.log(h / b) for b, h in pairs]
+    center, freedom = sum(logs) / len(logs), max(1, len(logs) - 1)
+    spread = sum((value - center) ** 2 for value in logs) / freedom
+    variance = max(spread, _COMPILE_BETWEEN**2) / len(logs)
+    found = effect_of(center, variance=variance, freedom=freedom, launches=len(logs), pairs=len(logs))
+    comparison = Comparison(
+        case=case,
+        metric=COMPILING,
+        verdict=Verdict.INCONCLUSIVE,
+        base=median(b for b, _ in pairs),
+        head=median(h for _, h in pairs),
+    )
+    if len(pairs) == 1:
+        yield replace(comparison, ratio=found.ratio, why="compiled once on each side: no verdict from that")
+    else:
+        yield with_effect(comparison, found, verdict=judge(found, tolerances.of(case, COMPILING)))
+
+
+def _joined(*texts: str) -> str:
+    return "; ".join(text for text in texts if text)

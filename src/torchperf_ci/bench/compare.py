@@ -1,0 +1,302 @@
+"""Base against head, live: per case two workers on the same CPUs or the same GPU, driven in turn, never both at once.
+
+Processes of equal code differ among themselves, so each case is measured in several launch pairs; a case that is
+clearly slower or clearly not stops early.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from torchperf_ci.analysis.compare import BETWEEN_FLOOR, LEAST_PAIRS, LOOKS, Launch, effect, is_settled
+from torchperf_ci.analysis.tolerances import LATENCY, Tolerances
+from torchperf_ci.analysis.verdicts import Measured, SideResult
+from torchperf_ci.bench.case_worker import CaseWorker, Settings
+from torchperf_ci.bench.gpu import GpuWatch, watched_gpu
+from torchperf_ci.bench.pairs import AskedPairs, Interleave, OneArm, TwoWorkerPairs, launch_of, plain_arm
+from torchperf_ci.bench.plan import PlannedCase
+from torchperf_ci.bench.runner import WorkerPairs, cache_folder
+from torchperf_ci.bench.sampler import Pair, Sampler
+from torchperf_ci.bench.session import Preloaded, WorkerError
+from torchperf_ci.records import Testing
+
+UNPAIRED_FLOOR = 0.03
+"""Standard deviation between launches whose sides did not run in turn: the machine's mood is then in the ratio."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparePlan:
+    """How long and how a case is compared. `seconds`: of sampling per case, all launches together; a launch takes
+    `LEAST_PAIRS` pairs whatever that costs.
+
+    one_process: both sides are arms of one worker: base is the plain module, head the compiled one.
+    stop_early: whether a look may end a case before its time.
+    """
+
+    tolerances: Tolerances
+    launches: int = 3
+    seconds: float = 10.0
+    interleave: Interleave = Interleave.ITERATION
+    between: float = BETWEEN_FLOOR
+    one_process: bool = False
+    stop_early: bool = True
+
+
+class Side(Protocol):
+    """One side of a comparison: whether it has a case, how it is planned there, and its preloaded processes."""
+
+    def planned(self, case: PlannedCase) -> PlannedCase | None: ...
+
+    def process(self, launch: int) -> Preloaded: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """The two sides."""
+
+    base: Side
+    head: Side
+
+    def of(self, name: str) -> Side:
+        return self.base if name == "base" else self.head
+
+
+class CaseComparer:
+    """Compares one case after the other. `log`: where the output of a side's worker for a case goes."""
+
+    def __init__(
+        self,
+        sides: Sides,
+        settings: Settings,
+        log: Callable[[PlannedCase, str], Path],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        watch: Callable[[str], AbstractContextManager[GpuWatch]] = watched_gpu,
+    ) -> None:
+        self.sides, self.settings, self.log, self.clock, self.watch = sides, settings, log, clock, watch
+
+    def compare(self, planned: PlannedCase, plan: ComparePlan, *, attempt: int = 0) -> Measured:
+        """Measure a case on both sides. Another `attempt` takes its samples in another order."""
+        base, head = self.sides.base.planned(planned), self.sides.head.planned(planned)
+        if base is None or head is None:
+            return Measured(
+                case=planned.case,
+                base=None if base is None else SideResult(),
+                head=None if head is None else SideResult(),
+            )
+        with self.watch(planned.case.device) as gpu:
+            measured = _CaseComparison(self, plan, {"base": base, "head": head}, planned, attempt=attempt).measure()
+        seen = gpu.findings()
+        return replace(
+            measured, refusals=(*measured.refusals, *seen.refusals), remarks=(*measured.remarks, *seen.remarks)
+        )
+
+
+class _CaseComparison:
+    """One case: launches until a look decides or the time is over."""
+
+    def __init__(
+        self,
+        comparer: CaseComparer,
+        plan: ComparePlan,
+        planned: Mapping[str, PlannedCase],
+        shown: PlannedCase,
+        *,
+        attempt: int,
+    ) -> None:
+        self._comparer, self._plan, self._settings = comparer, plan, comparer.settings
+        self._case, self._planned = shown.case, planned
+        self._arms = {side: plain_arm(case) for side, case in planned.items()}
+        self._tolerance = plan.tolerances.of(shown.case, LATENCY)
+        self._results = {"base": SideResult(), "head": SideResult()}
+        self._launches: list[Launch] = []
+        self._rng = random.Random(f"{self._settings.seed} {shown.case} {attempt}")  # noqa: S311 - an order, not a secret
+        self._deadline = comparer.clock() + self._settings.timeout
+        self._spent = 0.0
+        self._look = 0
+        self._between = 0.0 if plan.one_process else plan.between
+        if plan.interleave is Interleave.LAUNCH:
+            self._between = max(self._between, UNPAIRED_FLOOR)
+
+    def measure(self) -> Measured:
+        for number in range(self._plan.launches):
+            with ExitStack() as stack:
+                if not self._launch(stack, number) or self._decided():
+                    break
+        else:
+            self._look = len(LOOKS) - 1
+        return Measured(
+            case=self._case,
+            base=self._results["base"],
+            head=self._results["head"],
+            launches=tuple(self._launches),
+            between=self._between,
+            seconds=self._spent,
+            look=self._look,
+            refusals=tuple(self._refusals()),
+        )
+
+    def _launch(self, stack: ExitStack, number: int) -> bool:
+        """One launch pair; whether it worked. What failed is in the results."""
+        order = ["base", "head"]
+        self._rng.shuffle(order)
+        until = self._plan.seconds * (number + 1) / self._plan.launches
+        if self._plan.one_process:
+            order = ["head"]
+        elif self._plan.interleave is Interleave.LAUNCH:
+            return self._one_after_the_other(order, number, until)
+        workers: dict[str, CaseWorker] = {}
+        for side in order:
+            worker = self._start(stack, side, number)
+            if worker is None:
+                return False
+            workers[side] = worker
+        return self._sample(self._source(workers), workers, until)
+
+    def _source(self, workers: Mapping[str, CaseWorker]) -> AskedPairs:
+        if not self._plan.one_process:
+            return TwoWorkerPairs(workers, self._arms, interleave=self._plan.interleave)
+        head = self._results["head"]
+        self._note("base", batch_size=head.batch_size, parameters=head.parameters)
+        return WorkerPairs(workers["head"])
+
+    def _start(self, stack: ExitStack, side: str, number: int) -> CaseWorker | None:
+        """A worker of one side, ready to be sampled; None when it failed, which is then in the side's result."""
+        planned = self._planned[side]
+        try:
+            preloaded = self._comparer.sides.of(side).process(number)
+            worker = stack.enter_context(preloaded.fork(self._comparer.log(planned, side)))
+            case_worker = CaseWorker(worker, planned, self._settings, deadline=self._deadline)
+            cold = self._settings.cold_start
+            loaded = case_worker.load(cache_dir=stack.enter_context(cache_folder()) if cold else None)
+            self._note(side, batch_size=loaded.batch_size, parameters=loaded.parameters)
+            if self._arms[side] == "compiled":
+                self._compile(case_worker, side, first=number == 0)
+            case_worker.settle()
+        except WorkerError as error:
+            self._note(side, failure=_failure_text(error))
+            return None
+        return case_worker
+
+    def _compile(self, worker: CaseWorker, side: str, *, first: bool) -> None:
+        if first and Testing.ACCURACY in self._settings.testings:
+            status, reason = worker.accuracy()
+            self._note(side, accuracy=f"{status}: {reason}" if reason else status.value)
+        seconds = worker.compile()
+        self._note(side, compile_seconds=(*self._results[side].compile_seconds, seconds))
+        if first:
+            self._note(side, counters=worker.capture().counters)
+
+    def _sample(self, source: AskedPairs, workers: Mapping[str, CaseWorker], until: float) -> bool:
+        """Sample until `until` seconds are spent, or a look decides; whether that worked."""
+        sampler = Sampler(source, self._rng, clock=self._comparer.clock)
+        try:
+            sampler.warm_up(iterations=self._settings.warmup)
+            self._sample_until(sampler, source, until)
+            self._note_memory(workers)
+        except WorkerError as error:
+            self._note(source.asking, failure=_failure_text(error))
+            return False
+        return True
+
+    def _sample_until(self, sampler: Sampler, source: AskedPairs, until: float) -> None:
+        """A recompilation starts the launch over, once: what recompiles for ever is measured as it is."""
+        pairs: list[Pair] = []
+        self._launches.append(launch_of(pairs))
+        source.invalidated()
+        fresh = True
+        while (self._spent < until or len(pairs) < LEAST_PAIRS) and not self._decided():
+            pairs += self._drawn(sampler, min(until, self._next_look()) - self._spent)
+            if fresh and source.invalidated():
+                fresh, pairs = False, []
+            self._launches[-1] = launch_of(pairs)
+            if self._settings.rule.repeat is not None:
+                return
+
+    def _drawn(self, sampler: Sampler, seconds: float) -> list[Pair]:
+        """Pairs for so many seconds, or exactly as many as the settings say."""
+        start = self._comparer.clock()
+        rule = self._settings.rule
+        pairs = sampler.draw_for(seconds) if rule.repeat is None else sampler.measure(rule)
+        self._spent += self._comparer.clock() - start
+        return pairs
+
+    def _next_look(self) -> float:
+        """Seconds of sampling at which the next look is due."""
+        if not self._plan.stop_early:
+            return self._plan.seconds
+        return LOOKS[self._look][0] * self._plan.seconds
+
+    def _decided(self) -> bool:
+        """Take the looks that are due; whether one decides. The last one is due only when all launches are there."""
+        if self._settings.rule.repeat is not None or not self._plan.stop_early:
+            return False
+        while self._look < len(LOOKS) - 1 and self._spent >= self._next_look():
+            found = effect(self._launches, between=self._between, look=self._look)
+            if is_settled(found, self._tolerance):
+                return True
+            self._look += 1
+        return False
+
+    def _one_after_the_other(self, order: Sequence[str], number: int, until: float) -> bool:
+        """Whole launches in turn, for models that do not fit twice and for what interleaving disturbs."""
+        pairs: dict[str, list[Pair]] = {}
+        each = (until - self._spent) / 2
+        for side in order:
+            with ExitStack() as stack:
+                worker = self._start(stack, side, number)
+                if worker is None:
+                    return False
+                sampler = Sampler(OneArm(worker, self._arms[side], side=side), self._rng, clock=self._comparer.clock)
+                try:
+                    sampler.warm_up(iterations=self._settings.warmup)
+                    pairs[side] = self._drawn(sampler, each)
+                    while len(pairs[side]) < LEAST_PAIRS and self._settings.rule.repeat is None:
+                        pairs[side] += self._drawn(sampler, 0.0)
+                    self._note_memory({side: worker})
+                except WorkerError as error:
+                    self._note(side, failure=_failure_text(error))
+                    return False
+        self._launches.append(_unpaired(pairs["base"], pairs["head"]))
+        return True
+
+    def _note(self, side: str, **found: Any) -> None:  # noqa: ANN401 - fields of SideResult
+        self._results[side] = replace(self._results[side], **found)
+
+    def _note_memory(self, workers: Mapping[str, CaseWorker]) -> None:
+        """Peak memory, once per side."""
+        if self._plan.one_process:
+            peaks = workers["head"].memory()
+            self._note("base", memory_bytes=peaks["eager"])
+            self._note("head", memory_bytes=peaks["compiled"])
+            return
+        for side, worker in workers.items():
+            if self._results[side].memory_bytes is None:
+                self._note(side, memory_bytes=worker.memory().get(self._arms[side]))
+
+    def _refusals(self) -> Iterator[str]:
+        base, head = self._results["base"], self._results["head"]
+        if base.failure or head.failure:
+            return
+        if base.batch_size != head.batch_size:
+            yield f"batch size {base.batch_size} against {head.batch_size}"
+        if base.parameters != head.parameters:
+            yield f"{base.parameters:,} parameters against {head.parameters:,}: not the same model"
+
+
+def _unpaired(base: Sequence[Pair], head: Sequence[Pair]) -> Launch:
+    """The readings of two sides that ran one after the other, as many of each, in the order they were taken."""
+    one, two = launch_of(base), launch_of(head)
+    times = [[time for pair in zip(side.base, side.head, strict=True) for time in pair] for side in (one, two)]
+    size = min(len(times[0]), len(times[1]))
+    return Launch(base=tuple(times[0][:size]), head=tuple(times[1][:size]), probe=one.probe + two.probe)
+
+
+def _failure_text(error: WorkerError) -> str:
+    return f"{error.status}: {error.reason}"

@@ -1,0 +1,175 @@
+"""A whole live comparison: set up both sides, measure every case, and what looks worse once more."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from torchperf_ci.analysis.verdicts import Measured, SideResult, is_bad
+from torchperf_ci.bench.case_worker import Settings
+from torchperf_ci.bench.checkouts import Checkout, Repository, put_suite
+from torchperf_ci.bench.compare import CaseComparer, ComparePlan, Sides
+from torchperf_ci.bench.plan import PlannedCase, Selection
+from torchperf_ci.bench.run import python_under_test, survey
+from torchperf_ci.bench.sides import LiveSide, Processes, all_cases, live_side
+from torchperf_ci.errors import UsageProblem
+from torchperf_ci.results import LOGS, ResultsFolder, safe_name
+
+LEAST_SECONDS = 1.0
+"""Less than this per case is no budget."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideSpec:
+    """How a side is made: its Python, its variables, its compiler (None: the case's), or its commit."""
+
+    name: str
+    python: str
+    label: str
+    environ: Mapping[str, str] = field(default_factory=dict)
+    compiler: str | None = None
+    commit: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareRequest:
+    """What to compare and how. `setup`: the shell command that installs a commit in its environment."""
+
+    base: SideSpec
+    head: SideSpec
+    selection: Selection
+    settings: Settings
+    plan: ComparePlan
+    repository: Repository | None = None
+    setup: str = ""
+    command: tuple[str, ...] = ()
+
+
+@contextmanager
+def running_sides(request: CompareRequest, scratch: Path) -> Iterator[tuple[LiveSide, LiveSide]]:
+    """Both sides, set up and started; everything that was made for them is gone after the block."""
+    with ExitStack() as stack:
+        yield (
+            stack.enter_context(_running_side(request, request.base, scratch / "base")),
+            stack.enter_context(_running_side(request, request.head, scratch / "head")),
+        )
+
+
+@contextmanager
+def _running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Iterator[LiveSide]:
+    # Idle threads of one side must not spin on the CPUs where the other one is measured.
+    environ = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    scratch.mkdir(parents=True)
+    with ExitStack() as stack:
+        selection, cwd, python = request.selection, None, spec.python
+        if request.repository is not None and spec.commit is not None:
+            checkout = stack.enter_context(_checkout(request, spec, scratch, environ))
+            suites = tuple(put_suite(suite, request.repository, checkout.folder) for suite in selection.suites)
+            selection, cwd, python = replace(selection, suites=suites), checkout.folder, checkout.python
+        under_test = stack.enter_context(
+            python_under_test(
+                python,
+                environ,
+                threads=request.settings.threads,
+                extra=spec.environ,
+                log=scratch / "preload.log",
+                cwd=cwd,
+            )
+        )
+        processes = stack.enter_context(Processes(under_test.start))
+        found = survey(processes.of(0), selection.suites, threads=request.settings.threads, command=request.command)
+        yield live_side(spec.name, found, selection, processes, compiler=spec.compiler)
+
+
+def _checkout(
+    request: CompareRequest, spec: SideSpec, scratch: Path, environ: Mapping[str, str]
+) -> contextlib.AbstractContextManager[Checkout]:
+    assert request.repository is not None
+    assert spec.commit is not None
+    return request.repository.checkout(
+        spec.label, spec.commit, python=spec.python, setup=request.setup, at=scratch, environ=environ
+    )
+
+
+def shared_cpus(threads: int | None) -> tuple[int, ...]:
+    """The CPUs both sides are pinned to: as many as they have threads, the last ones (interrupts like the first)."""
+    if not hasattr(os, "sched_getaffinity"):
+        return ()
+    mine = sorted(os.sched_getaffinity(0))
+    return tuple(mine[-(threads or len(mine)) :])
+
+
+class Progress(Protocol):
+    """Hears of each case as it is done; `again` is the second measurement of what looked bad."""
+
+    def __call__(self, number: int, total: int, measured: Measured, *, again: bool) -> None: ...
+
+
+class LiveComparison:
+    """A comparison under way. `measured` holds what is finished, also when it is interrupted."""
+
+    def __init__(self, request: CompareRequest, base: LiveSide, head: LiveSide, folder: ResultsFolder) -> None:
+        """Raises `NothingToJudge` when no case is common and `UsageProblem` when the budget is too small."""
+        self.cases = all_cases(base, head)
+        self.measured: list[Measured] = []
+        self._request, self._sides, self._folder = request, (base, head), folder
+        self._comparer = CaseComparer(Sides(base=base, head=head), request.settings, self._log)
+        _refuse_small_budget(request.settings.budget, len(self.cases))
+
+    def run(self, tell: Progress) -> None:
+        """Measure every case, then those that look worse once more, in fresh processes.
+
+        The time that clear cases do not use goes to the others: a case may take twice its share while there is some.
+        """
+        budget, total = self._request.settings.budget, len(self.cases)
+        ends = time.monotonic() + budget if budget is not None else math.inf
+        for number, planned in enumerate(self.cases, start=1):
+            left = ends - time.monotonic()
+            if left > 0:
+                plan = replace(self._request.plan, seconds=_seconds(self._request.plan, left, total - number + 1))
+                measured = self._comparer.compare(planned, plan)
+            else:
+                measured = _not_measured(planned, f"the budget of {budget:g} s was spent before its turn")
+            self.measured.append(measured)
+            tell(number, total, measured, again=False)
+        self._confirm(tell)
+
+    def _confirm(self, tell: Progress) -> None:
+        """What is bad by accident, of the processes or of the minute, is not bad twice."""
+        plan = self._request.plan
+        bad = [place for place, measured in enumerate(self.measured) if is_bad(measured, plan.tolerances)]
+        if bad:
+            for side in self._sides:
+                side.processes.renew()
+        for number, place in enumerate(bad, start=1):
+            again = self._comparer.compare(self.cases[place], plan, attempt=1)
+            self.measured[place] = replace(self.measured[place], again=again)
+            tell(number, len(bad), self.measured[place], again=True)
+
+    def _log(self, planned: PlannedCase, side: str) -> Path:
+        parts = (side, planned.case.suite, planned.case.model, planned.case.compiler, planned.case.dtype)
+        return self._folder.claim(f"{LOGS}/{safe_name('_'.join(safe_name(part) for part in parts))}.log")
+
+
+def _seconds(plan: ComparePlan, left: float, cases: int) -> float:
+    """Seconds of sampling for the next of so many cases that are left."""
+    return plan.seconds if math.isinf(left) else min(2 * plan.seconds, left / cases)
+
+
+def _not_measured(planned: PlannedCase, why: str) -> Measured:
+    return Measured(case=planned.case, base=SideResult(), head=SideResult(), refusals=(why,))
+
+
+def _refuse_small_budget(budget: float | None, cases: int) -> None:
+    if budget is not None and budget / cases < LEAST_SECONDS:
+        raise UsageProblem(
+            f"--budget {budget:g} leaves {budget / cases:.2g} s for each of {cases} cases, too little for two rounds; "
+            f"give at least {math.ceil(cases * LEAST_SECONDS)}, or choose fewer cases with --filter"
+        )

@@ -1,0 +1,183 @@
+"""A whole run: ask the Python under test what there is, plan, measure what is not recorded yet, append the records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+
+from torchperf_ci.bench.case_worker import Settings
+from torchperf_ci.bench.plan import Machine, Plan, PlannedCase, Selection, SuiteListing, make_plan, suite_spec
+from torchperf_ci.bench.runner import Runner, Surroundings
+from torchperf_ci.bench.session import (
+    Preloaded,
+    WorkerError,
+    is_shared_machine,
+    package_path,
+    worker_environment,
+)
+from torchperf_ci.errors import UsageProblem
+from torchperf_ci.records import Build, Environment, Record, Source, environment_from
+from torchperf_ci.results import ResultsFolder, read_results
+
+_QUESTION_LIMIT = 120.0
+
+
+class Progress(Protocol):
+    """Is told what happens, in order: how much there is to do, each case as it starts and as its records are there."""
+
+    def begin(self, *, total: int, already: int) -> None: ...
+
+    def start(self, case: PlannedCase) -> None: ...
+
+    def finish(self, records: Sequence[Record]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Python:
+    """The Python under test, the variables its processes get, and the folder they run in (None: this one)."""
+
+    executable: str
+    environ: Mapping[str, str]
+    log: Path
+    cwd: Path | None = None
+
+    def start(self) -> Preloaded:
+        """A preloaded process of it."""
+        return Preloaded(self.executable, self.environ, log=self.log, cwd=self.cwd)
+
+
+@contextmanager
+def python_under_test(
+    executable: str,
+    environ: Mapping[str, str],
+    *,
+    threads: int | None,
+    extra: Mapping[str, str],
+    log: Path,
+    cwd: Path | None = None,
+) -> Iterator[Python]:
+    """`executable` with this package on its path while the block runs; nothing is installed into it."""
+    with package_path(worker_environment(environ, threads=threads, extra=extra)) as prepared:
+        yield Python(executable=executable, environ=prepared, log=log, cwd=cwd)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What the Python under test said: machine, environment, suites."""
+
+    machine: Machine
+    build: Build
+    suites: tuple[SuiteListing, ...]
+
+    @property
+    def environment(self) -> Environment:
+        return self.build.environment
+
+
+def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, command: Sequence[str]) -> Survey:
+    """Ask for the environment and the suites, each in a worker of its own. Raises `UsageProblem` for a bad suite."""
+    told = question(preloaded, "environment", threads=threads)
+    environment = environment_from(told["environment"])
+    return Survey(
+        machine=Machine(devices=told["devices"], compilers=tuple(told["compilers"]), dtypes=tuple(told["dtypes"])),
+        build=Build(
+            environment=environment,
+            dynamo_flags=told["dynamo_flags"],
+            variables=told["variables"],
+            packages=told["packages"],
+            warnings=tuple(_warnings(environment)),
+            command=tuple(command),
+            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        ),
+        suites=tuple(list_suite(preloaded, name) for name in dict.fromkeys(suites)),
+    )
+
+
+def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
+    """What the suite `name` (a name, a file, a module) holds. Raises `UsageProblem` when it cannot be used."""
+    spec = suite_spec(name)
+    told = question(preloaded, "suite", spec=spec)
+    if told["missing"]:
+        raise UsageProblem(f"suite {name} cannot run here: {told['missing']}")
+    return SuiteListing(
+        spec=spec,
+        name=told["name"],
+        models=tuple(told["models"]),
+        quick=tuple(told["quick"]),
+        groups={name: tuple(models) for name, models in told["groups"].items()},
+        preload=tuple(told["preload"]),
+        skips=tuple(told["skips"]),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A planned run, ready to measure."""
+
+    plan: Plan
+    survey: Survey
+    settings: Settings
+    source: Source
+    folder: ResultsFolder
+    python: Python
+
+    def measure(self, preloaded: Preloaded, progress: Progress) -> list[Record]:
+        """Measure what the folder does not hold yet, appending each record as soon as it is known; the new records."""
+        done = read_results(self.folder.path).done()
+        todo = [
+            (planned, missing)
+            for planned in self.plan.cases
+            if (missing := [t for t in self.settings.testings if (planned.case, t) not in done])
+        ]
+        self.folder.append(self.survey.build)
+        progress.begin(total=len(todo), already=len(self.plan.cases) - len(todo))
+        made: list[Record] = []
+        surroundings = Surroundings(environment=self.survey.environment, source=self.source)
+        preloaded.preload(self.plan.preload)
+        with Runner(
+            self.python.start,
+            self.settings,
+            surroundings,
+            self.folder,
+            preloaded=preloaded,
+            modules=self.plan.preload,
+        ) as runner:
+            for planned, missing in todo:
+                progress.start(planned)
+                records = []
+                for record in runner.run(planned, missing):
+                    self.folder.append(record)
+                    records.append(record)
+                progress.finish(records)
+                made += records
+        return made
+
+
+def plan_run(selection: Selection, found: Survey) -> Plan:
+    """The cases of `selection` on what was found."""
+    return make_plan(selection, found.suites, found.machine)
+
+
+def question(preloaded: Preloaded, do: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
+    """Ask a worker of its own, so that what the answer imports is gone afterwards."""
+    with ExitStack() as stack:
+        worker = stack.enter_context(preloaded.fork(preloaded.log))
+        try:
+            return worker.ask(do, deadline=time.monotonic() + _QUESTION_LIMIT, **arguments)
+        except WorkerError as error:
+            what = arguments.get("spec", "the machine")
+            alive = f"{error.reason}" if error.alive else f"asking about {what}: the worker {error.reason}"
+            raise UsageProblem(alive) from error
+
+
+def _warnings(environment: Environment) -> Iterator[str]:
+    if environment.threads >= environment.cpu_count > 1 and is_shared_machine():
+        yield (
+            f"torch uses all {environment.threads} CPUs of a machine that others may share: one busy neighbour slows "
+            f"every measurement; --threads {environment.cpu_count - 1} leaves a CPU to the rest"
+        )

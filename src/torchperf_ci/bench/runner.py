@@ -1,0 +1,304 @@
+"""Runs planned cases one after another and makes their records: the only place where a `Record` is made.
+
+Every planned case ends as exactly one record per testing, whatever its model does.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from torchperf_ci.analysis.stats import paired_ratio, slow_share
+from torchperf_ci.bench.case_worker import CaseWorker, Settings
+from torchperf_ci.bench.plan import PlannedCase
+from torchperf_ci.bench.sampler import Pair, Sampler
+from torchperf_ci.bench.session import Preloaded, Worker, WorkerError
+from torchperf_ci.records import Case, Environment, GraphBreak, Record, Source, Status, Testing
+from torchperf_ci.results import LOGS, ResultsFolder, safe_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What every record of a run says about where it was made."""
+
+    environment: Environment
+    source: Source
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What is known about a case so far; becomes its records."""
+
+    batch_size: int = 0
+    parameters: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    samples: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    counters: Mapping[str, int] = field(default_factory=dict)
+    graph_breaks: tuple[GraphBreak, ...] = ()
+
+
+class Runner:
+    """Measures cases with workers of `preloaded`.
+
+    `start` makes a new preloaded process where one is needed; `modules` are what it then imports besides torch.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], Preloaded],
+        settings: Settings,
+        surroundings: Surroundings,
+        folder: ResultsFolder,
+        *,
+        preloaded: Preloaded | None = None,
+        modules: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._start = start
+        self.settings = settings
+        self._surroundings = surroundings
+        self.folder = folder
+        self.clock = clock
+        self._preloaded = preloaded
+        self._modules = modules
+        self._stack = ExitStack()
+        self.ends = clock() + settings.budget if settings.budget is not None else float("inf")
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def run(self, planned: PlannedCase, testings: Sequence[Testing]) -> Iterator[Record]:
+        """One record per testing, each as soon as it is known."""
+        if planned.skip is not None:
+            yield from self._same_for_all(planned.case, testings, Status.PASS_DUE_TO_SKIP, planned.skip)
+        elif self.clock() >= self.ends:
+            reason = f"the run's budget of {self.settings.budget:g} s was spent"
+            yield from self._same_for_all(planned.case, testings, Status.NOT_RUN, reason)
+        else:
+            yield from _CaseRun(self, planned).records(testings)
+
+    def worker(self, log: Path) -> Worker:
+        """A worker forked from the preloaded process, which is started if there is none (any more)."""
+        if self._preloaded is None or not self._preloaded.alive or self.settings.fresh_process:
+            self._stack.close()
+            self._preloaded = self._stack.enter_context(self._start())
+            self._preloaded.preload(self._modules)
+        return self._preloaded.fork(log)
+
+    def _same_for_all(self, case: Case, testings: Sequence[Testing], status: Status, reason: str) -> Iterator[Record]:
+        for testing in testings:
+            yield self.record(case, testing, status, reason=reason)
+
+    def record(self, case: Case, testing: Testing, status: Status, **rest: Any) -> Record:  # noqa: ANN401 - fields of Record
+        """A record of now."""
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        source = replace(self._surroundings.source, time=now)
+        return Record(
+            case=case,
+            testing=testing,
+            status=status,
+            environment=self._surroundings.environment,
+            source=source,
+            **rest,
+        )
+
+
+class _CaseRun:
+    """One case: a worker, the commands in order, and what to do when one does not succeed."""
+
+    def __init__(self, runner: Runner, planned: PlannedCase) -> None:
+        self._runner = runner
+        self._planned = planned
+        self._settings = runner.settings
+        self._case = planned.case
+        self._log = f"{LOGS}/{_log_name(planned.case)}"
+        self._found = _Findings()
+        self._began = runner.clock()
+        self._deadline = min(self._began + self._settings.timeout, runner.ends)
+        self._stack = ExitStack()
+        self._worker: CaseWorker | None = None
+        self._end: WorkerError | None = None
+
+    def records(self, testings: Sequence[Testing]) -> Iterator[Record]:
+        """A record per testing, in order."""
+        with self._stack:
+            for testing in testings:
+                yield self._attempt(testing)
+
+    def _attempt(self, testing: Testing) -> Record:
+        """One testing. A testing that ends the worker leaves a new one to the next; what keeps the model from running
+        at all, and a time limit, end the case."""
+        try:
+            if self._end is not None:
+                raise self._end
+            if self._worker is None:
+                self._worker = self._prepared_worker()
+            return self._measure(self._worker, testing)
+        except WorkerError as error:
+            if self._worker is None or error.status is Status.TIMEOUT:
+                self._end = error
+            if not error.alive:
+                self._worker = None
+            return self._failed(testing, error)
+
+    def _prepared_worker(self) -> CaseWorker:
+        """A worker that has loaded the model and run it eagerly."""
+        worker = self._stack.enter_context(self._runner.worker(self._runner.folder.claim(self._log)))
+        case_worker = CaseWorker(worker, self._planned, self._settings, deadline=self._deadline)
+        cold = self._settings.cold_start
+        loaded = case_worker.load(cache_dir=self._stack.enter_context(cache_folder()) if cold else None)
+        self._found.parameters, self._found.batch_size = loaded.parameters, loaded.batch_size
+        return case_worker
+
+    def _measure(self, worker: CaseWorker, testing: Testing) -> Record:
+        if testing is Testing.ACCURACY:
+            return self._accuracy(worker)
+        return self._performance(worker)
+
+    def _accuracy(self, worker: CaseWorker) -> Record:
+        status, reason = worker.accuracy()
+        self._capture(worker)
+        return self._record(Testing.ACCURACY, status, reason)
+
+    def _performance(self, worker: CaseWorker) -> Record:
+        found = self._found
+        found.metrics["compilation_latency"] = worker.compile()
+        self._capture(worker)
+        worker.settle()
+        sampler = Sampler(WorkerPairs(worker), random.Random(f"{self._settings.seed} {self._case}"))  # noqa: S311 - an order, not a secret
+        sampler.warm_up(iterations=self._settings.warmup)
+        found.samples = _samples(sampler.measure(self._settings.rule))
+        found.metrics.update(_metrics(found.samples))
+        found.metrics.update(_memory_metrics(worker.memory()))
+        return self._record(Testing.PERFORMANCE, Status.PASS, "")
+
+    def _capture(self, worker: CaseWorker) -> None:
+        captured = worker.capture()
+        self._found.counters, self._found.graph_breaks = captured.counters, captured.graph_breaks
+
+    def _failed(self, testing: Testing, error: WorkerError) -> Record:
+        """The record of a testing that did not finish. It has no numbers: a row with status and reason."""
+        words = _ACCURACY_WORDS if testing is Testing.ACCURACY else _PERFORMANCE_WORDS
+        status = error.status if isinstance(error.status, Status) else Status.FAIL_TO_RUN
+        status, reason = words.get(status, status), error.reason
+        if status is Status.TIMEOUT:
+            status, reason = self._why_out_of_time(reason)
+        return self._runner.record(self._case, testing, status, reason=reason, log=self._log, seconds=self._seconds())
+
+    def _why_out_of_time(self, reason: str) -> tuple[Status, str]:
+        if self._runner.clock() < self._began + self._settings.timeout:
+            return Status.NOT_RUN, f"the run's budget of {self._settings.budget:g} s was spent while it ran"
+        return Status.TIMEOUT, f"not done within {self._settings.timeout:g} s: {reason}"
+
+    def _record(self, testing: Testing, status: Status, reason: str) -> Record:
+        found = self._found
+        measured = testing is Testing.PERFORMANCE
+        return self._runner.record(
+            self._case,
+            testing,
+            status,
+            batch_size=found.batch_size,
+            parameters=found.parameters,
+            metrics=dict(found.metrics) if measured else {},
+            samples=dict(found.samples) if measured else {},
+            counters=found.counters,
+            graph_breaks=found.graph_breaks,
+            reason=reason,
+            log=self._log,
+            seconds=self._seconds(),
+        )
+
+    def _seconds(self) -> float:
+        return round(self._runner.clock() - self._began, 3)
+
+
+_ACCURACY_WORDS = {Status.EAGER_FAIL_TO_RUN: Status.EAGER_1ST_RUN_FAIL}
+_PERFORMANCE_WORDS = {
+    Status.EAGER_1ST_RUN_FAIL: Status.EAGER_FAIL_TO_RUN,
+    Status.EAGER_2ND_RUN_FAIL: Status.EAGER_FAIL_TO_RUN,
+}
+
+
+class WorkerPairs:
+    """A `PairSource` of one worker that holds both arms: first and second are eager and compiled unless said."""
+
+    def __init__(self, worker: CaseWorker, *, first: str = "eager", second: str = "compiled") -> None:
+        self._worker, self._names = worker, (first, second)
+        self._recompiled = False
+        self.asking = "head"  # for a comparison: the side that holds both arms
+
+    def take(self, swapped: Sequence[bool], inner: tuple[int, int]) -> list[Pair]:
+        first, second = self._names
+        order = [[second, first] if turned else [first, second] for turned in swapped]
+        reply = self._worker.sample(order, {first: inner[0], second: inner[1]})
+        self._recompiled |= reply["recompiled"]
+        one, two = arm_times(reply, first), arm_times(reply, second)
+        return [
+            Pair(first=a, second=b, probe=probe / 1e9, first_device=a_device, second_device=b_device)
+            for (a, a_device), (b, b_device), probe in zip(one, two, reply["probe"], strict=True)
+        ]
+
+    def invalidated(self) -> bool:
+        recompiled, self._recompiled = self._recompiled, False
+        return recompiled
+
+
+def arm_times(reply: Mapping[str, Any], arm: str) -> list[tuple[float, float | None]]:
+    """Host and device seconds of one arm's readings, in order; the device's are None where it has no events."""
+    host = reply["host"].get(arm, [])
+    device = reply["device"].get(arm) or [None] * len(host)
+    return [(one / 1e9, None if two is None else two / 1e9) for one, two in zip(host, device, strict=True)]
+
+
+def _samples(pairs: Sequence[Pair]) -> dict[str, tuple[float, ...]]:
+    samples = {
+        "eager": tuple(pair.first for pair in pairs),
+        "compiled": tuple(pair.second for pair in pairs),
+        "probe": tuple(pair.probe for pair in pairs),
+        "eager_device": tuple(pair.first_device for pair in pairs if pair.first_device is not None),
+        "compiled_device": tuple(pair.second_device for pair in pairs if pair.second_device is not None),
+    }
+    return {name: times for name, times in samples.items() if times}
+
+
+def _metrics(samples: Mapping[str, tuple[float, ...]]) -> dict[str, float]:
+    eager, compiled = median(samples["eager"]), median(samples["compiled"])
+    estimate = paired_ratio(samples["eager"], samples["compiled"])
+    metrics = {
+        "speedup": estimate.ratio,
+        "speedup_of_medians": eager / compiled,
+        "abs_latency": compiled * 1e3,
+        "eager_latency": eager * 1e3,
+        "slow_share": slow_share(samples["probe"]),
+    }
+    if estimate.low > 0 and estimate.high < float("inf"):
+        metrics |= {"speedup_low": estimate.low, "speedup_high": estimate.high}
+    return metrics
+
+
+def _memory_metrics(peaks: Mapping[str, int | None]) -> dict[str, float]:
+    eager, compiled = peaks.get("eager"), peaks.get("compiled")
+    if not eager or not compiled:
+        return {}
+    return {"eager_peak_mem": eager, "dynamo_peak_mem": compiled, "compression_ratio": eager / compiled}
+
+
+def cache_folder() -> tempfile.TemporaryDirectory[str]:
+    """An empty compiler cache."""
+    return tempfile.TemporaryDirectory(prefix="torchperf-cache-", ignore_cleanup_errors=True)
+
+
+def _log_name(case: Case) -> str:
+    parts = (case.suite, case.model, case.compiler, case.mode.value, case.dtype, case.device)
+    return safe_name("_".join(safe_name(part) for part in parts)) + ".log"

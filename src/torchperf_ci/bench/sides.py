@@ -1,0 +1,128 @@
+"""The two sides of a live comparison: what each has, and the union of their cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from torchperf_ci.bench.plan import PlannedCase, Selection, matches
+from torchperf_ci.bench.run import Survey, plan_run
+from torchperf_ci.bench.session import Preloaded
+from torchperf_ci.errors import NothingToJudge, UsageProblem
+from torchperf_ci.records import Case, Environment
+
+
+class Processes:
+    """One side's preloaded processes, a process per launch, started when first asked for. Leaving it ends them.
+
+    Forks of one process share its layout in memory, which makes their code a little faster or slower for good. So
+    launches have processes of their own, as if every one were started anew.
+    """
+
+    def __init__(self, start: Callable[[], Preloaded]) -> None:
+        self._start = start
+        self._stack = ExitStack()
+        self._started: dict[int, Preloaded] = {}
+        self._modules: tuple[str, ...] = ()
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.renew()
+
+    def of(self, launch: int) -> Preloaded:
+        """The process of a launch, from 0; a new one if it has ended."""
+        found = self._started.get(launch)
+        if found is None or not found.alive:
+            found = self._started[launch] = self._stack.enter_context(self._start())
+            found.preload(self._modules)
+        return found
+
+    def preload(self, modules: Sequence[str]) -> None:
+        """Import modules in every process, those to come too."""
+        self._modules = tuple(modules)
+        for process in self._started.values():
+            process.preload(self._modules)
+
+    def renew(self) -> None:
+        """End all processes: the next ones are fresh."""
+        self._stack.close()
+        self._started.clear()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveSide:
+    """A side that is running: its name, what it told about itself, its cases. `compiler` replaces the case's own."""
+
+    name: str
+    survey: Survey
+    cases: Mapping[Case, PlannedCase]
+    processes: Processes
+    compiler: str | None = None
+
+    def planned(self, case: PlannedCase) -> PlannedCase | None:
+        found = self.cases.get(case.case)
+        if found is None or self.compiler is None:
+            return found
+        return replace(found, case=replace(found.case, compiler=self.compiler))
+
+    def process(self, launch: int) -> Preloaded:
+        return self.processes.of(launch)
+
+    @property
+    def environment(self) -> Environment:
+        return self.survey.environment
+
+
+def live_side(
+    name: str, survey: Survey, selection: Selection, processes: Processes, *, compiler: str | None = None
+) -> LiveSide:
+    """A side with the cases that the selection finds there; none is fine here, `all_cases` looks at both."""
+    models = {model for suite in survey.suites for model in suite.models}
+    checked = replace(
+        selection,
+        compilers=selection.compilers if compiler is None else (compiler,),
+        exclude=tuple(model for model in selection.exclude if model in models),
+        filters=tuple(
+            pattern for pattern in selection.filters if any(matches(pattern, suite) for suite in survey.suites)
+        ),
+    )
+    if selection.filters and not checked.filters:
+        return LiveSide(name=name, survey=survey, cases={}, processes=processes, compiler=compiler)
+    try:
+        plan = plan_run(checked, survey)
+    except UsageProblem as error:
+        raise UsageProblem(f"{name}: {error}") from error
+    processes.preload(plan.preload)
+    shown = selection.compilers[0]
+    cases = {
+        (planned.case if compiler is None else replace(planned.case, compiler=shown)): planned
+        for planned in plan.cases
+        if planned.skip is None
+    }
+    return LiveSide(name=name, survey=survey, cases=cases, processes=processes, compiler=compiler)
+
+
+def all_cases(base: LiveSide, head: LiveSide) -> list[PlannedCase]:
+    """Head's cases in its order, then those only base has. Raises `NothingToJudge` when no case is common, and
+    `UsageProblem` when there is none at all."""
+    if not base.cases and not head.cases:
+        models = sorted({model for side in (base, head) for suite in side.survey.suites for model in suite.models})
+        raise UsageProblem(f"no model is left after --filter, --exclude and --quick. There are: {', '.join(models)}")
+    if not base.cases.keys() & head.cases.keys():
+        raise NothingToJudge(
+            f"base and head have no case in common, so there is nothing to compare. Base: {_some(base.cases)}. "
+            f"Head: {_some(head.cases)}"
+        )
+    alone = [case for case in base.cases if case not in head.cases]
+    return [
+        *(replace(planned, case=case) for case, planned in head.cases.items()),
+        *(replace(base.cases[case], case=case) for case in alone),
+    ]
+
+
+def _some(cases: Collection[Case], most: int = 5) -> str:
+    shown = [str(case) for case in list(cases)[:most]] or ["none"]
+    return ", ".join(shown) + (f" and {len(cases) - most} more" if len(cases) > most else "")

@@ -1,0 +1,1 @@
+"""The commands. Each file parses, calls one function, prints and exits; nothing imports this package."""

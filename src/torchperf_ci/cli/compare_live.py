@@ -1,0 +1,206 @@
+"""A comparison that is measured now: what the options mean, and the run."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from torchperf_ci.analysis.compare import ONE_PROCESS, TWO_PROCESSES, Tolerance
+from torchperf_ci.analysis.tolerances import Rule, Tolerances
+from torchperf_ci.analysis.verdicts import Measured
+from torchperf_ci.bench.checkouts import MERGE_BASE, Repository
+from torchperf_ci.bench.compare import ComparePlan
+from torchperf_ci.bench.compare_run import CompareRequest, LiveComparison, SideSpec, running_sides, shared_cpus
+from torchperf_ci.bench.pairs import Interleave
+from torchperf_ci.bench.sides import LiveSide
+from torchperf_ci.cli.case_options import selection_from, settings_from, worker_variables
+from torchperf_ci.cli.compare import conclude
+from torchperf_ci.cli.config import tolerance_rules
+from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
+from torchperf_ci.errors import NothingToJudge
+from torchperf_ci.report.compare import Findings, Header, describe_case, judged, write_comparison
+from torchperf_ci.results import ResultsFolder, open_folder
+
+
+def compare_live(options: dict[str, Any]) -> int:
+    """Measure and report; the exit code."""
+    request = request_from(options)
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(signals_interrupt())
+            folder = stack.enter_context(open_folder(options["output_dir"]))
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="torchperf-compare-"))
+            findings = _measure(request, folder, Path(scratch))
+    except Interrupted as error:
+        return interrupted(error, f"The report in {options['output_dir']} has the cases that were finished.")
+    return conclude(findings, strict=options["strict"])
+
+
+def _measure(request: CompareRequest, folder: ResultsFolder, scratch: Path) -> Findings:
+    click.echo(f"Setting up base ({request.base.label}) and head ({request.head.label}) …", err=True)
+    with running_sides(request, scratch) as (base, head):
+        header = _header(request, base, head)
+        live = LiveComparison(request, base, head, folder)
+        folder.empty()
+        for warning in header.warnings:
+            click.echo(f"Warning: {warning}", err=True)
+        try:
+            live.run(_Told(request.plan.tolerances))
+        except Interrupted:
+            left = f"interrupted: {len(live.measured)} of {len(live.cases)} cases were measured"
+            write_comparison(folder, judged(replace(header, warnings=(left, *header.warnings)), live.measured))
+            raise
+    findings = judged(header, live.measured)
+    write_comparison(folder, findings)
+    return findings
+
+
+class _Told:
+    """Says each case on stderr as it is done."""
+
+    def __init__(self, tolerances: Tolerances) -> None:
+        self._tolerances = tolerances
+
+    def __call__(self, number: int, total: int, measured: Measured, *, again: bool) -> None:
+        width = len(str(total))
+        what = "again " if again else ""
+        click.echo(f"[{what}{number:>{width}}/{total}] {describe_case(measured, self._tolerances)}", err=True)
+
+
+def _header(request: CompareRequest, base: LiveSide, head: LiveSide) -> Header:
+    """What is compared, in words, with what makes the two unequal. Raises `NothingToJudge` where that is too much."""
+    plan, one, two = request.plan, base.environment, head.environment
+    if one.gpu != two.gpu or one.cpu != two.cpu:
+        raise NothingToJudge(
+            f"base runs on {one.gpu or one.cpu}, head on {two.gpu or two.cpu}: that is no comparison of code"
+        )
+    how = (
+        "Both are arms of one process, one iteration each in turn, in random order."
+        if plan.one_process
+        else f"Two processes on the same CPUs or GPU, in turn by {plan.interleave}, in up to {plan.launches} launches."
+    )
+    pairs = [("Python", one.python, two.python), ("torch", one.torch, two.torch)]
+    same = request.base.commit is not None and request.base.commit == request.head.commit
+    return Header(
+        base=request.base.label,
+        head=request.head.label,
+        how=how,
+        machine=f"{two.gpu or two.cpu}, {two.cpu_count} CPUs, torch {two.torch}",
+        tolerances=plan.tolerances,
+        warnings=(
+            *(["base and head are the same commit"] if same else []),
+            *(f"{what} differs: {mine} against {theirs}" for what, mine, theirs in pairs if mine != theirs),
+            *one.comparable_to(two),
+        ),
+    )
+
+
+def request_from(options: dict[str, Any]) -> CompareRequest:
+    """What to compare. Raises `click.UsageError` and `UsageProblem` for what cannot be meant."""
+    selection, settings = selection_from(options), settings_from(options)
+    if not options["performance"]:
+        raise click.UsageError("--no-performance leaves no time to compare; `check` compares statuses")
+    compilers = (options["base_compiler"], options["head_compiler"])
+    if any(compilers) and not all(compilers):
+        raise click.UsageError("give --base-compiler and --head-compiler together")
+    if all(compilers):
+        selection = replace(selection, compilers=(options["head_compiler"],))
+    repository, commits = _commits(options)
+    base, head = (_side(name, options, commits.get(name)) for name in ("base", "head"))
+    if base == replace(head, name="base"):
+        raise click.UsageError(
+            "base and head are the same: give --base-ref, --base-python and --head-python, --base-env or --head-env, "
+            "--base-compiler and --head-compiler, or two results folders"
+        )
+    return CompareRequest(
+        base=base,
+        head=head,
+        selection=selection,
+        settings=replace(settings, cpus=shared_cpus(settings.threads)),
+        plan=_plan(options, one_process=_same_but_compiler(base, head) and options["interleave"] == "iteration"),
+        repository=repository,
+        setup=options["setup"],
+        command=tuple(sys.argv[1:]),
+    )
+
+
+def _side(name: str, options: dict[str, Any], commit: tuple[str, str] | None) -> SideSpec:
+    own_python, own_env = options[f"{name}_python"], options[f"{name}_env"]
+    compiler = options[f"{name}_compiler"]
+    python = own_python or options["python"]
+    label = (commit and commit[0]) or compiler or own_python or _written(own_env) or python
+    return SideSpec(
+        name=name,
+        python=python,
+        label=label,
+        environ={
+            **worker_variables(torchbench_dir=options["torchbench_dir"], extra_env=options["extra_env"]),
+            **dict(own_env),
+        },
+        compiler=compiler,
+        commit=commit[1] if commit else None,
+    )
+
+
+def _written(pairs: tuple[tuple[str, str], ...]) -> str:
+    return " ".join(f"{key}={value}" for key, value in pairs)
+
+
+def _same_but_compiler(base: SideSpec, head: SideSpec) -> bool:
+    """Whether both sides can be arms of one process: the plain module, and it compiled."""
+    alike = replace(base, compiler=head.compiler, label=head.label, name="head") == head
+    return alike and base.compiler == "eager" != head.compiler
+
+
+def tolerances_from(options: dict[str, Any], usual: Tolerance) -> Tolerances:
+    """The limits of the options, and where they are silent `usual`, with the rules of the configuration file."""
+    margin, threshold = options["margin"] or usual.margin, options["threshold"] or usual.threshold
+    if options["threshold"] is None:
+        threshold = max(margin, threshold)
+    if margin > threshold:
+        raise click.UsageError(
+            f"--margin {margin:g} is above --threshold {threshold:g}: a case could be both slower and unchanged"
+        )
+    rules: tuple[Rule, ...] = tolerance_rules()
+    return Tolerances(latency=Tolerance(margin=margin, threshold=threshold), rules=rules)
+
+
+def _plan(options: dict[str, Any], *, one_process: bool) -> ComparePlan:
+    return ComparePlan(
+        tolerances=tolerances_from(options, ONE_PROCESS if one_process else TWO_PROCESSES),
+        launches=1 if one_process else options["launches"],
+        seconds=options["budget_per_case"],
+        interleave=Interleave(options["interleave"]),
+        one_process=one_process,
+    )
+
+
+def _commits(options: dict[str, Any]) -> tuple[Repository | None, dict[str, tuple[str, str]]]:
+    """The repository and the sides' (label, commit); nothing when no ref was given."""
+    if not options["base_ref"]:
+        if options["head_ref"]:
+            raise click.UsageError("--head-ref needs --base-ref")
+        return None, {}
+    repository = Repository.around(Path.cwd())
+    head = options["head_ref"] or "HEAD"
+    head_label, head_commit = head, repository.commit_of(head)
+    if not options["head_ref"] and (changes := repository.changes()):
+        head_label, head_commit = "HEAD with the changes of the working tree", changes
+        click.echo("The working tree has changes to tracked files: they are part of head.", err=True)
+    if not options["head_ref"] and (untracked := repository.untracked()):
+        names = ", ".join(untracked[:3]) + (" …" if len(untracked) > 3 else "")
+        click.echo(f"Not tracked, so not part of head unless you `git add` them: {names}", err=True)
+    base_label, base_commit = options["base_ref"], None
+    if options["base_ref"] == MERGE_BASE:
+        base_commit = repository.merge_base(options["upstream"], head)
+        base_label = f"{MERGE_BASE} {base_commit[:12]}"
+    return repository, {
+        "base": (base_label, base_commit or repository.commit_of(options["base_ref"])),
+        "head": (head_label, head_commit),
+    }

@@ -1,0 +1,53 @@
+"""`torchperf-ci export`: results in the formats that other dashboards read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from torchperf_ci.cli.files import STREAM, results_in, write_output
+from torchperf_ci.cli.options import option, results_dir_argument
+from torchperf_ci.upload.exports import Format
+
+
+@click.command(short_help="Write results in the formats that other dashboards read.")
+@results_dir_argument
+@option("--format", "form", type=click.Choice([each.value for each in Format]), required=True, help="The format.")
+@option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The file.  [default: standard output]",
+)
+@option(
+    "--better",
+    type=click.Choice(["bigger", "smaller"]),
+    help="For github-action-benchmark, whose files hold metrics of one direction: those of customBiggerIsBetter, or "
+    "those of customSmallerIsBetter.",
+)
+def export(directory: Path, *, form: str, out: Path | None, better: str | None) -> None:
+    """Write the results in the folder DIR in the format of another tool.
+
+    csv, parquet and openmetrics hold every result; the others have no words for one that failed.
+
+    \b
+    Example:
+      torchperf-ci export out --format github-action-benchmark --better smaller --out latencies.json
+    """
+    chosen = Format(form)
+    if (chosen is Format.GITHUB_ACTION_BENCHMARK) != (better is not None):
+        raise click.UsageError(
+            "--better bigger or --better smaller belongs to github-action-benchmark, and it needs one"
+        )
+    if chosen is Format.PARQUET and out in {None, STREAM}:
+        raise click.UsageError("a Parquet file is not text; name it with --out")
+    from torchperf_ci.records import Direction
+    from torchperf_ci.upload.exports.write import export_records
+
+    direction = Direction.HIGHER if better == "bigger" else Direction.LOWER
+    records = results_in(directory).records
+    failed = sum(not record.status.is_pass for record in records)
+    if failed:
+        click.echo(f"{failed} of {len(records)} results did not pass", err=True)
+    write_output(out, export_records(records, chosen, direction=direction))

@@ -1,0 +1,55 @@
+"""What commands that convert results read and write: files or the standard streams, and results folders."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from torchperf_ci.errors import NothingToJudge, UsageProblem
+
+if TYPE_CHECKING:
+    from torchperf_ci.results import Results
+
+STREAM = Path("-")
+
+
+def read_input(path: Path) -> tuple[bytes, str]:
+    """The content of a file, or of standard input for `-`, and its name for messages."""
+    if path == STREAM:
+        return sys.stdin.buffer.read(), "standard input"
+    try:
+        return path.read_bytes(), str(path)
+    except OSError as error:
+        raise UsageProblem(f"{path} cannot be read ({error.strerror})") from error
+
+
+def write_output(path: Path | None, content: bytes) -> None:
+    """Write a whole file at once; to standard output for None and `-`."""
+    if path is None or path == STREAM:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return
+    beside = path.with_name(f"{path.name}.tmp")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError as error:
+        raise UsageProblem(f"{path} cannot be written ({error.strerror})") from error
+    click.echo(f"Wrote {path}", err=True)
+
+
+def results_in(directory: Path) -> Results:
+    """The results in a folder; lines that cannot be used are said on stderr. Raises `NothingToJudge` without any."""
+    from torchperf_ci.escape import one_line
+    from torchperf_ci.results import read_results
+
+    results = read_results(directory)
+    for problem in results.problems:
+        click.echo(f"Warning: left out {directory / one_line(str(problem), limit=300)}", err=True)
+    if not results.records:
+        raise NothingToJudge(f"there are no results in {directory}")
+    return results

@@ -1,0 +1,214 @@
+"""`torchperf-ci history`: import, list, query, export, compact."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from torchperf_ci.cli.history_options import Place, history_options
+from torchperf_ci.cli.options import Decorated, GitHubOptions, github_options, option
+from torchperf_ci.errors import NothingToJudge
+from torchperf_ci.escape import csv_cell, one_line
+
+if TYPE_CHECKING:
+    from torchperf_ci.history.parquet import ParquetHistory
+    from torchperf_ci.history.store import Run
+    from torchperf_ci.results import Problem
+
+FORMATS = ("table", "csv", "json")
+
+
+@click.group(short_help="Import, list, ask and compact the kept runs.")
+def history() -> None:
+    """The runs that `torchperf-ci dashboard` keeps: Parquet files, one per run, shard and attempt."""
+
+
+def _place_options(function: Decorated) -> Decorated:
+    return history_options(github_options(function))
+
+
+_format_option = option("--format", "form", type=click.Choice(FORMATS), default="table", help="How to print it.")
+
+
+@history.command("import")
+@click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_place_options
+@option("--dry-run", is_flag=True, help="Only say what would be written.")
+def import_(path: Path, *, github: GitHubOptions, dry_run: bool, **options: Any) -> None:  # noqa: ANN401 - click's values
+    """Add the runs in PATH: an archive with lookup.csv, or one results folder. What is there already stays."""
+    from torchperf_ci.report.plural import count
+
+    with _opened(options, github) as kept:
+        added = known = 0
+        for run, problems in _runs_in(path, name=options["name"]):
+            _warn(problems)
+            if not run.results.records:
+                continue
+            sizes = kept.add(run, path, dry_run=dry_run).sizes
+            for file, size in sizes.items():
+                click.echo(f"{'Would write' if dry_run else 'Wrote'} {file} ({size:,} bytes)", err=True)
+            added, known = (added + 1, known) if sizes else (added, known + 1)
+        if not added and not known:
+            raise NothingToJudge(f"there are no results in {path}")
+        done = "Would add" if dry_run else "Added"
+        click.echo(f"{done} {count(added, 'run')} to {kept.files.where}; {known:,} were there already")
+
+
+@history.command("list")
+@_place_options
+@option("--last", type=click.IntRange(min=1), default=20, help="How many runs, newest first.")
+@_format_option
+def list_(*, github: GitHubOptions, last: int, form: str, **options: Any) -> None:  # noqa: ANN401 - click's values
+    """List the newest runs: key, time, commit, and what was measured."""
+    from torchperf_ci.history.store import Wanted
+
+    with _opened(options, github) as kept:
+        past = kept.last(last, Wanted(name=options["name"]))
+        _warn(past.problems)
+        if not past.runs:
+            raise NothingToJudge(f"the history {kept.files.where} holds no runs of the series {options['name']}")
+        click.echo(_printed(_LISTED, [_listed(run) for run in reversed(past.runs)], form))
+
+
+@history.command()
+@click.argument("sql")
+@_place_options
+@_format_option
+def query(sql: str, *, github: GitHubOptions, form: str, **options: Any) -> None:  # noqa: ANN401 - click's values
+    """Answer a question in DuckDB's SQL over the table `history`: a row per metric of a record, docs/scale.md has the
+    columns. The table `parts` holds superseded attempts as well.
+
+    \b
+    Example:
+      torchperf-ci history query "SELECT run_time, value FROM history
+        WHERE model = 'mlp' AND metric = 'speedup' ORDER BY run_time"
+    """
+    from torchperf_ci.history.query import ask
+
+    with _opened(options, github) as kept:
+        answer = ask(kept, sql)
+        _warn(answer.problems)
+        click.echo(_printed(answer.columns, answer.rows, form))
+
+
+@history.command()
+@click.argument("key")
+@click.argument("directory", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@_place_options
+def export(key: str, directory: Path, *, github: GitHubOptions, **options: Any) -> None:  # noqa: ANN401 - click's values
+    """Write the run KEY of `history list` back into the results folder DIR, say to compare another run with it."""
+    from torchperf_ci.errors import UsageProblem
+    from torchperf_ci.history.full import read_run
+    from torchperf_ci.results import RECORDS, open_folder
+
+    if (directory / RECORDS).exists():
+        raise UsageProblem(f"{directory} holds results already; choose another folder")
+    with _opened(options, github) as kept:
+        run = read_run(kept, name=options["name"], key=key)
+    with open_folder(directory) as folder:
+        folder.append(*run.results.builds, *run.results.records)
+    click.echo(f"Wrote {len(run.results.records):,} records to {directory / RECORDS}")
+
+
+@history.command()
+@_place_options
+@option("--dry-run", is_flag=True, help="Only say what would be done.")
+def compact(*, github: GitHubOptions, dry_run: bool, **options: Any) -> None:  # noqa: ANN401 - click's values
+    """Make one file of the many of every month that is over. Nothing is lost; the month that runs stays as it is."""
+    from torchperf_ci.history.compact import compact as compacted
+
+    with _opened(options, github) as kept:
+        done = "Would compact" if dry_run else "Compacted"
+        items = 0
+        for item in compacted(kept, now=datetime.now(timezone.utc), dry_run=dry_run):
+            items += 1
+            click.echo(
+                f"{done} {item.month}: {len(item.replaced):,} files ({item.before:,} bytes) into {item.path} "
+                f"({item.after:,} bytes)"
+            )
+        if not items:
+            click.echo("There is nothing to compact: no finished month has more than one file")
+
+
+@contextmanager
+def _opened(options: Mapping[str, Any], github: GitHubOptions) -> Iterator[ParquetHistory]:
+    from torchperf_ci.history.parquet import ParquetHistory
+
+    place = Place.of(options, github)
+    if not place.needs_github:
+        yield ParquetHistory(files=place.files(os.environ, None))
+        return
+    place.branch()
+    with github.client(os.environ) as client:
+        yield ParquetHistory(files=place.files(os.environ, client))
+
+
+def _runs_in(path: Path, *, name: str) -> Iterator[tuple[Run, Sequence[Problem]]]:
+    """The runs of an archive, oldest first, or the one of a results folder, each with what cannot be read of it."""
+    from torchperf_ci.analysis.frames import Selection
+    from torchperf_ci.dashboard_run import run_in
+    from torchperf_ci.history.lookup import INDEX, LookupHistory
+    from torchperf_ci.records import Source
+    from torchperf_ci.report.folder import read_folder
+
+    if not (path / INDEX).is_file():
+        results = read_folder(path, Selection())
+        yield run_in(path, results, name=name, source=Source()), results.problems
+        return
+    archive = LookupHistory(root=path, read=read_folder)
+    entries, problems = archive.entries()
+    _warn(problems)
+    for entry in entries:
+        yield archive.run(entry, Selection(), name=name)
+
+
+def _warn(problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        click.echo(f"Warning: {one_line(str(problem))}", err=True)
+
+
+_LISTED = ("key", "time", "commit", "branch", "attempts", "suites", "compilers", "dtypes", "passed", "records")
+
+
+def _listed(run: Run) -> tuple[object, ...]:
+    records = run.results.records
+    cases = [record.case for record in records]
+    return (
+        run.key,
+        f"{run.time:%Y-%m-%d %H:%M}",
+        run.source.commit[:12],
+        run.source.branch,
+        max(record.source.attempt for record in records),
+        *(
+            " ".join(dict.fromkeys(names))
+            for names in zip(*((c.suite, c.compiler, c.dtype) for c in cases), strict=True)
+        ),
+        sum(record.status.is_pass for record in records),
+        len(records),
+    )
+
+
+def _printed(columns: Sequence[str], rows: Sequence[Sequence[object]], form: str) -> str:
+    match form:
+        case "csv":
+            stream = io.StringIO()
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows([csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+            return stream.getvalue().rstrip("\n")
+        case "json":
+            return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=str, indent=2)
+        case _:
+            from tabulate import tabulate
+
+            cells = [["" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
+            return tabulate(cells, headers=list(map(one_line, columns)), tablefmt="simple", disable_numparse=True)

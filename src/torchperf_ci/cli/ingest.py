@@ -1,0 +1,134 @@
+"""`torchperf-ci ingest`: results of other benchmark tools as a results folder."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from torchperf_ci.cli.files import read_input
+from torchperf_ci.cli.options import Decorated, option
+from torchperf_ci.errors import NothingToJudge
+
+if TYPE_CHECKING:
+    from torchperf_ci.upload.foreign import Defaults, Ingested
+
+_OPTIONS = (
+    click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)),
+    option(
+        "--output-dir",
+        type=click.Path(path_type=Path),
+        default=Path("benchmark_logs"),
+        help="The results folder. What was written there earlier is removed first.",
+    ),
+    option("--keep-output-dir", is_flag=True, help="Keep what is recorded there, and add to it."),
+    option(
+        "--suite",
+        default="",
+        show_default=False,
+        help="The suite of all benchmarks.  [default: named after each one's group or file]",
+    ),
+    option("--device", default="cpu", help="The device of benchmarks that do not say it."),
+    option("--dtype", default="unknown", help="The dtype of benchmarks that do not say it."),
+    option("--mode", type=click.Choice(["inference", "training"]), default="inference", help="Likewise the mode."),
+    option(
+        "--commit",
+        default="",
+        show_default=False,
+        help="The commit that was measured.  [default: as in the file, or else here]",
+    ),
+    option("--branch", default="", show_default=False, help="Its branch.  [default: as in the file, or else here]"),
+)
+
+
+def _shared(function: Decorated) -> Decorated:
+    return functools.reduce(lambda decorated, decorate: decorate(decorated), reversed(_OPTIONS), function)
+
+
+@click.group(short_help="Turn results of other benchmark tools into a results folder.")
+def ingest() -> None:
+    """Turn results of other benchmark tools into a results folder, for reports, history and comparisons.
+
+    FILE may be - for standard input.
+    """
+
+
+@ingest.command("pytest-benchmark", short_help="Take the JSON of pytest-benchmark.")
+@_shared
+def pytest_benchmark(files: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - click's values
+    """Take the JSON of `pytest --benchmark-json FILE` or of `--benchmark-save`.
+
+    Parameters named device, dtype, mode and compiler (or backend) go where these belong; the others stay in the
+    benchmark's name. Save raw rounds with --benchmark-save-data: comparisons are made of them.
+    """
+    from torchperf_ci.upload.ingest_pytest_benchmark import ingest_pytest_benchmark
+    from torchperf_ci.upload.pytest_benchmark import read_pytest_benchmark
+
+    defaults = _defaults(options)
+
+    def take(content: bytes, name: str) -> Ingested:
+        return ingest_pytest_benchmark(read_pytest_benchmark(content, file=name), defaults)
+
+    _ingest(files, take, options)
+
+
+@ingest.command("google-benchmark", short_help="Take the JSON of Google Benchmark.")
+@_shared
+@option("--clock", type=click.Choice(["real", "cpu"]), default="real", help="Which of its two times to take.")
+def google_benchmark(files: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - click's values
+    """Take the JSON of `--benchmark_out=FILE --benchmark_out_format=json`.
+
+    Repetitions (`--benchmark_repetitions=N`) are the raw rounds that comparisons are made of.
+    """
+    from torchperf_ci.upload.ingest_google_benchmark import Clock, ingest_google_benchmark
+
+    defaults = _defaults(options)
+
+    def take(content: bytes, name: str) -> Ingested:
+        return ingest_google_benchmark(content, defaults, file=name, clock=Clock(options["clock"]))
+
+    _ingest(files, take, options)
+
+
+def _ingest(files: Sequence[Path], take: Callable[[bytes, str], Ingested], options: dict[str, Any]) -> None:
+    """Read all files, then write all of their records: a file that cannot be used changes nothing."""
+    from torchperf_ci.results import RECORDS, open_folder
+    from torchperf_ci.upload.inputs import InputProblem
+
+    found = [take(*read_input(path)) for path in files]
+    records = [record for each in found for record in each.records]
+    if not records:
+        raise NothingToJudge(f"there are no benchmarks in {', '.join(map(str, files))}")
+    counts = Counter(record.case for record in records)
+    if twice := [f"{case} is there {count} times" for case, count in counts.items() if count > 1]:
+        raise InputProblem([*twice, "give them different groups, or ingest the files into different folders"])
+    for warning in dict.fromkeys(warning for each in found for warning in each.build.warnings):
+        click.echo(f"Warning: {warning}", err=True)
+    with open_folder(options["output_dir"]) as folder:
+        if not options["keep_output_dir"]:
+            folder.empty()
+        folder.append(*(each.build for each in found), *records)
+    raw = sum(bool(record.samples) for record in records)
+    click.echo(f"{len(records)} benchmarks, {raw} of them with raw rounds, are in {options['output_dir'] / RECORDS}")
+
+
+def _defaults(options: dict[str, Any]) -> Defaults:
+    from torchperf_ci.github.context import source_from
+    from torchperf_ci.records import Mode
+    from torchperf_ci.upload.foreign import NOT_KNOWN, Defaults
+
+    return Defaults(
+        source=source_from(os.environ, shard="1-1", folder=Path.cwd()),
+        checked_out=os.environ.get("GITHUB_SHA", ""),
+        commit=options["commit"],
+        branch=options["branch"],
+        suite=options["suite"],
+        device=options["device"] or "cpu",
+        dtype=options["dtype"] or NOT_KNOWN,
+        mode=Mode(options["mode"]),
+    )

@@ -1,0 +1,173 @@
+"""`torchperf-ci merge`: the results of several runners in one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from torchperf_ci.cli.finish import conclude, told_github
+from torchperf_ci.cli.options import LineItem, option
+from torchperf_ci.errors import ExitCode, NothingToJudge, TorchperfError, UsageProblem
+
+if TYPE_CHECKING:
+    from torchperf_ci.analysis.merge import Merged, Piece, Promise
+    from torchperf_ci.records import Record
+    from torchperf_ci.results import ResultsFolder
+
+LARGEST_LOG = 16 * 1024 * 1024
+
+
+@click.command(short_help="Join the results of several runners into one folder.")
+@click.argument("folders", metavar="DIR...", nargs=-1, type=LineItem(), envvar="TORCHPERF_FOLDERS", required=True)
+@option(
+    "--output-dir",
+    type=click.Path(path_type=Path),
+    default=Path("benchmark_logs"),
+    help="The folder for the joined results. What an earlier command wrote there is removed first.",
+)
+@option(
+    "--matrix", default="", show_default=False, metavar="JSON", help="What `plan` printed: every shard must be there."
+)
+@option("--allow-missing", is_flag=True, help="Do not fail when a shard, or a model of it, is missing.")
+@option(
+    "--flag-compilers",
+    multiple=True,
+    help="Compilers whose slow, failing or heavy models the report warns about. Repeatable.  [default: inductor's]",
+)
+@option(
+    "--fail-on",
+    type=click.Choice(["failed", "never"]),
+    default="failed",
+    help="failed: exit with 6 when a case did not pass; never: with 0.",
+)
+@option("--name", default="results", help="Name of these results; part of the artifact's name in GitHub Actions.")
+@option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions.")
+def merge(folders: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401 - click's values
+    """Join the results of several runners into one results folder, and make its report.
+
+    DIR is a results folder, or a folder of such folders, say of all artifacts that a workflow downloaded. Which shard
+    and which attempt a folder holds is said by its name, torchperf-{name}-{shard}-{attempt}, else by its records. Of
+    every shard the newest attempt counts.
+
+    Exit code 4: a shard or a model is missing, or the results contradict each other; everything is named.
+
+    \b
+    Example:
+      torchperf-ci merge artifacts --matrix "$MATRIX" --output-dir merged
+    """
+    try:
+        return _merge([Path(folder) for folder in folders], options)
+    except TorchperfError as error:
+        told_github(int(error.exit_code), options)
+        raise
+
+
+def _merge(folders: Sequence[Path], options: dict[str, Any]) -> int:
+    from torchperf_ci.analysis.merge import merge as joined
+    from torchperf_ci.report.model import ReportOptions
+    from torchperf_ci.results import open_folder, read_results
+
+    target: Path = options["output_dir"]
+    found = _result_folders(folders, target)
+    merged = joined([_piece(folder) for folder in found], _promises(options["matrix"]))
+    for sentence in (*merged.gaps, *merged.notes):
+        click.echo(f"Warning: {sentence}", err=True)
+    with open_folder(target) as folder:
+        folder.empty()
+        folder.append(*merged.warned(), *(_with_log(record, found[place], folder) for record, place in merged.records))
+        report = ReportOptions(flag_compilers=tuple(options["flag_compilers"]))
+        code = conclude(folder, read_results(target), report, options, os.environ)
+    code = _told(merged, target, options, code)
+    click.echo(f"{len(merged.records)} results of {len(found)} folders are in {target}", err=True)
+    return code
+
+
+def _told(merged: Merged, target: Path, options: dict[str, Any], code: int) -> int:
+    """The exit code with what is missing taken into account, told to GitHub as well."""
+    missing = bool(merged.gaps) and not options["allow_missing"]
+    if options["github_files"]:
+        from torchperf_ci.github.step_files import write_outputs
+        from torchperf_ci.results import safe_name
+
+        artifact = f"torchperf-merged-{safe_name(options['name'])}"
+        found = {"results": str(target), "artifact-name": artifact, "missing": str(len(merged.gaps))}
+        write_outputs(os.environ, found)
+    if missing:
+        click.echo("Error: the results are not complete; --allow-missing takes them as they are", err=True)
+        return told_github(int(ExitCode.NOTHING_TO_JUDGE), options)
+    return code
+
+
+def _result_folders(given: Sequence[Path], target: Path) -> list[Path]:
+    """The results folders among the given ones and those right below them."""
+    from torchperf_ci.results import RECORDS
+
+    found: dict[Path, Path] = {}
+    for folder in given:
+        if not folder.is_dir():
+            raise UsageProblem(f"there is no folder {folder}")
+        below = sorted(path for path in folder.iterdir() if path.is_dir())
+        found |= {each.resolve(): each for each in (folder, *below) if (each / RECORDS).is_file()}
+    if not found:
+        raise NothingToJudge(f"there is no {RECORDS} in {', '.join(map(str, given))}, nor in folders right below")
+    if target.resolve() in found:
+        raise UsageProblem(f"{target} is one of the folders to merge; choose another with --output-dir")
+    return list(found.values())
+
+
+def _piece(folder: Path) -> Piece:
+    from torchperf_ci.analysis.expected_shards import parse_own_artifact, shard_recorded
+    from torchperf_ci.analysis.merge import Piece
+    from torchperf_ci.escape import one_line
+    from torchperf_ci.results import read_results
+
+    results = read_results(folder)
+    for problem in results.problems:
+        click.echo(f"Warning: left out {folder / one_line(str(problem), limit=300)}", err=True)
+    name = folder.resolve().name
+    shard, attempt = parse_own_artifact(name) or shard_recorded(results.records)
+    return Piece(label=name, shard=shard, attempt=attempt, results=results)
+
+
+def _promises(matrix: str) -> list[Promise]:
+    """The shards of a plan's matrix. Raises `UsageProblem` when it is none."""
+    from torchperf_ci.analysis.expected_shards import Config, Shard, parse_shard_name
+    from torchperf_ci.analysis.merge import Promise
+    from torchperf_ci.bench.matrix import model_of
+    from torchperf_ci.results import safe_name
+
+    if not matrix.strip():
+        return []
+    try:
+        promises = []
+        for entry in json.loads(matrix)["include"]:
+            number, total = parse_shard_name(entry["shard"]) or _refuse(entry["shard"])
+            models = frozenset(model for pattern in entry["filter"].split() if (model := model_of(pattern)))
+            promises.append(Promise(shard=Shard(Config(safe_name(entry["name"])), number, total), models=models))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageProblem(f"--matrix is not what `torchperf-ci plan` prints ({error!r})") from error
+    return promises
+
+
+def _refuse(shard: object) -> tuple[int, int]:
+    raise ValueError(f"shard {shard!r}")
+
+
+def _with_log(record: Record, source: Path, folder: ResultsFolder) -> Record:
+    """The record with its log beside it. What is no file among the logs of its folder is left behind."""
+    from torchperf_ci.results import LOGS
+
+    if not record.log:
+        return record
+    log, logs = (source / record.log).resolve(), (source / LOGS).resolve()
+    if not (log.is_relative_to(logs) and log.is_file() and log.stat().st_size <= LARGEST_LOG):
+        return replace(record, log="")
+    relative = f"{LOGS}/{log.relative_to(logs).as_posix()}"
+    folder.write_bytes(relative, log.read_bytes())
+    return replace(record, log=relative)

@@ -1,0 +1,185 @@
+"""`torchperf-ci run --harness dynamo`: the commands of PyTorch's own suite runner, in a checkout of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from torchperf_ci.analysis.frames import Selection
+from torchperf_ci.bench.dynamo import (
+    SUITES_FOLDER,
+    Command,
+    Place,
+    Request,
+    Skips,
+    check,
+    commands,
+    script,
+    script_name,
+)
+from torchperf_ci.bench.dynamo_run import Checkout, CheckoutRun, ask_skips
+from torchperf_ci.bench.run import survey
+from torchperf_ci.bench.session import Preloaded, package_path
+from torchperf_ci.bench.supervised import command_environment
+from torchperf_ci.cli.case_options import selection_from
+from torchperf_ci.cli.dynamo_options import request_from, script_python, timeout_from
+from torchperf_ci.cli.finish import announce, conclude, resume_hint, told_github
+from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
+from torchperf_ci.command_log import CommandResult
+from torchperf_ci.errors import ExitCode, UsageProblem
+from torchperf_ci.github.step_files import commands_stopped
+from torchperf_ci.records import Build
+from torchperf_ci.report.checkouts import read_checkouts
+from torchperf_ci.report.folder import read_folder
+from torchperf_ci.report.model import ReportOptions
+from torchperf_ci.results import RECORDS, ResultsFolder, open_folder
+from torchperf_ci.worker.protocol import one_line
+
+
+def run_dynamo(options: dict[str, Any]) -> int:
+    """Write the script; unless only that was asked for, run its commands, and report. The exit code."""
+    context = click.get_current_context()
+    request, folder_path = request_from(context, options), options["output_dir"]
+    checkout, place = _checkout(options), _place(options)
+    check(request, checkout.suites())
+    with signals_interrupt(), commands_stopped(os.environ), open_folder(folder_path) as folder:
+        try:
+            build = None if options["print_run_commands"] else _build(request, checkout)
+            skips = _skips(request, checkout)
+            shown = commands(replace(request, python=script_python(context, request)), output=place.output, skips=skips)
+            text = script(shown, place, keep=options["keep_output_dir"])
+            if build is None:
+                _write_script(folder, request, text)
+                click.echo(text, nl=False)
+                return int(ExitCode.OK)
+            _prepare(folder, options)
+            _write_script(folder, request, text)
+            CheckoutRun(
+                commands=commands(request, output=place.output, skips=skips),
+                checkout=checkout,
+                folder=folder,
+                build=build,
+                timeout=timeout_from(context, options),
+                budget=options["budget"],
+            ).measure(Lines())
+            report_options = _report_options(request, checkout, options)
+            results = read_folder(folder_path, report_options.selection)
+            return conclude(folder, results, report_options, options, os.environ)
+        except Interrupted as error:
+            return told_github(interrupted(error, resume_hint(folder_path)), options)
+
+
+class Lines:
+    """A line when a command starts, since it may take hours, and one when it has ended."""
+
+    def begin(self, *, total: int, already: int) -> None:
+        self._total, self._number = total, 0
+        if already:
+            click.echo(f"{already} commands are done already; {total} are left.", err=True)
+
+    def start(self, command: Command) -> None:
+        self._number += 1
+        click.echo(f"[{self._number}/{self._total}] {one_line(str(command))} …", err=True)
+
+    def finish(self, result: CommandResult) -> None:
+        trouble = f": {one_line(result.trouble)}" if result.trouble else ""
+        click.echo(f"    {result.summary}{trouble}", err=True)
+
+
+def _checkout(options: Mapping[str, Any]) -> Checkout:
+    """Raises `UsageProblem` when the folder is no checkout."""
+    folder = _checkout_folder(options)
+    if not (folder / SUITES_FOLDER).is_dir():
+        raise UsageProblem(
+            f"{folder} is no PyTorch checkout: it has no folder {SUITES_FOLDER}; give a checkout with --pytorch-dir"
+        )
+    environ = command_environment(os.environ, extra=dict(options["extra_env"]), module_paths=_module_paths(options))
+    return Checkout(folder=folder, environ=environ)
+
+
+def _place(options: Mapping[str, Any]) -> Place:
+    """Run from the checkout itself, a script of it says what was typed; else it needs to know where everything is."""
+    output: Path = options["output_dir"]
+    folder = _checkout_folder(options)
+    is_here = folder.resolve() == Path.cwd()
+    return Place(
+        output=str(output if is_here else output.absolute()),
+        checkout=None if is_here else str(folder),
+        extra_env=dict(options["extra_env"]),
+        module_paths=_module_paths(options),
+    )
+
+
+def _checkout_folder(options: Mapping[str, Any]) -> Path:
+    folder: Path = options["pytorch_dir"] or Path.cwd()
+    return folder.absolute()
+
+
+def _module_paths(options: Mapping[str, Any]) -> tuple[str, ...]:
+    torchbench: Path | None = options["torchbench_dir"]
+    return (str(torchbench.absolute()),) if torchbench else ()
+
+
+def _build(request: Request, checkout: Checkout) -> Build:
+    """The Python under test, as one of its processes describes it. Raises `UsageProblem` when it has no torch."""
+    click.echo(f"Starting {request.python} …", err=True)
+    with (
+        package_path(checkout.environ) as environ,
+        tempfile.TemporaryDirectory(prefix="torchperf-log-") as logs,
+        # Not from the working folder, often the checkout: its source tree `torch` would hide the installed one.
+        Preloaded(request.python, environ, log=Path(logs) / "preload.log", cwd=Path("/")) as preloaded,
+    ):
+        build = survey(preloaded, (), threads=request.threads, command=sys.argv[1:]).build
+    for warning in build.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    return build
+
+
+def _skips(request: Request, checkout: Checkout) -> Skips:
+    found: dict[tuple[str, str], list[str]] = {}
+    for suite in dict.fromkeys(request.suites):
+        skips, reason = ask_skips(checkout, request, suite)
+        found |= {(suite, device): names for device, names in skips.items()}
+        if reason:
+            click.echo(f"Warning: {suite} cannot say which models to skip, so none is skipped: {reason}", err=True)
+    return found
+
+
+def _prepare(folder: ResultsFolder, options: Mapping[str, Any]) -> None:
+    """Make the folder ready for results, and say where they will be."""
+    if not options["keep_output_dir"]:
+        folder.empty()
+    elif (folder.path / RECORDS).is_file():
+        raise UsageProblem(
+            f"{folder.path} holds results of the harness torchperf, which these cannot be added to; "
+            "choose another folder with --output-dir"
+        )
+    if options["github_files"]:
+        announce(folder.path, options["name"], selection_from(dict(options)).shard)
+
+
+def _write_script(folder: ResultsFolder, request: Request, text: str) -> None:
+    folder.write_text(script_name(request), text).chmod(0o755)
+
+
+def _report_options(request: Request, checkout: Checkout, options: Mapping[str, Any]) -> ReportOptions:
+    return ReportOptions(
+        selection=Selection(
+            suites=request.suites,
+            devices=request.devices,
+            dtypes=request.dtypes,
+            compilers=request.compilers,
+            mode=request.mode,
+        ),
+        flag_compilers=tuple(options["flag_compilers"]),
+        run_name=options["output_dir"].resolve().name,
+        checkouts=read_checkouts(pytorch_dir=checkout.folder, torchbench_dir=options["torchbench_dir"], base_sha=""),
+        case_csvs=False,
+    )

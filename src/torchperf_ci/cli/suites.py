@@ -1,0 +1,82 @@
+"""`torchperf-ci suites`: what there is to measure."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from torchperf_ci.cli.case_options import python_option, torchbench_option, worker_variables
+from torchperf_ci.escape import one_line
+
+if TYPE_CHECKING:
+    from torchperf_ci.bench.catalog import SuiteEntry
+    from torchperf_ci.bench.session import Preloaded
+
+
+@click.group()
+def suites() -> None:
+    """Show the suites that can be measured."""
+
+
+@suites.command("list")
+@click.argument("suite", required=False)
+@python_option
+@torchbench_option
+def list_suites(suite: str | None, *, python: str, torchbench_dir: Path | None) -> None:
+    """List the suites of the Python under test, or the models of SUITE.
+
+    SUITE is a name, a path to a .py file, or a module. What cannot run here says why, and what to type.
+
+    \b
+    Examples:
+      torchperf-ci suites list
+      torchperf-ci suites list huggingface
+    """
+    from torchperf_ci.bench.catalog import describe_known, describe_suite
+
+    with preloaded_python(python, worker_variables(torchbench_dir=torchbench_dir)) as preloaded:
+        if suite is None:
+            click.echo(_overview(list(describe_known(preloaded))))
+        else:
+            click.echo(_models(describe_suite(preloaded, suite)))
+
+
+@contextmanager
+def preloaded_python(python: str, extra: dict[str, str]) -> Iterator[Preloaded]:
+    """The Python under test, started to be asked."""
+    from torchperf_ci.bench.run import python_under_test
+
+    with tempfile.TemporaryDirectory(prefix="torchperf-log-") as logs:
+        log = Path(logs) / "preload.log"
+        with (
+            python_under_test(python, os.environ, threads=None, extra=extra, log=log) as prepared,
+            prepared.start() as preloaded,
+        ):
+            yield preloaded
+
+
+def _overview(entries: Sequence[SuiteEntry]) -> str:
+    return _table(("suite", "models", "quick", "state"), [entry.row for entry in entries])
+
+
+def _models(entry: SuiteEntry) -> str:
+    rows = [
+        (model.name, model.description, "quick" if model.quick else "", "" if entry.missing else model.state)
+        for model in entry.models
+    ]
+    table = _table(("model", "description", "quick", "state"), rows)
+    return f"{entry.name}: {entry.missing}\n\n{table}" if entry.missing else table
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text. What a suite says about itself comes from outside, so it can't control the terminal."""
+    from tabulate import tabulate
+
+    shown = [[one_line(cell) for cell in row] for row in rows]
+    return tabulate(shown, headers=headers, disable_numparse=True, tablefmt="plain")

@@ -1,0 +1,41 @@
+"""What can go wrong, and the exit code that says so. Messages tell what failed, where, and what to do next."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every command (docs/cli.md lists them for users)."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    FAILED_CHECK = 3
+    NOTHING_TO_JUDGE = 4
+    REFUSED = 5
+    SOME_FAILED = 6
+
+
+class TorchperfError(Exception):
+    """Base of the errors that end a command with a message instead of a traceback."""
+
+    exit_code = ExitCode.UNEXPECTED
+
+
+class UsageProblem(TorchperfError):
+    """The request cannot be carried out as it stands: unknown name, unusable folder, wrong Python."""
+
+    exit_code = ExitCode.USAGE
+
+
+class NothingToJudge(TorchperfError):
+    """There is no data, or what there is may not be compared."""
+
+    exit_code = ExitCode.NOTHING_TO_JUDGE
+
+
+class Refused(TorchperfError):
+    """GitHub, an upload endpoint or the network said no."""
+
+    exit_code = ExitCode.REFUSED

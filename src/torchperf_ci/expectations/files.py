@@ -1,0 +1,93 @@
+"""Expectation tables on disk: read them with the flaky models beside them, and write a table at once or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from torchperf_ci.analysis.expected import Table, parse_table, write_table
+from torchperf_ci.analysis.expected_flaky import FLAKY_FILE, Flaky, parse_flaky
+from torchperf_ci.errors import UsageProblem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """A table, what it is called, and the flaky models that its folder knows.
+
+    name: the file's name without `.csv`. config: how the flaky file's patterns call it (`rocm/…` from one folder up).
+    """
+
+    path: Path
+    name: str
+    config: str
+    table: Table
+    flaky: tuple[Flaky, ...] = ()
+
+
+def read_table(path: Path) -> Table | None:
+    """The table at `path`, or nothing where there is none. Raises `UsageProblem`."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageProblem(f"{path} cannot be read ({error.strerror})") from error
+    return parse_table(content, source=str(path))
+
+
+def read_expectation(path: Path) -> Expectation:
+    """The table at `path` with its flaky models. Raises `UsageProblem` when there is none, or one that is no table."""
+    table = read_table(path)
+    if table is None:
+        raise UsageProblem(f"there is no expectation table {path}")
+    config, flaky = _flaky(path)
+    return Expectation(path=path, name=path.stem, config=config, table=table, flaky=flaky)
+
+
+def read_expectations(folder: Path) -> tuple[Expectation, ...]:
+    """The tables in `folder`, by name. Raises `UsageProblem`."""
+    if not folder.is_dir():
+        raise UsageProblem(f"{folder} is no folder of expectation tables; make it with torchperf-ci update-expected")
+    return tuple(read_expectation(path) for path in sorted(folder.glob("*.csv")) if path.is_file())
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the file at `path` by one with `text`: a reader sees the old one or the new one, never half of it.
+
+    A link stays a link, and the file keeps its permissions. Raises `UsageProblem` when it cannot be written.
+    """
+    target = path.resolve()
+    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text, encoding="utf-8", newline="\n")
+        if target.exists():
+            shutil.copymode(target, beside)
+        beside.replace(target)
+    except OSError as error:
+        raise UsageProblem(f"{path} cannot be written ({error.strerror})") from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+
+
+def write_expectation(path: Path, table: Table) -> None:
+    """Write `table` in the conflict-free layout."""
+    write_atomically(path, write_table(table))
+
+
+def _flaky(path: Path) -> tuple[str, tuple[Flaky, ...]]:
+    """How the nearest flaky file calls the table at `path`, and its entries: beside it, or one folder up."""
+    here = path.absolute().parent
+    for folder, config in ((here, path.stem), (here.parent, f"{here.name}/{path.stem}")):
+        flaky_file = folder / FLAKY_FILE
+        if flaky_file.is_file():
+            try:
+                text = flaky_file.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise UsageProblem(f"{flaky_file} cannot be read ({error})") from error
+            return config, parse_flaky(text, source=str(flaky_file))
+    return path.stem, ()

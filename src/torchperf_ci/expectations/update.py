@@ -1,0 +1,163 @@
+"""A commit's tables, from folders on disk or from elsewhere, merged into the expectation tables of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torchperf_ci.analysis.expected import TableProblem, write_table
+from torchperf_ci.analysis.expected_collect import (
+    ConfigRun,
+    Files,
+    assemble,
+    refuse_shared_tables,
+    wanted_files,
+)
+from torchperf_ci.analysis.expected_merge import Merged, merge
+from torchperf_ci.analysis.expected_shards import (
+    Attempt,
+    Config,
+    Layout,
+    State,
+    choose,
+    parse_own_artifact,
+    parse_test_reports,
+    shard_recorded,
+)
+from torchperf_ci.errors import NothingToJudge, UsageProblem
+from torchperf_ci.expectations.files import read_table, write_expectation
+from torchperf_ci.results import RECORDS, read_results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableUpdate:
+    """What a run does to one table. path: below the expected folder. is_new: there was no such table."""
+
+    path: str
+    merged: Merged
+    is_new: bool
+
+    @property
+    def text(self) -> str:
+        """The file's new content."""
+        return write_table(self.merged.table)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """What a run does to a folder of tables.
+
+    gaps: by configuration (blank: beyond a single one) why it is incomplete. untouched: the configurations whose tables
+    were left alone for it. notes: by configuration what else to know.
+    """
+
+    tables: tuple[TableUpdate, ...]
+    gaps: tuple[tuple[str, str], ...] = ()
+    untouched: tuple[str, ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def written(self) -> tuple[TableUpdate, ...]:
+        """The tables that differ from what was there."""
+        return tuple(table for table in self.tables if table.merged.written)
+
+
+def plan_update(
+    folder: Path,
+    runs: Sequence[ConfigRun],
+    *,
+    gaps: Iterable[str] = (),
+    metric_columns: Sequence[str] = (),
+    prune: bool = False,
+    allow_missing: bool = False,
+) -> Update:
+    """What the tables of `runs` do to those in `folder`; nothing is written.
+
+    An incomplete configuration leaves its tables alone, or, with `allow_missing`, updates the rows it has and prunes
+    none. Raises `UsageProblem` when two configurations fill the same table.
+    """
+    refuse_shared_tables(runs)
+    tables: list[TableUpdate] = []
+    found = [("", gap) for gap in gaps]
+    untouched = []
+    for run in runs:
+        changes, problems = _planned(folder, run, metric_columns, prune=prune and not run.gaps)
+        reasons = [*run.gaps, *problems]
+        found += [(str(run.config), gap) for gap in reasons]
+        if reasons and not allow_missing:
+            untouched.append(str(run.config))
+        else:
+            tables += changes
+    notes = tuple((str(run.config), note) for run in runs for note in run.notes)
+    return Update(tables=tuple(tables), gaps=tuple(found), untouched=tuple(untouched), notes=notes)
+
+
+def apply_update(folder: Path, update: Update) -> None:
+    """Write the tables that change, each at once. Raises `UsageProblem` when one cannot be written."""
+    for table in update.written:
+        write_expectation(folder / table.path, table.merged.table)
+
+
+def runs_on_disk(directory: Path, layout: Layout, configs: Sequence[str] = ()) -> tuple[ConfigRun, ...]:
+    """The tables of results folders: `directory` itself, or the folders in it (artifacts as they were downloaded).
+
+    Raises `NothingToJudge` when there is none, and `UsageProblem` when one cannot be read.
+    """
+    folders = dict(enumerate(_upload_folders(directory, layout), start=1))
+    attempts = [attempt for number, folder in folders.items() if (attempt := _attempt(folder, layout, number))]
+    choices = [
+        choice
+        for choice in choose(attempts)
+        if not configs or choice.config.name in configs or str(choice.config) in configs
+    ]
+    if not choices:
+        what = RECORDS if layout is Layout.TORCHPERF else "a folder named test-reports-…"
+        raise NothingToJudge(f"{directory} holds no {what}{' of ' + ', '.join(configs) if configs else ''}")
+    uploads = {a.upload: _files(folders[a.upload], layout, a.shard.config) for c in choices for a in c.chosen}
+    return tuple(assemble(layout, choice, uploads) for choice in choices)
+
+
+def _planned(
+    folder: Path, run: ConfigRun, metric_columns: Sequence[str], *, prune: bool
+) -> tuple[list[TableUpdate], list[str]]:
+    changes, problems = [], []
+    for path, found in sorted(run.tables.items()):
+        try:
+            old = read_table(folder / path)
+            merged = merge(old, found, metric_columns=metric_columns, prune=prune)
+        except TableProblem as error:
+            problems.append(f"{path}: {error}")
+        else:
+            changes.append(TableUpdate(path=path, merged=merged, is_new=old is None))
+    return changes, problems
+
+
+def _upload_folders(directory: Path, layout: Layout) -> Iterator[Path]:
+    if not directory.is_dir():
+        raise UsageProblem(f"there is no folder {directory}")
+    for folder in (directory, *sorted(path for path in directory.iterdir() if path.is_dir())):
+        if (folder / RECORDS).is_file() if layout is Layout.TORCHPERF else parse_test_reports(folder.name) is not None:
+            yield folder
+
+
+def _attempt(folder: Path, layout: Layout, number: int) -> Attempt | None:
+    """The attempt that a folder is, by its name, or else by what its first record says."""
+    name = folder.resolve().name
+    if layout is Layout.TORCHPERF:
+        shard, attempt = parse_own_artifact(name) or shard_recorded(read_results(folder).records)
+        age: tuple[int, ...] = (attempt,)
+    elif reports := parse_test_reports(name):
+        shard, age = reports.shard, (reports.attempt, reports.job)
+    else:
+        return None
+    return Attempt(shard=shard, age=(*age, number), state=State.UPLOADED, label=str(folder), upload=number)
+
+
+def _files(folder: Path, layout: Layout, config: Config) -> Mapping[str, bytes]:
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    try:
+        found: Files = {name: (folder / name).read_bytes() for name in wanted_files(layout, config)(names)}
+    except OSError as error:
+        raise UsageProblem(f"{error.filename} cannot be read ({error.strerror})") from error
+    return found

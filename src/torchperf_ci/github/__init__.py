@@ -1,0 +1,1 @@
+"""The only place that knows GitHub: its variables, files, commands and API."""

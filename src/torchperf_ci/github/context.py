@@ -1,0 +1,57 @@
+"""Where a run takes place, read from GitHub's variables, or from git where there is no GitHub."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torchperf_ci.records import Source
+
+
+def source_from(environ: Mapping[str, str], *, shard: str, folder: Path) -> Source:
+    """The source of records made now. Outside GitHub: the git checkout `folder` is in, or nothing."""
+    if environ.get("GITHUB_ACTIONS") != "true":
+        return Source(
+            repository=_repository_of(_git(folder, "config", "--get", "remote.origin.url")),
+            commit=_git(folder, "rev-parse", "HEAD"),
+            branch=_git(folder, "rev-parse", "--abbrev-ref", "HEAD"),
+            shard=shard,
+        )
+    head = (event(environ).get("pull_request") or {}).get("head") or {}
+    attempt = environ.get("GITHUB_RUN_ATTEMPT", "")
+    return Source(
+        repository=environ.get("GITHUB_REPOSITORY", ""),
+        commit=str(head.get("sha") or environ.get("GITHUB_SHA", "")),  # GITHUB_SHA of a pull request is a merge commit
+        branch=environ.get("GITHUB_HEAD_REF") or environ.get("GITHUB_REF_NAME", ""),
+        workflow=environ.get("GITHUB_WORKFLOW", ""),
+        run_id=environ.get("GITHUB_RUN_ID", ""),
+        attempt=int(attempt) if attempt.isdigit() else 1,
+        shard=shard,
+    )
+
+
+def event(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The event that started the workflow, or nothing where there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(Path(environ.get("GITHUB_EVENT_PATH") or "/nonexistent").read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _repository_of(url: str) -> str:
+    """`owner/name` of a remote's URL; the rest of it may hold a password."""
+    found = re.search(r"[:/]([^/:]+/[^/]+?)(?:\.git)?/?$", url)
+    return found.group(1) if found else ""
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=20, check=True)  # noqa: S607 - the caller's git
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,62 @@
+"""Lines by which a step speaks to GitHub's runner; text from outside cannot end one or begin another."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from typing import TextIO
+
+
+class Level(str, Enum):
+    """How serious an annotation is."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTICE = "notice"
+
+    __str__ = str.__str__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotation:
+    """A message that GitHub shows beside the workflow run, and at a file's line where it has one."""
+
+    level: Level
+    message: str
+    title: str = ""
+    file: str = ""
+    line: int = 0
+
+    def __str__(self) -> str:
+        properties = {"title": self.title, "file": self.file, "line": str(self.line) if self.line else ""}
+        return command(self.level.value, self.message, **properties)
+
+
+def command(name: str, message: str = "", **properties: str) -> str:
+    """One workflow command, without the line end; blank properties are left out."""
+    given = ",".join(f"{key}={escape_property(value)}" for key, value in properties.items() if value)
+    return f"::{name}{' ' + given if given else ''}::{escape_message(message)}"
+
+
+def escape_message(text: str) -> str:
+    """`text` as a command's message."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def escape_property(text: str) -> str:
+    """`text` as the value of one of a command's properties."""
+    return escape_message(text).replace(":", "%3A").replace(",", "%2C")
+
+
+@contextmanager
+def commands_stopped(stream: TextIO) -> Iterator[None]:
+    """What others print to `stream` while the block runs is shown and not obeyed."""
+    token = secrets.token_hex(16)
+    print(command("stop-commands", token), file=stream, flush=True)
+    try:
+        yield
+    finally:
+        print(command(token), file=stream, flush=True)

@@ -1,0 +1,194 @@
+"""Where the files of a Parquet history lie: on this machine, or below any URL that fsspec knows.
+
+Files are written whole under names that are never used for anything else, so that nothing ever has to be locked, and
+what was fetched once need never be fetched again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from torchperf_ci.errors import Refused, UsageProblem
+from torchperf_ci.escape import one_line
+from torchperf_ci.file_systems import OBJECT_STORES, is_url, open_file_system, shown
+
+
+class Files(Protocol):
+    """A folder of files that are written once. Paths are relative to it, with `/`."""
+
+    @property
+    def where(self) -> str:
+        """The folder, as people write it."""
+
+    def folders(self) -> list[str]:
+        """The folders in it."""
+
+    def names(self, folder: str) -> list[str]:
+        """The files in one of them."""
+
+    def local(self, paths: Sequence[str]) -> list[Path]:
+        """The files as files on this machine, in order. One that is gone is left out."""
+
+    def absent(self, paths: Sequence[str]) -> list[str]:
+        """Those of the files that are not there."""
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Write files whole, all or as many as can be."""
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Delete files; one that is gone already is fine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalFiles:
+    """Files in a folder of this machine."""
+
+    root: Path
+
+    @property
+    def where(self) -> str:
+        return str(self.root)
+
+    def folders(self) -> list[str]:
+        return [item.name for item in self.root.iterdir() if item.is_dir()] if self.root.is_dir() else []
+
+    def names(self, folder: str) -> list[str]:
+        found = self.root / folder
+        return [item.name for item in found.iterdir()] if found.is_dir() else []
+
+    def local(self, paths: Sequence[str]) -> list[Path]:
+        return [found for path in paths if (found := self.root / path).is_file()]
+
+    def absent(self, paths: Sequence[str]) -> list[str]:
+        return [path for path in paths if not (self.root / path).is_file()]
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        try:
+            for path, content in files.items():
+                write_once(self.root / path, content)
+        except OSError as error:
+            raise UsageProblem(
+                f"the history {self.root} cannot be written ({error.strerror}); choose another with --history"
+            ) from error
+
+    def delete(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            (self.root / path).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteFiles:
+    """Files below a URL; what was fetched is kept in `cache`."""
+
+    url: str
+    root: str
+    cache: Path
+    system: Any = field(repr=False)
+
+    @property
+    def where(self) -> str:
+        return shown(self.url)
+
+    def folders(self) -> list[str]:
+        return [name for name, kind in self._entries(self.root) if kind == "directory"]
+
+    def names(self, folder: str) -> list[str]:
+        return [name for name, kind in self._entries(f"{self.root}/{folder}") if kind == "file"]
+
+    def local(self, paths: Sequence[str]) -> list[Path]:
+        absent = {f"{self.root}/{path}": path for path in paths if not (self.cache / path).is_file()}
+        if absent:
+            found = self._try("read", self.system.cat, list(absent), on_error="return")
+            for name, content in found.items():
+                if isinstance(content, bytes):
+                    write_once(self.cache / absent[self._below(name)], content)
+                elif not isinstance(content, FileNotFoundError):
+                    raise self._refused("read", content)
+        return [self.cache / path for path in paths if (self.cache / path).is_file()]
+
+    def absent(self, paths: Sequence[str]) -> list[str]:
+        return [path for path in paths if not self._try("read", self.system.exists, f"{self.root}/{path}")]
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        for path, content in files.items():
+            self._try("written", self._write, f"{self.root}/{path}", content)
+
+    def delete(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            if self._try("read", self.system.exists, f"{self.root}/{path}"):
+                self._try("written", self.system.rm_file, f"{self.root}/{path}")
+
+    def _write(self, target: str, content: bytes) -> None:
+        """An object store shows a file when it is whole. Elsewhere it gets its name when it is."""
+        folder, _, name = target.rpartition("/")
+        self.system.makedirs(folder, exist_ok=True)
+        if urlsplit(self.url).scheme in OBJECT_STORES:
+            self.system.pipe_file(target, content)
+            return
+        beside = f"{folder}/.{name}.{secrets.token_hex(4)}"
+        self.system.pipe_file(beside, content)
+        self.system.mv(beside, target)
+
+    def _entries(self, folder: str) -> list[tuple[str, str]]:
+        self.system.invalidate_cache()
+        try:
+            found = self.system.ls(folder, detail=True)
+        except FileNotFoundError:
+            return []
+        # Every file system raises errors of its own, which have no base in common but this one.
+        except Exception as error:
+            raise self._refused("read", error) from error
+        return [(PurePosixPath(item["name"]).name, item["type"]) for item in found]
+
+    def _below(self, name: str) -> str:
+        """A path as we asked for it; some file systems answer with a leading slash, or without one."""
+        return f"{self.root}/{name.lstrip('/').removeprefix(self.root.lstrip('/')).lstrip('/')}"
+
+    def _try(self, done: str, call: Any, *arguments: Any, **settings: Any) -> Any:  # noqa: ANN401 - fsspec's own
+        try:
+            return call(*arguments, **settings)
+        except Exception as error:
+            raise self._refused(done, error) from error
+
+    def _refused(self, done: str, error: object) -> Refused:
+        why = one_line(f"{type(error).__name__}: {error}", limit=300)
+        return Refused(f"the history {shown(self.url)} cannot be {done}: {why}")
+
+
+def open_files(location: str, *, cache: Path) -> Files:
+    """The folder that `location`, a path or a URL, names. Raises `UsageProblem` when it cannot be one."""
+    scheme, _, rest = location.partition("://") if is_url(location) else ("", "", location)
+    if scheme in {"", "file", "local"}:
+        return LocalFiles(root=Path(rest))
+    system, root = open_file_system(location, extra="history", purpose=f"the history {shown(location)}")
+    own = hashlib.sha256(location.encode()).hexdigest()[:16]
+    return RemoteFiles(url=location, root=root.rstrip("/"), cache=cache / own, system=system)
+
+
+def cache_folder(environ: Mapping[str, str]) -> Path:
+    """Where fetched files are kept: by the XDG base directory specification."""
+    base = environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "torchperf-ci" / "history"
+
+
+def write_once(target: Path, content: bytes) -> None:
+    """Write a whole file at once, if it is not there; it is on the disk when this returns."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        with beside.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)

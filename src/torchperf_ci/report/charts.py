@@ -1,0 +1,120 @@
+"""Which charts a report has, and what their files are called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from torchperf_ci.analysis.frames import Section
+from torchperf_ci.records import Record, Testing
+from torchperf_ci.report.colours import colours
+from torchperf_ci.report.model import Findings
+from torchperf_ci.report.names import unique
+from torchperf_ci.results import safe_name, short_name
+
+MOST_SAMPLES = 12
+"""Of so many flagged cases the samples are drawn, the slowest first."""
+SECONDS = (1e-12, 1e9)
+"""Times outside of these were not measured by any clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """One drawn chart. `name` has no ending: there is an `.svg` and a `.png` of it."""
+
+    name: str
+    title: str
+    svg: bytes
+    png: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charts:
+    """The charts of a report: an overview per section, the speedups of every suite that has any, the samples of flagged
+    cases."""
+
+    overviews: tuple[Chart, ...]
+    speedups: Mapping[tuple[Section, str], Chart]
+    samples: tuple[Chart, ...]
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        for chart in (*self.overviews, *self.speedups.values(), *self.samples):
+            yield f"{chart.name}.svg", chart.svg
+            yield f"{chart.name}.png", chart.png
+
+
+def draw(findings: Findings) -> Charts:
+    """All charts of a report."""
+    from torchperf_ci.report.plots import speedup_figure
+    from torchperf_ci.report.plots_overview import overview_figure
+    from torchperf_ci.report.plots_samples import samples_figure
+    from torchperf_ci.report.plots_style import saved, style
+
+    taken: set[str] = set()
+
+    def chart(parts: Sequence[str], title: str, drawn: Mapping[str, bytes]) -> Chart:
+        return Chart(name=unique(_joined(*parts), taken), title=title, **drawn)
+
+    inks = colours(name for tables in findings.tables for name in tables.compilers)
+    sections = findings.sections
+    with style():
+        return Charts(
+            overviews=tuple(
+                chart(
+                    ("overview", *(_parts(section) if len(sections) > 1 else ())),
+                    str(section),
+                    saved(overview_figure(str(section), findings.lines_of(section), inks)),
+                )
+                for section in sections
+            ),
+            speedups={
+                (tables.section, tables.suite): chart(
+                    (tables.suite, *_distinction(tables.section, sections)),
+                    f"{tables.suite}: {tables.section}",
+                    saved(speedup_figure(tables, inks)),
+                )
+                for tables in findings.tables
+                if tables.values["speedup"].notna().any(axis=None)
+            },
+            samples=tuple(
+                chart(("samples", *_case_parts(record)), str(record.case), saved(samples_figure(record)))
+                for record in flagged_records(findings)
+            ),
+        )
+
+
+def flagged_records(findings: Findings) -> list[Record]:
+    """The records with samples whose speedup is flagged, the slowest first, at most `MOST_SAMPLES`."""
+    tables = {(item.section, item.suite): item for item in findings.tables}
+    flags = [flag for flag in findings.flags if flag.metric == "speedup" and flag.value is not None]
+    records = [
+        tables[flag.section, flag.suite].records[Testing.PERFORMANCE, flag.model, flag.compiler]
+        for flag in sorted(flags, key=lambda flag: flag.value or 0.0)
+    ]
+    return [record for record in records if _can_be_drawn(record)][:MOST_SAMPLES]
+
+
+def _can_be_drawn(record: Record) -> bool:
+    eager, compiled = record.samples.get("eager", ()), record.samples.get("compiled", ())
+    return (
+        len(eager) == len(compiled) > 1 and SECONDS[0] < min(*eager, *compiled) <= max(*eager, *compiled) < SECONDS[1]
+    )
+
+
+def _distinction(section: Section, sections: Sequence[Section]) -> tuple[str, ...]:
+    """What tells the charts of a suite apart: the dtype, and mode and device where there are several of them."""
+    several = len({(item.mode, item.device) for item in sections}) > 1
+    return _parts(section) if several else (section.dtype,)
+
+
+def _parts(section: Section) -> tuple[str, str, str]:
+    return (section.dtype, section.mode.value, section.device)
+
+
+def _case_parts(record: Record) -> tuple[str, ...]:
+    case = record.case
+    return (case.suite, case.model, case.compiler, case.dtype, case.mode.value, case.device)
+
+
+def _joined(*parts: str) -> str:
+    return short_name("_".join(map(safe_name, parts)))

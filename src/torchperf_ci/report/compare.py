@@ -1,0 +1,221 @@
+"""What a comparison says: one verdict sentence, what changed, and the rest folded. As Markdown, JSON and text."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from torchperf_ci.analysis.compare import Comparison, Launch, Verdict, correct_family
+from torchperf_ci.analysis.stats import slow_share
+from torchperf_ci.analysis.tolerances import LATENCY, Tolerances
+from torchperf_ci.analysis.verdicts import Measured, compare_case
+from torchperf_ci.escape import code, html, one_line
+from torchperf_ci.records import Case
+from torchperf_ci.report.compare_words import (
+    ORDER,
+    SIGNS,
+    by_case,
+    change,
+    interval,
+    is_change,
+    name,
+    ordered,
+    percent,
+    quantity,
+    sentence,
+    sparkline,
+    why,
+)
+from torchperf_ci.report.fit import Block, Line, Table, fit
+from torchperf_ci.report.plural import count
+from torchperf_ci.results import ResultsFolder
+
+LIMIT = 60_000
+
+_JUDGED = frozenset(
+    {
+        Verdict.REGRESSED,
+        Verdict.IMPROVED,
+        Verdict.UNCHANGED,
+        Verdict.INCONCLUSIVE,
+        Verdict.FAILED,
+        Verdict.MISSING,
+    }
+)
+"""Verdicts of cases that base had and could run: without one of these nothing was compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What was compared, how and where. `how` is a whole sentence or several."""
+
+    base: str
+    head: str
+    how: str
+    machine: str
+    tolerances: Tolerances
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """Everything a report of a comparison is made of. `measured` is empty for runs that were not measured here."""
+
+    header: Header
+    comparisons: tuple[Comparison, ...]
+    measured: tuple[Measured, ...] = ()
+
+    @property
+    def blocking(self) -> int:
+        return sum(comparison.blocks for comparison in self.comparisons)
+
+    @property
+    def inconclusive(self) -> int:
+        return sum(c.verdict is Verdict.INCONCLUSIVE for c in by_case(self.comparisons).values())
+
+    @property
+    def compared(self) -> int:
+        """Cases about which something was found out."""
+        return sum(c.verdict in _JUDGED for c in by_case(self.comparisons).values())
+
+    @property
+    def sign(self) -> str:
+        if self.blocking:
+            return "❌"
+        return "✅" if self.compared and not self.inconclusive else "⚠️"
+
+
+def judged(header: Header, measured: Sequence[Measured]) -> Findings:
+    """Every comparison of cases that were measured live, corrected for how many there are."""
+    comparisons = [comparison for item in measured for comparison in compare_case(item, header.tolerances)]
+    return Findings(header=header, comparisons=tuple(correct_family(comparisons)), measured=tuple(measured))
+
+
+def write_comparison(folder: ResultsFolder, findings: Findings) -> None:
+    """Write compare.json with every raw time, compare.md and the charts."""
+    from torchperf_ci.report.plots_compare import comparison_charts
+
+    folder.write_text("compare.json", comparison_json(findings))
+    folder.write_text("compare.md", markdown(findings))
+    for file, content in comparison_charts(findings):
+        folder.write_bytes(file, content)
+
+
+def text(findings: Findings) -> str:
+    """The verdict and what changed, for a terminal."""
+    lines = [
+        f"  {SIGNS[c.verdict]} {name(c.case)} {c.metric}: {c.verdict}{_numbers(c)}{' – ' * bool(why(c))}{why(c)}"
+        for c in ordered([c for c in findings.comparisons if is_change(c)])
+    ]
+    return "\n".join([f"{findings.sign} {sentence(findings.comparisons, findings.header.tolerances)}", *lines])
+
+
+def describe_case(measured: Measured, tolerances: Tolerances) -> str:
+    """A case in one line, as it is finished; before the correction for the size of the family."""
+    first, *others = compare_case(measured, tolerances)
+    changed = [f"{c.metric} {c.verdict}" for c in others if is_change(c)]
+    parts = [f"{name(first.case)}: {first.verdict}{_numbers(first)}", *changed, first.why]
+    return one_line("; ".join(part for part in parts if part))
+
+
+def _numbers(comparison: Comparison) -> str:
+    if not comparison.ratio:
+        return ""
+    span = f" ({interval(comparison)})" if comparison.low is not None else ""
+    return f" {change(comparison.ratio)}{span}"
+
+
+def markdown(findings: Findings) -> str:
+    """compare.md, at most `LIMIT` bytes: what fails is hidden last."""
+    launches = {item.case: item.launches for item in findings.measured}
+    changed = ordered([c for c in findings.comparisons if is_change(c)])
+    rest = ordered([c for c in findings.comparisons if not is_change(c)])
+    blocks = [Block(before=_head(findings), rank=0)]
+    if changed:
+        blocks.append(Block(before="\n### What changed\n\n", tables=(_table(changed, launches, rank=1),), rank=1))
+    if rest:
+        title = f"{count(len(rest), 'other metric')} without a change that counts"
+        blocks.append(
+            Block(
+                before=f"\n<details>\n<summary>{title}</summary>\n\n",
+                tables=(_table(rest, launches, rank=9),),
+                after="\n</details>\n",
+                rank=9,
+            )
+        )
+    blocks.append(Block(before="\n".join(_foot(findings)) + "\n", rank=2))
+    return fit(blocks, LIMIT)
+
+
+def _head(findings: Findings) -> str:
+    header = findings.header
+    said = sentence(findings.comparisons, header.tolerances, code)
+    where = f"Base {code(header.base)}, head {code(header.head)}, on {code(header.machine)}. {header.how}"
+    warnings = "".join(f"\n> ⚠️ {html(one_line(warning))}\n" for warning in header.warnings)
+    return f"## {findings.sign} {said}\n\n{where}\n{warnings}"
+
+
+_COLUMNS = ("", "Case", "Metric", "Base", "Head", "Change", "Interval", "Rounds", "Why")
+
+
+def _table(comparisons: Sequence[Comparison], launches: Mapping[Case, tuple[Launch, ...]], *, rank: int) -> Table:
+    head = "| " + " | ".join(_COLUMNS) + " |\n" + "|" + " --- |" * len(_COLUMNS) + "\n"
+    lines = tuple(
+        Line(text="| " + " | ".join(_cells(c, launches)) + " |", rank=rank + min(ORDER.index(c.verdict), 7))
+        for c in comparisons
+    )
+    return Table(before=head, lines=lines, where="compare.json")
+
+
+def _cells(comparison: Comparison, launches: Mapping[Case, tuple[Launch, ...]]) -> Iterator[str]:
+    yield f"{SIGNS[comparison.verdict]} {comparison.verdict}"
+    yield code(name(comparison.case))
+    yield comparison.metric
+    yield quantity(comparison.metric, comparison.base)
+    yield quantity(comparison.metric, comparison.head)
+    yield change(comparison.ratio)
+    yield interval(comparison)
+    yield sparkline(launches.get(comparison.case, ())) if comparison.metric == LATENCY else ""
+    yield html(why(comparison))
+
+
+def _foot(findings: Findings) -> Iterator[str]:
+    header = findings.header
+    family = sum(c.p is not None for c in findings.comparisons)
+    tolerance = header.tolerances.latency
+    rules = " Some cases or metrics have limits of their own." if header.tolerances.rules else ""
+    yield (
+        f"\nA case is slower when its interval lies above +{percent(tolerance.margin)}, unchanged when it lies within "
+        f"±{percent(tolerance.threshold)}.{rules} {count(family, 'comparison')} of time in this family: what is listed "
+        "is corrected after Benjamini and Hochberg (5 %), what blocks after Holm (5 %)."
+    )
+    probes = [time for item in findings.measured for launch in item.launches for time in launch.probe]
+    if probes:
+        yield f"The machine was in its slow state for {percent(round(slow_share(probes), 2))} of the probes."
+
+
+def comparison_json(findings: Findings) -> str:
+    """compare.json: the verdicts and everything they are made of."""
+    document = {"v": 1, **{item.name: getattr(findings, item.name) for item in dataclasses.fields(findings)}}
+    return json.dumps(_plain(document), ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    match value:
+        case Enum():
+            return value.value
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value

@@ -1,0 +1,117 @@
+"""A Markdown document under a byte limit: what matters least is hidden first, and the text says how much and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+CUT = "…"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A row of a table, without its line end. Lower ranks are kept longer, over the whole document."""
+
+    text: str
+    rank: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """What stands before the lines, the lines, what stands after them, and where those are that are hidden here."""
+
+    before: str
+    lines: tuple[Line, ...]
+    where: str
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A piece of the document that is shown or left out as one, though lines of its tables may be hidden.
+
+    rank: what its frame, all but the lines, ranks. No line in it ranks lower.
+    """
+
+    before: str
+    tables: tuple[Table, ...] = ()
+    after: str = ""
+    rank: int = 0
+
+
+def whole(blocks: Iterable[Block]) -> str:
+    """All of the blocks as one text, however long."""
+    return "".join(_rendered(block, None) for block in blocks)
+
+
+def fit(blocks: Sequence[Block], limit: int, *, where: str = "report.html") -> str:
+    """The blocks as one text of at most `limit` UTF-8 bytes. `where` is where blocks can be found that are left out.
+
+    Frames and lines are taken from the lowest rank up, frames before lines of the same rank, up to the first that does
+    not fit: while a line of some rank is hidden, no line of a higher rank is shown.
+    """
+    everything = whole(blocks)
+    if _size(everything) <= limit:
+        return everything
+    kept, shown = _taken(blocks, limit - _size(_left_out_note(len(blocks), where)))
+    if not kept:
+        return _cut(blocks[0].before, limit)
+    parts = [_rendered(block, shown) for block in blocks if id(block) in kept]
+    return "".join(parts) + _left_out_note(len(blocks) - len(parts), where)
+
+
+def _taken(blocks: Sequence[Block], left: int) -> tuple[set[int], set[int]]:
+    """Which blocks and which lines fit into `left` bytes, by identity. Nothing, if the first block does not."""
+    frames = [(block.rank, 0, block, _size(_rendered(block, set()))) for block in blocks]
+    lines = [
+        (line.rank, 1, line, _size(line.text) + 1) for block in blocks for table in block.tables for line in table.lines
+    ]
+    taken: tuple[set[int], set[int]] = (set(), set())
+    for _, kind, item, size in sorted((*frames, *lines), key=lambda entry: entry[:2]):
+        left -= size
+        if left < 0:
+            break
+        taken[kind].add(id(item))
+    return taken
+
+
+def _rendered(block: Block, shown: set[int] | None) -> str:
+    """The block with the lines in `shown` (None: all of them)."""
+    return "".join((block.before, *(_table(table, shown) for table in block.tables), block.after))
+
+
+def _table(table: Table, shown: set[int] | None) -> str:
+    lines = [line.text for line in table.lines if shown is None or id(line) in shown]
+    return "".join(
+        (
+            table.before,
+            *(f"{line}\n" for line in lines),
+            table.after,
+            *_hidden_note(table, len(table.lines) - len(lines)),
+        )
+    )
+
+
+def _hidden_note(table: Table, hidden: int) -> Iterator[str]:
+    if hidden:
+        rows = "1 row is" if hidden == 1 else f"{hidden:,} rows are"
+        yield f"\n_{rows} hidden here for length, see {table.where}._\n"
+
+
+def _left_out_note(blocks: int, where: str) -> str:
+    if not blocks:
+        return ""
+    parts = "1 more part of this report is" if blocks == 1 else f"{blocks:,} more parts of this report are"
+    return f"\n_{parts} left out for length, see {where}._\n"
+
+
+def _cut(text: str, limit: int) -> str:
+    """The beginning of a text, in whole characters."""
+    room = limit - _size(CUT)
+    if _size(text) <= limit:
+        return text
+    return text.encode()[:room].decode(errors="ignore") + CUT if room >= 0 else ""
+
+
+def _size(text: str) -> int:
+    return len(text.encode())

@@ -1,0 +1,259 @@
+"""report.html: one page that needs no network, with everything the report has."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
+
+from torchperf_ci.analysis import summary
+from torchperf_ci.analysis.flags import Flag
+from torchperf_ci.analysis.frames import ACCURACY, MISSING, Cell, SuiteTables, rows
+from torchperf_ci.analysis.summary import Failure
+from torchperf_ci.escape import one_line
+from torchperf_ci.records import Record, Testing
+from torchperf_ci.report.build_summary import Part, build_summary
+from torchperf_ci.report.charts import Chart, Charts
+from torchperf_ci.report.colours import GRID, INK, PALE, PAPER
+from torchperf_ci.report.html_table import Grid, bad_word, decimals, grid, number, text, whole
+from torchperf_ci.report.model import Findings
+from torchperf_ci.report.words import fixed, flag_text, metric_title, percent, setting, verdict
+
+TONES = {"✅": ("passed", "✓"), "❌": ("failed", "✗")}
+"""The verdict's class and its sign: a letter that every font has, where Markdown has an emoji."""
+_UNUSED = re.compile(r"<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
+_SIZE = re.compile(r'width="([0-9.]+)pt" height="[0-9.]+pt"')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The executive summary of one section."""
+
+    title: str
+    grid: Grid
+    chart: Markup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """One suite in one section: `compared` has a column per compiler, `cases` every measurement of every case."""
+
+    name: str
+    section: str
+    chart: Markup
+    title: str
+    compared: Grid
+    cases: Grid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """All that the template shows."""
+
+    sign: str
+    verdict: str
+    tone: str
+    setting: Sequence[str]
+    failed: Grid
+    summaries: Sequence[Summary]
+    problems: Sequence[str]
+    notes: Sequence[str]
+    warnings: Grid
+    samples: Sequence[Markup]
+    left_out: Grid
+    suites: Sequence[Suite]
+    build: Sequence[Part]
+
+
+def html_page(findings: Findings, charts: Charts) -> str:
+    """The page as text."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    script = _template("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.from_string(_template("report.html")).render(
+        page=_page(findings, charts),
+        style=_template("report.css"),
+        script=script,
+        script_hash=f"sha256-{digest}",
+    )
+
+
+def _page(findings: Findings, charts: Charts) -> Page:
+    sign, sentence = verdict(findings)
+    tone, letter = TONES.get(sign, ("unsure", "!"))
+    return Page(
+        sign=letter,
+        verdict=sentence,
+        tone=tone,
+        setting=[one_line(part) for part in setting(findings)],
+        failed=_failures(findings, counts=True),
+        summaries=[
+            Summary(title=one_line(str(section)), grid=_summary(findings.lines_of(section)), chart=_inline(chart))
+            for section, chart in zip(findings.sections, charts.overviews, strict=True)
+        ],
+        problems=[one_line(str(problem)) for problem in findings.problems],
+        notes=[one_line(note) for note in findings.notes],
+        warnings=_warnings(findings),
+        samples=[_inline(chart) for chart in charts.samples],
+        left_out=_failures(findings, counts=False),
+        suites=[
+            Suite(
+                name=one_line(tables.suite),
+                section=one_line(str(tables.section)),
+                chart=_inline(charts.speedups.get((tables.section, tables.suite))),
+                title=metric_title(_shown_metric(tables)),
+                compared=_compared(tables),
+                cases=_cases(tables),
+            )
+            for tables in findings.tables
+        ],
+        build=build_summary(findings),
+    )
+
+
+def _failures(findings: Findings, *, counts: bool) -> Grid:
+    return grid(
+        ("Suite", "Model", "Compiler", "Section", "Testing", "Status", "Reason", "Log"),
+        (
+            (
+                counts,
+                (
+                    *_where(findings, failure),
+                    *map(text, (failure.testing.value, failure.status, failure.reason, failure.log)),
+                ),
+            )
+            for failure in findings.failures
+            if failure.counts is counts
+        ),
+    )
+
+
+def _warnings(findings: Findings) -> Grid:
+    flagged = [flag for flag in findings.flags if flag.value is not None]
+    lines = ((False, (*_where(findings, flag), text(flag_text(flag)))) for flag in flagged)
+    return grid(("Suite", "Model", "Compiler", "Section", "What"), lines)
+
+
+def _where(findings: Findings, item: Failure | Flag) -> tuple[str, ...]:
+    """Suite, model, compiler and section; the last is blank where there is only one."""
+    section = str(item.section) if len(findings.sections) > 1 else ""
+    return tuple(map(text, (item.suite, item.model, item.compiler, section)))
+
+
+def _summary(lines: Sequence[summary.Line]) -> Grid:
+    titles = ("Compiler", "Suite", "#Passed", "#Missing", "#Left out", "#Geomean speedup", "#Geomean, slowdowns as 1x")
+    return grid(
+        (*titles, "#Mean compile time", "#Memory compression"),
+        (
+            (
+                line.passed < line.total,
+                (
+                    text(line.compiler),
+                    text(line.suite),
+                    number(percent(line), f"{line.passed:,}/{line.total:,}"),
+                    whole(line.missing),
+                    whole(line.left_out),
+                    decimals(line.geomean, 2, "x"),
+                    decimals(line.clipped, 2, "x"),
+                    decimals(line.compile_seconds, 1, " s"),
+                    decimals(line.compression, 2, "x"),
+                ),
+            )
+            for line in lines
+        ),
+    )
+
+
+def _shown_metric(tables: SuiteTables) -> str:
+    """What the table with a column per compiler shows: speedups, or the next best thing that was measured."""
+    measured = (name for name in ("speedup", "abs_latency") if tables.values[name].notna().any(axis=None))
+    return next(measured, ACCURACY if Testing.ACCURACY in tables.statuses else "speedup")
+
+
+def _compared(tables: SuiteTables) -> Grid:
+    metric = _shown_metric(tables)
+    lines = (
+        (
+            row.failed,
+            (
+                text(row.model),
+                whole(row.batch_size),
+                *(
+                    _value(tables, metric, row.model, name, cell)
+                    for name, cell in zip(tables.compilers, row.cells, strict=True)
+                ),
+            ),
+        )
+        for row in rows(tables, metric)
+    )
+    return grid(("Model", "#Batch size", *(f"#{name}" for name in tables.compilers)), lines)
+
+
+def _value(tables: SuiteTables, metric: str, model: str, compiler: str, cell: Cell) -> str:
+    """A number, a speedup with its interval; in words what else there is to say about a case that failed."""
+    if not cell.measured:
+        return number(cell.status) if cell.passed or not cell.counted else bad_word(cell.status)
+    value = fixed(cell.value, 3) + ("x" if metric == "speedup" else "")
+    if cell.counted and not cell.passed:
+        accuracy = tables.records.get((Testing.ACCURACY, model, compiler))
+        return number(value, accuracy.status.value if accuracy else MISSING)
+    return number(value, _interval(tables.records[Testing.PERFORMANCE, model, compiler]))
+
+
+def _interval(record: Record) -> str:
+    low, high = (record.metrics.get(name) for name in ("speedup_low", "speedup_high"))
+    return f"{fixed(low, 3)}–{fixed(high, 3)}" if low is not None and high is not None else ""
+
+
+def _cases(tables: SuiteTables) -> Grid:
+    titles = ("Model", "Compiler", "#Batch size", "Accuracy", "Performance", "#Speedup", "#Compiled ms", "#Eager ms")
+    judged = zip(tables.models, tables.counted.to_numpy(), tables.passed.to_numpy(), strict=True)
+    lines = (
+        (bool(counts and not passes), _case(tables, model, compiler))
+        for model, counted, passed in judged
+        for compiler, counts, passes in zip(tables.compilers, counted, passed, strict=True)
+    )
+    return grid((*titles, "#Compile s", "#Memory compression", "#Graph breaks"), lines)
+
+
+def _case(tables: SuiteTables, model: str, compiler: str) -> tuple[str, ...]:
+    records = [tables.records.get((testing, model, compiler)) for testing in Testing]
+    words = [record.status.value if record else MISSING for record in records]
+    known = [record for record in records if record]
+    metrics = {name: value for record in known for name, value in record.metrics.items()}
+    counters = {name: value for record in known for name, value in record.counters.items()}
+    return (
+        text(model),
+        text(compiler),
+        whole(max((record.batch_size for record in known), default=0)),
+        *(text(word if testing in tables.statuses else "") for testing, word in zip(Testing, words, strict=True)),
+        decimals(metrics.get("speedup"), 3, "x"),
+        decimals(metrics.get("abs_latency"), 3),
+        decimals(metrics.get("eager_latency"), 3),
+        decimals(metrics.get("compilation_latency"), 1),
+        decimals(metrics.get("compression_ratio"), 3, "x"),
+        whole(counters.get("graph_breaks", 0)),
+    )
+
+
+def _inline(chart: Chart | None) -> Markup:
+    """The chart as an element that scales with the page and takes on its colours."""
+    if chart is None:
+        return Markup()
+    svg = _UNUSED.sub("", chart.svg.decode())
+    svg = svg[svg.index("<svg") :]
+    svg = _SIZE.sub(lambda found: f'style="width: {float(found[1]) / 0.75:.0f}px"', svg, count=1)
+    for ours, its in ((INK, "var(--ink)"), (GRID, "var(--grid)"), (PALE, "var(--pale)"), (PAPER, "none")):
+        svg = svg.replace(ours, its)
+    label = escape(f"Chart: {one_line(chart.title)}")
+    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))  # noqa: S704 - matplotlib escapes
+
+
+def _template(name: str) -> str:
+    return (resources.files("torchperf_ci.report") / "templates" / name).read_text(encoding="utf-8")

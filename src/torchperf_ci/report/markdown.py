@@ -1,0 +1,206 @@
+"""report.md: for a comment, a check and a step summary. Verdict first, then what failed, then numbers; detail folds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from torchperf_ci.analysis.flags import Flag
+from torchperf_ci.analysis.frames import ACCURACY, Cell, SuiteTables, rows
+from torchperf_ci.analysis.summary import Failure
+from torchperf_ci.escape import code, html
+from torchperf_ci.report.build_summary import build_summary
+from torchperf_ci.report.fit import Block, Line, Table, fit
+from torchperf_ci.report.model import Findings
+from torchperf_ci.report.plural import count
+from torchperf_ci.report.words import (
+    ABSENT,
+    flag_text,
+    metric_text,
+    metric_title,
+    percent,
+    ratio,
+    seconds,
+    setting,
+    verdict,
+    whole,
+)
+
+HEAD, SUMMARY, FAILING, PROBLEM, WARNING, LEFT_OUT, DETAIL = range(7)
+"""What is hidden last and what first when the document gets too long. Detail has two ranks per metric, because a model
+that fails stays longer than one that passes."""
+
+BUILD = 100
+DETAIL_METRICS = ("speedup", "compilation_latency", "compression_ratio", "abs_latency", ACCURACY)
+REASON_LENGTH = 200
+OPEN_FAILURES = 25
+ALL_ROWS = "report.html"
+
+
+def markdown(findings: Findings) -> str:
+    """The whole document, at most `findings.options.limit` bytes."""
+    blocks = [
+        _head(findings),
+        *_failures(findings),
+        *_summary(findings),
+        *_list("Problems with the input", map(str, findings.problems), PROBLEM),
+        *_list("Notes", findings.notes, PROBLEM),
+        *_warnings(findings),
+        *_left_out(findings),
+        *_details(findings),
+        _build(findings),
+    ]
+    return fit(blocks, findings.options.limit)
+
+
+def _head(findings: Findings) -> Block:
+    sign, sentence = verdict(findings)
+    known = " · ".join(map(code, setting(findings)))
+    return Block(before=f"## {sign} {sentence}\n" + (f"\n{known}\n" if known else ""), rank=HEAD)
+
+
+def _failures(findings: Findings) -> Iterator[Block]:
+    failed = [failure for failure in findings.failures if failure.counts]
+    if failed:
+        first, rest = failed[:OPEN_FAILURES], failed[OPEN_FAILURES:]
+        before = f"\n### Failed ({len(failed):,})\n"
+        yield Block(before=before, tables=(_failure_table(findings, first),), rank=FAILING)
+        if rest:
+            yield _fold(f"{len(rest):,} more that failed", [_failure_table(findings, rest)], FAILING)
+
+
+def _failure_table(findings: Findings, failed: Sequence[Failure]) -> Table:
+    rows = [
+        (
+            *_where(findings, failure),
+            failure.testing.value,
+            code(failure.status),
+            code(failure.reason, limit=REASON_LENGTH),
+        )
+        for failure in failed
+    ]
+    return _table(("Suite", "Model", "Compiler", "Section", "Testing", "Status", "Reason"), rows, FAILING)
+
+
+def _where(findings: Findings, item: Failure | Flag) -> tuple[str, ...]:
+    """Suite, model, compiler and section; the last is blank where there is only one."""
+    section = code(str(item.section)) if len(findings.sections) > 1 else ABSENT
+    return (code(item.suite), code(item.model), code(item.compiler), section)
+
+
+def _summary(findings: Findings) -> Iterator[Block]:
+    several = len({line.suite for line in findings.lines}) > 1
+    columns = ("Compiler", "Suite", "Passed", "Missing", "Left out", "Geomean speedup", "Geomean, slowdowns as 1x")
+    for section in findings.sections:
+        rows = [
+            (
+                code(line.compiler),
+                code(line.suite) if several else ABSENT,
+                f"{percent(line)} ({line.passed:,}/{line.total:,})",
+                whole(line.missing),
+                whole(line.left_out),
+                ratio(line.geomean),
+                ratio(line.clipped),
+                seconds(line.compile_seconds),
+                ratio(line.compression),
+            )
+            for line in findings.lines_of(section)
+        ]
+        table = _table((*columns, "Mean compile time", "Memory compression"), rows, SUMMARY)
+        yield Block(before=f"\n### Executive summary: {code(str(section))}\n", tables=(table,), rank=SUMMARY)
+
+
+def _list(title: str, items: Iterable[str], rank: int) -> Iterator[Block]:
+    lines = tuple(Line(text=f"- {code(item, limit=300)}", rank=rank) for item in items)
+    if lines:
+        table = Table(before="", lines=lines, where=ALL_ROWS)
+        yield Block(before=f"\n### {title} ({len(lines):,})\n\n", tables=(table,), rank=rank)
+
+
+def _warnings(findings: Findings) -> Iterator[Block]:
+    rows = [(*_where(findings, flag), flag_text(flag)) for flag in findings.flags if flag.value is not None]
+    if rows:
+        table = _table(("Suite", "Model", "Compiler", "Section", "What"), rows, WARNING)
+        yield _fold(count(len(rows), "warning"), [table], WARNING)
+
+
+def _left_out(findings: Findings) -> Iterator[Block]:
+    """What leaves the pass rate, the models with the same reason together."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for failure in findings.failures:
+        if not failure.counts:
+            key = (failure.suite, str(failure.section), failure.compiler, failure.status, failure.reason)
+            groups.setdefault(key, []).append(failure.model)
+    rows = [(*map(code, key[:4]), _models(models), code(key[4], limit=REASON_LENGTH)) for key, models in groups.items()]
+    if rows:
+        table = _table(("Suite", "Section", "Compiler", "Status", "Models", "Reason"), rows, LEFT_OUT)
+        yield _fold(f"{findings.left_out:,} left out of the pass rate", [table], LEFT_OUT)
+
+
+def _models(models: Sequence[str]) -> str:
+    shown = ", ".join(code(model, limit=60) for model in models[:3])
+    return shown if len(models) <= 3 else f"{shown} and {len(models) - 3:,} more"
+
+
+def _details(findings: Findings) -> Iterator[Block]:
+    for tables in findings.tables:
+        title = f"<code>{html(tables.suite)}</code> ({html(str(tables.section))}): {count(len(tables.models), 'model')}"
+        made = [
+            table
+            for place, metric in enumerate(DETAIL_METRICS)
+            for table in _detail(tables, metric, DETAIL + 2 * place)
+        ]
+        yield _fold(title, made, DETAIL)
+
+
+def _detail(tables: SuiteTables, metric: str, rank: int) -> Iterator[Table]:
+    found = list(rows(tables, metric))
+    if any(metric == ACCURACY or cell.measured for row in found for cell in row.cells):
+        lines = [
+            (code(row.model), whole(row.batch_size), *(_cell(cell, metric) for cell in row.cells)) for row in found
+        ]
+        ranks = [rank + (not row.failed) for row in found]
+        columns = ("Model", "Batch size", *map(code, tables.compilers))
+        yield _table(columns, lines, *ranks, title=f"\n**{metric_title(metric)}**\n")
+
+
+def _build(findings: Findings) -> Block:
+    parts = [
+        Table(
+            before=f"\n**{title}**\n\n",
+            lines=tuple(Line(text=f"- {code(text)}", rank=BUILD) for text in lines),
+            where="gh_build_summary.txt",
+        )
+        for title, lines in build_summary(findings)
+    ]
+    return _fold("Build summary", parts, BUILD)
+
+
+def _cell(cell: Cell, metric: str) -> str:
+    if not cell.measured:
+        return code(cell.status) if metric == ACCURACY or cell.status != "pass" else ABSENT
+    text = metric_text(metric, cell)
+    return f"{text} ❌" if metric == "speedup" and cell.counted and not cell.passed else text
+
+
+def _fold(title: str, tables: Sequence[Table], rank: int) -> Block:
+    before = f"\n<details>\n<summary>{title}</summary>\n"
+    return Block(before=before, tables=tuple(tables), after="\n</details>\n", rank=rank)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *ranks: int, title: str = "") -> Table:
+    """A table without its empty columns; one rank for all rows, or one for each."""
+    kept = [place for place in range(len(columns)) if any(cells[place] != ABSENT for cells in rows)]
+    head = [columns[place] for place in kept]
+    of_row = ranks if len(ranks) == len(rows) else ranks[:1] * len(rows)
+    return Table(
+        before=f"{title}\n{_row(head)}\n{_row(['---'] * len(head))}\n",
+        lines=tuple(
+            Line(text=_row([cells[place] for place in kept]), rank=rank)
+            for cells, rank in zip(rows, of_row, strict=True)
+        ),
+        where=ALL_ROWS,
+    )
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

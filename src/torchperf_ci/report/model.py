@@ -1,0 +1,185 @@
+"""What a report is made from and what comes out: computed once, then drawn as Markdown, text, HTML and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from torchperf_ci.analysis.flags import Flag, flag_compilers, flags
+from torchperf_ci.analysis.frames import Section, Selection, SuiteTables, rank, suite_tables
+from torchperf_ci.analysis.summary import Failure, Line, failures, summarize
+from torchperf_ci.records import Build, Environment, Record, Source, Testing
+from torchperf_ci.results import Problem, Results
+
+DEFAULT_LIMIT = 60_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkout:
+    """The commit of a source tree. Empty `commit`: there is none at that place."""
+
+    name: str
+    commit: str = ""
+    date: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions:
+    """What to report on and how.
+
+    limit: the largest size of report.md in UTF-8 bytes.
+    case_csvs: write the records as PyTorch's CSV files as well; not when they were read from such files.
+    run_name, checkouts: what the build summary calls the run, and the source trees it names.
+    """
+
+    selection: Selection = field(default_factory=Selection)
+    flag_compilers: tuple[str, ...] = ()
+    include_slowdowns: bool = False
+    run_name: str = ""
+    checkouts: tuple[Checkout, ...] = ()
+    limit: int = DEFAULT_LIMIT
+    case_csvs: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """Everything a report says, before it is drawn; all of it in the order of the report.
+
+    flag_compilers: those whose results are compared with the limits; `flags` is what was found.
+    notes: sentences a reader should know before trusting the numbers.
+    """
+
+    options: ReportOptions
+    records: tuple[Record, ...]
+    tables: tuple[SuiteTables, ...]
+    lines: tuple[Line, ...]
+    failures: tuple[Failure, ...]
+    flags: tuple[Flag, ...]
+    flag_compilers: tuple[str, ...]
+    builds: tuple[Build, ...]
+    source: Source
+    notes: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def sections(self) -> tuple[Section, ...]:
+        return tuple(dict.fromkeys(tables.section for tables in self.tables))
+
+    @property
+    def build(self) -> Build | None:
+        """The newest one."""
+        return self.builds[-1] if self.builds else None
+
+    @property
+    def passed(self) -> int:
+        return sum(line.passed for line in self.lines)
+
+    @property
+    def total(self) -> int:
+        return sum(line.total for line in self.lines)
+
+    @property
+    def missing(self) -> int:
+        return sum(line.missing for line in self.lines)
+
+    @property
+    def left_out(self) -> int:
+        return sum(line.left_out for line in self.lines)
+
+    def tables_of(self, section: Section) -> tuple[SuiteTables, ...]:
+        return tuple(tables for tables in self.tables if tables.section == section)
+
+    def lines_of(self, section: Section) -> tuple[Line, ...]:
+        return tuple(line for line in self.lines if line.section == section)
+
+    def compilers_of(self, section: Section) -> tuple[str, ...]:
+        names = dict.fromkeys(name for tables in self.tables_of(section) for name in tables.compilers)
+        return tuple(sorted(names, key=lambda name: rank(name, self.options.selection.compilers)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was written, in short.
+
+    verdict: one line. summary: the executive summary as plain text, the verdict first.
+    passed and failed count the cases in the pass rate; left_out those that could not be loaded, not run in eager, or
+    whose compiler is not available; missing those of `failed` that have no result at all.
+    """
+
+    verdict: str
+    summary: str
+    passed: int
+    failed: int
+    missing: int
+    left_out: int
+    problems: tuple[Problem, ...]
+
+
+def find(results: Results, options: ReportOptions) -> Findings:
+    """Everything to report about `results`."""
+    records = tuple(record for record in results.records if options.selection.takes(record.case))
+    tables = suite_tables(records, options.selection)
+    present = tuple(dict.fromkeys(name for item in tables for name in item.compilers))
+    flagged = flag_compilers(present, options.flag_compilers)
+    return Findings(
+        options=options,
+        records=records,
+        tables=tables,
+        lines=tuple(line for item in tables for line in summarize(item)),
+        failures=tuple(failure for item in tables for failure in failures(item)),
+        flags=tuple(flag for item in tables for flag in flags(item, flagged)),
+        flag_compilers=flagged,
+        builds=results.builds,
+        source=max((record.source for record in records), key=lambda source: source.time, default=Source()),
+        notes=tuple(_notes(results.builds, tables)),
+        problems=(*results.problems, *_absent(tables, options.selection)),
+    )
+
+
+def _absent(tables: Sequence[SuiteTables], asked: Selection) -> Iterator[Problem]:
+    """What was asked for and is not there."""
+    axes = {
+        "suites": (asked.suites, {item.suite for item in tables}),
+        "devices": (asked.devices, {item.section.device for item in tables}),
+        "dtypes": (asked.dtypes, {item.section.dtype for item in tables}),
+        "compilers": (asked.compilers, {name for item in tables for name in item.compilers}),
+    }
+    for axis, (names, present) in axes.items():
+        for name in dict.fromkeys(names):
+            if name not in present:
+                yield Problem(file=f"--{axis} {name}", what="there are no results for it")
+
+
+def _notes(builds: Sequence[Build], tables: Sequence[SuiteTables]) -> Iterator[str]:
+    yield from dict.fromkeys(text for build in builds for text in build.warnings)
+    yield from _differing([build.environment for build in builds])
+    for item in tables:
+        where = f"{item.suite} ({item.section})"
+        if Testing.ACCURACY not in item.statuses:
+            yield f"{where}: accuracy was not looked at, so a pass only says that it ran"
+        if Testing.PERFORMANCE not in item.statuses:
+            yield f"{where}: performance was not looked at, so a pass only says that the results are right"
+        yield from (f"{where}: {text}" for text in _different_batch_sizes(item))
+
+
+def _differing(environments: Sequence[Environment]) -> Iterator[str]:
+    reasons = dict.fromkeys(why for other in environments[1:] for why in environments[0].comparable_to(other))
+    if reasons:
+        yield f"the results come from machines that cannot be compared with each other: {'; '.join(reasons)}"
+
+
+def _different_batch_sizes(tables: SuiteTables) -> Iterator[str]:
+    for testing in tables.statuses:
+        differing = [
+            model
+            for model in tables.models
+            if len({_batch_size(tables, testing, model, compiler) for compiler in tables.compilers} - {0}) > 1
+        ]
+        if differing:
+            others = f" and {len(differing) - 1:,} more" if len(differing) > 1 else ""
+            yield f"the compilers ran with different batch sizes ({testing} of {differing[0]}{others})"
+
+
+def _batch_size(tables: SuiteTables, testing: Testing, model: str, compiler: str) -> int:
+    record = tables.records.get((testing, model, compiler))
+    return record.batch_size if record else 0

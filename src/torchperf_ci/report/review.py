@@ -1,0 +1,56 @@
+"""What results say to a reviewer on GitHub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from torchperf_ci.errors import NothingToJudge
+from torchperf_ci.escape import code, one_line
+from torchperf_ci.posting import LIMIT, Conclusion, Note, Posting
+from torchperf_ci.report.markdown import markdown
+from torchperf_ci.report.model import Findings, ReportOptions
+from torchperf_ci.report.words import verdict
+from torchperf_ci.report.write import look
+from torchperf_ci.results import Results, safe_name
+
+TITLE_LENGTH = 200
+MOST_NOTES = 500
+
+
+def posting_of_results(results: Results) -> Posting:
+    """What the results of a run say: failure when a case failed or a line could not be used."""
+    try:
+        findings = look(results, ReportOptions(limit=LIMIT))
+    except NothingToJudge as error:
+        return unusable(str(error))
+    sign, sentence = verdict(findings)
+    good = findings.total == findings.passed and not findings.problems
+    return Posting(
+        conclusion=Conclusion.SUCCESS if good else Conclusion.FAILURE,
+        title=one_line(f"{sign} {sentence}", limit=TITLE_LENGTH),
+        text=markdown(findings),
+        notes=tuple(_notes(findings))[:MOST_NOTES],
+    )
+
+
+def unusable(reason: str) -> Posting:
+    """There is nothing to show, for a reason that may hold text from outside."""
+    title = "⚠️ There are no results that could be shown"
+    text = f"## {title}\n\n{code(reason, limit=500)}\n"
+    return Posting(conclusion=Conclusion.ACTION_REQUIRED, title=title, text=text)
+
+
+def with_origin(posting: Posting, sentence: str) -> Posting:
+    """The posting with a last line, Markdown of our own, that says where it comes from."""
+    return replace(posting, text=f"{posting.text.rstrip()}\n\n<sub>{sentence}</sub>\n")
+
+
+def _notes(findings: Findings) -> Iterator[Note]:
+    for failure in findings.failures:
+        if failure.counts:
+            yield Note(
+                path=f"{safe_name(failure.suite)}/{safe_name(failure.model)}",
+                title=one_line(f"{failure.model} {failure.compiler}: {failure.status}", limit=TITLE_LENGTH),
+                message=one_line(failure.reason, limit=1_000) or f"{failure.testing.value}: {failure.status}",
+            )

@@ -1,0 +1,152 @@
+"""compare.json read as hostile data: what it says becomes comparisons again, and those are told in our words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from torchperf_ci.analysis.compare import Comparison, Tolerance, Verdict
+from torchperf_ci.analysis.tolerances import ACCURACY, ALL, Rule, Tolerances
+from torchperf_ci.escape import one_line
+from torchperf_ci.posting import Conclusion, Note, Posting
+from torchperf_ci.records import Case, Mode
+from torchperf_ci.report.compare import Findings, Header, markdown, text
+from torchperf_ci.report.compare_words import change, name, why
+from torchperf_ci.report.review import MOST_NOTES, TITLE_LENGTH
+from torchperf_ci.results import safe_name
+
+MOST_COMPARISONS = 50_000
+LONGEST_TEXT = 4_000
+LARGEST_NUMBER = 1e18
+_BAD = frozenset({Verdict.REGRESSED, Verdict.FAILED, Verdict.MISSING})
+
+
+def posting_of_comparison(content: bytes) -> Posting:
+    """What a stored comparison says. Raises `ValueError` naming what in it no comparison writes.
+
+    Failure: something is slower, fails or went missing. Neutral: something is inconclusive. Action required: nothing
+    could be compared.
+    """
+    findings = _findings(_parsed(content))
+    return Posting(
+        conclusion=_conclusion(findings),
+        title=one_line(text(findings).partition("\n")[0], limit=TITLE_LENGTH),
+        text=markdown(findings),
+        notes=tuple(_note(c) for c in findings.comparisons if c.verdict in _BAD)[:MOST_NOTES],
+    )
+
+
+def _conclusion(findings: Findings) -> Conclusion:
+    if findings.blocking:
+        return Conclusion.FAILURE
+    if not findings.compared:
+        return Conclusion.ACTION_REQUIRED
+    return Conclusion.NEUTRAL if findings.inconclusive else Conclusion.SUCCESS
+
+
+def _note(comparison: Comparison) -> Note:
+    case = comparison.case
+    told = f" {change(comparison.ratio)}" if comparison.ratio else ""
+    return Note(
+        path=f"{safe_name(case.suite)}/{safe_name(case.model)}",
+        title=one_line(f"{name(case)} {comparison.metric}: {comparison.verdict}{told}", limit=TITLE_LENGTH),
+        message=one_line(why(comparison), limit=1_000) or str(case),
+    )
+
+
+def _parsed(content: bytes) -> Mapping[str, Any]:
+    try:
+        raw = json.loads(content.decode("utf-8"))
+    except RecursionError as error:
+        raise ValueError("not JSON: too deep") from error
+    return _mapping(raw, "compare.json")
+
+
+def _findings(raw: Mapping[str, Any]) -> Findings:
+    listed = raw.get("comparisons")
+    if raw.get("v") != 1 or not isinstance(listed, list):
+        raise ValueError("it is no comparison of this version")
+    if len(listed) > MOST_COMPARISONS:
+        raise ValueError(f"it has {len(listed):,} comparisons, more than {MOST_COMPARISONS:,}")
+    header = _header(_mapping(raw.get("header"), "header"))
+    return Findings(header=header, comparisons=tuple(_comparison(_mapping(item, "comparison")) for item in listed))
+
+
+def _header(raw: Mapping[str, Any]) -> Header:
+    tolerances = _mapping(raw.get("tolerances"), "tolerances")
+    return Header(
+        base=_text(raw, "base"),
+        head=_text(raw, "head"),
+        how="",  # a sentence of ours that is shown as it is: not one that others wrote
+        machine=_text(raw, "machine"),
+        tolerances=Tolerances(
+            latency=_tolerance(_mapping(tolerances.get("latency"), "latency")),
+            rules=(Rule(),) if tolerances.get("rules") else (),
+        ),
+        warnings=tuple(_text({"warning": item}, "warning") for item in _short_list(raw, "warnings")),
+    )
+
+
+def _tolerance(raw: Mapping[str, Any]) -> Tolerance:
+    return Tolerance(margin=_number(raw, "margin") or 0.0, threshold=_number(raw, "threshold") or 0.0)
+
+
+def _comparison(raw: Mapping[str, Any]) -> Comparison:
+    case = _mapping(raw.get("case"), "case")
+    launches = _number(raw, "more_launches")
+    if raw.get("metric") not in (*ALL, ACCURACY):
+        raise ValueError("metric is none that is compared")
+    return Comparison(
+        case=Case(
+            suite=_text(case, "suite"),
+            model=_text(case, "model"),
+            mode=Mode(case.get("mode")),
+            device=_text(case, "device"),
+            dtype=_text(case, "dtype"),
+            compiler=_text(case, "compiler"),
+        ),
+        metric=_text(raw, "metric"),
+        verdict=Verdict(raw.get("verdict")),
+        base=_number(raw, "base"),
+        head=_number(raw, "head"),
+        ratio=_number(raw, "ratio"),
+        low=_number(raw, "low"),
+        high=_number(raw, "high"),
+        p=_number(raw, "p"),
+        listed=raw.get("listed") is True,
+        blocks=raw.get("blocks") is True,
+        confirmed=raw["confirmed"] if isinstance(raw.get("confirmed"), bool) else None,
+        more_seconds=_number(raw, "more_seconds"),
+        more_launches=None if launches is None else int(launches),
+        why=_text(raw, "why"),
+    )
+
+
+def _mapping(value: object, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{what} is no object")
+    return value
+
+
+def _short_list(raw: Mapping[str, Any], what: str) -> list[Any]:
+    value = raw.get(what, [])
+    if not isinstance(value, list) or len(value) > 100:
+        raise ValueError(f"{what} is no list of at most 100")
+    return value
+
+
+def _text(raw: Mapping[str, Any], what: str) -> str:
+    value = raw.get(what)
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
+        raise ValueError(f"{what} is no text of at most {LONGEST_TEXT:,} characters")
+    return value
+
+
+def _number(raw: Mapping[str, Any], what: str) -> float | None:
+    value = raw.get(what)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST_NUMBER:
+        raise ValueError(f"{what} is no number of a comparison")
+    return float(value)

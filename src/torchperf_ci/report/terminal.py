@@ -1,0 +1,46 @@
+"""The executive summary as plain text."""
+
+from __future__ import annotations
+
+from tabulate import tabulate
+
+from torchperf_ci.analysis.summary import Line
+from torchperf_ci.escape import one_line
+from torchperf_ci.report.model import Findings
+from torchperf_ci.report.summary_csv import passrate
+from torchperf_ci.report.words import ratio, seconds, verdict
+
+COLUMNS = ("compiler", "suite", "passed", "geomean", "slowdowns as 1x", "compile time", "memory")
+SHOWN_FAILURES = 20
+
+
+def terminal(findings: Findings) -> str:
+    """Verdict, failures and the summary table of every section."""
+    sign, sentence = verdict(findings)
+    parts = [f"{sign} {sentence}", *_failures(findings)]
+    for section in findings.sections:
+        rows = [_cells(line) for line in findings.lines_of(section)]
+        parts += ["", one_line(str(section)), tabulate(rows, headers=COLUMNS, tablefmt="simple", disable_numparse=True)]
+    return "\n".join(parts)
+
+
+def _failures(findings: Findings) -> list[str]:
+    failed = [failure for failure in findings.failures if failure.counts]
+    shown = [
+        one_line(f"{item.suite}/{item.model} {item.compiler}: {item.status} ({item.testing}) {item.reason}", limit=160)
+        for item in failed[:SHOWN_FAILURES]
+    ]
+    more = len(failed) - len(shown)
+    return [f"  {text}" for text in shown] + ([f"  … and {more:,} more, see report.md"] if more else [])
+
+
+def _cells(line: Line) -> list[str]:
+    return [
+        one_line(line.compiler),
+        one_line(line.suite),
+        passrate(line),
+        ratio(line.geomean),
+        ratio(line.clipped),
+        seconds(line.compile_seconds),
+        ratio(line.compression),
+    ]

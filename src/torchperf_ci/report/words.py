@@ -1,0 +1,98 @@
+"""How numbers, verdicts and warnings read, the same in every drawing of a report."""
+
+from __future__ import annotations
+
+from torchperf_ci.analysis.flags import COMPILE_SECONDS_ABOVE, COMPRESSION_BELOW, SPEEDUP_BELOW, Flag
+from torchperf_ci.analysis.frames import ACCURACY, Cell
+from torchperf_ci.analysis.summary import Line
+from torchperf_ci.records import METRICS, Environment
+from torchperf_ci.report.model import Findings
+from torchperf_ci.report.plural import count
+
+ABSENT = "–"
+MOST_FIXED = 1e9
+
+
+def fixed(value: float, digits: int) -> str:
+    """`1,234.50`; what is too large for that, as `1.23e+09`."""
+    return f"{value:,.{digits}f}" if abs(value) < MOST_FIXED else f"{value:.3g}"
+
+
+def ratio(value: float | None) -> str:
+    """`1.23x`, or a dash."""
+    return ABSENT if value is None else f"{fixed(value, 2)}x"
+
+
+def seconds(value: float | None) -> str:
+    return ABSENT if value is None else f"{fixed(value, 1)} s"
+
+
+def whole(number: int) -> str:
+    """A count, or a dash for 0."""
+    return f"{number:,}" if number else ABSENT
+
+
+def percent(line: Line) -> str:
+    """`85 %`, never rounded up to 100."""
+    if not line.total:
+        return ABSENT
+    return f"{100 if line.passed == line.total else min(99, round(100 * line.passed / line.total))} %"
+
+
+def metric_title(metric: str) -> str:
+    return "Accuracy" if metric == ACCURACY else METRICS[metric].title
+
+
+def metric_text(metric: str, cell: Cell) -> str:
+    """The number of a measured cell with its unit, or three digits where the title tells the unit."""
+    return ratio(cell.value) if METRICS[metric].unit == "ratio" else f"{cell.value:.3g}"
+
+
+def flag_text(flag: Flag) -> str:
+    """What is beyond which limit. For flags with a value."""
+    value = flag.value or 0.0
+    match flag.metric:
+        case "speedup":
+            return f"speedup {fixed(value, 3)}x, below {SPEEDUP_BELOW}x"
+        case "compilation_latency":
+            return f"compiling took {fixed(value, 0)} s, more than {COMPILE_SECONDS_ABOVE:.0f} s"
+        case "compression_ratio":
+            return f"memory compression {fixed(value, 3)}x, below {COMPRESSION_BELOW}x"
+        case _:
+            return flag.status
+
+
+def verdict(findings: Findings) -> tuple[str, str]:
+    """A sign and the sentence that comes first, in plain text."""
+    failed = findings.total - findings.passed
+    remarks = [
+        f"{findings.missing:,} of them without any result" if findings.missing else "",
+        f"{findings.left_out:,} left out" if findings.left_out else "",
+        f"{count(len(findings.problems), 'problem')} with the input" if findings.problems else "",
+    ]
+    tail = "".join(f", {remark}" for remark in remarks if remark)
+    if not findings.total:
+        return "⚠️", f"No case could be judged{tail}"
+    if failed:
+        return "❌", f"{failed:,} of {count(findings.total, 'case')} failed{tail}"
+    sign = "⚠️" if findings.problems else "✅"
+    return sign, f"{'The one case' if findings.total == 1 else f'All {findings.total:,} cases'} passed{tail}"
+
+
+def setting(findings: Findings) -> list[str]:
+    """What the numbers come from: torch, machine, commit, time, as far as they are known."""
+    source, build = findings.source, findings.build
+    parts = [
+        *(_machine(build.environment) if build else []),
+        f"{source.repository} {source.commit[:12]}".strip(),
+        source.time,
+    ]
+    return [part for part in parts if part]
+
+
+def _machine(environment: Environment) -> list[str]:
+    return [
+        f"torch {environment.torch}" if environment.torch else "",
+        f"{environment.gpu_count} × {environment.gpu}" if environment.gpu else "",
+        f"{environment.cpu}, {count(environment.cpu_count, 'CPU')}" if environment.cpu else "",
+    ]

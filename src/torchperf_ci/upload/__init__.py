@@ -1,0 +1,1 @@
+"""Results for other systems, and other systems' results as records."""

@@ -1,0 +1,103 @@
+"""Measures one fastrnns variant: forward and backward passes in turn, each timed on its own."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.profiler import profile, record_function
+
+from torchperf_ci.suites.fastrnns.catalog import UNUSABLE_SETTINGS, Executor, Fuser, Sizes
+from torchperf_ci.suites.fastrnns.models import build, heads
+from torchperf_ci.suites.fastrnns.torchscript import SettingsGone, apply_settings
+from torchperf_ci.worker.load import seed_all, to_device
+from torchperf_ci.worker.protocol import CaseError
+from torchperf_ci.worker.timing import Reader
+
+
+def measure(
+    *,
+    variant: str,
+    sizes: Mapping[str, int],
+    warmup: int,
+    nloops: int,
+    device: str,
+    seed: int,
+    fuser: str,
+    executor: str | None,
+    pointwise: Mapping[str, int],
+    trace: str | None,
+) -> dict[str, list[float]]:
+    """Milliseconds of every forward and every backward pass after `warmup` passes: device time where there is one.
+
+    trace: where a Chrome trace of one more pass goes. Raises `CaseError` with `UNUSABLE_SETTINGS` when this torch
+    lacks a switch that was asked for.
+    """
+    try:
+        apply_settings(Fuser(fuser), Executor(executor) if executor else None, pointwise)
+    except SettingsGone as error:
+        raise CaseError(UNUSABLE_SETTINGS, str(error)) from error
+    seed_all(seed)
+    target = torch.device(device)
+    module, args = build(variant, Sizes(**sizes))
+    passes = _Passes(module.to(target), to_device(args, target), Reader(target))
+    for _ in range(warmup):
+        passes.take()
+    with _no_garbage_collection():
+        times = [passes.take() for _ in range(nloops)]
+    if trace is not None:
+        _write_trace(passes, trace)
+    return {"forward": [forward for forward, _ in times], "backward": [backward for _, backward in times]}
+
+
+class _Passes:
+    """A module with its inputs; `take` runs it forward and backward. Gradients add up in place between passes."""
+
+    def __init__(self, module: nn.Module, args: Sequence[Any], reader: Reader) -> None:
+        self._module = module
+        self._args = args
+        self._read = reader
+
+    def take(self) -> tuple[float, float]:
+        """Milliseconds of the forward and of the backward pass."""
+        outputs: list[Any] = []
+        with record_function("## forward ##"):
+            forward = self._milliseconds(lambda: outputs.append(self._module(*self._args)))
+        starts = heads(outputs[0])
+        gradients = [torch.randn_like(start) for start in starts]
+        with record_function("## backward ##"):
+            backward = self._milliseconds(lambda: torch.autograd.backward(starts, gradients))
+        self._reset_gradients()
+        return forward, backward
+
+    def _milliseconds(self, action: Any) -> float:  # noqa: ANN401 - a function without arguments
+        host, on_device = self._read(action, 1)
+        return (host if on_device is None else on_device) / 1e6
+
+    def _reset_gradients(self) -> None:
+        for name, parameter in self._module.named_parameters():
+            if parameter.grad is None:
+                raise RuntimeError(f"the backward pass left no gradient in {name}")
+            parameter.grad.zero_()
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def _write_trace(passes: _Passes, path: str) -> None:
+    with profile() as profiler:  # of everything this torch can look into
+        passes.take()
+    profiler.export_chrome_trace(path)

@@ -1,0 +1,166 @@
+"""The preloaded process: imports what takes long once, touches no device, and forks one worker per case.
+
+On its control socket it receives `{"do": "fork"}` with three descriptors (the worker's stdin, stdout and stderr) and
+answers `{"forked": pid}`; `{"do": "kill", "pid": …}`; `{"do": "preload", "modules": […]}`, answered as at the start;
+and tells `{"exited": pid, "status": wait status}` whenever a worker ends. When the socket closes, the controller is
+gone: everything below this process is killed, and it exits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from torchperf_ci.worker.processes import adopt_orphans, die_with_parent, kill_group, kill_orphans
+from torchperf_ci.worker.protocol import describe, serve
+
+PRELOADED = ("torch", "torch._dynamo", "torch._inductor.compile_fx")
+
+
+def main(control_fd: int) -> None:
+    """Serve the control socket until it closes."""
+    control = socket.socket(fileno=control_fd)
+    control.set_inheritable(False)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the controller decides when we go
+    adopt_orphans()
+    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wake_write)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    _send(control, _preload(PRELOADED))
+    workers: set[int] = set()
+    with selectors.DefaultSelector() as selector:
+        selector.register(control, selectors.EVENT_READ)
+        selector.register(wake_read, selectors.EVENT_READ)
+        while True:
+            ready = {key.fileobj for key, _ in selector.select()}
+            if wake_read in ready:
+                os.read(wake_read, 4096)
+            _reap(control, workers)
+            if control in ready and not _obey(control, workers):
+                break
+    for pid in workers:
+        kill_group(pid)
+    kill_orphans(keep=set())
+
+
+def _preload(modules: Sequence[str]) -> dict[str, object]:
+    """Import torch and `modules`. Modules besides torch that fail are left to the cases that need them."""
+    try:
+        importlib.import_module("torch")
+    except Exception as error:  # noqa: BLE001 - a broken torch may raise anything
+        return {"no_torch": describe(error), "python": sys.version.split()[0]}
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # noqa: BLE001 - as above
+            print(f"torchperf-ci: {name} could not be preloaded: {describe(error)}", file=sys.stderr)  # noqa: T201
+    gc.collect()
+    gc.freeze()  # else every collection in a worker visits, and so copies, all that was imported here
+    return {"ready": os.getpid(), "os_threads": _os_threads()}
+
+
+def _os_threads() -> int:
+    """Threads of this process. More than one and a fork may inherit a lock that nobody will release."""
+    tasks = Path("/proc/self/task")
+    return len(list(tasks.iterdir())) if tasks.is_dir() else 1
+
+
+def _obey(control: socket.socket, workers: set[int]) -> bool:
+    """Carry out one command. False when the controller has gone."""
+    try:
+        message, descriptors, _, _ = socket.recv_fds(control, 65536, 3)
+    except OSError:
+        return False
+    if not message:
+        return False
+    request = json.loads(message)
+    if request["do"] == "fork":
+        pid = os.fork()
+        if pid == 0:
+            control.close()
+            _become_worker(descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        workers.add(pid)
+        _send(control, {"forked": pid})
+    elif request["do"] == "preload":
+        _send(control, _preload(request["modules"]))
+    elif request["pid"] in workers:
+        kill_group(request["pid"])
+    return True
+
+
+def _become_worker(descriptors: Sequence[int]) -> NoReturn:
+    """In the child: own session, own descriptors, then answer requests until they end."""
+    status = 1
+    try:
+        os.setsid()
+        die_with_parent()
+        _volunteer_for_oom_killer()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        replies = _own_descriptors(*descriptors)
+        faulthandler.enable()
+        from torchperf_ci.worker.commands import Bench
+
+        with os.fdopen(os.dup(0), "r", encoding="utf-8") as requests:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a model that reads stdin gets an end of file
+            serve(requests, replies, Bench().handlers())
+        status = 0
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _own_descriptors(stdin: int, stdout: int, stderr: int) -> int:
+    """Move the given descriptors into place. What the model prints goes to stderr; replies have a copy of their own."""
+    os.dup2(stdin, 0)
+    os.dup2(stderr, 1)
+    os.dup2(stderr, 2)
+    for descriptor in (stdin, stderr):
+        os.close(descriptor)
+    os.set_inheritable(stdout, False)  # noqa: FBT003 - the standard library's signature
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+    return stdout
+
+
+def _volunteer_for_oom_killer() -> None:
+    """When memory runs out the worker should go, not the controller that keeps the results."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _reap(control: socket.socket, workers: set[int]) -> None:
+    """Tell the controller which workers ended, and end what they left behind."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        if pid in workers:
+            workers.discard(pid)
+            kill_group(pid)
+            kill_orphans(keep=workers)
+            _send(control, {"exited": pid, "status": status})
+
+
+def _send(control: socket.socket, message: dict[str, object]) -> None:
+    with contextlib.suppress(OSError):  # the controller has gone; the loop will see it
+        control.sendall(json.dumps(message).encode() + b"\n")

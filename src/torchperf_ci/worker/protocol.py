@@ -1,0 +1,67 @@
+"""JSON lines between the controller and one worker: a request a line in, one reply a line out, in order.
+
+Request `{"id": 7, "do": "sample", …}`; reply `{"id": 7, "ok": {…}}` or `{"id": 7, "error": {"status", "reason"}}`.
+Standard library only: the controller imports this module too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+Handler = Callable[..., Mapping[str, Any]]
+
+REASON_LENGTH = 300
+
+
+class CaseError(Exception):
+    """A case cannot go on; `status` is the word its row gets, `reason` the line people read."""
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+def one_line(text: str) -> str:
+    """`text` in one line of printable characters, at most `REASON_LENGTH` of them."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= REASON_LENGTH else line[: REASON_LENGTH - 1] + "…"
+
+
+def describe(error: BaseException) -> str:
+    """The exception's type and the first line of its message that says something, and the next after a colon."""
+    said = []
+    for line in filter(None, map(str.strip, str(error).splitlines())):
+        said.append(line)
+        if not line.endswith(":"):
+            break
+    return one_line(": ".join([type(error).__name__, " ".join(said)] if said else [type(error).__name__]))
+
+
+def serve(requests: IO[str], replies: int, handlers: Mapping[str, Handler]) -> None:
+    """Answer requests until the end of the input. Writes to the descriptor `replies`, which nobody else knows."""
+    for line in requests:
+        request = json.loads(line)
+        number, name = request.pop("id"), request.pop("do")
+        reply = {"id": number, **_answer(handlers[name], request)}
+        _write_all(replies, (json.dumps(reply) + "\n").encode())
+
+
+def _answer(handler: Handler, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return {"ok": handler(**arguments)}
+    except CaseError as error:
+        traceback.print_exception(error)
+        return {"error": {"status": error.status, "reason": one_line(error.reason)}}
+    except BaseException as error:  # noqa: BLE001 - model code may raise anything, SystemExit and KeyboardInterrupt too
+        traceback.print_exception(error)
+        return {"error": {"status": "fail_to_run", "reason": describe(error)}}
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]

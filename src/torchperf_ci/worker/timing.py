@@ -1,0 +1,109 @@
+"""Timed iterations: `perf_counter_ns` around synchronized calls, device events beside it, a probe after each sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter_ns
+from typing import cast
+
+import torch
+
+from torchperf_ci.worker.memory import device_module
+
+Arm = Callable[[], object]
+
+_PROBE_STEPS = 8000
+
+
+def probe() -> int:
+    """Nanoseconds of a fixed pure-Python loop (about 0.15 ms): it sees the machine's slow state, which load averages
+    and steal time do not show."""
+    start = perf_counter_ns()
+    total = 0
+    for step in range(_PROBE_STEPS):
+        total += step
+    return perf_counter_ns() - start
+
+
+def synchronizer(device: torch.device) -> Callable[[], None]:
+    """What waits until the device has done all that was asked of it; does nothing for a CPU."""
+    module = device_module(device)
+    if module is None or not hasattr(module, "synchronize"):
+        return _nothing
+    if device.type == "mps":
+        return cast("Callable[[], None]", module.synchronize)
+    return lambda: module.synchronize(device)
+
+
+def _nothing() -> None:
+    """A CPU is done when the call returns."""
+
+
+@dataclass(slots=True)
+class Sweep:
+    """Times in nanoseconds per iteration: `host[arm]` and `device[arm]` in the order asked for, `probe` per sweep."""
+
+    host: dict[str, list[int]] = field(default_factory=dict)
+    device: dict[str, list[int]] = field(default_factory=dict)
+    probe: list[int] = field(default_factory=list)
+
+
+def sample(
+    arms: Mapping[str, Arm],
+    order: Sequence[Sequence[str]],
+    *,
+    device: torch.device,
+    inner: Mapping[str, int],
+    discard: int = 0,
+) -> Sweep:
+    """Run the arms as `order` says: a sequence of sweeps, each naming arms; one reading per name, one probe per sweep.
+
+    inner: repeats of an arm inside one reading (the reading is divided by it), for calls under 50 µs.
+    discard: untimed iterations before each reading, for a device that another process has just used.
+    """
+    take = Reader(device)
+    sweep = Sweep()
+    for names in order:
+        for name in names:
+            arm, repeats = arms[name], inner.get(name, 1)
+            for _ in range(discard):
+                arm()
+            host, on_device = take(arm, repeats)
+            sweep.host.setdefault(name, []).append(host)
+            if on_device is not None:
+                sweep.device.setdefault(name, []).append(on_device)
+        sweep.probe.append(probe())
+    return sweep
+
+
+class Reader:
+    """Takes one reading: host nanoseconds and, where the device has timed events, device nanoseconds."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._synchronize = synchronizer(device)
+        self._events = None
+        if device.type in {"cuda", "xpu"}:
+            event = device_module(device).Event
+            self._events = (event(enable_timing=True), event(enable_timing=True))
+
+    def __call__(self, arm: Arm, repeats: int) -> tuple[int, int | None]:
+        self._synchronize()
+        if self._events is None:
+            return self._host(arm, repeats), None
+        first, last = self._events
+        first.record()
+        host = self._host(arm, repeats, after=last.record)
+        return host, round(first.elapsed_time(last) * 1e6 / repeats)
+
+    def _host(self, arm: Arm, repeats: int, after: Callable[[], object] = _nothing) -> int:
+        synchronize = self._synchronize
+        start = perf_counter_ns()
+        if repeats == 1:
+            arm()
+        else:
+            for _ in range(repeats):
+                arm()
+        after()
+        synchronize()
+        return (perf_counter_ns() - start) // repeats

@@ -1,0 +1,178 @@
+"""CSV files of any suite runner, read back into records."""
+
+import pytest
+
+from torchperf_ci.analysis.csv_records import CsvFile, parse_csv, parse_name
+from torchperf_ci.records import COUNTERS, Mode, Status, Testing
+
+PERFORMANCE = CsvFile(
+    name="p.csv",
+    compiler="inductor",
+    suite="tiny",
+    dtype="amp",
+    mode=Mode.TRAINING,
+    device="cuda",
+    testing=Testing.PERFORMANCE,
+)
+ACCURACY = CsvFile(
+    name="a.csv",
+    compiler="inductor",
+    suite="tiny",
+    dtype="amp",
+    mode=Mode.TRAINING,
+    device="cuda",
+    testing=Testing.ACCURACY,
+)
+HEADER = "dev,name,batch_size,speedup,abs_latency,compilation_latency,compression_ratio,eager_peak_mem\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "compiler", "suite"),
+    [
+        ("inductor_torchbench_float32_training_cuda_performance.csv", "inductor", "torchbench"),
+        ("inductor_no_cudagraphs_timm_models_amp_inference_cuda_accuracy.csv", "inductor_no_cudagraphs", "timm_models"),
+        ("inductor_max_autotune_no_cudagraphs_tiny_bfloat16_inference_cpu_accuracy.csv",
+         "inductor_max_autotune_no_cudagraphs", "tiny"),
+        ("my_backend_huggingface_float32_training_cuda_accuracy.csv", "my_backend", "huggingface"),
+        ("tensorrt_zoo_float32_training_cuda_accuracy.csv", "tensorrt", "zoo"),
+    ],
+)  # fmt: skip
+def test_a_name_says_compiler_and_suite(name: str, compiler: str, suite: str):
+    """Both may hold underscores, as PyTorch's own do."""
+    file = parse_name(name)
+    assert file is not None
+    assert (file.compiler, file.suite) == (compiler, suite)
+
+
+def test_a_name_is_split_where_it_was_asked_for():
+    """A compiler nobody knows is found when it was asked for."""
+    name = "my_back_end_my_suite_float32_training_cuda-1_accuracy.csv"
+    file = parse_name(name, compilers=["my_back_end"])
+    assert file == CsvFile(
+        name=name,
+        compiler="my_back_end",
+        suite="my_suite",
+        dtype="float32",
+        mode=Mode.TRAINING,
+        device="cuda-1",
+        testing=Testing.ACCURACY,
+    )
+
+
+@pytest.mark.parametrize("name", ["geomean.csv", "inductor_float32_training_cuda_accuracy.csv", "x_accuracy.csv", ""])
+def test_other_names_are_no_results(name: str):
+    """A file that is named otherwise is not taken for results."""
+    assert parse_name(name) is None
+
+
+def test_rows_become_records_in_the_units_of_the_metrics():
+    """Memory is bytes again, counters are integers, a blank is no measurement."""
+    text = HEADER.strip() + ",graph_breaks\ncuda,mlp,8,1.5,2.25,30.5,,1.25,3\n"
+    records, problems = parse_csv(PERFORMANCE, text)
+    assert problems == []
+    assert records[0].case == PERFORMANCE.case("mlp")
+    assert (records[0].status, records[0].batch_size, records[0].counters) == (Status.PASS, 8, {"graph_breaks": 3})
+    assert records[0].metrics == {
+        "speedup": 1.5,
+        "abs_latency": 2.25,
+        "compilation_latency": 30.5,
+        "eager_peak_mem": 1.25e9,
+    }
+
+
+def test_a_file_without_header_has_the_first_seven_columns():
+    """The older form of PyTorch's files is read by position."""
+    records, problems = parse_csv(PERFORMANCE, "cuda,mlp,8,1.5,2.25,30.5,1.1\ncuda,dev_net,8,1.1,2,3,1\n")
+    assert problems == []
+    assert [record.case.model for record in records] == ["mlp", "dev_net"]
+    assert records[0].metrics["compression_ratio"] == 1.1
+
+
+def test_an_accuracy_file_without_header_is_read_by_position():
+    """Status, counters and compile time stand where PyTorch writes them."""
+    records, problems = parse_csv(ACCURACY, f"cuda,mlp,4,pass,{',1' * len(COUNTERS)},7.5\n".replace(",,", ","))
+    assert problems == []
+    assert records[0].status is Status.PASS
+    assert records[0].metrics == {"compilation_latency": 7.5}
+
+
+def test_a_failed_row_keeps_nothing_of_the_zeros_it_is_filled_up_with():
+    """Zeros behind a speedup of 0 are not measurements."""
+    records, _ = parse_csv(PERFORMANCE, HEADER + "cuda,mlp,0,0.000000,0.000000,0,0,0\n")
+    assert (records[0].status, records[0].metrics) == (Status.FAIL_TO_RUN, {})
+    assert records[0].reason == "speedup is 0.000000"
+
+
+def test_an_unknown_accuracy_word_is_a_failure_that_quotes_it():
+    """Words of later versions are not taken for a pass."""
+    records, problems = parse_csv(ACCURACY, "dev,name,batch_size,accuracy\ncuda,mlp,4,infra_error\n")
+    assert problems == []
+    assert (records[0].status, records[0].reason) == (Status.FAIL_TO_RUN, "accuracy is infra_error")
+
+
+@pytest.mark.parametrize(
+    ("text", "models", "problems"),
+    [
+        ("", [], ["p.csv: is empty"]),
+        ("\n\n", [], ["p.csv: is empty"]),
+        ("\x89PNG\0\0", [], ["p.csv: is not text"]),
+        (HEADER, [], ["p.csv: holds no rows"]),
+        (
+            "dev,model,speedup\ncuda,mlp,1\n",
+            [],
+            ["p.csv:1: has no column name, batch_size; its columns are dev, model, speedup"],
+        ),
+        (
+            HEADER + "cuda,mlp,8,1.5,2,3,1,1\ncuda,lst",
+            ["mlp"],
+            ["p.csv:3: has 2 cells where 8 are expected; the row is not used"],
+        ),
+        (HEADER + "cuda,,8,1.5,2,3,1,1\n", [], ["p.csv:2: has no model name; the row is not used"]),
+        (HEADER + "cuda,mlp,8,nan,2,3,1,1\n", ["mlp"], ["p.csv:2: speedup is 'nan', which is not a usable number"]),
+        (HEADER + "cuda,mlp,8,-inf,2,3,1,1\n", ["mlp"], ["p.csv:2: speedup is '-inf', which is not a usable number"]),
+        (HEADER + "cuda,mlp,8,fast,2,3,1,1\n", ["mlp"], ["p.csv:2: speedup is 'fast', which is not a usable number"]),
+        (HEADER + "cuda,mlp,8,-1,2,3,1,1\n", ["mlp"], ["p.csv:2: speedup is '-1', which is not a usable number"]),
+        (HEADER + "cuda,mlp,.5,1,2,3,1,1\n", ["mlp"], ["p.csv:2: batch_size is '.5', which is not a usable number"]),
+        (
+            HEADER + "cuda,mlp,1e40,1,2,3,1,1\n",
+            ["mlp"],
+            ["p.csv:2: batch_size is '1e40', which is not a usable number"],
+        ),
+        (
+            HEADER + "cuda,mlp,8,1,2,3,1,1\ncuda,mlp,8,2,2,3,1,1\n",
+            ["mlp"],
+            ["p.csv:3: 'mlp' again, first on line 2; this later row counts"],
+        ),
+        (HEADER + 'cuda,"mlp,8,1\n', [], ["p.csv:2: cannot be read from here on: unexpected end of data"]),
+    ],
+)
+def test_what_cannot_be_used_is_named_by_line(text: str, models: list[str], problems: list[str]):
+    """The rest of the file is used."""
+    records, found = parse_csv(PERFORMANCE, text)
+    assert [record.case.model for record in records] == models
+    assert [str(problem) for problem in found] == problems
+
+
+def test_the_later_of_two_rows_counts():
+    """A runner that was started again appends."""
+    records, _ = parse_csv(PERFORMANCE, HEADER + "cuda,mlp,8,1,2,3,1,1\ncuda,mlp,8,2,2,3,1,1\n")
+    assert [record.metrics["speedup"] for record in records] == [2.0]
+
+
+def test_a_speedup_that_is_no_number_is_a_failure():
+    """The model stays in the tables."""
+    records, _ = parse_csv(PERFORMANCE, HEADER + "cuda,mlp,8,inf,2,3,1,1\n")
+    assert (records[0].status, records[0].reason) == (Status.FAIL_TO_RUN, "speedup is inf")
+
+
+def test_many_problems_of_one_file_are_counted():
+    """A file of rubbish gives twenty lines and a number."""
+    _, problems = parse_csv(PERFORMANCE, HEADER + "x\n" * 100)
+    assert len(problems) == 21
+    assert str(problems[-1]) == "p.csv: 80 more lines with problems"
+
+
+def test_an_apostrophe_before_a_formula_is_taken_off_again():
+    """A name that was written as a harmless cell is the same name when it is read."""
+    records, _ = parse_csv(PERFORMANCE, HEADER + "cuda,'=cmd,8,1,2,3,1,1\n")
+    assert records[0].case.model == "=cmd"

@@ -1,0 +1,107 @@
+"""What a run found, as rows for expectation tables."""
+
+import pytest
+
+from fakes.artifacts import accuracy_csv, record
+from torchperf_ci.analysis.expected import Table, TableProblem
+from torchperf_ci.analysis.expected_rows import beside, joined, table_from_csv, tables_from_records
+from torchperf_ci.records import Status, Testing
+
+
+def test_a_suite_runners_csv_keeps_the_columns_of_expectations():
+    """Blank counters are 0, integers stay integers, and what expectations do not have is left out."""
+    text = accuracy_csv("resnet18,pass,81.0,0", "vgg16,fail_to_run,,", "alexnet,OOM,nan,3.0")
+    assert table_from_csv(text, source="x") == Table(
+        columns=("name", "accuracy", "calls_captured", "graph_breaks"),
+        rows=(("resnet18", "pass", "81", "0"), ("vgg16", "fail_to_run", "0", "0"), ("alexnet", "OOM", "0", "3")),
+    )
+
+
+def test_a_performance_csv_without_a_header_is_read():
+    """A first line without names is a row of the seven columns that suite runners write."""
+    table = table_from_csv("cuda,resnet18,4,1.5,2.25,30.1,0.9\n", source="x")
+    assert table.by_name()["resnet18"] == {
+        "name": "resnet18",
+        "speedup": "1.500000",
+        "abs_latency": "2.250000",
+        "compilation_latency": "30.100000",
+        "compression_ratio": "0.900000",
+    }
+
+
+def test_a_metric_that_is_no_finite_number_is_blank():
+    """NaN and infinity are not measured values."""
+    table = table_from_csv("name,speedup\na,nan\nb,inf\nc,oops\nd,2\n", source="x")
+    assert [row[1] for row in table.rows] == ["", "", "", "2.000000"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a,pass,x,0", "x.csv: row 'a': calls_captured is 'x', expected a count"),
+        ("a,pass,1.5,0", "x.csv: row 'a': calls_captured is '1.5', expected a count"),
+        ("a,pass,-1,0", "x.csv: row 'a': calls_captured is '-1', expected a count"),
+        ("a,@everyone,1,0", "x.csv: row 'a': 'accuracy' looks like a formula: '@everyone'"),
+        ("a,<b>hi</b>,1,0", "x.csv: row 'a': the accuracy '<b>hi</b>' is not a status"),
+    ],
+)
+def test_a_row_that_is_no_result_is_refused(row: str, message: str):
+    """Counters are counts, and an accuracy is a status."""
+    with pytest.raises(TableProblem) as caught:
+        table_from_csv(accuracy_csv(row), source="x.csv")
+    assert str(caught.value) == message
+
+
+def test_records_become_a_table_per_compiler_with_metrics_and_counters():
+    """Accuracy and performance of a model stand in one row; counters come from the accuracy run."""
+    found = tables_from_records(
+        [
+            record("mlp", graph_breaks=0, calls_captured=12),
+            record("mlp", testing=Testing.PERFORMANCE, metrics={"speedup": 1.25, "abs_latency": 0.5}, graph_breaks=1),
+            record("lstm", Status.CRASHED),
+            record("mlp", compiler="eager"),
+        ]
+    )
+    assert list(found) == ["inductor_tiny_float32_inference_cpu.csv", "eager_tiny_float32_inference_cpu.csv"]
+    assert found["inductor_tiny_float32_inference_cpu.csv"].table == Table(
+        columns=("name", "accuracy", "calls_captured", "graph_breaks", "speedup", "abs_latency"),
+        rows=(("mlp", "pass", "12", "0", "1.250000", "0.500000"), ("lstm", "crashed", "0", "0", "", "")),
+    )
+    assert found["eager_tiny_float32_inference_cpu.csv"].table.rows == (("mlp", "pass", "0"),)
+
+
+def test_a_case_that_was_not_run_is_no_row_but_a_problem():
+    """What the budget cut off says nothing about the model; a hostile name stays out as well."""
+    found = tables_from_records([record("mlp"), record("lstm", Status.NOT_RUN), record("=cmd()")])
+    (each,) = found.values()
+    assert each.table.names == ("mlp",)
+    assert each.problems == (
+        "the model '=cmd()' does not start with a letter, a digit or _",
+        "not run, the budget was spent: lstm",
+    )
+
+
+def test_shards_are_joined_under_their_common_columns():
+    """Columns that a shard lacks are left out, rows are in the shards' order."""
+    first = table_from_csv("name,accuracy,graph_breaks,calls_captured\na,pass,0,1\n", source="x")
+    second = table_from_csv("name,accuracy,graph_breaks\nb,pass,2\n", source="y")
+    assert joined([("shard 1", first), ("shard 2", second)]) == Table(
+        columns=("name", "accuracy", "graph_breaks"), rows=(("a", "pass", "0"), ("b", "pass", "2"))
+    )
+
+
+def test_a_model_of_two_shards_is_refused():
+    """Which of the two would be the truth cannot be known."""
+    table = table_from_csv("name,accuracy\na,pass\n", source="x")
+    with pytest.raises(TableProblem, match="the model 'a' is in shard 1 and in shard 2"):
+        joined([("shard 1", table), ("shard 2", table)])
+
+
+def test_two_csvs_of_a_run_stand_side_by_side():
+    """The first one's values stay, the second one adds columns and models."""
+    first = table_from_csv("name,accuracy,graph_breaks\na,pass,1\n", source="x")
+    second = table_from_csv("name,speedup,graph_breaks\na,2,9\nb,3,9\n", source="y")
+    assert beside(first, second) == Table(
+        columns=("name", "accuracy", "graph_breaks", "speedup"),
+        rows=(("a", "pass", "1", "2.000000"), ("b", "", "9", "3.000000")),
+    )

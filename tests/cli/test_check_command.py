@@ -1,0 +1,202 @@
+"""`torchperf-ci check`."""
+
+from pathlib import Path
+
+import pytest
+
+from fakes.artifacts import accuracy_csv, record, records_file
+from torchperf_ci.records import Source, Status, Testing
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "expected"
+TABLE = """name,accuracy,graph_breaks,calls_captured
+resnet18,pass,0,80
+vgg16,fail_accuracy,2,30
+yolov3,pass,4,500
+gone,pass,0,1
+"""
+ACTUAL = accuracy_csv("resnet18,OOM,80,0", "vgg16,pass,30,1", "yolov3,fail_accuracy,500,4", "new,pass,7,0")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Tables with a flaky model, and a run's CSV of the same name."""
+    (tmp_path / "expected").mkdir()
+    (tmp_path / "expected" / "inductor_torchbench_training.csv").write_text(TABLE)
+    (tmp_path / "expected" / "flaky.yaml").write_text("- {name: yolov3, reason: 'NMS order, see #7'}\n")
+    (tmp_path / "inductor_torchbench_training.csv").write_text(ACTUAL)
+    return tmp_path
+
+
+def test_accuracy_line_by_line(cli, folder):
+    """Every model has its line, the failures are named, and the command to update stands there to be typed."""
+    environ = {"GITHUB_ACTIONS": "true", "GITHUB_SHA": "c" * 40, "GITHUB_REPOSITORY": "pytorch/pytorch"}
+    arguments = ["check", "accuracy", "inductor_torchbench_training.csv", "--expected", "expected"]
+    done = cli(*arguments, "--summary-file", "summary.md", "--annotate", cwd=folder, env=environ)
+    assert done.returncode == 3, done.stderr
+    assert done.stdout == (GOLDEN / "check_accuracy.txt").read_text()
+    assert (folder / "summary.md").read_text() == (GOLDEN / "check_accuracy.md").read_text()
+    assert done.stderr == ""
+
+
+def test_graph_breaks_with_one_table(in_process, folder):
+    """The table itself can be named; a shard lacks models."""
+    done = in_process(
+        *("check", "graph-breaks", "inductor_torchbench_training.csv", "--allow-missing", "--no-strict"),
+        *("--expected", "expected/inductor_torchbench_training.csv"),
+        cwd=folder,
+    )
+    assert done.returncode == 3
+    assert done.stdout.splitlines()[:6] == [
+        "inductor_torchbench_training (graph-breaks):",
+        "resnet18                            PASS",
+        "vgg16                               IMPROVED: graph_breaks=1, expected=2",
+        "yolov3                              PASS",
+        "new                                 MISSING_EXPECTED: graph_breaks=0, expected=None",
+        "gone                                MISSING:  the run has no such model",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--threshold", "1.4"], 3),
+        (["--threshold", "1.4", "-s", "0.9"], 0),
+        (["--threshold", "1.2", "--strict"], 3),
+        (["--metric", "abs_latency", "-t", "10"], 0),
+        (["--metric", "abs_latency", "-t", "5"], 3),
+        (["-t", "1", "--expected", "x.csv"], 2),
+        ([], 2),
+    ],
+)
+def test_performance_against_a_threshold(in_process, tmp_path, arguments: list[str], code: int):
+    """One number for every model, as in the suites' own check."""
+    (tmp_path / "x.csv").write_text("dev,name,batch_size,speedup,abs_latency\ncpu,a,1,1.3,10\n")
+    assert in_process("check", "performance", "x.csv", *arguments, cwd=tmp_path).returncode == code
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A results folder with accuracy and performance of two compilers."""
+    performance = {"speedup": 1.5, "abs_latency": 2.0, "compression_ratio": 0.9}
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "records.jsonl").write_text(
+        records_file(
+            record("mlp", graph_breaks=0),
+            record("mlp", testing=Testing.PERFORMANCE, metrics=performance),
+            record("lstm", Status.FAIL_ACCURACY, graph_breaks=1),
+            record("lstm", testing=Testing.PERFORMANCE, metrics=performance),
+            record("mlp", compiler="eager"),
+        )
+    )
+    return tmp_path
+
+
+def test_a_results_folder_makes_and_meets_its_own_expectations(in_process, results):
+    """Tables made from a folder are met by it, with all checks; a worse run fails each of them."""
+    arguments = ["update-expected", "--from", "out", "--expected-dir", "expected"]
+    columns = ["speedup", "compression_ratio"]
+    done = in_process(*arguments, *(word for column in columns for word in ("--metric-column", column)), cwd=results)
+    assert done.returncode == 4, "the eager table has no such metrics"
+    assert "eager_tiny_float32_inference_cpu.csv: the run has no column speedup, compression_ratio" in done.stdout
+    arguments += ["--allow-missing"]
+    assert in_process(*arguments, *(f"--metric-column={column}" for column in columns), cwd=results).returncode == 0
+    assert in_process(*arguments, cwd=results).returncode == 0
+    done = in_process("check", "all", "out", "--expected-dir", "expected", cwd=results)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = results / "expected" / "inductor_tiny_float32_inference_cpu.csv"
+    table.write_text(table.read_text().replace("1.500000,0.900000", "1.600000,1.000000"))
+    done = in_process("check", "all", "out", "--expected-dir", "expected", "--config", "inductor_*", cwd=results)
+    assert done.returncode == 3
+    assert "mlp                                 FAIL:     speedup=1.500, expected=1.600" in done.stdout
+    assert "lstm                                FAIL:     compression_ratio=0.900, expected=1.000" in done.stdout
+    assert "torchperf-ci update-expected --from out --expected-dir expected" in done.stdout
+
+
+def test_results_of_a_workflow_are_updated_from_github(in_process, results):
+    """Records know which commit and repository they come from, wherever they are checked."""
+    source = Source(repository="org/project", commit="d" * 40, run_id="5")
+    (results / "out" / "records.jsonl").write_text(records_file(record("mlp", Status.OOM, source=source)))
+    (results / "t.csv").write_text("name,accuracy\nmlp,pass\n")
+    done = in_process("check", "accuracy", "out", "--expected", "t.csv", cwd=results)
+    assert f"torchperf-ci update-expected {'d' * 40} --repo org/project --expected-dir .\n" in done.stdout
+    forged = Source(repository="org/project\n```", commit="x; rm -rf /", run_id="5")
+    (results / "out" / "records.jsonl").write_text(records_file(record("mlp", Status.OOM, source=forged)))
+    done = in_process("check", "accuracy", "out", "--expected", "t.csv", cwd=results)
+    assert "torchperf-ci update-expected YOUR_COMMIT_SHA --repo OWNER/NAME --expected-dir ." in done.stdout
+
+
+def test_a_table_that_the_run_lacks_altogether_fails(in_process, results):
+    """A compiler that nobody ran is not passed over in silence."""
+    in_process("update-expected", "--from", "out", "--expected-dir", "expected", cwd=results)
+    (results / "out" / "records.jsonl").write_text(records_file(record("mlp", compiler="eager")))
+    done = in_process("check", "all", "out", "--expected-dir", "expected", cwd=results)
+    assert done.returncode == 3
+    assert "MISSING:  the run has no such model" in done.stdout
+    assert (
+        in_process("check", "all", "out", "--expected-dir", "expected", "--allow-missing", cwd=results).returncode == 0
+    )
+
+
+def test_a_folder_of_csvs_is_a_run_too(in_process, tmp_path):
+    """Accuracy and performance files of one run belong to one table; other CSVs do not matter."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "inductor_x_accuracy.csv").write_text("name,accuracy,graph_breaks\na,pass,0\n")
+    (tmp_path / "out" / "inductor_x_performance.csv").write_text("name,speedup\na,1.5\n")
+    (tmp_path / "out" / "geomean.csv").write_text(",Compiler,x\n")
+    (tmp_path / "expected").mkdir()
+    (tmp_path / "expected" / "inductor_x.csv").write_text("name,accuracy,graph_breaks,speedup\na,pass,0,1.5\n")
+    done = in_process("check", "all", "out", "--expected-dir", "expected", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "inductor_x (accuracy):",
+        "a                                   PASS",
+        "",
+        "inductor_x (graph-breaks):",
+        "a                                   PASS",
+        "",
+        "inductor_x (performance):",
+        "a                                   PASS:     speedup=1.500, expected=1.500",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("actual", "expected", "code", "message"),
+    [
+        ("a.csv", "nope", 2, "'nope' does not exist"),
+        ("a.csv", "folder", 2, "there is no expectation table folder/a.csv"),
+        ("hostile.csv", "t.csv", 2, "hostile.csv: row 1: the name '=cmd()' does not start with"),
+        ("a.csv", "hostile.csv", 2, "hostile.csv: row 1: the name '=cmd()'"),
+        ("twice.csv", "t.csv", 2, "twice.csv: the name 'a' stands there twice"),
+        ("a.csv", "speed.csv", 4, "nothing to compare: none of speed has a model and a column accuracy"),
+        ("empty.csv", "none.csv", 4, "nothing to compare"),
+        ("folder", "t.csv", 4, "folder holds neither records.jsonl nor a CSV"),
+    ],
+)
+def test_what_cannot_be_compared_is_told(in_process, tmp_path, actual: str, expected: str, code: int, message: str):
+    """Missing, hostile, without the column, empty: an exit code and one line that says what and where."""
+    files = {
+        "a.csv": "name,accuracy\na,pass\n",
+        "t.csv": "name,accuracy\na,pass\n",
+        "hostile.csv": "name,accuracy\n=cmd(),pass\n",
+        "twice.csv": "name,accuracy\na,pass\na,pass\n",
+        "speed.csv": "name,speedup\na,1\n",
+        "empty.csv": "name,accuracy\n",
+        "none.csv": "name,accuracy\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "folder").mkdir()
+    done = in_process("check", "accuracy", actual, "--expected", expected, cwd=tmp_path)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_tables_for_something_else_are_nothing_to_judge(in_process, results):
+    """The message has the command that makes the right ones."""
+    (results / "expected").mkdir()
+    (results / "expected" / "other.csv").write_text("name,accuracy\na,pass\n")
+    done = in_process("check", "all", "out", "--expected-dir", "expected", cwd=results)
+    assert done.returncode == 4
+    assert "torchperf-ci update-expected --from out --expected-dir expected" in done.stderr

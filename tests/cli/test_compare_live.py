@@ -1,0 +1,215 @@
+"""`compare` as a user types it: live comparisons end to end, and what it says to requests that cannot be meant."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+SUITE = '''
+"""Models that sleep: as long as they say, whatever else the machine does."""
+import os, time, torch
+
+class Sleeps(torch.nn.Module):
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+    def forward(self, x):
+        time.sleep(self.seconds)
+        return x + 1
+
+def sleeping(seconds):
+    return lambda batch_size: (Sleeps(seconds), (torch.ones(batch_size or 1),))
+
+def broken(batch_size):
+    if os.environ["SIDE"] == "head":
+        raise RuntimeError("no such weights")
+    return Sleeps(0.005), (torch.ones(1),)
+
+slow = 1.3 if os.environ["SIDE"] == "head" else 1.0
+MODELS = {"same": sleeping(0.006), "slower": sleeping(0.006 * slow), "broken": broken}
+MODELS["added" if os.environ["SIDE"] == "head" else "gone"] = sleeping(0.006)
+'''
+SIDES = ("--base-env", "SIDE=base", "--head-env", "SIDE=head", "--suites", "suite.py", "--inference")
+QUICKLY = (
+    "--compilers",
+    "eager",
+    "--devices",
+    "cpu",
+    "--threads",
+    "1",
+    "--budget-per-case",
+    "3",
+    "--output-dir",
+    "out",
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "suite.py").write_text(SUITE)
+    return tmp_path
+
+
+def verdicts(folder: Path) -> dict[str, dict[str, Any]]:
+    found = json.loads((folder / "out/compare.json").read_text())
+    return {c["case"]["model"]: c for c in found["comparisons"] if c["metric"] == "abs_latency"}
+
+
+@pytest.mark.slow
+def test_every_case_gets_its_verdict(cli: Cli, folder: Path) -> None:
+    """Equal code is unchanged, 30 % more is found twice, and what fails, is new or is gone is said."""
+    done = cli("compare", *SIDES, *QUICKLY, cwd=folder)
+    assert done.returncode == 3, done.stderr
+    found = verdicts(folder)
+    assert {model: c["verdict"] for model, c in found.items()} == {
+        "same": "unchanged",
+        "slower": "regressed",
+        "broken": "failed",
+        "added": "new",
+        "gone": "missing",
+    }
+    assert found["slower"]["confirmed"] is True
+    assert found["slower"]["low"] < 1.3 < found["slower"]["high"]
+    assert found["broken"]["confirmed"] is True
+    assert "no such weights" in found["broken"]["why"]
+    assert done.stdout.startswith("❌ 1 of 5 cases is slower: suite/slower eager (+")
+    assert (folder / "out/compare.md").read_text().startswith("## ❌ 1 of 5 cases is slower: `suite/slower eager` (+")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("interleave", ["block", "launch"])
+def test_equal_code_passes_in_every_order(cli: Cli, folder: Path, interleave: str) -> None:
+    """In blocks, and one launch after the other, where the limits are wider."""
+    limits = ("--filter", "same", "--interleave", interleave, "--threshold", "0.2", "--launches", "2")
+    done = cli("compare", *SIDES, *QUICKLY, *limits, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert verdicts(folder)["same"]["verdict"] == "unchanged"
+
+
+@pytest.mark.slow
+def test_a_commit_is_compared_with_the_working_tree(cli: Cli, tmp_path: Path) -> None:
+    """Changes that are not committed are head, the same suite runs on both, and the repository is left as it was."""
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "package.py").write_text("SECONDS = 0.006\n")
+    (project / "suite.py").write_text(
+        SUITE.partition("def broken")[0] + "import package\nMODELS = {'net': sleeping(package.SECONDS)}\n"
+    )
+    for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "one"]):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@e", *command], cwd=project, check=True)
+    (project / "package.py").write_text("SECONDS = 0.008\n")
+    (project / "new.py").write_text("")
+    out = str(tmp_path / "out")
+    options = ("--suites", "suite.py", "--inference", *QUICKLY[:-1], out, "--setup", "touch made")
+    done = cli("compare", "--base-ref", "HEAD", *options, cwd=project)
+    assert done.returncode == 3, done.stderr
+    assert verdicts(tmp_path)["net"]["verdict"] == "regressed"
+    assert "The working tree has changes to tracked files: they are part of head." in done.stderr
+    assert "Not tracked, so not part of head unless you `git add` them: new.py" in done.stderr
+    assert (
+        subprocess.run(["git", "worktree", "list"], cwd=project, capture_output=True, text=True).stdout.count("\n") == 1
+    )
+    assert not (project / "made").exists()
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_setup_and_removes_the_worktree(tmp_path: Path) -> None:
+    """Nothing that was started goes on, nothing that was made stays."""
+    project = tmp_path / "project"
+    project.mkdir()
+    for command in (["init", "-q", "-b", "main"], ["commit", "-q", "--allow-empty", "-m", "one"]):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@e", *command], cwd=project, check=True)
+    setup = f"touch {tmp_path}/started; sleep 300 & wait"
+    command = [
+        sys.executable,
+        "-m",
+        "torchperf_ci",
+        "compare",
+        "--base-ref",
+        "HEAD",
+        "--head-env",
+        "A=1",
+        "--inference",
+    ]
+    process = subprocess.Popen(
+        [*command, "--setup", setup],
+        cwd=project,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 120
+    while not (tmp_path / "started").exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, talk = process.communicate(timeout=60)
+    assert process.returncode == 130, talk
+    assert "Interrupted by SIGINT" in talk
+    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in family)
+    assert not list(tmp_path.glob("torchperf-compare-*"))
+    listed = subprocess.run(["git", "worktree", "list"], cwd=project, capture_output=True, text=True)
+    assert listed.stdout.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (("--filter", "same", "--filter", "slower", "--budget", "1.5"), 2, "--budget 1.5 leaves 0.75 s for each of 2"),
+        (("--filter", "added|gone"), 4, "base and head have no case in common"),
+    ],
+)
+def test_what_cannot_be_compared_is_said_before_time_is_spent(
+    cli: Cli, folder: Path, more: tuple[str, ...], code: int, message: str
+) -> None:
+    """And what an earlier comparison wrote is still there."""
+    (folder / "out").mkdir()
+    (folder / "out/.torchperf-ci").write_text("compare.md\n")
+    (folder / "out/compare.md").write_text("earlier")
+    done = cli("compare", *SIDES, *QUICKLY, *more, cwd=folder)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert (folder / "out/compare.md").read_text() == "earlier"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "base and head are the same: give --base-ref"),
+        (("--base-compiler", "eager"), "give --base-compiler and --head-compiler together"),
+        (("--head-ref", "HEAD"), "--head-ref needs --base-ref"),
+        (("--base-env", "A=1", "--margin", "0.1", "--threshold", "0.05"), "--margin 0.1 is above --threshold 0.05"),
+        (("--base-env", "A=1", "--no-performance"), "--no-performance leaves no time to compare"),
+        (("--base-ref", "main"), "is in no git repository"),
+    ],
+)
+def test_requests_that_cannot_be_meant_are_refused(cli: Cli, arguments: tuple[str, ...], message: str) -> None:
+    """With exit code 2 and what to type instead."""
+    done = cli("compare", "--inference", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_ref_that_does_not_exist_is_named(cli: Cli, tmp_path: Path) -> None:
+    """With the place, and what to do in a shallow clone."""
+    subprocess.run(["git", "init", "-q", "-b", "main", str(tmp_path)], check=True)
+    command = ["git", "-c", "user.name=t", "-c", "user.email=t@e", "commit", "-q", "--allow-empty", "-m", "one"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    done = cli("compare", "--inference", "--base-ref", "nowhere", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"there is no ref 'nowhere' in {tmp_path}" in done.stderr
+    assert "fetch-depth: 0" in done.stderr

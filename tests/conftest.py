@@ -1,0 +1,66 @@
+"""What every test gets: a clean environment, and the command line as a user starts it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from torchperf_ci.bench.session import Preloaded
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def is_of_a_job(name: str) -> bool:
+    """Whether a variable comes from the job that runs the tests."""
+    return name.startswith(("GITHUB_", "TORCHPERF_", "RUNNER_", "ACTIONS_")) or name in {"GH_TOKEN", "CI"}
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the job it may be running in."""
+    for name in list(os.environ):
+        if is_of_a_job(name):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """`torchperf-ci` in a process of its own, in an empty folder; `env` adds variables."""
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+
+    def call(
+        *arguments: str, env: dict[str, str] | None = None, cwd: Path = folder
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "torchperf_ci", *arguments],
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
+    """A preloaded process of this Python, for all tests that need nothing but workers forked from it."""
+    from torchperf_ci.bench.session import Preloaded, package_path, worker_environment
+
+    log = tmp_path_factory.mktemp("preloaded") / "preload.log"
+    clean = {name: value for name, value in os.environ.items() if not is_of_a_job(name)}
+    with (
+        package_path(worker_environment(clean, threads=1, extra={})) as environ,
+        Preloaded(sys.executable, environ, log=log) as process,
+    ):
+        yield process

@@ -1,0 +1,105 @@
+"""The local GitHub with what a reviewer sees: pull requests and their heads, comments, check runs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fakes.github_server import REPOSITORY, SHA, FakeGitHub
+from fakes.http_server import Asked, Reply
+
+BOT = "github-actions[bot]"
+MOST_ANNOTATIONS = 50
+LARGEST_TEXT = 65_535
+
+
+class ReviewGitHub(FakeGitHub):
+    """As strict as the real one: sizes, numbers of annotations, a workflow's token that may not ask `/user`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.permissions |= {"checks: write", "issues: write"}
+        self.comments: dict[int, list[dict[str, Any]]] = {}
+        self.checks: list[dict[str, Any]] = []
+
+    def add_pull(
+        self, *, sha: str = SHA, branch: str = "feature", fork: str = REPOSITORY, base: str = REPOSITORY
+    ) -> int:
+        """An open pull request with this head; its number."""
+        number = len(self.pulls) + 1
+        head = {"ref": branch, "sha": sha, "repo": {"full_name": fork}}
+        self.pulls.append({"number": number, "head": head, "base": {"repo": {"full_name": base}}})
+        self.comments[number] = []
+        return number
+
+    def add_comment(self, pull: int, body: str, *, login: str) -> None:
+        """Somebody's comment."""
+        self.comments[pull].append({"id": self._number(), "body": body, "user": {"login": login}, "html_url": "x"})
+
+    def route(self, asked: Asked) -> Reply:
+        if asked.method == "GET" and asked.path == "/user":
+            return Reply(status=403, body={"message": "Resource not accessible by integration"})
+        if asked.method == "POST" and asked.path == "/graphql":
+            return Reply(body={"data": {"viewer": {"login": BOT}}})
+        return super().route(asked)
+
+    def _routes(self) -> list[tuple[str, str, str, Any]]:
+        return [
+            ("GET", "/pulls", "pull-requests: write", self._list_heads),
+            ("GET", r"/issues/(\d+)/comments", "issues: write", self._list_comments),
+            ("POST", r"/issues/(\d+)/comments", "issues: write", self._post_comment),
+            ("PATCH", r"/issues/comments/(\d+)", "issues: write", self._patch_comment),
+            ("GET", r"/commits/(\w{40})/check-runs", "checks: write", self._list_checks),
+            ("POST", "/check-runs", "checks: write", self._post_check),
+            ("PATCH", r"/check-runs/(\d+)", "checks: write", self._patch_check),
+            *super()._routes(),
+        ]
+
+    def _list_heads(self, asked: Asked, _: re.Match[str]) -> Reply:
+        owner, _, branch = asked.query["head"].partition(":")
+        found = [
+            pull
+            for pull in self.pulls
+            if (pull["head"]["repo"] or {"full_name": "/"})["full_name"].split("/")[0] == owner
+            and pull["head"]["ref"] == branch
+        ]
+        return self.page(asked, found)
+
+    def _list_comments(self, asked: Asked, match: re.Match[str]) -> Reply:
+        return self.page(asked, self.comments[int(match[1])])
+
+    def _post_comment(self, asked: Asked, match: re.Match[str]) -> Reply:
+        if len(asked.body["body"]) > LARGEST_TEXT:
+            return Reply(status=422, body={"message": "Body is too long"})
+        number = self._number()
+        url = f"{self.url}/{REPOSITORY}/pull/{match[1]}#issuecomment-{number}"
+        made = {"id": number, "body": asked.body["body"], "user": {"login": BOT}, "html_url": url}
+        self.comments[int(match[1])].append(made)
+        return Reply(status=201, body=made)
+
+    def _patch_comment(self, asked: Asked, match: re.Match[str]) -> Reply:
+        comment = next(each for held in self.comments.values() for each in held if each["id"] == int(match[1]))
+        comment["body"] = asked.body["body"]
+        return Reply(body=comment)
+
+    def _list_checks(self, asked: Asked, match: re.Match[str]) -> Reply:
+        wanted = (match[1], asked.query["check_name"])
+        found = [check for check in self.checks if (check["head_sha"], check["name"]) == wanted]
+        return self.page(asked, found, "check_runs")
+
+    def _post_check(self, asked: Asked, _: re.Match[str]) -> Reply:
+        number = self._number()
+        check = {"id": number, "html_url": f"{self.url}/{REPOSITORY}/runs/{number}", "annotations": []}
+        self.checks.append(check)
+        return self._write_check(check, asked, status=201)
+
+    def _patch_check(self, asked: Asked, match: re.Match[str]) -> Reply:
+        return self._write_check(next(each for each in self.checks if each["id"] == int(match[1])), asked, status=200)
+
+    def _write_check(self, check: dict[str, Any], asked: Asked, *, status: int) -> Reply:
+        output = asked.body.get("output", {})
+        notes = output.get("annotations", [])
+        if len(notes) > MOST_ANNOTATIONS or len(output.get("summary", "")) > LARGEST_TEXT:
+            return Reply(status=422, body={"message": "Invalid request"})
+        check |= {**asked.body, "annotations": [*check["annotations"], *notes]}
+        return Reply(status=status, body=check)

@@ -1,0 +1,90 @@
+"""Where a run takes place: GitHub's variables and event, or the git checkout at home."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from torchperf_ci.github.context import source_from
+from torchperf_ci.records import Source
+
+JOB = {
+    "GITHUB_ACTIONS": "true",
+    "GITHUB_REPOSITORY": "owner/project",
+    "GITHUB_SHA": "merge" * 8,
+    "GITHUB_REF_NAME": "main",
+    "GITHUB_WORKFLOW": "Nightly",
+    "GITHUB_RUN_ID": "123",
+    "GITHUB_RUN_ATTEMPT": "2",
+}
+IN_JOB = Source(
+    repository="owner/project",
+    commit="merge" * 8,
+    branch="main",
+    workflow="Nightly",
+    run_id="123",
+    attempt=2,
+    shard="1-2",
+)
+
+
+def found(environ: dict[str, str], folder: Path) -> Source:
+    return source_from(environ, shard="1-2", folder=folder)
+
+
+def test_a_push_is_its_commit(tmp_path: Path) -> None:
+    """From the variables alone."""
+    assert found(JOB, tmp_path) == IN_JOB
+
+
+def test_a_pull_request_is_its_head(tmp_path: Path) -> None:
+    """GITHUB_SHA would be a merge commit that nobody wrote."""
+    event = tmp_path / "event.json"
+    event.write_text(json.dumps({"pull_request": {"head": {"sha": "b" * 40}}}))
+    source = found(
+        {**JOB, "GITHUB_EVENT_PATH": str(event), "GITHUB_HEAD_REF": "feature", "GITHUB_REF_NAME": "7/merge"}, tmp_path
+    )
+    assert (source.commit, source.branch) == ("b" * 40, "feature")
+
+
+@pytest.mark.parametrize("event", ["", "{", "[]", '{"pull_request": null}', '{"pull_request": {"head": null}}'])
+def test_an_event_that_says_nothing_changes_nothing(tmp_path: Path, event: str) -> None:
+    """The variables count."""
+    (tmp_path / "event.json").write_text(event)
+    assert found({**JOB, "GITHUB_EVENT_PATH": str(tmp_path / "event.json")}, tmp_path) == IN_JOB
+
+
+def test_an_attempt_that_is_no_number_is_the_first(tmp_path: Path) -> None:
+    """As outside of a run."""
+    assert found({**JOB, "GITHUB_RUN_ATTEMPT": ""}, tmp_path).attempt == 1
+
+
+@pytest.mark.parametrize(
+    ("remote", "repository"),
+    [
+        ("https://user:secret@github.com/owner/project.git", "owner/project"),
+        ("git@github.com:owner/project.git", "owner/project"),
+        ("https://example.com/group/sub/project/", "sub/project"),
+        ("nothing", ""),
+    ],
+)
+def test_at_home_the_checkout_says_it(tmp_path: Path, remote: str, repository: str) -> None:
+    """Commit, branch and the remote's name, never what else its address holds."""
+    for command in (
+        ("init", "--quiet", "--initial-branch", "trunk"),
+        ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "-m", "first"),
+        ("remote", "add", "origin", remote),
+    ):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True, timeout=60)
+    source = found({}, tmp_path)
+    assert (source.repository, source.branch, source.shard) == (repository, "trunk", "1-2")
+    assert len(source.commit) == 40
+
+
+def test_outside_of_a_checkout_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no error."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert found({}, tmp_path) == Source(shard="1-2")

@@ -1,0 +1,207 @@
+"""report.html in a real browser: headless Chromium, driven over WebDriver."""
+
+import base64
+import io
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib import image
+
+from report_builders import findings, sample_records
+from torchperf_ci.report.charts import draw
+from torchperf_ci.report.html import html_page
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER),
+    reason="needs Chromium and chromedriver (Debian: apt-get install chromium chromium-driver)",
+)
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+class Browser:
+    """As much of WebDriver as these tests need."""
+
+    def __init__(self, base: str, profile: Path) -> None:
+        options = {"binary": CHROMIUM, "args": [*FLAGS, f"--user-data-dir={profile}"]}
+        wanted = {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}
+        self._session = f"{base}/session"
+        opened = self._call("", {"capabilities": wanted})
+        self._session += f"/{opened['sessionId']}"
+
+    def open(self, page: Path) -> None:
+        self._call("/url", {"url": page.as_uri()})
+
+    def run(self, script: str) -> Any:
+        return self._call("/execute/sync", {"script": script, "args": []})
+
+    def size(self, width: int, height: int) -> None:
+        """The window's, by emulation, because a real one has a least width."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self._devtools("Emulation.setDeviceMetricsOverride", metrics)
+
+    def scheme(self, name: str) -> None:
+        """Light or dark."""
+        features = [{"name": "prefers-color-scheme", "value": name}]
+        self._devtools("Emulation.setEmulatedMedia", {"features": features})
+
+    def screenshot(self) -> Any:
+        """Pixels as an array of height, width and channels."""
+        with urllib.request.urlopen(f"{self._session}/screenshot", timeout=60) as reply:
+            return image.imread(io.BytesIO(base64.b64decode(json.load(reply)["value"])))
+
+    def _devtools(self, command: str, parameters: dict[str, Any]) -> None:
+        self._call("/goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    def _call(self, path: str, body: dict[str, Any]) -> Any:
+        request = urllib.request.Request(self._session + path, json.dumps(body).encode())
+        try:
+            with urllib.request.urlopen(request, timeout=120) as reply:
+                return json.load(reply)["value"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from error
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    driver = subprocess.Popen([str(DRIVER), f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        base = f"http://127.0.0.1:{port}"
+        _wait_for(base)
+        yield Browser(base, tmp_path_factory.mktemp("profile"))
+    finally:
+        try:
+            urllib.request.urlopen(f"{base}/shutdown", timeout=10).close()
+        finally:
+            driver.terminate()
+            driver.wait(timeout=20)
+
+
+def _wait_for(base: str) -> None:
+    for _ in range(200):
+        try:
+            with urllib.request.urlopen(f"{base}/status", timeout=5) as reply:
+                if json.load(reply)["value"]["ready"]:
+                    return
+        except OSError:
+            time.sleep(0.1)
+    pytest.fail("chromedriver did not start")
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """The browser, with the sample report open."""
+    found = findings(sample_records())
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(html_page(found, draw(found)), encoding="utf-8")
+    browser.size(1200, 900)
+    browser.open(path)
+    return browser
+
+
+MODELS = "return [...document.querySelectorAll('h2')].find((h) => h.textContent.startsWith('tiny')).parentElement"
+SPEEDUPS = f"{MODELS}.querySelector('table')"
+
+
+def column(page: Browser, place: int) -> list[str]:
+    """What stands in a column of the suite's table, from top to bottom, of the rows that are shown."""
+    rows = f"[...({SPEEDUPS.removeprefix('return ')}).tBodies[0].rows].filter((row) => !row.hidden)"
+    texts: list[str] = page.run(f"return {rows}.map((row) => row.cells[{place}].textContent)")
+    return texts
+
+
+def click(page: Browser, place: int) -> str:
+    """Click the title of a column; how it is sorted now."""
+    header = f"({SPEEDUPS.removeprefix('return ')}).tHead.rows[0].cells[{place}]"
+    sorted_as: str = page.run(f"{header}.querySelector('button').click(); return {header}.getAttribute('aria-sort')")
+    return sorted_as
+
+
+def type_filter(page: Browser, text: str) -> str:
+    """Type into the filter; what the page says about the number of rows."""
+    shown: str = page.run(
+        f"const box = document.getElementById('filter'); box.value = {json.dumps(text)};"
+        "box.dispatchEvent(new Event('input')); return document.getElementById('shown').textContent"
+    )
+    return shown
+
+
+def test_a_click_sorts_numbers_as_numbers_and_a_second_one_the_other_way(page: Browser):
+    """What is no number stands at the end both ways."""
+    assert click(page, 3) == "ascending"
+    assert [text.split("x")[0] for text in column(page, 3)][:3] == ["0.870", "1.400", "1.520"]
+    assert set(column(page, 3)[3:]) == {"missing", "crashed", "model_fail_to_load"}
+    assert click(page, 3) == "descending"
+    assert [text.split("x")[0] for text in column(page, 3)][:3] == ["1.520", "1.400", "0.870"]
+    assert set(column(page, 3)[3:]) == {"missing", "crashed", "model_fail_to_load"}
+
+
+def test_a_click_sorts_names_by_alphabet(page: Browser):
+    """Upper and lower case and numbers in names as people expect it."""
+    assert click(page, 0) == "ascending"
+    assert column(page, 0) == ["convnet", "lstm", "mlp", "recommender", "resnet18", "unet"]
+
+
+def test_typing_filters_all_tables_by_every_word(page: Browser):
+    """The page says how many rows are left; an empty filter brings all back."""
+    assert type_filter(page, "LSTM crash").startswith("3 of ")
+    assert column(page, 0) == ["lstm"]
+    assert type_filter(page, "no such model").startswith("0 of ")
+    assert type_filter(page, "") == ""
+    assert len(column(page, 0)) == 6
+
+
+def test_only_what_failed_can_be_shown(page: Browser):
+    """A tick hides what passed."""
+    page.run("document.getElementById('failing').click()")
+    assert sorted(column(page, 0)) == ["lstm", "recommender", "unet"]
+    page.run("document.getElementById('failing').click()")
+    assert len(column(page, 0)) == 6
+
+
+def test_nothing_is_loaded_from_anywhere(page: Browser):
+    """The page is complete in itself."""
+    assert page.run("return performance.getEntriesByType('resource').length") == 0
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_the_page_fits_its_window(page: Browser, width: int):
+    """On a phone tables and charts scroll in their own frame, never the page."""
+    page.size(width, 900)
+    assert page.run("return document.documentElement.scrollWidth") <= width
+    assert page.screenshot().shape[1] == width
+
+
+@pytest.mark.parametrize(("scheme", "bright"), [("light", True), ("dark", False)])
+def test_the_page_is_light_or_dark_as_the_reader_likes(page: Browser, scheme: str, *, bright: bool):
+    """The background follows, and the charts' text stands out against it."""
+    page.scheme(scheme)
+    page.size(1200, 900)
+    assert (page.screenshot()[..., :3].mean() > 0.5) == bright
+    ink = page.run("return getComputedStyle(document.querySelector('figure text')).fill")
+    red = int(ink.removeprefix("rgb(").split(",")[0])
+    assert (red < 128) == bright

@@ -1,0 +1,210 @@
+"""report.md."""
+
+import itertools
+import re
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from report_builders import accuracy, blank_charts, both, case, check_golden, findings, performance, sample_records
+from torchperf_ci.escape import code
+from torchperf_ci.records import Case, Mode, Record, Status, Testing
+from torchperf_ci.report.case_csv import case_csvs
+from torchperf_ci.report.html import html_page
+from torchperf_ci.report.legacy import legacy_parts
+from torchperf_ci.report.markdown import markdown
+from torchperf_ci.report.summary_csv import summary_csvs
+from torchperf_ci.report.terminal import terminal
+from torchperf_ci.results import Problem
+
+GITHUB = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+
+
+def test_a_report_with_failures_in_full():
+    """Verdict, what failed, the summary, problems, warnings, what is left out, detail."""
+    problem = Problem(file="records.jsonl", line=7, what="not JSON: Expecting value: line 1 column 1 (char 0)")
+    check_golden("report/sample/report.md", markdown(findings(sample_records(), problems=[problem])))
+
+
+def test_a_healthy_report_in_full():
+    """No section for what there is nothing of."""
+    records = [record for model in ("mlp", "lstm") for record in both(case(model), 1.25, compilation_latency=3.0)]
+    check_golden("report/healthy/report.md", markdown(findings(records)))
+
+
+def test_several_sections_in_full():
+    """Each has its own summary and detail, and every list says which section it means."""
+    records = [
+        record
+        for suite in ("tiny", "zoo")
+        for mode in Mode
+        for record in both(case("mlp", suite=suite, mode=mode), 0.9 if mode is Mode.TRAINING else 1.1)
+    ]
+    records.append(accuracy(case("lstm", suite="zoo", dtype="amp"), Status.OOM, reason="CUDA out of memory"))
+    check_golden("report/sections/report.md", markdown(findings(records)))
+
+
+def test_many_failures_fold_behind_the_first_ones():
+    """The summary stays in sight, and every failure is there."""
+    records = [accuracy(case(f"model_{number}"), Status.FAIL_ACCURACY) for number in range(40)]
+    text = markdown(findings(records))
+    assert "<summary>15 more that failed</summary>" in text
+    assert text.index("Executive summary") < 6000
+    assert all(f"`model_{number}`" in text for number in range(40))
+
+
+def test_the_same_reason_for_many_models_is_one_row():
+    """A compiler that is not available does not fill the report."""
+    why = "cudagraphs needs a GPU"
+    records = [accuracy(case(f"m{n}", "cudagraphs"), Status.COMPILER_NOT_AVAILABLE, reason=why) for n in range(9)]
+    text = markdown(findings([*records, *both(case("m0", "eager"))]))
+    assert "`m0`, `m1`, `m2` and 6 more | `cudagraphs needs a GPU` |" in text
+    assert text.count(why) == 1
+
+
+@pytest.mark.parametrize(
+    ("records", "verdict"),
+    [
+        (both(case()), "## ✅ The one case passed"),
+        ([*both(case("a")), *both(case("b"))], "## ✅ All 2 cases passed"),
+        ([accuracy(case(), Status.OOM)], "## ❌ 1 of 1 case failed"),
+        ([accuracy(case(), Status.COMPILER_NOT_AVAILABLE)], "## ⚠️ No case could be judged, 1 left out"),
+    ],
+)
+def test_the_verdict_comes_first(records: list[Record], verdict: str):
+    """One line says how it went."""
+    assert markdown(findings(records)).splitlines()[0] == verdict
+
+
+def test_a_problem_with_the_input_is_no_clean_pass():
+    """Results that could be read may all pass; the verdict still says that something is wrong."""
+    text = markdown(findings(both(case()), problems=[Problem(file="a.csv", line=3, what="has 2 cells")]))
+    assert text.splitlines()[0] == "## ⚠️ The one case passed, 1 problem with the input"
+    assert "- `a.csv:3: has 2 cells`" in text
+
+
+def test_what_was_not_looked_at_is_said():
+    """A pass without an accuracy check says less."""
+    assert "accuracy was not looked at" in markdown(findings([performance(case(), 1.1)]))
+    assert "performance was not looked at" in markdown(findings([accuracy(case())]))
+
+
+def test_different_batch_sizes_are_said():
+    """Their speedups hang on different work."""
+    records = [performance(case("mlp", "eager"), batch_size=8), performance(case("mlp", "inductor"), batch_size=16)]
+    assert "different batch sizes (performance of mlp)" in markdown(findings(records))
+
+
+def test_hidden_rows_are_counted():
+    """The numbers of shown and hidden rows add up."""
+    records = [record for number in range(300) for record in both(case(f"model_{number}"), 1.0 + number / 100)]
+    text = markdown(findings(records, limit=8000))
+    assert len(text.encode()) <= 8000
+    speedups = text.split("**Performance speedup**")[1].split("**")[0]
+    shown = len(re.findall(r"^\| `model_", speedups, re.MULTILINE))
+    hidden = int(re.search(r"_(\d+) rows are hidden here for length, see report\.html\._", speedups)[1])
+    assert shown + hidden == 300
+    assert shown > 50
+
+
+NAMES = st.one_of(
+    st.sampled_from(
+        ["mlp", "@octocat", "a|b", "x`y", "<script>", "https://x.y", "a\nb", "=1+1", "[a](b)", "\u202e", "$x$"]
+    ),
+    st.text(st.characters(), min_size=1, max_size=12),
+)
+CASES = st.builds(
+    Case,
+    suite=NAMES,
+    model=NAMES,
+    mode=st.sampled_from(Mode),
+    device=st.sampled_from(["cpu", "cuda", "a|b"]),
+    dtype=st.sampled_from(["float32", "amp"]),
+    compiler=st.sampled_from(["eager", "inductor", "x`|@y"]),
+)
+RECORDS = st.builds(
+    Record,
+    case=CASES,
+    testing=st.sampled_from(Testing),
+    status=st.sampled_from(Status),
+    reason=st.text(max_size=30),
+    batch_size=st.integers(min_value=0, max_value=10**30),
+    metrics=st.dictionaries(
+        st.sampled_from(["speedup", "abs_latency", "compilation_latency", "compression_ratio", "speedup_low", "other"]),
+        st.floats(allow_nan=False, allow_infinity=False),
+        max_size=4,
+    ),
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(RECORDS, min_size=1, max_size=5), st.integers(min_value=0, max_value=4000))
+def test_any_records_and_any_limit_make_a_valid_report(records: list[Record], limit: int):
+    """Never over the limit, valid UTF-8, no failing row lost before a passing one, nothing from outside is markup."""
+    found = findings(records, limit=limit)
+    text = markdown(found)
+    assert len(text.encode("utf-8")) <= limit
+    tokens = GITHUB.parse(text)
+    tables = list(_tables(tokens))
+    failed = sum(rows for head, rows in tables if {"Model", "Status"} <= set(head))
+    detail = sum(rows for head, rows in tables if head[0] == "Model")
+    assert failed == sum(failure.counts for failure in found.failures) or not detail
+    _assert_harmless(tokens)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(RECORDS, min_size=1, max_size=5))
+def test_any_records_can_be_drawn_in_every_form(records: list[Record]):
+    """Text, page and parts are valid UTF-8 without control characters; files of data hold what they were given."""
+    found = findings(records)
+    shown = [terminal(found), html_page(found, blank_charts(found)), *legacy_parts(found).values()]
+    assert all(text.encode("utf-8") for text in shown)
+    assert not any(control in text for text in shown for control in ("\x1b", "\u202e", "\x07"))
+    assert list(summary_csvs(found)) == ["passrate.csv", "geomean.csv", "comp_time.csv", "memory.csv"]
+    assert all(text.count("\n") > 1 for _, text in case_csvs(found.records))
+
+
+def _tables(tokens: list[Token]) -> Iterator[tuple[list[str], int]]:
+    """Titles and number of rows of every table in a rendered document."""
+    head: list[str] = []
+    rows = 0
+    for before, token in itertools.pairwise(tokens):
+        if before.type == "table_open":
+            head, rows = [], 0
+        elif before.type == "th_open":
+            head.append(token.content)
+        elif token.type == "tr_close":
+            rows += 1
+        elif token.type == "table_close":
+            yield head, rows - 1
+
+
+def _assert_harmless(tokens: list[Token]) -> None:
+    """What is not code in the rendered document is ours: no links, no markup, no mentions."""
+    parts = [part for token in tokens if token.type == "inline" for part in token.children or []]
+    plain = {"text", "text_special", "softbreak", "strong_open", "strong_close", "em_open", "em_close"}
+    assert {part.type for part in parts} <= {*plain, "code_inline", "html_inline"}
+    markup = [part.content for part in parts if part.type == "html_inline"]
+    assert set(markup) <= {"<code>", "</code>"}
+    inside = False
+    for part in parts:
+        inside = part.content == "<code>" if part.type == "html_inline" else inside
+        assert inside or part.type == "code_inline" or "@" not in part.content
+    raw = "".join(token.content for token in tokens if token.type == "html_block")
+    ours = {"<details>", "</details>", "<summary>", "</summary>", "<code>", "</code>"}
+    assert set(re.findall(r"<[^>]*>", raw)) <= ours
+
+
+def test_every_failing_row_stands_before_any_passing_row_is_hidden():
+    """With a limit in between, all failures are shown and passing rows are what is missing."""
+    records = [
+        *(accuracy(case(f"bad_{number}"), Status.FAIL_ACCURACY) for number in range(30)),
+        *(record for number in range(300) for record in both(case(f"good_{number}"))),
+    ]
+    text = markdown(findings(records, limit=9000))
+    assert all(code(f"bad_{number}") in text for number in range(30))
+    assert not all(code(f"good_{number}") in text for number in range(300))

@@ -1,0 +1,78 @@
+"""The files a report consists of."""
+
+from pathlib import Path
+
+import pytest
+
+from report_builders import BUILD, both, case, check_golden, findings, performance, sample_records
+from torchperf_ci.analysis.frames import Selection
+from torchperf_ci.errors import NothingToJudge
+from torchperf_ci.report.model import ReportOptions
+from torchperf_ci.report.terminal import terminal
+from torchperf_ci.report.write import write_report
+from torchperf_ci.results import Problem, Results, open_folder
+
+
+def written(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_folder_of_records_becomes_csvs_charts_and_a_report(tmp_path: Path):
+    """Every file of a report is written, and the verdict counts the cases."""
+    with open_folder(tmp_path / "out") as folder:
+        made = write_report(folder, Results(records=tuple(sample_records()), builds=(BUILD,)), ReportOptions())
+    assert (made.passed, made.failed, made.missing, made.left_out) == (7, 3, 1, 2)
+    assert made.verdict == "❌ 3 of 10 cases failed, 1 of them without any result, 2 left out"
+    assert written(tmp_path / "out") == {
+        ".torchperf-ci",
+        *(
+            f"{compiler}_tiny_float32_inference_cpu_{testing}.csv"
+            for compiler in ("eager", "inductor")
+            for testing in ("accuracy", "performance")
+        ),
+        *(f"{name}.csv" for name in ("geomean", "passrate", "comp_time", "memory")),
+        *(f"gh_{name}.txt" for name in ("title", "executive_summary", "warnings", "inference", "build_summary")),
+        *(f"{name}.{kind}" for name in ("overview", "tiny_float32") for kind in ("svg", "png")),
+        "report.md",
+        "report.html",
+    }
+    assert made.summary == terminal(findings(sample_records()))
+
+
+def test_the_summary_for_the_terminal_in_full():
+    """Verdict, what failed and why, a table per section."""
+    check_golden("report/sample/terminal.txt", terminal(findings(sample_records())) + "\n")
+
+
+def test_a_report_that_is_written_again_leaves_nothing_of_the_earlier_one(tmp_path: Path):
+    """A chart of samples that are no longer flagged goes; files of others stay."""
+    out = tmp_path / "out"
+    slow = [performance(case(), 0.5, samples=[0.01, 0.02])]
+    with open_folder(out) as folder:
+        write_report(folder, Results(records=tuple(slow)), ReportOptions())
+    (out / "samples_of_mine.png").write_bytes(b"mine")
+    assert "samples_tiny_mlp_inductor_float32_inference_cpu.svg" in written(out)
+    with open_folder(out) as folder:
+        write_report(folder, Results(records=tuple(both(case(), 1.5))), ReportOptions())
+    assert {name for name in written(out) if name.startswith("samples_")} == {"samples_of_mine.png"}
+
+
+def test_nothing_to_report_is_said(tmp_path: Path):
+    """Without records, or with none that is selected, there is no report."""
+    with open_folder(tmp_path / "out") as folder:
+        with pytest.raises(NothingToJudge, match="no results to report"):
+            write_report(folder, Results(), ReportOptions())
+        chosen = ReportOptions(selection=Selection(suites=("zoo",)))
+        with pytest.raises(NothingToJudge, match=r"none of the 2 results .* the suites there are: tiny"):
+            write_report(folder, Results(records=tuple(both(case()))), chosen)
+    assert written(tmp_path / "out") == {".torchperf-ci"}
+
+
+def test_problems_alone_still_make_a_report(tmp_path: Path):
+    """Somebody has to read what is wrong with every file."""
+    problem = Problem(file="a.csv", what="is empty")
+    with open_folder(tmp_path / "out") as folder:
+        made = write_report(folder, Results(problems=(problem,)), ReportOptions())
+    assert made.verdict == "⚠️ No case could be judged, 1 problem with the input"
+    assert "a.csv: is empty" in (tmp_path / "out" / "report.md").read_text()
+    assert "a.csv: is empty" in (tmp_path / "out" / "report.html").read_text()

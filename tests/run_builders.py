@@ -1,0 +1,44 @@
+"""Runs for tests, a day apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+from report_builders import both, case
+from torchperf_ci.analysis.over_time import Point
+from torchperf_ci.history.store import Run, run_of
+from torchperf_ci.records import Environment, Record, Source
+from torchperf_ci.results import Results
+
+FIRST_DAY = datetime(2026, 10, 5, 3, 15, tzinfo=timezone.utc)
+MACHINE = Environment(python="3.11.7", torch="2.13.0", cpu="EPYC", cpu_count=4, host="runner", threads=4)
+
+
+def a_run(
+    day: int,
+    records: Sequence[Record] = (),
+    *,
+    name: str = "results",
+    machine: Environment = MACHINE,
+    **source: object,
+) -> Run:
+    """The nightly run so many days after the first one."""
+    time = FIRST_DAY + timedelta(days=day)
+    known: Mapping[str, object] = {
+        "repository": "octo/project",
+        "commit": f"{day:02x}" * 20,
+        "branch": "main",
+        "workflow": "nightly",
+        "run_id": str(1000 + day),
+        "time": time.isoformat(timespec="seconds"),
+    }
+    made = Source(**{**known, **source})  # type: ignore[arg-type]  # the fields of Source
+    stamped = tuple(replace(record, source=made, environment=machine) for record in records or both(case()))
+    return run_of(Results(records=stamped), name=name, now=time)
+
+
+def point(run: Run) -> Point:
+    """The run on the time line."""
+    return Point(key=run.key, time=run.time, source=run.source, records=run.results.records)

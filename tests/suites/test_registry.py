@@ -1,0 +1,154 @@
+"""A suite is found by name, file, module or entry point; what is wrong with one is told with the choices."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from torchperf_ci.suites import registry
+from torchperf_ci.suites.registry import BUILT_IN, Skip, SuiteError, known, resolve, suite_name
+
+BODY = "MODELS = {'one': lambda batch_size: ('module', (batch_size,))}\n"
+
+
+@pytest.fixture(autouse=True)
+def _same_imports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """What a test imports from its own folder is gone after it."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def test_a_built_in_suite_can_be_named() -> None:
+    """Its name in results is the name it was asked by, and there is a module for every one."""
+    assert (resolve("tiny").name, "mlp" in resolve("tiny").models) == ("tiny", True)
+    assert [name for name, module in BUILT_IN.items() if importlib.util.find_spec(module) is None] == []
+
+
+def test_a_file_is_a_suite_under_its_stem(tmp_path: Path) -> None:
+    """It may import its neighbours, and is given the batch size."""
+    (tmp_path / "my-suite.v2.py").write_text("import neighbour_of_mine\n" + BODY)
+    (tmp_path / "neighbour_of_mine.py").write_text("")
+    suite = resolve(str(tmp_path / "my-suite.v2.py"))
+    assert suite.name == "my-suite.v2"
+    assert suite.build("one", batch_size=3, mode="inference", device="cpu", dtype="amp", scale="full") == (
+        "module",
+        (3,),
+    )
+    assert (suite.quick, suite.skips, suite.option("loss")) == ((), (), None)
+
+
+def test_a_module_is_a_suite_under_its_last_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever Python finds it."""
+    (tmp_path / "bench_package_x").mkdir()
+    (tmp_path / "bench_package_x/__init__.py").write_text("")
+    (tmp_path / "bench_package_x/models.py").write_text(BODY + "QUICK = ['^o']\nloss = max\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    suite = resolve("bench_package_x.models")
+    assert (suite.name, list(suite.models), suite.quick, suite.option("loss")) == ("models", ["one"], ("^o",), max)
+
+
+def test_another_package_may_register_a_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an entry point; a built-in name stays the built-in suite."""
+    info = tmp_path / "vision_bench-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vision-bench\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[torchperf_ci.suites]\nvision = vision_bench_x\ntiny = vision_bench_x\n")
+    (tmp_path / "vision_bench_x.py").write_text(BODY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert known()["vision"] == "vision_bench_x"
+    assert (resolve("vision").name, list(resolve("vision").models)) == ("vision", ["one"])
+    assert "mlp" in resolve("tiny").models
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("tinny", "unknown suite 'tinny'. Did you mean tiny? There are: {known}, a path to a .py file, a module name."),
+        ("qqq", "unknown suite 'qqq'. There are: {known}, a path to a .py file, a module name."),
+        ("no.such.module", "suite no.such.module: there is no module no"),
+        ("json.nothing", "suite json.nothing: there is no module json.nothing"),
+        ("nowhere/mine.py", "suite nowhere/mine.py: there is no such file"),
+        ("json", "unknown suite 'json'. There are: {known}, a path to a .py file, a module name."),
+        (
+            "json.decoder",
+            "suite json.decoder: it has no MODELS, a mapping from model name to a function of the batch size",
+        ),
+    ],
+)
+def test_a_suite_that_is_not_there_is_told_with_the_choices(spec: str, message: str) -> None:
+    """And with the nearest name."""
+    with pytest.raises(SuiteError) as refused:
+        resolve(spec)
+    assert str(refused.value) == message.format(known=", ".join(sorted(known())))
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("", "it has no MODELS, a mapping from model name to a function of the batch size"),
+        ("MODELS = {}", "it has no MODELS, a mapping from model name to a function of the batch size"),
+        ("MODELS = ['one']", "it has no MODELS, a mapping from model name to a function of the batch size"),
+        ("MODELS = {'one': 1}", "MODELS['one'] is not a function under a text name"),
+        ("MODELS = {1: print}", "MODELS['1'] is not a function under a text name"),
+    ],
+)
+def test_a_file_that_is_no_suite_is_told(tmp_path: Path, body: str, message: str) -> None:
+    """With what it should have had."""
+    path = tmp_path / "wrong.py"
+    path.write_text(body)
+    with pytest.raises(SuiteError) as refused:
+        resolve(str(path))
+    assert str(refused.value) == f"suite {path}: {message}"
+
+
+def test_an_error_inside_a_suite_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that the suite needs and that is absent is not taken for an absent suite."""
+    (tmp_path / "needs_much.py").write_text("import a_library_nobody_has")
+    with pytest.raises(ModuleNotFoundError, match="a_library_nobody_has"):
+        resolve(str(tmp_path / "needs_much.py"))
+    (tmp_path / "package_y").mkdir()
+    (tmp_path / "package_y/suite.py").write_text("import a_library_nobody_has")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModuleNotFoundError, match="a_library_nobody_has"):
+        resolve("package_y.suite")
+
+
+@pytest.mark.parametrize("returned", ["None", "('module',)", "('module', (), {}, 4)", "['module', ()]"])
+def test_a_function_that_returns_something_else_is_told(tmp_path: Path, returned: str) -> None:
+    """A module with its arguments is what is expected."""
+    (tmp_path / "odd.py").write_text(f"MODELS = {{'one': lambda batch_size: {returned}}}")
+    with pytest.raises(SuiteError, match=r"odd/one: its function returned \w+, expected \(module, args\) or"):
+        resolve(str(tmp_path / "odd.py")).build("one", batch_size=None)
+
+
+def test_names_in_results() -> None:
+    """A file's stem, a module's last name, else the name."""
+    assert [suite_name(text) for text in ("a/b.c.py", "b.c", "tiny")] == ["b.c", "c", "tiny"]
+
+
+@pytest.mark.parametrize(
+    ("skip", "applies"),
+    [
+        (Skip(model="m", reason="r"), True),
+        (Skip(model="m", reason="r", device="cuda", mode="training"), True),
+        (Skip(model="m", reason="r", device="cpu"), False),
+        (Skip(model="m", reason="r", mode="inference"), False),
+        (Skip(model="n", reason="r"), False),
+    ],
+)
+def test_a_skip_applies_by_model_device_and_mode(skip: Skip, *, applies: bool) -> None:
+    """The number of the device does not matter."""
+    assert skip.applies(model="m", device="cuda:1", mode="training") is applies
+
+
+def test_the_registry_itself_needs_no_torch() -> None:
+    """So that a list of suites costs nothing."""
+    source = Path(registry.__file__).read_text()
+    assert "import torch\n" not in source

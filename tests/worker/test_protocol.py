@@ -1,0 +1,78 @@
+"""One request a line, one reply a line, whatever a handler does."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+
+import pytest
+
+from torchperf_ci.worker.protocol import REASON_LENGTH, CaseError, describe, one_line, serve
+
+
+def _answers(*requests: dict, **handlers) -> list[dict]:
+    read, write = os.pipe()
+    serve(io.StringIO("".join(json.dumps(request) + "\n" for request in requests)), write, handlers)
+    os.close(write)
+    with os.fdopen(read) as stream:
+        return [json.loads(line) for line in stream]
+
+
+def _raise(error: BaseException):
+    raise error
+
+
+def test_replies_come_in_order_with_the_number_of_their_request() -> None:
+    """Arguments reach the handler by name."""
+    answers = _answers(
+        {"id": 1, "do": "add", "a": 1, "b": 2}, {"id": 2, "do": "add", "a": 2, "b": 2}, add=lambda a, b: {"is": a + b}
+    )
+    assert answers == [{"id": 1, "ok": {"is": 3}}, {"id": 2, "ok": {"is": 4}}]
+
+
+@pytest.mark.parametrize(
+    ("error", "reply"),
+    [
+        (CaseError("OOM", "too\nlarge"), {"status": "OOM", "reason": "too large"}),
+        (ValueError("why\nnot"), {"status": "fail_to_run", "reason": "ValueError: why"}),
+        (SystemExit(3), {"status": "fail_to_run", "reason": "SystemExit: 3"}),
+        (KeyboardInterrupt(), {"status": "fail_to_run", "reason": "KeyboardInterrupt"}),
+    ],
+)
+def test_an_error_is_a_reply(error: BaseException, reply: dict, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also what usually ends a process; the traceback goes to the log, and the next request is answered."""
+    answers = _answers({"id": 1, "do": "fail"}, {"id": 2, "do": "fine"}, fail=lambda: _raise(error), fine=dict)
+    assert answers == [{"id": 1, "error": reply}, {"id": 2, "ok": {}}]
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a\n\tb  c\r\n", "a b c"),
+        ("\x1b[31mred\x1b[0m", "[31mred [0m"),
+        ("\u202eevil\u2028line\x00", "evil line"),
+        ("x" * 1000, "x" * (REASON_LENGTH - 1) + "…"),
+    ],
+)
+def test_a_reason_is_one_printable_line(text: str, line: str) -> None:
+    """No control character, no direction mark and no second line reaches a log or a table."""
+    assert one_line(text) == line
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError(), "ValueError"),
+        (ValueError("\n\n  first\nsecond"), "ValueError: first"),
+        (
+            RuntimeError("backend='x' raised:\nImportError: no y\nmore"),
+            "RuntimeError: backend='x' raised: ImportError: no y",
+        ),
+        (RuntimeError("only a colon:"), "RuntimeError: only a colon:"),
+    ],
+)
+def test_an_error_is_described_by_what_it_says_first(error: BaseException, text: str) -> None:
+    """The type, the first line that says something, and what a colon points at."""
+    assert describe(error) == text
