@@ -43,9 +43,9 @@ class Night:
         self.shards = action.workspace / ".torchperf-shards-77-3"
         (action.workspace / "suite.py").write_text(SUITE)
 
-    def step(self, name: str, inputs: dict[str, str], *, attempt: int = 1, **env: str) -> Any:
+    def step(self, name: str, inputs: dict[str, str], *, step: str = "", attempt: int = 1, **env: str) -> Any:
         known = {**self.github.environ, "GITHUB_RUN_ATTEMPT": str(attempt), "GITHUB_SHA": SHA, "GITHUB_RUN_ID": "77"}
-        return self.action.run(name, inputs, env={**known, **env})
+        return self.action.run(name, inputs, step=step, env={**known, **env})
 
     def measure(self, entry: dict[str, Any], *, attempt: int) -> int:
         """A shard's job; its exit code. What it uploads is among the run's artifacts."""
@@ -68,7 +68,7 @@ class Night:
 
 
 def test_a_night_and_the_review_that_follows(action: Any, cli: Any, tmp_path: Path) -> None:
-    """Plan, three shards (one fails, and passes when repeated), merge, check, dashboard, and `post` from a fork."""
+    """Plan, three shards (one fails, and passes when repeated), merge, check, dashboard, compare, upload, and `post` from a fork."""
     with ReviewGitHub() as github:
         night = Night(action, github)
         planned = night.step("plan", {"suites": "suite.py", "shards": "3", "python": sys.executable})
@@ -97,7 +97,25 @@ def test_a_night_and_the_review_that_follows(action: Any, cli: Any, tmp_path: Pa
         assert (kept.code, kept.outputs["regressed"]) == (0, "0"), kept.stderr
         assert list((action.workspace / "history").rglob("*.parquet"))
 
+        compare_with_main(night, results)
+        uploaded = night.step("upload", {"results": str(results), "out": "rows.json"}, step="hud")
+        rows = (action.workspace / "rows.json").read_text().splitlines()
+        assert (uploaded.code, uploaded.outputs) == (0, {"rows": str(len(rows))}), uploaded.stderr
+
         post_from_fork(night, results, tmp_path)
+
+
+def compare_with_main(night: Night, results: Path) -> None:
+    """Against what the commit before uploaded: here the same numbers, so that nothing is slower."""
+    base = night.github.commit({}, branch="main")
+    night.github.objects[SHA] = {"message": "head", "parents": [base]}
+    content = {path.name: path.read_bytes() for path in results.iterdir() if path.is_file()}
+    night.github.add_artifact(night.github.add_run(sha=base), "torchperf-merged-results", zipped(content))
+    step = night.step("compare", {"results": str(results), "baseline-artifact": "torchperf-merged-results"})
+    assert step.code == 0, step.stderr
+    assert (step.outputs["results"], step.outputs["regressed"], step.outputs["exit-code"]) == ("compare_logs", "0", "0")
+    assert "None of 3 cases is slower" in step.summary
+    assert f"Base is torchperf-merged-results of {base[:12]}" in step.stderr
 
 
 def post_from_fork(night: Night, results: Path, tmp_path: Path) -> None:

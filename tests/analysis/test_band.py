@@ -25,7 +25,7 @@ def history(count: int = 30, *, spread: float = 0.01, seed: int = 0) -> list[flo
 def test_few_runs_are_skipped_in_words() -> None:
     """Nine runs are no history."""
     found = compare_with_band(CASE, "speedup", 1.0, history(LEAST_RUNS - 1), LIMITS)
-    assert (found.verdict, found.why) == (Verdict.SKIPPED, "skipped: 9 comparable runs before this one, 10 are needed")
+    assert (found.verdict, found.why) == (Verdict.SKIPPED, "9 comparable runs before this one, 10 are needed")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from fakes.artifacts import records_file, zipped
+from fakes.github_server import FakeGitHub
+from step_outputs import read_outputs
 from torchperf_ci.records import Case, Environment, Mode, Record, Source, Status, Testing, to_line
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -65,6 +68,68 @@ def test_without_a_case_to_judge_the_exit_code_is_4(cli: Cli, tmp_path: Path) ->
     done = cli("compare", base, head, "--output-dir", str(tmp_path / "out"))
     assert done.returncode == 4, done.stdout
     assert "1 new; 1 refused" in done.stdout
+
+
+def test_base_comes_from_github(cli: Cli, tmp_path: Path) -> None:
+    """The nearest measured commit before head's, and what it is stands in the report and in the step's outputs."""
+    outputs, summary = tmp_path / "outputs", tmp_path / "summary"
+    with FakeGitHub() as server:
+        base = server.commit({"a": b"1"}, branch="main")
+        fork_point = server.commit({"a": b"2"}, branch="main", parents=[base])
+        commit = server.commit({"a": b"3"}, branch="feature", parents=[fork_point])
+        results = zipped({"records.jsonl": records_file(record("mlp", 2.0))})
+        server.add_artifact(server.add_run(sha=base), "nightly", results)
+        head = write(tmp_path / "head", record("mlp", 1.4, source=Source(commit=commit)))
+        files = {"GITHUB_OUTPUT": str(outputs), "GITHUB_STEP_SUMMARY": str(summary)}
+        arguments = ("--baseline-artifact", "nightly", "--baseline-branch", "main", "--github-files")
+        out = ("--output-dir", str(tmp_path / "out"))
+        done = cli("compare", head, *arguments, *out, env={**server.environ, **files})
+        lost = cli("compare", head, *arguments, "--baseline-artifact", "other", *out, env={**server.environ, **files})
+    assert done.returncode == 3, done.stderr
+    assert f"Base is nightly of {base[:12]}, 1 commit before head's base" in done.stderr
+    assert (lost.returncode, "no artifact other in org/project has not expired" in lost.stderr) == (4, True)
+    written = (tmp_path / "out/compare.md").read_text()
+    assert f"Base `nightly of {base[:12]}, 1 commit before head's base`, head `{head}`" in written
+    assert summary.read_text().rstrip() == written.rstrip()
+    assert read_outputs(outputs.read_text()) == {
+        "results": str(tmp_path / "out"),
+        "regressed": "1",
+        "inconclusive": "0",
+        "exit-code": "4",
+    }
+
+
+def test_head_is_held_against_the_history(cli: Cli, tmp_path: Path) -> None:
+    """The band of the runs that `dashboard` kept, without head's own run; few runs are said to be few."""
+    for day in range(12):
+        kept = tmp_path / f"run{day}"
+        time = f"2026-10-{day + 1:02}T03:00:00+00:00"
+        write(kept, record("mlp", 2.0 + 0.02 * (day % 3), source=Source(run_id=str(day), time=time, branch="main")))
+        added = cli("history", "import", str(kept), "--history", str(tmp_path / "history"))
+        assert added.returncode == 0, added.stderr
+    late = Source(run_id="99", time="2026-11-01T03:00:00+00:00")
+    head = write(tmp_path / "head", record("mlp", 1.4, source=late), record("lstm", 1.5, source=late))
+    arguments = ("compare", head, "--history", str(tmp_path / "history"), "--output-dir", str(tmp_path / "out"))
+    done = cli(*arguments)
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.splitlines()[0] == "❌ 1 of 2 cases is slower: tiny/mlp inductor (speedup -30.7 %); 1 skipped."
+    report = (tmp_path / "out/compare.md").read_text()
+    assert f"Base `12 runs in {tmp_path}/history`" in report
+    assert "| 0 comparable runs before this one, 10 are needed" in report
+    assert "what the runs between 2026-10-01 and 2026-10-12 usually gave" in report
+    assert "another moment, and maybe another machine of the same kind, is part of every difference" in report
+    elsewhere = cli(*arguments, "--baseline-branch", "feature")
+    assert elsewhere.returncode == 4
+    assert "holds no runs of the series results of the branch feature before it" in elsewhere.stderr
+    two = cli(*arguments, "--baseline-artifact", "nightly")
+    assert (two.returncode, "give one of them" in two.stderr) == (2, True)
+
+
+def test_a_commit_is_needed_to_look_for_base(cli: Cli, tmp_path: Path) -> None:
+    """Results from nowhere have no merge base."""
+    head = write(tmp_path / "head", record("mlp", 1.4))
+    done = cli("compare", head, "--baseline-artifact", "nightly", "--repo", "org/project", cwd=tmp_path)
+    assert (done.returncode, "the results of head name no commit" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_durations_from_github_are_used_when_they_can_be_had(cli: Call) -> None:
         server.add_artifact(server.add_run(), "nightly", zipped({"records.jsonl": content}))
         known = cli(*asked, env=server.environ)
     assert without.stderr.splitlines() == [
-        "Warning: no durations from the artifact nightly: the default branch has none that has not expired",
+        "Warning: no durations from nightly: the default branch has none that has not expired",
         "results: 1 model in 1 shard",
     ]
     assert known.stderr.splitlines() == ["results: 1 model in 1 shard, each about 42 to 42 s"]

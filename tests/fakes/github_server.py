@@ -80,7 +80,11 @@ class FakeGitHub(FakeServer):
         self, run: int, name: str, content: bytes, *, expired: bool = False, branch: str = "main", fork: bool = False
     ) -> int:
         artifact = self._number()
-        source = {"id": run, "head_branch": branch, "repository_id": 1, "head_repository_id": 2 if fork else 1}
+        sha = next(each["head_sha"] for each in self.runs if each["id"] == run)
+        source = {
+            "id": run, "head_branch": branch, "head_sha": sha,
+            "repository_id": 1, "head_repository_id": 2 if fork else 1,
+        }  # fmt: skip
         self.artifacts[run].append(
             {
                 "id": artifact, "name": name, "size_in_bytes": len(content), "expired": expired, "workflow_run": source
@@ -103,11 +107,7 @@ class FakeGitHub(FakeServer):
 
     def history(self, branch: str) -> list[str]:
         """The messages of a branch's commits, the newest first."""
-        messages, at = [], self.refs[branch]
-        while at:
-            messages.append(self.objects[at]["message"])
-            at = next(iter(self.objects[at]["parents"]), "")
-        return messages
+        return [self.objects[sha]["message"] for sha in self._line(branch)]
 
     def route(self, asked: Asked) -> Reply:
         if asked.path.startswith("/store/"):
@@ -133,6 +133,8 @@ class FakeGitHub(FakeServer):
             ("GET", "/actions/artifacts", "actions: read", self._find_artifacts),
             ("GET", r"/actions/artifacts/(\d+)/zip", "actions: read", self._sign),
             ("GET", r"/commits/(\w+)", "contents: read", self._get_commit),
+            ("GET", "/commits", "contents: read", self._list_commits),
+            ("GET", r"/compare/(.+)\.\.\.(.+)", "contents: read", self._compare),
             ("GET", r"/contents/(.+)", "contents: read", self._get_contents),
             ("GET", r"/git/ref/heads/(.+)", "contents: read", self._get_ref),
             ("GET", r"/git/commits/(\w+)", "contents: read", self._get_git_commit),
@@ -208,6 +210,24 @@ class FakeGitHub(FakeServer):
     def _get_commit(self, _: Asked, match: re.Match[str]) -> Reply:
         found = {run["head_sha"] for run in self.runs if run["head_sha"].startswith(match[1])}
         return Reply(body={"sha": found.pop()}) if len(found) == 1 else Reply(status=422, body={"message": "No commit"})
+
+    def _list_commits(self, asked: Asked, _: re.Match[str]) -> Reply:
+        return self.page(asked, [{"sha": sha} for sha in self._line(asked.query["sha"])])
+
+    def _compare(self, _: Asked, match: re.Match[str]) -> Reply:
+        base, head = self._line(match[1]), self._line(match[2])
+        common = next((sha for sha in head if sha in base), None)
+        if common is None:
+            return Reply(status=404, body={"message": "Not Found"})
+        return Reply(body={"merge_base_commit": {"sha": common}})
+
+    def _line(self, name: str) -> list[str]:
+        """The commit of a branch or SHA and its first parents, the nearest first; nothing for an unknown one."""
+        found, at = [], self.refs.get(name, name)
+        while at in self.objects:
+            found.append(at)
+            at = next(iter(self.objects[at]["parents"]), "")
+        return found
 
     def _get_contents(self, asked: Asked, match: re.Match[str]) -> Reply:
         head = self.refs.get(asked.query.get("ref", "main"))

@@ -26,7 +26,14 @@ def read(server, client):
     def call(content: bytes, *, size: int | None = None, expired: bool = False, limits: Limits | None = None):
         run = server.add_run()
         number = server.add_artifact(run, "reports", content, expired=expired)
-        artifact = Artifact(id=number, name="reports", size=len(content) if size is None else size, expired=expired)
+        artifact = Artifact(
+            id=number,
+            name="reports",
+            size=len(content) if size is None else size,
+            expired=expired,
+            commit="",
+            branch="",
+        )
         with store_session(connections=2) as session:
             members = read_members(
                 client,
@@ -118,7 +125,7 @@ def test_an_expired_artifact_is_told(read):
 
 def test_a_deleted_artifact_is_told(server, client):
     """GitHub answers 404."""
-    artifact = Artifact(id=1, name="gone", size=9, expired=False)
+    artifact = Artifact(id=1, name="gone", size=9, expired=False, commit="", branch="")
     with store_session(connections=1) as session, pytest.raises(ArtifactProblem, match="has been deleted"):
         read_members(client, REPOSITORY, artifact, wanted=list, session=session)
 

@@ -55,7 +55,7 @@ def compare_with_band(
     than an unusual jump and than the margin; unchanged inside of the interval and the threshold."""
     usual = band(history)
     if usual is None:
-        why = f"skipped: {len(history)} comparable runs before this one, {LEAST_RUNS} are needed"
+        why = f"{len(history)} comparable runs before this one, {LEAST_RUNS} are needed"
         return Comparison(case=case, metric=metric, verdict=Verdict.SKIPPED, head=value, why=why)
     change = math.log(value / usual.center)
     far = abs(change) > max(usual.jump, math.log1p(tolerance.margin))

@@ -15,23 +15,16 @@ from torchperf_ci.analysis.compare import (
     LEAST_PAIRS,
     Comparison,
     Effect,
-    Tolerance,
     Verdict,
     correct_family,
     effect_of,
     judge,
 )
+from torchperf_ci.analysis.compare_history import at_least
 from torchperf_ci.analysis.stats import BATCHES, batch_squared_error
 from torchperf_ci.analysis.tolerances import COMPILING, LATENCY, MEMORY, SPEEDUP, Tolerances
 from torchperf_ci.analysis.verdicts import accuracy, compile_time, counts, failed, memory, with_effect
 from torchperf_ci.records import Case, Record, Status, Testing
-
-LEAST = {
-    SPEEDUP: Tolerance(margin=0.05, threshold=0.10),
-    LATENCY: Tolerance(margin=0.10, threshold=0.25),
-}
-"""The least a difference between two runs has to be. Speedups differ by 1.1 to 1.6 % (SD) between moments of a shared
-machine, times by 2.6 to 23.5 %."""
 
 _BETWEEN = {SPEEDUP: 0.016, LATENCY: 0.05}
 """Standard deviation of the logarithm between runs of equal code."""
@@ -130,8 +123,7 @@ def _timed(pair: _Pair, metric: str, tolerances: Tolerances) -> Iterator[Compari
     found = _effect(pair, metric)
     if found is None:
         return
-    asked, least = tolerances.of(pair.case, metric), LEAST[metric]
-    tolerance = Tolerance(margin=max(asked.margin, least.margin), threshold=max(asked.threshold, least.threshold))
+    tolerance = at_least(tolerances.of(pair.case, metric), metric)
     slowdown = found.flipped() if metric == SPEEDUP else found
     verdict = judge(slowdown, tolerance)
     comparison = Comparison(case=pair.case, metric=metric, verdict=verdict, base=base, head=head)

@@ -1,15 +1,19 @@
-"""`torchperf-ci compare`: base against head, with a verdict per case: live on this machine, or from results folders."""
+"""`torchperf-ci compare`: base against head, a verdict per case: live on this machine, or from what is recorded."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from torchperf_ci.cli.case_options import case_options
-from torchperf_ci.cli.options import KeyValues, option
-from torchperf_ci.errors import ExitCode
+from torchperf_ci.cli.finish import told_github
+from torchperf_ci.cli.history_options import history_options
+from torchperf_ci.cli.options import GitHubOptions, KeyValues, LineFolder, github_options, option
+from torchperf_ci.errors import ExitCode, TorchperfError
 
 if TYPE_CHECKING:
     from torchperf_ci.report.compare import Findings
@@ -18,9 +22,7 @@ _SHARE = click.FloatRange(min=0, min_open=True, max=10)
 
 
 @click.command(short_help="Compare base with head on this machine, with a verdict per case.")
-@click.argument(
-    "folders", metavar="[BASE_DIR] [HEAD_DIR]", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+@click.argument("folders", metavar="[BASE_DIR] [HEAD_DIR]", nargs=-1, type=LineFolder(), envvar="TORCHPERF_RESULTS")
 @case_options
 @option("--base-python", help="The Python of base.  [default: --python]")
 @option("--head-python", help="The Python of head.  [default: --python]")
@@ -56,7 +58,22 @@ _SHARE = click.FloatRange(min=0, min_open=True, max=10)
     default=Path("compare_logs"),
     help="The folder for the result. What an earlier comparison wrote there is removed first.",
 )
-def compare(**options: Any) -> int:  # noqa: ANN401 - click's values
+@option(
+    "--baseline-artifact",
+    metavar="NAME",
+    help="With HEAD_DIR alone: base is GitHub's newest artifact of this name of the commit where head left "
+    "--baseline-branch, or of the nearest one before it.",
+)
+@option(
+    "--baseline-branch",
+    metavar="BRANCH",
+    envvar=["TORCHPERF_BASELINE_BRANCH", "GITHUB_BASE_REF"],
+    help="The branch that head left.  [default: the repository's default branch]",
+)
+@history_options
+@github_options
+@option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions.")
+def compare(*, github: GitHubOptions, **options: Any) -> int:  # noqa: ANN401 - click's values
     """Compare base with head, with a verdict per case.
 
     Without folders it measures now, on this machine: the two run in processes of their own on the same CPUs or the
@@ -64,8 +81,9 @@ def compare(**options: Any) -> int:  # noqa: ANN401 - click's values
     themselves. What looks slower is measured again. With the compiler `eager` the module runs as it is, without
     torch.compile.
 
-    With two results folders of `run` it compares what is recorded there. Another day or machine is then part of the
-    difference, so that only large changes count.
+    With two results folders of `run` it compares what is recorded there; with one, and --baseline-artifact, base comes
+    from GitHub; with one, and --history or --data-branch, it is held against what the last 30 runs on such a machine
+    usually gave. Another day or machine is then part of the difference, so that only large changes count.
 
     \b
     Examples:
@@ -73,24 +91,51 @@ def compare(**options: Any) -> int:  # noqa: ANN401 - click's values
       torchperf-ci compare --base-python old/bin/python --head-python new/bin/python --inference
       torchperf-ci compare --base-compiler eager --head-compiler inductor --inference
       torchperf-ci compare main_logs head_logs
+      torchperf-ci compare head_logs --baseline-artifact torchperf-merged-results --repo org/project
+      torchperf-ci compare head_logs --history s3://bucket/history
 
     Exit code 0: nothing is slower; 3: something is; 4: nothing could be compared.
     """
-    if options["folders"]:
+    from torchperf_ci.github.step_files import commands_stopped
+
+    try:
+        with commands_stopped(os.environ):
+            code = _compare(options, github)
+    except TorchperfError as error:
+        told_github(int(error.exit_code), options)
+        raise
+    return told_github(code, options)
+
+
+def _compare(options: dict[str, Any], github: GitHubOptions) -> int:
+    past = options["history"] or options["data_branch"]
+    if past and options["baseline_artifact"]:
+        raise click.UsageError("--baseline-artifact and --history are two bases; give one of them")
+    if past:
+        from torchperf_ci.cli.compare_history import compare_history
+
+        return compare_history(options, github)
+    if options["folders"] or options["baseline_artifact"]:
         from torchperf_ci.cli.compare_folders import compare_folders
 
-        return compare_folders(options)
+        return compare_folders(options, github)
     from torchperf_ci.cli.compare_live import compare_live
 
     return compare_live(options)
 
 
-def conclude(findings: Findings, *, strict: bool) -> int:
-    """Print what was found; the exit code."""
-    from torchperf_ci.report.compare import text
+def conclude(findings: Findings, options: Mapping[str, Any]) -> int:
+    """Print what was found, hand it to GitHub; the exit code."""
+    from torchperf_ci.report.compare import markdown, text
 
     click.echo(text(findings))
-    return int(_exit_code(findings, strict=strict))
+    if options["github_files"]:
+        from torchperf_ci.github.step_files import append_summary, write_outputs
+
+        outputs = {"results": str(options["output_dir"]), "regressed": str(findings.blocking)}
+        write_outputs(os.environ, {**outputs, "inconclusive": str(findings.inconclusive)})
+        append_summary(os.environ, markdown(findings))
+    return int(_exit_code(findings, strict=options["strict"]))
 
 
 def _exit_code(findings: Findings, *, strict: bool) -> ExitCode:

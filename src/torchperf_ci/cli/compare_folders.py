@@ -1,59 +1,109 @@
-"""A comparison of results folders: what is recorded there, read and judged."""
+"""A comparison of two recorded runs: two folders, or a folder and an artifact on GitHub."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from torchperf_ci.analysis.compare import Tolerance
-from torchperf_ci.analysis.compare_runs import LEAST, compare_runs, unequal
+from torchperf_ci.analysis.compare_history import LEAST, at_least
+from torchperf_ci.analysis.compare_runs import compare_runs, unequal
 from torchperf_ci.analysis.frames import Selection
 from torchperf_ci.analysis.tolerances import LATENCY, SPEEDUP, Tolerances
 from torchperf_ci.cli.compare import conclude
 from torchperf_ci.cli.compare_live import tolerances_from
-from torchperf_ci.errors import NothingToJudge
+from torchperf_ci.cli.history_options import repository_of
+from torchperf_ci.cli.options import GitHubOptions
+from torchperf_ci.errors import NothingToJudge, UsageProblem
+from torchperf_ci.github.context import source_from
+from torchperf_ci.history.store import newest_source
 from torchperf_ci.records import Record
 from torchperf_ci.report.compare import Findings, Header, write_comparison
 from torchperf_ci.report.compare_words import percent
 from torchperf_ci.report.folder import read_folder
+from torchperf_ci.report.plural import count
 from torchperf_ci.results import Results, open_folder
 
 
-def compare_folders(options: dict[str, Any]) -> int:
-    """Compare the two folders given; the exit code."""
+def compare_folders(options: dict[str, Any], github: GitHubOptions) -> int:
+    """Compare the two folders given, or the one with an artifact; the exit code."""
     folders: tuple[Path, ...] = options["folders"]
-    if len(folders) != 2:
+    if options["baseline_artifact"]:
+        head = folder_to_compare(folders, instead="--baseline-artifact has base")
+        label, base = _baseline(head, options, github)
+    elif len(folders) == 2:
+        label, base, head = str(folders[0]), _results_in(folders[0]), _results_in(folders[1])
+    else:
         raise click.UsageError(
-            f"give no folder to measure now, or two to compare: BASE_DIR HEAD_DIR, not {len(folders)}"
+            f"give no folder to measure now, or two to compare: BASE_DIR HEAD_DIR, not {len(folders)}; one needs "
+            "--baseline-artifact or --history"
         )
-    base, head = (read_folder(folder, Selection()) for folder in folders)
-    for folder, results in zip(folders, (base, head), strict=True):
-        if not results.records:
-            raise NothingToJudge(f"{folder} holds no results; make them with `torchperf-ci run --output-dir {folder}`")
-    findings = _findings(str(folders[0]), str(folders[1]), base, head, options)
-    with open_folder(options["output_dir"]) as written:
-        written.empty()
-        write_comparison(written, findings)
+    return written(_findings(label, str(folders[-1]), base, head, options), options)
+
+
+def folder_to_compare(folders: Sequence[Path], *, instead: str) -> Results:
+    """The results of the one folder there should be."""
+    if len(folders) != 1:
+        raise click.UsageError(f"give one folder, HEAD_DIR, not {len(folders)}: {instead}")
+    return _results_in(folders[0])
+
+
+def written(findings: Findings, options: dict[str, Any]) -> int:
+    """Write and tell what was found; the exit code."""
+    with open_folder(options["output_dir"]) as folder:
+        folder.empty()
+        write_comparison(folder, findings)
     for warning in findings.header.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    return conclude(findings, strict=options["strict"])
+    return conclude(findings, options)
+
+
+def stored_tolerances(options: dict[str, Any]) -> Tolerances:
+    """The limits of the options, as far as runs of different days allow."""
+    tolerances = tolerances_from(options, LEAST[SPEEDUP])
+    return Tolerances(latency=at_least(tolerances.latency, SPEEDUP), rules=tolerances.rules)
+
+
+def machine_of(records: Sequence[Record]) -> str:
+    """What head ran on, in words."""
+    environment = records[0].environment
+    return f"{environment.gpu or environment.cpu or 'an unknown machine'}, torch {environment.torch or 'unknown'}"
+
+
+def _results_in(folder: Path) -> Results:
+    results = read_folder(folder, Selection())
+    if not results.records:
+        raise NothingToJudge(f"{folder} holds no results; make them with `torchperf-ci run --output-dir {folder}`")
+    return results
+
+
+def _baseline(head: Results, options: dict[str, Any], github: GitHubOptions) -> tuple[str, Results]:
+    """The label and the results of the artifact nearest to where head left its branch."""
+    from torchperf_ci.github.recorded import nearest_results
+
+    repository, name = repository_of(github), options["baseline_artifact"]
+    commit = newest_source(head.records).commit or source_from(os.environ, shard="", folder=Path.cwd()).commit
+    if not commit:
+        raise UsageProblem("the results of head name no commit, so there is none to look for base from")
+    with github.client(os.environ) as client:
+        found = nearest_results(client, repository, name, head=commit, branch=options["baseline_branch"] or "")
+    before = f", {count(found.behind, 'commit')} before head's base" if found.behind else ""
+    label = f"{name} of {found.commit[:12]}{before}"
+    click.echo(f"Base is {label}", err=True)
+    return label, found.results
 
 
 def _findings(base_label: str, head_label: str, base: Results, head: Results, options: dict[str, Any]) -> Findings:
-    least = LEAST[SPEEDUP]
-    tolerances = tolerances_from(options, least)
-    asked = tolerances.latency
-    shown = Tolerance(margin=max(asked.margin, least.margin), threshold=max(asked.threshold, least.threshold))
     reasons = unequal(base.records, head.records)
     header = Header(
         base=base_label,
         head=head_label,
         how=_how(base.records, head.records, comparable=not reasons),
-        machine=_machine(head.records),
-        tolerances=Tolerances(latency=shown, rules=tolerances.rules),
+        machine=machine_of(head.records),
+        tolerances=stored_tolerances(options),
         warnings=(*_warnings(reasons), *(str(problem) for problem in (*base.problems, *head.problems))),
     )
     return Findings(header=header, comparisons=tuple(compare_runs(base.records, head.records, header.tolerances)))
@@ -73,11 +123,6 @@ def _how(base: Sequence[Record], head: Sequence[Record], *, comparable: bool) ->
         f"The two were recorded in different runs{when}: another moment, and maybe another machine, is part of every "
         f"difference. So the speedup over eager is compared, whose two arms ran side by side.{latency}"
     )
-
-
-def _machine(records: Sequence[Record]) -> str:
-    environment = records[0].environment
-    return f"{environment.gpu or environment.cpu or 'an unknown machine'}, torch {environment.torch or 'unknown'}"
 
 
 def _warnings(reasons: Sequence[str]) -> Iterator[str]:

@@ -39,7 +39,7 @@ def compare_live(options: dict[str, Any]) -> int:
             findings = _measure(request, folder, Path(scratch))
     except Interrupted as error:
         return interrupted(error, f"The report in {options['output_dir']} has the cases that were finished.")
-    return conclude(findings, strict=options["strict"])
+    return conclude(findings, options)
 
 
 def _measure(request: CompareRequest, folder: ResultsFolder, scratch: Path) -> Findings:

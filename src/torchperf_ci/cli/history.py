@@ -5,22 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchperf_ci.cli.history_options import Place, history_options
+from torchperf_ci.cli.history_options import history_options, opened_history
 from torchperf_ci.cli.options import Decorated, GitHubOptions, github_options, option
 from torchperf_ci.errors import NothingToJudge
 from torchperf_ci.escape import csv_cell, one_line
 
 if TYPE_CHECKING:
-    from torchperf_ci.history.parquet import ParquetHistory
     from torchperf_ci.history.store import Run
     from torchperf_ci.results import Problem
 
@@ -47,7 +44,7 @@ def import_(path: Path, *, github: GitHubOptions, dry_run: bool, **options: Any)
     """Add the runs in PATH: an archive with lookup.csv, or one results folder. What is there already stays."""
     from torchperf_ci.report.plural import count
 
-    with _opened(options, github) as kept:
+    with opened_history(options, github) as kept:
         added = known = 0
         for run, problems in _runs_in(path, name=options["name"]):
             _warn(problems)
@@ -71,7 +68,7 @@ def list_(*, github: GitHubOptions, last: int, form: str, **options: Any) -> Non
     """List the newest runs: key, time, commit, and what was measured."""
     from torchperf_ci.history.store import Wanted
 
-    with _opened(options, github) as kept:
+    with opened_history(options, github) as kept:
         past = kept.last(last, Wanted(name=options["name"]))
         _warn(past.problems)
         if not past.runs:
@@ -94,7 +91,7 @@ def query(sql: str, *, github: GitHubOptions, form: str, **options: Any) -> None
     """
     from torchperf_ci.history.query import ask
 
-    with _opened(options, github) as kept:
+    with opened_history(options, github) as kept:
         answer = ask(kept, sql)
         _warn(answer.problems)
         click.echo(_printed(answer.columns, answer.rows, form))
@@ -112,7 +109,7 @@ def export(key: str, directory: Path, *, github: GitHubOptions, **options: Any) 
 
     if (directory / RECORDS).exists():
         raise UsageProblem(f"{directory} holds results already; choose another folder")
-    with _opened(options, github) as kept:
+    with opened_history(options, github) as kept:
         run = read_run(kept, name=options["name"], key=key)
     with open_folder(directory) as folder:
         folder.append(*run.results.builds, *run.results.records)
@@ -126,7 +123,7 @@ def compact(*, github: GitHubOptions, dry_run: bool, **options: Any) -> None:  #
     """Make one file of the many of every month that is over. Nothing is lost; the month that runs stays as it is."""
     from torchperf_ci.history.compact import compact as compacted
 
-    with _opened(options, github) as kept:
+    with opened_history(options, github) as kept:
         done = "Would compact" if dry_run else "Compacted"
         items = 0
         for item in compacted(kept, now=datetime.now(timezone.utc), dry_run=dry_run):
@@ -137,19 +134,6 @@ def compact(*, github: GitHubOptions, dry_run: bool, **options: Any) -> None:  #
             )
         if not items:
             click.echo("There is nothing to compact: no finished month has more than one file")
-
-
-@contextmanager
-def _opened(options: Mapping[str, Any], github: GitHubOptions) -> Iterator[ParquetHistory]:
-    from torchperf_ci.history.parquet import ParquetHistory
-
-    place = Place.of(options, github)
-    if not place.needs_github:
-        yield ParquetHistory(files=place.files(os.environ, None))
-        return
-    place.branch()
-    with github.client(os.environ) as client:
-        yield ParquetHistory(files=place.files(os.environ, client))
 
 
 def _runs_in(path: Path, *, name: str) -> Iterator[tuple[Run, Sequence[Problem]]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from torchperf_ci.github.branch import Branch
     from torchperf_ci.github.client import Client
     from torchperf_ci.history.files import Files
+    from torchperf_ci.history.parquet import ParquetHistory
 
 DEFAULT_HISTORY = "./torchperf-history"
 
@@ -77,6 +80,20 @@ class Place:
         assert client is not None
         branch = self.branch()
         return BranchFiles(client=client, branch=branch, cache=cache / branch.repository / branch.name)
+
+
+@contextmanager
+def opened_history(options: Mapping[str, Any], github: GitHubOptions) -> Iterator[ParquetHistory]:
+    """The history of Parquet files that the options name."""
+    from torchperf_ci.history.parquet import ParquetHistory
+
+    place = Place.of(options, github)
+    if not place.needs_github:
+        yield ParquetHistory(files=place.files(os.environ, None))
+        return
+    place.branch()
+    with github.client(os.environ) as client:
+        yield ParquetHistory(files=place.files(os.environ, client))
 
 
 def repository_of(github: GitHubOptions) -> str:

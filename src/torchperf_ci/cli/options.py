@@ -59,6 +59,16 @@ class LineItem(ListItem):
         return split_lines(rv)
 
 
+class LineFolder(click.Path):
+    """A folder that exists; from the environment variable one a line."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, file_okay=False, path_type=Path)
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        return split_lines(rv)
+
+
 class KeyValues(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
     """`KEY=VALUE`; from the environment variable one a line, since values may hold spaces and commas."""
 

@@ -132,14 +132,14 @@ def _records_on_github(github: GitHubOptions, name: str | None) -> Sequence[Reco
     if not name:
         return ()
     from torchperf_ci.errors import TorchperfError
-    from torchperf_ci.github.durations import newest_records
+    from torchperf_ci.github.recorded import newest_results
     from torchperf_ci.github.runs import checked_repository
 
     try:
         with github.client(os.environ) as client:
-            return newest_records(client, checked_repository(github.repository), name)
+            return newest_results(client, checked_repository(github.repository), name).records
     except TorchperfError as error:
-        click.echo(f"Warning: no durations from the artifact {name}: {error}", err=True)
+        click.echo(f"Warning: no durations from {name}: {error}", err=True)
         return ()
 
 

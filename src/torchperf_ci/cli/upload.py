@@ -58,6 +58,7 @@ def upload() -> None:
 )
 @option("--retries", type=click.IntRange(min=0), default=5, help="How often a request is tried again.")
 @option("--dry-run", is_flag=True, help="Print the messages that would be sent.")
+@option("--github-files", is_flag=True, help="Write step outputs for GitHub Actions.")
 def scribe(**options: Any) -> None:  # noqa: ANN401 - click's values
     """Send one message per benchmark to Scribe.
 
@@ -95,6 +96,7 @@ def scribe(**options: Any) -> None:  # noqa: ANN401 - click's values
         sent = send(entries, transport, journal)
     before = f"; {sent.before} were accepted earlier" if sent.before else ""
     click.echo(f"{transport.endpoint} accepted {sent.accepted} messages in {sent.batches} requests{before}")
+    _told_github(options, {"accepted": sent.accepted})
 
 
 def _fields(options: dict[str, Any]) -> Sequence[tuple[str, Fields]]:
@@ -140,6 +142,7 @@ def _fields(options: dict[str, Any]) -> Sequence[tuple[str, Fields]]:
     help="The runner's type or label.  [default: its GPU, or else its CPU]",
 )
 @option("--dry-run", is_flag=True, help="Check and print the rows, and say where they would go.")
+@option("--github-files", is_flag=True, help="Write step outputs for GitHub Actions.")
 def hud(**options: Any) -> None:  # noqa: ANN401 - click's values
     """Write results as rows of PyTorch's benchmark database (schema v3), one per metric.
 
@@ -168,6 +171,15 @@ def hud(**options: Any) -> None:  # noqa: ANN401 - click's values
             click.echo(url)
     else:
         write_output(Path(out), compressed(content) if out.endswith(".gz") else content)
+    if not dry_run:
+        _told_github(options, {"rows": len(rows)})
+
+
+def _told_github(options: dict[str, Any], outputs: dict[str, int]) -> None:
+    if options["github_files"]:
+        from torchperf_ci.github.step_files import write_outputs
+
+        write_outputs(os.environ, {name: str(number) for name, number in outputs.items()})
 
 
 def _identity(options: dict[str, Any]) -> Identity:

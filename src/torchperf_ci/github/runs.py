@@ -40,12 +40,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """A zip that a run uploaded; `size` in bytes as GitHub says it."""
+    """A zip that a run of this commit and branch uploaded; `size` in bytes as GitHub says it."""
 
     id: int
     name: str
     size: int
     expired: bool
+    commit: str
+    branch: str
 
 
 def checked_repository(repository: str) -> str:
@@ -124,9 +126,9 @@ def artifacts_of(client: Client, repository: str, run: int) -> Iterator[Artifact
         yield _artifact(raw)
 
 
-def newest_artifact(client: Client, repository: str, name: str, *, branch: str) -> Artifact | None:
-    """The newest artifact of this name that has not expired, from a run of the repository's own `branch`: never one of
-    a fork's branch of the same name."""
+def artifacts_named(client: Client, repository: str, name: str) -> Iterator[Artifact]:
+    """The artifacts of this name that have not expired, newest first, from runs of the repository's own branches: never
+    one of a fork."""
     request = Request(
         path=f"/repos/{repository}/actions/artifacts",
         parameters={"name": name},
@@ -135,18 +137,21 @@ def newest_artifact(client: Client, repository: str, name: str, *, branch: str) 
     )
     for raw in client.every(request, key="artifacts"):
         run = raw.get("workflow_run") or {}
-        own = run.get("head_branch") == branch and run.get("head_repository_id") == run.get("repository_id")
+        own = run.get("head_repository_id") == run.get("repository_id")
         if own and raw.get("name") == name and raw.get("expired") is False:
-            return _artifact(raw)
-    return None
+            yield _artifact(raw)
 
 
 def _artifact(raw: dict[str, Any]) -> Artifact:
+    run = raw.get("workflow_run")
+    run = run if isinstance(run, dict) else {}
     return Artifact(
         id=_integer(raw, "id"),
         name=_text(raw, "name"),
         size=_integer(raw, "size_in_bytes"),
         expired=raw.get("expired") is True,
+        commit=_text(run, "head_sha"),
+        branch=_text(run, "head_branch"),
     )
 
 

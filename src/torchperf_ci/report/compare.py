@@ -187,16 +187,22 @@ def _cells(comparison: Comparison, launches: Mapping[Case, tuple[Launch, ...]]) 
 def _foot(findings: Findings) -> Iterator[str]:
     header = findings.header
     family = sum(c.p is not None for c in findings.comparisons)
-    tolerance = header.tolerances.latency
-    rules = " Some cases or metrics have limits of their own." if header.tolerances.rules else ""
-    yield (
+    if family:
+        yield _rule(header.tolerances, family)
+    probes = [time for item in findings.measured for launch in item.launches for time in launch.probe]
+    if probes:
+        yield f"The machine was in its slow state for {percent(round(slow_share(probes), 2))} of the probes."
+
+
+def _rule(tolerances: Tolerances, family: int) -> str:
+    """How verdicts with an error probability were made."""
+    tolerance = tolerances.latency
+    rules = " Some cases or metrics have limits of their own." if tolerances.rules else ""
+    return (
         f"\nA case is slower when its interval lies above +{percent(tolerance.margin)}, unchanged when it lies within "
         f"±{percent(tolerance.threshold)}.{rules} {count(family, 'comparison')} of time in this family: what is listed "
         "is corrected after Benjamini and Hochberg (5 %), what blocks after Holm (5 %)."
     )
-    probes = [time for item in findings.measured for launch in item.launches for time in launch.probe]
-    if probes:
-        yield f"The machine was in its slow state for {percent(round(slow_share(probes), 2))} of the probes."
 
 
 def comparison_json(findings: Findings) -> str:
