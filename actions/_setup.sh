@@ -29,7 +29,7 @@ if [[ ! -x $environment/bin/python ]]; then
   trap 'rm -rf "$building"' EXIT
   mkdir -p "$home"
   {
-    if command -v uv; then
+    if command -v uv >/dev/null; then
       uv venv --quiet --python '>=3.10' "$building"
       uv pip install --quiet --python "$building/bin/python" --constraint "$root/constraints.txt" "$package"
     else
@@ -38,7 +38,8 @@ if [[ ! -x $environment/bin/python ]]; then
       "$building/bin/python" -m pip install --quiet --disable-pip-version-check --constraint "$root/constraints.txt" "$package"
     fi
   } >&2
-  mv -T "$building" "$environment" 2>/dev/null || [[ -x $environment/bin/python ]] # another job may have been quicker
+  "$building/bin/python" -I -c 'import os, sys; os.rename(*sys.argv[1:])' "$building" "$environment" 2>/dev/null ||
+    [[ -x $environment/bin/python ]] # another job may have been quicker
   trap - EXIT
   rm -rf "$building"
 fi

@@ -68,7 +68,7 @@ class Night:
 
 
 def test_a_night_and_the_review_that_follows(action: Any, cli: Any, tmp_path: Path) -> None:
-    """Plan, three shards (one fails, and passes when repeated), merge, check, dashboard, compare, upload, and `post` from a fork."""
+    """Plan, three shards (one fails, and passes when repeated), merge, check, dashboard, compare, upload, `post`."""
     with ReviewGitHub() as github:
         night = Night(action, github)
         planned = night.step("plan", {"suites": "suite.py", "shards": "3", "python": sys.executable})

@@ -13,6 +13,7 @@ import pytest
 
 from fakes.artifacts import record, records_file, zipped
 from fakes.github_server import FakeGitHub
+from torchperf_ci.records import Source
 from torchperf_ci.results import open_folder
 
 Call = Callable[..., Any]
@@ -95,6 +96,25 @@ def test_durations_from_github_are_used_when_they_can_be_had(cli: Call) -> None:
     ]
     assert known.stderr.splitlines() == ["results: 1 model in 1 shard, each about 42 to 42 s"]
     assert json.loads(known.stdout)["include"][0]["seconds"] == 42
+
+
+def test_durations_from_the_history_are_used_when_there_are_any(cli: Call, tmp_path: Path) -> None:
+    """Of the series of that name; of several runs the newest that measured a model."""
+    asked = ("plan", "--inference", "--suites", "first.py", "--quick", "--name", "night", "--history", "kept")
+    without = cli(*asked)
+    for day, seconds in enumerate([7.0, 42.0]):
+        slow, source = record("quick"), Source(run_id=str(day), time=f"2026-10-0{day + 1}T03:00:00+00:00")
+        made = replace(slow, seconds=seconds, case=replace(slow.case, suite="first"), source=source)
+        folder = tmp_path / f"run{day}"
+        folder.mkdir()
+        (folder / "records.jsonl").write_text(records_file(made))
+        cli("history", "import", str(folder), "--name", "night", "--history", "kept")
+    known = cli(*asked)
+    assert without.stderr.splitlines() == [
+        "Warning: the history holds no runs of the series night: no durations",
+        "night: 1 model in 1 shard",
+    ]
+    assert known.stderr.splitlines() == ["night: 1 model in 1 shard, each about 42 to 42 s"]
 
 
 @pytest.mark.parametrize(

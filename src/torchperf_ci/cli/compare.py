@@ -11,7 +11,7 @@ import click
 
 from torchperf_ci.cli.case_options import case_options
 from torchperf_ci.cli.finish import told_github
-from torchperf_ci.cli.history_options import history_options
+from torchperf_ci.cli.history_options import past_options
 from torchperf_ci.cli.options import GitHubOptions, KeyValues, LineFolder, github_options, option
 from torchperf_ci.errors import ExitCode, TorchperfError
 
@@ -70,7 +70,8 @@ _SHARE = click.FloatRange(min=0, min_open=True, max=10)
     envvar=["TORCHPERF_BASELINE_BRANCH", "GITHUB_BASE_REF"],
     help="The branch that head left.  [default: the repository's default branch]",
 )
-@history_options
+@past_options
+@option("--name", default="results", help="The series of runs in the history.")
 @github_options
 @option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions.")
 def compare(*, github: GitHubOptions, **options: Any) -> int:  # noqa: ANN401 - click's values

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_HISTORY = "./torchperf-history"
 
-_OPTIONS = (
+_PLACE = (
     option(
         "--history",
         metavar="URI",
@@ -33,17 +33,38 @@ _OPTIONS = (
         show_default=False,
         help="A branch of --repo for the history, and for pictures in comments; made when it is not there.",
     ),
-    option(
-        "--name",
-        default="results",
-        help="The series of runs, where a history holds several: only runs of one series are compared.",
-    ),
+)
+_NAME = option(
+    "--name",
+    default="results",
+    help="The series of runs, where a history holds several: only runs of one series are compared.",
 )
 
 
 def history_options(function: Decorated) -> Decorated:
-    """Where the history is: `history`, `data_branch` and `name`."""
-    return decorated(function, _OPTIONS)
+    """Where the history is, and which of its series: `history`, `data_branch` and `name`."""
+    return decorated(function, (*_PLACE, _NAME))
+
+
+def past_options(function: Decorated) -> Decorated:
+    """Where a history is that may be looked at: `history` and `data_branch`. Without them there is none."""
+    return decorated(
+        function,
+        (
+            option(
+                "--history",
+                metavar="URI",
+                help="The runs that `dashboard` keeps: a folder, or a URL that fsspec knows, say s3://bucket/history.",
+            ),
+            option(
+                "--data-branch",
+                metavar="BRANCH",
+                default="",
+                show_default=False,
+                help="The branch of --repo with them.",
+            ),
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

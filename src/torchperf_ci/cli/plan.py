@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchperf_ci.cli.case_options import model_options, models_from, worker_variables
+from torchperf_ci.cli.history_options import opened_history, past_options
 from torchperf_ci.cli.options import GitHubOptions, KeyValues, github_options, option, split_list
 from torchperf_ci.cli.suites import preloaded_python
 from torchperf_ci.errors import UsageProblem
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from torchperf_ci.bench.matrix import Choice, Entry, Runner
     from torchperf_ci.bench.plan import Selection, SuiteListing
     from torchperf_ci.records import Record
+
+RUNS_FOR_DURATIONS = 5
+"""Of a history: some may have measured a few models only."""
 
 LARGEST_OUTPUT = 1_000_000
 """Bytes of a job's output; GitHub takes 1 MiB."""
@@ -50,6 +54,7 @@ LARGEST_OUTPUT = 1_000_000
     metavar="NAME",
     help="The newest artifact of this name from the default branch tells it, say torchperf-results-merged.",
 )
+@past_options
 @github_options
 @option("--github-files", is_flag=True, help="Write step outputs for GitHub Actions.")
 def plan(github: GitHubOptions, **options: Any) -> None:  # noqa: ANN401 - click's values
@@ -60,14 +65,19 @@ def plan(github: GitHubOptions, **options: Any) -> None:  # noqa: ANN401 - click
     have equally many models.
 
     \b
-    Example:
+    Examples:
       torchperf-ci plan --inference --suites huggingface --shards 4 --runner 'cuda=self-hosted gpu' --durations out
+      torchperf-ci plan --training --suites huggingface --shards 4 --data-branch torchperf-data --name nightly-training
     """
     from torchperf_ci.bench.matrix import entries
 
     selection, runners = models_from(options), _runners(options["runners"])
     choice = _choice(selection, options)
-    records = [*_records_on_disk(options["durations_dirs"]), *_records_on_github(github, options["durations_artifact"])]
+    records = [
+        *_records_in_history(github, options),
+        *_records_on_github(github, options["durations_artifact"]),
+        *_records_on_disk(options["durations_dirs"]),
+    ]
     made = entries(
         choice, runners, shards=options["shards"], name=options["name"], records=records, mode=selection.mode
     )
@@ -141,6 +151,24 @@ def _records_on_github(github: GitHubOptions, name: str | None) -> Sequence[Reco
     except TorchperfError as error:
         click.echo(f"Warning: no durations from {name}: {error}", err=True)
         return ()
+
+
+def _records_in_history(github: GitHubOptions, options: dict[str, Any]) -> Sequence[Record]:
+    """The records of the last runs, oldest first; as above, a refusal is a warning."""
+    if not (options["history"] or options["data_branch"]):
+        return ()
+    from torchperf_ci.errors import TorchperfError
+    from torchperf_ci.history.store import Wanted
+
+    try:
+        with opened_history(options, github) as history:
+            past = history.last(RUNS_FOR_DURATIONS, Wanted(name=options["name"]))
+    except TorchperfError as error:
+        click.echo(f"Warning: no durations from the history: {error}", err=True)
+        return ()
+    if not past.runs:
+        click.echo(f"Warning: the history holds no runs of the series {options['name']}: no durations", err=True)
+    return [record for run in past.runs for record in run.results.records]
 
 
 def _tell(made: Sequence[Entry], models: int, *, known: bool) -> None:

@@ -58,7 +58,7 @@ def _record(
     case: Values, outcome: Values, metrics: Mapping[str, float], source: Source, environment: Environment
 ) -> Record:
     suite, model, mode, device, dtype, compiler, testing = case
-    status, batch_size, reason = outcome
+    status, batch_size, reason, seconds = outcome
     return Record(
         case=Case(suite=suite, model=model, mode=Mode(mode), device=device, dtype=dtype, compiler=compiler),
         testing=Testing(testing),
@@ -66,6 +66,7 @@ def _record(
         batch_size=batch_size,
         metrics=metrics,
         reason=reason,
+        seconds=seconds,
         environment=environment,
         source=source,
     )

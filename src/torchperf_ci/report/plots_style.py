@@ -28,6 +28,7 @@ _STYLE: Any = {
     "svg.fonttype": "none",
     "figure.dpi": DOTS_PER_INCH,  # also for the layout, so that the PNG finds every text measured already
     "font.size": 9.0,
+    "text.hinting": "none",  # an eighth of the time; at this size it shows nowhere
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": GRID,
@@ -83,7 +84,7 @@ def saved(figure: Figure) -> dict[str, bytes]:
         layout.execute(figure)
         figure.set_layout_engine(None)
     svg, png = io.BytesIO(), io.BytesIO()
-    figure.savefig(png, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 3})
+    figure.savefig(png, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 1})
     figure.savefig(svg, format="svg", metadata={"Date": None})
     return {"svg": svg.getvalue(), "png": png.getvalue()}
 
