@@ -1,5 +1,5 @@
-"""Writes docs/cli.md, docs/actions.md and the marked parts of README.md from the code, the action files and the examples;
-with --check says what is out of date."""
+"""Writes docs/cli.md, docs/actions.md and the marked parts of README.md from the code, the actions and the examples; with
+--check says what is out of date."""
 
 from __future__ import annotations
 
