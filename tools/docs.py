@@ -1,5 +1,7 @@
-"""Writes docs/cli.md, docs/actions.md and the marked parts of README.md from the code, the actions and the examples; with
---check says what is out of date."""
+"""Writes docs/cli.md, docs/actions.md and the marked parts of README.md from the code, the actions and the examples.
+
+With --check it writes nothing, and says what is out of date.
+"""
 
 from __future__ import annotations
 
