@@ -202,6 +202,16 @@ def test_the_worst_regressions_are_named_first():
     ]
 
 
+def test_models_that_are_gone_are_not_hidden():
+    """However long the comment, a model that disappeared is in it."""
+    gone = "timm_models_ForSequenceClassification_9"
+    runs = [large(8), [record for record in large(9) if record.case.model != gone]]
+    made = dashboard(runs, options=DashboardOptions(limit=16_000))
+    text = comment(made, dashboard_parts(made, NO_CHARTS, {}))
+    assert "are hidden here for length" in text
+    assert len(re.findall(rf"\| +inductor\w* +\| +{gone} +\| +pass +\| +missing +\| +Accuracy +\|", text)) == 2
+
+
 def test_markdown_in_folds_is_markdown():
     """GitHub takes what follows a fold's title for HTML up to the first blank line: no code or picture stands there."""
     made = dashboard([nightly(day) for day in range(2)])

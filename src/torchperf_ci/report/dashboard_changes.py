@@ -38,9 +38,9 @@ _SHA = re.compile(r"[0-9a-f]{7,64}")
 _NUMBER = re.compile(r"[0-9]{1,20}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+")
 _OTHERS = {
-    Kind.FIXED: "Within the limits again",
-    Kind.DISAPPEARED: "Not there any more",
-    Kind.APPEARED: "New",
+    Kind.DISAPPEARED: ("Not there any more", LASTING),
+    Kind.FIXED: ("Within the limits again", OTHER),
+    Kind.APPEARED: ("New", OTHER),
 }
 
 
@@ -205,13 +205,14 @@ def _suite_tables(dashboard: Dashboard, items: Sequence[Against]) -> Iterator[Ta
             columns = ["compiler", "name", "prev_status", "cur_status", "run again"]
             rows = [[*_cells(change), _again(dashboard, change)] for change in found]
             title = f"{head}\n{metric_title(metric)} regressions\n"
-            yield pretty_table(title, columns, rows, ranks=[REGRESSION] * len(rows), where=WHERE)
+            ranks = [REGRESSION] * len(rows)
+            yield pretty_table(title, columns, rows, ranks=ranks, where=WHERE, left=("run again",))
             head = ""
-    for kind, title in _OTHERS.items():
+    for kind, (title, rank) in _OTHERS.items():
         rows = [[*_cells(change), metric_title(change.metric)] for change in changes if change.kind is kind]
         if rows:
             columns = ["compiler", "name", "prev_status", "cur_status", "metric"]
-            yield pretty_table(f"\n{title}\n", columns, rows, ranks=[OTHER] * len(rows), where=WHERE)
+            yield pretty_table(f"\n{title}\n", columns, rows, ranks=[rank] * len(rows), where=WHERE)
 
 
 def _cells(change: Change) -> list[str]:
