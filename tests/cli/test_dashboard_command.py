@@ -176,16 +176,39 @@ def test_a_refusal_leaves_the_comment_and_can_be_repeated(dashboard, server, tmp
         ("GET .*/issues", Reply(status=404, body={"message": "Not Found"}), "there is no such thing"),
         ("POST .*/issues", Reply(status=422, body={"message": "Validation Failed"}), "Validation Failed"),
         ("POST .*/issues", Reply(status=502), "try again later"),
-        ("GET .*/issues", Reply(status=500, cut=0), "cannot read the comments of issue 7"),
+        ("POST .*/issues", Reply(status=403, body={"message": "No"}), "needs the permission 'issues: write'"),
+        (
+            "GET .*/issues",
+            Reply(body=[{"body": "x"}], cut=5),
+            "cannot read the comments of issue 7: the connection failed",
+        ),
     ],
 )
 def test_whatever_refuses_the_comment_the_run_is_kept(dashboard, server, tmp_path: Path, pattern, reply, said):
-    """Not found, not valid, not answering, not even a connection: exit code 5, and the history has the run."""
+    """Not found, not valid, not answering, broken off: exit code 5, and the history has the run. Once it is over, the
+    same command posts once, however often it is given."""
     server.fail(pattern, reply, times=1000)
-    done = dashboard(results(tmp_path / "one", 0), *GITHUB, "--issue", "7", server=server)
+    arguments = (results(tmp_path / "one", 0), *GITHUB, "--issue", "7")
+    done = dashboard(*arguments, server=server)
     assert done.returncode == 5
     assert said in done.stderr
-    assert "one/dashboard_float32.md" in done.stderr
+    assert "The comment is in one/dashboard_float32.md; repeat the command to post it" in done.stderr
+    assert kept(tmp_path / "torchperf-history") == ["octo/project/1000"]
+    server.faults.clear()
+    for _ in range(2):
+        assert dashboard(*arguments, server=server).returncode == 0
+    assert bodies(server) == [(tmp_path / "one" / "dashboard_float32.md").read_text()]
+    assert kept(tmp_path / "torchperf-history") == ["octo/project/1000"]
+
+
+def test_without_a_network_the_run_is_kept(dashboard, tmp_path: Path):
+    """Nobody answers at the address: exit code 5, the run is kept, the comment is in the folder."""
+    env = {"GITHUB_TOKEN": TOKEN, "GITHUB_API_URL": "http://127.0.0.1:9"}
+    done = dashboard(results(tmp_path / "one", 0), *GITHUB, "--issue", "7", env=env)
+    assert done.returncode == 5
+    assert "cannot read the comments of issue 7: the connection failed" in done.stderr
+    assert "The comment is in one/dashboard_float32.md; repeat the command to post it" in done.stderr
+    assert (tmp_path / "one" / "dashboard_float32.md").is_file()
     assert kept(tmp_path / "torchperf-history") == ["octo/project/1000"]
 
 

@@ -167,6 +167,16 @@ def test_the_command_fits_its_model_alone(model: str):
     assert not re.search(pattern, f"{model}2")
 
 
+def test_a_suite_is_named_as_it_was_asked_for():
+    """A suite of one's own is a file or a module: the command has that, not the suite's name in the tables."""
+    runs = [a_run(day, both(case(suite="models"), speedup)) for day, speedup in enumerate((1.5, 0.5))]
+    build = replace(BUILD, suites={"models": "bench marks/models.py"})
+    findings = find(Results(records=runs[1].results.records, builds=(build,)), ReportOptions())
+    made = study(findings, point(runs[1]), [point(runs[0])], USUAL)
+    text = part_texts(dashboard_parts(made, NO_CHARTS, {}))["gh_metric_regression.txt"]
+    assert "--ref main -f 'suites=bench marks/models.py' -f 'filter=^(mlp)$'" in text
+
+
 def test_a_workflow_without_a_name_is_its_file():
     """GitHub then calls it by its path; gh wants the file's name."""
     section = Section(mode=Mode.INFERENCE, device="cpu", dtype="float32")

@@ -203,7 +203,9 @@ def _suite_tables(dashboard: Dashboard, items: Sequence[Against]) -> Iterator[Ta
         found = [change for change in regressed if change.metric == metric]
         if found:
             columns = ["compiler", "name", "prev_status", "cur_status", "run again"]
-            rows = [[*_cells(change), _again(dashboard, change)] for change in found]
+            rows = [
+                [*_cells(change), _again(dashboard, section, suite, change.compiler, change.model)] for change in found
+            ]
             title = f"{head}\n{metric_title(metric)} regressions\n"
             ranks = [REGRESSION] * len(rows)
             yield pretty_table(title, columns, rows, ranks=ranks, where=WHERE, left=("run again",))
@@ -220,8 +222,9 @@ def _cells(change: Change) -> list[str]:
     return [change.compiler, change.model, *seen]
 
 
-def _again(dashboard: Dashboard, change: Change) -> str:
-    return run_again(change.section, change.suite, change.compiler, [change.model], dashboard.now.source)
+def _again(dashboard: Dashboard, section: Section, suite: str, compiler: str, model: str) -> str:
+    asked = {name: spec for build in dashboard.findings.builds for name, spec in build.suites.items()}
+    return run_again(section, asked.get(suite, suite), compiler, [model], dashboard.now.source)
 
 
 def _lasting(dashboard: Dashboard) -> Iterator[Table]:
@@ -250,7 +253,7 @@ def _lasting_line(dashboard: Dashboard, items: Sequence[ChangePoint]) -> str:
         f"{metric_title(item.metric)} {percent_text(item.new / item.old)} ({item.old:.4g} → {item.new:.4g})"
         for item in items
     )
-    again = run_again(section, case.suite, case.compiler, [case.model], dashboard.now.source)
+    again = _again(dashboard, section, case.suite, case.compiler, case.model)
     name = _name(dashboard, section, case.suite, case.model, case.compiler)
     return f"{sign} {name}: {what}, since {_since(dashboard, items[0])}. Run again: {code(again)}"
 

@@ -14,7 +14,7 @@ from torchperf_ci.records import Source
 def run_again(section: Section, suite: str, compiler: str, models: Iterable[str], source: Source) -> str:
     """The command that runs these models as `source` ran them: its workflow on GitHub, or else here.
 
-    The workflow needs the inputs `suites` and `filter`.
+    suite: as it is asked for, which for a file is its path. The workflow needs the inputs `suites` and `filter`.
     """
     pattern = f"^({'|'.join(map(_literal, models))})$"
     if source.workflow and source.repository:
