@@ -68,6 +68,7 @@ def test_a_build_comes_back_from_its_line_unchanged() -> None:
         dynamo_flags={"verbose": True},
         variables={"CUDA_HOME": "/usr"},
         packages={"torch": "2.13.0"},
+        suites={"models": "benchmarks/models.py"},
         warnings=("all CPUs are used",),
         command=("run", "--inference"),
         time="2026-11-21T00:00:00+00:00",

@@ -256,12 +256,16 @@ class Environment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """What a run was built from, once per run: everything a build summary shows besides the `Environment`."""
+    """What a run was built from, once per run: everything a build summary shows besides the `Environment`.
+
+    suites: how suites were asked for that are called something else in records, files and modules, by that name.
+    """
 
     environment: Environment
     dynamo_flags: Mapping[str, bool] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
+    suites: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     time: str = ""
@@ -399,6 +403,7 @@ def _build(raw: Mapping[str, Any]) -> Build:
         dynamo_flags={str(k): bool(v) for k, v in _object(raw, "dynamo_flags").items()},
         variables={str(k): str(v) for k, v in _object(raw, "variables").items()},
         packages={str(k): str(v) for k, v in _object(raw, "packages").items()},
+        suites={str(k): str(v) for k, v in _object(raw, "suites").items()},
         warnings=tuple(str(item) for item in _list(raw.get("warnings", []), "warnings")),
         command=tuple(str(item) for item in _list(raw.get("command", []), "command")),
         time=_text(raw, "time"),

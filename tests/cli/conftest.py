@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fakes.dashboard_server import DashboardGitHub
+from fakes.github_server import TOKEN
 from torchperf_ci.cli.main import main
 
 
@@ -37,5 +39,21 @@ def in_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
         captured = capsys.readouterr()
         code = ended.value.code
         return Done(returncode=code if isinstance(code, int) else 0, stdout=captured.out, stderr=captured.err)
+
+    return call
+
+
+@pytest.fixture
+def dashboard(in_process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """The command in a folder of its own; GitHub's waits and drawing take no time, and what is fetched stays there."""
+    monkeypatch.setattr("torchperf_ci.report.plots_style.saved", lambda _: {"svg": b"<svg/>", "png": b"\x89PNG"})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("BETWEEN_WRITES_S", "FIRST_WAIT_S"):
+        monkeypatch.setattr(f"torchperf_ci.github.patience.{name}", 0.0)
+    monkeypatch.setattr("torchperf_ci.github.comments.FIRST_WAIT_S", 0.0)
+
+    def call(directory: str, *arguments: str, server: DashboardGitHub | None = None, env: dict[str, str] | None = None):
+        there = {"GITHUB_TOKEN": TOKEN, "GITHUB_API_URL": server.url} if server else {}
+        return in_process("dashboard", directory, *arguments, cwd=tmp_path, env={**there, **(env or {})})
 
     return call

@@ -380,4 +380,5 @@ def test_everything_can_be_made_again_from_the_records(cli, tmp_path: Path, suit
     lines = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
     assert [line["type"] for line in lines] == ["build"] + ["record"] * 8
     assert lines[0]["command"][:2] == ["run", "--inference"]
+    assert lines[0]["suites"] == {"small": suite}
     assert len(list((out / "logs").iterdir())) == 4

@@ -96,6 +96,34 @@ def test_a_protected_branch_is_a_refusal(server, client):
     assert server.count("PATCH") == 1
 
 
+@pytest.mark.parametrize(
+    "limit",
+    [
+        Reply(status=403, headers={"Retry-After": "30"}, body={"message": "You have exceeded a secondary rate limit"}),
+        Reply(status=429, headers={"Retry-After": "30"}),
+        Reply(status=502, headers={"Retry-After": "30"}),
+    ],
+)
+@pytest.mark.parametrize("step", ["GET .*/ref/", "POST .*/blobs", "POST .*/trees", "POST .*/commits", "PATCH .*/refs/"])
+def test_a_limit_in_the_middle_of_a_commit_is_waited_out(server, client, clock, step: str, limit: Reply):
+    """Whichever step meets it waits as long as GitHub says, and there is one commit in the end."""
+    server.commit({"keep": b""}, branch="torchperf-data")
+    server.fail(step, limit)
+    commit_files(client, DATA, {"a": b"\0"}, message="Add")
+    assert server.files("torchperf-data") == {"a": b"\0", "keep": b""}
+    assert server.history("torchperf-data") == ["Add", "set up"]
+    assert max(clock.slept) >= 30
+
+
+@pytest.mark.parametrize("status", [413, 422])
+def test_a_file_that_is_too_large_is_a_refusal(server, client, status: int):
+    """The message names the file and has GitHub's words; the branch is not made."""
+    server.fail("POST .*/blobs", Reply(status=status, body={"message": "Sorry, your input was too large to process"}))
+    with pytest.raises(GitHubRefused, match=r"refused to store a\.png in org/project: Sorry, your input was too large"):
+        commit_files(client, DATA, {"a.png": b"\0"}, message="Add")
+    assert server.refs == {}
+
+
 def test_an_answer_that_is_lost_is_no_second_commit(server, client):
     """The branch has moved to our commit although the answer was an error."""
     server.commit({}, branch="torchperf-data")

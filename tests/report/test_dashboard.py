@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
 import pytest
 
-from report_builders import BUILD, accuracy, both, case, check_golden, performance
+from report_builders import BUILD, accuracy, blank_charts, both, case, check_golden, performance
 from run_builders import MACHINE, a_run, point
-from torchperf_ci.analysis.frames import Selection
+from torchperf_ci.analysis.frames import Section, Selection
+from torchperf_ci.cli.options import split_list
 from torchperf_ci.records import Mode, Record, Status
 from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.dashboard import ORDER, comment, dashboard_parts, part_texts
@@ -20,6 +22,7 @@ from torchperf_ci.report.dashboard_model import Dashboard, DashboardOptions, stu
 from torchperf_ci.report.dashboard_terminal import dashboard_text
 from torchperf_ci.report.dashboard_trends import sparkline, trend_names, trend_pictures
 from torchperf_ci.report.model import ReportOptions, find
+from torchperf_ci.report.run_again import run_again
 from torchperf_ci.results import Problem, Results
 
 USUAL = DashboardOptions()
@@ -148,6 +151,84 @@ def test_regressions_name_the_command_that_runs_them_again():
         "gh_metric_regression.txt"
     ]
     assert "torchperf-ci run --suites tiny --inference --devices cpu --dtypes float32 --compilers inductor" in here
+
+
+@pytest.mark.parametrize(
+    "model", ["a/b", "two words", "conv[1, 3]", "tab\there", "x.y|z", "{a,b}", "ünïcode\u2003space"]
+)
+def test_the_command_fits_its_model_alone(model: str):
+    """What the input `filter` gets is one word of a list, without a `/`, and fits this model only."""
+    section = Section(mode=Mode.INFERENCE, device="cpu", dtype="float32")
+    command = run_again(section, "tiny", "inductor", [model], a_run(0).source)
+    (pattern,) = [word.removeprefix("filter=") for word in shlex.split(command) if word.startswith("filter=")]
+    assert split_list(pattern) == [pattern]
+    assert "/" not in pattern
+    assert re.search(pattern, model)
+    assert not re.search(pattern, f"{model}2")
+
+
+def test_a_suite_is_named_as_it_was_asked_for():
+    """A suite of one's own is a file or a module: the command has that, not the suite's name in the tables."""
+    runs = [a_run(day, both(case(suite="models"), speedup)) for day, speedup in enumerate((1.5, 0.5))]
+    build = replace(BUILD, suites={"models": "bench marks/models.py"})
+    findings = find(Results(records=runs[1].results.records, builds=(build,)), ReportOptions())
+    made = study(findings, point(runs[1]), [point(runs[0])], USUAL)
+    text = part_texts(dashboard_parts(made, NO_CHARTS, {}))["gh_metric_regression.txt"]
+    assert "--ref main -f 'suites=bench marks/models.py' -f 'filter=^(mlp)$'" in text
+
+
+def test_a_workflow_without_a_name_is_its_file():
+    """GitHub then calls it by its path; gh wants the file's name."""
+    section = Section(mode=Mode.INFERENCE, device="cpu", dtype="float32")
+    source = replace(a_run(0).source, workflow=".github/workflows/perf nightly.yml")
+    command = run_again(section, "tiny", "inductor", ["mlp"], source)
+    assert command.startswith("gh workflow run 'perf nightly.yml' --repo octo/project --ref main -f suites=tiny -f ")
+
+
+def test_the_worst_regressions_are_named_first():
+    """What fails comes before what got slower, a large change before a small one, with digits enough to see it."""
+    names = ("slightly", "much", "fails", "fine")
+    runs = [
+        [record for model in names for record in both(case(model), 0.9502 if model == "slightly" else 1.5)],
+        [
+            *both(case("slightly"), 0.9498),
+            *both(case("much"), 0.75),
+            accuracy(case("fails")),
+            performance(case("fails"), None, Status.CRASHED),
+            *both(case("fine"), 1.5),
+        ],
+    ]
+    made = dashboard(runs)
+    head = comment(made, dashboard_parts(made, NO_CHARTS, {})).partition("## Executive")[0]
+    assert [line for line in head.splitlines() if line.startswith("- ")] == [
+        "- `tiny/fails` with `inductor`: Performance speedup 1.50x → `crashed`",
+        "- `tiny/much` with `inductor`: Performance speedup 1.50x → 0.75x",
+        "- `tiny/slightly` with `inductor`: Performance speedup 0.9502x → 0.9498x",
+    ]
+    assert dashboard_text(made).splitlines()[1:] == [
+        "  tiny/fails inductor: Performance speedup 1.50x → crashed",
+        "  tiny/much inductor: Performance speedup 1.50x → 0.75x",
+        "  tiny/slightly inductor: Performance speedup 0.9502x → 0.9498x",
+    ]
+
+
+def test_models_that_are_gone_are_not_hidden():
+    """However long the comment, a model that disappeared is in it."""
+    gone = "timm_models_ForSequenceClassification_9"
+    runs = [large(8), [record for record in large(9) if record.case.model != gone]]
+    made = dashboard(runs, options=DashboardOptions(limit=16_000))
+    text = comment(made, dashboard_parts(made, NO_CHARTS, {}))
+    assert "are hidden here for length" in text
+    assert len(re.findall(rf"\| +inductor\w* +\| +{gone} +\| +pass +\| +missing +\| +Accuracy +\|", text)) == 2
+
+
+def test_markdown_in_folds_is_markdown():
+    """GitHub takes what follows a fold's title for HTML up to the first blank line: no code or picture stands there."""
+    made = dashboard([nightly(day) for day in range(2)])
+    charts = blank_charts(made.findings)
+    for pictures in ({}, {f"{name}.png": "https://example.org/x.png" for name in ("chart", "geomean_over_time")}):
+        text = comment(made, dashboard_parts(made, charts, pictures))
+        assert re.findall(r"</summary>\n(?:[^\n]+\n)*[^\n]*[`!*][^\n]*", text) == []
 
 
 def test_hostile_names_stay_names():

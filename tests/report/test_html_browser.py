@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from matplotlib import image
 
-from report_builders import findings, sample_records
+from report_builders import accuracy, both, case, findings, sample_records
+from torchperf_ci.records import Status
 from torchperf_ci.report.charts import draw
 from torchperf_ci.report.html import html_page
 
@@ -188,7 +189,7 @@ def test_nothing_is_loaded_from_anywhere(page: Browser):
     assert page.run("return performance.getEntriesByType('resource').length") == 0
 
 
-@pytest.mark.parametrize("width", [400, 1200])
+@pytest.mark.parametrize("width", [390, 1200])
 def test_the_page_fits_its_window(page: Browser, width: int):
     """On a phone tables and charts scroll in their own frame, never the page."""
     page.size(width, 900)
@@ -205,3 +206,24 @@ def test_the_page_is_light_or_dark_as_the_reader_likes(page: Browser, scheme: st
     ink = page.run("return getComputedStyle(document.querySelector('figure text')).fill")
     red = int(ink.removeprefix("rgb(").split(",")[0])
     assert (red < 128) == bright
+
+
+@pytest.mark.parametrize(
+    ("reason", "least_width", "most_height"),
+    [("killed by signal 11 (SIGSEGV)", 100, 40), ("BackendCompilerFailed: 'View' has no attribute. " * 5, 290, 200)],
+)
+def test_reasons_can_be_read_on_a_phone(browser: Browser, tmp_path: Path, reason, least_width, most_height):
+    """A short one is one line; a long one has lines of some length, so that rows are not tall."""
+    found = findings([accuracy(case(), Status.FAIL_TO_RUN, reason=reason), *both(case("lstm"))])
+    path = tmp_path / "report.html"
+    path.write_text(html_page(found, draw(found)), encoding="utf-8")
+    browser.size(390, 900)
+    browser.open(path)
+    cell = "document.querySelector('main table').tBodies[0].rows[0].cells[5]"
+    text, width, height = browser.run(
+        f"const cell = {cell}; return [cell.textContent, cell.clientWidth, cell.clientHeight]"
+    )
+    assert text == reason.strip()
+    assert width >= least_width
+    assert height <= most_height
+    assert browser.run("return document.documentElement.scrollWidth") <= 390

@@ -83,6 +83,7 @@ def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, 
     """Ask for the environment and the suites, each in a worker of its own. Raises `UsageProblem` for a bad suite."""
     told = question(preloaded, "environment", threads=threads)
     environment = environment_from(told["environment"])
+    listed = {name: list_suite(preloaded, name) for name in dict.fromkeys(suites)}
     return Survey(
         machine=Machine(devices=told["devices"], compilers=tuple(told["compilers"]), dtypes=tuple(told["dtypes"])),
         build=Build(
@@ -90,11 +91,12 @@ def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, 
             dynamo_flags=told["dynamo_flags"],
             variables=told["variables"],
             packages=told["packages"],
+            suites={suite.name: name for name, suite in listed.items() if suite.name != name},
             warnings=tuple(_warnings(environment)),
             command=tuple(command),
             time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         ),
-        suites=tuple(list_suite(preloaded, name) for name in dict.fromkeys(suites)),
+        suites=tuple(listed.values()),
     )
 
 

@@ -53,7 +53,8 @@ def comment(dashboard: Dashboard, parts: Parts) -> str:
     """All parts as one comment of at most `dashboard.options.limit` bytes, with what changed behind the title."""
     title, *others = (block for blocks in parts.values() for block in blocks)
     verdict = [verdict_block(dashboard)] if dashboard.options.detect else []
-    return fit([title, *verdict, *others, *_problems(dashboard)], dashboard.options.limit)
+    blocks = [title, *verdict, *others, *_problems(dashboard)]
+    return fit(blocks, dashboard.options.limit, where="report.html in the results folder")
 
 
 def _problems(dashboard: Dashboard) -> list[Block]:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from torchperf_ci.analysis.change_points import ChangePoint
 from torchperf_ci.analysis.flags import FLAGGED
-from torchperf_ci.analysis.frames import MISSING, Cell, Section
+from torchperf_ci.analysis.frames import MISSING, Section
 from torchperf_ci.analysis.regressions import Against, Change, Kind
 from torchperf_ci.escape import code, heading
 from torchperf_ci.records import Case
-from torchperf_ci.report.compare_words import change as change_text
+from torchperf_ci.report.compare_words import change as percent_text
 from torchperf_ci.report.dashboard_model import Dashboard
 from torchperf_ci.report.fit import Block, Line, Table
 from torchperf_ci.report.legacy import cell_text, section_title
 from torchperf_ci.report.pretty import folded, pretty_table
 from torchperf_ci.report.run_again import run_again
 from torchperf_ci.report.summary_csv import cells
-from torchperf_ci.report.words import metric_text, metric_title
+from torchperf_ci.report.words import change_text, metric_title
 
 VERDICT, DIFF, REGRESSION, LASTING, OTHER = 1, 5, 2, 3, 12
 """When what is hidden of a comment that gets too long; see `legacy`."""
@@ -35,25 +35,24 @@ _REGRESSIONS = (
 )
 _LASTING = "Levels of single models that changed within the runs shown and have stayed changed since.\n\n"
 _SHA = re.compile(r"[0-9a-f]{7,64}")
+_NUMBER = re.compile(r"[0-9]{1,20}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+")
 _OTHERS = {
-    Kind.FIXED: "Within the limits again",
-    Kind.DISAPPEARED: "Not there any more",
-    Kind.APPEARED: "New",
+    Kind.DISAPPEARED: ("Not there any more", LASTING),
+    Kind.FIXED: ("Within the limits again", OTHER),
+    Kind.APPEARED: ("New", OTHER),
 }
 
 
 def verdict_block(dashboard: Dashboard) -> Block:
     """What changed, in a sentence, and the regressions by name."""
-    lines = [
-        Line(text=f"- {_named(changes)}", rank=VERDICT)
-        for changes in by_case(dashboard.changes(Kind.REGRESSED)).values()
-    ]
+    lines = [Line(text=f"- {_named(dashboard, changes)}", rank=VERDICT) for changes in regressed_cases(dashboard)]
     shown, more = lines[:NAMED], len(lines) - NAMED
     after = f"- … and {more:,} more below\n" if more > 0 else ""
     doubts = "".join(f"\n⚠️ {text}\n" for text in _doubts(dashboard.against))
     table = Table(before="", lines=tuple(shown), where=WHERE, after=f"{after}{doubts}\n")
-    return Block(before=f"**{' '.join(verdict(dashboard))}**\n\n", tables=(table,), rank=VERDICT)
+    before = f"**{' '.join(verdict(dashboard))}**\n\n{_this_run(dashboard)}"
+    return Block(before=before, tables=(table,), rank=VERDICT)
 
 
 def summary_diff(dashboard: Dashboard) -> Block:
@@ -100,19 +99,45 @@ def by_case(changes: Sequence[Change]) -> dict[tuple[object, ...], list[Change]]
     return groups
 
 
-def _named(changes: Sequence[Change]) -> str:
+def regressed_cases(dashboard: Dashboard) -> list[list[Change]]:
+    """The regressions case by case: first what fails now, then the largest change."""
+    return sorted(by_case(dashboard.changes(Kind.REGRESSED)).values(), key=lambda changes: -max(map(_size, changes)))
+
+
+def _size(change: Change) -> float:
+    """By what part of the larger number the metric changed; 1 for one that cannot be measured any more."""
+    before, now = change.before, change.now
+    if before is None or now is None or not now.measured:
+        return 1.0
+    return abs(now.value - before.value) / (max(now.value, before.value) or 1.0) if before.measured else 0.0
+
+
+def _named(dashboard: Dashboard, changes: Sequence[Change]) -> str:
     first = changes[0]
-    what = "; ".join(
-        f"{metric_title(change.metric)} {_seen(change.before, change.metric)} → {_seen(change.now, change.metric)}"
-        for change in changes
+    name = _name(dashboard, first.section, first.suite, first.model, first.compiler)
+    return f"{name}: {what_changed(changes, code)}"
+
+
+def what_changed(changes: Sequence[Change], quote: Callable[[str], str]) -> str:
+    """The metrics of one case that changed; a failure only once, though none of them can be measured any more."""
+    told: dict[str, Change] = {}
+    for change in changes:
+        now = change.now
+        told.setdefault(now.status if now and not now.measured else change.metric, change)
+    return "; ".join(
+        f"{metric_title(change.metric)} {change_text(change.metric, change.before, change.now, quote)}"
+        for change in told.values()
     )
-    return f"{code(f'{first.suite}/{first.model}')} with {code(first.compiler)} ({heading(str(first.section))}): {what}"
 
 
-def _seen(cell: Cell | None, metric: str) -> str:
-    if cell is None:
-        return "–"
-    return metric_text(metric, cell) if cell.measured else code(cell.status)
+def _name(dashboard: Dashboard, section: Section, suite: str, model: str, compiler: str) -> str:
+    """A case; with its section where there are several."""
+    return f"{code(f'{suite}/{model}')} with {code(compiler)}{_distinction(dashboard, section)}"
+
+
+def _distinction(dashboard: Dashboard, section: Section) -> str:
+    """The section, where the run has several of them."""
+    return f" ({heading(str(section))})" if len(dashboard.findings.sections) > 1 or not dashboard.alone else ""
 
 
 def _doubts(items: Sequence[Against]) -> list[str]:
@@ -167,8 +192,8 @@ def _by_suite(items: Sequence[Against]) -> list[list[Against]]:
 
 def _suite_tables(dashboard: Dashboard, items: Sequence[Against]) -> Iterator[Table]:
     section, suite = items[0].section, items[0].suite
-    several = f" ({heading(str(section))})" if len(dashboard.findings.sections) > 1 else ""
-    head = f"### Regressions for {heading(suite)}{several} ###\n\n{''.join(_runs(dashboard, items))}"
+    title = f"{heading(suite)}{_distinction(dashboard, section)}"
+    head = f"### Regressions for {title} ###\n\n{''.join(_runs(dashboard, items))}"
     changes = [change for item in items for change in item.changes]
     regressed = [change for change in changes if change.kind is Kind.REGRESSED]
     if not regressed:
@@ -178,15 +203,18 @@ def _suite_tables(dashboard: Dashboard, items: Sequence[Against]) -> Iterator[Ta
         found = [change for change in regressed if change.metric == metric]
         if found:
             columns = ["compiler", "name", "prev_status", "cur_status", "run again"]
-            rows = [[*_cells(change), _again(dashboard, change)] for change in found]
+            rows = [
+                [*_cells(change), _again(dashboard, section, suite, change.compiler, change.model)] for change in found
+            ]
             title = f"{head}\n{metric_title(metric)} regressions\n"
-            yield pretty_table(title, columns, rows, ranks=[REGRESSION] * len(rows), where=WHERE)
+            ranks = [REGRESSION] * len(rows)
+            yield pretty_table(title, columns, rows, ranks=ranks, where=WHERE, left=("run again",))
             head = ""
-    for kind, title in _OTHERS.items():
+    for kind, (title, rank) in _OTHERS.items():
         rows = [[*_cells(change), metric_title(change.metric)] for change in changes if change.kind is kind]
         if rows:
             columns = ["compiler", "name", "prev_status", "cur_status", "metric"]
-            yield pretty_table(f"\n{title}\n", columns, rows, ranks=[OTHER] * len(rows), where=WHERE)
+            yield pretty_table(f"\n{title}\n", columns, rows, ranks=[rank] * len(rows), where=WHERE)
 
 
 def _cells(change: Change) -> list[str]:
@@ -194,8 +222,9 @@ def _cells(change: Change) -> list[str]:
     return [change.compiler, change.model, *seen]
 
 
-def _again(dashboard: Dashboard, change: Change) -> str:
-    return run_again(change.section, change.suite, change.compiler, [change.model], dashboard.now.source)
+def _again(dashboard: Dashboard, section: Section, suite: str, compiler: str, model: str) -> str:
+    asked = {name: spec for build in dashboard.findings.builds for name, spec in build.suites.items()}
+    return run_again(section, asked.get(suite, suite), compiler, [model], dashboard.now.source)
 
 
 def _lasting(dashboard: Dashboard) -> Iterator[Table]:
@@ -221,11 +250,11 @@ def _lasting_line(dashboard: Dashboard, items: Sequence[ChangePoint]) -> str:
     section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
     sign = "❌" if any(item.is_worse for item in items) else "✅"
     what = "; ".join(
-        f"{metric_title(item.metric)} {change_text(item.new / item.old)} ({item.old:.4g} → {item.new:.4g})"
+        f"{metric_title(item.metric)} {percent_text(item.new / item.old)} ({item.old:.4g} → {item.new:.4g})"
         for item in items
     )
-    again = run_again(section, case.suite, case.compiler, [case.model], dashboard.now.source)
-    name = f"{code(f'{case.suite}/{case.model}')} with {code(case.compiler)} ({heading(str(section))})"
+    again = _again(dashboard, section, case.suite, case.compiler, case.model)
+    name = _name(dashboard, section, case.suite, case.model, case.compiler)
     return f"{sign} {name}: {what}, since {_since(dashboard, items[0])}. Run again: {code(again)}"
 
 
@@ -239,3 +268,14 @@ def _since(dashboard: Dashboard, item: ChangePoint) -> str:
     if not (_SHA.fullmatch(old.commit) and _SHA.fullmatch(new.commit) and _REPOSITORY.fullmatch(new.repository)):
         return f"{code(text)}, {day}"
     return f"[{text}]({dashboard.options.server}/{new.repository}/compare/{old.commit}...{new.commit}), {day}"
+
+
+def _this_run(dashboard: Dashboard) -> str:
+    """Links to the workflow run and the commit that are shown; nothing where there is nowhere to link to."""
+    source = dashboard.now.source
+    if not (_REPOSITORY.fullmatch(source.repository) and _SHA.fullmatch(source.commit)):
+        return ""
+    pages = f"{dashboard.options.server}/{source.repository}"
+    commit = f"[{source.commit[:9]}]({pages}/commit/{source.commit})"
+    run = f"[run {source.run_id}]({pages}/actions/runs/{source.run_id}), " if _NUMBER.fullmatch(source.run_id) else ""
+    return f"This is {run}commit {commit}, {dashboard.now.time:%Y-%m-%d %H:%M} UTC.\n\n"

@@ -26,7 +26,7 @@ GAP = " "
 FULL_SCALE = 0.1
 WHERE = "gh_regression.txt in the results folder"
 
-_NOT_HOSTED = "Drawn in the results folder: {names}\n"
+_NOT_HOSTED = "\nDrawn in the results folder: {names}\n"
 
 
 def metrics_over_time(dashboard: Dashboard, pictures: Mapping[str, str]) -> list[Block]:

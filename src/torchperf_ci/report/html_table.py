@@ -11,7 +11,7 @@ from torchperf_ci.escape import one_line
 from torchperf_ci.report.words import ABSENT, fixed
 
 LONG = 40
-"""Texts of more characters get a width of their own, so that a phone does not break them into single words."""
+"""Texts of more characters are broken into lines of a width of their own, also on a phone; shorter ones never are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from tabulate import tabulate
 
@@ -19,10 +19,14 @@ def pretty_table(
     *,
     ranks: Sequence[int] = (),
     where: str = ALL_ROWS,
+    left: Collection[str] = (),
 ) -> Table:
-    """A table under a title, which is Markdown already. `ranks`: how soon each row may be hidden; none: all last."""
+    """A table under a title, which is Markdown already. `ranks`: how soon each row may be hidden; none: all last.
+    `left`: the columns that are not centred."""
     cells = [[one_line(str(cell)) for cell in row] for row in rows]
-    made = tabulate(cells, headers=[one_line(name) for name in columns], tablefmt="pretty").splitlines()
+    aligned = [("left" if name in left else "center") for name in columns] if left else None
+    headers = [one_line(name) for name in columns]
+    made = tabulate(cells, headers=headers, tablefmt="pretty", colalign=aligned).splitlines()
     lines = zip(made[3:-1], ranks or [0] * len(rows), strict=True)
     return Table(
         before=f"{title}~~~\n" + "".join(f"{line}\n" for line in made[:3]),

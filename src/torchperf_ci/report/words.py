@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torchperf_ci.analysis.flags import COMPILE_SECONDS_ABOVE, COMPRESSION_BELOW, SPEEDUP_BELOW, Flag
 from torchperf_ci.analysis.frames import ACCURACY, Cell
 from torchperf_ci.analysis.summary import Line
@@ -43,9 +45,24 @@ def metric_title(metric: str) -> str:
     return "Accuracy" if metric == ACCURACY else METRICS[metric].title
 
 
-def metric_text(metric: str, cell: Cell) -> str:
-    """The number of a measured cell with its unit, or three digits where the title tells the unit."""
-    return ratio(cell.value) if METRICS[metric].unit == "ratio" else f"{cell.value:.3g}"
+def metric_text(metric: str, cell: Cell, *, decimals: int = 2) -> str:
+    """The number of a measured cell with its unit, or as many digits more where the title tells the unit."""
+    if METRICS[metric].unit == "ratio":
+        return f"{fixed(cell.value, decimals)}x"
+    return f"{cell.value:.{decimals + 1}g}"
+
+
+def change_text(metric: str, before: Cell | None, now: Cell | None, quote: Callable[[str], str]) -> str:
+    """`1.50x → 0.80x`, with as many digits as it takes to see a change; statuses are quoted."""
+
+    def seen(cell: Cell | None, decimals: int) -> str:
+        if cell is None:
+            return ABSENT
+        return metric_text(metric, cell, decimals=decimals) if cell.measured else quote(cell.status)
+
+    pairs = ((seen(before, decimals), seen(now, decimals)) for decimals in range(2, 7))
+    first, *others = pairs
+    return " → ".join(next((pair for pair in (first, *others) if pair[0] != pair[1]), first))
 
 
 def flag_text(flag: Flag) -> str:

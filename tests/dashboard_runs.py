@@ -1,0 +1,30 @@
+"""Results folders of nightly runs, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from report_builders import accuracy, both, case
+from run_builders import a_run
+from torchperf_ci.history.files import LocalFiles
+from torchperf_ci.history.parquet import ParquetHistory
+from torchperf_ci.history.store import Wanted
+from torchperf_ci.records import Record, Status
+from torchperf_ci.results import open_folder
+
+GOOD = both(case("mlp"), 1.5)
+BAD = [accuracy(case("mlp"), Status.FAIL_ACCURACY), *both(case("mlp"), 1.5)[1:]]
+
+
+def results(folder: Path, day: int = 0, records: Sequence[Record] = GOOD, **source) -> str:
+    """The folder with these results of the run of a day; its name."""
+    with open_folder(folder) as opened:
+        opened.append(*a_run(day, records, **source).results.records)
+    return folder.name
+
+
+def kept(folder: Path) -> list[str]:
+    """The keys of the runs in a history, oldest first."""
+    runs = ParquetHistory(files=LocalFiles(root=folder)).last(50, Wanted()).runs
+    return [run.key for run in runs]
