@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from step_outputs import read_outputs
-from torchperf_ci.github.step_files import SUMMARY_LIMIT, append_summary, commands_stopped, write_outputs
+from torchperf_ci.github.step_files import SUMMARY_LIMIT, append_summary, write_outputs
 
 
 def test_outputs_come_back_as_they_were(tmp_path: Path) -> None:
@@ -39,18 +39,3 @@ def test_summaries_follow_one_another_until_they_do_not_fit(tmp_path: Path) -> N
     assert target.read_text() == ("# One\n\n_The report does not fit into this step summary; it is in the artifact._\n")
     append_summary(environ, "# Two")
     assert target.read_text().endswith("artifact._\n# Two\n")
-
-
-def test_commands_are_stopped_in_a_job_and_come_back(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever happens in between, by a word that nobody can guess."""
-    words = set()
-    for _ in range(2):
-        with pytest.raises(ZeroDivisionError), commands_stopped({"GITHUB_ACTIONS": "true"}):
-            raise ZeroDivisionError
-        first, last = capsys.readouterr().err.splitlines()
-        words.add(word := first.removeprefix("::stop-commands::"))
-        assert last == f"::{word}::"
-    assert len(words) == 2
-    with commands_stopped({}):
-        pass
-    assert capsys.readouterr().err == ""

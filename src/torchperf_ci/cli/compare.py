@@ -97,7 +97,7 @@ def compare(*, github: GitHubOptions, **options: Any) -> int:  # noqa: ANN401 - 
 
     Exit code 0: nothing is slower; 3: something is; 4: nothing could be compared.
     """
-    from torchperf_ci.github.step_files import commands_stopped
+    from torchperf_ci.github.workflow_commands import commands_stopped
 
     try:
         with commands_stopped(os.environ):

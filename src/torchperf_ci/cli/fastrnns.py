@@ -207,7 +207,7 @@ def _measure(variants: Sequence[str], settings: Settings, *, python: str, separa
     from torchperf_ci.bench.fastrnns import Bench
     from torchperf_ci.bench.run import python_under_test
     from torchperf_ci.escape import one_line
-    from torchperf_ci.github.step_files import commands_stopped
+    from torchperf_ci.github.workflow_commands import commands_stopped
     from torchperf_ci.report.fastrnns import Table
 
     rows: list[Row] = []

@@ -84,7 +84,7 @@ def _measure_and_report(selection: Selection, settings: Settings, options: Mappi
     from torchperf_ci.bench.run import Run, plan_run, python_under_test, survey
     from torchperf_ci.cli.progress import progress_for
     from torchperf_ci.github.context import source_from
-    from torchperf_ci.github.step_files import commands_stopped
+    from torchperf_ci.github.workflow_commands import commands_stopped
     from torchperf_ci.report.checkouts import read_checkouts
     from torchperf_ci.report.model import ReportOptions
     from torchperf_ci.results import open_folder, read_results

@@ -1,11 +1,9 @@
-"""How a step talks to GitHub: the files of outputs and step summary, and commands in its log, switched off."""
+"""How a step talks to GitHub: the files of outputs and step summary."""
 
 from __future__ import annotations
 
 import secrets
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 SUMMARY_LIMIT = 1_000_000
@@ -33,17 +31,3 @@ def append_summary(environ: Mapping[str, str], markdown: str) -> None:
         content = b"\n_The report does not fit into this step summary; it is in the artifact._\n"
     with target.open("ab") as stream:
         stream.write(content)
-
-
-@contextmanager
-def commands_stopped(environ: Mapping[str, str]) -> Iterator[None]:
-    """In a GitHub job, nothing that is printed while the block runs is taken for a workflow command."""
-    if environ.get("GITHUB_ACTIONS") != "true":
-        yield
-        return
-    token = secrets.token_hex(16)
-    print(f"::stop-commands::{token}", file=sys.stderr, flush=True)  # noqa: T201 - the runner reads the log
-    try:
-        yield
-    finally:
-        print(f"::{token}::", file=sys.stderr, flush=True)  # noqa: T201

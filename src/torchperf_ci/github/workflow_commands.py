@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import TextIO
 
 
 class Level(str, Enum):
@@ -52,11 +52,14 @@ def escape_property(text: str) -> str:
 
 
 @contextmanager
-def commands_stopped(stream: TextIO) -> Iterator[None]:
-    """What others print to `stream` while the block runs is shown and not obeyed."""
+def commands_stopped(environ: Mapping[str, str]) -> Iterator[None]:
+    """In a GitHub job, what is printed while the block runs is shown and not obeyed."""
+    if environ.get("GITHUB_ACTIONS") != "true":
+        yield
+        return
     token = secrets.token_hex(16)
-    print(command("stop-commands", token), file=stream, flush=True)
+    print(command("stop-commands", token), file=sys.stderr, flush=True)  # noqa: T201 - the runner reads the log
     try:
         yield
     finally:
-        print(command(token), file=stream, flush=True)
+        print(command(token), file=sys.stderr, flush=True)  # noqa: T201
