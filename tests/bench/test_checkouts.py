@@ -124,6 +124,24 @@ def test_names_of_commits(folder: Path, tmp_path: Path) -> None:
         Repository.around(outside)
 
 
+def test_a_repository_of_somebody_else_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git refuses it, and the message has the command that trusts it."""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own switch for testing this
+    with pytest.raises(UsageProblem) as caught:
+        Repository.around(folder)
+    assert str(caught.value) == (
+        f"git refuses {folder}, which belongs to another user; if you trust it: "
+        f"git config --global --add safe.directory {folder}"
+    )
+
+
+def test_a_machine_without_git_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Say a slim container image."""
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UsageProblem, match=r"\(git is not installed\)"):
+        Repository.around(folder)
+
+
 def test_changes_of_the_working_tree_become_a_commit_that_nothing_refers_to(folder: Path) -> None:
     """Changed and added files are in it, the index and the tree stay as they are, and untracked code is named."""
     repository = Repository.around(folder)
