@@ -153,7 +153,7 @@ def test_a_job_that_left_nothing_still_completes_its_check(post: Call, server: R
     event = {"pull_request": {"head": {"sha": SHA, "ref": "feature", "repo": {"full_name": REPOSITORY}}}}
     assert post("absent", event=event, env={"GITHUB_RUN_ID": "7"}).returncode == 0
     assert [(check["status"], check["conclusion"]) for check in server.checks] == [("completed", "action_required")]
-    assert "there is neither of" in server.checks[0]["output"]["summary"]
+    assert "the step that measures left no result: it failed or was cancelled" in server.checks[0]["output"]["summary"]
 
 
 def test_notes_come_in_batches_after_the_check_is_completed(post: Call, server: ReviewGitHub) -> None:

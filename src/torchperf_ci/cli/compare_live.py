@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from torchperf_ci.cli.compare import conclude
 from torchperf_ci.cli.config import tolerance_rules
 from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
 from torchperf_ci.errors import NothingToJudge
+from torchperf_ci.github.step_files import write_outputs
 from torchperf_ci.report.compare import Findings, Header, describe_case, judged, write_comparison
 from torchperf_ci.results import ResultsFolder, open_folder
 
@@ -35,6 +37,9 @@ def compare_live(options: dict[str, Any]) -> int:
         with ExitStack() as stack:
             stack.enter_context(signals_interrupt())
             folder = stack.enter_context(open_folder(options["output_dir"]))
+            folder.empty()  # before the set-up, so that nobody takes an earlier result for what a failing one left
+            if options["github_files"]:
+                write_outputs(os.environ, {"results": str(options["output_dir"])})
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="torchperf-compare-"))
             findings = _measure(request, folder, Path(scratch))
     except Interrupted as error:
@@ -47,14 +52,15 @@ def _measure(request: CompareRequest, folder: ResultsFolder, scratch: Path) -> F
     with running_sides(request, scratch) as (base, head):
         header = _header(request, base, head)
         live = LiveComparison(request, base, head, folder)
-        folder.empty()
         for warning in header.warnings:
             click.echo(f"Warning: {warning}", err=True)
         try:
             live.run(_Told(request.plan.tolerances))
         except Interrupted:
             left = f"interrupted: {len(live.measured)} of {len(live.cases)} cases were measured"
-            write_comparison(folder, judged(replace(header, warnings=(left, *header.warnings)), live.measured))
+            header = replace(header, warnings=(left, *header.warnings))
+            unmeasured = len(live.cases) - len(live.measured)
+            write_comparison(folder, judged(header, live.measured, unmeasured=unmeasured))
             raise
     findings = judged(header, live.measured)
     write_comparison(folder, findings)

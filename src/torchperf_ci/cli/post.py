@@ -148,12 +148,16 @@ class _Desk:
 
 def _stored(results: str, origin: Origin) -> Posting:
     """What a folder of this job says."""
+    from torchperf_ci.report.review import unusable
     from torchperf_ci.report.stored import READERS
 
     folder = Path(results)
     if folder.exists() and not folder.is_dir():
         raise UsageProblem(f"{folder} is a file; name a results folder")
-    return _read({name: (folder / name).read_bytes() for name in READERS if (folder / name).is_file()}, origin)
+    files = {name: (folder / name).read_bytes() for name in READERS if (folder / name).is_file()}
+    if not files:
+        return unusable("the step that measures left no result: it failed or was cancelled, and its log says why")
+    return _read(files, origin)
 
 
 def _downloaded(client: Client, origin: Origin, name: str) -> Posting:
