@@ -37,8 +37,8 @@ def compare_live(options: dict[str, Any]) -> int:
         with ExitStack() as stack:
             stack.enter_context(signals_interrupt())
             folder = stack.enter_context(open_folder(options["output_dir"]))
-            folder.empty()  # before the set-up, so that nobody takes an earlier result for what a failing one left
             if options["github_files"]:
+                folder.empty()  # before the set-up: no later step shall take an earlier result for what this one left
                 write_outputs(os.environ, {"results": str(options["output_dir"])})
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="torchperf-compare-"))
             findings = _measure(request, folder, Path(scratch))
@@ -52,6 +52,7 @@ def _measure(request: CompareRequest, folder: ResultsFolder, scratch: Path) -> F
     with running_sides(request, scratch) as (base, head):
         header = _header(request, base, head)
         live = LiveComparison(request, base, head, folder)
+        folder.empty()
         for warning in header.warnings:
             click.echo(f"Warning: {warning}", err=True)
         try:
@@ -86,10 +87,11 @@ def _header(request: CompareRequest, base: LiveSide, head: LiveSide) -> Header:
         raise NothingToJudge(
             f"base runs on {one.gpu or one.cpu}, head on {two.gpu or two.cpu}: that is no comparison of code"
         )
+    launches = "one launch" if plan.launches == 1 else f"up to {plan.launches} launches"
     how = (
         "Both are arms of one process, one iteration each in turn, in random order."
         if plan.one_process
-        else f"Two processes on the same CPUs or GPU, in turn by {plan.interleave}, in up to {plan.launches} launches."
+        else f"Two processes on the same CPUs or GPU, in turn by {plan.interleave}, in {launches}."
     )
     pairs = [("Python", one.python, two.python), ("torch", one.torch, two.torch)]
     same = request.base.commit is not None and request.base.commit == request.head.commit
