@@ -141,7 +141,10 @@ def _environment(python: str, at: Path) -> Path:
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         why = one_line(str(getattr(error, "stderr", None) or error))
         raise UsageProblem(f"{python} cannot make a virtual environment: {why}") from error
-    (Path(own) / "torchperf-packages-under-test.pth").write_text("\n".join(dict.fromkeys(found["paths"])) + "\n")
+    lines = [
+        f"import site; site.addsitedir({path!r})\n" for path in dict.fromkeys(found["paths"])
+    ]  # with its .pth files
+    (Path(own) / "torchperf-packages-under-test.pth").write_text("".join(lines))
     for name in ("pip", "pip3") if pip else ():
         script = at / "bin" / name
         script.write_text(f'#!/bin/sh\nexec {shlex.quote(str(at / "bin/python"))} -m pip "$@"\n')
