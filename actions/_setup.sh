@@ -4,7 +4,7 @@
 set -euo pipefail
 
 root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P) # -P: `run` at the top is a link to actions/run
-package=$root${TORCHPERF_EXTRAS:+[$TORCHPERF_EXTRAS]} # what only some commands need is installed for those
+package=$root[history,hud] # with what only some commands need, so that all actions of a job share one environment
 
 newest_python() {
   local name
@@ -37,11 +37,8 @@ if ! writable "$home"; then
 fi
 
 # What the environment holds follows from these files alone.
-version=$({
-  find "$root/constraints.txt" "$root/pyproject.toml" "$root/src" -type f -not -path '*/__pycache__/*' -print0 |
-    LC_ALL=C sort -z | xargs -0 cat
-  echo "${TORCHPERF_EXTRAS:-}"
-} | cksum | tr -d ' ')
+version=$(find "$root/constraints.txt" "$root/pyproject.toml" "$root/src" -type f -not -path '*/__pycache__/*' -print0 |
+  LC_ALL=C sort -z | xargs -0 cat | cksum | tr -d ' ')
 
 environment=
 for each in "$home/$version"-*; do
