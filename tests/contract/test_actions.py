@@ -182,3 +182,31 @@ def test_a_workflow_gives_actions_inputs_that_they_have(path: Path) -> None:
             folder = ROOT / "actions" / own.group(1) if own.group(1) else ROOT
             action = yaml.safe_load((folder / "action.yml").read_text(encoding="utf-8"))
             assert set(step.get("with", {})) <= set(action["inputs"])
+
+
+YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+
+def used(block: object) -> list[dict[str, Any]]:
+    """Everything in a YAML block that uses an action or a workflow."""
+    if isinstance(block, list):
+        return [found for item in block for found in used(item)]
+    if not isinstance(block, dict):
+        return []
+    own = [block] if isinstance(block.get("uses"), str) else []
+    return own + [found for item in block.values() for found in used(item)]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_give_actions_and_workflows_inputs_that_they_have(path: Path) -> None:
+    """And name only those that there are."""
+    for block in YAML_BLOCK.findall(path.read_text(encoding="utf-8")):
+        for step in used(yaml.safe_load(block)):
+            own = re.fullmatch(r"org/torchperf-ci/?([\w./-]*)@v1", step["uses"])
+            if own and own.group(1).endswith(".yml"):
+                workflow = yaml.safe_load((ROOT / own.group(1)).read_text(encoding="utf-8"))
+                assert set(step.get("with", {})) <= set(workflow[True]["workflow_call"]["inputs"])
+            elif own:
+                action = yaml.safe_load((ROOT / own.group(1) / "action.yml").read_text(encoding="utf-8"))
+                assert set(step.get("with", {})) <= set(action["inputs"])
