@@ -17,7 +17,7 @@ import yaml
 from step_outputs import read_outputs
 
 ROOT = Path(__file__).parents[2]
-_EXPRESSION = re.compile(r"\$\{\{\s*((?:inputs|github)\.[a-z_-]+)\s*\}\}")
+_EXPRESSION = re.compile(r"\$\{\{\s*((?:inputs|github|steps\.\w+\.outputs)\.[a-z_-]+)(?: \|\| '([^']*)')?\s*\}\}")
 _GITHUB = {"github.token": "secret-token", "github.run_id": "77", "github.run_attempt": "3"}
 
 
@@ -35,7 +35,7 @@ class Step:
 @dataclass(frozen=True, kw_only=True)
 class ActionRunner:
     """`run(name, inputs)` runs the first shell step of actions/{name}, or the one called `step`, in `workspace`;
-    without a name, of the root action."""
+    without a name, of the root action. `before` are the steps that ended before it, by their id."""
 
     workspace: Path
     files: Path
@@ -48,6 +48,7 @@ class ActionRunner:
         *,
         step: str = "",
         env: Mapping[str, str] | None = None,
+        before: Mapping[str, Step] | None = None,
         root: Path = ROOT,
     ) -> Step:
         folder = root / "actions" / name if name else root
@@ -73,7 +74,7 @@ class ActionRunner:
         done = subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(script)],
             cwd=self.workspace,
-            env={**_own(os.environ), **github, **_evaluated(action, chosen, inputs), **(env or {})},
+            env={**_own(os.environ), **github, **_evaluated(action, chosen, inputs, before or {}), **(env or {})},
             capture_output=True,
             text=True,
             timeout=900,
@@ -92,16 +93,23 @@ def _own(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name != "PYTHONPATH"}
 
 
-def _evaluated(action: Mapping[str, Any], step: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, str]:
-    """The step's `env` with inputs filled in; an input nobody gave has its default."""
+def _evaluated(
+    action: Mapping[str, Any], step: Mapping[str, Any], inputs: Mapping[str, str], before: Mapping[str, Step]
+) -> dict[str, str]:
+    """The step's `env` with inputs and earlier steps' outputs filled in; an input nobody gave has its default."""
     assert set(inputs) <= set(action["inputs"])
     values = {name: str(item.get("default", "")) for name, item in action["inputs"].items()} | dict(inputs)
-    known = {f"inputs.{name}": _filled(value, _GITHUB) for name, value in values.items()} | _GITHUB
+    outputs = {
+        f"steps.{step_id}.outputs.{key}": text
+        for step_id, ended in before.items()
+        for key, text in ended.outputs.items()
+    }
+    known = outputs | {f"inputs.{name}": _filled(value, _GITHUB) for name, value in values.items()} | _GITHUB
     return {name: _filled(text, known) for name, text in step["env"].items()}
 
 
 def _filled(text: str, known: Mapping[str, str]) -> str:
-    return _EXPRESSION.sub(lambda found: known[found.group(1)], text)
+    return _EXPRESSION.sub(lambda found: known.get(found.group(1), "") or found.group(2) or "", text)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from fakes.github_server import REPOSITORY
 from fakes.review_server import ReviewGitHub
+from torchperf_ci.results import open_folder
 
 pytestmark = pytest.mark.slow
 
@@ -36,8 +39,24 @@ def commit(folder: Path, text: str) -> str:
     ]
 
 
-def test_a_pull_request_gets_check_comment_and_summary(action: Any, tmp_path: Path) -> None:
-    """In progress before the comparison starts, completed after it, of the pull request's head."""
+@dataclass(frozen=True, kw_only=True)
+class Pull:
+    """A pull request with one commit on main, its number, and what the gate's steps are told."""
+
+    sha: str
+    number: int
+    inputs: dict[str, str]
+    env: dict[str, str]
+
+
+@pytest.fixture
+def server() -> Iterator[ReviewGitHub]:
+    with ReviewGitHub() as running:
+        yield running
+
+
+@pytest.fixture
+def pull(action: Any, server: ReviewGitHub, tmp_path: Path) -> Pull:
     (action.workspace / "models.py").write_text(SUITE)
     base = commit(action.workspace, "base")
     subprocess.run(["git", "update-ref", "refs/remotes/origin/main", base], cwd=action.workspace, check=True)
@@ -56,18 +75,41 @@ def test_a_pull_request_gets_check_comment_and_summary(action: Any, tmp_path: Pa
         "budget-per-case": "1",
         "python": sys.executable,
     }
-    with ReviewGitHub() as github:
-        pull = github.add_pull(sha=sha)
-        env = {**github.environ, "GITHUB_EVENT_PATH": str(event), "GITHUB_RUN_ID": "7"}
-        assert action.run("", inputs, step="start", env=env).code == 0
-        assert [(check["status"], check["head_sha"]) for check in github.checks] == [("in_progress", sha)]
-        compared = action.run("", inputs, step="compare", env=env)
-        assert compared.code in {0, 3}, compared.stderr  # it is a real measurement
-        posted = action.run("", inputs, step="post", env=env)
+    env = {**server.environ, "GITHUB_EVENT_PATH": str(event), "GITHUB_RUN_ID": "7"}
+    return Pull(sha=sha, number=server.add_pull(sha=sha), inputs=inputs, env=env)
+
+
+def test_a_pull_request_gets_check_comment_and_summary(action: Any, server: ReviewGitHub, pull: Pull) -> None:
+    """In progress before the comparison starts, completed after it, of the pull request's head."""
+    assert action.run("", pull.inputs, step="start", env=pull.env).code == 0
+    assert [(check["status"], check["head_sha"]) for check in server.checks] == [("in_progress", pull.sha)]
+    compared = action.run("", pull.inputs, step="compare", env=pull.env)
+    assert compared.code in {0, 3}, compared.stderr  # it is a real measurement
+    posted = action.run("", pull.inputs, step="post", env=pull.env, before={"compare": compared})
     assert posted.code == 0, posted.stderr
-    (check,) = github.checks
-    (comment,) = github.comments[pull]
+    (check,) = server.checks
+    (comment,) = server.comments[pull.number]
     assert (check["status"], check["conclusion"]) == ("completed", posted.outputs["conclusion"])
     assert posted.outputs["conclusion"] in {"success", "neutral", "failure"}
     assert "models/mlp eager" in comment["body"]
     assert comment["body"].partition("\n")[2] + "\n" == posted.summary
+
+
+@pytest.mark.parametrize("wrong", [{"setup": "exit 7"}, {"mode": "trainning"}, {"base-ref": "gone"}], ids=str)
+def test_a_comparison_that_fails_completes_the_check(
+    action: Any, server: ReviewGitHub, pull: Pull, wrong: dict[str, str]
+) -> None:
+    """As something that a person has to look at; what an earlier step left in the same folder is not shown for it."""
+    earlier = action.workspace / "compare_logs"
+    with open_folder(earlier) as folder:
+        folder.write_text("compare.json", "what another comparison found")
+    inputs = {**pull.inputs, **wrong}
+    assert action.run("", inputs, step="start", env=pull.env).code == 0
+    compared = action.run("", inputs, step="compare", env=pull.env)
+    assert compared.code == 2, compared.stderr
+    posted = action.run("", inputs, step="post", env=pull.env, before={"compare": compared})
+    assert (posted.code, posted.outputs["conclusion"]) == (0, "action_required"), posted.stderr
+    (check,) = server.checks
+    assert (check["status"], check["conclusion"]) == ("completed", "action_required")
+    assert "the step that measures left no result: it failed or was cancelled, and its log says why" in posted.summary
+    assert posted.summary == server.comments[pull.number][0]["body"].partition("\n")[2] + "\n"

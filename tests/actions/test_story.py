@@ -96,6 +96,7 @@ def test_a_night_and_the_review_that_follows(action: Any, cli: Any, tmp_path: Pa
         kept = night.step("dashboard", {"results": str(results), "history": "history"})
         assert (kept.code, kept.outputs["regressed"]) == (0, "0"), kept.stderr
         assert list((action.workspace / "history").rglob("*.parquet"))
+        next_night(night)
 
         compare_with_main(night, results)
         uploaded = night.step("upload", {"results": str(results), "out": "rows.json"}, step="hud")
@@ -103,6 +104,18 @@ def test_a_night_and_the_review_that_follows(action: Any, cli: Any, tmp_path: Pa
         assert (uploaded.code, uploaded.outputs) == (0, {"rows": str(len(rows))}), uploaded.stderr
 
         post_from_fork(night, results, tmp_path)
+
+
+def next_night(night: Night) -> None:
+    """By what the history has: how long models take; what is usual it cannot say after one night."""
+    inputs = {"suites": "suite.py", "history": "history", "python": sys.executable}
+    planned = night.step("plan", inputs)
+    assert planned.code == 0, planned.stderr
+    (entry,) = json.loads(planned.outputs["matrix"])["include"]
+    assert entry["seconds"] > 0
+    compared = night.step("compare", {"results": "benchmark_logs", "history": "history", "output-dir": "usual_logs"})
+    assert compared.code == 4
+    assert "the history history holds no runs of the series results before it" in compared.stderr
 
 
 def compare_with_main(night: Night, results: Path) -> None:

@@ -44,10 +44,10 @@ def state(folder: Path) -> tuple[str, ...]:
     return tuple(git(folder, *question) for question in questions)
 
 
-def checkout(folder: Path, at: Path, *, ref: str = "HEAD~1", setup: str = ""):
+def checkout(folder: Path, at: Path, *, ref: str = "HEAD~1", setup: str = "", python: str = sys.executable):
     repository = Repository.around(folder)
     return repository.checkout(
-        ref, repository.commit_of(ref), python=sys.executable, setup=setup, at=at, environ=dict(os.environ)
+        ref, repository.commit_of(ref), python=python, setup=setup, at=at, environ=dict(os.environ)
     )
 
 
@@ -62,6 +62,18 @@ def test_a_commit_is_set_up_beside_the_repository_and_removed(folder: Path, tmp_
         at = made.folder
     assert not at.exists()
     assert state(folder) == before
+
+
+def test_what_is_installed_as_editable_is_seen_as_well(folder: Path, tmp_path: Path) -> None:
+    """Say a torch that somebody builds, in a virtual environment."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "theirs")], check=True)
+    (packages,) = (tmp_path / "theirs").glob("lib/python*/site-packages")
+    (packages / "editable.pth").write_text(f"{tmp_path / 'source'}\n")
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/mytorch.py").touch()
+    python = str(tmp_path / "theirs/bin/python")
+    with checkout(folder, tmp_path / "at", setup="python -c 'import mytorch'", python=python) as made:
+        assert made.python != python
 
 
 def _misbehave(folder: Path, tree: Path) -> None:
@@ -122,6 +134,24 @@ def test_names_of_commits(folder: Path, tmp_path: Path) -> None:
     outside.mkdir()
     with pytest.raises(UsageProblem, match="is in no git repository"):
         Repository.around(outside)
+
+
+def test_a_repository_of_somebody_else_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git refuses it, and the message has the command that trusts it."""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own switch for testing this
+    with pytest.raises(UsageProblem) as caught:
+        Repository.around(folder)
+    assert str(caught.value) == (
+        f"git refuses {folder}, which belongs to another user; if you trust it: "
+        f"git config --global --add safe.directory {folder}"
+    )
+
+
+def test_a_machine_without_git_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Say a slim container image."""
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UsageProblem, match=r"\(git is not installed\)"):
+        Repository.around(folder)
 
 
 def test_changes_of_the_working_tree_become_a_commit_that_nothing_refers_to(folder: Path) -> None:

@@ -153,7 +153,7 @@ def test_a_job_that_left_nothing_still_completes_its_check(post: Call, server: R
     event = {"pull_request": {"head": {"sha": SHA, "ref": "feature", "repo": {"full_name": REPOSITORY}}}}
     assert post("absent", event=event, env={"GITHUB_RUN_ID": "7"}).returncode == 0
     assert [(check["status"], check["conclusion"]) for check in server.checks] == [("completed", "action_required")]
-    assert "there is neither of" in server.checks[0]["output"]["summary"]
+    assert "the step that measures left no result: it failed or was cancelled" in server.checks[0]["output"]["summary"]
 
 
 def test_notes_come_in_batches_after_the_check_is_completed(post: Call, server: ReviewGitHub) -> None:
@@ -192,6 +192,22 @@ def test_when_nothing_may_be_written_it_fails(post: Call, server: ReviewGitHub) 
     server.add_pull(fork=FORK)
     server.permissions -= {"checks: write", "issues: write"}
     assert post("--github-files").returncode == 5
+
+
+@pytest.mark.parametrize(("fork", "actor"), [(FORK, "stranger"), (REPOSITORY, "dependabot[bot]")])
+def test_a_job_that_may_never_write_does_not_fail_for_it(
+    post: Call, server: ReviewGitHub, tmp_path: Path, fork: str, actor: str
+) -> None:
+    """The second workflow posts what it stored; the step summary it writes itself."""
+    server.permissions -= {"checks: write", "issues: write", "pull-requests: write"}
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / RECORDS).write_text(records_file(*GOOD))
+    event = {"pull_request": {"head": {"sha": SHA, "ref": "feature", "repo": {"full_name": fork}}}}
+    done = post("logs", "--github-files", event=event, env={"GITHUB_RUN_ID": "7", "GITHUB_ACTOR": actor})
+    assert done.returncode == 0, done.stderr
+    assert "the token needs the permission 'checks: write'" in done.stderr
+    assert "This job may write nothing; a workflow on `workflow_run` can (examples/post.yml)." in done.stderr
+    assert (tmp_path / "summary").read_text().startswith("## ✅")
 
 
 def test_a_server_in_trouble_is_no_missing_permission(post: Call, server: ReviewGitHub, monkeypatch) -> None:

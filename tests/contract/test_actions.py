@@ -31,9 +31,6 @@ DIFFERENT_ON_PURPOSE = {
 that of a pull request, and a checkout knows no origin/HEAD. What an action writes into its checkout would be lost, so
 it goes into a pull request."""
 
-HANDED_ON = {("TORCHPERF_RESULTS", "output-dir")}
-"""What one step of an action writes and the next one reads."""
-
 
 def named(path: Path) -> str:
     return path.parent.name if path.parent != ROOT else "action.yml"
@@ -112,8 +109,7 @@ def test_every_variable_of_a_step_is_an_option_of_its_command(path: Path) -> Non
             if not taken or name == "TORCHPERF_ARGS" or not name.startswith("TORCHPERF_"):
                 continue
             assert name in variables
-            if (name, taken.group(1)) not in HANDED_ON:
-                assert name == "TORCHPERF_" + taken.group(1).replace("-", "_").upper()
+            assert name == "TORCHPERF_" + taken.group(1).replace("-", "_").upper()
 
 
 @each_action
@@ -186,3 +182,31 @@ def test_a_workflow_gives_actions_inputs_that_they_have(path: Path) -> None:
             folder = ROOT / "actions" / own.group(1) if own.group(1) else ROOT
             action = yaml.safe_load((folder / "action.yml").read_text(encoding="utf-8"))
             assert set(step.get("with", {})) <= set(action["inputs"])
+
+
+YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+
+def used(block: object) -> list[dict[str, Any]]:
+    """Everything in a YAML block that uses an action or a workflow."""
+    if isinstance(block, list):
+        return [found for item in block for found in used(item)]
+    if not isinstance(block, dict):
+        return []
+    own = [block] if isinstance(block.get("uses"), str) else []
+    return own + [found for item in block.values() for found in used(item)]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_give_actions_and_workflows_inputs_that_they_have(path: Path) -> None:
+    """And name only those that there are."""
+    for block in YAML_BLOCK.findall(path.read_text(encoding="utf-8")):
+        for step in used(yaml.safe_load(block)):
+            own = re.fullmatch(r"org/torchperf-ci/?([\w./-]*)@v1", step["uses"])
+            if own and own.group(1).endswith(".yml"):
+                workflow = yaml.safe_load((ROOT / own.group(1)).read_text(encoding="utf-8"))
+                assert set(step.get("with", {})) <= set(workflow[True]["workflow_call"]["inputs"])
+            elif own:
+                action = yaml.safe_load((ROOT / own.group(1) / "action.yml").read_text(encoding="utf-8"))
+                assert set(step.get("with", {})) <= set(action["inputs"])

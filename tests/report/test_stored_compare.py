@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -62,6 +63,16 @@ def test_what_is_read_is_what_was_written(comparisons: tuple[Comparison, ...], c
     assert posting.conclusion is conclusion
     assert posting.text == markdown(original)
     assert posting.title.startswith(original.sign)
+
+
+def test_a_comparison_that_was_interrupted_is_no_success() -> None:
+    """Though nothing of what was measured is slower; when something is, it fails all the same."""
+    good, bad = (replace(findings(each), unmeasured=3) for each in (compared(Verdict.UNCHANGED), SLOWER))
+    posting = posted(comparison_json(good))
+    assert posting.conclusion is Conclusion.ACTION_REQUIRED
+    assert posting.title == "⚠️ The one case is not slower; 1 unchanged within 5 %; 3 not measured."
+    assert posting.text == markdown(good)
+    assert posted(comparison_json(bad)).conclusion is Conclusion.FAILURE
 
 
 def test_what_is_bad_has_a_note() -> None:

@@ -14,6 +14,7 @@ def test_variables_steer_torch_and_are_no_secrets() -> None:
     """By their beginnings; what looks like a token, a key or a password is left out."""
     shown = {"TORCH_LOGS": "+dynamo", "OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "0", "HF_HUB_OFFLINE": "1"}
     hidden = {
+        "TORCHPERF_FILTER": "",
         "TORCH_API_KEY": "s",
         "TORCH_HUB_TOKEN": "s",
         "CUDA_PASSWORD": "s",

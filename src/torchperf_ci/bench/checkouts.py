@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -44,11 +45,18 @@ class Repository:
 
     @classmethod
     def around(cls, folder: Path) -> Repository:
-        """The repository `folder` is in. Raises `UsageProblem` when it is in none."""
-        top = _git(folder, "rev-parse", "--show-toplevel")
-        if top is None:
-            raise UsageProblem(f"{folder} is in no git repository; --base-ref and --head-ref need one")
-        return cls(folder=Path(top))
+        """The repository `folder` is in. Raises `UsageProblem` when it is in none that git takes."""
+        try:
+            return cls(folder=Path(_asked(folder, "rev-parse", "--show-toplevel")))
+        except _GitFailed as error:
+            if theirs := re.search(r"dubious ownership in repository at '(.+?)'", str(error)):
+                raise UsageProblem(
+                    f"git refuses {theirs[1]}, which belongs to another user; if you trust it: "
+                    f"git config --global --add safe.directory {shlex.quote(theirs[1])}"
+                ) from error
+            raise UsageProblem(
+                f"{folder} is in no git repository ({error}); --base-ref and --head-ref need one"
+            ) from error
 
     def commit_of(self, ref: str) -> str:
         """The commit a ref names. Raises `UsageProblem` when it names none."""
@@ -89,8 +97,10 @@ class Repository:
     def _worktree(self, commit: str, at: Path) -> Iterator[Path]:
         at.parent.mkdir(parents=True, exist_ok=True)
         try:
-            if _git(self.folder, "worktree", "add", "--detach", "--force", str(at), commit) is None:
-                raise UsageProblem(f"git cannot make a worktree of {commit[:12]} at {at}")
+            try:
+                _asked(self.folder, "worktree", "add", "--quiet", "--detach", "--force", str(at), commit)
+            except _GitFailed as error:
+                raise UsageProblem(f"git cannot make a worktree of {commit[:12]} at {at}: {error}") from error
             yield at
         finally:
             _git(self.folder, "worktree", "remove", "--force", "--force", str(at))
@@ -131,7 +141,10 @@ def _environment(python: str, at: Path) -> Path:
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         why = one_line(str(getattr(error, "stderr", None) or error))
         raise UsageProblem(f"{python} cannot make a virtual environment: {why}") from error
-    (Path(own) / "torchperf-packages-under-test.pth").write_text("\n".join(dict.fromkeys(found["paths"])) + "\n")
+    lines = [
+        f"import site; site.addsitedir({path!r})\n" for path in dict.fromkeys(found["paths"])
+    ]  # with its .pth files
+    (Path(own) / "torchperf-packages-under-test.pth").write_text("".join(lines))
     for name in ("pip", "pip3") if pip else ():
         script = at / "bin" / name
         script.write_text(f'#!/bin/sh\nexec {shlex.quote(str(at / "bin/python"))} -m pip "$@"\n')
@@ -171,12 +184,31 @@ def _set_up(command: str, tree: Path, environment: Path, environ: Mapping[str, s
         raise UsageProblem(f"the set-up command {command!r} failed with exit code {process.returncode}:\n{end}")
 
 
-def _git(folder: Path, *arguments: str, end_of_options: bool = False) -> str | None:
-    command = ["git", *arguments]
-    if end_of_options:
-        command.insert(-1, "--end-of-options")
+class _GitFailed(Exception):
+    """In git's words."""
+
+
+def _asked(folder: Path, *arguments: str) -> str:
+    """What git answers. Raises `_GitFailed`."""
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
+        done = subprocess.run(
+            ["git", *arguments],  # noqa: S607 - the user's git
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except FileNotFoundError as error:
+        raise _GitFailed("git is not installed") from error
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise _GitFailed(one_line(str(getattr(error, "stderr", None) or error))) from error
     return done.stdout.strip()
+
+
+def _git(folder: Path, *arguments: str, end_of_options: bool = False) -> str | None:
+    before, last = arguments[:-1], arguments[-1]
+    try:
+        return _asked(folder, *before, *(["--end-of-options"] if end_of_options else []), last)
+    except _GitFailed:
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from torchperf_ci.cli.compare import conclude
 from torchperf_ci.cli.config import tolerance_rules
 from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
 from torchperf_ci.errors import NothingToJudge
+from torchperf_ci.github.step_files import write_outputs
 from torchperf_ci.report.compare import Findings, Header, describe_case, judged, write_comparison
 from torchperf_ci.results import ResultsFolder, open_folder
 
@@ -35,6 +37,9 @@ def compare_live(options: dict[str, Any]) -> int:
         with ExitStack() as stack:
             stack.enter_context(signals_interrupt())
             folder = stack.enter_context(open_folder(options["output_dir"]))
+            if options["github_files"]:
+                folder.empty()  # before the set-up: no later step shall take an earlier result for what this one left
+                write_outputs(os.environ, {"results": str(options["output_dir"])})
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="torchperf-compare-"))
             findings = _measure(request, folder, Path(scratch))
     except Interrupted as error:
@@ -54,7 +59,9 @@ def _measure(request: CompareRequest, folder: ResultsFolder, scratch: Path) -> F
             live.run(_Told(request.plan.tolerances))
         except Interrupted:
             left = f"interrupted: {len(live.measured)} of {len(live.cases)} cases were measured"
-            write_comparison(folder, judged(replace(header, warnings=(left, *header.warnings)), live.measured))
+            header = replace(header, warnings=(left, *header.warnings))
+            unmeasured = len(live.cases) - len(live.measured)
+            write_comparison(folder, judged(header, live.measured, unmeasured=unmeasured))
             raise
     findings = judged(header, live.measured)
     write_comparison(folder, findings)
@@ -80,10 +87,11 @@ def _header(request: CompareRequest, base: LiveSide, head: LiveSide) -> Header:
         raise NothingToJudge(
             f"base runs on {one.gpu or one.cpu}, head on {two.gpu or two.cpu}: that is no comparison of code"
         )
+    launches = "one launch" if plan.launches == 1 else f"up to {plan.launches} launches"
     how = (
         "Both are arms of one process, one iteration each in turn, in random order."
         if plan.one_process
-        else f"Two processes on the same CPUs or GPU, in turn by {plan.interleave}, in up to {plan.launches} launches."
+        else f"Two processes on the same CPUs or GPU, in turn by {plan.interleave}, in {launches}."
     )
     pairs = [("Python", one.python, two.python), ("torch", one.torch, two.torch)]
     same = request.base.commit is not None and request.base.commit == request.head.commit

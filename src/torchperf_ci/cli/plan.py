@@ -52,7 +52,7 @@ LARGEST_OUTPUT = 1_000_000
 @option(
     "--durations-artifact",
     metavar="NAME",
-    help="The newest artifact of this name from the default branch tells it, say torchperf-results-merged.",
+    help="The newest artifact of this name from the default branch tells it, say torchperf-merged-results.",
 )
 @past_options
 @github_options

@@ -40,7 +40,8 @@ def post(results: str, github: GitHubOptions, **options: Any) -> int:  # noqa: A
     as data that anybody may have written, takes commit and repository from GitHub's event, finds the pull request
     through the API, and never runs anything of it.
 
-    What a permission is missing for is said, and the rest is done. Exit code 5: nothing could be posted.
+    What a permission is missing for is said, and the rest is done. Exit code 5: nothing could be posted; but a job of
+    a fork or of Dependabot, which may write nothing, leaves that to the second workflow.
     """
     from torchperf_ci.github.context import event
     from torchperf_ci.github.origin import origin_of_job, origin_of_workflow_run
@@ -51,7 +52,7 @@ def post(results: str, github: GitHubOptions, **options: Any) -> int:  # noqa: A
     local = bool(results) or options["start"]
     origin = origin_of_job(happened, os.environ, repository) if local else origin_of_workflow_run(happened, repository)
     with github.client(os.environ) as client:
-        desk = _Desk(client=client, origin=origin, options=options)
+        desk = _Desk(client=client, origin=origin, options=options, local=local)
         if options["start"]:
             return desk.start()
         return desk.post(_stored(results, origin) if results else _downloaded(client, origin, options["artifact"]))
@@ -59,11 +60,15 @@ def post(results: str, github: GitHubOptions, **options: Any) -> int:  # noqa: A
 
 @dataclass(slots=True, kw_only=True)
 class _Desk:
-    """Where a posting goes out. What GitHub refuses is told and remembered; the rest goes on."""
+    """Where a posting goes out. What GitHub refuses is told and remembered; the rest goes on.
+
+    local: from the job that measured.
+    """
 
     client: Client
     origin: Origin
     options: Mapping[str, Any]
+    local: bool
     done: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
@@ -108,7 +113,17 @@ class _Desk:
             append_summary(os.environ, posting.text)
             write_outputs(os.environ, outputs)
         click.echo(posting.title)
-        return int(ExitCode.REFUSED if self.refused and not self.done else ExitCode.OK)
+        if not self.refused or self.done:
+            return int(ExitCode.OK)
+        if self._is_left_to_another_workflow():
+            click.echo("This job may write nothing; a workflow on `workflow_run` can (examples/post.yml).", err=True)
+            return int(ExitCode.OK)
+        return int(ExitCode.REFUSED)
+
+    def _is_left_to_another_workflow(self) -> bool:
+        """Whether this is a job that GitHub gives no right to write: it must not fail for that."""
+        is_fork = self.origin.head_repository != self.origin.repository
+        return self.local and (is_fork or os.environ.get("GITHUB_ACTOR") == "dependabot[bot]")
 
     def _comment(self, posting: Posting) -> str:
         from torchperf_ci.github.comments import Marker, post_comment
@@ -148,12 +163,16 @@ class _Desk:
 
 def _stored(results: str, origin: Origin) -> Posting:
     """What a folder of this job says."""
+    from torchperf_ci.report.review import unusable
     from torchperf_ci.report.stored import READERS
 
     folder = Path(results)
     if folder.exists() and not folder.is_dir():
         raise UsageProblem(f"{folder} is a file; name a results folder")
-    return _read({name: (folder / name).read_bytes() for name in READERS if (folder / name).is_file()}, origin)
+    files = {name: (folder / name).read_bytes() for name in READERS if (folder / name).is_file()}
+    if not files:
+        return unusable("the step that measures left no result: it failed or was cancelled, and its log says why")
+    return _read(files, origin)
 
 
 def _downloaded(client: Client, origin: Origin, name: str) -> Posting:

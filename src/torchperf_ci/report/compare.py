@@ -64,11 +64,15 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """Everything a report of a comparison is made of. `measured` is empty for runs that were not measured here."""
+    """Everything a report of a comparison is made of. `measured` is empty for runs that were not measured here.
+
+    unmeasured: cases that an interrupted comparison did not come to.
+    """
 
     header: Header
     comparisons: tuple[Comparison, ...]
     measured: tuple[Measured, ...] = ()
+    unmeasured: int = 0
 
     @property
     def blocking(self) -> int:
@@ -87,13 +91,15 @@ class Findings:
     def sign(self) -> str:
         if self.blocking:
             return "❌"
-        return "✅" if self.compared and not self.inconclusive else "⚠️"
+        return "✅" if self.compared and not self.inconclusive and not self.unmeasured else "⚠️"
 
 
-def judged(header: Header, measured: Sequence[Measured]) -> Findings:
+def judged(header: Header, measured: Sequence[Measured], *, unmeasured: int = 0) -> Findings:
     """Every comparison of cases that were measured live, corrected for how many there are."""
     comparisons = [comparison for item in measured for comparison in compare_case(item, header.tolerances)]
-    return Findings(header=header, comparisons=tuple(correct_family(comparisons)), measured=tuple(measured))
+    return Findings(
+        header=header, comparisons=tuple(correct_family(comparisons)), measured=tuple(measured), unmeasured=unmeasured
+    )
 
 
 def write_comparison(folder: ResultsFolder, findings: Findings) -> None:
@@ -112,7 +118,8 @@ def text(findings: Findings) -> str:
         f"  {SIGNS[c.verdict]} {name(c.case)} {c.metric}: {c.verdict}{_numbers(c)}{' – ' * bool(why(c))}{why(c)}"
         for c in ordered([c for c in findings.comparisons if is_change(c)])
     ]
-    return "\n".join([f"{findings.sign} {sentence(findings.comparisons, findings.header.tolerances)}", *lines])
+    said = sentence(findings.comparisons, findings.header.tolerances, unmeasured=findings.unmeasured)
+    return "\n".join([f"{findings.sign} {said}", *lines])
 
 
 def describe_case(measured: Measured, tolerances: Tolerances) -> str:
@@ -154,7 +161,7 @@ def markdown(findings: Findings) -> str:
 
 def _head(findings: Findings) -> str:
     header = findings.header
-    said = sentence(findings.comparisons, header.tolerances, code)
+    said = sentence(findings.comparisons, header.tolerances, code, unmeasured=findings.unmeasured)
     where = f"Base {code(header.base)}, head {code(header.head)}, on {code(header.machine)}. {header.how}"
     warnings = "".join(f"\n> ⚠️ {html(one_line(warning))}\n" for warning in header.warnings)
     return f"## {findings.sign} {said}\n\n{where}\n{warnings}"

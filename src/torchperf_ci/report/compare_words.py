@@ -47,9 +47,12 @@ def _urgency(comparison: Comparison | None) -> int:
     return len(ORDER) if comparison is None else ORDER.index(comparison.verdict)
 
 
-def sentence(comparisons: Sequence[Comparison], tolerances: Tolerances, quote: Quote = one_line) -> str:
+def sentence(
+    comparisons: Sequence[Comparison], tolerances: Tolerances, quote: Quote = one_line, *, unmeasured: int = 0
+) -> str:
     """The verdict in words: how many cases are slower and which, and what is known of the others."""
-    return "; ".join(_parts(comparisons, tolerances, quote)) + "."
+    left = [f"{unmeasured} not measured"] if unmeasured else []
+    return "; ".join([*_parts(comparisons, tolerances, quote), *left]) + "."
 
 
 def _parts(comparisons: Sequence[Comparison], tolerances: Tolerances, quote: Quote) -> Iterator[str]:

@@ -26,7 +26,7 @@ def posting_of_comparison(content: bytes) -> Posting:
     """What a stored comparison says. Raises `ValueError` naming what in it no comparison writes.
 
     Failure: something is slower, fails or went missing. Neutral: something is inconclusive. Action required: nothing
-    could be compared.
+    could be compared, or not all that was asked for.
     """
     findings = _findings(_parsed(content))
     return Posting(
@@ -40,7 +40,7 @@ def posting_of_comparison(content: bytes) -> Posting:
 def _conclusion(findings: Findings) -> Conclusion:
     if findings.blocking:
         return Conclusion.FAILURE
-    if not findings.compared:
+    if not findings.compared or findings.unmeasured:
         return Conclusion.ACTION_REQUIRED
     return Conclusion.NEUTRAL if findings.inconclusive else Conclusion.SUCCESS
 
@@ -70,7 +70,11 @@ def _findings(raw: Mapping[str, Any]) -> Findings:
     if len(listed) > MOST_COMPARISONS:
         raise ValueError(f"it has {len(listed):,} comparisons, more than {MOST_COMPARISONS:,}")
     header = _header(_mapping(raw.get("header"), "header"))
-    return Findings(header=header, comparisons=tuple(_comparison(_mapping(item, "comparison")) for item in listed))
+    return Findings(
+        header=header,
+        comparisons=tuple(_comparison(_mapping(item, "comparison")) for item in listed),
+        unmeasured=max(0, int(_number(raw, "unmeasured") or 0)),
+    )
 
 
 def _header(raw: Mapping[str, Any]) -> Header:

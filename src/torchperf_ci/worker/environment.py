@@ -51,9 +51,14 @@ def dynamo_flags() -> dict[str, bool]:
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment variables that steer torch and its libraries; never one that looks like a secret."""
+    """The environment variables that steer torch and its libraries; never one that looks like a secret.
+
+    An action sets a variable for each of its inputs: of our own an empty one is none.
+    """
     return {
-        name: value for name, value in sorted(environ.items()) if _VARIABLES.match(name) and not _SECRET.search(name)
+        name: value
+        for name, value in sorted(environ.items())
+        if _VARIABLES.match(name) and not _SECRET.search(name) and (value or not name.startswith("TORCHPERF_"))
     }
 
 
