@@ -14,11 +14,13 @@ import gzip
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from torchperf_ci.history.compact import compact
 from torchperf_ci.history.database import database
@@ -145,8 +147,7 @@ def make(folder: Path) -> None:
 def measure(folder: Path) -> None:
     rows = [[float(cell) for cell in row] for row in csv.reader((folder / LOG).read_text().splitlines())]
     print(f"runs: {len(rows):,}")
-    print(f"adding one, median of the first 200: {median(row[1] for row in rows[:200]):.3f} s")
-    print(f"adding one, median of the last 200:  {median(row[1] for row in rows[-200:]):.3f} s")
+    _add(folder)
     size = _size(folder)
     jsons, gzips = sum(row[2] for row in rows), sum(row[3] for row in rows)
     print(f"on disk: {size / 1e6:,.0f} MB; as JSON lines {jsons / 1e6:,.0f} MB, gzipped {gzips / 1e6:,.0f} MB")
@@ -157,6 +158,23 @@ def measure(folder: Path) -> None:
         print(f"compacting {len(months)} months: {seconds:.0f} s")
         print(f"on disk after that: {_size(folder) / 1e6:,.0f} MB")
     _ask(folder, "one file per month")
+
+
+def _add(folder: Path, rounds: int = 40) -> None:
+    """What adding a run takes here and in an empty history, in turn. What is added here is taken away again."""
+    taken: dict[str, list[float]] = {"an empty history": [], "this one": []}
+    with tempfile.TemporaryDirectory() as empty:
+        for number in range(RUNS, RUNS + rounds):
+            run = a_run(number)
+            for where, root in zip(taken, (Path(empty), folder), strict=True):
+                seconds, added = _timed(
+                    lambda root=root, run=run: ParquetHistory(files=LocalFiles(root=root)).add(run, root)
+                )
+                taken[where].append(seconds)
+                for path in added.sizes:
+                    (root / path).unlink()
+    for where, seconds in taken.items():
+        print(f"adding a run to {where}: {median(seconds):.3f} s")
 
 
 def _ask(folder: Path, layout: str) -> None:
@@ -191,7 +209,7 @@ def _ask(folder: Path, layout: str) -> None:
             print(f"{title} ({answer[0][0]:,}), in SQL over everything: {seconds:.1f} s")
 
 
-def _timed(call: Callable[[], object]) -> tuple[float, object]:
+def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
     start = time.perf_counter()
     answer = call()
     return time.perf_counter() - start, answer

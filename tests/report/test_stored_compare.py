@@ -58,9 +58,10 @@ OPEN = compared(Verdict.INCONCLUSIVE, "lstm", more_seconds=90.0, more_launches=3
 )
 def test_what_is_read_is_what_was_written(comparisons: tuple[Comparison, ...], conclusion: Conclusion) -> None:
     """The same Markdown as the comparison's own, and the conclusion that its verdicts make."""
-    original = findings(*comparisons)
+    original = replace(findings(*comparisons), courses={str(case()): "▁▂▁ █▇█"})
     posting = posted(comparison_json(original))
     assert posting.conclusion is conclusion
+    assert (case() in {each.case for each in comparisons}) == ("| ▁▂▁ █▇█ |" in posting.text)
     assert posting.text == markdown(original)
     assert posting.title.startswith(original.sign)
 
@@ -103,6 +104,8 @@ def changed(**fields: Any) -> str:
         ("{", "Expecting property name"),
         ("[" * 100_000, "too deep"),
         (changed(v=2), "no comparison of this version"),
+        (changed(courses={"tiny/mlp": "▁ @octocat"}), "courses holds something else than blocks"),
+        (changed(courses={"tiny/mlp": "▁" * 1001}), "courses holds something else than blocks"),
         (changed(comparisons=[{}] * 50_001), "50,001 comparisons, more than 50,000"),
         (changed(header=None), "header is no object"),
         (changed(header__base="x" * 4001), "base is no text of at most 4,000 characters"),

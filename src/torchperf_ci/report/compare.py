@@ -6,16 +6,15 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from torchperf_ci.analysis.compare import Comparison, Launch, Verdict, correct_family
+from torchperf_ci.analysis.compare import Comparison, Verdict, correct_family
 from torchperf_ci.analysis.stats import slow_share
 from torchperf_ci.analysis.tolerances import LATENCY, Tolerances
 from torchperf_ci.analysis.verdicts import Measured, compare_case
 from torchperf_ci.escape import code, html, one_line
-from torchperf_ci.records import Case
 from torchperf_ci.report.compare_words import (
     ORDER,
     SIGNS,
@@ -66,12 +65,14 @@ class Header:
 class Findings:
     """Everything a report of a comparison is made of. `measured` is empty for runs that were not measured here.
 
+    courses: how the ratio of a case, by its whole name, went over its launches, as a `sparkline`.
     unmeasured: cases that an interrupted comparison did not come to.
     """
 
     header: Header
     comparisons: tuple[Comparison, ...]
     measured: tuple[Measured, ...] = ()
+    courses: Mapping[str, str] = field(default_factory=dict)
     unmeasured: int = 0
 
     @property
@@ -98,7 +99,11 @@ def judged(header: Header, measured: Sequence[Measured], *, unmeasured: int = 0)
     """Every comparison of cases that were measured live, corrected for how many there are."""
     comparisons = [comparison for item in measured for comparison in compare_case(item, header.tolerances)]
     return Findings(
-        header=header, comparisons=tuple(correct_family(comparisons)), measured=tuple(measured), unmeasured=unmeasured
+        header=header,
+        comparisons=tuple(correct_family(comparisons)),
+        measured=tuple(measured),
+        courses={str(item.case): course for item in measured if (course := sparkline(item.launches))},
+        unmeasured=unmeasured,
     )
 
 
@@ -139,18 +144,19 @@ def _numbers(comparison: Comparison) -> str:
 
 def markdown(findings: Findings) -> str:
     """compare.md, at most `LIMIT` bytes: what fails is hidden last."""
-    launches = {item.case: item.launches for item in findings.measured}
     changed = ordered([c for c in findings.comparisons if is_change(c)])
     rest = ordered([c for c in findings.comparisons if not is_change(c)])
     blocks = [Block(before=_head(findings), rank=0)]
     if changed:
-        blocks.append(Block(before="\n### What changed\n\n", tables=(_table(changed, launches, rank=1),), rank=1))
+        blocks.append(
+            Block(before="\n### What changed\n\n", tables=(_table(changed, findings.courses, rank=1),), rank=1)
+        )
     if rest:
         title = f"{count(len(rest), 'other metric')} without a change that counts"
         blocks.append(
             Block(
                 before=f"\n<details>\n<summary>{title}</summary>\n\n",
-                tables=(_table(rest, launches, rank=9),),
+                tables=(_table(rest, findings.courses, rank=9),),
                 after="\n</details>\n",
                 rank=9,
             )
@@ -167,19 +173,18 @@ def _head(findings: Findings) -> str:
     return f"## {findings.sign} {said}\n\n{where}\n{warnings}"
 
 
-_COLUMNS = ("", "Case", "Metric", "Base", "Head", "Change", "Interval", "Rounds", "Why")
-
-
-def _table(comparisons: Sequence[Comparison], launches: Mapping[Case, tuple[Launch, ...]], *, rank: int) -> Table:
-    head = "| " + " | ".join(_COLUMNS) + " |\n" + "|" + " --- |" * len(_COLUMNS) + "\n"
+def _table(comparisons: Sequence[Comparison], courses: Mapping[str, str], *, rank: int) -> Table:
+    rounds = ["Rounds"] if courses else []  # runs that were recorded have none
+    columns = ("", "Case", "Metric", "Base", "Head", "Change", "Interval", *rounds, "Why")
+    head = "| " + " | ".join(columns) + " |\n" + "|" + " --- |" * len(columns) + "\n"
     lines = tuple(
-        Line(text="| " + " | ".join(_cells(c, launches)) + " |", rank=rank + min(ORDER.index(c.verdict), 7))
+        Line(text="| " + " | ".join(_cells(c, courses)) + " |", rank=rank + min(ORDER.index(c.verdict), 7))
         for c in comparisons
     )
     return Table(before=head, lines=lines, where="compare.json")
 
 
-def _cells(comparison: Comparison, launches: Mapping[Case, tuple[Launch, ...]]) -> Iterator[str]:
+def _cells(comparison: Comparison, courses: Mapping[str, str]) -> Iterator[str]:
     yield f"{SIGNS[comparison.verdict]} {comparison.verdict}"
     yield code(name(comparison.case))
     yield comparison.metric
@@ -187,7 +192,8 @@ def _cells(comparison: Comparison, launches: Mapping[Case, tuple[Launch, ...]]) 
     yield quantity(comparison.metric, comparison.head)
     yield change(comparison.ratio)
     yield interval(comparison)
-    yield sparkline(launches.get(comparison.case, ())) if comparison.metric == LATENCY else ""
+    if courses:
+        yield courses.get(str(comparison.case), "") if comparison.metric == LATENCY else ""
     yield html(why(comparison))
 
 

@@ -31,6 +31,9 @@ ORDER = tuple(SIGNS)
 TIMED = (LATENCY, SPEEDUP)
 """The metrics a case's own verdict is made of."""
 
+BLOCKS = "▁▂▃▄▅▆▇█"
+"""What a sparkline is drawn with, low to high, and spaces between launches."""
+
 Quote = Callable[[str], str]
 
 
@@ -176,5 +179,4 @@ def sparkline(launches: Sequence[Launch], *, rounds: int = 12) -> str:
     if not values:
         return ""
     low, high = min(*values, -0.02), max(*values, 0.02)
-    blocks = "▁▂▃▄▅▆▇█"
-    return " ".join("".join(blocks[min(7, int(8 * (v - low) / (high - low)))] for v in group) for group in groups)
+    return " ".join("".join(BLOCKS[min(7, int(8 * (v - low) / (high - low)))] for v in group) for group in groups)

@@ -12,13 +12,14 @@ from torchperf_ci.escape import one_line
 from torchperf_ci.posting import Conclusion, Note, Posting
 from torchperf_ci.records import Case, Mode
 from torchperf_ci.report.compare import Findings, Header, markdown, text
-from torchperf_ci.report.compare_words import change, name, why
+from torchperf_ci.report.compare_words import BLOCKS, change, name, why
 from torchperf_ci.report.review import MOST_NOTES, TITLE_LENGTH
 from torchperf_ci.results import safe_name
 
 MOST_COMPARISONS = 50_000
 LONGEST_TEXT = 4_000
 LARGEST_NUMBER = 1e18
+LONGEST_COURSE = 1_000
 _BAD = frozenset({Verdict.REGRESSED, Verdict.FAILED, Verdict.MISSING})
 
 
@@ -73,6 +74,7 @@ def _findings(raw: Mapping[str, Any]) -> Findings:
     return Findings(
         header=header,
         comparisons=tuple(_comparison(_mapping(item, "comparison")) for item in listed),
+        courses={name: _course(value) for name, value in _mapping(raw.get("courses", {}), "courses").items()},
         unmeasured=max(0, int(_number(raw, "unmeasured") or 0)),
     )
 
@@ -125,6 +127,12 @@ def _comparison(raw: Mapping[str, Any]) -> Comparison:
         more_launches=None if launches is None else int(launches),
         why=_text(raw, "why"),
     )
+
+
+def _course(value: object) -> str:
+    if not isinstance(value, str) or len(value) > LONGEST_COURSE or not {*value} <= {*BLOCKS, " "}:
+        raise ValueError("courses holds something else than blocks")
+    return value
 
 
 def _mapping(value: object, what: str) -> Mapping[str, Any]:
