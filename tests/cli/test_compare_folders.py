@@ -125,6 +125,14 @@ def test_head_is_held_against_the_history(cli: Cli, tmp_path: Path) -> None:
     assert (two.returncode, "give one of them" in two.stderr) == (2, True)
 
 
+def test_what_is_compared_is_never_written_over(cli: Cli, tmp_path: Path) -> None:
+    """Results take hours, a comparison of them a moment."""
+    base, head = (write(tmp_path / name, record("mlp", 2.0)) for name in ("base", "head"))
+    done = cli("compare", base, head, "--output-dir", head)
+    assert (done.returncode, "is one of the folders to compare" in done.stderr) == (2, True)
+    assert (tmp_path / "head/records.jsonl").is_file()
+
+
 def test_a_commit_is_needed_to_look_for_base(cli: Cli, tmp_path: Path) -> None:
     """Results from nowhere have no merge base."""
     head = write(tmp_path / "head", record("mlp", 1.4))

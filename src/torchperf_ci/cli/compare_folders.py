@@ -52,7 +52,11 @@ def folder_to_compare(folders: Sequence[Path], *, instead: str) -> Results:
 
 
 def written(findings: Findings, options: dict[str, Any]) -> int:
-    """Write and tell what was found; the exit code."""
+    """Write and tell what was found; the exit code. What is compared is never written over."""
+    if options["output_dir"].resolve() in [folder.resolve() for folder in options["folders"]]:
+        raise UsageProblem(
+            f"{options['output_dir']} is one of the folders to compare; choose another with --output-dir"
+        )
     with open_folder(options["output_dir"]) as folder:
         folder.empty()
         write_comparison(folder, findings)
