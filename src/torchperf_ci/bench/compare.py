@@ -53,6 +53,8 @@ class Side(Protocol):
 
     def planned(self, case: PlannedCase) -> PlannedCase | None: ...
 
+    def begin(self, launch: int) -> None: ...
+
     def process(self, launch: int) -> Preloaded: ...
 
 
@@ -151,6 +153,8 @@ class _CaseComparison:
             order = ["head"]
         elif self._plan.interleave is Interleave.LAUNCH:
             return self._one_after_the_other(order, number, until)
+        for side in order:  # both import at the same time, on as many CPUs as there are
+            self._comparer.sides.of(side).begin(number)
         workers: dict[str, CaseWorker] = {}
         for side in order:
             worker = self._start(stack, side, number)

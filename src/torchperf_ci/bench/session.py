@@ -125,7 +125,7 @@ class Preloaded:
 
     def __enter__(self) -> Preloaded:
         try:
-            self._wait_until_ready()
+            self.wait_until_ready()
         except BaseException:
             self.close()
             raise
@@ -198,7 +198,7 @@ class Preloaded:
     def fileno(self) -> int:
         return self._control.fileno()
 
-    def _wait_until_ready(self) -> None:
+    def wait_until_ready(self) -> None:
         try:
             message = self._receive(time.monotonic() + _START_LIMIT, "ready", "no_torch")
         except OSError as error:

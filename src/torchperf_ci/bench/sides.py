@@ -24,6 +24,7 @@ class Processes:
         self._start = start
         self._stack = ExitStack()
         self._started: dict[int, Preloaded] = {}
+        self._begun: dict[int, Preloaded] = {}
         self._modules: tuple[str, ...] = ()
 
     def __enter__(self) -> Processes:
@@ -32,24 +33,33 @@ class Processes:
     def __exit__(self, *exc: object) -> None:
         self.renew()
 
-    def of(self, launch: int) -> Preloaded:
-        """The process of a launch, from 0; a new one if it has ended."""
+    def begin(self, launch: int) -> None:
+        """Start the process of a launch, from 0, if there is none or it has ended; nobody waits for it here."""
         found = self._started.get(launch)
         if found is None or not found.alive:
-            found = self._started[launch] = self._stack.enter_context(self._start())
-            found.preload(self._modules)
-        return found
+            begun = self._begun[launch] = self._started[launch] = self._start()
+            self._stack.callback(begun.close)
+
+    def of(self, launch: int) -> Preloaded:
+        """The process of a launch, when it can be forked."""
+        self.begin(launch)
+        if begun := self._begun.pop(launch, None):
+            begun.wait_until_ready()
+            begun.preload(self._modules)
+        return self._started[launch]
 
     def preload(self, modules: Sequence[str]) -> None:
         """Import modules in every process, those to come too."""
         self._modules = tuple(modules)
-        for process in self._started.values():
-            process.preload(self._modules)
+        for launch, process in self._started.items():
+            if launch not in self._begun:
+                process.preload(self._modules)
 
     def renew(self) -> None:
         """End all processes: the next ones are fresh."""
         self._stack.close()
         self._started.clear()
+        self._begun.clear()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +77,9 @@ class LiveSide:
         if found is None or self.compiler is None:
             return found
         return replace(found, case=replace(found.case, compiler=self.compiler))
+
+    def begin(self, launch: int) -> None:
+        self.processes.begin(launch)
 
     def process(self, launch: int) -> Preloaded:
         return self.processes.of(launch)
