@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torchperf_ci.records import Status
 from torchperf_ci.worker.protocol import one_line
 
 LOG_LIMIT = 16 * 2**20
-"""Bytes a log may grow to between two looks; then it is cut to its first part, and goes on from there."""
+"""Bytes a log may grow to between two looks; then its first and its last part are kept, and it goes on from there."""
 LOG_KEPT = 2**20
 
 _LOG_TAIL = 2**16
@@ -35,13 +36,15 @@ def oom_kills() -> int:
 
 
 def limit_log(log: Path) -> None:
-    """Cut a log that has grown too long. Its writers must append."""
+    """Cut a stretch out of a log that has grown too long, not its end, which may say why. Its writers must append."""
     with contextlib.suppress(OSError):
         if log.stat().st_size > LOG_LIMIT:
             with log.open("r+b") as stream:
+                stream.seek(-_LOG_TAIL, os.SEEK_END)
+                tail = stream.read()
                 stream.truncate(LOG_KEPT)
             with log.open("ab") as stream:
-                stream.write(b"\n[torchperf-ci: a long stretch of output was cut here]\n")
+                stream.write(b"\n[torchperf-ci: a long stretch of output was cut here]\n" + tail)
 
 
 def last_line(log: Path) -> str:
