@@ -20,10 +20,9 @@ from torchperf_ci.analysis.compare import (
     effect_of,
     judge,
 )
-from torchperf_ci.analysis.compare_history import at_least
 from torchperf_ci.analysis.stats import BATCHES, batch_squared_error
-from torchperf_ci.analysis.tolerances import COMPILING, LATENCY, MEMORY, SPEEDUP, Tolerances
-from torchperf_ci.analysis.verdicts import accuracy, compile_time, counts, failed, memory, with_effect
+from torchperf_ci.analysis.tolerances import COMPILING, LATENCY, MEMORY, SPEEDUP, Tolerances, at_least
+from torchperf_ci.analysis.verdicts import UNTOLD, accuracy, compile_time, counts, failed, memory, told, with_effect
 from torchperf_ci.records import Case, Record, Status, Testing
 
 _BETWEEN = {SPEEDUP: 0.016, LATENCY: 0.05}
@@ -83,7 +82,7 @@ def _compare(
         yield from _performance(_Pair(base=one, head=two), tolerances)
     one, two = found[Testing.ACCURACY]
     if one and two and Status.NOT_RUN not in {one.status, two.status}:
-        yield from accuracy(case, _status(one), _status(two))
+        yield from accuracy(case, told(one), told(two))
 
 
 def _performance(pair: _Pair, tolerances: Tolerances) -> Iterator[Comparison]:
@@ -93,7 +92,7 @@ def _performance(pair: _Pair, tolerances: Tolerances) -> Iterator[Comparison]:
         yield Comparison(case=case, metric=SPEEDUP, verdict=Verdict.REFUSED, why="; ".join(refusals))
         return
     if not base.status.is_pass or not head.status.is_pass:
-        texts = ["" if record.status.is_pass else _status(record) for record in (base, head)]
+        texts = ["" if record.status.is_pass else told(record) for record in (base, head)]
         yield failed(case, *texts, metric=SPEEDUP)
         return
     yield from _timed(pair, SPEEDUP, tolerances)
@@ -110,8 +109,8 @@ def _compiling(record: Record) -> list[float]:
 
 def _refusals(base: Record, head: Record) -> Iterator[str]:
     for name, record in (("base", base), ("head", head)):
-        if record.status in {Status.NOT_RUN, Status.PASS_DUE_TO_SKIP}:
-            yield f"{name}: {_status(record)}"
+        if record.status in UNTOLD:
+            yield f"{name}: {told(record)}"
     if base.batch_size and head.batch_size and base.batch_size != head.batch_size:
         yield f"batch size {base.batch_size} against {head.batch_size}"
     if base.parameters and head.parameters and base.parameters != head.parameters:
@@ -147,7 +146,3 @@ def _estimate(record: Record, metric: str) -> tuple[float, float] | None:
         return median(logs), batch_squared_error(logs)
     value = record.metrics.get(metric)
     return (math.log(value), 0.0) if value is not None and value > 0 else None
-
-
-def _status(record: Record) -> str:
-    return f"{record.status}: {record.reason}" if record.reason else str(record.status)

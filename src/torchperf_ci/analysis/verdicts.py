@@ -22,10 +22,13 @@ from torchperf_ci.analysis.compare import (
     more_needed,
 )
 from torchperf_ci.analysis.tolerances import ACCURACY, COMPILING, COUNTED, LATENCY, MEMORY, Tolerances
-from torchperf_ci.records import Case
+from torchperf_ci.records import Case, Record, Status
 
 BAD = frozenset({Verdict.REGRESSED, Verdict.FAILED})
 """Verdicts that have to be seen twice."""
+
+UNTOLD = frozenset({Status.NOT_RUN, Status.PASS_DUE_TO_SKIP})
+"""Statuses of records that say nothing about their case."""
 
 _COMPILE_BETWEEN = 0.05
 
@@ -118,6 +121,11 @@ def _compare_once(measured: Measured, tolerances: Tolerances) -> list[Comparison
         *memory(case, base.memory_bytes, head.memory_bytes, tolerances),
         *compile_time(case, base.compile_seconds, head.compile_seconds, tolerances),
     ]
+
+
+def told(record: Record) -> str:
+    """The status of a record, with its reason."""
+    return f"{record.status}: {record.reason}" if record.reason else str(record.status)
 
 
 def failed(case: Case, base: str, head: str, *, metric: str) -> Comparison:

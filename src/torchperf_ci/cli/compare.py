@@ -13,7 +13,7 @@ from torchperf_ci.cli.case_options import case_options
 from torchperf_ci.cli.finish import told_github
 from torchperf_ci.cli.history_options import past_options
 from torchperf_ci.cli.options import GitHubOptions, KeyValues, LineFolder, github_options, option
-from torchperf_ci.errors import ExitCode, TorchperfError
+from torchperf_ci.errors import ExitCode, TorchperfError, UsageProblem
 
 if TYPE_CHECKING:
     from torchperf_ci.report.compare import Findings
@@ -112,6 +112,10 @@ def _compare(options: dict[str, Any], github: GitHubOptions) -> int:
     past = options["history"] or options["data_branch"]
     if past and options["baseline_artifact"]:
         raise click.UsageError("--baseline-artifact and --history are two bases; give one of them")
+    if options["output_dir"].resolve() in [folder.resolve() for folder in options["folders"]]:
+        raise UsageProblem(
+            f"{options['output_dir']} is one of the folders to compare; choose another with --output-dir"
+        )
     if past:
         from torchperf_ci.cli.compare_history import compare_history
 

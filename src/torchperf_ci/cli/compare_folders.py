@@ -9,10 +9,9 @@ from typing import Any
 
 import click
 
-from torchperf_ci.analysis.compare_history import LEAST, at_least
 from torchperf_ci.analysis.compare_runs import compare_runs, unequal
 from torchperf_ci.analysis.frames import Selection
-from torchperf_ci.analysis.tolerances import LATENCY, SPEEDUP, Tolerances
+from torchperf_ci.analysis.tolerances import LATENCY, LEAST, SPEEDUP, Tolerances, at_least
 from torchperf_ci.cli.compare import conclude
 from torchperf_ci.cli.compare_live import tolerances_from
 from torchperf_ci.cli.history_options import repository_of
@@ -52,11 +51,7 @@ def folder_to_compare(folders: Sequence[Path], *, instead: str) -> Results:
 
 
 def written(findings: Findings, options: dict[str, Any]) -> int:
-    """Write and tell what was found; the exit code. What is compared is never written over."""
-    if options["output_dir"].resolve() in [folder.resolve() for folder in options["folders"]]:
-        raise UsageProblem(
-            f"{options['output_dir']} is one of the folders to compare; choose another with --output-dir"
-        )
+    """Write and tell what was found; the exit code."""
     with open_folder(options["output_dir"]) as folder:
         folder.empty()
         write_comparison(folder, findings)

@@ -6,8 +6,8 @@ import os
 from typing import Any
 
 from torchperf_ci.analysis.band import LEAST_RUNS, RUNS
-from torchperf_ci.analysis.compare_history import LEAST, compare_with_history
-from torchperf_ci.analysis.tolerances import LATENCY, SPEEDUP
+from torchperf_ci.analysis.compare_history import compare_with_history
+from torchperf_ci.analysis.tolerances import LATENCY, LEAST, SPEEDUP
 from torchperf_ci.cli.compare_folders import folder_to_compare, machine_of, stored_tolerances, written
 from torchperf_ci.cli.history_options import opened_history
 from torchperf_ci.cli.options import GitHubOptions

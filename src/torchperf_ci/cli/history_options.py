@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,21 +19,6 @@ if TYPE_CHECKING:
 
 DEFAULT_HISTORY = "./torchperf-history"
 
-_PLACE = (
-    option(
-        "--history",
-        metavar="URI",
-        help="Where runs are kept: a folder, or a URL that fsspec knows, say s3://bucket/history.  "
-        f"[default: {DEFAULT_HISTORY}, or the data branch if one is given]",
-    ),
-    option(
-        "--data-branch",
-        metavar="BRANCH",
-        default="",
-        show_default=False,
-        help="A branch of --repo for the history, and for pictures in comments; made when it is not there.",
-    ),
-)
 _NAME = option(
     "--name",
     default="results",
@@ -43,27 +28,30 @@ _NAME = option(
 
 def history_options(function: Decorated) -> Decorated:
     """Where the history is, and which of its series: `history`, `data_branch` and `name`."""
-    return decorated(function, (*_PLACE, _NAME))
+    place = _place(
+        "Where runs are kept: a folder, or a URL that fsspec knows, say s3://bucket/history.  "
+        f"[default: {DEFAULT_HISTORY}, or the data branch if one is given]",
+        "A branch of --repo for the history, and for pictures in comments; made when it is not there.",
+    )
+    return decorated(function, (*place, _NAME))
 
 
 def past_options(function: Decorated) -> Decorated:
     """Where a history is that may be looked at: `history` and `data_branch`. Without them there is none."""
     return decorated(
         function,
-        (
-            option(
-                "--history",
-                metavar="URI",
-                help="The runs that `dashboard` keeps: a folder, or a URL that fsspec knows, say s3://bucket/history.",
-            ),
-            option(
-                "--data-branch",
-                metavar="BRANCH",
-                default="",
-                show_default=False,
-                help="The branch of --repo with them.",
-            ),
+        _place(
+            "The runs that `dashboard` keeps: a folder, or a URL that fsspec knows, say s3://bucket/history.",
+            "The branch of --repo with them.",
         ),
+    )
+
+
+def _place(history: str, branch: str) -> tuple[Callable[[Any], Any], ...]:
+    """The options `history` and `data_branch` with these helps."""
+    return (
+        option("--history", metavar="URI", help=history),
+        option("--data-branch", metavar="BRANCH", default="", show_default=False, help=branch),
     )
 
 

@@ -136,15 +136,20 @@ def artifacts_named(client: Client, repository: str, name: str) -> Iterator[Arti
         needs=READS,
     )
     for raw in client.every(request, key="artifacts"):
-        run = raw.get("workflow_run") or {}
+        run = _origin(raw)
         own = run.get("head_repository_id") == run.get("repository_id")
         if own and raw.get("name") == name and raw.get("expired") is False:
             yield _artifact(raw)
 
 
-def _artifact(raw: dict[str, Any]) -> Artifact:
+def _origin(raw: dict[str, Any]) -> dict[str, Any]:
+    """What an artifact says about the run that made it."""
     run = raw.get("workflow_run")
-    run = run if isinstance(run, dict) else {}
+    return run if isinstance(run, dict) else {}
+
+
+def _artifact(raw: dict[str, Any]) -> Artifact:
+    run = _origin(raw)
     return Artifact(
         id=_integer(raw, "id"),
         name=_text(raw, "name"),
