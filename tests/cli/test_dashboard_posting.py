@@ -23,27 +23,23 @@ def server() -> Iterator[DashboardGitHub]:
         yield running
 
 
-def bodies(server: DashboardGitHub, issue: int = 7) -> list[str]:
-    return [comment["body"].partition("\n")[2] for comment in server.comments[issue]]
-
-
 def test_a_comment_is_posted_once_for_every_run(dashboard, server, tmp_path: Path):
     """What is posted is the file in the results folder; the address is printed; a second time posts nothing new."""
     one = dashboard(results(tmp_path / "one", 0), *GITHUB, "--issue", "7", server=server)
     assert one.returncode == 0, one.stderr
     assert one.stdout.endswith(f"{server.comments[7][0]['html_url']}\n")
-    assert bodies(server) == [(tmp_path / "one" / "dashboard_float32.md").read_text()]
+    assert server.bodies() == [(tmp_path / "one" / "dashboard_float32.md").read_text()]
     dashboard("one", *GITHUB, "--issue", "7", server=server)
-    assert len(bodies(server)) == 1
+    assert len(server.bodies()) == 1
     dashboard(results(tmp_path / "two", 1), *GITHUB, "--issue", "7", server=server)
-    assert len(bodies(server)) == 2
+    assert len(server.bodies()) == 2
 
 
 def test_a_sticky_comment_is_edited(dashboard, server, tmp_path: Path):
     """With --sticky the second run's dashboard takes the place of the first one's."""
     for day, name in enumerate(("one", "two")):
         dashboard(results(tmp_path / name, day), *GITHUB, "--issue", "7", "--sticky", server=server)
-    assert bodies(server) == [(tmp_path / "two" / "dashboard_float32.md").read_text()]
+    assert server.bodies() == [(tmp_path / "two" / "dashboard_float32.md").read_text()]
 
 
 def test_every_dtype_goes_to_its_issue(dashboard, server, tmp_path: Path):
@@ -52,8 +48,8 @@ def test_every_dtype_goes_to_its_issue(dashboard, server, tmp_path: Path):
     folder = results(tmp_path / "one", 0, records)
     done = dashboard(folder, *GITHUB, "--issue", "float32=7", "--issue", "8", server=server)
     assert done.returncode == 0, done.stderr
-    assert [body.splitlines()[1] for body in bodies(server, 7)] == ["# Performance Dashboard for float32 precision ##"]
-    assert [body.splitlines()[1] for body in bodies(server, 8)] == ["# Performance Dashboard for amp precision ##"]
+    assert [body.splitlines()[1] for body in server.bodies(7)] == ["# Performance Dashboard for float32 precision ##"]
+    assert [body.splitlines()[1] for body in server.bodies(8)] == ["# Performance Dashboard for amp precision ##"]
     done = dashboard(folder, *GITHUB, "--issue", "amp=8", server=server)
     assert "No --issue is named for float32: its comment is in one/dashboard_float32.md" in done.stderr
     assert (tmp_path / "one" / "geomean_over_time_amp.png").is_file()
@@ -68,7 +64,7 @@ def test_history_and_pictures_on_a_data_branch_are_one_commit(dashboard, server,
     assert server.history("torchperf-data") == ["Add the run of 2026-10-05 03:15 UTC"]
     paths = list(server.files("torchperf-data"))
     assert sorted(path.partition("/")[0] for path in paths) == ["history", *["pictures"] * 5]
-    shown = re.findall(r"!\[[^]]*\]\(([^)]*)\)", bodies(server)[0])
+    shown = re.findall(r"!\[[^]]*\]\(([^)]*)\)", server.bodies()[0])
     base = f"{server.url}/{REPOSITORY}/blob/torchperf-data/"
     assert sorted(shown) == [f"{base}{path}?raw=true" for path in paths if path.startswith("pictures/")]
     two = dashboard(results(tmp_path / "two", 1, BAD), *arguments, server=server)
@@ -96,11 +92,11 @@ def test_a_refusal_leaves_the_comment_and_can_be_repeated(dashboard, server, tmp
     assert "the token needs the permission 'issues: write'" in refused.stderr
     assert "The comment is in one/dashboard_float32.md; repeat the command to post it" in refused.stderr
     assert kept(tmp_path / "torchperf-history") == ["octo/project/1000"]
-    assert bodies(server) == []
+    assert server.bodies() == []
     server.permissions.add("issues: write")
     for _ in range(2):
         assert dashboard(*arguments, server=server).returncode == 0
-    assert len(bodies(server)) == 1
+    assert len(server.bodies()) == 1
     assert kept(tmp_path / "torchperf-history") == ["octo/project/1000"]
 
 
@@ -131,7 +127,7 @@ def test_whatever_refuses_the_comment_the_run_is_kept(dashboard, server, tmp_pat
     server.faults.clear()
     for _ in range(2):
         assert dashboard(*arguments, server=server).returncode == 0
-    assert bodies(server) == [(tmp_path / "one" / "dashboard_float32.md").read_text()]
+    assert server.bodies() == [(tmp_path / "one" / "dashboard_float32.md").read_text()]
     assert kept(tmp_path / "torchperf-history") == ["octo/project/1000"]
 
 
@@ -152,7 +148,7 @@ def test_a_branch_that_cannot_be_written_stops_before_posting(dashboard, server,
     done = dashboard(results(tmp_path / "one", 0), *GITHUB, "--data-branch", "data", "--issue", "7", server=server)
     assert done.returncode == 5
     assert "'contents: write'" in done.stderr
-    assert bodies(server) == []
+    assert server.bodies() == []
     assert (tmp_path / "one" / "dashboard_float32.md").is_file()
 
 
@@ -181,7 +177,7 @@ def test_a_dry_run_writes_into_the_folder_only(dashboard, server, tmp_path: Path
     here = dashboard(folder, *arguments, server=server)
     assert re.search(r"Would write torchperf-history/month=2026-10/\S+ \([\d,]+ bytes\)", here.stderr)
     sent = [asked for asked in server.asked if asked.method != "GET"]
-    assert (sent, server.refs, bodies(server)) == ([], {}, [])
+    assert (sent, server.refs, server.bodies()) == ([], {}, [])
     assert not (tmp_path / "torchperf-history").exists()
     assert (tmp_path / "one" / "dashboard_float32.md").is_file()
 

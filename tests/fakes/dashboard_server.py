@@ -25,6 +25,10 @@ class DashboardGitHub(FakeGitHub):
         self.lose_answers = 0
         self._clock = datetime(2026, 12, 1, tzinfo=timezone.utc)
 
+    def bodies(self, issue: int = 7) -> list[str]:
+        """The comments on an issue, without the markers above them."""
+        return [comment["body"].partition("\n")[2] for comment in self.comments[issue]]
+
     def add_comment(self, issue: int, body: str, *, login: str) -> dict[str, Any]:
         number = self._number()
         self._clock += timedelta(minutes=1)

@@ -25,17 +25,13 @@ def server() -> Iterator[DashboardGitHub]:
         yield running
 
 
-def bodies(server: DashboardGitHub, issue: int = 7) -> list[str]:
-    return [comment["body"].partition("\n")[2] for comment in server.comments[issue]]
-
-
 def test_every_run_gets_a_comment(client: Client, server: DashboardGitHub):
     """Without sticky another run is another comment, and the address is the comment's."""
     posted = post_comment(client, REPOSITORY, 7, "monday", MONDAY, sticky=False)
     assert posted.was_new
     assert posted.url.startswith(f"https://github.com/{REPOSITORY}/issues/7#issuecomment-")
     assert post_comment(client, REPOSITORY, 7, "tuesday", TUESDAY, sticky=False).was_new
-    assert bodies(server) == ["monday", "tuesday"]
+    assert server.bodies() == ["monday", "tuesday"]
 
 
 def test_doing_it_again_posts_nothing(client: Client, server: DashboardGitHub):
@@ -44,7 +40,7 @@ def test_doing_it_again_posts_nothing(client: Client, server: DashboardGitHub):
     assert not post_comment(client, REPOSITORY, 7, "monday", MONDAY, sticky=False).was_new
     assert server.count("PATCH") == 0
     post_comment(client, REPOSITORY, 7, "monday, better", MONDAY, sticky=False)
-    assert bodies(server) == ["monday, better"]
+    assert server.bodies() == ["monday, better"]
 
 
 def test_a_sticky_comment_is_found_on_the_last_page(client: Client, server: DashboardGitHub):
@@ -55,8 +51,8 @@ def test_a_sticky_comment_is_found_on_the_last_page(client: Client, server: Dash
     post_comment(client, REPOSITORY, 7, "monday", MONDAY, sticky=True)
     server.add_comment(7, "more chatter", login="somebody")
     assert not post_comment(client, REPOSITORY, 7, "tuesday", TUESDAY, sticky=True).was_new
-    assert bodies(server).count("tuesday") == 1
-    assert "monday" not in bodies(server)
+    assert server.bodies().count("tuesday") == 1
+    assert "monday" not in server.bodies()
 
 
 def test_a_comment_of_somebody_else_is_not_edited(client: Client, server: DashboardGitHub):
@@ -64,7 +60,7 @@ def test_a_comment_of_somebody_else_is_not_edited(client: Client, server: Dashbo
     forged = server.add_comment(7, f"{MONDAY.whole}\nhello", login="mallory")
     post_comment(client, REPOSITORY, 7, "monday", MONDAY, sticky=True)
     assert forged["body"].endswith("hello")
-    assert bodies(server) == ["hello", "monday"]
+    assert server.bodies() == ["hello", "monday"]
 
 
 def test_other_subjects_are_let_be(client: Client, server: DashboardGitHub):
@@ -72,7 +68,7 @@ def test_other_subjects_are_let_be(client: Client, server: DashboardGitHub):
     other = Marker(subject="dashboard results amp", run=MONDAY.run, time=MONDAY.time)
     post_comment(client, REPOSITORY, 7, "float32", MONDAY, sticky=True)
     post_comment(client, REPOSITORY, 7, "amp", other, sticky=True)
-    assert bodies(server) == ["float32", "amp"]
+    assert server.bodies() == ["float32", "amp"]
 
 
 def test_a_workflows_token_knows_its_name(client: Client, server: DashboardGitHub):
@@ -81,21 +77,21 @@ def test_a_workflows_token_knows_its_name(client: Client, server: DashboardGitHu
     assert login_of(client) == "github-actions[bot]"
     post_comment(client, REPOSITORY, 7, "monday", MONDAY, sticky=True)
     post_comment(client, REPOSITORY, 7, "tuesday", TUESDAY, sticky=True)
-    assert bodies(server) == ["tuesday"]
+    assert server.bodies() == ["tuesday"]
 
 
 def test_an_answer_that_got_lost_does_not_post_twice(client: Client, server: DashboardGitHub):
     """When GitHub answers 502 after it has posted, the comment is looked for before it is sent again."""
     server.lose_answers = 1
     post_comment(client, REPOSITORY, 7, "monday", MONDAY, sticky=False)
-    assert bodies(server) == ["monday"]
+    assert server.bodies() == ["monday"]
 
 
 def test_a_request_that_did_not_arrive_is_sent_again(client: Client, server: DashboardGitHub):
     """When GitHub answers 502 without having posted, the comment is posted after a wait."""
     server.fail("POST .*/comments", Reply(status=502), times=2)
     post_comment(client, REPOSITORY, 7, "monday", MONDAY, sticky=False)
-    assert bodies(server) == ["monday"]
+    assert server.bodies() == ["monday"]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +105,7 @@ def test_rate_limits_are_waited_for(client: Client, server: DashboardGitHub, clo
     """A secondary limit on posting is waited out as long as GitHub says, and the comment is there once."""
     server.fail("POST .*/comments", reply)
     post_comment(client, REPOSITORY, 7, "monday", MONDAY, sticky=False)
-    assert bodies(server) == ["monday"]
+    assert server.bodies() == ["monday"]
     assert max(clock.slept) >= 30
 
 
@@ -130,7 +126,7 @@ def test_a_body_that_is_too_long_is_refused(client: Client, server: DashboardGit
     """What GitHub does not take is an error with its words, and nothing is posted."""
     with pytest.raises(GitHubRefused, match="body is too long"):
         post_comment(client, REPOSITORY, 7, "x" * 70_000, MONDAY, sticky=False)
-    assert bodies(server) == []
+    assert server.bodies() == []
 
 
 def test_github_enterprise_has_graphql_elsewhere(server: DashboardGitHub, connect: Callable[..., Client]):

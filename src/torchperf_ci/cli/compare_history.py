@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from torchperf_ci.analysis.band import LEAST_RUNS, RUNS
 from torchperf_ci.analysis.compare_history import compare_with_history
 from torchperf_ci.analysis.tolerances import LATENCY, LEAST, SPEEDUP
 from torchperf_ci.cli.compare_folders import folder_to_compare, machine_of, stored_tolerances, written
-from torchperf_ci.cli.history_options import opened_history
+from torchperf_ci.cli.history_options import opened_history, run_of_folder
 from torchperf_ci.cli.options import GitHubOptions
-from torchperf_ci.dashboard_run import before, run_in
+from torchperf_ci.dashboard_run import before
 from torchperf_ci.errors import NothingToJudge
-from torchperf_ci.github.context import source_from
 from torchperf_ci.history.store import Past, Wanted
 from torchperf_ci.report.compare import Findings, Header
 from torchperf_ci.report.compare_words import percent
@@ -26,8 +24,7 @@ LOOK_BACK = 3 * RUNS
 def compare_history(options: dict[str, Any], github: GitHubOptions) -> int:
     """Compare the folder given with the history; the exit code."""
     results = folder_to_compare(options["folders"], instead="the history has base")
-    here = source_from(os.environ, shard="", folder=options["folders"][0])
-    run = run_in(options["folders"][0], results, name=options["name"], source=here)
+    run = run_of_folder(options["folders"][0], results, name=options["name"])
     branch = options["baseline_branch"] or ""
     with opened_history(options, github) as history:
         past = before(history, run, LOOK_BACK, Wanted(name=options["name"], branch=branch))

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchperf_ci.cli.dashboard_targets import Targets
-from torchperf_ci.cli.history_options import Place, history_options, parsed_issues, repository_of
+from torchperf_ci.cli.history_options import Place, history_options, parsed_issues, repository_of, run_of_folder
 from torchperf_ci.cli.options import Decorated, GitHubOptions, decorated, github_options, option, results_dir_argument
 from torchperf_ci.cli.report_options import refuse_to_overwrite, report_options, report_options_from
 from torchperf_ci.errors import ExitCode, NothingToJudge, UsageProblem
 from torchperf_ci.escape import one_line
-from torchperf_ci.records import Source
 
 if TYPE_CHECKING:
     from torchperf_ci.dashboard_run import Comment
@@ -172,8 +171,6 @@ def _checked(options: Options, github: GitHubOptions) -> Mapping[str, int]:
 
 def _look(directory: Path, wanted: ReportOptions, options: Options) -> tuple[Findings, Run]:
     """What there is to report, and the run it is of."""
-    from torchperf_ci.dashboard_run import run_in
-    from torchperf_ci.github.context import source_from
     from torchperf_ci.report.folder import read_folder
     from torchperf_ci.report.write import look
 
@@ -182,9 +179,7 @@ def _look(directory: Path, wanted: ReportOptions, options: Options) -> tuple[Fin
     findings = look(results, wanted)
     if not findings.tables:
         raise NothingToJudge(f"there is nothing to show in {directory}: {findings.problems[0]}")
-    in_actions = os.environ.get("GITHUB_ACTIONS") == "true"
-    source = source_from(os.environ, shard="1-1", folder=directory) if in_actions else Source()
-    return findings, run_in(directory, results, name=options["name"], source=source)
+    return findings, run_of_folder(directory, results, name=options["name"])
 
 
 def _needs_client(options: Options, issues: Mapping[str, int]) -> bool:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchperf_ci.cli.options import Decorated, GitHubOptions, decorated, option
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from torchperf_ci.github.client import Client
     from torchperf_ci.history.files import Files
     from torchperf_ci.history.parquet import ParquetHistory
+    from torchperf_ci.history.store import Run
+    from torchperf_ci.results import Results
 
 DEFAULT_HISTORY = "./torchperf-history"
 
@@ -89,6 +92,17 @@ class Place:
         assert client is not None
         branch = self.branch()
         return BranchFiles(client=client, branch=branch, cache=cache / branch.repository / branch.name)
+
+
+def run_of_folder(directory: Path, results: Results, *, name: str) -> Run:
+    """The run that a results folder holds. In a GitHub job, what does not say where it comes from is of this job."""
+    from torchperf_ci.dashboard_run import run_in
+    from torchperf_ci.github.context import source_from
+    from torchperf_ci.records import Source
+
+    in_actions = os.environ.get("GITHUB_ACTIONS") == "true"
+    source = source_from(os.environ, shard="1-1", folder=directory) if in_actions else Source()
+    return run_in(directory, results, name=name, source=source)
 
 
 @contextmanager
