@@ -68,7 +68,10 @@ if [[ -z $environment ]]; then
     works "$environment" # another job may have been quicker
   trap - EXIT
   rm -rf "$building"
+  # What earlier versions left, when nobody has used it for a month.
+  find "$home" -mindepth 1 -maxdepth 1 -type d -mtime +30 -exec rm -rf {} + 2>/dev/null || true
 fi
+touch -c "$environment" 2>/dev/null || true
 
 # In a container job the checkout may belong to another user than the one who runs, and git would refuse it. The job
 # trusts its checkout; so does git in what is started here, in worktrees of it as well.

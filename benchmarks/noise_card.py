@@ -48,7 +48,7 @@ KINDS = ("one", "two")
 """Both arms in one process, and base against head in two."""
 SECONDS = 10.0
 """Sampling per comparison; smaller budgets are the beginnings of these."""
-BESIDES = {"one": 2.0, "two": 25.0}
+BESIDES = {"one": 2.0, "two": 12.0}
 """About how many more seconds a comparison takes, for the plan: warm-up, and processes that import torch."""
 
 Line = dict[str, Any]
@@ -76,7 +76,8 @@ def plan(scale: float) -> list[Series]:
     """All series, the most telling ones first; `scale` shrinks the counts, to try things out."""
     counts = {("one", 0, False): 100, ("two", 0, False): 60}
     counts |= {(kind, extra, False): 30 for extra in (5, 3, 2, 10) for kind in KINDS}
-    counts |= {(kind, extra, True): 20 for extra in (0, 5) for kind in KINDS}
+    counts |= {("one", 1, False): 30}
+    counts |= {(kind, extra, True): 10 for extra in (0, 5) for kind in KINDS}
     return [
         Series(kind=kind, extra=extra, stress=stress, count=max(2, round(scale * count)))
         for (kind, extra, stress), count in counts.items()
@@ -285,7 +286,7 @@ def main() -> None:
     parser.add_argument("--raw", type=Path, default=Path("noise.jsonl"))
     parser.add_argument("--docs", type=Path, default=Path(__file__).parents[1] / "docs")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full counts, to try things out")
-    parser.add_argument("--renew-every", type=int, default=3, help="comparisons between two restarts of the processes")
+    parser.add_argument("--renew-every", type=int, default=10, help="comparisons between two restarts of the processes")
     options = parser.parse_args()
     match options.what:
         case "plan":

@@ -27,6 +27,8 @@ from torchperf_ci.analysis.compare import (
     is_settled,
     judge,
 )
+from torchperf_ci.analysis.tolerances import Tolerances
+from torchperf_ci.bench.compare import ComparePlan
 from torchperf_ci.records import Case, Mode
 
 LIMITS: dict[str, tuple[Tolerance, float]] = {"one": (ONE_PROCESS, 0.0), "two": (TWO_PROCESSES, BETWEEN_FLOOR)}
@@ -86,15 +88,18 @@ def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def begun(item: Round, budget: float, share: float = 1.0) -> list[Launch]:
-    """The launches as they would be after `share` of a smaller budget: every launch has its part of it."""
-    part, progress = min(1.0, budget / item.seconds), share * len(item.launches)
+    """The launches as they would be after `share` of a smaller budget: fewer, and every launch has its part of it."""
+    plan = ComparePlan(tolerances=Tolerances(), launches=len(item.launches), seconds=budget)
+    asked = plan.launches_in_time
+    part = min(1.0, budget / asked / (item.seconds / len(item.launches)))
+    progress = share * asked
     sizes = [
         round(len(launch.base) * part * min(1.0, max(0.0, progress - number)))
-        for number, launch in enumerate(item.launches)
+        for number, launch in enumerate(item.launches[:asked])
     ]
     return [
         Launch(base=launch.base[:size], head=launch.head[:size], probe=launch.probe[:size])
-        for launch, size in zip(item.launches, sizes, strict=True)
+        for launch, size in zip(item.launches[:asked], sizes, strict=True)
         if size >= LEAST_PAIRS
     ]
 
@@ -114,6 +119,12 @@ def replayed(item: Round, budget: float) -> Judged:
 def called(rounds: Sequence[Round], verdict: Verdict, budget: float) -> Share:
     """How many of the comparisons get a verdict."""
     return Share(hits=sum(replayed(item, budget).verdict is verdict for item in rounds), count=len(rounds))
+
+
+def told_apart(rounds: Sequence[Round], budget: float) -> Share:
+    """How many of the comparisons, at their end, say that head is slower at all, by whatever little."""
+    found = [effect(begun(item, budget), between=LIMITS[item.kind][1]) for item in rounds]
+    return Share(hits=sum(one is not None and one.low > 1 for one in found), count=len(rounds))
 
 
 def family_alarms(rounds: Sequence[Round]) -> Share:

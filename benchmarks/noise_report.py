@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
@@ -15,12 +15,14 @@ from noise_figures import (
     CASES,
     FAMILIES,
     Round,
+    Share,
     called,
     coverage,
     family_alarms,
     peer_alarms,
     replayed,
     smallest,
+    told_apart,
 )
 from noise_rules import RULES
 
@@ -139,16 +141,31 @@ class Card:
             )
             for kind, title in KINDS.items()
             for extra in self.extras
+            if self.of(kind, extra)
         ]
         yield from table(head, *rows)
-        for kind, title in KINDS.items():
-            told = ", ".join(f"{per_cent(self.smallest(kind, budget))} at {budget:g} s" for budget in BUDGETS)
-            yield f"Found 80 % of the time in {title}: {told}.\n"
+        yield "Slower is what is surely beyond the margin, 1 % in one process and 2 % in two. Found 80 % of the time:\n"
+        rows = [
+            row
+            for kind, title in KINDS.items()
+            for row in (
+                (f"{title}, slower than the margin", *(per_cent(self.smallest(kind, budget)) for budget in BUDGETS)),
+                (f"{title}, slower at all", *(per_cent(self.resolution(kind, budget)) for budget in BUDGETS)),
+            )
+        ]
+        yield from table(("", *(f"{budget:g} s" for budget in BUDGETS)), *rows)
 
     def smallest(self, kind: str, budget: float) -> float:
-        """The slowdown found 80 % of the time, in per cent."""
-        shares = [(extra, called(self.of(kind, extra), Verdict.REGRESSED, budget)) for extra in self.extras]
-        return smallest([(float(extra), share.value) for extra, share in shares if share.count])
+        """The slowdown that is called one 80 % of the time, in per cent."""
+        return self._smallest(kind, lambda rounds: called(rounds, Verdict.REGRESSED, budget))
+
+    def resolution(self, kind: str, budget: float) -> float:
+        """The slowdown that is told from equal code 80 % of the time, in per cent."""
+        return self._smallest(kind, lambda rounds: told_apart(rounds, budget))
+
+    def _smallest(self, kind: str, share_of: Callable[[list[Round]], Share]) -> float:
+        tried = [(float(extra), rounds) for extra in self.extras if (rounds := self.of(kind, extra))]
+        return smallest([(extra, share_of(rounds).value) for extra, rounds in tried])
 
     def _times(self) -> Iterator[str]:
         yield "## Time to a verdict\n"
@@ -216,8 +233,9 @@ class Card:
             for extra in (0, 5):
                 share = coverage(self.of(kind, extra))
                 yield f"coverage at least 90 % at +{extra} % in {title}", str(share), share.value >= 0.9
-        beyond = self.smallest("one", 2.0)
-        yield "smallest change at most 1 % in one process at 2 s", per_cent(beyond), beyond <= 1.0
+        least = self.resolution("one", 2.0)
+        title = "the smallest change that is told from equal code 80 % of the time is at most 1 % in one process at 2 s"
+        yield title, per_cent(least), least <= 1.0
 
     def _right_verdict(self, kind: str) -> float:
         """Median seconds to a verdict that is right: equal code unchanged, 5 and 10 % more slower. Infinite when most

@@ -32,7 +32,11 @@ def started(home: Path, *arguments: str, cwd: Path | None = None, **env: str) ->
 
 
 def test_jobs_that_start_together_share_one_environment(tmp_path: Path) -> None:
-    """Made by uv, one of them wins, no half-made one stays; later runs install nothing."""
+    """Made by uv, one of them wins, no half-made one stays, nor one that nobody has used for long; later runs install
+    nothing."""
+    unused = tmp_path / "torchperf-ci/1-2"
+    unused.mkdir(parents=True)
+    os.utime(unused, (0, 0))
     jobs = [started(tmp_path) for _ in range(2)]
     ended = [(*job.communicate(timeout=600), job.returncode) for job in jobs]
     assert [(out.strip(), code) for out, _, code in ended] == [(f"torchperf-ci, version {__version__}", 0)] * 2, ended

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from torchperf_ci.analysis.stats import (
     BATCHES,
+    batch_centers,
     batch_half_width,
-    batch_medians,
+    interquartile_mean,
     paired_ratio,
     slow_share,
     student_t,
@@ -143,12 +144,19 @@ def test_arms_of_different_length_are_an_error() -> None:
 def test_batches_are_contiguous_and_of_like_size(values: list[float]) -> None:
     """Every value is in one batch; sizes differ by at most one."""
     count = min(BATCHES, len(values) // 2)
-    ranks = batch_medians(list(range(len(values))), count)
+    ranks = batch_centers(list(range(len(values))), count)
     assert ranks == sorted(ranks)
     edges = [round(index * len(values) / count) for index in range(count + 1)]
     sizes = {end - start for start, end in pairwise(edges)}
     assert max(sizes) - min(sizes) <= 1
-    assert batch_medians(values, count) == [median(values[start:end]) for start, end in pairwise(edges)]
+    assert batch_centers(values, count) == [median(values[start:end]) for start, end in pairwise(edges)]
+
+
+def test_a_quarter_of_the_values_may_be_anything() -> None:
+    """At each end; the middle half has all the weight. Fewer than four values are averaged as they are."""
+    assert interquartile_mean([-1e6, 1.0, 2.0, 1e6]) == 1.5
+    assert interquartile_mean([math.inf, 3.0, 1.0, 2.0, 4.0, -math.inf, 0.5, 9.0]) == pytest.approx((1 + 2 + 3 + 4) / 4)
+    assert interquartile_mean([1.0, 2.0, 6.0]) == 3.0
 
 
 def test_the_half_width_is_students() -> None:

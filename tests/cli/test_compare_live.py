@@ -98,6 +98,47 @@ def test_equal_code_passes_in_every_order(cli: Cli, folder: Path, interleave: st
     assert verdicts(folder)["same"]["verdict"] == "unchanged"
 
 
+NOTING = '''
+"""A model that notes which caches its compiler is given."""
+import os, torch
+
+seen = {None}
+
+@torch.compiler.disable
+def note():
+    cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    if cache not in seen:
+        seen.add(cache)
+        with open(os.environ["NOTES"], "a") as stream:
+            stream.write(cache + "\\n")
+
+class Notes(torch.nn.Linear):
+    def forward(self, x):
+        note()
+        return super().forward(x)
+
+MODELS = {"net": lambda batch_size: (Notes(4, 4), (torch.ones(2, 4),))}
+'''
+
+
+@pytest.mark.slow
+def test_only_the_first_launches_compile_from_an_empty_cache(cli: Cli, tmp_path: Path) -> None:
+    """Three of them are timed; the fourth takes what the first one compiled, and all of them are sampled."""
+    (tmp_path / "suite.py").write_text(NOTING)
+    notes = [f"--{side}-env=NOTES={tmp_path / side}" for side in ("base", "head")]
+    limits = ("--launches", "4", "--budget-per-case", "4", "--repeat", "10", "--performance")
+    done = cli("compare", *notes, *SIDES[4:], "--compilers", "aot_eager", *QUICKLY[2:], *limits, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (measured,) = json.loads((tmp_path / "out/compare.json").read_text())["measured"]
+    assert len(measured["launches"]) == 4
+    for side in ("base", "head"):
+        assert len(measured[side]["compile_seconds"]) == 3
+        first, second, third, fourth = (tmp_path / side).read_text().split()
+        assert len({first, second, third}) == 3
+        assert fourth == first
+        assert not Path(first).exists()
+
+
 @pytest.mark.slow
 def test_a_commit_is_compared_with_the_working_tree(cli: Cli, tmp_path: Path) -> None:
     """Changes that are not committed are head, the same suite runs on both, and the repository is left as it was."""

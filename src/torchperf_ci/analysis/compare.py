@@ -9,9 +9,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from statistics import median
 
-from torchperf_ci.analysis.stats import BATCHES, MIN_BATCHES, batch_squared_error, student_t, student_t_above
+from torchperf_ci.analysis.stats import (
+    BATCHES,
+    MIN_BATCHES,
+    batch_squared_error,
+    interquartile_mean,
+    student_t,
+    student_t_above,
+)
 from torchperf_ci.records import Case
 
 LOOKS = ((1 / 8, 0.002), (1 / 4, 0.004), (1 / 2, 0.010), (1.0, 0.034))
@@ -29,6 +35,10 @@ _HOPELESS = 1e4
 
 BETWEEN_FLOOR = 0.007
 """Standard deviation of log ratios between launches of equal code, taken where history does not say more."""
+
+
+LAUNCHES = 10
+"""Launches of a case that no look decides: what they differ by takes the root of their number to average out."""
 
 
 class Verdict(str, Enum):
@@ -106,14 +116,15 @@ def effect(launches: Sequence[Launch], *, between: float, look: int = len(LOOKS)
     """The effect over all launches; None when no launch has enough pairs. Each end of its interval has the error of
     `look`, an index of `LOOKS`.
 
-    The centre is the mean of the launches' median log ratios. Its variance is that within launches, from medians of
-    contiguous batches, plus that between them: what they differ by beyond it, and at least `between` squared.
-    `between` is 0 for two arms of one process, where there is nothing between.
+    The centre is the mean over launches of the interquartile mean of their log ratios. Its variance is that within
+    launches, from contiguous batches, plus that between them: what they differ by beyond it, and at least `between`
+    squared. `between` is 0 for two arms of one process, where there is nothing between.
     """
     ratios = [logs for launch in launches if len(logs := launch.log_ratios) >= LEAST_PAIRS]
     if not ratios:
         return None
-    centers, errors = [median(logs) for logs in ratios], [batch_squared_error(logs) for logs in ratios]
+    centers = [interquartile_mean(logs) for logs in ratios]
+    errors = [batch_squared_error(logs, center=interquartile_mean) for logs in ratios]
     count, center = len(centers), sum(centers) / len(centers)
     within = sum(errors) / count**2
     spread = sum((value - center) ** 2 for value in centers) / (count - 1) if count > 1 and between > 0 else 0.0

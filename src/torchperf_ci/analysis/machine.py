@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from torchperf_ci.analysis.compare import BETWEEN_FLOOR, LOOKS, Launch, effect
+from torchperf_ci.analysis.compare import BETWEEN_FLOOR, LAUNCHES, LOOKS, Launch, effect
 from torchperf_ci.analysis.stats import student_t
 
 GIB = 2**30
@@ -199,11 +199,13 @@ def smallest_change(
     """The slowdown that `budget` seconds per case would call one 80 % of the time, as a share, judged by a measurement
     of equal code that took `spent` seconds; None when that has too few samples.
 
-    The error within launches shrinks with the root of the time, that between launches does not.
+    The error within launches shrinks with the root of the time, that between launches with the root of their number,
+    which is `LAUNCHES` there.
     """
     whole, inside = effect(launches, between=between), effect(launches, between=0.0)
     if whole is None or inside is None:
         return None
-    error = math.sqrt(inside.error**2 * spent / budget + max(0.0, whole.error**2 - inside.error**2))
+    apart = max(0.0, whole.error**2 - inside.error**2) * whole.launches / LAUNCHES
+    error = math.sqrt(inside.error**2 * spent / budget + apart)
     needed = student_t(1 - LOOKS[-1][1], whole.freedom) + student_t(POWER, whole.freedom)
     return math.expm1(math.log1p(margin) + needed * error)

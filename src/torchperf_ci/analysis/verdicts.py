@@ -38,7 +38,7 @@ class SideResult:
     """What one side showed about a case besides its times.
 
     accuracy: its status, with the reason when it is not a pass; empty where it was not looked at.
-    failure: why there are no times, or empty. compile_seconds: one per launch.
+    failure: why there are no times, or empty. compile_seconds: one per launch from an empty cache.
     memory_bytes: peak of the compared arm, None where it cannot be measured.
     """
 

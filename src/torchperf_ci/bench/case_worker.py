@@ -63,7 +63,7 @@ class CaseWorker:
         self._worker, self._planned, self._settings, self._deadline = worker, planned, settings, deadline
 
     def load(self, *, cache_dir: str | None) -> Loaded:
-        """Load the model and run it eagerly. With `cache_dir` its compiler starts from that empty cache."""
+        """Load the model and run it eagerly. With `cache_dir` its compiler starts from that cache."""
         settings, case = self._settings, self._planned.case
         loaded = self.ask(
             "load",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from torchperf_ci.analysis.compare import BETWEEN_FLOOR, LEAST_PAIRS, LOOKS, Launch, effect, is_settled
+from torchperf_ci.analysis.compare import BETWEEN_FLOOR, LAUNCHES, LEAST_PAIRS, LOOKS, Launch, effect, is_settled
 from torchperf_ci.analysis.tolerances import LATENCY, Tolerances
 from torchperf_ci.analysis.verdicts import Measured, SideResult
 from torchperf_ci.bench.case_worker import CaseWorker, Settings
@@ -29,23 +29,38 @@ from torchperf_ci.records import Testing
 UNPAIRED_FLOOR = 0.03
 """Standard deviation between launches whose sides did not run in turn: the machine's mood is then in the ratio."""
 
+LEAST_LAUNCHES = 3
+"""Launches of a case, however slow it is and however little time it has."""
+
+LAUNCH_SECONDS = 1.0
+"""Sampling that makes a launch worth its start."""
+
+COLD_LAUNCHES = 3
+"""Launches that compile from an empty cache, whose time counts; later ones take what the first one compiled."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparePlan:
     """How long and how a case is compared. `seconds`: of sampling per case, all launches together; a launch takes
     `LEAST_PAIRS` pairs whatever that costs.
 
+    launches: at most. It is `LEAST_LAUNCHES` when the time is short, or over.
     one_process: both sides are arms of one worker: base is the plain module, head the compiled one.
     stop_early: whether a look may end a case before its time.
     """
 
     tolerances: Tolerances
-    launches: int = 3
+    launches: int = LAUNCHES
     seconds: float = 10.0
     interleave: Interleave = Interleave.ITERATION
     between: float = BETWEEN_FLOOR
     one_process: bool = False
     stop_early: bool = True
+
+    @property
+    def launches_in_time(self) -> int:
+        """As many as the time is worth."""
+        return min(self.launches, max(LEAST_LAUNCHES, int(self.seconds / LAUNCH_SECONDS)))
 
 
 class Side(Protocol):
@@ -118,6 +133,8 @@ class _CaseComparison:
         self._tolerance = plan.tolerances.of(shown.case, LATENCY)
         self._results = {"base": SideResult(), "head": SideResult()}
         self._launches: list[Launch] = []
+        self._kept = ExitStack()
+        self._caches: dict[str, str] = {}
         self._rng = random.Random(f"{self._settings.seed} {shown.case} {attempt}")  # noqa: S311 - an order, not a secret
         self._deadline = comparer.clock() + self._settings.timeout
         self._spent = 0.0
@@ -127,12 +144,8 @@ class _CaseComparison:
             self._between = max(self._between, UNPAIRED_FLOOR)
 
     def measure(self) -> Measured:
-        for number in range(self._plan.launches):
-            with ExitStack() as stack:
-                if not self._launch(stack, number) or self._decided():
-                    break
-        else:
-            self._look = len(LOOKS) - 1
+        with self._kept:
+            self._take_launches()
         return Measured(
             case=self._case,
             base=self._results["base"],
@@ -144,11 +157,20 @@ class _CaseComparison:
             refusals=tuple(self._refusals()),
         )
 
+    def _take_launches(self) -> None:
+        for number in range(self._plan.launches_in_time):
+            if number >= LEAST_LAUNCHES and self._spent >= self._plan.seconds and self._settings.rule.repeat is None:
+                break
+            with ExitStack() as stack:
+                if not self._launch(stack, number) or self._decided():
+                    return
+        self._look = len(LOOKS) - 1
+
     def _launch(self, stack: ExitStack, number: int) -> bool:
         """One launch pair; whether it worked. What failed is in the results."""
         order = ["base", "head"]
         self._rng.shuffle(order)
-        until = self._plan.seconds * (number + 1) / self._plan.launches
+        until = self._plan.seconds * (number + 1) / self._plan.launches_in_time
         if self._plan.one_process:
             order = ["head"]
         elif self._plan.interleave is Interleave.LAUNCH:
@@ -177,23 +199,34 @@ class _CaseComparison:
             preloaded = self._comparer.sides.of(side).process(number)
             worker = stack.enter_context(preloaded.fork(self._comparer.log(planned, side)))
             case_worker = CaseWorker(worker, planned, self._settings, deadline=self._deadline)
-            cold = self._settings.cold_start
-            loaded = case_worker.load(cache_dir=stack.enter_context(cache_folder()) if cold else None)
+            loaded = case_worker.load(cache_dir=self._cache(stack, side, number))
             self._note(side, batch_size=loaded.batch_size, parameters=loaded.parameters)
             if self._arms[side] == "compiled":
-                self._compile(case_worker, side, first=number == 0)
+                self._compile(case_worker, side, number)
             case_worker.settle()
         except WorkerError as error:
             self._note(side, failure=_failure_text(error))
             return None
         return case_worker
 
-    def _compile(self, worker: CaseWorker, side: str, *, first: bool) -> None:
+    def _cache(self, stack: ExitStack, side: str, number: int) -> str | None:
+        """The compiler cache of a launch: empty for the first few, then that of the first one."""
+        if not self._settings.cold_start:
+            return None
+        if number == 0:
+            self._caches[side] = self._kept.enter_context(cache_folder())
+        if 0 < number < COLD_LAUNCHES:
+            return stack.enter_context(cache_folder())
+        return self._caches[side]
+
+    def _compile(self, worker: CaseWorker, side: str, number: int) -> None:
+        first = number == 0
         if first and Testing.ACCURACY in self._settings.testings:
             status, reason = worker.accuracy()
             self._note(side, accuracy=f"{status}: {reason}" if reason else status.value)
         seconds = worker.compile()
-        self._note(side, compile_seconds=(*self._results[side].compile_seconds, seconds))
+        if number < COLD_LAUNCHES:
+            self._note(side, compile_seconds=(*self._results[side].compile_seconds, seconds))
         if first:
             self._note(side, counters=worker.capture().counters)
 

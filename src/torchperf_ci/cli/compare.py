@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from torchperf_ci.analysis.compare import LAUNCHES
 from torchperf_ci.cli.case_options import case_options
 from torchperf_ci.cli.finish import told_github
 from torchperf_ci.cli.history_options import past_options
@@ -36,7 +37,7 @@ _SHARE = click.FloatRange(min=0, min_open=True, max=10)
 @option("--head-env", multiple=True, type=KeyValues(), metavar="KEY=VALUE", help="Variable of head alone. Repeatable.")
 @option("--base-compiler", help="Compiler of base; with --head-compiler, instead of --compilers.")
 @option("--head-compiler", help="Compiler of head.")
-@option("--launches", type=click.IntRange(min=1), default=3, help="Pairs of processes per case, at most.")
+@option("--launches", type=click.IntRange(min=1), default=LAUNCHES, help="Pairs of processes per case, at most.")
 @option(
     "--budget-per-case",
     type=click.FloatRange(min=0.5),

@@ -110,7 +110,7 @@ class Bench:
         cache_dir: str | None,
         cpus: Sequence[int] | None = None,
     ) -> Mapping[str, Any]:
-        """Build the case's model on its device. With `cache_dir` the compiler starts from that (empty) cache."""
+        """Build the case's model on its device. With `cache_dir` the compiler starts from that cache."""
         if cpus:
             os.sched_setaffinity(0, cpus)
         _set_threads(threads)
