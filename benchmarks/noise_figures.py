@@ -89,19 +89,23 @@ def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
 
 def begun(item: Round, budget: float, share: float = 1.0) -> list[Launch]:
     """The launches as they would be after `share` of a smaller budget: fewer, and every launch has its part of it."""
-    plan = ComparePlan(tolerances=Tolerances(), launches=len(item.launches), seconds=budget)
-    asked = plan.launches_in_time
-    part = min(1.0, budget / asked / (item.seconds / len(item.launches)))
-    progress = share * asked
-    sizes = [
-        round(len(launch.base) * part * min(1.0, max(0.0, progress - number)))
-        for number, launch in enumerate(item.launches[:asked])
+    had, has = (
+        [plan.end_of(number) for number in range(plan.launches_in_time)]
+        for plan in (
+            ComparePlan(tolerances=Tolerances(), launches=len(item.launches), seconds=seconds)
+            for seconds in (item.seconds, budget)
+        )
+    )
+    parts = [
+        (min(share * budget, end) - start) / (whole_end - whole_start)
+        for (start, end), (whole_start, whole_end) in zip(pairwise([0.0, *has]), pairwise([0.0, *had]), strict=False)
     ]
-    return [
-        Launch(base=launch.base[:size], head=launch.head[:size], probe=launch.probe[:size])
-        for launch, size in zip(item.launches[:asked], sizes, strict=True)
-        if size >= LEAST_PAIRS
-    ]
+    found = []
+    for launch, part in zip(item.launches, parts, strict=False):
+        size = round(len(launch.base) * min(1.0, part))
+        if size >= LEAST_PAIRS:
+            found.append(Launch(base=launch.base[:size], head=launch.head[:size], probe=launch.probe[:size]))
+    return found
 
 
 def replayed(item: Round, budget: float) -> Judged:

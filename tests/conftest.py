@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def pytest_configure() -> None:
+    """What tests start is no part of a parallel run, also when it is a pytest."""
+    for name in list(os.environ):
+        if name.startswith("PYTEST_XDIST_"):
+            del os.environ[name]
+
+
 def is_of_a_job(name: str) -> bool:
     """Whether a variable comes from the job that runs the tests."""
     return name.startswith(("GITHUB_", "TORCHPERF_", "RUNNER_", "ACTIONS_")) or name in {"GH_TOKEN", "CI"}

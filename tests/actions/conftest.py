@@ -113,10 +113,10 @@ def _filled(text: str, known: Mapping[str, str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def tool_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tool_cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One for all tests, also where several processes run them, so that the private environment is made once."""
     own = tmp_path_factory.getbasetemp()
-    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    shared = own.parent if hasattr(request.config, "workerinput") else own
     (shared / "tool-cache").mkdir(exist_ok=True)
     return shared / "tool-cache"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from torchperf_ci.analysis.machine import GpuFacts
 from torchperf_ci.bench.doctor import read_facts
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -50,6 +51,33 @@ def test_what_is_not_there_is_not_made_up(tmp_path: Path) -> None:
     assert (facts.torch, facts.torch_problem) == ("", "ModuleNotFoundError: No module named 'torch'")
     assert facts.compiler == ""
     assert "No such file" in read_facts(str(tmp_path / "none"), {}, root=tmp_path).torch_problem
+
+
+SMI = """#!/bin/sh
+case "$*" in
+  *--query-gpu=name*) echo "NVIDIA H200, Disabled, Enabled, Disabled, GPU-ab12, 345, 1980"; echo "Tesla, [N/A]";;
+  *-i\\ GPU-ab12*query-compute-apps*) echo "4711, python";;
+  *-i\\ GPU-ab12*clocks_event_reasons*) echo "345, 1980, 0x0000000000000080";;
+esac
+"""
+
+
+def test_gpus_are_described_by_their_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clocks, modes, what throttles and who computes there; what the driver does not say is left open."""
+    (tmp_path / "nvidia-smi").write_text(SMI)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    one, two = read_facts("/bin/false", os.environ).gpus
+    assert one == GpuFacts(
+        name="NVIDIA H200",
+        clocks="345 of at most 1980 MHz",
+        persistence="Disabled",
+        ecc="Enabled",
+        mig="Disabled",
+        throttled="power brake",
+        processes=("python (4711)",),
+    )
+    assert two == GpuFacts(name="Tesla", persistence="[N/A]")
 
 
 def test_the_doctor_advises_and_is_strict_only_when_asked(cli: Cli) -> None:

@@ -96,6 +96,8 @@ def test_equal_code_passes_in_every_order(cli: Cli, folder: Path, interleave: st
     done = cli("compare", *SIDES, *QUICKLY, *limits, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert verdicts(folder)["same"]["verdict"] == "unchanged"
+    (measured,) = json.loads((folder / "out/compare.json").read_text())["measured"]
+    assert set(measured["host"]) == {"load", "steal", "pressure"}
 
 
 NOTING = '''

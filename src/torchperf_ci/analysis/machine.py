@@ -17,6 +17,19 @@ MUCH_STEAL = 0.02
 POWER = 0.8
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostLoad:
+    """What the system said of itself during a measurement; None: it does not say.
+
+    load: average number of runnable processes in the minute before the end. steal: share of the CPU time that the host
+    gave to other guests. pressure: share of the time in which something waited for a CPU.
+    """
+
+    load: float | None
+    steal: float | None
+    pressure: float | None
+
+
 class Level(str, Enum):
     """How much a finding matters."""
 
@@ -41,9 +54,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuFacts:
-    """A GPU as nvidia-smi describes it; empty text where it does not."""
+    """A GPU as nvidia-smi describes it; empty text where it does not. clocks: now and at most, of its processors."""
 
     name: str
+    clocks: str = ""
     persistence: str = ""
     ecc: str = ""
     mig: str = ""
@@ -168,7 +182,7 @@ def _memory(facts: Facts) -> Iterator[Finding]:
 def _gpus(facts: Facts) -> Iterator[Finding]:
     for number, gpu in enumerate(facts.gpus):
         topic = f"GPU {number}"
-        yield _good(topic, gpu.name)
+        yield _good(topic, f"{gpu.name}, {gpu.clocks}" if gpu.clocks else gpu.name)
         if gpu.throttled:
             yield _problem(topic, f"throttled: {gpu.throttled}", "cool it, or lower its clock: sudo nvidia-smi -lgc …")
         if gpu.processes:

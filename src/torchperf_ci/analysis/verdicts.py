@@ -21,6 +21,7 @@ from torchperf_ci.analysis.compare import (
     judge,
     more_needed,
 )
+from torchperf_ci.analysis.machine import HostLoad
 from torchperf_ci.analysis.tolerances import ACCURACY, COMPILING, COUNTED, LATENCY, MEMORY, Tolerances
 from torchperf_ci.records import Case, Record, Status
 
@@ -57,7 +58,8 @@ class Measured:
 
     A side that does not have the model is None. between: see `effect`. seconds: what sampling took.
     look: the index of `LOOKS` at which it ended. refusals: why it may not be compared. remarks: what a reader should
-    know. again: a second measurement in fresh processes, made when the first one showed something bad.
+    know. host: how busy the system said it was, to which no verdict listens. again: a second measurement in fresh
+    processes, made when the first one showed something bad.
     """
 
     case: Case
@@ -69,6 +71,7 @@ class Measured:
     look: int = len(LOOKS) - 1
     refusals: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    host: HostLoad | None = None
     again: Measured | None = None
 
 

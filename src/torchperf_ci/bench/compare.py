@@ -19,6 +19,7 @@ from torchperf_ci.analysis.tolerances import LATENCY, Tolerances
 from torchperf_ci.analysis.verdicts import Measured, SideResult
 from torchperf_ci.bench.case_worker import CaseWorker, Settings
 from torchperf_ci.bench.gpu import GpuWatch, watched_gpu
+from torchperf_ci.bench.host import HostWatch
 from torchperf_ci.bench.pairs import AskedPairs, Interleave, OneArm, TwoWorkerPairs, launch_of, plain_arm
 from torchperf_ci.bench.plan import PlannedCase
 from torchperf_ci.bench.runner import WorkerPairs, cache_folder
@@ -61,6 +62,13 @@ class ComparePlan:
     def launches_in_time(self) -> int:
         """As many as the time is worth."""
         return min(self.launches, max(LEAST_LAUNCHES, int(self.seconds / LAUNCH_SECONDS)))
+
+    def end_of(self, number: int) -> float:
+        """Seconds of sampling at which a launch is over, from 0. They share the time, but the first one takes the first
+        look, so that what is clear is loaded and compiled once."""
+        count = self.launches_in_time
+        first = max(LOOKS[0][0], 1 / count)
+        return self.seconds * (first + (1 - first) * number / max(1, count - 1))
 
 
 class Side(Protocol):
@@ -107,11 +115,15 @@ class CaseComparer:
                 base=None if base is None else SideResult(),
                 head=None if head is None else SideResult(),
             )
+        host = HostWatch()
         with self.watch(planned.case.device) as gpu:
             measured = _CaseComparison(self, plan, {"base": base, "head": head}, planned, attempt=attempt).measure()
         seen = gpu.findings()
         return replace(
-            measured, refusals=(*measured.refusals, *seen.refusals), remarks=(*measured.remarks, *seen.remarks)
+            measured,
+            refusals=(*measured.refusals, *seen.refusals),
+            remarks=(*measured.remarks, *seen.remarks),
+            host=host.seen(),
         )
 
 
@@ -170,7 +182,7 @@ class _CaseComparison:
         """One launch pair; whether it worked. What failed is in the results."""
         order = ["base", "head"]
         self._rng.shuffle(order)
-        until = self._plan.seconds * (number + 1) / self._plan.launches_in_time
+        until = self._plan.end_of(number)
         if self._plan.one_process:
             order = ["head"]
         elif self._plan.interleave is Interleave.LAUNCH:

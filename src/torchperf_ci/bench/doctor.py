@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -24,6 +23,7 @@ from torchperf_ci.bench.case_worker import Settings
 from torchperf_ci.bench.compare import ComparePlan
 from torchperf_ci.bench.compare_run import CompareRequest, LiveComparison, SideSpec, running_sides, shared_cpus
 from torchperf_ci.bench.gpu import THERMAL, one_reading, parse_processes, smi
+from torchperf_ci.bench.host import HostWatch, read
 from torchperf_ci.bench.plan import Selection
 from torchperf_ci.errors import NothingToJudge
 from torchperf_ci.escape import one_line
@@ -45,10 +45,10 @@ def read_facts(python: str, environ: Mapping[str, str], *, root: Path = Path("/"
         cpu=_cpu_name(root),
         cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         all_cpus=os.cpu_count() or 1,
-        virtual="hypervisor" in _read(root, "proc/cpuinfo"),
-        governor=_read(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        virtual="hypervisor" in read(root, "proc/cpuinfo"),
+        governor=read(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         turbo=_turbo(root),
-        smt={"1": True, "0": False}.get(_read(root, "sys/devices/system/cpu/smt/active")),
+        smt={"1": True, "0": False}.get(read(root, "sys/devices/system/cpu/smt/active")),
         steal=_steal(root),
         load=os.getloadavg()[0],
         cpu_limit=_cpu_limit(root),
@@ -65,51 +65,38 @@ def read_facts(python: str, environ: Mapping[str, str], *, root: Path = Path("/"
     )
 
 
-def _read(root: Path, path: str) -> str:
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        return (root / path).read_text().strip()
-    return ""
-
-
 def _cpu_name(root: Path) -> str:
-    lines = (line.partition(":") for line in _read(root, "proc/cpuinfo").splitlines())
+    lines = (line.partition(":") for line in read(root, "proc/cpuinfo").splitlines())
     return next((one_line(value) for key, _, value in lines if key.strip() == "model name"), "")
 
 
 def _turbo(root: Path) -> bool | None:
-    if no_turbo := _read(root, "sys/devices/system/cpu/intel_pstate/no_turbo"):
+    if no_turbo := read(root, "sys/devices/system/cpu/intel_pstate/no_turbo"):
         return no_turbo == "0"
-    if boost := _read(root, "sys/devices/system/cpu/cpufreq/boost"):
+    if boost := read(root, "sys/devices/system/cpu/cpufreq/boost"):
         return boost == "1"
     return None
 
 
 def _steal(root: Path) -> float | None:
     """The share of CPU time that the host gave to others, over half a second."""
-    first = _cpu_times(root)
+    watch = HostWatch(root)
     time.sleep(_STEAL_SECONDS if root == Path("/") else 0)
-    spent = [after - before for before, after in zip(first, _cpu_times(root), strict=False)]
-    whole = sum(spent[:8])
-    return spent[7] / whole if len(spent) > 7 and whole > 0 else None
-
-
-def _cpu_times(root: Path) -> list[int]:
-    first = _read(root, "proc/stat").partition("\n")[0].split()[1:]
-    return [int(part) for part in first if part.isdigit()]
+    return watch.seen().steal
 
 
 def _cpu_limit(root: Path) -> float | None:
     """CPUs the container may use, by either version of control groups."""
-    quota, _, period = _read(root, "sys/fs/cgroup/cpu.max").partition(" ")
+    quota, _, period = read(root, "sys/fs/cgroup/cpu.max").partition(" ")
     if not quota:
-        quota = _read(root, "sys/fs/cgroup/cpu/cpu.cfs_quota_us")
-        period = _read(root, "sys/fs/cgroup/cpu/cpu.cfs_period_us")
+        quota = read(root, "sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+        period = read(root, "sys/fs/cgroup/cpu/cpu.cfs_period_us")
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
 
 
 def _memory_left(root: Path) -> int | None:
     """Bytes the container may still take, or None where it has no limit."""
-    limit, used = _read(root, "sys/fs/cgroup/memory.max"), _read(root, "sys/fs/cgroup/memory.current")
+    limit, used = read(root, "sys/fs/cgroup/memory.max"), read(root, "sys/fs/cgroup/memory.current")
     return max(0, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else None
 
 
@@ -134,12 +121,13 @@ def _torch(python: str, environ: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _gpus() -> Iterator[GpuFacts]:
-    fields = "name,persistence_mode,ecc.mode.current,mig.mode.current,uuid"
+    fields = "name,persistence_mode,ecc.mode.current,mig.mode.current,uuid,clocks.sm,clocks.max.sm"
     for line in smi("--query-gpu=" + fields).splitlines():
-        name, persistence, ecc, mig, uuid = [*(part.strip() for part in line.split(",")), *[""] * 5][:5]
+        name, persistence, ecc, mig, uuid, now, most = [*(part.strip() for part in line.split(",")), *[""] * 7][:7]
         reasons = [reading.reasons for reading in one_reading(uuid)]
         yield GpuFacts(
             name=one_line(name),
+            clocks=f"{now} of at most {most} MHz" if now.isdigit() and most.isdigit() else "",
             persistence=persistence,
             ecc=ecc,
             mig=mig,

@@ -17,7 +17,6 @@ SIZES = "seq_length=3,input_size=4,hidden_size=4,mini_batch=2,images=2,image_siz
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    known = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
     return subprocess.run(
         [
             *(
@@ -32,7 +31,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             *("--pyargs", "torchperf_ci.suites.fastrnns.pytest_benchmarks", *arguments),
         ],
         cwd=folder,
-        env={**known, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -1,0 +1,50 @@
+"""How busy the system says it was over a stretch of time. Recorded, not believed: the probe sees what this misses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+from torchperf_ci.analysis.machine import HostLoad
+
+_STEAL = 7
+"""The place of stolen time among the CPU times of /proc/stat; guests' times after it are in the first two as well."""
+
+
+def read(root: Path, path: str) -> str:
+    """A file of /proc or /sys below `root`, empty where it cannot be read."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return (root / path).read_text().strip()
+    return ""
+
+
+class HostWatch:
+    """Counts from its making on; `root` is where /proc is."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root, self._start = root, time.monotonic()
+        self._times, self._waited = _cpu_times(root), _waited(root)
+
+    def seen(self) -> HostLoad:
+        """What was counted so far."""
+        seconds, waited = time.monotonic() - self._start, _waited(self._root)
+        spent = [after - before for before, after in zip(self._times, _cpu_times(self._root), strict=False)]
+        whole = sum(spent[: _STEAL + 1])
+        return HostLoad(
+            load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+            steal=spent[_STEAL] / whole if len(spent) > _STEAL and whole > 0 else None,
+            pressure=None if waited is None or self._waited is None else (waited - self._waited) / seconds,
+        )
+
+
+def _cpu_times(root: Path) -> list[int]:
+    first = read(root, "proc/stat").partition("\n")[0].split()[1:]
+    return [int(part) for part in first if part.isdigit()]
+
+
+def _waited(root: Path) -> float | None:
+    """Seconds, ever, in which something could have run and had no CPU."""
+    total = read(root, "proc/pressure/cpu").partition("\n")[0].rpartition("total=")[2]
+    return int(total) / 1e6 if total.isdigit() else None
