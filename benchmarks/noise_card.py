@@ -145,7 +145,7 @@ def _two(request: CompareRequest, sides: tuple[LiveSide, LiveSide], folder: Path
     comparer = CaseComparer(
         Sides(base=sides[0], head=sides[1]), request.settings, lambda _, side: folder / f"{side}.log"
     )
-    (planned,) = all_cases(*sides)
+    (planned,) = all_cases(*sides, request.selection)
     measured = comparer.compare(planned, request.plan, attempt=number)
     failures = [side.failure for side in (measured.base, measured.head) if side is not None and side.failure]
     if failures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import fmean
 
@@ -108,13 +108,13 @@ def begun(item: Round, budget: float, share: float = 1.0) -> list[Launch]:
     return found
 
 
-def replayed(item: Round, budget: float) -> Judged:
-    """Our rule with its looks, on the beginning of what was measured."""
+def replayed(item: Round, budget: float, *, family: int = 1) -> Judged:
+    """Our rule with its looks, for one of `family` cases, on the beginning of what was measured."""
     tolerance, between = LIMITS[item.kind]
     share, found = 1.0, None
     for look, (share, _) in enumerate(LOOKS):
         found = effect(begun(item, budget, share), between=between, look=look)
-        if is_settled(found, tolerance):
+        if is_settled(found, tolerance, family=family):
             break
     verdict = Verdict.INCONCLUSIVE if found is None else judge(found, tolerance)
     return Judged(verdict=verdict, seconds=share * budget, found=found)
@@ -140,23 +140,40 @@ def family_alarms(rounds: Sequence[Round]) -> Share:
     found = [_comparison(item) for item in rounds]
     if not found:
         return Share(hits=0, count=0)
-    alarms = 0
-    for _ in range(FAMILIES):
-        family = [_confirmed(rng.choice(found), rng.choice(found)) for _ in range(CASES)]
-        alarms += any(comparison.blocks for comparison in correct_family(family))
+    alarms = sum(
+        any(comparison.blocks for comparison in correct_family([_drawn(found, rng) for _ in range(CASES)]))
+        for _ in range(FAMILIES)
+    )
     return Share(hits=alarms, count=FAMILIES)
 
 
+def found_among(rounds: Sequence[Round], equal: Sequence[Round]) -> Share:
+    """Pull requests of 20 cases in which the only slower one blocks, drawn in the same way."""
+    rng = random.Random(0)
+    slower, others = ([_comparison(item) for item in some] for some in (rounds, equal))
+    if not slower or not others:
+        return Share(hits=0, count=0)
+    hits = sum(
+        correct_family([_drawn(slower, rng), *(_drawn(others, rng) for _ in range(CASES - 1))])[0].blocks
+        for _ in range(FAMILIES)
+    )
+    return Share(hits=hits, count=FAMILIES)
+
+
 def _comparison(item: Round) -> Comparison:
-    one = replayed(item, AT[item.kind])
+    one = replayed(item, AT[item.kind], family=CASES)
     p = one.found.p_above(LIMITS[item.kind][0].margin) if one.found else None
     return Comparison(case=_CASE, metric="abs_latency", verdict=one.verdict, p=p)
 
 
-def _confirmed(first: Comparison, second: Comparison) -> Comparison:
-    if first.verdict is not Verdict.REGRESSED or second.verdict is Verdict.REGRESSED:
+def _drawn(found: Sequence[Comparison], rng: random.Random) -> Comparison:
+    """One of them; what is slower, held against another one."""
+    first, second = rng.choice(found), rng.choice(found)
+    if first.verdict is not Verdict.REGRESSED:
         return first
-    return Comparison(case=_CASE, metric="abs_latency", verdict=Verdict.INCONCLUSIVE, p=second.p)
+    p = max(one.p for one in (first, second) if one.p is not None)
+    verdict = first.verdict if second.verdict is Verdict.REGRESSED else Verdict.INCONCLUSIVE
+    return replace(first, verdict=verdict, p=p)
 
 
 def smallest(found: Sequence[tuple[float, float]]) -> float:

@@ -190,6 +190,17 @@ def test_a_handful_of_pairs_ends_nothing_early() -> None:
     assert not is_settled(None, TWO_PROCESSES)
 
 
+def test_what_is_slower_is_settled_when_it_will_be_among_all_cases() -> None:
+    """Else the correction for their number would take it back, however much time was left."""
+    found = effect_of(math.log(1.05), variance=0.01**2, freedom=50, pairs=100, look=1)
+    assert judge(found, TWO_PROCESSES) is Verdict.REGRESSED
+    p = found.p_above(TWO_PROCESSES.margin)
+    assert is_settled(found, TWO_PROCESSES, family=int(0.05 / p))
+    assert not is_settled(found, TWO_PROCESSES, family=int(0.05 / p) + 1)
+    calm = effect_of(0.0, variance=0.001**2, freedom=50, pairs=100)
+    assert is_settled(calm, TWO_PROCESSES, family=1_000_000)
+
+
 def test_what_more_time_would_do() -> None:
     """The error shrinks with the root of the time: twice the room needs a quarter of the time."""
     open_one = effect_of(0.0, variance=0.05**2, freedom=1e6)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from torchperf_ci.analysis.compare import Comparison, Launch, Tolerance, Verdict
 from torchperf_ci.analysis.tolerances import Rule, Tolerances
-from torchperf_ci.analysis.verdicts import Measured, SideResult, compare_case, is_bad
+from torchperf_ci.analysis.verdicts import Measured, SideResult, compare_case, is_compile_time_open, to_repeat
 from torchperf_ci.records import Case, Mode
 
 CASE = Case(suite="tiny", model="mlp", mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="inductor")
@@ -113,7 +113,7 @@ def test_an_accelerators_memory_is_held_to_one_percent() -> None:
     assert verdicts(item)["dynamo_peak_mem"] is Verdict.REGRESSED
 
 
-def test_what_is_bad_only_once_is_open() -> None:
+def test_what_to_repeat_only_once_is_open() -> None:
     """A second measurement in fresh processes has to agree."""
     once = replace(measured(1.3), again=measured(1.0))
     found = of(once, "abs_latency")
@@ -123,7 +123,7 @@ def test_what_is_bad_only_once_is_open() -> None:
     assert "not when measured again" in found.why
 
 
-def test_what_is_bad_twice_stays_bad() -> None:
+def test_what_to_repeat_twice_stays_bad() -> None:
     """And keeps the weaker of the two p values."""
     twice = replace(measured(1.3), again=measured(1.1))
     found = of(twice, "abs_latency")
@@ -134,10 +134,69 @@ def test_what_is_bad_twice_stays_bad() -> None:
 def test_a_crash_that_does_not_come_back_gives_way_to_the_second_measurement() -> None:
     """Its numbers count, and the crash is told."""
     broken = measured(head=replace(GOOD, failure="killed_oom: killed by the kernel"))
-    assert is_bad(broken, TOLERANCES)
+    assert to_repeat(broken, TOLERANCES)
     found = of(replace(broken, again=measured()), "abs_latency")
     assert found.verdict is Verdict.UNCHANGED
     assert "failed at first, not again: head: killed_oom" in found.why
+
+
+def test_a_base_that_failed_once_hides_nothing() -> None:
+    """It is measured again, and then the times count; what is slower there was seen once, and is open."""
+    broken = measured(base=replace(GOOD, failure="timeout: the time limit passed"))
+    assert to_repeat(broken, TOLERANCES)
+    assert not to_repeat(measured(), TOLERANCES)
+    found = of(replace(broken, again=measured()), "abs_latency")
+    assert (found.verdict, found.why) == (
+        Verdict.UNCHANGED,
+        "failed at first, not again: base: timeout: the time limit passed",
+    )
+    found = of(replace(broken, again=measured(1.3)), "abs_latency")
+    assert (found.verdict, found.confirmed) == (Verdict.INCONCLUSIVE, False)
+    assert "only one measurement says so" in found.why
+    assert verdicts(replace(broken, again=broken)) == {"abs_latency": Verdict.FIXED}
+
+
+def test_a_head_that_does_not_run_again_is_no_better() -> None:
+    """Wrong results, then a crash: both are bad. What cannot be measured again is open, and says why."""
+    wrong = measured(head=replace(GOOD, accuracy="fail_accuracy: output 0 differs"))
+    crashed = measured(head=replace(GOOD, failure="crashed: ended by signal 11 (SIGSEGV)"))
+    found = of(replace(wrong, again=crashed), "accuracy")
+    assert (found.verdict, found.confirmed) == (Verdict.FAILED, True)
+    found = of(replace(measured(1.3), again=crashed), "abs_latency")
+    assert (found.verdict, found.confirmed) == (Verdict.REGRESSED, True)
+    throttled = replace(measured(1.3), refusals=("the GPU was throttled",))
+    found = of(replace(measured(1.3), again=throttled), "abs_latency")
+    assert (found.verdict, found.confirmed) == (Verdict.INCONCLUSIVE, False)
+    assert "could not be measured again: the GPU was throttled" in found.why
+    found = of(replace(crashed, again=throttled), "abs_latency")
+    assert found.verdict is Verdict.REFUSED
+    assert found.why.startswith("failed at first, and could not be measured again: head: crashed")
+
+
+def test_a_crash_on_a_gpu_that_is_not_fit_is_a_crash() -> None:
+    """A refusal does not hide it."""
+    crashed = replace(measured(head=replace(GOOD, failure="crashed: x")), refusals=("the GPU was throttled",))
+    assert verdicts(crashed) == {"abs_latency": Verdict.FAILED}
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "is_open"),
+    [
+        ((), (), False),
+        ((10.0,), (10.5,), False),
+        ((10.0,), (30.0,), True),
+        ((10.0,), (5.0,), True),
+        ((10.0, 10.0), (30.0, 30.0), False),
+        ((10.0, 10.0), (30.0, 11.0), True),
+    ],
+)
+def test_compiling_is_looked_at_again_when_it_seems_to_differ(
+    base: tuple[float, ...],
+    head: tuple[float, ...],
+    is_open: bool,  # noqa: FBT001
+) -> None:
+    """In another launch, though the times are clear."""
+    assert is_compile_time_open(CASE, base, head, TOLERANCES) is is_open
 
 
 @settings(deadline=None, max_examples=50)

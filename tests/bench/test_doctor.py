@@ -57,7 +57,7 @@ SMI = """#!/bin/sh
 case "$*" in
   *--query-gpu=name*) echo "NVIDIA H200, Disabled, Enabled, Disabled, GPU-ab12, 345, 1980"; echo "Tesla, [N/A]";;
   *-i\\ GPU-ab12*query-compute-apps*) echo "4711, python";;
-  *-i\\ GPU-ab12*clocks_event_reasons*) echo "345, 1980, 0x0000000000000080";;
+  *-i\\ GPU-ab12*clocks_event_reasons*) echo "345, 0x0000000000000080";;
 esac
 """
 

@@ -17,6 +17,7 @@ from noise_figures import (
     begun,
     coverage,
     family_alarms,
+    found_among,
     peer_alarms,
     replayed,
     smallest,
@@ -72,6 +73,9 @@ def test_equal_rounds_raise_no_alarm_and_are_covered() -> None:
     assert family_alarms(rounds).hits == 0
     assert coverage(rounds).count == 12
     assert coverage([]).count == 0
+    assert found_among([a_round(10)], rounds).value == 1
+    assert found_among(rounds, rounds).hits == 0
+    assert found_among([], rounds).count == 0
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -236,6 +236,7 @@ def test_what_cannot_be_compared_is_said_before_time_is_spent(
         (("--head-ref", "HEAD"), "--head-ref needs --base-ref"),
         (("--base-env", "A=1", "--margin", "0.1", "--threshold", "0.05"), "--margin 0.1 is above --threshold 0.05"),
         (("--base-env", "A=1", "--no-performance"), "--no-performance leaves no time to compare"),
+        (("--base-env", "A=1", "--repeat", "5"), "--repeat 5: a launch of a comparison needs at least 10 rounds"),
         (("--base-ref", "main"), "is in no git repository"),
     ],
 )

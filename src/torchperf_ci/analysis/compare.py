@@ -29,6 +29,9 @@ LEAST_PAIRS = 2 * MIN_BATCHES
 
 EARLY_PAIRS = 2 * BATCHES
 
+FAMILY_ERROR = 0.05
+"""How often a comparison of any number of cases may be wrong about one: what Holm and Benjamini–Hochberg keep to."""
+
 _CERTAIN = 1e6
 _HOPELESS = 1e4
 """Nobody measures so many times as long."""
@@ -107,9 +110,10 @@ class Effect:
 
     def p_above(self, margin: float) -> float:
         """One-sided p value of "the slowdown is at most `margin`": small when head is surely slower than that."""
-        if not math.isfinite(self.error) or self.error <= 0:
-            return 1.0
-        return student_t_above((math.log(self.ratio) - math.log1p(margin)) / self.error, self.freedom)
+        beyond = math.log(self.ratio) - math.log1p(margin)
+        if self.error <= 0 or not math.isfinite(self.error):
+            return 0.0 if self.error == 0 and beyond > 0 else 1.0
+        return student_t_above(beyond / self.error, self.freedom)
 
 
 def effect(launches: Sequence[Launch], *, between: float, look: int = len(LOOKS) - 1) -> Effect | None:
@@ -180,10 +184,18 @@ def judge(found: Effect, tolerance: Tolerance) -> Verdict:
     return Verdict.INCONCLUSIVE
 
 
-def is_settled(found: Effect | None, tolerance: Tolerance) -> bool:
-    """Whether a look before the last one may end a measurement: it needs a verdict, and `EARLY_PAIRS` pairs, because
-    the first few of a crowded machine agree by accident more often than any formula says."""
-    return found is not None and found.pairs >= EARLY_PAIRS and judge(found, tolerance) is not Verdict.INCONCLUSIVE
+def is_settled(found: Effect | None, tolerance: Tolerance, *, family: int = 1) -> bool:
+    """Whether a look before the last one may end the measurement of a case among `family` cases.
+
+    It needs a verdict, and `EARLY_PAIRS` pairs, because the first few of a crowded machine agree by accident more often
+    than any formula says. What is slower has to be so surely that it still is among all of the cases.
+    """
+    if found is None or found.pairs < EARLY_PAIRS:
+        return False
+    verdict = judge(found, tolerance)
+    if verdict is Verdict.REGRESSED:
+        return found.p_above(tolerance.margin) <= FAMILY_ERROR / family
+    return verdict is not Verdict.INCONCLUSIVE
 
 
 def more_needed(found: Effect, tolerance: Tolerance) -> float:
@@ -224,7 +236,7 @@ class Comparison:
     why: str = ""
 
 
-def correct_family(comparisons: Sequence[Comparison], *, rate: float = 0.05) -> list[Comparison]:
+def correct_family(comparisons: Sequence[Comparison], *, rate: float = FAMILY_ERROR) -> list[Comparison]:
     """Decide which regressions stand, given how many comparisons were made.
 
     Listed: Benjamini and Hochberg's step-up procedure (1995) at false discovery rate `rate`. Blocking: Holm's

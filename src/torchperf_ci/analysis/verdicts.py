@@ -28,6 +28,9 @@ from torchperf_ci.records import Case, Record, Status
 BAD = frozenset({Verdict.REGRESSED, Verdict.FAILED})
 """Verdicts that have to be seen twice."""
 
+_ONE_SIDED = frozenset({Verdict.FAILED, Verdict.FIXED})
+"""What a failure by accident, of either side, looks like."""
+
 UNTOLD = frozenset({Status.NOT_RUN, Status.PASS_DUE_TO_SKIP})
 """Statuses of records that say nothing about their case."""
 
@@ -78,34 +81,47 @@ class Measured:
 def compare_case(measured: Measured, tolerances: Tolerances) -> list[Comparison]:
     """Verdicts on every metric of a case, times first. The family's correction is still to come.
 
-    With a second measurement only what is bad in both stays bad.
+    With a second measurement only what is bad in both stays bad, and a side that failed once only is not said to fail.
     """
     first = _compare_once(measured, tolerances)
     if measured.again is None:
         return first
     second = _compare_once(measured.again, tolerances)
-    if first[0].verdict is Verdict.FAILED and second[0].verdict is not Verdict.FAILED:
-        return [
-            replace(second[0], why=_joined(f"failed at first, not again: {first[0].why}", second[0].why)),
-            *second[1:],
-        ]
-    verdicts = {comparison.metric: comparison for comparison in second}
-    return [_held_against(comparison, verdicts.get(comparison.metric)) for comparison in first]
+    before, after = first[0], second[0]
+    if before.verdict in _ONE_SIDED and after.verdict is not before.verdict:
+        then = "and could not be measured again" if after.verdict is Verdict.REFUSED else "not again"
+        why = _joined(f"failed at first, {then}: {before.why}", after.why)
+        return [_open_if_bad(found, "only one measurement says so") for found in (replace(after, why=why), *second[1:])]
+    return [_held_against(comparison, second) for comparison in first]
 
 
-def is_bad(measured: Measured, tolerances: Tolerances) -> bool:
-    """Whether something in it has to be measured again."""
-    return any(comparison.verdict in BAD for comparison in _compare_once(measured, tolerances))
+def to_repeat(measured: Measured, tolerances: Tolerances) -> bool:
+    """Whether it has to be measured again: something in it is bad, or one side alone failed."""
+    first = _compare_once(measured, tolerances)
+    return first[0].verdict in _ONE_SIDED or any(comparison.verdict in BAD for comparison in first)
 
 
-def _held_against(first: Comparison, second: Comparison | None) -> Comparison:
+def _held_against(first: Comparison, second: Sequence[Comparison]) -> Comparison:
+    """What is bad stays so if the second measurement says the same of its metric, or if head does not run any more."""
     if first.verdict not in BAD:
         return first
-    p = first.p if second is None or first.p is None or second.p is None else max(first.p, second.p)
-    if second is not None and second.verdict in BAD:
+    own = second[0]
+    same = own if own.verdict is Verdict.FAILED else next((c for c in second if c.metric == first.metric), None)
+    p = first.p if same is None or first.p is None or same.p is None else max(first.p, same.p)
+    if same is not None and same.verdict in BAD:
         return replace(first, confirmed=True, p=p)
-    why = _joined(first.why, f"{first.verdict} at first, but not when measured again in fresh processes")
-    return replace(first, confirmed=False, p=p, verdict=Verdict.INCONCLUSIVE, why=why)
+    if own.verdict in {Verdict.REFUSED, Verdict.FIXED}:
+        return replace(_open_if_bad(first, f"it could not be measured again: {own.why}"), p=p)
+    return replace(
+        _open_if_bad(first, f"{first.verdict} at first, but not when measured again in fresh processes"), p=p
+    )
+
+
+def _open_if_bad(comparison: Comparison, why: str) -> Comparison:
+    """Inconclusive instead of bad, because it was not seen twice."""
+    if comparison.verdict not in BAD:
+        return comparison
+    return replace(comparison, confirmed=False, verdict=Verdict.INCONCLUSIVE, why=_joined(comparison.why, why))
 
 
 def _compare_once(measured: Measured, tolerances: Tolerances) -> list[Comparison]:
@@ -113,10 +129,10 @@ def _compare_once(measured: Measured, tolerances: Tolerances) -> list[Comparison
     if base is None or head is None:
         verdict, why = (Verdict.NEW, "base does not have it") if base is None else (Verdict.MISSING, "head lost it")
         return [Comparison(case=case, metric=LATENCY, verdict=verdict, why=why)]
-    if measured.refusals:
-        return [Comparison(case=case, metric=LATENCY, verdict=Verdict.REFUSED, why="; ".join(measured.refusals))]
     if base.failure or head.failure:
         return [failed(case, base.failure, head.failure, metric=LATENCY)]
+    if measured.refusals:
+        return [Comparison(case=case, metric=LATENCY, verdict=Verdict.REFUSED, why="; ".join(measured.refusals))]
     return [
         _latency(measured, tolerances.of(case, LATENCY)),
         *accuracy(case, base.accuracy, head.accuracy),
@@ -249,6 +265,15 @@ def compile_time(
         yield replace(comparison, ratio=found.ratio, why="compiled once on each side: no verdict from that")
     else:
         yield with_effect(comparison, found, verdict=judge(found, tolerances.of(case, COMPILING)))
+
+
+def is_compile_time_open(case: Case, base: Sequence[float], head: Sequence[float], tolerances: Tolerances) -> bool:
+    """Whether another launch is needed to judge the time of compiling: one is enough where it says the same of both."""
+    if not base or not head:
+        return False
+    if min(len(base), len(head)) == 1 and base[0] > 0 and head[0] > 0:
+        return abs(math.log(head[0] / base[0])) > math.log1p(tolerances.of(case, COMPILING).margin)
+    return any(found.verdict is Verdict.INCONCLUSIVE for found in compile_time(case, base, head, tolerances))
 
 
 def _joined(*texts: str) -> str:

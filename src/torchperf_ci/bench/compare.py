@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from torchperf_ci.analysis.compare import BETWEEN_FLOOR, LAUNCHES, LEAST_PAIRS, LOOKS, Launch, effect, is_settled
 from torchperf_ci.analysis.tolerances import LATENCY, Tolerances
-from torchperf_ci.analysis.verdicts import Measured, SideResult
+from torchperf_ci.analysis.verdicts import Measured, SideResult, is_compile_time_open
 from torchperf_ci.bench.case_worker import CaseWorker, Settings
 from torchperf_ci.bench.gpu import GpuWatch, watched_gpu
 from torchperf_ci.bench.host import HostWatch
@@ -25,7 +25,7 @@ from torchperf_ci.bench.plan import PlannedCase
 from torchperf_ci.bench.runner import WorkerPairs, cache_folder
 from torchperf_ci.bench.sampler import Pair, Sampler
 from torchperf_ci.bench.session import Preloaded, WorkerError
-from torchperf_ci.records import Testing
+from torchperf_ci.records import Status, Testing
 
 UNPAIRED_FLOOR = 0.03
 """Standard deviation between launches whose sides did not run in turn: the machine's mood is then in the ratio."""
@@ -45,7 +45,7 @@ class ComparePlan:
     """How long and how a case is compared. `seconds`: of sampling per case, all launches together; a launch takes
     `LEAST_PAIRS` pairs whatever that costs.
 
-    launches: at most. It is `LEAST_LAUNCHES` when the time is short, or over.
+    launches: at most. It is `LEAST_LAUNCHES` when the time is short, or over. family: how many cases are compared.
     one_process: both sides are arms of one worker: base is the plain module, head the compiled one.
     stop_early: whether a look may end a case before its time.
     """
@@ -55,6 +55,7 @@ class ComparePlan:
     seconds: float = 10.0
     interleave: Interleave = Interleave.ITERATION
     between: float = BETWEEN_FLOOR
+    family: int = 1
     one_process: bool = False
     stop_early: bool = True
 
@@ -148,7 +149,8 @@ class _CaseComparison:
         self._kept = ExitStack()
         self._caches: dict[str, str] = {}
         self._rng = random.Random(f"{self._settings.seed} {shown.case} {attempt}")  # noqa: S311 - an order, not a secret
-        self._deadline = comparer.clock() + self._settings.timeout
+        self._deadline = 0.0
+        self._refused: list[str] = []
         self._spent = 0.0
         self._look = 0
         self._between = 0.0 if plan.one_process else plan.between
@@ -180,6 +182,7 @@ class _CaseComparison:
 
     def _launch(self, stack: ExitStack, number: int) -> bool:
         """One launch pair; whether it worked. What failed is in the results."""
+        self._deadline = self._comparer.clock() + self._settings.timeout
         order = ["base", "head"]
         self._rng.shuffle(order)
         until = self._plan.end_of(number)
@@ -191,11 +194,14 @@ class _CaseComparison:
             self._comparer.sides.of(side).begin(number)
         workers: dict[str, CaseWorker] = {}
         for side in order:
-            worker = self._start(stack, side, number)
+            worker = self._start(stack, side, number, beside=bool(workers))
             if worker is None:
                 return False
             workers[side] = worker
-        return self._sample(self._source(workers), workers, until)
+        source = self._source(workers)
+        if number == 0 and any(self._refusals()):
+            return False
+        return self._sample(source, workers, until)
 
     def _source(self, workers: Mapping[str, CaseWorker]) -> AskedPairs:
         if not self._plan.one_process:
@@ -204,9 +210,12 @@ class _CaseComparison:
         self._note("base", batch_size=head.batch_size, parameters=head.parameters)
         return WorkerPairs(workers["head"])
 
-    def _start(self, stack: ExitStack, side: str, number: int) -> CaseWorker | None:
-        """A worker of one side, ready to be sampled; None when it failed, which is then in the side's result."""
-        planned = self._planned[side]
+    def _start(self, stack: ExitStack, side: str, number: int, *, beside: bool = False) -> CaseWorker | None:
+        """A worker of one side, ready to be sampled; None when it failed, which is then in the side's result.
+
+        beside: whether the other side's worker is there.
+        """
+        planned, loaded = self._planned[side], None
         try:
             preloaded = self._comparer.sides.of(side).process(number)
             worker = stack.enter_context(preloaded.fork(self._comparer.log(planned, side)))
@@ -215,11 +224,21 @@ class _CaseComparison:
             self._note(side, batch_size=loaded.batch_size, parameters=loaded.parameters)
             if self._arms[side] == "compiled":
                 self._compile(case_worker, side, number)
+            self._note_reference()
             case_worker.settle()
         except WorkerError as error:
-            self._note(side, failure=_failure_text(error))
+            if beside and not self._on_cpu and str(error.status).endswith(Status.OOM):
+                self._refused.append(f"{side} ran out of memory beside the other side; try --interleave launch")
+            else:
+                self._note(side, failure=_failure_text(error))
+                if self._plan.one_process and loaded is None:
+                    self._note("base", failure=_failure_text(error))  # the plain module, which is base
             return None
         return case_worker
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self._case.device.startswith("cpu")
 
     def _cache(self, stack: ExitStack, side: str, number: int) -> str | None:
         """The compiler cache of a launch: empty for the first few, then that of the first one."""
@@ -230,6 +249,15 @@ class _CaseComparison:
         if 0 < number < COLD_LAUNCHES:
             return stack.enter_context(cache_folder())
         return self._caches[side]
+
+    def _note_reference(self) -> None:
+        """The plain module is right by definition where the other side's compiled one is held against it, unless it
+        does not agree with itself."""
+        for side, other in (("base", "head"), ("head", "base")):
+            if (self._arms[side], self._arms[other]) == ("eager", "compiled") and (
+                said := self._results[other].accuracy
+            ):
+                self._note(side, accuracy=said if said.startswith("eager") else Status.PASS.value)
 
     def _compile(self, worker: CaseWorker, side: str, number: int) -> None:
         first = number == 0
@@ -248,7 +276,7 @@ class _CaseComparison:
         try:
             sampler.warm_up(iterations=self._settings.warmup)
             self._sample_until(sampler, source, until)
-            self._note_memory(workers)
+            self._note_memory(workers, source)
         except WorkerError as error:
             self._note(source.asking, failure=_failure_text(error))
             return False
@@ -259,11 +287,11 @@ class _CaseComparison:
         pairs: list[Pair] = []
         self._launches.append(launch_of(pairs))
         source.invalidated()
-        fresh = True
+        start, fresh = self._spent, self._settings.rule.repeat is None
         while (self._spent < until or len(pairs) < LEAST_PAIRS) and not self._decided():
             pairs += self._drawn(sampler, min(until, self._next_look()) - self._spent)
             if fresh and source.invalidated():
-                fresh, pairs = False, []
+                fresh, pairs, self._spent = False, [], start
             self._launches[-1] = launch_of(pairs)
             if self._settings.rule.repeat is not None:
                 return
@@ -288,10 +316,17 @@ class _CaseComparison:
             return False
         while self._look < len(LOOKS) - 1 and self._spent >= self._next_look():
             found = effect(self._launches, between=self._between, look=self._look)
-            if is_settled(found, self._tolerance):
+            settled = is_settled(found, self._tolerance, family=self._plan.family)
+            if settled and not self._is_compile_time_open():
                 return True
             self._look += 1
         return False
+
+    def _is_compile_time_open(self) -> bool:
+        base, head = (self._results[side].compile_seconds for side in ("base", "head"))
+        if len(head) >= min(COLD_LAUNCHES, self._plan.launches_in_time):
+            return False
+        return is_compile_time_open(self._case, base, head, self._plan.tolerances)
 
     def _one_after_the_other(self, order: Sequence[str], number: int, until: float) -> bool:
         """Whole launches in turn, for models that do not fit twice and for what interleaving disturbs."""
@@ -302,13 +337,14 @@ class _CaseComparison:
                 worker = self._start(stack, side, number)
                 if worker is None:
                     return False
-                sampler = Sampler(OneArm(worker, self._arms[side], side=side), self._rng, clock=self._comparer.clock)
+                source = OneArm(worker, self._arms[side], side=side)
+                sampler = Sampler(source, self._rng, clock=self._comparer.clock)
                 try:
                     sampler.warm_up(iterations=self._settings.warmup)
                     pairs[side] = self._drawn(sampler, each)
                     while len(pairs[side]) < LEAST_PAIRS and self._settings.rule.repeat is None:
                         pairs[side] += self._drawn(sampler, 0.0)
-                    self._note_memory({side: worker})
+                    self._note_memory({side: worker}, source)
                 except WorkerError as error:
                     self._note(side, failure=_failure_text(error))
                     return False
@@ -318,7 +354,7 @@ class _CaseComparison:
     def _note(self, side: str, **found: Any) -> None:  # noqa: ANN401 - fields of SideResult
         self._results[side] = replace(self._results[side], **found)
 
-    def _note_memory(self, workers: Mapping[str, CaseWorker]) -> None:
+    def _note_memory(self, workers: Mapping[str, CaseWorker], source: AskedPairs) -> None:
         """Peak memory, once per side."""
         if self._plan.one_process:
             peaks = workers["head"].memory()
@@ -327,14 +363,17 @@ class _CaseComparison:
             return
         for side, worker in workers.items():
             if self._results[side].memory_bytes is None:
+                source.asking = side
                 self._note(side, memory_bytes=worker.memory().get(self._arms[side]))
 
     def _refusals(self) -> Iterator[str]:
         base, head = self._results["base"], self._results["head"]
-        if base.failure or head.failure:
+        if base.failure or head.failure or self._refused:
+            yield from self._refused
             return
         if base.batch_size != head.batch_size:
-            yield f"batch size {base.batch_size} against {head.batch_size}"
+            hint = "" if self._on_cpu else "; if they do not fit beside each other, try --interleave launch"
+            yield f"batch size {base.batch_size} against {head.batch_size}{hint}"
         if base.parameters != head.parameters:
             yield f"{base.parameters:,} parameters against {head.parameters:,}: not the same model"
 

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Protocol
 
-from torchperf_ci.analysis.verdicts import Measured, SideResult, is_bad
+from torchperf_ci.analysis.verdicts import Measured, SideResult, to_repeat
 from torchperf_ci.bench.case_worker import Settings
 from torchperf_ci.bench.checkouts import Checkout, Repository, put_suite
 from torchperf_ci.bench.compare import CaseComparer, ComparePlan, Sides
@@ -117,10 +118,12 @@ class LiveComparison:
 
     def __init__(self, request: CompareRequest, base: LiveSide, head: LiveSide, folder: ResultsFolder) -> None:
         """Raises `NothingToJudge` when no case is common and `UsageProblem` when the budget is too small."""
-        self.cases = all_cases(base, head)
+        self.cases = all_cases(base, head, request.selection)
         self.measured: list[Measured] = []
         self._request, self._sides, self._folder = request, (base, head), folder
         self._comparer = CaseComparer(Sides(base=base, head=head), request.settings, self._log)
+        self._plan = replace(request.plan, family=len(self.cases))
+        self._besides: list[float] = []
         _refuse_small_budget(request.settings.budget, len(self.cases))
 
     def run(self, tell: Progress) -> None:
@@ -130,37 +133,50 @@ class LiveComparison:
         """
         budget, total = self._request.settings.budget, len(self.cases)
         ends = time.monotonic() + budget if budget is not None else math.inf
+        for_repeats = 0.0
         for number, planned in enumerate(self.cases, start=1):
-            left = ends - time.monotonic()
-            if left > 0:
-                plan = replace(self._request.plan, seconds=_seconds(self._request.plan, left, total - number + 1))
-                measured = self._comparer.compare(planned, plan)
-            else:
-                measured = _not_measured(planned, f"the budget of {budget:g} s was spent before its turn")
-            self.measured.append(measured)
-            tell(number, total, measured, again=False)
-        self._confirm(tell)
+            start = time.monotonic()
+            self.measured.append(self._measured(planned, ends - start - for_repeats, total - number + 1))
+            if self._is_to_repeat(self.measured[-1]):
+                for_repeats += time.monotonic() - start
+            tell(number, total, self.measured[-1], again=False)
+        self._confirm(tell, ends)
 
-    def _confirm(self, tell: Progress) -> None:
+    def _measured(self, planned: PlannedCase, left: float, cases: int, *, attempt: int = 0) -> Measured:
+        """The next of so many cases, in its share of the seconds that are left."""
+        if left <= 0:
+            return _not_measured(
+                planned, f"the budget of {self._request.settings.budget:g} s was spent before its turn"
+            )
+        share = self._plan.seconds if math.isinf(left) else min(2 * self._plan.seconds, left / cases - self._beside)
+        start = time.monotonic()
+        plan = replace(self._plan, seconds=max(LEAST_SECONDS / 2, share))
+        measured = self._comparer.compare(planned, plan, attempt=attempt)
+        self._besides.append(max(0.0, time.monotonic() - start - measured.seconds))
+        return measured
+
+    @property
+    def _beside(self) -> float:
+        """Seconds that a case takes beside its sampling, loading and compiling above all, as those before it did."""
+        return fmean(self._besides) if self._besides else 0.0
+
+    def _is_to_repeat(self, measured: Measured) -> bool:
+        return to_repeat(measured, self._plan.tolerances)
+
+    def _confirm(self, tell: Progress, ends: float) -> None:
         """What is bad by accident, of the processes or of the minute, is not bad twice."""
-        plan = self._request.plan
-        bad = [place for place, measured in enumerate(self.measured) if is_bad(measured, plan.tolerances)]
+        bad = [place for place, measured in enumerate(self.measured) if self._is_to_repeat(measured)]
         if bad:
             for side in self._sides:
                 side.processes.renew()
         for number, place in enumerate(bad, start=1):
-            again = self._comparer.compare(self.cases[place], plan, attempt=1)
+            again = self._measured(self.cases[place], ends - time.monotonic(), len(bad) - number + 1, attempt=1)
             self.measured[place] = replace(self.measured[place], again=again)
             tell(number, len(bad), self.measured[place], again=True)
 
     def _log(self, planned: PlannedCase, side: str) -> Path:
         parts = (side, planned.case.suite, planned.case.model, planned.case.compiler, planned.case.dtype)
         return self._folder.claim(f"{LOGS}/{safe_name('_'.join(safe_name(part) for part in parts))}.log")
-
-
-def _seconds(plan: ComparePlan, left: float, cases: int) -> float:
-    """Seconds of sampling for the next of so many cases that are left."""
-    return plan.seconds if math.isinf(left) else min(2 * plan.seconds, left / cases)
 
 
 def _not_measured(planned: PlannedCase, why: str) -> Measured:

@@ -23,7 +23,7 @@ from torchperf_ci.bench.case_worker import Settings
 from torchperf_ci.bench.compare import ComparePlan
 from torchperf_ci.bench.compare_run import CompareRequest, LiveComparison, SideSpec, running_sides, shared_cpus
 from torchperf_ci.bench.gpu import THERMAL, one_reading, parse_processes, smi
-from torchperf_ci.bench.host import HostWatch, read
+from torchperf_ci.bench.host import HostWatch, container_memory_left, read
 from torchperf_ci.bench.plan import Selection
 from torchperf_ci.errors import NothingToJudge
 from torchperf_ci.escape import one_line
@@ -53,7 +53,7 @@ def read_facts(python: str, environ: Mapping[str, str], *, root: Path = Path("/"
         load=os.getloadavg()[0],
         cpu_limit=_cpu_limit(root),
         memory_free=psutil.virtual_memory().available,
-        memory_limit=_memory_left(root),
+        memory_limit=container_memory_left(root),
         swap_used=psutil.swap_memory().used,
         numa_nodes=max(1, len(list((root / "sys/devices/system/node").glob("node[0-9]*")))),
         disk_free=shutil.disk_usage(tempfile.gettempdir()).free,
@@ -92,12 +92,6 @@ def _cpu_limit(root: Path) -> float | None:
         quota = read(root, "sys/fs/cgroup/cpu/cpu.cfs_quota_us")
         period = read(root, "sys/fs/cgroup/cpu/cpu.cfs_period_us")
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
-
-
-def _memory_left(root: Path) -> int | None:
-    """Bytes the container may still take, or None where it has no limit."""
-    limit, used = read(root, "sys/fs/cgroup/memory.max"), read(root, "sys/fs/cgroup/memory.current")
-    return max(0, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else None
 
 
 def _compiler(environ: Mapping[str, str]) -> str:

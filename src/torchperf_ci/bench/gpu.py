@@ -27,13 +27,12 @@ THERMAL = {
 POWER_CAP = 0x4
 
 SAGGING = 0.75
-"""Below this share of its usual clock a GPU is slowed down, whatever it says about the reason."""
+"""Below this share of its highest clock a GPU is slowed down, whatever it says about the reason."""
 SHARE = 0.1
 """Readings that may be bad; more than that is no accident of one moment."""
 
 _QUERIES = tuple(
-    f"--query-gpu=clocks.sm,clocks.default_applications.graphics,{reasons}.active"
-    for reasons in ("clocks_event_reasons", "clocks_throttle_reasons")
+    f"--query-gpu=clocks.sm,{reasons}.active" for reasons in ("clocks_event_reasons", "clocks_throttle_reasons")
 )
 """With the newer and with the older name of the same field."""
 _EVERY_MS = 500
@@ -42,10 +41,9 @@ _LIMIT_S = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One look at a GPU. Clocks in MHz, None where the driver does not say. reasons: NVML's bits."""
+    """One look at a GPU. clock: in MHz, None where the driver does not say. reasons: NVML's bits."""
 
     clock: float | None
-    usual: float | None
     reasons: int
 
 
@@ -75,11 +73,10 @@ def judge_gpu(readings: Sequence[Reading], foreign: Sequence[str]) -> GpuFinding
 
 
 def _sags(reading: Reading, all_readings: Sequence[Reading]) -> bool:
-    """Against the default clock, or where there is none against the highest that was seen."""
-    if reading.clock is None:
-        return False
-    usual = reading.usual or max(other.clock or 0.0 for other in all_readings)
-    return reading.clock < SAGGING * usual
+    """Against the highest clock that was seen, because a locked one may be far below the default; less power than it
+    would like is not sagging."""
+    highest = max(other.clock or 0.0 for other in all_readings)
+    return reading.clock is not None and not reading.reasons & POWER_CAP and reading.clock < SAGGING * highest
 
 
 def _share(some: Sequence[Reading], of: Sequence[Reading]) -> str:
@@ -87,14 +84,14 @@ def _share(some: Sequence[Reading], of: Sequence[Reading]) -> str:
 
 
 def parse_readings(text: str) -> list[Reading]:
-    """The readings of nvidia-smi's CSV lines `clock, usual clock, reasons`; lines that are none are left out."""
+    """The readings of nvidia-smi's CSV lines `clock, reasons`; lines that are none are left out."""
     readings = []
     for line in text.splitlines():
         parts = [part.strip() for part in line.split(",")]
-        if len(parts) != 3:
+        if len(parts) != 2:
             continue
         with contextlib.suppress(ValueError):
-            readings.append(Reading(clock=_number(parts[0]), usual=_number(parts[1]), reasons=int(parts[2], 16)))
+            readings.append(Reading(clock=_number(parts[0]), reasons=int(parts[1], 16)))
     return readings
 
 

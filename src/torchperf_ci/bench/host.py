@@ -1,4 +1,7 @@
-"""How busy the system says it was over a stretch of time. Recorded, not believed: the probe sees what this misses."""
+"""What the system says of itself: how busy it was over a stretch of time, and what memory is left.
+
+Its load is recorded, not believed: the probe sees what that misses.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import contextlib
 import os
 import time
 from pathlib import Path
+
+import psutil
 
 from torchperf_ci.analysis.machine import HostLoad
 
@@ -18,6 +23,18 @@ def read(root: Path, path: str) -> str:
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return (root / path).read_text().strip()
     return ""
+
+
+def container_memory_left(root: Path) -> int | None:
+    """Bytes the container may still take, or None where it has no limit."""
+    limit, used = read(root, "sys/fs/cgroup/memory.max"), read(root, "sys/fs/cgroup/memory.current")
+    return max(0, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else None
+
+
+def memory_left(root: Path = Path("/")) -> int:
+    """Bytes that may still be taken here."""
+    free, left = psutil.virtual_memory().available, container_memory_left(root)
+    return free if left is None else min(free, left)
 
 
 class HostWatch:

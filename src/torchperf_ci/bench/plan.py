@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,7 +125,7 @@ def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Mac
     return Plan(cases=cases, preload=tuple(dict.fromkeys(name for suite in suites for name in suite.preload)))
 
 
-def partition(models: Sequence[str], *, index: int, total: int) -> list[str]:
+def partition(models: Iterable[str], *, index: int, total: int) -> list[str]:
     """Shard `index` (from 0) of `total`: chunks of the sorted list, the last takes the rest, as in PyTorch's CI."""
     ordered = sorted(models)
     chunk = len(ordered) // total
@@ -176,9 +176,13 @@ def suite_problems(selection: Selection, suites: Sequence[SuiteListing]) -> list
     """Everything about the request that these suites cannot meet."""
     return [
         *_same_names(suites),
-        *_unknown_excluded(selection, suites),
-        *_unmatched_filters(selection, suites),
+        *unknown_models(selection, suites),
     ]
+
+
+def unknown_models(selection: Selection, suites: Sequence[SuiteListing]) -> list[str]:
+    """What `--exclude` and `--filter` name that no suite has."""
+    return [*_unknown_excluded(selection, suites), *_unmatched_filters(selection, suites)]
 
 
 def _nearest(name: str, choices: Sequence[str]) -> str:

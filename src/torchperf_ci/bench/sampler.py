@@ -6,6 +6,7 @@ at an eighth, a quarter, a half and the whole of the time there is (docs/method.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -108,9 +109,11 @@ class Sampler:
         return pairs
 
     def _measure(self, rule: StopRule) -> list[Pair]:
-        if rule.repeat is not None:
-            return self._draw(rule.repeat)
         pairs: list[Pair] = []
+        if rule.repeat is not None:
+            while len(pairs) < rule.repeat:
+                pairs += self._draw(min(rule.repeat - len(pairs), self._batch(math.inf)))
+            return pairs
         start = self.clock()
         for share in (1 / 8, 1 / 4, 1 / 2, 1.0):
             while (left := start + share * rule.seconds - self.clock()) > 0 or len(pairs) < rule.least * share:

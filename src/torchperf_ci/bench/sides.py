@@ -6,22 +6,33 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from torchperf_ci.bench.plan import PlannedCase, Selection, matches
+from torchperf_ci.analysis.machine import LEAST_MEMORY
+from torchperf_ci.bench.host import memory_left
+from torchperf_ci.bench.plan import (
+    PlannedCase,
+    Selection,
+    SuiteListing,
+    matches,
+    nothing_left,
+    partition,
+    unknown_models,
+)
 from torchperf_ci.bench.run import Survey, plan_run
-from torchperf_ci.bench.session import Preloaded
+from torchperf_ci.bench.session import Preloaded, WorkerError
 from torchperf_ci.errors import NothingToJudge, UsageProblem
-from torchperf_ci.records import Case, Environment
+from torchperf_ci.records import Case, Environment, Status
 
 
 class Processes:
     """One side's preloaded processes, a process per launch, started when first asked for. Leaving it ends them.
 
     Forks of one process share its layout in memory, which makes their code a little faster or slower for good. So
-    launches have processes of their own, as if every one were started anew.
+    launches have processes of their own, as if every one were started anew. They stay for the next case, until memory
+    gets short.
     """
 
-    def __init__(self, start: Callable[[], Preloaded]) -> None:
-        self._start = start
+    def __init__(self, start: Callable[[], Preloaded], memory_left: Callable[[], int] = memory_left) -> None:
+        self._start, self._memory_left = start, memory_left
         self._stack = ExitStack()
         self._started: dict[int, Preloaded] = {}
         self._begun: dict[int, Preloaded] = {}
@@ -35,8 +46,15 @@ class Processes:
 
     def begin(self, launch: int) -> None:
         """Start the process of a launch, from 0, if there is none or it has ended; nobody waits for it here."""
+        if launch in self._begun:
+            return
         found = self._started.get(launch)
-        if found is None or not found.alive:
+        is_there = found is not None and found.alive
+        idle = len(self._started) - is_there  # their workers have ended
+        if idle and (launch == 0 or not is_there) and self._memory_left() < LEAST_MEMORY:
+            self.renew()
+            is_there = False
+        if not is_there:
             begun = self._begun[launch] = self._started[launch] = self._start()
             self._stack.callback(begun.close)
 
@@ -82,7 +100,11 @@ class LiveSide:
         self.processes.begin(launch)
 
     def process(self, launch: int) -> Preloaded:
-        return self.processes.of(launch)
+        """Raises `WorkerError` when it ends, or says nothing, while it imports: that is a failure of the case."""
+        try:
+            return self.processes.of(launch)
+        except (UsageProblem, OSError) as error:
+            raise WorkerError(Status.CRASHED, f"there is no process to run it in: {error}", alive=False) from error
 
     @property
     def environment(self) -> Environment:
@@ -96,6 +118,8 @@ def live_side(
     models = {model for suite in survey.suites for model in suite.models}
     checked = replace(
         selection,
+        partition_id=0,  # `all_cases` takes the partition: models of one side alone must not shift the other's
+        total_partitions=1,
         compilers=selection.compilers if compiler is None else (compiler,),
         exclude=tuple(model for model in selection.exclude if model in models),
         filters=tuple(
@@ -118,9 +142,15 @@ def live_side(
     return LiveSide(name=name, survey=survey, cases=cases, processes=processes, compiler=compiler)
 
 
-def all_cases(base: LiveSide, head: LiveSide) -> list[PlannedCase]:
-    """Head's cases in its order, then those only base has. Raises `NothingToJudge` when no case is common, and
-    `UsageProblem` when there is none at all."""
+def all_cases(base: LiveSide, head: LiveSide, selection: Selection) -> list[PlannedCase]:
+    """Head's cases in its order, then those only base has, of the partition that is asked for.
+
+    Raises `NothingToJudge` when no case is common, and `UsageProblem` when there is none at all, or a name that is
+    asked for exists on neither side.
+    """
+    suites = _both(base.survey.suites, head.survey.suites)
+    if problems := unknown_models(selection, suites):
+        raise UsageProblem("\n".join(problems))
     if not base.cases and not head.cases:
         models = sorted({model for side in (base, head) for suite in side.survey.suites for model in suite.models})
         raise UsageProblem(f"no model is left after --filter, --exclude and --quick. There are: {', '.join(models)}")
@@ -130,10 +160,36 @@ def all_cases(base: LiveSide, head: LiveSide) -> list[PlannedCase]:
             f"Head: {_some(head.cases)}"
         )
     alone = [case for case in base.cases if case not in head.cases]
-    return [
+    cases = [
         *(replace(planned, case=case) for case, planned in head.cases.items()),
         *(replace(base.cases[case], case=case) for case in alone),
     ]
+    kept = {
+        (suite, model)
+        for suite in {planned.case.suite for planned in cases}
+        for model in partition(
+            {planned.case.model for planned in cases if planned.case.suite == suite},
+            index=selection.partition_id,
+            total=selection.total_partitions,
+        )
+    }
+    found = [planned for planned in cases if (planned.case.suite, planned.case.model) in kept]
+    if not found:
+        raise UsageProblem(nothing_left(selection, suites))
+    return found
+
+
+def _both(base: Sequence[SuiteListing], head: Sequence[SuiteListing]) -> list[SuiteListing]:
+    """Suites with the models and groups of both sides."""
+    found = {suite.name: suite for suite in base}
+    for suite in head:
+        other = found.get(suite.name, suite)
+        models = tuple(dict.fromkeys([*suite.models, *other.models]))
+        groups = {
+            name: (*suite.groups.get(name, ()), *other.groups.get(name, ())) for name in [*other.groups, *suite.groups]
+        }
+        found[suite.name] = replace(suite, models=models, groups=groups)
+    return list(found.values())
 
 
 def _some(cases: Collection[Case], most: int = 5) -> str:

@@ -52,7 +52,7 @@ _SHARE = click.FloatRange(min=0, min_open=True, max=10)
 )
 @option("--margin", type=_SHARE, help="The slowdown that counts, as a share.  [default: 0.02; in one process 0.01]")
 @option("--threshold", type=_SHARE, help="How far it may stay open.  [default: 0.05; in one process 0.03]")
-@option("--strict", is_flag=True, help="Inconclusive cases fail as well (exit code 3).")
+@option("--strict", is_flag=True, help="Inconclusive and refused cases fail as well (exit code 3).")
 @option(
     "--output-dir",
     type=click.Path(path_type=Path),
@@ -149,4 +149,4 @@ def _exit_code(findings: Findings, *, strict: bool) -> ExitCode:
         return ExitCode.FAILED_CHECK
     if not findings.compared:
         return ExitCode.NOTHING_TO_JUDGE
-    return ExitCode.FAILED_CHECK if strict and findings.inconclusive else ExitCode.OK
+    return ExitCode.FAILED_CHECK if strict and findings.open else ExitCode.OK

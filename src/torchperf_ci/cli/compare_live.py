@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from torchperf_ci.analysis.compare import ONE_PROCESS, TWO_PROCESSES, Tolerance
+from torchperf_ci.analysis.compare import LEAST_PAIRS, ONE_PROCESS, TWO_PROCESSES, Tolerance
 from torchperf_ci.analysis.tolerances import Rule, Tolerances
 from torchperf_ci.analysis.verdicts import Measured
 from torchperf_ci.bench.checkouts import MERGE_BASE, Repository
@@ -57,8 +57,9 @@ def _measure(request: CompareRequest, folder: ResultsFolder, scratch: Path) -> F
             click.echo(f"Warning: {warning}", err=True)
         try:
             live.run(_Told(request.plan.tolerances))
-        except Interrupted:
-            left = f"interrupted: {len(live.measured)} of {len(live.cases)} cases were measured"
+        except BaseException as error:  # whatever it is, what was measured is kept
+            ended = "interrupted" if isinstance(error, Interrupted) else "ended by an error"
+            left = f"{ended}: {len(live.measured)} of {len(live.cases)} cases were measured"
             header = replace(header, warnings=(left, *header.warnings))
             unmeasured = len(live.cases) - len(live.measured)
             write_comparison(folder, judged(header, live.measured, unmeasured=unmeasured))
@@ -115,6 +116,10 @@ def request_from(options: dict[str, Any]) -> CompareRequest:
     if not options["performance"]:
         raise click.UsageError("--no-performance leaves no time to compare; `check` compares statuses")
     compilers = (options["base_compiler"], options["head_compiler"])
+    if settings.rule.repeat is not None and settings.rule.repeat < LEAST_PAIRS:
+        raise click.UsageError(
+            f"--repeat {settings.rule.repeat}: a launch of a comparison needs at least {LEAST_PAIRS} rounds"
+        )
     if any(compilers) and not all(compilers):
         raise click.UsageError("give --base-compiler and --head-compiler together")
     if all(compilers):

@@ -89,10 +89,19 @@ class Findings:
         return sum(c.verdict in _JUDGED for c in by_case(self.comparisons).values())
 
     @property
+    def refused(self) -> int:
+        return sum(c.verdict is Verdict.REFUSED for c in by_case(self.comparisons).values())
+
+    @property
+    def open(self) -> bool:
+        """Whether there are cases of which nobody knows whether they are slower."""
+        return not self.compared or bool(self.inconclusive or self.refused or self.unmeasured)
+
+    @property
     def sign(self) -> str:
         if self.blocking:
             return "❌"
-        return "✅" if self.compared and not self.inconclusive and not self.unmeasured else "⚠️"
+        return "⚠️" if self.open else "✅"
 
 
 def judged(header: Header, measured: Sequence[Measured], *, unmeasured: int = 0) -> Findings:

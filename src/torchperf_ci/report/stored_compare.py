@@ -26,8 +26,8 @@ _BAD = frozenset({Verdict.REGRESSED, Verdict.FAILED, Verdict.MISSING})
 def posting_of_comparison(content: bytes) -> Posting:
     """What a stored comparison says. Raises `ValueError` naming what in it no comparison writes.
 
-    Failure: something is slower, fails or went missing. Neutral: something is inconclusive. Action required: nothing
-    could be compared, or not all that was asked for.
+    Failure: something is slower, fails or went missing. Neutral: something is inconclusive or refused. Action required:
+    nothing could be compared, or not all that was asked for.
     """
     findings = _findings(_parsed(content))
     return Posting(
@@ -43,7 +43,7 @@ def _conclusion(findings: Findings) -> Conclusion:
         return Conclusion.FAILURE
     if not findings.compared or findings.unmeasured:
         return Conclusion.ACTION_REQUIRED
-    return Conclusion.NEUTRAL if findings.inconclusive else Conclusion.SUCCESS
+    return Conclusion.NEUTRAL if findings.open else Conclusion.SUCCESS
 
 
 def _note(comparison: Comparison) -> Note:
