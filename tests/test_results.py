@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,21 @@ def test_a_line_cut_short_by_a_kill_is_dropped_and_the_next_run_goes_on(tmp_path
     results = read_results(tmp_path / "out")
     assert [item.case.model for item in results.records] == ["a", "b", "d"]
     assert results.problems == ()
+
+
+def test_a_line_that_there_is_no_room_for_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The lines before it stay whole, and the next one that fits is whole as well."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with open_folder(tmp_path / "out") as folder:
+        folder.append_lines("lines", ["first"])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+        try:
+            with pytest.raises(UsageProblem, match=r"lines cannot be written \(File too large\); what was finished"):
+                folder.append_lines("lines", ["second line"])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        folder.append_lines("lines", ["third"])
+    assert (tmp_path / "out/lines").read_text() == "first\nthird\n"
 
 
 def test_a_spoilt_line_is_a_problem_and_the_others_are_read(tmp_path: Path) -> None:

@@ -90,12 +90,21 @@ class ResultsFolder:
         self.append_lines(RECORDS, [to_line(item) for item in items])
 
     def append_lines(self, relative: str, lines: Sequence[str]) -> None:
-        """Add lines to a file, each with one write that is on its way to the disk when this returns."""
-        descriptor = os.open(self.claim(relative), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        """Add lines to a file, which are on their way to the disk when this returns.
+
+        Raises `UsageProblem` when there is no room for a whole line; nothing of it is left then.
+        """
+        path = self.claim(relative)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             for line in lines:
-                os.write(descriptor, (line + "\n").encode("utf-8", errors="replace"))
+                _append(descriptor, (line + "\n").encode("utf-8", errors="replace"))
             os.fsync(descriptor)
+        except OSError as error:
+            raise UsageProblem(
+                f"{path} cannot be written ({error.strerror}); what was finished before is in it. Make room, and go on "
+                "with --keep-output-dir"
+            ) from error
         finally:
             os.close(descriptor)
 
@@ -110,6 +119,17 @@ class ResultsFolder:
         for relative in relatives:
             if relative in self._named:
                 (self.path / relative).unlink(missing_ok=True)
+
+
+def _append(descriptor: int, line: bytes) -> None:
+    """The whole line, or nothing of it."""
+    before, left = os.fstat(descriptor).st_size, memoryview(line)
+    try:
+        while left:
+            left = left[os.write(descriptor, left) :]
+    except OSError:
+        os.ftruncate(descriptor, before)
+        raise
 
 
 @contextmanager

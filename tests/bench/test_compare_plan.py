@@ -1,4 +1,4 @@
-"""How a comparison shares its time among launches."""
+"""How a comparison shares its time among cases and launches."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from torchperf_ci.analysis.compare import LOOKS
 from torchperf_ci.analysis.tolerances import Tolerances
 from torchperf_ci.bench.compare import LEAST_LAUNCHES, ComparePlan
+from torchperf_ci.bench.compare_run import LEAST_SECONDS, CaseBudget
 
 
 @pytest.mark.parametrize("seconds", [0.5, 2.0, 5.0, 10.0, 60.0])
@@ -22,3 +23,45 @@ def test_all_time_is_shared_and_the_first_look_is_in_the_first_launch(seconds: f
     assert ends[0] >= LOOKS[0][0] * seconds
     if count > LEAST_LAUNCHES:
         assert seconds / count >= 1.0
+
+
+class Clock:
+    """A time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_clear_cases_leave_goes_to_the_others() -> None:
+    """Loading and compiling counts as the cases before needed it, and no case takes more than twice its usual time."""
+    clock = Clock()
+    budget = CaseBudget(40.0, usual=10.0, clock=clock)
+    assert budget.share(4) == 10.0
+    clock.now += 4.0
+    budget.took(4.0, sampling=1.0, to_repeat=False)
+    assert budget.share(3) == pytest.approx(36 / 3 - 3)
+    assert budget.share(1) == 20.0
+
+
+def test_time_is_kept_to_measure_again() -> None:
+    """As much as the first measurement took. What is left is for the others; when that is over, there is nothing."""
+    clock = Clock()
+    budget = CaseBudget(30.0, usual=10.0, clock=clock)
+    clock.now += 14.0
+    budget.took(14.0, sampling=10.0, to_repeat=True)
+    assert budget.share(1) == LEAST_SECONDS / 2
+    assert budget.share(1, again=True) == pytest.approx(16 - 4)
+    clock.now += 2.0
+    assert budget.share(1) == 0.0
+    clock.now += 14.0
+    assert budget.share(1, again=True) == 0.0
+
+
+def test_without_a_budget_every_case_has_its_usual_time() -> None:
+    """Whatever the cases before took."""
+    budget = CaseBudget(None, usual=10.0)
+    budget.took(1e9, sampling=1.0, to_repeat=True)
+    assert budget.share(1000) == 10.0

@@ -64,6 +64,13 @@ def test_every_compiler_and_every_option_has_its_place_in_the_command() -> None:
     assert text_of(EVERYTHING, place, keep=True) == (GOLDEN / "dynamo_everything.sh").read_text(encoding="utf-8")
 
 
+def test_a_secret_is_not_written_into_the_script() -> None:
+    """It is taken from where the script runs."""
+    text = script([], Place(output="/tmp/logs", extra_env={"HF_TOKEN": "hf_123", "A": "1"}), keep=True)
+    assert "export HF_TOKEN\nexport A=1\n" in text
+    assert "hf_123" not in text
+
+
 FLAGS = """
 training ts_nnc --training --speedup-ts
 training ts_nvfuser --training --nvfuser --speedup-dynamo-ts

@@ -141,6 +141,38 @@ def test_only_the_first_launches_compile_from_an_empty_cache(cli: Cli, tmp_path:
         assert not Path(first).exists()
 
 
+RELU = """
+import torch
+
+def broken(batch_size):
+    raise RuntimeError("no such weights")
+
+class Relu(torch.nn.Linear):
+    def forward(self, x):
+        return torch.relu(super().forward(x))
+
+def relu(batch_size):
+    return Relu(4, 4), (torch.ones(2, 4),)
+
+MODELS = {"relu": relu, "broken": broken}
+"""
+
+
+@pytest.mark.slow
+def test_eager_is_the_reference_of_what_is_compiled(cli: Cli, tmp_path: Path) -> None:
+    """A compiler with wrong results fails, also where it is fast; a model that does not load is nobody's fault."""
+    (tmp_path / "suite.py").write_text(RELU)
+    sides = ("--base-compiler", "eager", "--head-compiler", "relu_accuracy_error_TESTING_ONLY")
+    done = cli("compare", *sides, *SIDES[4:], *QUICKLY[2:], cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    found = json.loads((tmp_path / "out/compare.json").read_text())["comparisons"]
+    told = {(c["case"]["model"], c["metric"]): c for c in found if c["metric"] in {"abs_latency", "accuracy"}}
+    assert told["relu", "accuracy"]["verdict"] == "failed"
+    assert told["relu", "accuracy"]["confirmed"] is True
+    assert told["broken", "abs_latency"]["verdict"] == "refused"
+    assert "neither side runs" in told["broken", "abs_latency"]["why"]
+
+
 @pytest.mark.slow
 def test_a_commit_is_compared_with_the_working_tree(cli: Cli, tmp_path: Path) -> None:
     """Changes that are not committed are head, the same suite runs on both, and the repository is left as it was."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from torchperf_ci.bench.run import without_values
 from torchperf_ci.cli.run import run
 from torchperf_ci.records import Status, Testing
 from torchperf_ci.results import open_folder, read_results
@@ -40,6 +41,23 @@ def suite(tmp_path: Path) -> str:
 def parsed(*arguments: str) -> dict[str, Any]:
     """The values the command would get."""
     return run.make_context("run", list(arguments)).params
+
+
+def test_the_values_of_variables_are_not_part_of_the_command_that_is_kept() -> None:
+    """In every way that an option may be written; everything else is."""
+    typed = [
+        "run",
+        "--extra-env",
+        "HF_TOKEN=s=1",
+        "--base_env=A=s",
+        "--head-env",
+        "B=s",
+        "--name",
+        "x=y",
+        "--suites=a=b",
+    ]
+    kept = ["run", "--extra-env", "HF_TOKEN=…", "--base_env=A=…", "--head-env", "B=…", "--name", "x=y", "--suites=a=b"]
+    assert list(without_values(typed)) == kept
 
 
 # What is refused, and how

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ DIFFERENT_ON_PURPOSE = {
 """An action measures the caller's `python`; at home it is the Python that runs the command. On GitHub a comparison is
 that of a pull request, and a checkout knows no origin/HEAD. What an action writes into its checkout would be lost, so
 it goes into a pull request."""
+
+
+CALLED_OTHERWISE = {"TORCHPERF_CONFIG": "TORCHPERF_TABLES"}
+"""The first one is the file of defaults for all commands."""
 
 
 def named(path: Path) -> str:
@@ -89,6 +93,24 @@ def test_run_is_a_link_to_its_action() -> None:
     assert {path.readlink() for path in links} <= {path.parent.relative_to(ROOT) for path in ACTIONS}
 
 
+def commands_below(command: click.Command) -> Iterator[click.Command]:
+    yield command
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            found = command.get_command(click.Context(command), name)
+            assert found is not None
+            yield from commands_below(found)
+
+
+def test_no_variable_has_two_meanings() -> None:
+    """Neither that of `torchperf-ci` itself for an option of a command, nor GitHub's address for somebody else's."""
+    own = set(options_by_variable(cli))
+    for command in list(commands_below(cli))[1:]:
+        variables = options_by_variable(command)
+        assert not own & set(variables), command.name
+        assert "GitHub" in getattr(variables.get("TORCHPERF_API_URL"), "help", "GitHub"), command.name
+
+
 @each_action
 def test_every_input_is_used(path: Path) -> None:
     """And every input that is used is declared."""
@@ -109,7 +131,8 @@ def test_every_variable_of_a_step_is_an_option_of_its_command(path: Path) -> Non
             if not taken or name == "TORCHPERF_ARGS" or not name.startswith("TORCHPERF_"):
                 continue
             assert name in variables
-            assert name == "TORCHPERF_" + taken.group(1).replace("-", "_").upper()
+            usual = "TORCHPERF_" + taken.group(1).replace("-", "_").upper()
+            assert name == CALLED_OTHERWISE.get(usual, usual)
 
 
 @each_action

@@ -192,6 +192,31 @@ def test_names_lead_nowhere(read, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def rewritten(method: int) -> bytes:
+    """A zip whose file is said to be packed by another method than it is."""
+    content = bytearray(zipped({"x.csv": CSV}))
+    at = content.rfind(b"PK\x01\x02")
+    content[8:10] = content[at + 10 : at + 12] = struct.pack("<H", method)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, 99])
+def test_a_file_packed_by_nobody_is_unreadable(read, method: int):
+    """Every packer fails in its own way."""
+    with pytest.raises(ArtifactProblem, match="is no readable zip"):
+        read(rewritten(method))
+
+
+def test_a_name_that_is_no_text_is_unreadable(read):
+    """It says that it is UTF-8."""
+    content = zipped({"xy.csv": CSV, "x.csv": CSV}).replace(b"xy.csv", b"\xff\xfe.csv")
+    flagged = bytearray(content)
+    at = flagged.find(b"PK\x01\x02")
+    flagged[at + 9] |= 0x08
+    with pytest.raises(ArtifactProblem, match="is no readable zip"):
+        read(bytes(flagged))
+
+
 def test_an_encrypted_file_is_unreadable(read):
     """There is no password to ask for."""
     content = bytearray(zipped({"x.csv": CSV}))

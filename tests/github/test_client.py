@@ -125,6 +125,14 @@ def test_an_answer_that_is_not_githubs_is_told(server, client, reply, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_has_moved_is_told(server, client, method):
+    """A renamed repository redirects, and what is written to its old name arrives nowhere."""
+    server.fail(method, Reply(status=307, body={"message": "Moved Permanently"}))
+    with pytest.raises(GitHubRefused, match="cannot comment: it has moved, maybe because the repository was renamed"):
+        client.one(Request(method=method, path="/x", what="comment", needs="issues: write"))
+
+
 def test_a_list_that_is_none_is_told(server, client):
     """A list where an object should be, an object where a list should be."""
     server.fail("GET", Reply(body={"workflow_runs": "many"}))
@@ -206,6 +214,7 @@ def test_a_repository_is_owner_and_name(name: str):
     with pytest.raises(UsageProblem):
         checked_repository(name)
     assert checked_repository(REPOSITORY) == REPOSITORY
+    assert checked_repository("mona_acme/project") == "mona_acme/project"
 
 
 def test_a_short_sha_is_completed(server, client):

@@ -40,6 +40,19 @@ def test_a_push_is_its_commit(tmp_path: Path) -> None:
     assert found(JOB, tmp_path) == IN_JOB
 
 
+@pytest.mark.parametrize(("remote", "is_its_own"), [("owner/project", True), ("other/project", False)])
+def test_another_commit_that_was_checked_out_is_the_one(tmp_path: Path, *, remote: str, is_its_own: bool) -> None:
+    """A nightly run of an old commit is no run of the branch's head; the checkout of something else says nothing."""
+    for command in (
+        ("init", "--quiet"),
+        ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "-m", "first"),
+        ("remote", "add", "origin", f"https://github.com/{remote}"),
+    ):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True, timeout=60)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert found(JOB, tmp_path).commit == (head.stdout.strip() if is_its_own else JOB["GITHUB_SHA"])
+
+
 def test_a_pull_request_is_its_head(tmp_path: Path) -> None:
     """GITHUB_SHA would be a merge commit that nobody wrote."""
     event = tmp_path / "event.json"

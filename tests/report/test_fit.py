@@ -50,12 +50,11 @@ def test_what_failed_is_shown_before_empty_tables_of_detail():
     assert shown.endswith("\n_3 more parts of this report are left out for length, see report.html._\n")
 
 
-def test_the_smallest_limits_leave_the_beginning():
-    """Cut in whole characters, with an ellipsis as long as there is room for one."""
-    verdict = Block(before="## ❌ 1 failed\n")
-    assert fit([verdict], 9) == "## ❌…"[:4] + "…"
-    assert fit([verdict], 3) == "…"
-    assert fit([verdict], 2) == ""
+def test_a_beginning_that_is_too_long_is_not_cut():
+    """The first part of inline code would be Markdown."""
+    verdict = Block(before=f"## ❌ `{'@everyone <img> ' * 9}` failed\n")
+    assert fit([verdict], 99) == "_This report is too long to be shown here, see report.html._\n"
+    assert fit([verdict], 59) == ""
 
 
 ranks = st.integers(min_value=1, max_value=4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections import OrderedDict, namedtuple
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -102,6 +103,10 @@ def test_cosine_similarity_decides_where_it_is_asked_for() -> None:
     assert difference(eager, torch.tensor([1.0, 0.2]), None, cosine) == "output: cosine similarity 0.9806 is under 0.99"
     assert difference(torch.zeros(3), torch.zeros(3), None, cosine) is None
     assert difference(eager, torch.tensor([1.0, float("nan")]), None, cosine) is not None
+    noise = torch.tensor([1e-9, -2e-9, 3e-9])
+    assert difference(noise, -noise, None, cosine) is None
+    holes = torch.tensor([1.0, float("nan")], dtype=torch.float16)
+    assert difference(holes, holes.clone(), None, replace(cosine, nan_equals_nan=True)) is None
 
 
 def test_eager_values_that_are_nan_compare_with_nothing_in_float32() -> None:

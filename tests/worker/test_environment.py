@@ -15,6 +15,9 @@ def test_variables_steer_torch_and_are_no_secrets() -> None:
     shown = {"TORCH_LOGS": "+dynamo", "OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "0", "HF_HUB_OFFLINE": "1"}
     hidden = {
         "TORCHPERF_FILTER": "",
+        "TORCHPERF_ARGS": "--extra-env HF_TOKEN=s",
+        "TORCHPERF_EXTRA_ENV": "HF_TOKEN=s",
+        "TORCHPERF_SETUP": "pip install --index-url https://me:s@host",
         "TORCH_API_KEY": "s",
         "TORCH_HUB_TOKEN": "s",
         "CUDA_PASSWORD": "s",

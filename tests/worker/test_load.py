@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -121,6 +122,59 @@ def test_a_copy_shares_nothing_with_the_original() -> None:
     copied.iteration()()
     after = [*workload.module.state_dict().values(), *workload.args]
     assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
+
+
+class Remembering(nn.Module):
+    """Keeps results of its last call, as legacy spectral norms and routers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x):
+        self.last = self.layer(x)
+        self.losses = {"auxiliary": [self.last.mean()]}
+        return self.last
+
+
+def test_a_module_that_keeps_results_can_be_copied() -> None:
+    """After a training step they have a history, which torch does not copy."""
+    workload = made(lambda batch_size: (Remembering(), (torch.randn(3, 4),)), mode="training")
+    workload.iteration()()
+    copied = workload.copied()
+    assert torch.equal(copied.module.last, workload.module.last)
+    assert copied.module.last is not workload.module.last
+    assert copied.module.losses["auxiliary"][0].is_leaf
+    copied.iteration()()
+
+
+@dataclass
+class Batch:
+    """Inputs, or outputs, in a class of one's own."""
+
+    x: torch.Tensor
+    mask: torch.Tensor | None = None
+
+
+class Boxed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, batch):
+        return Batch(x=self.layer(batch.x))
+
+
+def test_dataclasses_are_inputs_and_outputs_like_any_other() -> None:
+    """They are cast and copied, count for the batch size, and training makes its loss of what is in them."""
+    workload = made(lambda batch_size: (Boxed(), (Batch(torch.randn(3, 4)),)), mode="training", dtype="bfloat16")
+    assert workload.batch_size == 3
+    assert workload.args[0].x.dtype == torch.bfloat16
+    fresh = workload.with_fresh_inputs().args[0].x
+    assert torch.equal(fresh, workload.args[0].x)
+    assert fresh.data_ptr() != workload.args[0].x.data_ptr()
+    outputs, loss = workload.iteration()()
+    assert torch.equal(loss, outputs.x.float().mean())
 
 
 def test_cloned_inputs_are_no_aliases_and_keep_requiring_gradients() -> None:

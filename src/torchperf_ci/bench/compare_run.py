@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -113,6 +113,33 @@ class Progress(Protocol):
     def __call__(self, number: int, total: int, measured: Measured, *, again: bool) -> None: ...
 
 
+class CaseBudget:
+    """Shares the seconds for all cases out among them: what one leaves goes to the others, up to twice its usual time.
+
+    usual: seconds of sampling per case. Kept back is as much as those cases took that have to be measured again.
+    """
+
+    def __init__(self, seconds: float | None, *, usual: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._usual = clock, usual
+        self._ends = math.inf if seconds is None else clock() + seconds
+        self._besides: list[float] = []
+        self._kept = 0.0
+
+    def share(self, cases: int, *, again: bool = False) -> float:
+        """Seconds of sampling for the next of so many cases, less what cases take beside it; 0 when none are left."""
+        left = self._ends - self._clock() - (0.0 if again else self._kept)
+        if math.isinf(left):
+            return self._usual
+        beside = fmean(self._besides) if self._besides else 0.0
+        return max(LEAST_SECONDS / 2, min(2 * self._usual, left / cases - beside)) if left > 0 else 0.0
+
+    def took(self, seconds: float, *, sampling: float, to_repeat: bool) -> None:
+        """A case took so long in all."""
+        self._besides.append(max(0.0, seconds - sampling))
+        if to_repeat:
+            self._kept += seconds
+
+
 class LiveComparison:
     """A comparison under way. `measured` holds what is finished, also when it is interrupted."""
 
@@ -123,54 +150,39 @@ class LiveComparison:
         self._request, self._sides, self._folder = request, (base, head), folder
         self._comparer = CaseComparer(Sides(base=base, head=head), request.settings, self._log)
         self._plan = replace(request.plan, family=len(self.cases))
-        self._besides: list[float] = []
         _refuse_small_budget(request.settings.budget, len(self.cases))
 
     def run(self, tell: Progress) -> None:
-        """Measure every case, then those that look worse once more, in fresh processes.
-
-        The time that clear cases do not use goes to the others: a case may take twice its share while there is some.
-        """
-        budget, total = self._request.settings.budget, len(self.cases)
-        ends = time.monotonic() + budget if budget is not None else math.inf
-        for_repeats = 0.0
+        """Measure every case, then those that look worse once more, in fresh processes."""
+        budget, total = CaseBudget(self._request.settings.budget, usual=self._plan.seconds), len(self.cases)
         for number, planned in enumerate(self.cases, start=1):
-            start = time.monotonic()
-            self.measured.append(self._measured(planned, ends - start - for_repeats, total - number + 1))
-            if self._is_to_repeat(self.measured[-1]):
-                for_repeats += time.monotonic() - start
+            self.measured.append(self._measured(planned, budget, budget.share(total - number + 1)))
             tell(number, total, self.measured[-1], again=False)
-        self._confirm(tell, ends)
+        self._confirm(tell, budget)
 
-    def _measured(self, planned: PlannedCase, left: float, cases: int, *, attempt: int = 0) -> Measured:
-        """The next of so many cases, in its share of the seconds that are left."""
-        if left <= 0:
+    def _measured(self, planned: PlannedCase, budget: CaseBudget, seconds: float, *, attempt: int = 0) -> Measured:
+        if not seconds:
             return _not_measured(
                 planned, f"the budget of {self._request.settings.budget:g} s was spent before its turn"
             )
-        share = self._plan.seconds if math.isinf(left) else min(2 * self._plan.seconds, left / cases - self._beside)
         start = time.monotonic()
-        plan = replace(self._plan, seconds=max(LEAST_SECONDS / 2, share))
-        measured = self._comparer.compare(planned, plan, attempt=attempt)
-        self._besides.append(max(0.0, time.monotonic() - start - measured.seconds))
+        measured = self._comparer.compare(planned, replace(self._plan, seconds=seconds), attempt=attempt)
+        spent = time.monotonic() - start
+        budget.took(spent, sampling=measured.seconds, to_repeat=not attempt and self._is_to_repeat(measured))
         return measured
-
-    @property
-    def _beside(self) -> float:
-        """Seconds that a case takes beside its sampling, loading and compiling above all, as those before it did."""
-        return fmean(self._besides) if self._besides else 0.0
 
     def _is_to_repeat(self, measured: Measured) -> bool:
         return to_repeat(measured, self._plan.tolerances)
 
-    def _confirm(self, tell: Progress, ends: float) -> None:
+    def _confirm(self, tell: Progress, budget: CaseBudget) -> None:
         """What is bad by accident, of the processes or of the minute, is not bad twice."""
         bad = [place for place, measured in enumerate(self.measured) if self._is_to_repeat(measured)]
         if bad:
             for side in self._sides:
                 side.processes.renew()
         for number, place in enumerate(bad, start=1):
-            again = self._measured(self.cases[place], ends - time.monotonic(), len(bad) - number + 1, attempt=1)
+            seconds = budget.share(len(bad) - number + 1, again=True)
+            again = self._measured(self.cases[place], budget, seconds, attempt=1)
             self.measured[place] = replace(self.measured[place], again=again)
             tell(number, len(bad), self.measured[place], again=True)
 

@@ -17,6 +17,7 @@ from torchperf_ci.bench.plan import DEFAULT_COMPILERS, unknown_names
 from torchperf_ci.errors import UsageProblem
 from torchperf_ci.records import Case, Mode, Testing
 from torchperf_ci.results import LOGS, csv_name, safe_name, short_name
+from torchperf_ci.worker.protocol import SECRET
 
 SUITES_FOLDER = "benchmarks/dynamo"
 """Where a checkout keeps its suites, each a script of that name."""
@@ -187,13 +188,20 @@ def script(made: Sequence[Command], place: Place, *, keep: bool) -> str:
         "failed=0",
         "trap 'failed=6; echo \"Failed: $BASH_COMMAND\" >&2' ERR",
         *([f"cd {_path(place.checkout)} || exit 2"] if place.checkout is not None else []),
-        *(f"export {shlex.quote(f'{name}={value}')}" for name, value in place.extra_env.items()),
+        *(_export(name, value) for name, value in place.extra_env.items()),
         *(f'export PYTHONPATH={shlex.quote(path)}"${{PYTHONPATH:+:$PYTHONPATH}}"' for path in place.module_paths),
         "# The folder of the results",
         *([] if keep else [f"rm -rf {_path(place.output)}"]),
         f"mkdir -p {_path(place.output)}",
     ]
     return "\n".join([*setup, "", *_blocks(made), 'exit "$failed"', ""])
+
+
+def _export(name: str, value: str) -> str:
+    """A variable with its value. That of a secret has to be there already: the script is kept with the results."""
+    if SECRET.search(name):
+        return f"export {shlex.quote(name)}"
+    return f"export {shlex.quote(f'{name}={value}')}"
 
 
 def _blocks(made: Sequence[Command]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,8 @@ from torchperf_ci.bench.session import (
 from torchperf_ci.errors import UsageProblem
 from torchperf_ci.records import Build, Environment, Record, Source, environment_from
 from torchperf_ci.results import ResultsFolder, read_results
+
+_SETS_VARIABLE = re.compile(r"--(extra|base|head)[-_]env")
 
 _QUESTION_LIMIT = 120.0
 
@@ -93,11 +96,26 @@ def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, 
             packages=told["packages"],
             suites={suite.name: name for name, suite in listed.items() if suite.name != name},
             warnings=tuple(_warnings(environment)),
-            command=tuple(command),
+            command=tuple(without_values(command)),
             time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         ),
         suites=tuple(listed.values()),
     )
+
+
+def without_values(command: Sequence[str]) -> Iterator[str]:
+    """The arguments, but of variables that are set with an option (`--extra-env` and its like) their names alone: a
+    record goes where nobody should read a token."""
+    is_variable = False
+    for argument in command:
+        option, equals, rest = argument.partition("=")
+        if is_variable:
+            yield f"{option}=…" if equals else argument
+        elif _SETS_VARIABLE.fullmatch(option) and equals:
+            yield f"{option}={rest.partition('=')[0]}=…"
+        else:
+            yield argument
+        is_variable = not equals and not is_variable and _SETS_VARIABLE.fullmatch(option) is not None
 
 
 def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:

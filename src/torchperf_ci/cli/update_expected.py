@@ -62,7 +62,11 @@ Options = Mapping[str, Any]
     help="Only runs of this workflow. Repeatable.  [default: all; pytorch: inductor, inductor-periodic]",
 )
 @option(
-    "--config", "configs", multiple=True, help="Only this configuration. Repeatable.  [default: all that are found]"
+    "--config",
+    "configs",
+    multiple=True,
+    envvar="TORCHPERF_TABLES",
+    help="Only this configuration. Repeatable.  [default: all that are found]",
 )
 @option(
     "--exclude-job",

@@ -42,7 +42,7 @@ def upload() -> None:
     metavar="NAME=VALUE",
     help="Sets this field of every message. Repeatable.",
 )
-@option("--api-url", default=API_URL, help="The endpoint to post to.")
+@option("--api-url", default=API_URL, envvar="TORCHPERF_SCRIBE_URL", help="The endpoint to post to.")
 @option(
     "--journal",
     type=click.Path(dir_okay=False, path_type=Path),

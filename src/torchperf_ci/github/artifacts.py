@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -18,7 +20,10 @@ from torchperf_ci.github.runs import Artifact
 TAIL_BYTES = 64 * 1024
 """How much of a zip's end is read first: its directory, for most zips all of it, for small ones the whole zip."""
 
-_UNREADABLE = (zipfile.BadZipFile, remotezip.RemoteZipError, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_UNREADABLE = (
+    *(zipfile.BadZipFile, remotezip.RemoteZipError, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, NotImplementedError, RuntimeError, ValueError, OSError),  # undecodable names, bzip2, encryption, ranges
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,7 +125,7 @@ class Client:
 
     def one(self, request: Request) -> dict[str, Any]:
         """The object that GitHub answers with; empty for an answer without content."""
-        answer = self._answer(request)
+        answer = self._here(request)
         found = _parsed(answer, request) if answer.text.strip() else {}
         if not isinstance(found, dict):
             raise _refused(f"to {request.what} is not an object", answer)
@@ -137,7 +137,7 @@ class Client:
         path: str = request.path
         for _ in range(MAX_PAGES):
             page = Request(path=path, what=request.what, needs=request.needs, parameters=parameters)
-            answer = self._answer(page)
+            answer = self._here(page)
             yield from _items(_parsed(answer, request), key, request, answer)
             following = _next_page(answer.headers)
             if not following:
@@ -152,6 +152,16 @@ class Client:
         if answer.status != 302 or urlsplit(where).scheme not in {"https", "http"}:
             raise _refused(f"to {request.what} is no redirect", answer)
         return where
+
+    def _here(self, request: Request) -> Answer:
+        """An answer that sends nobody elsewhere: what is written to an old name of a repository is written nowhere."""
+        answer = self._answer(request)
+        if answer.status >= 300:
+            raise GitHubRefused(
+                f"cannot {request.what}: it has moved, maybe because the repository was renamed; use its new name",
+                status=answer.status,
+            )
+        return answer
 
     def _answer(self, request: Request) -> Answer:
         waited, tries = 0.0, 0

@@ -14,7 +14,10 @@ from torchperf_ci.records import Source
 
 
 def source_from(environ: Mapping[str, str], *, shard: str, folder: Path) -> Source:
-    """The source of records made now. Outside GitHub: the git checkout `folder` is in, or nothing."""
+    """The source of records made now. Outside GitHub: the git checkout `folder` is in, or nothing.
+
+    In a job it is GitHub's word, but for the commit: one of another commit than its event may have been checked out.
+    """
     if environ.get("GITHUB_ACTIONS") != "true":
         return Source(
             repository=_repository_of(_git(folder, "config", "--get", "remote.origin.url")),
@@ -26,13 +29,21 @@ def source_from(environ: Mapping[str, str], *, shard: str, folder: Path) -> Sour
     attempt = environ.get("GITHUB_RUN_ATTEMPT", "")
     return Source(
         repository=environ.get("GITHUB_REPOSITORY", ""),
-        commit=str(head.get("sha") or environ.get("GITHUB_SHA", "")),  # GITHUB_SHA of a pull request is a merge commit
+        # Of a pull request the merge commit is checked out, and GITHUB_SHA; it is about its head.
+        commit=str(head.get("sha") or _checked_out(environ, folder) or environ.get("GITHUB_SHA", "")),
         branch=environ.get("GITHUB_HEAD_REF") or environ.get("GITHUB_REF_NAME", ""),
         workflow=environ.get("GITHUB_WORKFLOW", ""),
         run_id=environ.get("GITHUB_RUN_ID", ""),
         attempt=int(attempt) if attempt.isdigit() else 1,
         shard=shard,
     )
+
+
+def _checked_out(environ: Mapping[str, str], folder: Path) -> str:
+    """The commit in `folder`, if that is a checkout of the job's repository."""
+    origin = _repository_of(_git(folder, "config", "--get", "remote.origin.url"))
+    is_own = origin.lower() == environ.get("GITHUB_REPOSITORY", "").lower()
+    return _git(folder, "rev-parse", "HEAD") if is_own else ""
 
 
 def event(environ: Mapping[str, str]) -> dict[str, Any]:

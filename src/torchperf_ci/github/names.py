@@ -7,7 +7,7 @@ import re
 FULL_SHA_DIGITS = 40
 
 _SHA = re.compile(r"[0-9a-f]{7,40}")
-_REPOSITORY = re.compile(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]*[A-Za-z0-9_-]")
+_REPOSITORY = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9._-]*[A-Za-z0-9_-]")
 
 
 def is_sha(text: str) -> bool:

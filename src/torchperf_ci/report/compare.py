@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from torchperf_ci.analysis.compare import Comparison, Verdict, correct_family
@@ -35,6 +36,8 @@ from torchperf_ci.report.plural import count
 from torchperf_ci.results import ResultsFolder
 
 LIMIT = 60_000
+LONGEST_NAME = 200
+LONGEST_WARNING = 1_000
 
 _JUDGED = frozenset(
     {
@@ -176,9 +179,10 @@ def markdown(findings: Findings) -> str:
 
 def _head(findings: Findings) -> str:
     header = findings.header
-    said = sentence(findings.comparisons, header.tolerances, code, unmeasured=findings.unmeasured)
-    where = f"Base {code(header.base)}, head {code(header.head)}, on {code(header.machine)}. {header.how}"
-    warnings = "".join(f"\n> ⚠️ {html(one_line(warning))}\n" for warning in header.warnings)
+    short = partial(code, limit=LONGEST_NAME)
+    said = sentence(findings.comparisons, header.tolerances, short, unmeasured=findings.unmeasured)
+    where = f"Base {short(header.base)}, head {short(header.head)}, on {short(header.machine)}. {header.how}"
+    warnings = "".join(f"\n> ⚠️ {html(one_line(warning, limit=LONGEST_WARNING))}\n" for warning in header.warnings)
     return f"## {findings.sign} {said}\n\n{where}\n{warnings}"
 
 

@@ -36,7 +36,7 @@ _REGRESSIONS = (
 _LASTING = "Levels of single models that changed within the runs shown and have stayed changed since.\n\n"
 _SHA = re.compile(r"[0-9a-f]{7,64}")
 _NUMBER = re.compile(r"[0-9]{1,20}")
-_REPOSITORY = re.compile(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+")
+_REPOSITORY = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9._-]+")
 _OTHERS = {
     Kind.DISAPPEARED: ("Not there any more", LASTING),
     Kind.FIXED: ("Within the limits again", OTHER),

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-CUT = "…"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
@@ -48,14 +46,16 @@ def fit(blocks: Sequence[Block], limit: int, *, where: str = "report.html") -> s
     """The blocks as one text of at most `limit` UTF-8 bytes. `where` is where blocks can be found that are left out.
 
     Frames and lines are taken from the lowest rank up, frames before lines of the same rank, up to the first that does
-    not fit: while a line of some rank is hidden, no line of a higher rank is shown.
+    not fit: while a line of some rank is hidden, no line of a higher rank is shown. A block is never cut inside: a
+    piece of Markdown may mean something else than the whole of it.
     """
     everything = whole(blocks)
     if _size(everything) <= limit:
         return everything
     kept, shown = _taken(blocks, limit - _size(_left_out_note(len(blocks), where)))
     if not kept:
-        return _cut(blocks[0].before, limit)
+        said = f"_This report is too long to be shown here, see {where}._\n"
+        return said if _size(said) <= limit else ""
     parts = [_rendered(block, shown) for block in blocks if id(block) in kept]
     return "".join(parts) + _left_out_note(len(blocks) - len(parts), where)
 
@@ -103,14 +103,6 @@ def _left_out_note(blocks: int, where: str) -> str:
         return ""
     parts = "1 more part of this report is" if blocks == 1 else f"{blocks:,} more parts of this report are"
     return f"\n_{parts} left out for length, see {where}._\n"
-
-
-def _cut(text: str, limit: int) -> str:
-    """The beginning of a text, in whole characters."""
-    room = limit - _size(CUT)
-    if _size(text) <= limit:
-        return text
-    return text.encode()[:room].decode(errors="ignore") + CUT if room >= 0 else ""
 
 
 def _size(text: str) -> int:

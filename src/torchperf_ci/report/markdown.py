@@ -32,6 +32,7 @@ that fails stays longer than one that passes."""
 BUILD = 100
 DETAIL_METRICS = ("speedup", "compilation_latency", "compression_ratio", "abs_latency", ACCURACY)
 REASON_LENGTH = 200
+LONGEST_SETTING = 200
 OPEN_FAILURES = 25
 ALL_ROWS = "report.html"
 
@@ -54,7 +55,7 @@ def markdown(findings: Findings) -> str:
 
 def _head(findings: Findings) -> Block:
     sign, sentence = verdict(findings)
-    known = " · ".join(map(code, setting(findings)))
+    known = " · ".join(code(text, limit=LONGEST_SETTING) for text in setting(findings))
     return Block(before=f"## {sign} {sentence}\n" + (f"\n{known}\n" if known else ""), rank=HEAD)
 
 

@@ -133,7 +133,7 @@ def _tensor_difference(
     if (not tolerance.nan_equals_nan) and (nans := int(torch.isnan(reference).sum())):
         return f"{where}: {nans} of {reference.numel()} eager values are NaN, so there is nothing to compare with"
     if tolerance.cosine:
-        return _cosine_difference(reference, result, where)
+        return _cosine_difference(reference, result, tolerance, where)
     return _value_difference(reference, result, float64, tolerance, where)
 
 
@@ -143,9 +143,11 @@ def _dense(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.dequantize() if tensor.is_quantized else tensor
 
 
-def _cosine_difference(reference: torch.Tensor, result: torch.Tensor, where: str) -> str | None:
+def _cosine_difference(reference: torch.Tensor, result: torch.Tensor, tolerance: Tolerance, where: str) -> str | None:
+    """Values that are close are equal: rounding noise around zero has no direction, nor has a NaN."""
     left, right = reference.flatten().to(torch.float32), result.flatten().to(torch.float32)
-    if torch.equal(left, right):
+    tol = tolerance.value
+    if torch.allclose(right, left, atol=tol, rtol=tol, equal_nan=tolerance.nan_equals_nan):
         return None
     similarity = float(torch.nn.functional.cosine_similarity(left, right, dim=0, eps=1e-6))
     return None if similarity >= _COSINE else f"{where}: cosine similarity {similarity:.4f} is under {_COSINE}"

@@ -69,13 +69,17 @@ def _backend(backend: str) -> Callable[[Workload, Options], Compiled]:
 
 
 def _inductor(*, cudagraphs: bool, mode: str | None = None) -> Callable[[Workload, Options], Compiled]:
-    """Inductor. CUDA graphs are switched as the suite runner's flags do; `mode` is torch.compile's."""
+    """Inductor. CUDA graphs are switched as the suite runner's flags do; `mode` is torch.compile's, but for them."""
 
     def make(workload: Workload, options: Options) -> Compiled:
         import torch._inductor.config as config
 
         config.triton.cudagraphs = cudagraphs and workload.device.type == "cuda"
-        return torch.compile(workload.module, backend="inductor", mode=mode or options.inductor_mode)
+        chosen = mode or options.inductor_mode
+        if chosen is None:
+            return torch.compile(workload.module, backend="inductor")
+        switches = {**torch._inductor.list_mode_options(chosen), "triton.cudagraphs": config.triton.cudagraphs}
+        return torch.compile(workload.module, backend="inductor", options=switches)
 
     return make
 

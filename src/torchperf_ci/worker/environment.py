@@ -14,10 +14,13 @@ from typing import Any
 
 import torch
 
+from torchperf_ci.worker.protocol import SECRET
+
 _VARIABLES = re.compile(
     r"^(TORCH|PYTORCH|CUDA|CUBLAS|CUDNN|NCCL|TRITON|OMP|MKL|KMP|GOMP|USE_LLVM|LD_PRELOAD|HF_HUB_OFFLINE|XLA)"
 )
-_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|(^|_)KEY", re.IGNORECASE)
+_HOLDS_OTHERS = re.compile(r"^TORCHPERF_(ARGS|SETUP|\w*_ENV)$")
+"""Our own variables that hold arguments, commands or variables with values of any kind."""
 _PACKAGES = ("torch", "triton", "torchvision", "torchaudio", "numpy", "transformers", "timm", "onnxruntime")
 
 
@@ -51,14 +54,17 @@ def dynamo_flags() -> dict[str, bool]:
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment variables that steer torch and its libraries; never one that looks like a secret.
+    """The environment variables that steer torch and its libraries; never one that looks like a secret or may hold one.
 
     An action sets a variable for each of its inputs: of our own an empty one is none.
     """
     return {
         name: value
         for name, value in sorted(environ.items())
-        if _VARIABLES.match(name) and not _SECRET.search(name) and (value or not name.startswith("TORCHPERF_"))
+        if _VARIABLES.match(name)
+        and not SECRET.search(name)
+        and not _HOLDS_OTHERS.match(name)
+        and (value or not name.startswith("TORCHPERF_"))
     }
 
 

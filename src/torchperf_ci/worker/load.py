@@ -6,7 +6,7 @@ import contextlib
 import copy
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -76,8 +76,14 @@ class Workload:
         return torch.autocast(device_type=self.device.type, dtype=precision)
 
     def copied(self) -> Workload:
-        """The same workload on copies: nothing that runs on it can change this one."""
-        return replace(self.with_fresh_inputs(), module=copy.deepcopy(self.module))
+        """The same workload on copies: nothing that runs on it can change this one.
+
+        A module may keep results of its last call (spectral norms, auxiliary losses); these are copied as values, for
+        torch copies no tensor that has a history.
+        """
+        kept = (tensor for module in self.module.modules() for tensor in tensors_of(vars(module)))
+        values = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
+        return replace(self.with_fresh_inputs(), module=copy.deepcopy(self.module, values))
 
     def with_fresh_inputs(self) -> Workload:
         """The same module with copies of the inputs."""
@@ -143,26 +149,44 @@ def default_loss(module: torch.nn.Module, output: Any) -> torch.Tensor:  # noqa:
 
 
 def tensors_of(value: Any) -> list[torch.Tensor]:  # noqa: ANN401 - any nest of containers
-    """Every tensor in a nest of lists, tuples, dicts and objects with public attributes, in order."""
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+    """Every tensor in a nest of lists, tuples, dicts and dataclasses, in order."""
+    found: list[torch.Tensor] = []
+    for leaf in pytree.tree_leaves(value):
+        if isinstance(leaf, torch.Tensor):
+            found.append(leaf)
+        elif isinstance(leaf, Mapping):  # a class that torch does not know as a container
+            found += tensors_of(list(leaf.values()))
+        elif is_dataclass(leaf) and not isinstance(leaf, type):
+            found += tensors_of([getattr(leaf, item.name) for item in fields(leaf)])
+    return found
 
 
 def clone_inputs(inputs: Any) -> Any:  # noqa: ANN401 - any nest of containers
     """Copies of all tensors: no aliases into the originals, gradients required as there."""
-    return pytree.tree_map_only(
-        torch.Tensor, lambda tensor: tensor.detach().clone().requires_grad_(tensor.requires_grad), inputs
-    )
+    return _mapped(lambda tensor: tensor.detach().clone().requires_grad_(tensor.requires_grad), inputs)
 
 
 def to_device(inputs: Any, device: torch.device) -> Any:  # noqa: ANN401 - any nest of containers
     """The same nest with its tensors on `device`."""
-    return pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.to(device), inputs)
+    return _mapped(lambda tensor: tensor.to(device), inputs)
 
 
 def _cast(inputs: Any, dtype: torch.dtype) -> Any:  # noqa: ANN401 - any nest of containers
-    return pytree.tree_map_only(
-        torch.Tensor, lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, inputs
-    )
+    return _mapped(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, inputs)
+
+
+def _mapped(change: Callable[[torch.Tensor], torch.Tensor], inputs: Any) -> Any:  # noqa: ANN401 - any nest of containers
+    """The same nest with every tensor changed, dataclasses included."""
+
+    def mapped(leaf: Any) -> Any:  # noqa: ANN401 - whatever torch does not know as a container
+        if isinstance(leaf, torch.Tensor):
+            return change(leaf)
+        if is_dataclass(leaf) and not isinstance(leaf, type):
+            parts = {item.name: _mapped(change, getattr(leaf, item.name)) for item in fields(leaf) if item.init}
+            return replace(leaf, **parts)
+        return leaf
+
+    return pytree.tree_map(mapped, inputs)
 
 
 def _own_batch_size(suite: Suite, model: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:

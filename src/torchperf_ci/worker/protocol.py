@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import traceback
 from collections.abc import Callable, Mapping
 from typing import IO, Any
@@ -15,6 +16,9 @@ from typing import IO, Any
 Handler = Callable[..., Mapping[str, Any]]
 
 REASON_LENGTH = 300
+
+SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|(^|_)KEY", re.IGNORECASE)
+"""What is in the names of variables whose values are never recorded."""
 
 
 class CaseError(Exception):
