@@ -12,6 +12,7 @@ from statistics import fmean
 from noise_rules import RULES, Samples
 
 from torchperf_ci.analysis.compare import (
+    ARMS_FLOOR,
     BETWEEN_FLOOR,
     LEAST_PAIRS,
     LOOKS,
@@ -31,7 +32,7 @@ from torchperf_ci.analysis.tolerances import Tolerances
 from torchperf_ci.bench.compare import ComparePlan
 from torchperf_ci.records import Case, Mode
 
-LIMITS: dict[str, tuple[Tolerance, float]] = {"one": (ONE_PROCESS, 0.0), "two": (TWO_PROCESSES, BETWEEN_FLOOR)}
+LIMITS: dict[str, tuple[Tolerance, float]] = {"one": (ONE_PROCESS, ARMS_FLOOR), "two": (TWO_PROCESSES, BETWEEN_FLOOR)}
 """Margin and threshold, and the standard deviation between launches, by kind."""
 AT = {"one": 2.0, "two": 10.0}
 """The seconds per case that the aims are about."""
@@ -46,7 +47,7 @@ class Round:
     """One comparison: with how much extra work in head (per cent), and how many seconds of sampling it took."""
 
     kind: str
-    extra: int
+    extra: float
     stress: bool
     seconds: float
     launches: tuple[Launch, ...]
@@ -185,14 +186,20 @@ def smallest(found: Sequence[tuple[float, float]]) -> float:
     return math.inf
 
 
+def truth(rounds: Sequence[Round]) -> float:
+    """The ratio head / base that comparisons agree on: 1 for equal code."""
+    if not rounds or not rounds[0].extra:
+        return 1.0
+    found = (effect(item.launches, between=LIMITS[item.kind][1]) for item in rounds)
+    return math.exp(fmean(math.log(one.ratio) for one in found if one is not None))
+
+
 def coverage(rounds: Sequence[Round]) -> Share:
-    """How many intervals of the last look hold the truth: 1 for equal code, else what all of them agree on."""
+    """How many intervals of the last look hold the truth."""
     found = [
         one for item in rounds if (one := effect(begun(item, AT[item.kind]), between=LIMITS[item.kind][1])) is not None
     ]
-    if not found:
-        return Share(hits=0, count=0)
-    true = math.exp(fmean(math.log(one.ratio) for one in found)) if rounds[0].extra else 1.0
+    true = truth(rounds)
     return Share(hits=sum(one.low <= true <= one.high for one in found), count=len(found))
 
 

@@ -201,6 +201,14 @@ def test_what_is_slower_is_settled_when_it_will_be_among_all_cases() -> None:
     assert is_settled(calm, TWO_PROCESSES, family=1_000_000)
 
 
+@pytest.mark.parametrize(("change", "settled"), [(0.025, False), (0.011, False), (0.009, True), (-0.009, True)])
+def test_what_may_yet_be_beyond_the_margin_keeps_its_time(change: float, settled: bool) -> None:  # noqa: FBT001
+    """Though it is surely within the threshold; the last look says that it is unchanged."""
+    found = effect_of(change, variance=0.008**2, freedom=50, pairs=100)
+    assert judge(found, TWO_PROCESSES) is Verdict.UNCHANGED
+    assert is_settled(found, TWO_PROCESSES) is settled
+
+
 def test_what_more_time_would_do() -> None:
     """The error shrinks with the root of the time: twice the room needs a quarter of the time."""
     open_one = effect_of(0.0, variance=0.05**2, freedom=1e6)

@@ -40,6 +40,9 @@ BETWEEN_FLOOR = 0.007
 """Standard deviation of log ratios between launches of equal code, taken where history does not say more."""
 
 
+ARMS_FLOOR = 0.002
+"""The same between the two arms of one process: equal modules lie elsewhere in memory."""
+
 LAUNCHES = 10
 """Launches of a case that no look decides: what they differ by takes the root of their number to average out."""
 
@@ -118,13 +121,15 @@ class Effect:
 
 def effect(launches: Sequence[Launch], *, between: float, look: int = len(LOOKS) - 1) -> Effect | None:
     """The effect over all launches; None when no launch has enough pairs. Each end of its interval has the error of
-    `look`, an index of `LOOKS`.
+    `look`, an index of `LOOKS`. A launch that has only begun, with less than half the pairs of another, does not count.
 
     The centre is the mean over launches of the interquartile mean of their log ratios. Its variance is that within
     launches, from contiguous batches, plus that between them: what they differ by beyond it, and at least `between`
-    squared. `between` is 0 for two arms of one process, where there is nothing between.
+    squared: `BETWEEN_FLOOR`, or `ARMS_FLOOR` for two arms of one process.
     """
-    ratios = [logs for launch in launches if len(logs := launch.log_ratios) >= LEAST_PAIRS]
+    found = [launch.log_ratios for launch in launches]
+    enough = max(LEAST_PAIRS, max(map(len, found), default=0) / 2)
+    ratios = [logs for logs in found if len(logs) >= enough]
     if not ratios:
         return None
     centers = [interquartile_mean(logs) for logs in ratios]
@@ -188,14 +193,17 @@ def is_settled(found: Effect | None, tolerance: Tolerance, *, family: int = 1) -
     """Whether a look before the last one may end the measurement of a case among `family` cases.
 
     It needs a verdict, and `EARLY_PAIRS` pairs, because the first few of a crowded machine agree by accident more often
-    than any formula says. What is slower has to be so surely that it still is among all of the cases.
+    than any formula says. What is slower has to be so surely that it still is among all of the cases. What is unchanged
+    has to be nearer to 1 than to the margin: else it might yet turn out to be beyond that, though within the threshold.
     """
     if found is None or found.pairs < EARLY_PAIRS:
         return False
     verdict = judge(found, tolerance)
     if verdict is Verdict.REGRESSED:
         return found.p_above(tolerance.margin) <= FAMILY_ERROR / family
-    return verdict is not Verdict.INCONCLUSIVE
+    if verdict is Verdict.UNCHANGED:
+        return abs(math.log(found.ratio)) <= math.log1p(tolerance.margin) / 2
+    return verdict is Verdict.IMPROVED
 
 
 def more_needed(found: Effect, tolerance: Tolerance) -> float:

@@ -181,7 +181,8 @@ def _open(comparison: Comparison, measured: Measured, found: Effect, tolerance: 
     times = more_needed(found, tolerance)
     if not math.isfinite(times):
         return comparison
-    launches = math.ceil(times * found.launches) - found.launches if measured.between > 0 else 0
+    more = math.ceil(times * found.launches) - found.launches
+    launches = more if measured.between >= BETWEEN_FLOOR else 0  # one process has one
     return replace(comparison, more_seconds=measured.seconds * (times - 1), more_launches=launches)
 
 

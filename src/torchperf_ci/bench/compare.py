@@ -14,7 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from torchperf_ci.analysis.compare import BETWEEN_FLOOR, LAUNCHES, LEAST_PAIRS, LOOKS, Launch, effect, is_settled
+from torchperf_ci.analysis.compare import (
+    ARMS_FLOOR,
+    BETWEEN_FLOOR,
+    LAUNCHES,
+    LEAST_PAIRS,
+    LOOKS,
+    Launch,
+    effect,
+    is_settled,
+)
 from torchperf_ci.analysis.tolerances import LATENCY, Tolerances
 from torchperf_ci.analysis.verdicts import Measured, SideResult, is_compile_time_open
 from torchperf_ci.bench.case_worker import CaseWorker, Settings
@@ -153,7 +162,7 @@ class _CaseComparison:
         self._refused: list[str] = []
         self._spent = 0.0
         self._look = 0
-        self._between = 0.0 if plan.one_process else plan.between
+        self._between = ARMS_FLOOR if plan.one_process else plan.between
         if plan.interleave is Interleave.LAUNCH:
             self._between = max(self._between, UNPAIRED_FLOOR)
 
