@@ -79,10 +79,9 @@ def plan(scale: float) -> list[Series]:
     """All series, the most telling ones first; `scale` shrinks the counts, to try things out."""
     counts: dict[tuple[str, float, bool], int] = {("one", 0, False): 100, ("two", 0, False): 60}
     counts |= {(kind, extra, False): 30 for extra in (5, 3) for kind in KINDS}
-    counts |= {("two", 3.4, False): 30}
+    counts |= {("two", 3.4, False): 30, ("one", 1, False): 30}
     counts |= {(kind, extra, False): 30 for extra in (2, 10) for kind in KINDS}
     counts |= {(kind, extra, True): 6 for extra in (0, 5) for kind in KINDS}
-    counts |= {("one", 1, False): 30}
     return [
         Series(kind=kind, extra=extra, stress=stress, count=max(2, round(scale * count)))
         for (kind, extra, stress), count in counts.items()
