@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -183,8 +184,8 @@ def neighbour() -> Iterator[None]:
         process.wait()
 
 
-CALLS = {"3 µs": 3, "50 µs": 50, "5 ms": 5000}
-"""Calls to time, by about how many operations of a microsecond they do."""
+CALLS = {"3 µs": 3e-6, "50 µs": 50e-6, "5 ms": 5e-3}
+"""Calls to time, by about how many seconds of small operations they do."""
 
 
 def overhead(rounds: int) -> Iterator[Line]:
@@ -192,9 +193,10 @@ def overhead(rounds: int) -> Iterator[Line]:
     from torch.utils.benchmark import Timer
 
     x = torch.ones(16)
-    for name, repeats in CALLS.items():
+    single = min(timeit.repeat(lambda: x.add(1), number=1000)) / 1000
+    for name, seconds in CALLS.items():
 
-        def call(repeats: int = repeats) -> None:
+        def call(repeats: int = max(1, round(seconds / single))) -> None:
             for _ in range(repeats):
                 x.add(1)
 

@@ -203,14 +203,12 @@ def coverage(rounds: Sequence[Round]) -> Share:
     return Share(hits=sum(one.low <= true <= one.high for one in found), count=len(found))
 
 
-def peer_alarms(rule: str, rounds: Sequence[Round], equal: Sequence[Round]) -> Share:
-    """How often another rule calls head slower; its history are the base times of the comparisons of equal code."""
-    history = [launch for item in equal for launch in begun(item, AT["one"])[:1]]
-    answers = []
-    for number, item in enumerate(rounds):
-        before = history[:number] if item.extra == 0 else history
-        answers += [RULES[rule](_samples(launch, before)) for launch in begun(item, AT["one"])[:1]]
-    known = [answer for answer in answers if answer is not None]
+def peer_alarms(rule: str, rounds: Sequence[Round], before: Sequence[Round] = ()) -> Share:
+    """How often another rule calls head slower; its history are the base times of the comparisons before it, first
+    those of `before`."""
+    first = [launch for item in (*before, *rounds) for launch in begun(item, AT["one"])[:1]]
+    later = range(len(first) - len(rounds), len(first))
+    known = [answer for at in later if (answer := RULES[rule](_samples(first[at], first[:at]))) is not None]
     return Share(hits=sum(known), count=len(known))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
@@ -218,11 +218,26 @@ class Card:
         yield "How often each calls head slower: in one process, the first 2 s of each comparison.\n"
         columns = (0, *self.extras("one"))
         ours = [str(called(self.of("one", extra), Verdict.REGRESSED, AT["one"])) for extra in columns]
-        equal = self.of("one", 0)
-        rows = [(name, *(str(peer_alarms(name, self.of("one", extra), equal)) for extra in columns)) for name in RULES]
+        rows = [(name, *(str(peer_alarms(name, self.of("one", extra))) for extra in columns)) for name in RULES]
         head = ("rule", *("equal code" if not extra else f"+{self.true('one', extra):.1f} %" for extra in columns))
         yield from table(head, ("**this project**", *ours), *rows)
-        yield "Rules with a history take the base times of the comparisons of equal code, seconds to minutes apart.\n"
+        yield "Rules with a history take the base times of the comparisons before, 10 s apart, if there are enough.\n"
+        yield from self._better(columns)
+
+    def _better(self, columns: Sequence[float]) -> Iterator[str]:
+        """Which rules find more than ours, and at what price."""
+        parts = []
+        for name in RULES:
+            sizes = [
+                f"+{self.true('one', extra):.1f} %"
+                for extra in columns[1:]
+                if peer_alarms(name, self.of("one", extra)).value
+                > called(self.of("one", extra), Verdict.REGRESSED, AT["one"]).value
+            ]
+            if sizes:
+                alarms = peer_alarms(name, self.of("one", 0))
+                parts.append(f"{name}, at {' and '.join(sizes)}; it calls equal code slower in {alarms}")
+        yield f"More than this project finds: {'. '.join(parts) or 'none of them'}.\n"
 
     def _overhead(self) -> Iterator[str]:
         yield "## What a reading costs, and its bias\n"

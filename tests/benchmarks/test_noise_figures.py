@@ -84,4 +84,4 @@ def test_the_rules_of_others_find_what_is_far_beyond_them(rule: str) -> None:
     equal = [a_round(seed=seed) for seed in range(15)]
     assert peer_alarms(rule, [a_round(200, seed=99)], equal) == Share(hits=1, count=1)
     if "t-test" not in rule and "rustc" not in rule:
-        assert peer_alarms(rule, equal, equal).hits == 0
+        assert peer_alarms(rule, equal).hits == 0
