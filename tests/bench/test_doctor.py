@@ -62,11 +62,9 @@ esac
 """
 
 
-def test_gpus_are_described_by_their_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_described_by_their_driver(nvidia_smi: Callable[[str], None]) -> None:
     """Clocks, modes, what throttles and who computes there; what the driver does not say is left open."""
-    (tmp_path / "nvidia-smi").write_text(SMI)
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    nvidia_smi(SMI)
     one, two = read_facts("/bin/false", os.environ).gpus
     assert one == GpuFacts(
         name="NVIDIA H200",

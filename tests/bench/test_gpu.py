@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,11 +87,11 @@ esac
 """
 
 
-def test_a_gpu_is_watched_while_a_case_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_watched_while_a_case_runs(
+    nvidia_smi: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By a field's older name where the driver has no newer one. A CPU is not watched, and no driver is no error."""
-    (tmp_path / "nvidia-smi").write_text(SMI)
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    nvidia_smi(SMI)
     with watched_gpu("cuda") as watch:
         time.sleep(0.5)
     refusals = watch.findings().refusals

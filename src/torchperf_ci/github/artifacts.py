@@ -21,9 +21,17 @@ TAIL_BYTES = 64 * 1024
 """How much of a zip's end is read first: its directory, for most zips all of it, for small ones the whole zip."""
 
 _UNREADABLE = (
-    *(zipfile.BadZipFile, remotezip.RemoteZipError, zlib.error, lzma.LZMAError, struct.error),
-    *(EOFError, NotImplementedError, RuntimeError, ValueError, OSError),  # undecodable names, bzip2, encryption, ranges
+    zipfile.BadZipFile,
+    remotezip.RemoteZipError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    RuntimeError,  # encrypted, or packed in a way that Python does not know
+    ValueError,  # a name that is no text
+    OSError,  # what bzip2 raises
 )
+"""What reading a zip may raise when it is not what it says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
