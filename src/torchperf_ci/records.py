@@ -221,9 +221,11 @@ class Environment:
     torch: str = ""
     torch_git: str = ""
     cuda: str = ""
+    hip: str = ""
     cudnn: str = ""
     driver: str = ""
     gpu: str = ""
+    gpu_uuid: str = ""
     gpu_count: int = 0
     gpu_memory_bytes: int = 0
     cpu: str = ""
@@ -244,6 +246,7 @@ class Environment:
             "gpu_count": "number of GPUs",
             "driver": "GPU driver",
             "cuda": "CUDA version",
+            "hip": "HIP version",
             "threads": "number of threads",
             "omp_wait_policy": "OpenMP wait policy",
         }
@@ -294,6 +297,7 @@ class Record:
         `probe` is the pure-Python probe of pair i; `eager_device` and `compiled_device` are device event times.
     counters: by the names of `COUNTERS`.
     reason: one line on why the status is not a pass, or empty.
+    remarks: what a reader should know about the numbers, a line each.
     log: path of the case's log below the results folder, or empty.
     """
 
@@ -308,6 +312,7 @@ class Record:
     parameters: int = 0
     seconds: float = 0.0
     reason: str = ""
+    remarks: tuple[str, ...] = ()
     log: str = ""
     environment: Environment = Environment()
     source: Source = Source()
@@ -391,6 +396,7 @@ def _record(raw: Mapping[str, Any]) -> Record:
         parameters=_integer(raw, "parameters"),
         seconds=_number(raw.get("seconds", 0.0), "seconds"),
         reason=_text(raw, "reason"),
+        remarks=tuple(str(item) for item in _list(raw.get("remarks", []), "remarks")),
         log=_text(raw, "log"),
         environment=_flat(Environment, _object(raw, "environment")),
         source=_flat(Source, _object(raw, "source")),

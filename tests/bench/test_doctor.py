@@ -55,8 +55,10 @@ def test_what_is_not_there_is_not_made_up(tmp_path: Path) -> None:
 
 SMI = """#!/bin/sh
 case "$*" in
-  *--query-gpu=name*) echo "NVIDIA H200, Disabled, Enabled, Disabled, GPU-ab12, 345, 1980"; echo "Tesla, [N/A]";;
-  *-i\\ GPU-ab12*query-compute-apps*) echo "4711, python";;
+  *--query-gpu=name*)
+    echo "NVIDIA H200, Disabled, Enabled, Disabled, GPU-ab12, 345, 1980, Exclusive_Process"; echo "Tesla, [N/A]";;
+  *-i\\ GPU-ab12*query-compute-apps*) echo "4711, python, 400"; echo "7, nvidia-cuda-mps-server, 30";;
+  *-i\\ GPU-ab12*memory.used*) echo "2000, Disabled";;
   *-i\\ GPU-ab12*clocks_event_reasons*) echo "345, 0x0000000000000080";;
 esac
 """
@@ -68,12 +70,16 @@ def test_gpus_are_described_by_their_driver(nvidia_smi: Callable[[str], None]) -
     one, two = read_facts("/bin/false", os.environ).gpus
     assert one == GpuFacts(
         name="NVIDIA H200",
+        uuid="GPU-ab12",
         clocks="345 of at most 1980 MHz",
         persistence="Disabled",
         ecc="Enabled",
         mig="Disabled",
+        compute_mode="Exclusive_Process",
         throttled="power brake",
         processes=("python (4711)",),
+        unlisted_mib=1570,
+        has_mps=True,
     )
     assert two == GpuFacts(name="Tesla", persistence="[N/A]")
 

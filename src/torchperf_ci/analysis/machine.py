@@ -54,15 +54,22 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuFacts:
-    """A GPU as nvidia-smi describes it; empty text where it does not. clocks: now and at most, of its processors."""
+    """A GPU as nvidia-smi describes it; empty text where it does not. clocks: now and at most, of its processors.
+
+    unlisted_mib: memory that is in use by no process it lists, where that is much. has_mps: an MPS server runs on it.
+    """
 
     name: str
+    uuid: str = ""
     clocks: str = ""
     persistence: str = ""
     ecc: str = ""
     mig: str = ""
+    compute_mode: str = ""
     throttled: str = ""
     processes: tuple[str, ...] = ()
+    unlisted_mib: int = 0
+    has_mps: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +79,8 @@ class Facts:
     cpus: those this process may use, of `all_cpus`. cpu_limit: of the container, in CPUs. steal: share of the time the
     host gave to others. load: runnable processes, averaged over a minute. Sizes in bytes.
     torch: the version in the Python under test, or empty with the reason in `torch_problem`.
+    accelerators: the devices that torch can use. accelerator_problem: why it can use none, though one should be there.
+    broken: what does not work on a device, with the error.
     compiler: the C++ compiler torch.compile would use, empty for none.
     """
 
@@ -93,6 +102,9 @@ class Facts:
     python: str = ""
     torch: str = ""
     torch_problem: str = ""
+    accelerators: tuple[str, ...] = ()
+    accelerator_problem: str = ""
+    broken: tuple[str, ...] = ()
     compiler: str = ""
     gpus: tuple[GpuFacts, ...] = ()
 
@@ -108,6 +120,14 @@ def _software(facts: Facts) -> Iterator[Finding]:
     else:
         advice = "install torch there, or name another Python with --python"
         yield _problem("torch", f"{facts.python} cannot import it: {facts.torch_problem}", advice)
+    if facts.accelerators:
+        yield _good("accelerators", ", ".join(facts.accelerators))
+    if facts.accelerator_problem:
+        what, _, advice = facts.accelerator_problem.partition(". To measure on it, ")
+        yield _problem("accelerators", what, advice)
+    for what in facts.broken:
+        advice = "install versions that belong together (driver, torch, and what LD_LIBRARY_PATH names)"
+        yield _problem("accelerators", what, advice)
     if facts.compiler:
         yield _good("compiler", facts.compiler)
     else:
@@ -187,6 +207,14 @@ def _gpus(facts: Facts) -> Iterator[Finding]:
             yield _problem(topic, f"throttled: {gpu.throttled}", "cool it, or lower its clock: sudo nvidia-smi -lgc …")
         if gpu.processes:
             yield _problem(topic, f"in use by {', '.join(gpu.processes)}", "end them, or choose another GPU")
+        if gpu.unlisted_mib:
+            what = f"{gpu.unlisted_mib} MiB in use by something that is not listed here, say another container"
+            yield _problem(topic, what, "end it, or choose another GPU")
+        if gpu.has_mps:
+            yield _note(topic, "an MPS server runs: work of its other clients may not show", "stop it for comparisons")
+        if gpu.compute_mode.startswith("Exclusive"):
+            advice = "compare takes whole launches in turn there; sudo nvidia-smi -c 0 lets the sides take turns"
+            yield _note(topic, f"its compute mode is {gpu.compute_mode}: one process at a time", advice)
         if gpu.persistence == "Disabled":
             yield _note(topic, "persistence mode is off", "sudo nvidia-smi -pm 1: no start-up cost at first use")
         if gpu.mig == "Enabled":

@@ -68,7 +68,10 @@ class CaseWorker:
         loaded = self.ask(
             "load",
             spec=self._planned.spec,
-            case={name: str(getattr(case, name)) for name in ("model", "mode", "device", "dtype", "compiler")},
+            case={
+                **{name: str(getattr(case, name)) for name in ("model", "mode", "dtype", "compiler")},
+                "device": self._planned.device,
+            },
             batch_size=settings.batch_size,
             threads=settings.threads,
             seed=settings.seed,

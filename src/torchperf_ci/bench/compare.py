@@ -126,7 +126,7 @@ class CaseComparer:
                 head=None if head is None else SideResult(),
             )
         host = HostWatch()
-        with self.watch(planned.case.device) as gpu:
+        with self.watch(planned.device) as gpu:
             measured = _CaseComparison(self, plan, {"base": base, "head": head}, planned, attempt=attempt).measure()
         seen = gpu.findings()
         return replace(

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Protocol
@@ -17,6 +18,7 @@ from torchperf_ci.analysis.verdicts import Measured, SideResult, to_repeat
 from torchperf_ci.bench.case_worker import Settings
 from torchperf_ci.bench.checkouts import Checkout, Repository, put_suite
 from torchperf_ci.bench.compare import CaseComparer, ComparePlan, Sides
+from torchperf_ci.bench.gpu import watched_gpu
 from torchperf_ci.bench.plan import PlannedCase, Selection
 from torchperf_ci.bench.run import python_under_test, survey
 from torchperf_ci.bench.sides import LiveSide, Processes, all_cases, live_side
@@ -148,7 +150,8 @@ class LiveComparison:
         self.cases = all_cases(base, head, request.selection)
         self.measured: list[Measured] = []
         self._request, self._sides, self._folder = request, (base, head), folder
-        self._comparer = CaseComparer(Sides(base=base, head=head), request.settings, self._log)
+        watch = partial(watched_gpu, accelerators=head.survey.accelerators, environ=head.survey.build.variables)
+        self._comparer = CaseComparer(Sides(base=base, head=head), request.settings, self._log, watch=watch)
         self._plan = replace(request.plan, family=len(self.cases))
         _refuse_small_budget(request.settings.budget, len(self.cases))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,12 +20,14 @@ from torchperf_ci.analysis.machine import Facts, GpuFacts, smallest_change
 from torchperf_ci.analysis.stats import slow_share
 from torchperf_ci.analysis.tolerances import Tolerances
 from torchperf_ci.analysis.verdicts import Measured
+from torchperf_ci.bench.accelerators import Signs, accelerators_from, missing_accelerator, read_signs
 from torchperf_ci.bench.case_worker import Settings
 from torchperf_ci.bench.compare import ComparePlan
 from torchperf_ci.bench.compare_run import CompareRequest, LiveComparison, SideSpec, running_sides, shared_cpus
-from torchperf_ci.bench.gpu import THERMAL, one_reading, parse_processes, smi
+from torchperf_ci.bench.gpu import THERMAL, UNLISTED_MIB, ListedGpu, one_reading, read_occupancy, smi
 from torchperf_ci.bench.host import HostWatch, container_memory_left, read
 from torchperf_ci.bench.plan import Selection
+from torchperf_ci.bench.session import package_path
 from torchperf_ci.errors import NothingToJudge
 from torchperf_ci.escape import one_line
 from torchperf_ci.records import Mode, Testing
@@ -40,7 +43,7 @@ _LIMIT_S = 120
 
 def read_facts(python: str, environ: Mapping[str, str], *, root: Path = Path("/")) -> Facts:
     """Everything about this machine; `root` is where /proc and /sys are."""
-    torch, problem = _torch(python, environ)
+    torch = _torch(python, environ)
     return Facts(
         cpu=_cpu_name(root),
         cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
@@ -58,8 +61,11 @@ def read_facts(python: str, environ: Mapping[str, str], *, root: Path = Path("/"
         numa_nodes=max(1, len(list((root / "sys/devices/system/node").glob("node[0-9]*")))),
         disk_free=shutil.disk_usage(tempfile.gettempdir()).free,
         python=python,
-        torch=torch,
-        torch_problem=problem,
+        torch=torch.version,
+        torch_problem=torch.problem,
+        accelerators=torch.accelerators,
+        accelerator_problem=torch.accelerator_problem,
+        broken=torch.broken,
         compiler=_compiler(environ),
         gpus=tuple(_gpus()),
     )
@@ -101,49 +107,84 @@ def _compiler(environ: Mapping[str, str]) -> str:
     return next((path for path in found if path), "")
 
 
-def _torch(python: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    """The version of torch in a Python, and why it cannot be imported."""
-    ask = "import torch; print(torch.__version__)"
-    try:
-        done = subprocess.run(
-            [python, "-c", ask], env=dict(environ), capture_output=True, text=True, timeout=_LIMIT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return "", one_line(str(error), limit=200)
-    last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    return ("", one_line(last, limit=200)) if done.returncode else (done.stdout.strip(), "")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TorchFacts:
+    """What the torch of a Python says: its version or why it cannot be imported, its devices, what is wrong there."""
+
+    version: str = ""
+    problem: str = ""
+    accelerators: tuple[str, ...] = ()
+    accelerator_problem: str = ""
+    broken: tuple[str, ...] = ()
+
+
+def _torch(python: str, environ: Mapping[str, str]) -> _TorchFacts:
+    """Ask a Python for its torch, in a process that may use the devices."""
+    command = [python, "-m", "torchperf_ci.worker.accelerators"]
+    with package_path(environ) as path:
+        try:
+            done = subprocess.run(command, env=path, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return _TorchFacts(problem=one_line(str(error), limit=200))
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        return _TorchFacts(problem=one_line(last, limit=200))
+    told = json.loads(done.stdout.splitlines()[-1])  # a torch may say something before
+    signs = Signs() if told["accelerators"] else read_signs(told["unusable"], environ)
+    return _TorchFacts(
+        version=told["torch"],
+        accelerators=tuple(one.title for one in accelerators_from(told["accelerators"])),
+        accelerator_problem=missing_accelerator(told["devices"], told["torch"], signs),
+        broken=tuple(
+            one_line(f"{name} on {device}: {said}", limit=300)
+            for device, libraries in told["broken"].items()
+            for name, said in libraries.items()
+        ),
+    )
 
 
 def _gpus() -> Iterator[GpuFacts]:
-    fields = "name,persistence_mode,ecc.mode.current,mig.mode.current,uuid,clocks.sm,clocks.max.sm"
+    """The GPUs that nvidia-smi knows."""
+    fields = "name,persistence_mode,ecc.mode.current,mig.mode.current,uuid,clocks.sm,clocks.max.sm,compute_mode"
     for line in smi("--query-gpu=" + fields).splitlines():
-        name, persistence, ecc, mig, uuid, now, most = [*(part.strip() for part in line.split(",")), *[""] * 7][:7]
+        values = [*(part.strip() for part in line.split(",")), *[""] * 8][:8]
+        name, persistence, ecc, mig, uuid, now, most, compute_mode = values
         reasons = [reading.reasons for reading in one_reading(uuid)]
+        on_it = read_occupancy(ListedGpu(index=0, model=name, name=uuid, uuid=uuid))
         yield GpuFacts(
             name=one_line(name),
+            uuid=one_line(uuid),
             clocks=f"{now} of at most {most} MHz" if now.isdigit() and most.isdigit() else "",
             persistence=persistence,
             ecc=ecc,
             mig=mig,
+            compute_mode=one_line(compute_mode),
             throttled=", ".join(text for bit, text in THERMAL.items() if any(bit & seen for seen in reasons)),
-            processes=tuple(parse_processes(smi("--query-compute-apps=pid,process_name", gpu=uuid))),
+            processes=on_it.processes,
+            unlisted_mib=round(on_it.unlisted_mib) if on_it.unlisted_mib > UNLISTED_MIB else 0,
+            has_mps=on_it.has_mps,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """What a comparison of equal code showed: the ratio with its interval, and by seconds per case the smallest change
-    that would be found 80 % of the time."""
+    """What a comparison of equal code on a device showed: the ratio with its interval, and by seconds per case the
+    smallest change that would be found 80 % of the time. refusals: why such a comparison would be refused."""
 
+    device: str
     ratio: float
     low: float
     high: float
     slow_share: float
     smallest: Mapping[float, float]
+    refusals: tuple[str, ...] = ()
 
 
-def measure(python: str, *, threads: int | None, seconds: float = SECONDS) -> Sight:
-    """Compare equal code with itself for `seconds`. Raises `NothingToJudge` when the model does not run."""
+def measure(python: str, *, device: str | None, threads: int | None, seconds: float = SECONDS) -> Sight:
+    """Compare equal code with itself for `seconds` on a device, by default the first accelerator, else the CPU.
+
+    Raises `NothingToJudge` when the model does not run, `UsageProblem` when there is no such device.
+    """
     tolerances = Tolerances()
     side = SideSpec(name="base", python=python, label="base")
     request = CompareRequest(
@@ -152,7 +193,7 @@ def measure(python: str, *, threads: int | None, seconds: float = SECONDS) -> Si
         selection=Selection(
             suites=("tiny",),
             mode=Mode.INFERENCE,
-            devices=("cpu",),
+            devices=() if device is None else (device,),
             compilers=("eager",),
             filters=(re.compile("^mlp$"),),
         ),
@@ -183,6 +224,8 @@ def _sight(measured: Measured, margin: float) -> Sight:
         for budget in BUDGETS
     }
     return Sight(
+        device=measured.case.device,
+        refusals=measured.refusals,
         ratio=found.ratio,
         low=found.low,
         high=found.high,

@@ -111,6 +111,8 @@ class Bench:
 
 def _device(asked: str | None, machine: Machine) -> str:
     if asked is None:
+        if reason := machine.why_not_cpu(option="--device"):
+            raise UsageProblem(reason)
         return machine.default_device
     if problem := device_problem(asked, machine):
         raise UsageProblem(problem)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from torchperf_ci.bench.accelerators import Signs, missing_accelerator
 from torchperf_ci.errors import UsageProblem
 from torchperf_ci.records import Case, Mode
 
@@ -21,6 +22,7 @@ class Selection:
 
     A filter looks at a model's name; one that has a `/` looks at `suite/model`.
     shard_name: `2-3` for the second of three that were planned elsewhere; blank: as the partition says.
+    runner_labels: what the job's machine is called; a label that promises a GPU is held to it.
     """
 
     suites: tuple[str, ...]
@@ -34,6 +36,7 @@ class Selection:
     partition_id: int = 0
     total_partitions: int = 1
     shard_name: str = ""
+    runner_labels: tuple[str, ...] = ()
 
     @property
     def shard(self) -> str:
@@ -64,25 +67,41 @@ class SuiteListing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What the Python under test can do: devices by type with their number, compilers, precisions."""
+    """What the Python under test can do: devices by type with their number, compilers, precisions; torch's version, and
+    what speaks for an accelerator where it sees none."""
 
     devices: Mapping[str, int]
     compilers: tuple[str, ...]
     dtypes: tuple[str, ...]
+    torch: str = ""
+    signs: Signs = Signs()  # noqa: RUF009 - frozen
 
     @property
     def default_device(self) -> str:
         """The first accelerator there is, else the CPU."""
         return next((name for name in self.devices if name != "cpu"), "cpu")
 
+    def why_not_cpu(self, labels: Sequence[str] = (), *, option: str = "--devices") -> str:
+        """Why the CPU is not to be measured unless it is asked for: an accelerator should be here. Empty: it may be."""
+        return missing_accelerator(self.devices, self.torch, replace(self.signs, labels=labels), option=option)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedCase:
-    """A case, where its suite is, and why the suite leaves it out (None: it is run)."""
+    """A case, where its suite is, and why the suite leaves it out (None: it is run).
+
+    place: the device it runs on, where the case names only the type: cases that are spread over devices.
+    """
 
     case: Case
     spec: str
     skip: str | None = None
+    place: str = ""
+
+    @property
+    def device(self) -> str:
+        """The device it runs on."""
+        return self.place or self.case.device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +126,8 @@ def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Mac
         *(problem for device in devices if (problem := device_problem(device, machine))),
         *suite_problems(selection, suites),
     ]
+    if not selection.devices and (problem := machine.why_not_cpu(selection.runner_labels)):
+        problems.append(problem)
     if problems:
         raise UsageProblem("\n".join(problems))
     cases = tuple(
@@ -195,7 +216,8 @@ def device_problem(device: str, machine: Machine) -> str | None:
     kind, colon, index = device.partition(":")
     known = ", ".join(f"{name} ({count})" if name != "cpu" else name for name, count in machine.devices.items())
     if kind not in machine.devices or (colon and not re.fullmatch("0|[1-9][0-9]{0,5}", index)):
-        return f"there is no device {device!r} here. There are: {known}."
+        why = f" {reason[:1].upper()}{reason[1:]}." if (reason := machine.why_not_cpu()) else ""
+        return f"there is no device {device!r} here. There are: {known}.{why}"
     if index and int(index) >= machine.devices[kind]:
         return f"there is no device {device!r} here: {machine.devices[kind]} of type {kind}, counted from 0."
     return None

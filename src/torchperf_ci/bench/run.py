@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
+from torchperf_ci.bench.accelerators import Accelerator, Signs, accelerators_from, read_signs
 from torchperf_ci.bench.case_worker import Settings
 from torchperf_ci.bench.plan import Machine, Plan, PlannedCase, Selection, SuiteListing, make_plan, suite_spec
 from torchperf_ci.bench.runner import Runner, Surroundings
@@ -71,11 +72,12 @@ def python_under_test(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What the Python under test said: machine, environment, suites."""
+    """What the Python under test said: machine, environment, suites, accelerators."""
 
     machine: Machine
     build: Build
     suites: tuple[SuiteListing, ...]
+    accelerators: tuple[Accelerator, ...] = ()
 
     @property
     def environment(self) -> Environment:
@@ -88,7 +90,13 @@ def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, 
     environment = environment_from(told["environment"])
     listed = {name: list_suite(preloaded, name) for name in dict.fromkeys(suites)}
     return Survey(
-        machine=Machine(devices=told["devices"], compilers=tuple(told["compilers"]), dtypes=tuple(told["dtypes"])),
+        machine=Machine(
+            devices=told["devices"],
+            compilers=tuple(told["compilers"]),
+            dtypes=tuple(told["dtypes"]),
+            torch=environment.torch,
+            signs=Signs() if told["accelerators"] else read_signs(told["unusable_accelerator"], told["variables"]),
+        ),
         build=Build(
             environment=environment,
             dynamo_flags=told["dynamo_flags"],
@@ -100,6 +108,7 @@ def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, 
             time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         ),
         suites=tuple(listed.values()),
+        accelerators=accelerators_from(told["accelerators"]),
     )
 
 
@@ -157,7 +166,12 @@ class Run:
         self.folder.append(self.survey.build)
         progress.begin(total=len(todo), already=len(self.plan.cases) - len(todo))
         made: list[Record] = []
-        surroundings = Surroundings(environment=self.survey.environment, source=self.source)
+        surroundings = Surroundings(
+            environment=self.survey.environment,
+            source=self.source,
+            accelerators=self.survey.accelerators,
+            variables=self.survey.build.variables,
+        )
         preloaded.preload(self.plan.preload)
         with Runner(
             self.python.start,

@@ -17,7 +17,9 @@ from statistics import median
 from typing import Any
 
 from torchperf_ci.analysis.stats import paired_ratio, slow_share
+from torchperf_ci.bench.accelerators import Accelerator, indexed
 from torchperf_ci.bench.case_worker import CaseWorker, Settings
+from torchperf_ci.bench.gpu import GpuWatch, watched_gpu
 from torchperf_ci.bench.plan import PlannedCase
 from torchperf_ci.bench.sampler import Pair, Sampler
 from torchperf_ci.bench.session import Preloaded, Worker, WorkerError
@@ -27,10 +29,22 @@ from torchperf_ci.results import LOGS, ResultsFolder, safe_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What every record of a run says about where it was made."""
+    """What every record of a run says about where it was made.
+
+    accelerators: the devices there are. variables: those of the measured processes, as far as they steer torch.
+    """
 
     environment: Environment
     source: Source
+    accelerators: tuple[Accelerator, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def environment_on(self, device: str) -> Environment:
+        """The environment with the accelerator that a case ran on, which need not be the first one."""
+        for one in self.accelerators:
+            if one.device == indexed(device):
+                return replace(self.environment, gpu=one.name, gpu_uuid=one.uuid, gpu_memory_bytes=one.memory_bytes)
+        return self.environment
 
 
 @dataclass(slots=True)
@@ -81,12 +95,16 @@ class Runner:
     def run(self, planned: PlannedCase, testings: Sequence[Testing]) -> Iterator[Record]:
         """One record per testing, each as soon as it is known."""
         if planned.skip is not None:
-            yield from self._same_for_all(planned.case, testings, Status.PASS_DUE_TO_SKIP, planned.skip)
+            yield from self.same_for_all(planned, testings, Status.PASS_DUE_TO_SKIP, planned.skip)
         elif self.clock() >= self.ends:
             reason = f"the run's budget of {self.settings.budget:g} s was spent"
-            yield from self._same_for_all(planned.case, testings, Status.NOT_RUN, reason)
+            yield from self.same_for_all(planned, testings, Status.NOT_RUN, reason)
         else:
-            yield from _CaseRun(self, planned).records(testings)
+            surroundings = self._surroundings
+            with watched_gpu(
+                planned.device, accelerators=surroundings.accelerators, environ=surroundings.variables
+            ) as gpu:
+                yield from _CaseRun(self, planned, gpu).records(testings)
 
     def worker(self, log: Path) -> Worker:
         """A worker forked from the preloaded process, which is started if there is none (any more)."""
@@ -96,19 +114,22 @@ class Runner:
             self._preloaded.preload(self._modules)
         return self._preloaded.fork(log)
 
-    def _same_for_all(self, case: Case, testings: Sequence[Testing], status: Status, reason: str) -> Iterator[Record]:
+    def same_for_all(
+        self, planned: PlannedCase, testings: Sequence[Testing], status: Status, reason: str
+    ) -> Iterator[Record]:
+        """A record per testing of a case that nothing is measured of."""
         for testing in testings:
-            yield self.record(case, testing, status, reason=reason)
+            yield self.record(planned, testing, status, reason=reason)
 
-    def record(self, case: Case, testing: Testing, status: Status, **rest: Any) -> Record:  # noqa: ANN401 - fields of Record
+    def record(self, planned: PlannedCase, testing: Testing, status: Status, **rest: Any) -> Record:  # noqa: ANN401 - fields of Record
         """A record of now."""
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         source = replace(self._surroundings.source, time=now)
         return Record(
-            case=case,
+            case=planned.case,
             testing=testing,
             status=status,
-            environment=self._surroundings.environment,
+            environment=self._surroundings.environment_on(planned.device),
             source=source,
             **rest,
         )
@@ -117,8 +138,8 @@ class Runner:
 class _CaseRun:
     """One case: a worker, the commands in order, and what to do when one does not succeed."""
 
-    def __init__(self, runner: Runner, planned: PlannedCase) -> None:
-        self._runner = runner
+    def __init__(self, runner: Runner, planned: PlannedCase, gpu: GpuWatch) -> None:
+        self._runner, self._gpu = runner, gpu
         self._planned = planned
         self._settings = runner.settings
         self._case = planned.case
@@ -194,7 +215,9 @@ class _CaseRun:
         status, reason = words.get(status, status), error.reason
         if status is Status.TIMEOUT:
             status, reason = self._why_out_of_time(reason)
-        return self._runner.record(self._case, testing, status, reason=reason, log=self._log, seconds=self._seconds())
+        return self._runner.record(
+            self._planned, testing, status, reason=reason, log=self._log, seconds=self._seconds()
+        )
 
     def _why_out_of_time(self, reason: str) -> tuple[Status, str]:
         if self._runner.clock() < self._began + self._settings.timeout:
@@ -205,7 +228,7 @@ class _CaseRun:
         found = self._found
         measured = testing is Testing.PERFORMANCE
         return self._runner.record(
-            self._case,
+            self._planned,
             testing,
             status,
             batch_size=found.batch_size,
@@ -214,6 +237,7 @@ class _CaseRun:
             samples=dict(found.samples) if measured else {},
             counters=found.counters,
             graph_breaks=found.graph_breaks,
+            remarks=self._gpu.findings().all if measured else (),
             reason=reason,
             log=self._log,
             seconds=self._seconds(),

@@ -69,6 +69,13 @@ _MODELS = (
 _OPTIONS = (
     _SUITES,
     option("--devices", multiple=True, help="cpu, cuda, cuda:1, xpu, mps. Repeatable.  [default: what is there]"),
+    option(
+        "--runner-labels",
+        multiple=True,
+        metavar="LABEL",
+        help="Labels of the job's runner: one that promises a GPU makes measuring the CPU in its place an error. "
+        "Repeatable.",
+    ),
     option("--dtypes", multiple=True, default=("float32",), help="float32, float16, bfloat16 or amp. Repeatable."),
     option(
         "--compilers",
@@ -149,6 +156,7 @@ def selection_from(options: dict[str, Any]) -> Selection:
         partition_id=options["partition_id"],
         total_partitions=options["total_partitions"],
         shard_name=_shard(options["shard_name"]),
+        runner_labels=tuple(options["runner_labels"]),
     )
 
 

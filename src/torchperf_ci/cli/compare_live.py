@@ -88,6 +88,11 @@ def _header(request: CompareRequest, base: LiveSide, head: LiveSide) -> Header:
         raise NothingToJudge(
             f"base runs on {one.gpu or one.cpu}, head on {two.gpu or two.cpu}: that is no comparison of code"
         )
+    if (mine := _uuids(base)) != (theirs := _uuids(head)):
+        raise NothingToJudge(
+            f"base sees the GPUs {mine}, head {theirs}: that is no comparison of code; give both sides the same "
+            "CUDA_VISIBLE_DEVICES"
+        )
     launches = "one launch" if plan.launches == 1 else f"up to {plan.launches} launches"
     how = (
         "Both are arms of one process, one iteration each in turn, in random order."
@@ -108,6 +113,11 @@ def _header(request: CompareRequest, base: LiveSide, head: LiveSide) -> Header:
             *one.comparable_to(two),
         ),
     )
+
+
+def _uuids(side: LiveSide) -> str:
+    """What identifies a side's accelerators, in its order."""
+    return ", ".join(one.uuid or one.pci or one.name for one in side.survey.accelerators) or "none"
 
 
 def request_from(options: dict[str, Any]) -> CompareRequest:

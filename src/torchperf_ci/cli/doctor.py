@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 @click.command(short_help="Say how noisy and how ready this machine is.")
 @option("--python", default=sys.executable, show_default="this one", help="The Python to measure; it needs torch.")
 @option("--threads", "-t", type=click.IntRange(min=1), help="Threads of torch for --measure.")
+@option("--device", help="The device for --measure: cpu, cuda, cuda:1, …  [default: the accelerator, else the CPU]")
 @option("--measure", is_flag=True, help="Compare equal code for 30 s, and say how small a change can be seen.")
 @option("--json", "as_json", is_flag=True, help="Print JSON.")
 @option("--strict", is_flag=True, help="Exit with 3 when there is a problem.")
-def doctor(*, python: str, threads: int | None, measure: bool, as_json: bool, strict: bool) -> int:
+def doctor(*, python: str, threads: int | None, device: str | None, measure: bool, as_json: bool, strict: bool) -> int:
     """Say how noisy and how ready this machine is for measuring, with advice.
 
     Exit code 0, whatever is found, unless --strict is given.
@@ -41,13 +42,15 @@ def doctor(*, python: str, threads: int | None, measure: bool, as_json: bool, st
             facts = read_facts(python, os.environ)
             found = findings(facts)
             sight = None
-            if measure and facts.torch:
+            if measure and facts.accelerator_problem and device is None:
+                click.echo("Nothing is measured without the accelerator; --device cpu measures the CPU.", err=True)
+            elif measure and facts.torch:
                 click.echo(f"Comparing equal code for {SECONDS:.0f} s …", err=True)
-                sight = measure_equal_code(python, threads=threads)
+                sight = measure_equal_code(python, device=device, threads=threads)
     except Interrupted as error:
         return interrupted(error, "Nothing was written.")
     click.echo(_json(facts, found, sight) if as_json else _text(found, sight))
-    problems = any(finding.level is Level.PROBLEM for finding in found)
+    problems = any(finding.level is Level.PROBLEM for finding in found) or bool(sight and sight.refusals)
     return int(ExitCode.FAILED_CHECK if strict and problems else ExitCode.OK)
 
 
@@ -65,8 +68,10 @@ def _sight_lines(sight: Sight) -> list[str]:
     from torchperf_ci.report.compare_words import change, percent
 
     span, slow = f"{change(sight.low)} to {change(sight.high)}", percent(round(sight.slow_share, 2))
+    seen = f"Equal code in two processes on {sight.device}: {change(sight.ratio)} ({span})"
     return [
-        f"Equal code in two processes: {change(sight.ratio)} ({span}); the machine was in its slow state for {slow}.",
+        *(f"❌ A comparison would be refused: {refusal}" for refusal in sight.refusals),
+        f"{seen}; the machine was in its slow state for {slow}.",
         *(
             f"With {seconds:.0f} s per case, slowdowns from {percent(round(smallest, 3))} on are found 4 times of 5."
             for seconds, smallest in sight.smallest.items()

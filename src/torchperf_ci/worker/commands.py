@@ -18,6 +18,7 @@ import torch
 
 from torchperf_ci.suites.registry import resolve
 from torchperf_ci.worker import environment as surroundings
+from torchperf_ci.worker.accelerators import accelerators, device_types, probe_device, unusable_accelerator
 from torchperf_ci.worker.accuracy import SEED, Determinism, Tolerance, difference
 from torchperf_ci.worker.compile import (
     Options,
@@ -67,6 +68,7 @@ class Bench:
             "memory": self.memory,
             "capture": self.capture,
             "fastrnns": self.fastrnns,
+            "probe_device": probe_device,
         }
 
     def environment(self, threads: int | None = None) -> Mapping[str, Any]:
@@ -77,7 +79,9 @@ class Bench:
             "dynamo_flags": surroundings.dynamo_flags(),
             "variables": surroundings.variables(os.environ),
             "packages": surroundings.packages(),
-            "devices": surroundings.devices(),
+            "devices": device_types(),
+            "accelerators": accelerators(),
+            "unusable_accelerator": unusable_accelerator(),
             "compilers": compiler_names(),
             "dtypes": DTYPES,
         }

@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
+from torchperf_ci.worker.accelerators import accelerators
 from torchperf_ci.worker.protocol import SECRET
 
 _VARIABLES = re.compile(
-    r"^(TORCH|PYTORCH|CUDA|CUBLAS|CUDNN|NCCL|TRITON|OMP|MKL|KMP|GOMP|USE_LLVM|LD_PRELOAD|HF_HUB_OFFLINE|XLA)"
+    r"^(TORCH|PYTORCH|CUDA|CUBLAS|CUDNN|NCCL|HIP|ROCR|HSA|GPU_DEVICE_ORDINAL|ZE|ONEAPI|SYCL|TRITON|OMP|MKL|KMP|GOMP|USE_LLVM|LD_PRELOAD|HF_HUB_OFFLINE|XLA)"
 )
 _HOLDS_OTHERS = re.compile(r"^TORCHPERF_(ARGS|SETUP|\w*_ENV)$")
 """Our own variables that hold arguments, commands or variables with values of any kind."""
@@ -32,6 +33,7 @@ def describe_environment() -> dict[str, Any]:
         "torch": torch.__version__,
         "torch_git": getattr(torch.version, "git_version", None) or "",
         "cuda": torch.version.cuda or "",
+        "hip": torch.version.hip or "",
         "cudnn": _cudnn(),
         "cpu": _cpu_name(),
         "cpu_count": len(cpu_set()),
@@ -69,9 +71,9 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def packages() -> dict[str, str]:
-    """Versions of the packages that matter to a measurement, those that are installed."""
+    """Versions of the packages that matter to a measurement, those that are installed, and of out-of-tree backends."""
     found = {}
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *_backend_packages()):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -79,16 +81,10 @@ def packages() -> dict[str, str]:
     return found
 
 
-def devices() -> dict[str, int]:
-    """The device types torch can use here, and how many of each."""
-    found = {"cpu": 1}
-    for name in ("cuda", "xpu"):
-        module = getattr(torch, name, None)
-        if module is not None and module.is_available():
-            found[name] = module.device_count()
-    if torch.backends.mps.is_available():
-        found["mps"] = 1
-    return found
+def _backend_packages() -> list[str]:
+    """The packages that bring torch a device of their own, by the entry points torch loads at import."""
+    points = metadata.entry_points(group="torch.backends")
+    return sorted({point.dist.name for point in points if point.dist is not None})
 
 
 def cpu_set() -> set[int]:
@@ -99,19 +95,25 @@ def cpu_set() -> set[int]:
 
 
 def _gpu() -> dict[str, Any]:
-    if torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(0)
-        return {
-            "gpu": properties.name,
-            "gpu_count": torch.cuda.device_count(),
-            "gpu_memory_bytes": properties.total_memory,
-            "driver": _nvidia_driver(),
-        }
-    xpu = getattr(torch, "xpu", None)
-    if xpu is not None and xpu.is_available():
-        properties = xpu.get_device_properties(0)
-        return {"gpu": properties.name, "gpu_count": xpu.device_count(), "gpu_memory_bytes": properties.total_memory}
-    return {}
+    """The first accelerator; a record on another one says which it was."""
+    seen = accelerators()
+    if not seen:
+        return {}
+    first = seen[0]
+    kind = first["device"].partition(":")[0]
+    return {
+        "gpu": first["name"],
+        "gpu_uuid": first["uuid"],
+        "gpu_count": sum(other["device"].startswith(f"{kind}:") for other in seen),
+        "gpu_memory_bytes": first["memory_bytes"],
+        "driver": _driver(kind),
+    }
+
+
+def _driver(kind: str) -> str:
+    if kind != "cuda":
+        return ""
+    return _read("/sys/module/amdgpu/version") if torch.version.hip else _nvidia_driver()
 
 
 def _nvidia_driver() -> str:

@@ -1,0 +1,132 @@
+"""The devices that torch can use here, each with what identifies it, and why one that should be usable is not.
+
+Asked in a worker or in a process of its own (`python -m torchperf_ci.worker.accelerators` prints it all as JSON),
+never in the preloaded process: most of this makes a device context.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from torchperf_ci.worker.protocol import CaseError, describe
+
+_TYPES = ("cuda", "xpu", "mps")
+
+
+def device_types() -> dict[str, int]:
+    """The device types torch can use here, and how many of each; the CPU is the first one."""
+    usable = {"cpu": 1}
+    for name in dict.fromkeys((*_TYPES, *_out_of_tree_types())):
+        module: Any = getattr(torch, name, None)
+        is_available = torch.backends.mps.is_available if name == "mps" else getattr(module, "is_available", None)
+        if is_available is not None and is_available():
+            usable[name] = module.device_count() if hasattr(module, "device_count") else 1
+    return usable
+
+
+def accelerators() -> list[dict[str, Any]]:
+    """Every usable device but the CPU: `device`, `name`, `uuid`, `pci` (bus address), `memory_bytes`.
+
+    Empty text and 0 where this torch does not say.
+    """
+    return [
+        {"device": f"{name}:{index}", **_identity(name, index)}
+        for name, count in device_types().items()
+        if name != "cpu"
+        for index in range(count)
+    ]
+
+
+def unusable_accelerator() -> str:
+    """Why this torch, which was built for an accelerator, cannot use one here; empty where it can, or was not."""
+    kind = "HIP" if torch.version.hip else "CUDA" if torch.version.cuda else "XPU" if _is_xpu_build() else ""
+    if not kind or len(device_types()) > 1:
+        return ""
+    module = torch.xpu if kind == "XPU" else torch.cuda
+    try:
+        module.init()
+    except Exception as error:  # noqa: BLE001 - whatever the driver's library says
+        return f"torch {torch.__version__} is built for {kind}, but {describe(error)}"
+    return f"torch {torch.__version__} is built for {kind}, but sees no device"
+
+
+def probe_device(device: str) -> dict[str, Any]:
+    """Compute something on a device and wait for it. Raises `CaseError` when that does not work: the device is lost."""
+    try:
+        total = torch.ones(1024, device=device).sum().item()
+    except Exception as error:
+        raise CaseError("fail_to_run", describe(error)) from error
+    return {"sum": total}
+
+
+def broken_libraries(device: str) -> dict[str, str]:
+    """What does not work on a device, by name, with the error: plain arithmetic, and its libraries."""
+    attempts: dict[str, Callable[[], object]] = {
+        "arithmetic": lambda: torch.ones(8, device=device).sum().item(),
+        "matrix products": lambda: (torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)).sum().item(),
+        "convolutions": lambda: (
+            torch.conv2d(torch.ones(1, 1, 4, 4, device=device), torch.ones(1, 1, 2, 2, device=device)).sum().item()
+        ),
+    }
+    broken = {}
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+        except Exception as error:  # noqa: BLE001 - whatever a library says
+            broken[name] = describe(error)
+    return broken
+
+
+def touched_device() -> str:
+    """Say, in a process that was just forked, which device its parent has initialised, so that it is unusable here."""
+    for name in (*_TYPES, *_out_of_tree_types()):
+        is_in_bad_fork = getattr(getattr(torch, name, None), "_is_in_bad_fork", None)
+        if is_in_bad_fork is not None and is_in_bad_fork():
+            return str(name)
+    return ""
+
+
+def _identity(name: str, index: int) -> dict[str, Any]:
+    module = getattr(torch, name)
+    if not hasattr(module, "get_device_properties"):
+        return {"name": name.upper(), "uuid": "", "pci": "", "memory_bytes": 0}
+    properties = module.get_device_properties(index)
+    bus = getattr(properties, "pci_bus_id", None)
+    domain, slot = getattr(properties, "pci_domain_id", 0), getattr(properties, "pci_device_id", 0)
+    return {
+        "name": str(getattr(properties, "name", name)),
+        "uuid": str(getattr(properties, "uuid", "") or ""),
+        "pci": "" if bus is None else f"{domain:08x}:{bus:02x}:{slot:02x}.0",
+        "memory_bytes": int(getattr(properties, "total_memory", 0)),
+    }
+
+
+def _out_of_tree_types() -> Iterator[str]:
+    """The types that other packages bring: torch's current accelerator, and what PrivateUse1 was renamed to."""
+    if hasattr(torch, "accelerator") and torch.accelerator.is_available():
+        current = torch.accelerator.current_accelerator()
+        if current is not None:
+            yield current.type
+    renamed = torch._C._get_privateuse1_backend_name()
+    if renamed != "privateuseone":
+        yield renamed
+
+
+def _is_xpu_build() -> bool:
+    return bool(getattr(torch.version, "xpu", None))
+
+
+if __name__ == "__main__":
+    seen = accelerators()
+    answer = {
+        "torch": torch.__version__,
+        "devices": device_types(),
+        "accelerators": seen,
+        "unusable": unusable_accelerator(),
+        "broken": {one["device"]: broken for one in seen if (broken := broken_libraries(one["device"]))},
+    }
+    print(json.dumps(answer))  # noqa: T201 - the answer
