@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from torchperf_ci.bench.accelerators import Signs, is_gpu_label, missing_accelerator, read_signs
 from torchperf_ci.bench.plan import Machine, Selection, SuiteListing, make_plan
+from torchperf_ci.bench.run import left_out_warnings
+from torchperf_ci.bench.session import Preloaded, package_path
 from torchperf_ci.errors import UsageProblem
 from torchperf_ci.records import Mode
 
@@ -94,6 +98,28 @@ def test_a_run_beside_a_gpu_that_torch_cannot_use_is_refused(cli: Cli, nvidia_sm
     doctor = cli("doctor", "--strict")
     assert doctor.returncode == 3
     assert "❌ accelerators: no accelerator can be used" in doctor.stdout
+
+
+TOUCHES = """
+import os, torch
+PARENT = os.getpid()
+torch.cuda._is_in_bad_fork = lambda: os.getpid() != PARENT
+"""
+
+
+def test_a_preload_that_touches_a_device_is_left_out_by_name(tmp_path: Path) -> None:
+    """It is found by a fork; the process starts anew without it, with the others, and can be forked."""
+    (tmp_path / "touches.py").write_text(TOUCHES)
+    (tmp_path / "harmless.py").write_text("")
+    with (
+        package_path({**os.environ, "PYTHONPATH": str(tmp_path)}) as environ,
+        Preloaded(sys.executable, environ, log=tmp_path / "preload.log") as process,
+    ):
+        process.preload(["harmless", "touches"])
+        assert process.left_out == {"touches": "cuda"}
+        assert "touches" in left_out_warnings(process.left_out)[0]
+        with process.fork(tmp_path / "worker.log") as worker:
+            assert worker.ask("probe_device", device="cpu", deadline=time.monotonic() + 60) == {"sum": 1024.0}
 
 
 OUT_OF_TREE = """

@@ -289,3 +289,63 @@ def test_a_ref_that_does_not_exist_is_named(cli: Cli, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert f"there is no ref 'nowhere' in {tmp_path}" in done.stderr
     assert "fetch-depth: 0" in done.stderr
+
+
+CROWDED = '''
+"""Models of which one process at a time has what it needs, as on a device whose memory holds one copy."""
+import fcntl, os, pathlib, torch
+
+ROOM = pathlib.Path(os.environ["ROOM"])
+HELD = {}
+
+def take(name):
+    """Hold the room until this process ends, or fail as a device's allocator does."""
+    if name not in HELD:
+        file = open(ROOM / name, "w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 700.00 MiB") from None
+        HELD[name] = file
+
+class Takes(torch.nn.Module):
+    def __init__(self, name, after=0, batch=1):
+        super().__init__()
+        self.name, self.after, self.calls, self.batch = name, after, 0, batch
+    def forward(self, x):
+        self.calls += 1
+        if self.calls > self.after and self.batch > 1:
+            take(self.name)
+        return x + 1
+
+def weights(batch_size):
+    take("weights")
+    return Takes("none", 10**9), (torch.ones(2),)
+
+MODELS = {
+    "weights": weights,
+    "activations": lambda batch_size: (Takes("activations", 3, 2), (torch.ones(2),)),
+    "batch": lambda batch_size: (Takes("batch", 0, batch_size or 4), (torch.ones(batch_size or 4),)),
+}
+'''
+
+
+@pytest.mark.parametrize("interleave", ["auto", "iteration"])
+def test_two_copies_that_do_not_fit_are_blamed_on_no_side(cli: Cli, tmp_path: Path, interleave: str) -> None:
+    """Want of room beside the other side, for weights, activations or a batch, is a refusal with what to do; left to
+    itself a comparison measures such a case in whole launches and says so."""
+    (tmp_path / "suite.py").write_text(CROWDED)
+    done = cli(
+        "compare", *SIDES, *QUICKLY, "--interleave", interleave, "--launches", "1", "--repeat", "10", "--warmup", "1",
+        env={"ROOM": str(tmp_path)}, cwd=tmp_path,
+    )  # fmt: skip
+    cases = json.loads((tmp_path / "out" / "compare.json").read_text())["measured"]
+    assert len(cases) == 3
+    assert not any(case[side]["failure"] for case in cases for side in ("base", "head"))
+    if interleave == "auto":
+        assert "refused" not in done.stdout
+        assert all("whole launches" in case["remarks"][0] for case in cases)
+        assert all(case["launches"] for case in cases)
+    else:
+        assert done.returncode == 4, done.stderr
+        assert all("--interleave launch" in case["refusals"][0] for case in cases)

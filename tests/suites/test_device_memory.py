@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torchperf_ci.suites import SHARING_VARIABLE
 from torchperf_ci.suites.device_memory import device_memory_gb, fitting_batch_size
 
 SIZES = st.integers(1, 1024)
@@ -32,3 +34,10 @@ def test_less_memory_gets_a_power_of_two_of_at_least_one_within_its_share(
 def test_a_cpus_memory_is_that_of_the_machine() -> None:
     """The CPU has the machine's memory, in 10⁹ bytes."""
     assert 0.1 < device_memory_gb("cpu") < 1e5
+
+
+def test_two_sides_of_a_comparison_share_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has half of it."""
+    whole = device_memory_gb("cpu")
+    monkeypatch.setenv(SHARING_VARIABLE, "2")
+    assert device_memory_gb("cpu") == whole / 2

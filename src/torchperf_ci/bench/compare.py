@@ -7,6 +7,7 @@ clearly slower or clearly not stops early.
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -34,6 +35,7 @@ from torchperf_ci.bench.plan import PlannedCase
 from torchperf_ci.bench.runner import WorkerPairs, cache_folder
 from torchperf_ci.bench.sampler import Pair, Sampler
 from torchperf_ci.bench.session import Preloaded, WorkerError
+from torchperf_ci.escape import one_line
 from torchperf_ci.records import Status, Testing
 
 UNPAIRED_FLOOR = 0.03
@@ -62,11 +64,16 @@ class ComparePlan:
     tolerances: Tolerances
     launches: int = LAUNCHES
     seconds: float = 10.0
-    interleave: Interleave = Interleave.ITERATION
+    interleave: Interleave = Interleave.AUTO
     between: float = BETWEEN_FLOOR
     family: int = 1
     one_process: bool = False
     stop_early: bool = True
+
+    @property
+    def sides_at_once(self) -> int:
+        """How many sides hold the model at the same time."""
+        return 1 if self.one_process or self.interleave is Interleave.LAUNCH else 2
 
     @property
     def launches_in_time(self) -> int:
@@ -127,7 +134,12 @@ class CaseComparer:
             )
         host = HostWatch()
         with self.watch(planned.device) as gpu:
-            measured = _CaseComparison(self, plan, {"base": base, "head": head}, planned, attempt=attempt).measure()
+            comparison = _CaseComparison(self, plan, {"base": base, "head": head}, planned, attempt=attempt)
+            measured = comparison.measure()
+            if comparison.no_room and plan.interleave is Interleave.AUTO:
+                in_turn = replace(plan, interleave=Interleave.LAUNCH)
+                again = _CaseComparison(self, in_turn, {"base": base, "head": head}, planned, attempt=attempt)
+                measured = replace(again.measure(), remarks=(f"measured in whole launches: {comparison.no_room}",))
         seen = gpu.findings()
         return replace(
             measured,
@@ -159,7 +171,7 @@ class _CaseComparison:
         self._caches: dict[str, str] = {}
         self._rng = random.Random(f"{self._settings.seed} {shown.case} {attempt}")  # noqa: S311 - an order, not a secret
         self._deadline = 0.0
-        self._refused: list[str] = []
+        self.no_room = ""
         self._spent = 0.0
         self._look = 0
         self._between = ARMS_FLOOR if plan.one_process else plan.between
@@ -208,6 +220,9 @@ class _CaseComparison:
                 return False
             workers[side] = worker
         source = self._source(workers)
+        base, head = self._results["base"], self._results["head"]
+        if len(workers) > 1 and base.batch_size != head.batch_size:
+            self.no_room = f"beside each other they get batch sizes {base.batch_size} and {head.batch_size}"
         if number == 0 and any(self._refusals()):
             return False
         return self._sample(source, workers, until)
@@ -236,8 +251,8 @@ class _CaseComparison:
             self._note_reference()
             case_worker.settle()
         except WorkerError as error:
-            if beside and not self._on_cpu and str(error.status).endswith(Status.OOM):
-                self._refused.append(f"{side} ran out of memory beside the other side; try --interleave launch")
+            if beside and is_lack_of_room(error):
+                self._blame_neither(side, error)
             else:
                 self._note(side, failure=_failure_text(error))
                 if self._plan.one_process and loaded is None:
@@ -245,9 +260,9 @@ class _CaseComparison:
             return None
         return case_worker
 
-    @property
-    def _on_cpu(self) -> bool:
-        return self._case.device.startswith("cpu")
+    def _blame_neither(self, side: str, error: WorkerError) -> None:
+        """A side failed for want of what the other one has taken: that says nothing about its code."""
+        self.no_room = f"the sides do not fit beside each other ({side}: {one_line(_failure_text(error), limit=90)})"
 
     def _cache(self, stack: ExitStack, side: str, number: int) -> str | None:
         """The compiler cache of a launch: empty for the first few, then that of the first one."""
@@ -287,7 +302,10 @@ class _CaseComparison:
             self._sample_until(sampler, source, until)
             self._note_memory(workers, source)
         except WorkerError as error:
-            self._note(source.asking, failure=_failure_text(error))
+            if len(workers) > 1 and is_lack_of_room(error):
+                self._blame_neither(source.asking, error)
+            else:
+                self._note(source.asking, failure=_failure_text(error))
             return False
         return True
 
@@ -377,12 +395,12 @@ class _CaseComparison:
 
     def _refusals(self) -> Iterator[str]:
         base, head = self._results["base"], self._results["head"]
-        if base.failure or head.failure or self._refused:
-            yield from self._refused
+        if self.no_room:
+            yield f"{self.no_room}; --interleave launch measures whole launches in turn"
+        if base.failure or head.failure or self.no_room:
             return
         if base.batch_size != head.batch_size:
-            hint = "" if self._on_cpu else "; if they do not fit beside each other, try --interleave launch"
-            yield f"batch size {base.batch_size} against {head.batch_size}{hint}"
+            yield f"batch size {base.batch_size} against {head.batch_size}"
         if base.parameters != head.parameters:
             yield f"{base.parameters:,} parameters against {head.parameters:,}: not the same model"
 
@@ -393,6 +411,24 @@ def _unpaired(base: Sequence[Pair], head: Sequence[Pair]) -> Launch:
     times = [[time for pair in zip(side.base, side.head, strict=True) for time in pair] for side in (one, two)]
     size = min(len(times[0]), len(times[1]))
     return Launch(base=tuple(times[0][:size]), head=tuple(times[1][:size]), probe=one.probe + two.probe)
+
+
+def is_lack_of_room(error: WorkerError) -> bool:
+    """Whether a worker failed for want of memory, or of a device that only one process may use: what another process
+    may have taken. Libraries say it in words of their own, and torch by the step it happens in."""
+    return (
+        str(error.status).endswith(Status.OOM)
+        or error.status is Status.KILLED_OOM
+        or (_LACK_OF_ROOM.search(error.reason) is not None)
+    )
+
+
+_LACK_OF_ROOM = re.compile(
+    r"out of memory|OutOfMemory|MemoryError|can't allocate memory|busy or unavailable|all .*devices are busy|"
+    r"STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED|INTERNAL_ERROR_HOST_ALLOCATION_FAILED)|OUT_OF_(?:DEVICE|HOST)_MEMORY|"
+    r"out of resources",
+    re.IGNORECASE,
+)
 
 
 def _failure_text(error: WorkerError) -> str:

@@ -24,6 +24,7 @@ from torchperf_ci.bench.run import python_under_test, survey
 from torchperf_ci.bench.sides import LiveSide, Processes, all_cases, live_side
 from torchperf_ci.errors import UsageProblem
 from torchperf_ci.results import LOGS, ResultsFolder, safe_name
+from torchperf_ci.suites import SHARING_VARIABLE
 
 LEAST_SECONDS = 1.0
 """Less than this per case is no budget."""
@@ -68,7 +69,7 @@ def running_sides(request: CompareRequest, scratch: Path) -> Iterator[tuple[Live
 @contextmanager
 def _running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Iterator[LiveSide]:
     # Idle threads of one side must not spin on the CPUs where the other one is measured.
-    environ = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    environ = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, SHARING_VARIABLE: str(request.plan.sides_at_once)}
     scratch.mkdir(parents=True)
     with ExitStack() as stack:
         selection, cwd, python = request.selection, None, spec.python

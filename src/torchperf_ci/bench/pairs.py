@@ -15,8 +15,12 @@ from torchperf_ci.bench.sampler import Pair, PairSource
 
 
 class Interleave(str, Enum):
-    """How the two sides take turns: single iterations, blocks of about 50 ms, or whole launches one after the other."""
+    """How the two sides take turns: single iterations, blocks of about 50 ms, or whole launches one after the other.
 
+    Auto: single iterations, and whole launches for a case whose sides do not fit beside each other.
+    """
+
+    AUTO = "auto"
     ITERATION = "iteration"
     BLOCK = "block"
     LAUNCH = "launch"

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from torchperf_ci.bench.session import (
     worker_environment,
 )
 from torchperf_ci.errors import UsageProblem
+from torchperf_ci.escape import one_line
 from torchperf_ci.records import Build, Environment, Record, Source, environment_from
 from torchperf_ci.results import ResultsFolder, read_results
 
@@ -172,7 +173,6 @@ class Run:
             accelerators=self.survey.accelerators,
             variables=self.survey.build.variables,
         )
-        preloaded.preload(self.plan.preload)
         with Runner(
             self.python.start,
             self.settings,
@@ -190,6 +190,22 @@ class Run:
                 progress.finish(records)
                 made += records
         return made
+
+
+def preload(preloaded: Preloaded, plan: Plan, found: Survey) -> Survey:
+    """Import what the plan's suites want imported once; `found` with a warning for what cannot be."""
+    preloaded.preload(plan.preload)
+    warnings = (*found.build.warnings, *left_out_warnings(preloaded.left_out))
+    return replace(found, build=replace(found.build, warnings=warnings))
+
+
+def left_out_warnings(left_out: Mapping[str, str]) -> list[str]:
+    """What to tell about modules of a PRELOAD that touch a device, by name."""
+    return [
+        f"PRELOAD: importing {one_line(module)} initialises {one_line(device)}, which no process forked afterwards can "
+        "use, so every case imports it for itself; leave it out of PRELOAD, or let it ask for the device later"
+        for module, device in left_out.items()
+    ]
 
 
 def plan_run(selection: Selection, found: Survey) -> Plan:

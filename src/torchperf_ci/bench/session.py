@@ -103,6 +103,7 @@ class Preloaded:
     def __init__(self, python: str, environ: Mapping[str, str], *, log: Path, cwd: Path | None = None) -> None:
         self.python = python
         self.log = log
+        self.left_out: dict[str, str] = {}
         self._exits: dict[int, int] = {}
         self._buffer = b""
         self._oom_kills = oom_kills()
@@ -157,10 +158,12 @@ class Preloaded:
         return Worker(self, message["forked"], request_write, reply_read, log)
 
     def preload(self, modules: Sequence[str]) -> None:
-        """Import more modules, so that the workers forked from now on have them."""
+        """Import more modules, so that the workers forked from now on have them. Those that touch a device when they
+        are imported are then in `left_out`, with the device: every worker imports them for itself."""
         if modules:
             self._control.sendall(json.dumps({"do": "preload", "modules": list(modules)}).encode())
-            self._receive(time.monotonic() + _START_LIMIT, "ready", "no_torch")
+            told = self._receive(time.monotonic() + _START_LIMIT, "ready", "no_torch")
+            self.left_out.update(told.get("left_out", {}))
 
     def kill(self, pid: int) -> None:
         """Kill a worker with everything below it, and wait until it has gone."""

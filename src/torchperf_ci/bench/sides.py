@@ -37,6 +37,7 @@ class Processes:
         self._started: dict[int, Preloaded] = {}
         self._begun: dict[int, Preloaded] = {}
         self._modules: tuple[str, ...] = ()
+        self.left_out: dict[str, str] = {}
 
     def __enter__(self) -> Processes:
         return self
@@ -72,6 +73,7 @@ class Processes:
         for launch, process in self._started.items():
             if launch not in self._begun:
                 process.preload(self._modules)
+                self.left_out.update(process.left_out)
 
     def renew(self) -> None:
         """End all processes: the next ones are fresh."""

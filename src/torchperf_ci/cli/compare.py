@@ -46,9 +46,10 @@ _SHARE = click.FloatRange(min=0, min_open=True, max=10)
 )
 @option(
     "--interleave",
-    type=click.Choice(["iteration", "block", "launch"]),
-    default="iteration",
-    help="How the sides take turns. launch: for models that do not fit twice.",
+    type=click.Choice(["auto", "iteration", "block", "launch"]),
+    default="auto",
+    help="How the sides take turns. launch: whole launches, for models that do not fit twice; auto: single iterations, "
+    "and whole launches where they do not fit.",
 )
 @option("--margin", type=_SHARE, help="The slowdown that counts, as a share.  [default: 0.02; in one process 0.01]")
 @option("--threshold", type=_SHARE, help="How far it may stay open.  [default: 0.05; in one process 0.03]")

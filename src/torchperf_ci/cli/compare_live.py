@@ -19,6 +19,7 @@ from torchperf_ci.bench.checkouts import MERGE_BASE, Repository
 from torchperf_ci.bench.compare import ComparePlan
 from torchperf_ci.bench.compare_run import CompareRequest, LiveComparison, SideSpec, running_sides, shared_cpus
 from torchperf_ci.bench.pairs import Interleave
+from torchperf_ci.bench.run import left_out_warnings
 from torchperf_ci.bench.sides import LiveSide
 from torchperf_ci.cli.case_options import selection_from, settings_from, worker_variables
 from torchperf_ci.cli.compare import conclude
@@ -93,11 +94,12 @@ def _header(request: CompareRequest, base: LiveSide, head: LiveSide) -> Header:
             f"base sees the GPUs {mine}, head {theirs}: that is no comparison of code; give both sides the same "
             "CUDA_VISIBLE_DEVICES"
         )
+    turns = Interleave.ITERATION if plan.interleave is Interleave.AUTO else plan.interleave
     launches = "one launch" if plan.launches == 1 else f"up to {plan.launches} launches"
     how = (
         "Both are arms of one process, one iteration each in turn, in random order."
         if plan.one_process
-        else f"Two processes on the same CPUs or GPU, in turn by {plan.interleave}, in {launches}."
+        else f"Two processes on the same CPUs or GPU, in turn by {turns}, in {launches}."
     )
     pairs = [("Python", one.python, two.python), ("torch", one.torch, two.torch)]
     same = request.base.commit is not None and request.base.commit == request.head.commit
@@ -111,6 +113,7 @@ def _header(request: CompareRequest, base: LiveSide, head: LiveSide) -> Header:
             *(["base and head are the same commit"] if same else []),
             *(f"{what} differs: {mine} against {theirs}" for what, mine, theirs in pairs if mine != theirs),
             *one.comparable_to(two),
+            *left_out_warnings({**base.processes.left_out, **head.processes.left_out}),
         ),
     )
 
@@ -146,7 +149,9 @@ def request_from(options: dict[str, Any]) -> CompareRequest:
         head=head,
         selection=selection,
         settings=replace(settings, cpus=shared_cpus(settings.threads)),
-        plan=_plan(options, one_process=_same_but_compiler(base, head) and options["interleave"] == "iteration"),
+        plan=_plan(
+            options, one_process=_same_but_compiler(base, head) and options["interleave"] in {"auto", "iteration"}
+        ),
         repository=repository,
         setup=options["setup"],
         command=tuple(sys.argv[1:]),

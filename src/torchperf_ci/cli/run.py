@@ -81,7 +81,7 @@ def run(**options: Any) -> int:  # noqa: ANN401 - click's values
 
 def _measure_and_report(selection: Selection, settings: Settings, options: Mapping[str, Any]) -> int:
     """Everything from the folder to the report; the exit code."""
-    from torchperf_ci.bench.run import Run, plan_run, python_under_test, survey
+    from torchperf_ci.bench.run import Run, plan_run, preload, python_under_test, survey
     from torchperf_ci.cli.progress import progress_for
     from torchperf_ci.github.context import source_from
     from torchperf_ci.github.workflow_commands import commands_stopped
@@ -105,6 +105,7 @@ def _measure_and_report(selection: Selection, settings: Settings, options: Mappi
         with python.start() as preloaded:
             found = survey(preloaded, selection.suites, threads=settings.threads, command=sys.argv[1:])
             plan = plan_run(selection, found)
+            found = preload(preloaded, plan, found)
             if not options["keep_output_dir"]:
                 folder.empty()
             for warning in found.build.warnings:

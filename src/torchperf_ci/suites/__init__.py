@@ -31,3 +31,6 @@ and, where they are wanted,
 `describe(model)`
     the model in one line, say its size; the default is the first line of its function's docstring.
 """
+
+SHARING_VARIABLE = "TORCHPERF_SHARING"
+"""How many processes hold a model at the same time, in the environment of a comparison's workers."""

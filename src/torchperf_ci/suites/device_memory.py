@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from torchperf_ci.suites import SHARING_VARIABLE
+
 
 def fitting_batch_size(published: int, *, reference_gb: float, memory_gb: float) -> int:
     """`published` where memory is at least `reference_gb`; else the power of two below its share; at least 1.
@@ -20,7 +22,12 @@ def fitting_batch_size(published: int, *, reference_gb: float, memory_gb: float)
 
 
 def device_memory_gb(device: str) -> float:
-    """Total memory of an accelerator, or of the machine for a CPU, in 10⁹ bytes."""
+    """Memory of an accelerator, or of the machine for a CPU, in 10⁹ bytes: the share of one process where several hold
+    a model at the same time (`SHARING_VARIABLE`)."""
+    return _total_memory_gb(device) / max(1, int(os.environ.get(SHARING_VARIABLE) or 1))
+
+
+def _total_memory_gb(device: str) -> float:
     accelerator: Any = getattr(torch, torch.device(device).type, None)
     if hasattr(accelerator, "get_device_properties") and accelerator.is_available():
         return float(accelerator.get_device_properties(device).total_memory) / 1e9

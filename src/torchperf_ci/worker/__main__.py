@@ -7,4 +7,4 @@ import sys
 from torchperf_ci.worker.preload import main
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), *sys.argv[2:])

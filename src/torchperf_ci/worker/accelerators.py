@@ -83,7 +83,7 @@ def broken_libraries(device: str) -> dict[str, str]:
 
 def touched_device() -> str:
     """Say, in a process that was just forked, which device its parent has initialised, so that it is unusable here."""
-    for name in (*_TYPES, *_out_of_tree_types()):
+    for name in (*_TYPES, _renamed_type()):
         is_in_bad_fork = getattr(getattr(torch, name, None), "_is_in_bad_fork", None)
         if is_in_bad_fork is not None and is_in_bad_fork():
             return str(name)
@@ -111,9 +111,13 @@ def _out_of_tree_types() -> Iterator[str]:
         current = torch.accelerator.current_accelerator()
         if current is not None:
             yield current.type
-    renamed = torch._C._get_privateuse1_backend_name()
-    if renamed != "privateuseone":
+    if (renamed := _renamed_type()) != "privateuseone":
         yield renamed
+
+
+def _renamed_type() -> str:
+    """What the type PrivateUse1, which is there for other packages, is called now."""
+    return str(torch._C._get_privateuse1_backend_name())
 
 
 def _is_xpu_build() -> bool:

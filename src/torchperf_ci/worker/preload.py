@@ -18,8 +18,9 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NoReturn
 
 from torchperf_ci.worker.processes import adopt_orphans, die_with_parent, kill_group, kill_orphans
@@ -28,17 +29,20 @@ from torchperf_ci.worker.protocol import describe, serve
 PRELOADED = ("torch", "torch._dynamo", "torch._inductor.compile_fx")
 
 
-def main(control_fd: int) -> None:
-    """Serve the control socket until it closes."""
+def main(control_fd: int, start: str = "{}") -> None:
+    """Serve the control socket until it closes. `start`: in JSON what to import, and what not to, when this process
+    replaces one that had touched a device (`_start_again`)."""
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the controller decides when we go
     adopt_orphans()
-    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    wake_read, wake_write = os.pipe()  # pipe2 is missing on macOS
+    os.set_blocking(wake_read, False)
+    os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    _send(control, _preload(PRELOADED))
+    _send(control, _preload(control, **{"modules": PRELOADED, **json.loads(start)}))
     workers: set[int] = set()
     with selectors.DefaultSelector() as selector:
         selector.register(control, selectors.EVENT_READ)
@@ -55,20 +59,55 @@ def main(control_fd: int) -> None:
     kill_orphans(keep=set())
 
 
-def _preload(modules: Sequence[str]) -> dict[str, object]:
-    """Import torch and `modules`. Modules besides torch that fail are left to the cases that need them."""
+def _preload(
+    control: socket.socket, modules: Sequence[str], left_out: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, object]:
+    """Import torch and `modules`. Modules besides torch that fail are left to the cases that need them.
+
+    left_out: modules that touch a device when they are imported, by name, with the device: no fork could use it
+    afterwards. The one that does so here is found by a fork, and this process starts anew without it.
+    """
     try:
         importlib.import_module("torch")
     except Exception as error:  # noqa: BLE001 - a broken torch may raise anything
         return {"no_torch": describe(error), "python": sys.version.split()[0]}
     for name in modules:
+        if name in left_out:
+            continue
         try:
             importlib.import_module(name)
         except Exception as error:  # noqa: BLE001 - as above
             print(f"torchperf-ci: {name} could not be preloaded: {describe(error)}", file=sys.stderr)  # noqa: T201
+        if name not in PRELOADED and (device := _device_touched()):
+            _start_again(control, modules, {**left_out, name: device})
     gc.collect()
     gc.freeze()  # else every collection in a worker visits, and so copies, all that was imported here
-    return {"ready": os.getpid(), "os_threads": _os_threads()}
+    return {"ready": os.getpid(), "os_threads": _os_threads(), "left_out": dict(left_out)}
+
+
+def _device_touched() -> str:
+    """The device that this process has initialised, as a fork of it sees it; empty for none."""
+    from torchperf_ci.worker.accelerators import touched_device
+
+    told, answer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(answer, touched_device().encode())
+        finally:
+            os._exit(0)
+    os.close(answer)
+    os.waitpid(pid, 0)
+    with os.fdopen(told, "rb") as reader:
+        return reader.read().decode()
+
+
+def _start_again(control: socket.socket, modules: Sequence[str], left_out: Mapping[str, str]) -> NoReturn:
+    """Become a fresh process with the same control socket that imports `modules` but those left out, and answers."""
+    control.set_inheritable(True)
+    start = json.dumps({"modules": [*PRELOADED, *modules], "left_out": dict(left_out)})
+    command = [sys.executable, "-m", "torchperf_ci.worker", str(control.fileno()), start]
+    os.execv(sys.executable, command)  # noqa: S606 - this very program
 
 
 def _os_threads() -> int:
@@ -96,7 +135,7 @@ def _obey(control: socket.socket, workers: set[int]) -> bool:
         workers.add(pid)
         _send(control, {"forked": pid})
     elif request["do"] == "preload":
-        _send(control, _preload(request["modules"]))
+        _send(control, _preload(control, request["modules"]))
     elif request["pid"] in workers:
         kill_group(request["pid"])
     return True
