@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from torchperf_ci.analysis.tolerances import Tolerances
-from torchperf_ci.bench.compare import ComparePlan, is_lack_of_room
+from torchperf_ci.bench.compare import ComparePlan
 from torchperf_ci.bench.pairs import Interleave
-from torchperf_ci.bench.session import WorkerError
+from torchperf_ci.bench.session import WorkerError, is_lack_of_room
 from torchperf_ci.records import Status
 
 

@@ -21,7 +21,7 @@ BOTH = (Testing.ACCURACY, Testing.PERFORMANCE)
 class Settings:
     """How cases are measured. Times in seconds; None leaves the choice to the model or the method.
 
-    cpus: the CPUs a worker is pinned to; empty: those it is started with.
+    cpus: the CPUs a worker is pinned to before it is timed; empty: those it is started with.
     fresh_process: a new preloaded process for every worker, instead of a fork of the one there is.
     """
 

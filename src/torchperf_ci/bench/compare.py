@@ -7,7 +7,6 @@ clearly slower or clearly not stops early.
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -34,7 +33,7 @@ from torchperf_ci.bench.pairs import AskedPairs, Interleave, OneArm, TwoWorkerPa
 from torchperf_ci.bench.plan import PlannedCase
 from torchperf_ci.bench.runner import WorkerPairs, cache_folder
 from torchperf_ci.bench.sampler import Pair, Sampler
-from torchperf_ci.bench.session import Preloaded, WorkerError
+from torchperf_ci.bench.session import Preloaded, WorkerError, is_lack_of_room
 from torchperf_ci.escape import one_line
 from torchperf_ci.records import Status, Testing
 
@@ -411,24 +410,6 @@ def _unpaired(base: Sequence[Pair], head: Sequence[Pair]) -> Launch:
     times = [[time for pair in zip(side.base, side.head, strict=True) for time in pair] for side in (one, two)]
     size = min(len(times[0]), len(times[1]))
     return Launch(base=tuple(times[0][:size]), head=tuple(times[1][:size]), probe=one.probe + two.probe)
-
-
-def is_lack_of_room(error: WorkerError) -> bool:
-    """Whether a worker failed for want of memory, or of a device that only one process may use: what another process
-    may have taken. Libraries say it in words of their own, and torch by the step it happens in."""
-    return (
-        str(error.status).endswith(Status.OOM)
-        or error.status is Status.KILLED_OOM
-        or (_LACK_OF_ROOM.search(error.reason) is not None)
-    )
-
-
-_LACK_OF_ROOM = re.compile(
-    r"out of memory|OutOfMemory|MemoryError|can't allocate memory|busy or unavailable|all .*devices are busy|"
-    r"STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED|INTERNAL_ERROR_HOST_ALLOCATION_FAILED)|OUT_OF_(?:DEVICE|HOST)_MEMORY|"
-    r"out of resources",
-    re.IGNORECASE,
-)
 
 
 def _failure_text(error: WorkerError) -> str:

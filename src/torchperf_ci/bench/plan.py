@@ -20,6 +20,8 @@ DEFAULT_FLAG_COMPILERS = ("inductor", "inductor_no_cudagraphs")
 class Selection:
     """Which cases are asked for. Empty `devices` means: what the machine has. `filters` keep, `exclude` drops.
 
+    parallel: whether the cases are spread over the devices, instead of each being measured on all of them.
+
     A filter looks at a model's name; one that has a `/` looks at `suite/model`.
     shard_name: `2-3` for the second of three that were planned elsewhere; blank: as the partition says.
     runner_labels: what the job's machine is called; a label that promises a GPU is held to it.
@@ -37,6 +39,7 @@ class Selection:
     total_partitions: int = 1
     shard_name: str = ""
     runner_labels: tuple[str, ...] = ()
+    parallel: bool = False
 
     @property
     def shard(self) -> str:
@@ -106,10 +109,11 @@ class PlannedCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Every case of a run, in order."""
+    """Every case of a run, in order. places: the devices that the cases are spread over; empty: each has its own."""
 
     cases: tuple[PlannedCase, ...] = field(default=())
     preload: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
 
 
 def suite_spec(text: str) -> str:
@@ -119,11 +123,12 @@ def suite_spec(text: str) -> str:
 
 def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Machine) -> Plan:
     """The cases of a run. Raises `UsageProblem` listing everything about the request that does not fit."""
-    devices = selection.devices or (machine.default_device,)
+    devices, places = devices_of(selection, machine)
     problems = [
         *unknown_names("compiler", selection.compilers, machine.compilers),
         *unknown_names("dtype", selection.dtypes, machine.dtypes),
-        *(problem for device in devices if (problem := device_problem(device, machine))),
+        *(problem for device in places or devices if (problem := device_problem(device, machine))),
+        *parallel_problems(selection, places, machine),
         *suite_problems(selection, suites),
     ]
     if not selection.devices and (problem := machine.why_not_cpu(selection.runner_labels)):
@@ -143,7 +148,47 @@ def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Mac
     )
     if not cases:
         raise UsageProblem(nothing_left(selection, suites))
-    return Plan(cases=cases, preload=tuple(dict.fromkeys(name for suite in suites for name in suite.preload)))
+    preload = dict.fromkeys(name for suite in suites for name in suite.preload)
+    return Plan(cases=cases, places=places, preload=tuple(preload))
+
+
+ALL_DEVICES = "all"
+"""For `--devices`: every accelerator there is, of the default type."""
+
+
+def devices_of(selection: Selection, machine: Machine) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The devices that cases name, and those they are spread over where that is asked for: then cases name the type."""
+    asked = selection.devices or ((ALL_DEVICES,) if selection.parallel else (machine.default_device,))
+    named: list[str] = []
+    for device in asked:
+        kind = machine.default_device if device == ALL_DEVICES else device
+        is_every = device == ALL_DEVICES or (selection.parallel and kind in machine.devices)
+        count = machine.devices.get(kind, 1)
+        named += [f"{kind}:{index}" for index in range(count)] if is_every and kind != "cpu" else [kind]
+    places = tuple(dict.fromkeys(named))
+    if not selection.parallel:
+        return places, ()
+    return tuple(dict.fromkeys(place.partition(":")[0] for place in places)), places
+
+
+def parallel_problems(selection: Selection, places: Sequence[str], machine: Machine) -> list[str]:
+    """Why cases cannot be spread over the devices that are asked for."""
+    if ALL_DEVICES in selection.devices and machine.default_device == "cpu" and not machine.why_not_cpu():
+        return [f"--devices {ALL_DEVICES}: there is no accelerator here; --devices cpu measures the CPU"]
+    if not selection.parallel:
+        return []
+    kinds = sorted({place.partition(":")[0] for place in places})
+    if kinds == ["cpu"]:
+        return (
+            []
+            if machine.why_not_cpu() and not selection.devices
+            else [
+                "--parallel spreads cases over accelerators, and there is none here; a CPU measures one case at a time"
+            ]
+        )
+    if len(kinds) > 1:
+        return [f"--parallel spreads cases over devices of one type, not over {' and '.join(kinds)}; run them apart"]
+    return []
 
 
 def partition(models: Iterable[str], *, index: int, total: int) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 
 from torchperf_ci.bench.accelerators import Accelerator, Signs, accelerators_from, read_signs
 from torchperf_ci.bench.case_worker import Settings
+from torchperf_ci.bench.lanes import cpu_sets, my_cpus, work_on_lanes
 from torchperf_ci.bench.plan import Machine, Plan, PlannedCase, Selection, SuiteListing, make_plan, suite_spec
 from torchperf_ci.bench.runner import Runner, Surroundings
 from torchperf_ci.bench.session import (
@@ -24,7 +26,7 @@ from torchperf_ci.bench.session import (
 )
 from torchperf_ci.errors import UsageProblem
 from torchperf_ci.escape import one_line
-from torchperf_ci.records import Build, Environment, Record, Source, environment_from
+from torchperf_ci.records import Build, Environment, Record, Source, Status, Testing, environment_from
 from torchperf_ci.results import ResultsFolder, read_results
 
 _SETS_VARIABLE = re.compile(r"--(extra|base|head)[-_]env")
@@ -167,28 +169,62 @@ class Run:
         self.folder.append(self.survey.build)
         progress.begin(total=len(todo), already=len(self.plan.cases) - len(todo))
         made: list[Record] = []
+        writing = threading.Lock()
         surroundings = Surroundings(
             environment=self.survey.environment,
             source=self.source,
             accelerators=self.survey.accelerators,
             variables=self.survey.build.variables,
         )
-        with Runner(
-            self.python.start,
-            self.settings,
-            surroundings,
-            self.folder,
-            preloaded=preloaded,
-            modules=self.plan.preload,
-        ) as runner:
-            for planned, missing in todo:
+        places = self.plan.places or ("",)
+        cpus = cpu_sets(places, self.survey.accelerators, my_cpus()) if len(places) > 1 else {}
+        with ExitStack() as stack:
+            runners = {
+                place: stack.enter_context(
+                    Runner(
+                        self.python.start,
+                        replace(self.settings, cpus=cpus.get(place, self.settings.cpus)),
+                        surroundings,
+                        self.folder,
+                        preloaded=None if number else preloaded,
+                        modules=self.plan.preload,
+                    )
+                )
+                for number, place in enumerate(places)
+            }
+
+            def keep(records: Iterable[Record]) -> list[Record]:
+                kept = []
+                for record in records:
+                    with writing:
+                        self.folder.append(record)
+                        made.append(record)
+                    kept.append(record)
+                return kept
+
+            def measure_case(place: str, job: tuple[PlannedCase, list[Testing]]) -> bool:
+                planned, missing = replace(job[0], place=place), job[1]
+                with writing:
+                    progress.start(planned)
+                records = keep(runners[place].run(planned, missing))
+                with writing:
+                    progress.finish(records)
+                return not place or place not in runners[place].lost
+
+            def stop_runners() -> None:
+                for runner in runners.values():
+                    runner.stop()
+
+            left = work_on_lanes(todo, places, measure_case, stop=stop_runners)
+            for planned, missing in left:
+                lost = "; ".join(f"{place}: {said}" for place in places for said in runners[place].lost.values())
+                records = keep(
+                    runners[places[0]].same_for_all(
+                        planned, missing, Status.NOT_RUN, f"every device was lost before its turn: {lost}"
+                    )
+                )
                 progress.start(planned)
-                records = []
-                for record in runner.run(planned, missing):
-                    self.folder.append(record)
-                    records.append(record)
                 progress.finish(records)
-                made += records
         return made
 
 

@@ -20,9 +20,10 @@ from torchperf_ci.analysis.stats import paired_ratio, slow_share
 from torchperf_ci.bench.accelerators import Accelerator, indexed
 from torchperf_ci.bench.case_worker import CaseWorker, Settings
 from torchperf_ci.bench.gpu import GpuWatch, watched_gpu
+from torchperf_ci.bench.lanes import PROBE_LIMIT, may_be_of_the_device
 from torchperf_ci.bench.plan import PlannedCase
 from torchperf_ci.bench.sampler import Pair, Sampler
-from torchperf_ci.bench.session import Preloaded, Worker, WorkerError
+from torchperf_ci.bench.session import Preloaded, Stopped, Worker, WorkerError, is_lack_of_room
 from torchperf_ci.records import Case, Environment, GraphBreak, Record, Source, Status, Testing
 from torchperf_ci.results import LOGS, ResultsFolder, safe_name
 
@@ -84,6 +85,8 @@ class Runner:
         self._preloaded = preloaded
         self._modules = modules
         self._stack = ExitStack()
+        self._stopped = False
+        self.lost: dict[str, str] = {}
         self.ends = clock() + settings.budget if settings.budget is not None else float("inf")
 
     def __enter__(self) -> Runner:
@@ -92,12 +95,22 @@ class Runner:
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
+    def stop(self) -> None:
+        """End what is under way in another thread: it fails, and no process is started any more."""
+        self._stopped = True
+        self._stack.close()
+        if self._preloaded is not None:
+            self._preloaded.close()
+
     def run(self, planned: PlannedCase, testings: Sequence[Testing]) -> Iterator[Record]:
         """One record per testing, each as soon as it is known."""
         if planned.skip is not None:
             yield from self.same_for_all(planned, testings, Status.PASS_DUE_TO_SKIP, planned.skip)
         elif self.clock() >= self.ends:
             reason = f"the run's budget of {self.settings.budget:g} s was spent"
+            yield from self.same_for_all(planned, testings, Status.NOT_RUN, reason)
+        elif planned.device in self.lost:
+            reason = f"the device {planned.device} was lost before its turn: {self.lost[planned.device]}"
             yield from self.same_for_all(planned, testings, Status.NOT_RUN, reason)
         else:
             surroundings = self._surroundings
@@ -108,11 +121,26 @@ class Runner:
 
     def worker(self, log: Path) -> Worker:
         """A worker forked from the preloaded process, which is started if there is none (any more)."""
+        if self._stopped:
+            raise Stopped
         if self._preloaded is None or not self._preloaded.alive or self.settings.fresh_process:
             self._stack.close()
             self._preloaded = self._stack.enter_context(self._start())
             self._preloaded.preload(self._modules)
         return self._preloaded.fork(log)
+
+    def has_lost(self, device: str, reason: str) -> bool:
+        """Whether a device is lost, by trying it in a new worker, after a failure that may come from that."""
+        if device.startswith("cpu") or not may_be_of_the_device(reason):
+            return False
+        try:
+            with self.worker(self.folder.claim(f"{LOGS}/device.log")) as worker:
+                worker.ask("probe_device", device=device, deadline=time.monotonic() + PROBE_LIMIT)
+        except WorkerError as error:
+            if is_lack_of_room(error):  # somebody else has taken it, or its memory: it is there
+                return False
+            self.lost[device] = error.reason
+        return device in self.lost
 
     def same_for_all(
         self, planned: PlannedCase, testings: Sequence[Testing], status: Status, reason: str
@@ -122,7 +150,9 @@ class Runner:
             yield self.record(planned, testing, status, reason=reason)
 
     def record(self, planned: PlannedCase, testing: Testing, status: Status, **rest: Any) -> Record:  # noqa: ANN401 - fields of Record
-        """A record of now."""
+        """A record of now. Raises `Stopped` when the run is: what came of it is no result."""
+        if self._stopped:
+            raise Stopped
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         source = replace(self._surroundings.source, time=now)
         return Record(
@@ -215,6 +245,8 @@ class _CaseRun:
         status, reason = words.get(status, status), error.reason
         if status is Status.TIMEOUT:
             status, reason = self._why_out_of_time(reason)
+        elif self._runner.has_lost(self._planned.device, reason):
+            reason = f"the device {self._planned.device} was lost: {reason}"
         return self._runner.record(
             self._planned, testing, status, reason=reason, log=self._log, seconds=self._seconds()
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import selectors
 import signal
 import socket
@@ -49,6 +50,10 @@ PRIVATE_VARIABLES = frozenset(
 """What measured code never sees: GitHub's tokens, and the files by which a step changes its job."""
 
 
+class Stopped(Exception):
+    """The run is ended from outside; what was under way is no result."""
+
+
 class WorkerError(Exception):
     """A command did not succeed. `alive` says whether the worker can be asked something else."""
 
@@ -57,6 +62,24 @@ class WorkerError(Exception):
         self.status = status
         self.reason = one_line(reason)
         self.alive = alive
+
+
+def is_lack_of_room(error: WorkerError) -> bool:
+    """Whether a worker failed for want of memory, or of a device that only one process may use: what another process
+    may have taken. Libraries say it in words of their own, and torch by the step it happens in."""
+    return (
+        str(error.status).endswith(Status.OOM)
+        or error.status is Status.KILLED_OOM
+        or (_LACK_OF_ROOM.search(error.reason) is not None)
+    )
+
+
+_LACK_OF_ROOM = re.compile(
+    r"out of memory|OutOfMemory|MemoryError|can't allocate memory|busy or unavailable|all .*devices are busy|"
+    r"STATUS_(?:ALLOC_FAILED|NOT_INITIALIZED|INTERNAL_ERROR_HOST_ALLOCATION_FAILED)|OUT_OF_(?:DEVICE|HOST)_MEMORY|"
+    r"out of resources",
+    re.IGNORECASE,
+)
 
 
 @contextlib.contextmanager

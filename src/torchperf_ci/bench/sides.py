@@ -18,7 +18,7 @@ from torchperf_ci.bench.plan import (
     unknown_models,
 )
 from torchperf_ci.bench.run import Survey, plan_run
-from torchperf_ci.bench.session import Preloaded, WorkerError
+from torchperf_ci.bench.session import Preloaded, Stopped, WorkerError
 from torchperf_ci.errors import NothingToJudge, UsageProblem
 from torchperf_ci.records import Case, Environment, Status
 
@@ -38,6 +38,7 @@ class Processes:
         self._begun: dict[int, Preloaded] = {}
         self._modules: tuple[str, ...] = ()
         self.left_out: dict[str, str] = {}
+        self._stopped = False
 
     def __enter__(self) -> Processes:
         return self
@@ -45,8 +46,15 @@ class Processes:
     def __exit__(self, *exc: object) -> None:
         self.renew()
 
+    def stop(self) -> None:
+        """End all processes, from another thread than the one that works with them; none is started any more."""
+        self._stopped = True
+        self._stack.close()
+
     def begin(self, launch: int) -> None:
         """Start the process of a launch, from 0, if there is none or it has ended; nobody waits for it here."""
+        if self._stopped:
+            raise Stopped
         if launch in self._begun:
             return
         found = self._started.get(launch)
@@ -75,6 +83,12 @@ class Processes:
                 process.preload(self._modules)
                 self.left_out.update(process.left_out)
 
+    def beside(self) -> Processes:
+        """More processes of the same side, for work at the same time as these do theirs."""
+        processes = Processes(self._start, self._memory_left)
+        processes.preload(self._modules)
+        return processes
+
     def renew(self) -> None:
         """End all processes: the next ones are fresh."""
         self._stack.close()
@@ -91,12 +105,15 @@ class LiveSide:
     cases: Mapping[Case, PlannedCase]
     processes: Processes
     compiler: str | None = None
+    places: tuple[str, ...] = ()
 
     def planned(self, case: PlannedCase) -> PlannedCase | None:
+        """The case as it runs on this side, on the device that was chosen for it."""
         found = self.cases.get(case.case)
-        if found is None or self.compiler is None:
-            return found
-        return replace(found, case=replace(found.case, compiler=self.compiler))
+        if found is None:
+            return None
+        own = found.case if self.compiler is None else replace(found.case, compiler=self.compiler)
+        return replace(found, case=own, place=case.place)
 
     def begin(self, launch: int) -> None:
         self.processes.begin(launch)
@@ -141,7 +158,7 @@ def live_side(
         for planned in plan.cases
         if planned.skip is None
     }
-    return LiveSide(name=name, survey=survey, cases=cases, processes=processes, compiler=compiler)
+    return LiveSide(name=name, survey=survey, cases=cases, processes=processes, compiler=compiler, places=plan.places)
 
 
 def all_cases(base: LiveSide, head: LiveSide, selection: Selection) -> list[PlannedCase]:

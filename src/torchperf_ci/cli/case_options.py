@@ -68,7 +68,12 @@ _MODELS = (
 )
 _OPTIONS = (
     _SUITES,
-    option("--devices", multiple=True, help="cpu, cuda, cuda:1, xpu, mps. Repeatable.  [default: what is there]"),
+    option(
+        "--devices",
+        multiple=True,
+        help="cpu, cuda, cuda:1, xpu, mps, or all: every accelerator. Repeatable.  [default: what is there]",
+    ),
+    option("--parallel", is_flag=True, help="Spread the cases over the devices (default: all), a worker on each."),
     option(
         "--runner-labels",
         multiple=True,
@@ -156,6 +161,7 @@ def selection_from(options: dict[str, Any]) -> Selection:
         partition_id=options["partition_id"],
         total_partitions=options["total_partitions"],
         shard_name=_shard(options["shard_name"]),
+        parallel=options["parallel"],
         runner_labels=tuple(options["runner_labels"]),
     )
 

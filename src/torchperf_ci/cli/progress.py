@@ -35,10 +35,11 @@ class Lines:
         self._total, self._number = total, 0
         _tell_recorded(total=total, already=already)
 
-    def start(self, case: PlannedCase) -> None:  # noqa: ARG002 - a line is written at the end
-        self._number += 1
+    def start(self, case: PlannedCase) -> None:
+        """A line is written at the end; several cases may be under way at the same time."""
 
     def finish(self, records: Sequence[Record]) -> None:
+        self._number += 1
         width = len(str(self._total))
         click.echo(f"[{self._number:>{width}}/{self._total}] {describe(records)}", err=True)
 

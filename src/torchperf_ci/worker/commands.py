@@ -31,6 +31,7 @@ from torchperf_ci.worker.compile import (
 from torchperf_ci.worker.listing import describe_suite, find_suite, known_suites
 from torchperf_ci.worker.load import DTYPES, Workload, build, seed_all, tensors_of
 from torchperf_ci.worker.memory import device_module, peak_while
+from torchperf_ci.worker.processes import pin_threads
 from torchperf_ci.worker.protocol import CaseError, Handler, describe
 from torchperf_ci.worker.timing import Arm, sample, synchronizer
 
@@ -116,9 +117,8 @@ class Bench:
         cpus: Sequence[int] | None = None,
     ) -> Mapping[str, Any]:
         """Build the case's model on its device. With `cache_dir` the compiler starts from that cache."""
-        if cpus:
-            os.sched_setaffinity(0, cpus)
-        _set_threads(threads)
+        self._cpus = tuple(cpus or ())
+        _set_threads(threads, most=len(self._cpus))
         _choose(torch.device(case["device"]))
         self._cache_dir = cache_dir
         self._use_cache("first")
@@ -218,6 +218,8 @@ class Bench:
         _free(self._case["device"])
         gc.freeze()
         gc.disable()
+        if self._cpus:  # not before: the compiler's processes inherit the CPUs, and may use them all
+            pin_threads(self._cpus)
         return {}
 
     def sample(
@@ -340,9 +342,9 @@ class Bench:
             os.environ["TRITON_CACHE_DIR"] = os.path.join(self._cache_dir, part, "triton")  # noqa: PTH118
 
 
-def _set_threads(threads: int | None) -> None:
-    """Never more threads than CPUs this process may run on."""
-    most = len(surroundings.cpu_set())
+def _set_threads(threads: int | None, *, most: int = 0) -> None:
+    """Never more threads than CPUs this process may run on, or is to be kept on (`most`, 0: all of them)."""
+    most = most or len(surroundings.cpu_set())
     torch.set_num_threads(min(threads or torch.get_num_threads(), most))
 
 
