@@ -4,13 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint docs clean
+.PHONY: run test fake-cuda lint docs clean
 
 run: $(STAMP)
 	$(BIN)/torchperf-ci run --suites tiny --quick --inference --compilers eager --compilers aot_eager --compilers inductor
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+# Optional: needs x86-64 Linux, gcc, and 5 GB for a torch with CUDA (tests/fake_cuda/README.md).
+fake-cuda: $(STAMP)
+	tests/fake_cuda/build.sh build/fake-cuda
+	FAKE_CUDA="$(CURDIR)/build/fake-cuda" $(BIN)/python -m pytest tests/fake_cuda
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

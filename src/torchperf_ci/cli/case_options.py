@@ -30,6 +30,13 @@ class Seconds(click.FloatRange):
         return self.fail(f"{value!r} is not a number of seconds", param, ctx) if math.isnan(seconds) else seconds
 
 
+def _clock(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001 - click's signature
+    """A clock in MHz, or `default`."""
+    if value in {None, "", "default"} or (str(value).isdigit() and 100 <= int(str(value)) <= 10_000):
+        return value or None
+    raise click.BadParameter(f"{value!r} is neither a clock in MHz nor `default`")
+
+
 _POSITIVE = click.IntRange(min=1)
 _SECONDS = Seconds(min=0, min_open=True)
 _SEED = click.IntRange(min=0, max=2**63 - 1)
@@ -72,6 +79,15 @@ _OPTIONS = (
         "--devices",
         multiple=True,
         help="cpu, cuda, cuda:1, xpu, mps, or all: every accelerator. Repeatable.  [default: what is there]",
+    ),
+    option(
+        "--lock-clocks",
+        is_flag=False,
+        flag_value="default",
+        callback=_clock,
+        metavar="[MHZ]",
+        help="Lock the clocks of NVIDIA GPUs while measuring, where that is permitted.  [without a value: to the GPU's "
+        "default for applications]",
     ),
     option("--parallel", is_flag=True, help="Spread the cases over the devices (default: all), a worker on each."),
     option(

@@ -16,6 +16,7 @@ from torchperf_ci.analysis.compare import LEAST_PAIRS, ONE_PROCESS, TWO_PROCESSE
 from torchperf_ci.analysis.tolerances import Rule, Tolerances
 from torchperf_ci.analysis.verdicts import Measured
 from torchperf_ci.bench.checkouts import MERGE_BASE, Repository
+from torchperf_ci.bench.clocks import locked_clocks
 from torchperf_ci.bench.compare import ComparePlan
 from torchperf_ci.bench.compare_run import CompareRequest, LiveComparison, SideSpec, running_sides, shared_cpus
 from torchperf_ci.bench.pairs import Interleave
@@ -42,13 +43,13 @@ def compare_live(options: dict[str, Any]) -> int:
                 folder.empty()  # before the set-up: no later step shall take an earlier result for what this one left
                 write_outputs(os.environ, {"results": str(options["output_dir"])})
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="torchperf-compare-"))
-            findings = _measure(request, folder, Path(scratch))
+            findings = _measure(request, folder, Path(scratch), lock_clocks=options["lock_clocks"])
     except Interrupted as error:
         return interrupted(error, f"The report in {options['output_dir']} has the cases that were finished.")
     return conclude(findings, options)
 
 
-def _measure(request: CompareRequest, folder: ResultsFolder, scratch: Path) -> Findings:
+def _measure(request: CompareRequest, folder: ResultsFolder, scratch: Path, *, lock_clocks: str | None) -> Findings:
     click.echo(f"Setting up base ({request.base.label}) and head ({request.head.label}) …", err=True)
     with running_sides(request, scratch) as (base, head):
         header = _header(request, base, head)
@@ -56,8 +57,12 @@ def _measure(request: CompareRequest, folder: ResultsFolder, scratch: Path) -> F
         folder.empty()
         for warning in header.warnings:
             click.echo(f"Warning: {warning}", err=True)
+        devices = [*head.places, *(planned.device for planned in live.cases)]
         try:
-            live.run(_Told(request.plan.tolerances))
+            with locked_clocks(lock_clocks, devices, head.survey.accelerators, head.survey.build.variables) as told:
+                for sentence in told:
+                    click.echo(f"Note: {sentence}.", err=True)
+                live.run(_Told(request.plan.tolerances))
         except BaseException as error:  # whatever it is, what was measured is kept
             ended = "interrupted" if isinstance(error, Interrupted) else "ended by an error"
             left = f"{ended}: {len(live.measured)} of {len(live.cases)} cases were measured"

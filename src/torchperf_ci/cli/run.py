@@ -81,6 +81,7 @@ def run(**options: Any) -> int:  # noqa: ANN401 - click's values
 
 def _measure_and_report(selection: Selection, settings: Settings, options: Mapping[str, Any]) -> int:
     """Everything from the folder to the report; the exit code."""
+    from torchperf_ci.bench.clocks import locked_clocks
     from torchperf_ci.bench.run import Run, plan_run, preload, python_under_test, survey
     from torchperf_ci.cli.progress import progress_for
     from torchperf_ci.github.context import source_from
@@ -120,7 +121,13 @@ def _measure_and_report(selection: Selection, settings: Settings, options: Mappi
                 folder=folder,
                 python=python,
             )
-            with progress_for(sys.stderr) as progress:
+            devices = [*plan.places, *(planned_case.device for planned_case in plan.cases)]
+            with (
+                locked_clocks(options["lock_clocks"], devices, found.accelerators, found.build.variables) as told,
+                progress_for(sys.stderr) as progress,
+            ):
+                for sentence in told:
+                    click.echo(f"Note: {sentence}.", err=True)
                 planned.measure(preloaded, progress)
         report_options = ReportOptions(
             flag_compilers=tuple(options["flag_compilers"]),
