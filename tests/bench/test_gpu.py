@@ -187,6 +187,21 @@ def test_a_gpu_is_watched_while_a_case_runs(
     assert watch.findings() == GpuFindings()
 
 
+def test_an_amd_gpu_is_read_from_sysfs(tmp_path: Path) -> None:
+    """By the bus address that torch reports: memory in use before, clocks under load."""
+    folder = tmp_path / "sys/bus/pci/devices/0000:c1:00.0"
+    folder.mkdir(parents=True)
+    (folder / "mem_info_vram_used").write_text(f"{3 << 30}\n")
+    (folder / "gpu_busy_percent").write_text("97\n")
+    (folder / "pp_dpm_sclk").write_text("0: 500Mhz\n1: 1800Mhz *\n2: 2100Mhz\n")
+    accelerators = [Accelerator(device="cuda:0", name="AMD Instinct MI300X", pci="00000000:c1:00.0")]
+    with watched_gpu("cuda", accelerators=accelerators, root=tmp_path) as watch:
+        while not watch.readings:
+            time.sleep(0.05)
+    assert watch.readings[0] == Reading(clock=1800.0, reasons=0, load=97.0)
+    assert "3072 MiB" in watch.findings().refusals[0]
+
+
 def test_a_gpu_that_cannot_be_told_is_said(nvidia_smi: Callable[[str], None]) -> None:
     """Another one's clocks are never taken for its own."""
     nvidia_smi(SMI)

@@ -9,7 +9,7 @@ import pytest
 
 from torchperf_ci.bench.accelerators import Accelerator
 from torchperf_ci.bench.compare_run import CaseBudget
-from torchperf_ci.bench.lanes import cpu_sets, may_be_of_the_device, work_on_lanes
+from torchperf_ci.bench.lanes import cpu_sets, may_be_of_the_device, unlike_devices, work_on_lanes
 from torchperf_ci.bench.plan import Machine, Selection, SuiteListing, make_plan
 from torchperf_ci.errors import UsageProblem
 from torchperf_ci.records import Mode
@@ -129,6 +129,13 @@ def test_cpus_follow_the_devices_nodes(tmp_path: Path) -> None:
     assert cpu_sets(places, [], range(6), root=tmp_path) == {"cuda:0": (0, 1), "cuda:1": (2, 3), "cuda:2": (4, 5)}
     assert cpu_sets(places, devices, range(4), root=tmp_path)["cuda:2"] == (2,), "no CPU of its node is ours"
     assert cpu_sets(places, [], range(2), root=tmp_path) == dict.fromkeys(places, (0, 1))
+
+
+def test_unlike_devices_are_warned_of() -> None:
+    """Which of them ran a case is an accident."""
+    devices = [Accelerator(device=f"cuda:{number}", name=name) for number, name in enumerate(("H100", "H100", "T4"))]
+    assert unlike_devices(["cuda:0", "cuda:1"], devices) == []
+    assert "H100, T4" in unlike_devices(["cuda:1", "cuda:2"], devices)[0]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Is a GPU fit to be measured on: its clocks and what throttled it while a case ran, and who else uses it.
 
-Read through nvidia-smi, which every driver brings; what cannot be read is not judged.
+Read through nvidia-smi, which every driver brings (AMD's: `bench.amd_gpu`); what cannot be read is not judged.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO
 
 from torchperf_ci.bench.accelerators import Accelerator, indexed
@@ -203,14 +204,25 @@ class GpuWatch:
 
 @contextmanager
 def watched_gpu(
-    device: str, *, accelerators: Sequence[Accelerator] = (), environ: Mapping[str, str] | None = None
+    device: str,
+    *,
+    accelerators: Sequence[Accelerator] = (),
+    environ: Mapping[str, str] | None = None,
+    root: Path = Path("/"),
 ) -> Iterator[GpuWatch]:
     """Read the GPU of a device such as `cuda` or `cuda:1` while the block runs; nothing is read of other devices.
 
-    accelerators: what the worker told, by which the GPU is found. environ: the variables of the worker. The processes
-    on it are those before the block: then there is none of ours.
+    accelerators: what the worker told, by which the GPU is found. environ: the variables of the worker. root: where
+    /sys is. The processes on it are those before the block: then there is none of ours.
     """
+    from torchperf_ci.bench.amd_gpu import amd_folder, watched_amd
+
     watch = GpuWatch()
+    pci = next((one.pci for one in accelerators if one.device == indexed(device)), "")
+    if device.startswith("cuda") and (folder := amd_folder(pci, root)):
+        with watched_amd(folder, watch):
+            yield watch
+        return
     if not device.startswith("cuda") or not (listing := smi("-L")):
         yield watch
         return

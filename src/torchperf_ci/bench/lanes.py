@@ -94,6 +94,15 @@ def cpu_sets(
     return dict(_shares(nodes, near, counts))
 
 
+def unlike_devices(places: Sequence[str], accelerators: Sequence[Accelerator]) -> list[str]:
+    """A warning where cases are spread over devices of different models."""
+    models = {one.device: one.name for one in accelerators}
+    names = dict.fromkeys(models[indexed(place)] for place in places if indexed(place) in models)
+    if len(names) < 2:
+        return []
+    return [f"cases are spread over unlike devices ({', '.join(names)}): a slower one looks like slower code"]
+
+
 def my_cpus() -> list[int]:
     """The CPUs this process may use; none where the system does not tell."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from torchperf_ci.bench.accelerators import Accelerator, Signs, accelerators_from, read_signs
 from torchperf_ci.bench.case_worker import Settings
-from torchperf_ci.bench.lanes import cpu_sets, my_cpus, work_on_lanes
+from torchperf_ci.bench.lanes import cpu_sets, my_cpus, unlike_devices, work_on_lanes
 from torchperf_ci.bench.plan import Machine, Plan, PlannedCase, Selection, SuiteListing, make_plan, suite_spec
 from torchperf_ci.bench.runner import Runner, Surroundings
 from torchperf_ci.bench.session import (
@@ -231,7 +231,11 @@ class Run:
 def preload(preloaded: Preloaded, plan: Plan, found: Survey) -> Survey:
     """Import what the plan's suites want imported once; `found` with a warning for what cannot be."""
     preloaded.preload(plan.preload)
-    warnings = (*found.build.warnings, *left_out_warnings(preloaded.left_out))
+    warnings = (
+        *found.build.warnings,
+        *left_out_warnings(preloaded.left_out),
+        *unlike_devices(plan.places, found.accelerators),
+    )
     return replace(found, build=replace(found.build, warnings=warnings))
 
 
