@@ -44,6 +44,7 @@ class _Findings:
     parameters: int = 0
     compile_scope: str = ""
     threads: int = 0
+    loading: tuple[str, ...] = ()
     remarks: dict[str, None] = field(default_factory=dict)
     not_compiled: bool = False
     metrics: dict[str, float] = field(default_factory=dict)
@@ -170,10 +171,12 @@ class _CaseRun:
         found.parameters, found.batch_size = loaded.parameters, loaded.batch_size
         found.compile_scope, found.threads = loaded.compile_scope, loaded.threads
         if loaded.dtype and loaded.dtype != self._case.dtype:
-            self._remark(f"it ran in {loaded.dtype}, not in {self._case.dtype}")
+            found.loading = (f"it ran in {loaded.dtype}, not in {self._case.dtype}",)
         return case_worker
 
     def _measure(self, worker: CaseWorker, testing: Testing) -> Record:
+        self._found.remarks = {}
+        self._remark(*self._found.loading)
         if testing is Testing.ACCURACY:
             return self._accuracy(worker)
         return self._performance(worker)
