@@ -232,6 +232,7 @@ VALUES = {
     "output_dir": ("some where", Path("some where")),
     "keep_output_dir": ("true", True),
     "fail_on": ("never", "never"),
+    "strict": ("true", True),
     "name": ("nightly", "nightly"),
     "github_files": ("true", True),
     "torchbench_dir": ("/", Path("/")),
