@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from torchperf_ci.analysis.flags import COMPILE_SECONDS_ABOVE, COMPRESSION_BELOW, SPEEDUP_BELOW, Flag
-from torchperf_ci.analysis.frames import ACCURACY, LEAVES_TABLE, Cell
+from torchperf_ci.analysis.frames import ACCURACY, LEAVES_COMPILER, Cell
 from torchperf_ci.analysis.summary import Line
 from torchperf_ci.escape import one_line
 from torchperf_ci.records import METRICS, Environment
@@ -110,7 +110,7 @@ def _could_not_run(findings: Findings, quote: Callable[[str], str]) -> str:
     reasons = Counter(failure.reason for failure in left_out if failure.reason)
     others = f" and {count(len(reasons) - 1, 'other reason')}" if len(reasons) > 1 else ""
     why = "".join(f": {quote(one_line(reason, limit=LONGEST_REASON))}{others}" for reason, _ in reasons.most_common(1))
-    if all(failure.status in LEAVES_TABLE for failure in left_out):
+    if all(failure.status != LEAVES_COMPILER for failure in left_out):
         number = len({(failure.section, failure.suite, failure.model) for failure in left_out})
         whole_number = count(sum(len(tables.models) for tables in findings.tables), "model")
     else:
