@@ -159,8 +159,8 @@ def _load_file(path: Path) -> ModuleType:
 
 
 def _module_name(path: Path) -> str:
-    """Name the module of a suite's file so that processes which it starts can import it: by its stem, unless that is the
-    name of another module."""
+    """Name the module of a suite's file by its stem, so that processes that it starts can import it; another name where
+    that one is taken."""
     loaded = sys.modules.get(path.stem)
     taken = loaded is not None and getattr(loaded, "__file__", None) != str(path)
     if taken or path.stem in sys.stdlib_module_names:
