@@ -144,6 +144,22 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 csv_scale=1e-9,
             ),
             Metric(
+                name="eager_process_mem",
+                unit="bytes",
+                direction=Direction.LOWER,
+                title="Largest size of the process, eager",
+                csv_unit="GB",
+                csv_scale=1e-9,
+            ),
+            Metric(
+                name="dynamo_process_mem",
+                unit="bytes",
+                direction=Direction.LOWER,
+                title="Largest size of the process, compiled",
+                csv_unit="GB",
+                csv_scale=1e-9,
+            ),
+            Metric(
                 name="speedup_low",
                 unit="ratio",
                 direction=Direction.HIGHER,
@@ -190,7 +206,7 @@ COUNTERS = (
     "cudagraph_skips",
     "recompiles",
 )
-"""Dynamo's counters, in the CSV's order."""
+"""Dynamo's counters, in the CSV's order. `recompiles`, which only newer tables have, stays the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -297,6 +313,9 @@ class Record:
         `probe` is the pure-Python probe of pair i; `eager_device` and `compiled_device` are device event times.
     counters: by the names of `COUNTERS`.
     reason: one line on why the status is not a pass, or empty.
+    remarks: what a reader should know about the numbers, a line each.
+    not_compiled: nothing was compiled, so that the compiled arm ran eagerly, whatever the status says.
+    compile_scope: what the compiler was given: the whole `step`, or the `module`; empty where it is not known.
     log: path of the case's log below the results folder, or empty.
     """
 
@@ -311,6 +330,9 @@ class Record:
     parameters: int = 0
     seconds: float = 0.0
     reason: str = ""
+    remarks: tuple[str, ...] = ()
+    not_compiled: bool = False
+    compile_scope: str = ""
     log: str = ""
     environment: Environment = Environment()
     source: Source = Source()
@@ -394,6 +416,9 @@ def _record(raw: Mapping[str, Any]) -> Record:
         parameters=_integer(raw, "parameters"),
         seconds=_number(raw.get("seconds", 0.0), "seconds"),
         reason=_text(raw, "reason"),
+        remarks=tuple(str(item) for item in _list(raw.get("remarks", []), "remarks")),
+        not_compiled=_flag(raw, "not_compiled"),
+        compile_scope=_text(raw, "compile_scope"),
         log=_text(raw, "log"),
         environment=_flat(Environment, _object(raw, "environment")),
         source=_flat(Source, _object(raw, "source")),
@@ -447,6 +472,13 @@ def _text(raw: Mapping[str, Any], name: str, *, required: bool = False) -> str:
     value = raw.get(name, "")
     if not isinstance(value, str) or (required and not value):
         raise RecordProblem(f"field '{name}' is missing or not text")
+    return value
+
+
+def _flag(raw: Mapping[str, Any], name: str) -> bool:
+    value = raw.get(name, False)
+    if not isinstance(value, bool):
+        raise RecordProblem(f"field '{name}' is neither true nor false")
     return value
 
 

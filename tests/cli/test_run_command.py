@@ -225,6 +225,7 @@ VALUES = {
     "inductor_compile_mode": ("max-autotune", "max-autotune"),
     "seed": ("7", 7),
     "scale": ("small", "small"),
+    "compile_scope": ("step", "step"),
     "accuracy": ("false", False),
     "performance": ("0", False),
     "extra_env": ("A=1 2,3\n\nB=x=y", (("A", "1 2,3"), ("B", "x=y"))),

@@ -271,8 +271,8 @@ class _CaseComparison:
     def _compile(self, worker: CaseWorker, side: str, number: int) -> None:
         first = number == 0
         if first and Testing.ACCURACY in self._settings.testings:
-            status, reason = worker.accuracy()
-            self._note(side, accuracy=f"{status}: {reason}" if reason else status.value)
+            checked = worker.accuracy()
+            self._note(side, accuracy=f"{checked.status}: {checked.reason}" if checked.reason else checked.status.value)
         seconds = worker.compile()
         if number < COLD_LAUNCHES:
             self._note(side, compile_seconds=(*self._results[side].compile_seconds, seconds))
@@ -366,14 +366,14 @@ class _CaseComparison:
     def _note_memory(self, workers: Mapping[str, CaseWorker], source: AskedPairs) -> None:
         """Peak memory, once per side."""
         if self._plan.one_process:
-            peaks = workers["head"].memory()
+            peaks = workers["head"].memory().peaks
             self._note("base", memory_bytes=peaks["eager"])
             self._note("head", memory_bytes=peaks["compiled"])
             return
         for side, worker in workers.items():
             if self._results[side].memory_bytes is None:
                 source.asking = side
-                self._note(side, memory_bytes=worker.memory().get(self._arms[side]))
+                self._note(side, memory_bytes=worker.memory().peaks.get(self._arms[side]))
 
     def _refusals(self) -> Iterator[str]:
         base, head = self._results["base"], self._results["head"]
