@@ -56,13 +56,16 @@ def with_hook():
     return model
 
 
+KEPT = []
+
+
 def with_hidden_hook():
     """A hook on the node that accumulates the gradient: nothing in Python shows it."""
     model = Base()
     weight = model.fc.weight
     node = weight.expand_as(weight).grad_fn.next_functions[0][0]
     node.register_prehook(lambda gradients: tuple(gradient * 3 for gradient in gradients))
-    model.keeps = node
+    KEPT.append(node)
     return model
 
 
@@ -134,7 +137,7 @@ class Configured(Base):
 
 
 class Cache:
-    def __init__(self, lock=False):
+    def __init__(self, *, lock=False):
         self.rows = []
         if lock:
             self.lock = threading.Lock()

@@ -49,14 +49,14 @@ class Settings:
 class Loaded:
     """What a model turned out to be, and how it runs: `batch_size` after halving for memory, number of parameters.
 
-    compile_scope, dtype, threads: those that really are; blank and 0 where the worker does not say.
+    compile_scope, threads: those that really are; blank and 0 where the worker does not say.
     """
 
     batch_size: int
     parameters: int
     compile_scope: str = ""
-    dtype: str = ""
     threads: int = 0
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +116,8 @@ class CaseWorker:
             batch_size=self.ask("eager")["batch_size"],
             parameters=loaded["parameters"],
             compile_scope=loaded.get("compile_scope", ""),
-            dtype=loaded.get("dtype", ""),
             threads=loaded.get("threads", 0),
+            remarks=tuple(loaded.get("remarks", ())[:REMARKS_KEPT]),
         )
 
     def accuracy(self) -> Checked:

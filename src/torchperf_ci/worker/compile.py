@@ -229,13 +229,9 @@ class GraphCounter:
 
     def read(self) -> Capture:
         """Return counters and graph breaks up to `stop`, recompiles and remarks up to now."""
-        captured, recompiles = self._kept or self._read(), self.recompiles()
-        remarks = [f"compiled again {recompiles} {'time' if recompiles == 1 else 'times'}"] if recompiles else []
-        return Capture(
-            counters={**captured.counters, "recompiles": recompiles},
-            breaks=captured.breaks,
-            remarks=[*remarks, *self._limits.messages],
-        )
+        captured = self._kept or self._read()
+        counters = {**captured.counters, "recompiles": self.recompiles()}
+        return Capture(counters=counters, breaks=captured.breaks, remarks=tuple(self._limits.messages))
 
     def _read(self) -> Capture:
         """Read dynamo's counters.

@@ -139,7 +139,7 @@ def _copy_tensors(tensors: list[torch.Tensor], change: Change) -> dict[int, Any]
     flat: dict[tuple[Any, ...], torch.Tensor] = {}
     for tensor in tensors:
         if not _is_plain(tensor):
-            memo[id(tensor)] = change(tensor.detach()).requires_grad_(tensor.requires_grad)
+            memo[id(tensor)] = _same_class(tensor, change(tensor.detach()))
             continue
         storage = tensor.untyped_storage()
         key = (tensor.device, storage.data_ptr(), tensor.dtype)
@@ -159,7 +159,7 @@ def _copy_tensors(tensors: list[torch.Tensor], change: Change) -> dict[int, Any]
 def _is_plain(tensor: torch.Tensor) -> bool:
     """Tell whether strides over a storage of its own describe the tensor fully."""
     return (
-        type(tensor) in {torch.Tensor, torch.nn.Parameter, torch.nn.Buffer}
+        type(tensor) is torch.Tensor
         or (isinstance(tensor, torch.nn.Parameter) and not hasattr(tensor, "__tensor_flatten__"))
     ) and (
         tensor.layout is torch.strided
@@ -177,9 +177,13 @@ def _same_view(tensor: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
     else:
         placed = torch.empty(0, dtype=flat.dtype, device=flat.device)
         placed.set_(flat.untyped_storage(), *where)
-    if isinstance(tensor, torch.nn.Parameter) or type(tensor) is not torch.Tensor:
-        return torch.Tensor._make_subclass(type(tensor), placed, tensor.requires_grad)
-    return placed.requires_grad_(tensor.requires_grad)
+    return _same_class(tensor, placed)
+
+
+def _same_class(tensor: torch.Tensor, copied: torch.Tensor) -> torch.Tensor:
+    if type(tensor) is not type(copied) and isinstance(tensor, torch.nn.Parameter):
+        return torch.Tensor._make_subclass(type(tensor), copied, tensor.requires_grad)
+    return copied.requires_grad_(tensor.requires_grad)
 
 
 def _shared_state(originals: list[Any], copied: Any) -> str | None:  # noqa: ANN401 - any object
@@ -188,14 +192,11 @@ def _shared_state(originals: list[Any], copied: Any) -> str | None:  # noqa: ANN
     for item in _walk(copied):
         if id(item) in mine:
             return f"a function or an object keeps hold of the original's {type(item).__name__}"
-        if isinstance(item, types.FunctionType) and any(map(_is_changeable, map(_content, item.__closure__ or ()))):
+        if isinstance(item, types.FunctionType) and _has_own_state(item):
             return f"the function {item.__qualname__} keeps a state of its own"
     return None
 
 
-def _is_changeable(item: Any) -> bool:  # noqa: ANN401 - any object
-    if isinstance(item, (list, dict, set, bytearray)):
-        return True
-    return hasattr(item, "__dict__") and not isinstance(
-        item, (type, types.ModuleType, types.FunctionType, torch.Tensor)
-    )
+def _has_own_state(function: types.FunctionType) -> bool:
+    """Tell whether calls of a function may change what its closure holds, say a list that it appends to."""
+    return any(isinstance(_content(cell), (list, dict, set, bytearray)) for cell in function.__closure__ or ())

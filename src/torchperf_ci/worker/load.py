@@ -196,8 +196,13 @@ class Workload:
         return other
 
     def in_float64(self) -> Workload:
-        """Return a copy with weights and floating inputs in float64, for the reference of the accuracy check."""
-        module, args, kwargs = copy_faithfully((self.module, self.args, self.kwargs), _widened)
+        """Return a copy, or what is built anew, with weights and floating inputs in float64. Raises `CannotCopy`."""
+        try:
+            module, args, kwargs = copy_faithfully((self.module, self.args, self.kwargs), _widened)
+        except CannotCopy:
+            other = self.built_anew()
+            module = other.module._apply(_widened)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            args, kwargs = _changed((other.args, other.kwargs), _widened)
         return replace(self, module=module, args=args, kwargs=kwargs, dtype="float64")
 
 

@@ -13,6 +13,7 @@ import torch
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
+_MEASURED = "torchperf-ci: measured iteration"
 
 
 def device_module(device: torch.device) -> Any:  # noqa: ANN401 - torch.cuda, torch.xpu, …
@@ -20,32 +21,38 @@ def device_module(device: torch.device) -> Any:  # noqa: ANN401 - torch.cuda, to
     return None if device.type == "cpu" else getattr(torch, device.type, None)
 
 
-def peak_while(device: torch.device, action: Callable[[], object]) -> int | None:
-    """Run `action` once; the peak in bytes meanwhile, or None where it cannot be measured.
+def peak_while(
+    device: torch.device, action: Callable[[], object], prepare: Callable[[], object] = lambda: None
+) -> int | None:
+    """Run `action` twice, `prepare` before each; the peak in bytes of the second, or None where it cannot be measured.
 
     On an accelerator it is the allocator's peak, with all that lies on the device. On a CPU it is what tensors needed
     beyond those that were there before: every allocation and release as torch's profiler reports it, so that it is the
     same in each process. What libraries allocate for themselves is not in it.
     """
-    gc.collect()
     if device.type == "cpu":
-        return _tensor_bytes(action)
+        return _tensor_bytes(action, prepare)
     module = device_module(device)
-    if not hasattr(module, "reset_peak_memory_stats"):
-        action()
-        return None
-    module.reset_peak_memory_stats(device)
+    prepare()
     action()
-    return int(module.max_memory_allocated(device))
+    gc.collect()
+    prepare()
+    can_be_reset = hasattr(module, "reset_peak_memory_stats")
+    if can_be_reset:
+        module.reset_peak_memory_stats(device)
+    action()
+    return int(module.max_memory_allocated(device)) if can_be_reset else None
 
 
-def process_peak_while(action: Callable[[], object]) -> int | None:
-    """Run `action`; the process's largest resident set meanwhile in bytes, or None where the system does not tell.
+def process_peak_while(action: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> int | None:
+    """Run `prepare`, then `action`; the largest resident set of the process during `action` in bytes, None where the
+    system does not tell.
 
     Freed memory is given back first, or the mark would begin at an earlier peak. It is reset by writing 5 to
     /proc/self/clear_refs and read as VmHWM (proc_pid_clear_refs(5)).
     """
     gc.collect()
+    prepare()
     with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
     try:
@@ -60,17 +67,26 @@ def process_peak_while(action: Callable[[], object]) -> int | None:
     return None
 
 
-def _tensor_bytes(action: Callable[[], object]) -> int | None:
-    from torch.profiler import ProfilerActivity, profile
+def _tensor_bytes(action: Callable[[], object], prepare: Callable[[], object]) -> int | None:
+    """Add up what the profiler saw. The first call lets it know the blocks that the second one gives back."""
+    from torch.profiler import ProfilerActivity, profile, record_function
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        prepare()
         action()
+        gc.collect()
+        prepare()
+        with record_function(_MEASURED):
+            action()
     results = getattr(profiled.profiler, "kineto_results", None)
     if results is None:
         return None
-    changes = [(event.start_ns(), event.nbytes()) for event in results.events() if event.name() == "[memory]"]
+    events = results.events()
+    start = next(event.start_ns() for event in events if event.name() == _MEASURED)
+    changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
     held = peak = 0
-    for _, change in sorted(changes, key=lambda one: one[0]):
-        held += change
-        peak = max(peak, held)
+    for when, change in sorted(changes, key=lambda one: one[0]):
+        if when >= start:
+            held += change
+            peak = max(peak, held)
     return peak
