@@ -62,6 +62,8 @@ class Status(str, Enum):
     """The kernel killed the worker because memory ran out."""
     COMPILER_NOT_AVAILABLE = "compiler_not_available"
     """This torch knows the compiler, but cannot run it here."""
+    NOT_JUDGED = "not_judged"
+    """The accuracy check could not compare the results, or failed itself: the model may be right."""
     NOT_RUN = "not_run"
     """Planned, and left out because the budget of the run was spent. A resumed run takes it up again."""
 

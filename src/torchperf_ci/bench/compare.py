@@ -409,8 +409,7 @@ class _CaseComparison:
             if worker is not None and self._results[side].memory_bytes is None:
                 source.asking = "head" if self._plan.one_process else side
                 memory, arm = worker.memory(), self._arms[side]
-                if memory.process or not self._on_cpu:
-                    self._note(side, memory_bytes=memory.peaks.get(arm), process_bytes=memory.process.get(arm))
+                self._note(side, memory_bytes=memory.peaks.get(arm), process_bytes=memory.process.get(arm))
 
     def _refusals(self) -> Iterator[str]:
         base, head = self._results["base"], self._results["head"]

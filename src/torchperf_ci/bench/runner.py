@@ -170,8 +170,7 @@ class _CaseRun:
         found = self._found
         found.parameters, found.batch_size = loaded.parameters, loaded.batch_size
         found.compile_scope, found.threads = loaded.compile_scope, loaded.threads
-        if loaded.dtype and loaded.dtype != self._case.dtype:
-            found.loading = (f"it ran in {loaded.dtype}, not in {self._case.dtype}",)
+        found.loading = loaded.remarks
         return case_worker
 
     def _measure(self, worker: CaseWorker, testing: Testing) -> Record:
@@ -196,7 +195,7 @@ class _CaseRun:
         sampler = Sampler(pairs, random.Random(f"{self._settings.seed} {self._case}"))  # noqa: S311 - an order, not a secret
         sampler.warm_up(iterations=self._settings.warmup)
         found.samples = _samples(sampler.measure(self._settings.rule))
-        self._count_recompiles(pairs.recompiles)
+        self._capture_again(worker, pairs.recompiles)
         found.metrics.update(_metrics(found.samples))
         found.metrics.update(_memory_metrics(worker.memory()))
         return self._record(Testing.PERFORMANCE, Status.PASS, "")
@@ -207,12 +206,12 @@ class _CaseRun:
         found.not_compiled = captured.not_compiled
         self._remark(*captured.remarks)
 
-    def _count_recompiles(self, sampled: int) -> None:
-        """Add what was compiled again while sampling, which `capture` came too early for."""
+    def _capture_again(self, worker: CaseWorker, sampled: int) -> None:
+        """Take up what was compiled again while sampling: the counter, and the limit that it may have reached."""
         if sampled:
-            found = self._found
-            found.counters = {**found.counters, "recompiles": found.counters.get("recompiles", 0) + sampled}
-            self._remark(f"compiled again {sampled} times while its times were taken")
+            self._capture(worker)
+        if total := self._found.counters.get("recompiles", 0):
+            self._remark(f"compiled again: {total}, of which {sampled} while its times were taken")
 
     def _remark(self, *remarks: str) -> None:
         self._found.remarks.update({one_line(remark, limit=LONGEST_REMARK): None for remark in remarks})
@@ -278,7 +277,7 @@ class WorkerPairs:
         order = [[second, first] if turned else [first, second] for turned in swapped]
         reply = self._worker.sample(order, {first: inner[0], second: inner[1]})
         self._recompiled |= reply["recompiled"]
-        self.recompiles += reply.get("recompiles", 0)
+        self.recompiles += reply["recompiles"]
         one, two = arm_times(reply, first), arm_times(reply, second)
         return [
             Pair(first=a, second=b, probe=probe / 1e9, first_device=a_device, second_device=b_device)
