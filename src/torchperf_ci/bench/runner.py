@@ -210,8 +210,7 @@ class _CaseRun:
         """Take up what was compiled again while sampling: the counter, and the limit that it may have reached."""
         if sampled:
             self._capture(worker)
-        if total := self._found.counters.get("recompiles", 0):
-            self._remark(f"compiled again: {total}, of which {sampled} while its times were taken")
+            self._remark(f"compiled again {sampled} times while its times were taken")
 
     def _remark(self, *remarks: str) -> None:
         self._found.remarks.update({one_line(remark, limit=LONGEST_REMARK): None for remark in remarks})
