@@ -82,11 +82,13 @@ def describe(records: Sequence[Record]) -> str:
         if record.testing is Testing.PERFORMANCE and record.status.is_pass and record.metrics:
             parts.append(_numbers(record))
         elif record.status.is_pass:
-            parts.append("pass, not compiled" if record.not_compiled else str(record.status))
+            parts.append(str(record.status))
         else:
             parts.append(
                 f"{record.status} ({record.testing}): {record.reason}" if record.reason else str(record.status)
             )
+    if any(record.not_compiled for record in records):
+        parts.append("not compiled")
     return one_line(f"{records[0].case}: {'; '.join(dict.fromkeys(parts))}") if records else ""
 
 
