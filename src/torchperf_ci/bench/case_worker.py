@@ -95,6 +95,10 @@ class CaseWorker:
     def __init__(self, worker: Worker, planned: PlannedCase, settings: Settings, *, deadline: float) -> None:
         self._worker, self._planned, self._settings, self._deadline = worker, planned, settings, deadline
 
+    def extend(self, deadline: float) -> None:
+        """Give it until then, a time of `time.monotonic`."""
+        self._deadline = deadline
+
     def load(self, *, cache_dir: str | None) -> Loaded:
         """Load the model and run it eagerly. With `cache_dir` its compiler starts from that cache."""
         settings, case = self._settings, self._planned.case

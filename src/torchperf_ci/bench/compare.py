@@ -192,7 +192,7 @@ class _CaseComparison:
 
     def _launch(self, stack: ExitStack, number: int) -> bool:
         """One launch pair; whether it worked. What failed is in the results."""
-        self._deadline = self._comparer.clock() + self._settings.timeout
+        self._renew_deadline()
         order = ["base", "head"]
         self._rng.shuffle(order)
         until = self._plan.end_of(number)
@@ -221,6 +221,9 @@ class _CaseComparison:
             self._run_alone(workers)
         return False
 
+    def _renew_deadline(self) -> None:
+        self._deadline = self._comparer.clock() + self._settings.timeout
+
     def _run_alone(self, workers: Mapping[str, CaseWorker]) -> None:
         """Run the side that has not failed for a while, when the other one has: what fails there, too, and would have
         failed a moment later, is no difference between the two."""
@@ -238,6 +241,8 @@ class _CaseComparison:
         self._run_arm(worker, "eager", "base")
 
     def _run_arm(self, worker: CaseWorker, arm: str, side: str) -> None:
+        self._renew_deadline()
+        worker.extend(self._deadline)
         sampler = Sampler(OneArm(worker, arm, side=side), self._rng, clock=self._comparer.clock)
         try:
             sampler.warm_up(iterations=self._settings.warmup)
@@ -259,6 +264,8 @@ class _CaseComparison:
         beside: whether the other side's worker is there.
         """
         planned, loaded = self._planned[side], None
+        if any(result.failure for result in self._results.values()):
+            self._renew_deadline()  # what the other side used up, by hanging, is not this one's
         try:
             preloaded = self._comparer.sides.of(side).process(number)
             worker = stack.enter_context(preloaded.fork(self._comparer.log(planned, side)))
