@@ -278,6 +278,7 @@ class Build:
     """What a run was built from, once per run: everything a build summary shows besides the `Environment`.
 
     suites: how suites were asked for that are called something else in records, files and modules, by that name.
+    gaps: what of a run that was shared out is not there, a sentence each.
     """
 
     environment: Environment
@@ -286,6 +287,7 @@ class Build:
     packages: Mapping[str, str] = field(default_factory=dict)
     suites: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     time: str = ""
 
@@ -433,6 +435,7 @@ def _build(raw: Mapping[str, Any]) -> Build:
         packages={str(k): str(v) for k, v in _object(raw, "packages").items()},
         suites={str(k): str(v) for k, v in _object(raw, "suites").items()},
         warnings=tuple(str(item) for item in _list(raw.get("warnings", []), "warnings")),
+        gaps=tuple(str(item) for item in _list(raw.get("gaps", []), "gaps")),
         command=tuple(str(item) for item in _list(raw.get("command", []), "command")),
         time=_text(raw, "time"),
     )

@@ -198,6 +198,34 @@ def test_arguments_from_the_environment_are_split_as_in_a_shell(cli) -> None:
     )
 
 
+BROKEN = (
+    SMALL
+    + """
+class Broken(nn.Linear):
+    def forward(self, x):
+        raise RuntimeError("needs a package that is not here")
+
+def unloadable(batch_size):
+    raise RuntimeError("needs a package that is not here")
+
+MODELS |= {"unloadable": unloadable, "broken": lambda batch_size: (Broken(8, 8), (torch.randn(4, 8),))}
+"""
+)
+
+
+@pytest.mark.slow
+def test_models_that_cannot_run_are_in_the_headline(cli, tmp_path: Path) -> None:
+    """With how many and why, in everything that is written; the exit code says the same."""
+    (tmp_path / "models.py").write_text(BROKEN)
+    done = cli("run", *QUICKLY, "--suites", str(tmp_path / "models.py"), "-x", "two", "--output-dir", "out")
+    assert done.returncode == 6, done.stderr
+    said = "❌ 2 of 3 models could not run: "
+    assert done.stdout.startswith(f"{said}RuntimeError: needs a package that is not here")
+    report = (tmp_path / "cwd" / "out" / "report.md").read_text()
+    assert report.startswith(f"## {said}`RuntimeError: needs a package that is not here`")
+    assert '<header class="failed">' in (tmp_path / "cwd" / "out" / "report.html").read_text()
+
+
 # Where values come from
 
 VALUES = {
@@ -232,6 +260,7 @@ VALUES = {
     "output_dir": ("some where", Path("some where")),
     "keep_output_dir": ("true", True),
     "fail_on": ("never", "never"),
+    "strict": ("true", True),
     "name": ("nightly", "nightly"),
     "github_files": ("true", True),
     "torchbench_dir": ("/", Path("/")),

@@ -32,6 +32,9 @@ KNOWN_COMPILERS = (
 )
 """The compilers of PyTorch's suite runner, its defaults first: the order of the tables."""
 
+WITHOUT_DYNAMO = frozenset({"ts_nnc", "ts_nvfuser", "ts_nvfuser_cudagraphs", "trt", "torchscript-onnx", "dynamo-onnx"})
+"""Compilers that make no graph of dynamo's, so that having none says nothing."""
+
 KNOWN_SUITES = ("torchbench", "huggingface", "timm_models")
 """The suites of PyTorch's suite runner, in its order."""
 
@@ -225,6 +228,9 @@ def _record(file: CsvFile, row: Mapping[str, str], line: int, problems: _Problem
         batch_size=int(size or 0),
         metrics={name: round(value / METRICS[name].csv_scale, 6) for name, value in known.items()},
         counters=counters,
+        not_compiled=status is Status.PASS
+        and file.compiler not in WITHOUT_DYNAMO
+        and counters.get("unique_graphs") == 0 == counters.get("calls_captured"),
     )
 
 

@@ -49,13 +49,13 @@ class Settings:
 class Loaded:
     """What a model turned out to be, and how it runs: `batch_size` after halving for memory, number of parameters.
 
-    compile_scope, threads: those that really are; blank and 0 where the worker does not say.
+    compile_scope, threads: those that really are. remarks: what a reader should know.
     """
 
     batch_size: int
     parameters: int
-    compile_scope: str = ""
-    threads: int = 0
+    compile_scope: str
+    threads: int
     remarks: tuple[str, ...] = ()
 
 
@@ -98,7 +98,6 @@ class CaseWorker:
     def load(self, *, cache_dir: str | None) -> Loaded:
         """Load the model and run it eagerly. With `cache_dir` its compiler starts from that cache."""
         settings, case = self._settings, self._planned.case
-        scope = {} if settings.compile_scope == "auto" else {"compile_scope": settings.compile_scope}
         loaded = self.ask(
             "load",
             spec=self._planned.spec,
@@ -110,21 +109,21 @@ class CaseWorker:
             inductor_mode=settings.inductor_mode,
             cache_dir=cache_dir,
             cpus=list(settings.cpus),
-            **scope,
+            compile_scope=settings.compile_scope,
         )
         return Loaded(
             batch_size=self.ask("eager")["batch_size"],
             parameters=loaded["parameters"],
-            compile_scope=loaded.get("compile_scope", ""),
-            threads=loaded.get("threads", 0),
-            remarks=tuple(loaded.get("remarks", ())[:REMARKS_KEPT]),
+            compile_scope=loaded["compile_scope"],
+            threads=loaded["threads"],
+            remarks=tuple(loaded["remarks"][:REMARKS_KEPT]),
         )
 
     def accuracy(self) -> Checked:
         """Compare the compiled results with eager ones."""
         told = self.ask("accuracy")
         return Checked(
-            status=Status(told["status"]), reason=told["reason"], remarks=tuple(told.get("remarks", ())[:REMARKS_KEPT])
+            status=Status(told["status"]), reason=told["reason"], remarks=tuple(told["remarks"][:REMARKS_KEPT])
         )
 
     def compile(self) -> float:
@@ -142,15 +141,13 @@ class CaseWorker:
         return Captured(
             counters=told["counters"],
             graph_breaks=tuple(breaks),
-            not_compiled=told.get("not_compiled", False),
-            remarks=tuple(told.get("remarks", ())[:REMARKS_KEPT]),
+            not_compiled=told["not_compiled"],
+            remarks=tuple(told["remarks"][:REMARKS_KEPT]),
         )
 
     def memory(self) -> Memory:
         """What an iteration of each arm needs, and how large the process got."""
         told = self.ask("memory")
-        if "peaks" not in told:
-            return Memory(peaks=told, process={})
         return Memory(peaks=told["peaks"], process=told["process"])
 
     def sample(self, order: Sequence[Sequence[str]], inner: Mapping[str, int], *, discard: int = 0) -> dict[str, Any]:

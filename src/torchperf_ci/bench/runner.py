@@ -44,6 +44,7 @@ class _Findings:
     parameters: int = 0
     compile_scope: str = ""
     threads: int = 0
+    loading: tuple[str, ...] = ()
     remarks: dict[str, None] = field(default_factory=dict)
     not_compiled: bool = False
     metrics: dict[str, float] = field(default_factory=dict)
@@ -169,10 +170,12 @@ class _CaseRun:
         found = self._found
         found.parameters, found.batch_size = loaded.parameters, loaded.batch_size
         found.compile_scope, found.threads = loaded.compile_scope, loaded.threads
-        self._remark(*loaded.remarks)
+        found.loading = loaded.remarks
         return case_worker
 
     def _measure(self, worker: CaseWorker, testing: Testing) -> Record:
+        self._found.remarks = {}
+        self._remark(*self._found.loading)
         if testing is Testing.ACCURACY:
             return self._accuracy(worker)
         return self._performance(worker)
@@ -274,7 +277,7 @@ class WorkerPairs:
         order = [[second, first] if turned else [first, second] for turned in swapped]
         reply = self._worker.sample(order, {first: inner[0], second: inner[1]})
         self._recompiled |= reply["recompiled"]
-        self.recompiles += reply.get("recompiles", 0)
+        self.recompiles += reply["recompiles"]
         one, two = arm_times(reply, first), arm_times(reply, second)
         return [
             Pair(first=a, second=b, probe=probe / 1e9, first_device=a_device, second_device=b_device)
