@@ -161,6 +161,7 @@ class _CaseComparison:
         self._deadline = 0.0
         self._refused: list[str] = []
         self._is_alive = True
+        self._repeats: int | None = None
         self._spent = 0.0
         self._look = 0
         self._between = ARMS_FLOOR if plan.one_process else plan.between
@@ -323,9 +324,10 @@ class _CaseComparison:
 
     def _sample(self, source: AskedPairs, workers: Mapping[str, CaseWorker], until: float) -> bool:
         """Sample until `until` seconds are spent, or a look decides; whether that worked."""
-        sampler = Sampler(source, self._rng, clock=self._comparer.clock)
+        sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._repeats)
         try:
             sampler.warm_up(iterations=self._settings.warmup)
+            self._repeats = sampler.repeats
             self._sample_until(sampler, source, until)
             self._note_memory(workers, source)
         except WorkerError as error:
@@ -391,9 +393,10 @@ class _CaseComparison:
                     each = 0.0  # the other one is tried all the same, but not for long
                     continue
                 source = OneArm(worker, self._arms[side], side=side)
-                sampler = Sampler(source, self._rng, clock=self._comparer.clock)
+                sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._repeats)
                 try:
                     sampler.warm_up(iterations=self._settings.warmup)
+                    self._repeats = sampler.repeats
                     pairs[side] = self._drawn(sampler, each)
                     while len(pairs[side]) < LEAST_PAIRS and self._settings.rule.repeat is None:
                         pairs[side] += self._drawn(sampler, 0.0)

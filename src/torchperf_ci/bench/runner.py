@@ -271,10 +271,10 @@ class WorkerPairs:
         self.recompiles = 0
         self.asking = "head"  # for a comparison: the side that holds both arms
 
-    def take(self, swapped: Sequence[bool], inner: tuple[int, int]) -> list[Pair]:
+    def take(self, swapped: Sequence[bool], repeats: int) -> list[Pair]:
         first, second = self._names
         order = [[second, first] if turned else [first, second] for turned in swapped]
-        reply = self._worker.sample(order, {first: inner[0], second: inner[1]})
+        reply = self._worker.sample(order, {first: repeats, second: repeats})
         self._recompiled |= reply["recompiled"]
         self.recompiles += reply["recompiles"]
         one, two = arm_times(reply, first), arm_times(reply, second)
