@@ -134,6 +134,15 @@ def test_more_recompilations_are_a_regression() -> None:
     assert verdicts(measured(base=base, head=head))["recompiles"] is Verdict.REGRESSED
 
 
+@pytest.mark.parametrize(
+    ("base", "head"), [("pass", "not_judged: a lock"), ("not_judged: a lock", "not_judged: a lock")]
+)
+def test_what_could_not_be_judged_is_refused(base: str, head: str) -> None:
+    """It is neither right nor wrong, on one side or on both."""
+    item = measured(base=replace(GOOD, accuracy=base), head=replace(GOOD, accuracy=head))
+    assert verdicts(item)["accuracy"] is Verdict.REFUSED
+
+
 def test_results_that_are_wrong_on_both_sides_are_no_pass() -> None:
     """It is nobody's change, but nothing to be called unchanged either."""
     base, head = (replace(GOOD, accuracy=f"fail_accuracy: output differs by {by}") for by in (1, 2))

@@ -231,9 +231,12 @@ def _median_ms(times: Sequence[Sequence[float]]) -> float | None:
 def accuracy(case: Case, base: str, head: str) -> Iterator[Comparison]:
     """Whether the results are right; each text is a status, which may be followed by a reason. Empty: not looked at.
 
-    What is wrong on both sides is nobody's change, but no pass either: it is refused.
+    What is wrong on both sides is nobody's change, but no pass either: it is refused. So is what could not be judged.
     """
     if not base or not head:
+        return
+    if any(text.startswith(Status.NOT_JUDGED) for text in (base, head)):
+        yield Comparison(case=case, metric=ACCURACY, verdict=Verdict.REFUSED, why=f"base: {base}; head: {head}")
         return
     if not base.startswith("pass") and not head.startswith("pass"):
         why = f"fails on both sides; base: {base}; head: {head}"

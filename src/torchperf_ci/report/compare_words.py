@@ -81,13 +81,15 @@ def _parts(comparisons: Sequence[Comparison], tolerances: Tolerances, quote: Quo
     if number[Verdict.INCONCLUSIVE]:
         yield f"{number[Verdict.INCONCLUSIVE]} inconclusive{_more_time(cases)}"
     neither = sum(c.fails_on_both for c in cases)
-    wrong = sum(c.fails_on_both and c.metric not in TIMED for c in comparisons)
+    refused = [c for c in comparisons if c.metric == ACCURACY and c.verdict is Verdict.REFUSED]
+    wrong = sum(c.fails_on_both for c in refused)
     others = {
         "fixed": number[Verdict.FIXED],
         "new": number[Verdict.NEW],
         "run on neither side" if neither > 1 else "runs on neither side": neither,
         "refused": number[Verdict.REFUSED] - neither,
         "wrong on both sides": wrong,
+        "whose accuracy could not be judged": len(refused) - wrong,
         "skipped": number[Verdict.SKIPPED],
     }
     yield from (f"{cases_with_it} {words}" for words, cases_with_it in others.items() if cases_with_it)
