@@ -27,11 +27,6 @@ UNAVAILABLE = [accuracy(case("d", "trt"), Status.COMPILER_NOT_AVAILABLE, reason=
 WRONG = [accuracy(case("e"), Status.FAIL_ACCURACY, reason="differs"), performance(case("e"), 2.0)]
 
 
-@pytest.fixture(autouse=True)
-def _no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torchperf_ci.report.plots_style.saved", lambda _: {"svg": b"<svg/>", "png": b"\x89PNG"})
-
-
 def folder_of(path: Path, *records: Record) -> str:
     with open_folder(path) as folder:
         folder.append(*records)
