@@ -182,6 +182,7 @@ class LiveComparison:
     def __init__(self, request: CompareRequest, base: LiveSide, head: LiveSide, folder: ResultsFolder) -> None:
         """Raises `NothingToJudge` when no case is common and `UsageProblem` when the budget is too small."""
         self.cases = all_cases(base, head, request.selection)
+        self._unconfirmed = 0
         self._request, self._sides, self._folder = request, (base, head), folder
         self._plan = replace(request.plan, family=len(self.cases))
         self._finished: dict[int, Measured] = {}
@@ -191,6 +192,11 @@ class LiveComparison:
     def measured(self) -> list[Measured]:
         return [self._finished[number] for number in sorted(self._finished)]
 
+    @property
+    def unmeasured(self) -> int:
+        """The cases that are still to be measured, or to be measured again."""
+        return len(self.cases) - len(self._finished) + self._unconfirmed
+
     def run(self, tell: Progress) -> None:
         """Measure every case, then those that look worse once more, in fresh processes: what is bad by accident, of
         the processes or of the minute, is not bad twice."""
@@ -199,6 +205,7 @@ class LiveComparison:
             budget = CaseBudget(self._request.settings.budget, usual=self._plan.seconds, lanes=len(lanes))
             self._measure(lanes, range(len(self.cases)), budget, tell, again=False)
             bad = [number for number in sorted(self._finished) if self._is_to_repeat(self._finished[number])]
+            self._unconfirmed = len(bad)
             for lane in lanes if bad else ():
                 lane.base.processes.renew()
                 lane.head.processes.renew()
@@ -231,6 +238,7 @@ class LiveComparison:
             with lock:
                 before = self._finished.get(number)
                 self._finished[number] = measured if before is None else replace(before, again=measured)
+                self._unconfirmed -= before is not None
                 tell(next(told), len(numbers), self._finished[number], again=again)
 
         def measure_case(lane: _Lane, number: int) -> bool:

@@ -18,6 +18,7 @@ LONGEST_NAME = 200
 LONGEST_REASON = 4_000
 LARGEST_NUMBER = 1e18
 MOST_SAID = 5
+MOST_REMARKS = 100
 
 
 class Forged(NothingToJudge):
@@ -84,6 +85,8 @@ def _problems(record: Record, expected: Expected) -> Iterator[str]:
     names = (case.suite, case.model, case.device, case.dtype, case.compiler, *record.metrics, *record.counters)
     if any(len(name) > LONGEST_NAME for name in names):
         yield f"a name is longer than {LONGEST_NAME} characters: {max(names, key=len)[:40]}…"
+    if any(len(remark) > LONGEST_REASON for remark in record.remarks) or len(record.remarks) > MOST_REMARKS:
+        yield f"the remarks on {case.model} are more than any run's"
     if len(record.reason) > LONGEST_REASON:
         yield f"the reason of {case.model} is longer than {LONGEST_REASON:,} characters"
     sizes = (record.batch_size, record.parameters, record.seconds)
