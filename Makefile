@@ -17,7 +17,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m tools.docs --check
-	$(BIN)/zizmor --offline --pedantic --quiet action.yml actions .github examples/*.yml
+	$(BIN)/zizmor --offline --pedantic --quiet action.yml */action.yml actions .github examples/*.yml
 
 docs: $(STAMP)
 	$(BIN)/python -m tools.docs

@@ -3,7 +3,7 @@
 # The caller's Python is not touched: it is only measured. Needs bash and a Python 3.10 or later with venv, or uv.
 set -euo pipefail
 
-root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P) # -P: `run` at the top is a link to actions/run
+root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 package=$root[history,hud] # with what only some commands need, so that all actions of a job share one environment
 
 newest_python() {

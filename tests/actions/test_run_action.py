@@ -13,7 +13,6 @@ import pytest
 from torchperf_ci.records import Status
 from torchperf_ci.results import read_results
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
 
@@ -98,13 +97,7 @@ def test_inputs_are_text_and_never_code(action, quick_inputs) -> None:
 def test_nothing_of_the_workspace_takes_the_place_of_the_program(action, quick_inputs, tmp_path: Path) -> None:
     """A click.py of the project's own, there or on PYTHONPATH, is for the measured Python alone; and the action may lie
     in a folder whose name has spaces."""
-    copy = tmp_path / "my actions"
-    copy.mkdir()
-    for name in ("src", "actions"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("constraints.txt", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy / name)
-    (copy / "run").symlink_to("actions/run")
+    copy = shutil.copytree(action.unpacked, tmp_path / "my actions")
     for folder in (action.workspace, tmp_path / "theirs"):
         folder.mkdir(exist_ok=True)
         (folder / "click.py").write_text("raise ImportError('not the click you want')")
