@@ -48,18 +48,19 @@ def place(unpacked: Path, tmp_path: Path) -> Place:
     return Place(shutil.copytree(unpacked, tmp_path / "work space" / "v1")).mark()
 
 
-ACTIONS = ["", *sorted(path.parent.name for path in ROOT.glob("actions/*/action.yml"))]
+ACTIONS = [path for depth in ("", "*/", "actions/*/") for path in ROOT.glob(f"{depth}action.yml")]
 
 
-@pytest.mark.parametrize("below", ["", "actions"], ids=["at the top", "in actions"])
-@pytest.mark.parametrize("name", ACTIONS)
-def test_every_action_finds_its_set_up_wherever_it_lies(place: Place, name: str, below: str) -> None:
+@pytest.mark.parametrize("path", sorted(path.relative_to(ROOT).parent for path in ACTIONS), ids=str)
+def test_every_action_finds_its_set_up_wherever_it_lies(place: Place, path: Path) -> None:
     """As org/torchperf-ci/NAME@v1, org/torchperf-ci/actions/NAME@v1, and the root."""
-    folder = place.root / below / name if name else place.root
-    step = run_first_step(folder)
+    step = run_first_step(place.root / path)
     assert step.returncode == 0, step.stderr
     at, command = step.stdout.splitlines()
-    assert (at, command.split()[0]) == (str(place.root / "actions"), name or "post")
+    assert (at, command.split()[0]) == (
+        str(place.root / "actions"),
+        {"": "post", "gate": "post"}.get(path.name, path.name),
+    )
 
 
 def test_a_checkout_without_links_is_the_same(tmp_path: Path) -> None:

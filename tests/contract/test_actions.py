@@ -92,8 +92,8 @@ def test_there_are_actions_and_workflows() -> None:
 
 def test_an_action_at_the_top_is_a_file_in_a_folder_with_the_text_of_its_source() -> None:
     """No link, which neither GitHub's runner nor every checkout keeps; `make docs` writes it."""
-    for path in ACTIONS[1:]:
-        copy = ROOT / path.parent.name / "action.yml"
+    for path in ACTIONS:
+        copy = ROOT / (path.parent.name if path.parent != ROOT else "gate") / "action.yml"
         assert not copy.is_symlink()
         assert not copy.parent.is_symlink()
         first, _, rest = copy.read_text(encoding="utf-8").partition("\n")
@@ -188,11 +188,20 @@ def test_no_expression_reaches_a_shell_but_through_its_environment(path: Path) -
 
 @each_file
 def test_what_others_wrote_is_pinned_to_a_commit(path: Path) -> None:
-    """With its version beside it, for people and for the tool that updates it."""
+    """With its version beside it, for people and for the tool that updates it. What this repository uses of itself is
+    the commit that runs, so that a caller's pin holds for all of it."""
     lines = path.read_text(encoding="utf-8").splitlines()
     uses = [line.partition("uses:")[2].strip() for line in lines if re.match(r"\s*(- )?uses:", line)]
-    own = re.compile(r"\$/.+|org/torchperf-ci(/[\w./-]+)?@v1")
+    own = re.compile(r"org/torchperf-ci(/[\w./-]+)?@v1" if path.is_relative_to(ROOT / "examples") else r"\$/.+")
     assert [name for name in uses if not own.fullmatch(name) and not PINNED.fullmatch(name)] == []
+
+
+def test_the_tool_that_updates_pins_sees_every_action() -> None:
+    """Sources and copies alike, so that both change in one pull request."""
+    updates = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text(encoding="utf-8"))["updates"]
+    patterns = next(each["directories"] for each in updates if each["package-ecosystem"] == "github-actions")
+    seen = {folder for pattern in patterns for folder in ROOT.glob(f".{pattern}/action.yml")}
+    assert seen == {*ACTIONS, *ROOT.glob("*/action.yml")}
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -216,8 +225,7 @@ def test_a_workflow_gives_actions_inputs_that_they_have(path: Path) -> None:
     for step in steps(path):
         own = re.fullmatch(r"(?:\$/|org/torchperf-ci/?)([\w-]*)(?:@v1)?", step.get("uses", ""))
         if own:
-            folder = ROOT / "actions" / own.group(1) if own.group(1) else ROOT
-            action = yaml.safe_load((folder / "action.yml").read_text(encoding="utf-8"))
+            action = yaml.safe_load((ROOT / own.group(1) / "action.yml").read_text(encoding="utf-8"))
             assert set(step.get("with", {})) <= set(action["inputs"])
 
 
