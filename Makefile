@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint docs clean
+.PHONY: run test engine lint docs clean
 
 run: $(STAMP)
 	$(BIN)/torchperf-ci run --suites tiny --quick --inference --compilers eager --compilers aot_eager --compilers inductor
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not engine"
+
+engine: $(STAMP)
+	$(BIN)/python -m pytest -m engine
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -84,6 +84,12 @@ def shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def test_the_set_up_brings_the_uv_that_is_used_here() -> None:
+    """One version in both files, so that what is tested is what runs."""
+    brought = (ROOT / "actions/uv.txt").read_text(encoding="utf-8").split()[0]
+    assert brought in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+
+
 def test_there_are_actions_and_workflows() -> None:
     """Else the tests below would see nothing."""
     assert "run" in {named(path) for path in ACTIONS}
