@@ -2,7 +2,7 @@
 
 What differs from GitHub: actions/checkout and its three siblings are the stand-ins in tests/engine/standins, which work
 on folders of this machine; nobody reads `concurrency` and `permissions`; and the engine does not know `$/` yet, so that
-references within this repository are rewritten to `org/torchperf-ci/…@v1` in the unpacked copy, which is the same files.
+references within this repository are rewritten to `org/torchperf-ci/…@v1` in the unpacked copy.
 """
 
 from __future__ import annotations
@@ -135,12 +135,12 @@ def commit(folder: Path, message: str = "all") -> str:
     return head.stdout.strip()
 
 
-def use_example(project: Path, name: str, **inputs: str) -> str:
-    """Copy an example into the project as it is, but with more inputs for what it calls; where it lies."""
+def use_example(project: Path, name: str, inputs: Mapping[str, Mapping[str, str]]) -> str:
+    """Copy an example into the project as it is, but with more inputs for what its jobs call; where it lies."""
     target = f".github/workflows/{name}"
     workflow = yaml.safe_load((ROOT / "examples" / name).read_text(encoding="utf-8"))
     workflow["on"] = workflow.pop(True)  # YAML 1.1 reads `on` so
-    (job,) = workflow["jobs"].values()
-    job["with"] = {**job.get("with", {}), **{key.replace("_", "-"): value for key, value in inputs.items()}}
+    for job, more in inputs.items():
+        workflow["jobs"][job]["with"] = {**workflow["jobs"][job].get("with", {}), **more}
     (project / target).write_text(yaml.safe_dump(workflow, sort_keys=False))
     return target

@@ -181,8 +181,9 @@ def test_inputs_and_outputs_are_described_and_outputs_come_from_a_step(path: Pat
     for item in [*action.get("inputs", {}).values(), *action.get("outputs", {}).values()]:
         assert item["description"].strip()
     for item in action.get("outputs", {}).values():
-        assert re.fullmatch(r"\$\{\{ steps\.([a-z-]+)\.outputs\.[a-z-]+ \}\}", item["value"])
-        assert item["value"].split(".")[1] in identifiers
+        one = r"steps\.([a-z-]+)\.outputs\.[a-z-]+"
+        assert re.fullmatch(rf"\$\{{\{{ {one}( \|\| {one})? \}}\}}", item["value"])
+        assert {step for step, _ in re.findall(r"steps\.([a-z-]+)\.(outputs)", item["value"])} <= identifiers
 
 
 @each_file
@@ -223,6 +224,87 @@ def test_a_workflow_begins_without_permissions(path: Path) -> None:
             needed = [item for each in theirs["jobs"].values() for item in each["permissions"].items()]
             assert job["permissions"] == dict(sorted(needed))  # read comes before write
             assert set(job.get("with", {})) <= set(theirs[True]["workflow_call"]["inputs"])
+
+
+def test_a_night_without_a_dashboard_needs_no_right_to_write() -> None:
+    """GitHub refuses a called workflow whose jobs ask for more than the caller grants, also when they do not run."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/perf-nightly.yml").read_text(encoding="utf-8"))
+    assert {right for job in workflow["jobs"].values() for right in job["permissions"].values()} == {"read"}
+
+
+@each_action
+def test_what_runs_code_of_the_project_gets_no_token(path: Path) -> None:
+    """Of `run`, or of `compare` when it measures: a step's environment is open to whatever runs as the same user."""
+    for step in steps(path):
+        measures = "TORCHPERF_PYTHON" in step.get("env", {}) and step.get("if") != "${{ inputs.results != '' }}"
+        if measures and named(path) != "plan":
+            assert not [name for name in step["env"] if "TOKEN" in name]
+
+
+REUSABLE = sorted(path for path in WORKFLOWS if "workflow_call" in (yaml.safe_load(path.read_text())[True] or {}))
+CALLERS_GROUPS = [
+    "${{ github.workflow }}",
+    "${{ github.workflow }}-${{ github.ref }}",
+    "${{ github.workflow }}-${{ github.event.pull_request.number || github.ref }}",
+    "${{ github.workflow }}-${{ github.head_ref || github.run_id }}",
+    "${{ github.ref }}",
+    "perf-pr-${{ github.workflow }}-${{ github.ref }}",
+    "post-${{ github.workflow }}",
+    *(yaml.safe_load(path.read_text())["concurrency"]["group"] for path in sorted(ROOT.glob("examples/*.yml"))),
+]
+"""Groups that the examples have, and those that people usually write."""
+
+NAMES = [
+    "",
+    "CI",
+    "Performance",
+    "torchperf",
+    "torchperf-called",
+    "perf-nightly",
+    "post",
+    "nightly",
+    "Post performance",
+]
+
+
+def evaluate(group: str, values: Mapping[str, str]) -> str:
+    """Fill a group's expressions in, each the first of its alternatives that is not empty."""
+
+    def fill(match: re.Match[str]) -> str:
+        names = [name.strip() for name in match[1].split("||")]
+        return next((values[name] for name in names if values.get(name)), "")
+
+    return re.sub(r"\$\{\{(.*?)\}\}", fill, group)
+
+
+@pytest.mark.parametrize("path", REUSABLE, ids=lambda path: path.name)
+@pytest.mark.parametrize("workflow", NAMES)
+def test_no_caller_waits_for_itself(path: Path, workflow: str) -> None:
+    """A called workflow whose group is its caller's waits for the run that waits for it, until GitHub cancels both: our
+    groups begin with what no caller would write, whatever the caller is called and the inputs are."""
+    group = yaml.safe_load(path.read_text(encoding="utf-8"))["concurrency"]["group"]
+    names = {found for each in (group, *CALLERS_GROUPS) for found in re.findall(r"(?:github|inputs)\.[\w.]+", each)}
+    for value in ("", "main", "nightly", "1"):
+        values = {**dict.fromkeys(names, value), "github.workflow": workflow}
+        assert evaluate(group, values) not in {evaluate(each, values) for each in CALLERS_GROUPS}
+        assert evaluate(group, values).startswith("torchperf-called-")
+
+
+def test_two_nights_share_neither_group_nor_artifact_nor_series() -> None:
+    """When they have two names: everything that a night is told by holds its name."""
+    path = ROOT / ".github/workflows/perf-nightly.yml"
+    text = path.read_text(encoding="utf-8")
+    workflow = yaml.safe_load(text)
+    assert "${{ inputs.name }}" in workflow["concurrency"]["group"]
+    with_name = {
+        key: value
+        for job in workflow["jobs"].values()
+        for step in job["steps"]
+        for key, value in step.get("with", {}).items()
+        if key in {"name", "durations-artifact"} and "matrix" not in value
+    }
+    assert all("${{ inputs.name }}" in value for value in with_name.values())
+    assert "inputs.name" in workflow["jobs"]["report"]["outputs"]["series"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: str(path.relative_to(ROOT)))

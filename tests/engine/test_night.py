@@ -15,16 +15,15 @@ FAIL_ONCE = 'for n in 1 2 3; do mkdir "$ENGINE_TURNS/$n" 2>/dev/null && exit $((
 INPUTS = {
     "setup": FAIL_ONCE,
     "shards": "2",
-    "issue": "7",
-    "run_args": "--compilers eager --repeat 10 --warmup 0 --threads 1",
+    "run-args": "--compilers eager --repeat 10 --warmup 0 --threads 1",
 }
 
 
 def test_a_night_whose_shard_is_repeated(engine: Engine, project: Path, tmp_path: Path) -> None:
     """A shard that fails is named and keeps the dashboard from being written; when it is repeated, the newest attempt
     of each shard becomes the merged results, the history and the comment; and expectation tables follow from them."""
-    nightly = use_example(project, "nightly.yml", **INPUTS)
-    tables = use_example(project, "update-expected.yml")
+    nightly = use_example(project, "nightly.yml", {"nightly": INPUTS, "dashboard": {"issue": "7"}})
+    tables = use_example(project, "update-expected.yml", {})
     sha = commit(project)
     turns = tmp_path / "turns"
     turns.mkdir()

@@ -28,7 +28,7 @@ INPUTS = {
     "prepare": "true",
     "setup": 'cp mypackage.py "$VIRTUAL_ENV"/lib/python3*/site-packages',
     "compilers": "eager",
-    "compare_args": "--launches 4 --budget-per-case 1 --devices cpu --threads 1",
+    "compare-args": "--launches 4 --budget-per-case 1 --devices cpu --threads 1",
 }
 
 
@@ -45,7 +45,7 @@ def branch_off(project: Path) -> tuple[str, str]:
 def test_a_slowdown_fails_the_gate_and_is_told_everywhere(engine: Engine, project: Path, tmp_path: Path) -> None:
     """The job fails; outputs, artifact, step summary, check and comment name the slower case; then the workflow that
     posts for forks says the same of the same artifact where the job itself may not write."""
-    pr = use_example(project, "pr.yml", **INPUTS)
+    pr = use_example(project, "pr.yml", {"compare": INPUTS})
     base, head = branch_off(project)
     with ReviewGitHub() as github:
         number = github.add_pull(sha=head)
@@ -73,7 +73,7 @@ def test_a_slowdown_fails_the_gate_and_is_told_everywhere(engine: Engine, projec
 def post_from_a_fork(engine: Engine, github: ReviewGitHub, project: Path, stored: Path, tmp_path: Path) -> None:
     """Run the workflow that posts, about the same artifact of a run that a fork's pull request started."""
     head = project_head(project)
-    workflow = use_example(project, "post.yml")
+    workflow = use_example(project, "post.yml", {})
     run_id = github.add_run(sha=head)
     files = {path.name: path.read_bytes() for path in stored.iterdir() if path.is_file()}
     github.add_artifact(run_id, "torchperf-report", zipped(files))
