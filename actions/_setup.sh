@@ -82,7 +82,7 @@ install() { # into the environment $building, with nothing that the caller has s
   requirements=(--constraint "$root/constraints.txt" --requirement "$root/actions/requirements-$needs.txt")
   unset PYTHONHOME PYTHONPATH VIRTUAL_ENV PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_CONSTRAINT PIP_REQUIREMENT \
     UV_CONSTRAINT UV_SYSTEM_PYTHON UV_PYTHON
-  export UV_CACHE_DIR=$home/cache/uv PIP_CACHE_DIR=$home/cache/pip # others may have written into the usual ones
+  export UV_CACHE_DIR=$home/cache/uv PIP_CACHE_DIR=$home/cache/pip PIP_ROOT_USER_ACTION=ignore # others may have written into the usual ones
   umask 022
   if uv=$(find_uv); then
     "$uv" venv --quiet --no-project --python '>=3.10' "$building" &&

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from typing import Any
@@ -40,7 +41,7 @@ def test_no_process_above_measured_code_has_the_token(action: Any, name: str, st
     (action.workspace / "nosy.py").write_text(NOSY)
     subprocess.run(["git", "init", "-q"], cwd=action.workspace, check=True)
     common = {"suites": "nosy.py", "compilers": "eager", "devices": "cpu", "threads": "1", "python": sys.executable}
-    more = f"--extra-env NOSY={seen}"
+    more = f"--extra-env {shlex.quote(f'NOSY={seen}')}"
     inputs = {
         "run": {"repeat": "10", "extra-args": f"--warmup 0 {more}"},
         "compare": {"launches": "2", "budget-per-case": "1", "base-ref": "", "extra-args": f"--head-env A=1 {more}"},
