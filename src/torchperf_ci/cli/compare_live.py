@@ -25,6 +25,7 @@ from torchperf_ci.cli.compare import conclude
 from torchperf_ci.cli.config import tolerance_rules
 from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
 from torchperf_ci.errors import NothingToJudge
+from torchperf_ci.github.context import base_branch_of
 from torchperf_ci.github.step_files import write_outputs
 from torchperf_ci.report.compare import Findings, Header, describe_case, judged, write_comparison
 from torchperf_ci.results import ResultsFolder, open_folder
@@ -211,7 +212,8 @@ def _commits(options: dict[str, Any]) -> tuple[Repository | None, dict[str, tupl
         click.echo(f"Not tracked, so not part of head unless you `git add` them: {names}", err=True)
     base_label, base_commit = options["base_ref"], None
     if options["base_ref"] == MERGE_BASE:
-        base_commit = repository.merge_base(options["upstream"], head)
+        upstream = options["upstream"] or repository.choose_upstream(base_branch_of(os.environ))
+        base_commit = repository.merge_base(upstream, head)
         base_label = f"{MERGE_BASE} {base_commit[:12]}"
     return repository, {
         "base": (base_label, base_commit or repository.commit_of(options["base_ref"])),
