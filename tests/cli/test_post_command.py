@@ -148,6 +148,68 @@ def test_a_check_is_in_progress_from_the_start_and_completed_by_the_same_attempt
     assert "measured by the code of" not in server.comments[pull][0]["body"]
 
 
+HEAD = {"pull_request": {"head": {"sha": SHA, "ref": "feature", "repo": {"full_name": REPOSITORY}}}}
+
+
+def job(run: int = 77, attempt: int = 1) -> dict[str, Any]:
+    """What `post` is called with in a job of a pull request."""
+    return {"event": HEAD, "env": {"GITHUB_RUN_ID": str(run), "GITHUB_RUN_ATTEMPT": str(attempt)}}
+
+
+def states(server: ReviewGitHub) -> list[tuple[str, str, str]]:
+    return [(each["external_id"], each["status"], each.get("conclusion", "")) for each in server.checks]
+
+
+def test_two_starts_of_one_run_leave_one_completed_check(post: Call, server: ReviewGitHub, tmp_path: Path) -> None:
+    """Say of two jobs; what other runs have in progress stays so."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / RECORDS).write_text(records_file(*GOOD))
+    for run in (76, 77, 77):
+        assert post("--start", **job(run)).returncode == 0
+    for _ in range(2):
+        assert post("logs", "--no-comment", **job()).returncode == 0
+    assert states(server) == [("76-1", "in_progress", ""), ("77-1", "completed", "success")]
+
+
+def test_a_second_attempt_takes_over_what_the_first_left_in_progress(
+    post: Call, server: ReviewGitHub, tmp_path: Path
+) -> None:
+    """Its runner may have died; and a late post of the first attempt leaves the second one's alone."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / RECORDS).write_text(records_file(*GOOD))
+    for attempt in (1, 2):
+        assert post("--start", **job(attempt=attempt)).returncode == 0
+    assert states(server) == [("77-2", "in_progress", "")]
+    assert post("logs", "--no-comment", **job()).returncode == 0
+    assert states(server) == [("77-2", "in_progress", ""), ("77-1", "completed", "success")]
+    assert post("logs", "--no-comment", **job(attempt=2)).returncode == 0
+    assert states(server) == [("77-2", "completed", "success"), ("77-1", "completed", "success")]
+
+
+def test_checks_that_two_jobs_started_at_the_same_moment_are_both_completed(post: Call, server: ReviewGitHub) -> None:
+    """Neither saw the other's; the older one leads to the newer."""
+    assert post("--start", **job()).returncode == 0
+    server.checks.append({**server.checks[0], "id": server.checks[0]["id"] + 1_000, "html_url": "https://newer"})
+    assert post("absent", "--no-comment", **job()).returncode == 0
+    assert states(server) == [("77-1", "completed", "action_required")] * 2
+    assert "https://newer" in server.checks[0]["output"]["summary"]
+
+
+def test_a_failure_is_not_hidden_by_a_second_gate_of_the_same_name(
+    post: Call, server: ReviewGitHub, tmp_path: Path
+) -> None:
+    """Whether the second starts before or after the first one ended; the newest check leads to what failed."""
+    for name, records in (("bad", BAD), ("good", GOOD)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / RECORDS).write_text(records_file(*records))
+    assert post("bad", "--no-comment", **job()).returncode == 0
+    assert post("--start", **job()).returncode == 0
+    assert post("good", "--no-comment", **job()).returncode == 0
+    assert states(server) == [("77-1", "completed", "failure")] * 2
+    assert server.checks[0]["html_url"] in server.checks[1]["output"]["summary"]
+    assert server.checks[1]["output"]["title"].startswith("❌ ")
+
+
 def test_a_job_that_left_nothing_still_completes_its_check(post: Call, server: ReviewGitHub) -> None:
     """As something that a person has to look at."""
     event = {"pull_request": {"head": {"sha": SHA, "ref": "feature", "repo": {"full_name": REPOSITORY}}}}

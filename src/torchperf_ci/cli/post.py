@@ -80,7 +80,8 @@ class _Desk:
             repository=self.origin.repository,
             sha=self.origin.sha,
             name=self.options["name"],
-            key=f"{self.origin.run}-{self.origin.attempt}",
+            run=self.origin.run,
+            attempt=self.origin.attempt,
             details_url=self._url,
         )
 
