@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]")
+_OURS = re.compile(r"\A\r(?=[^\n])|\r\n|\x1b\[(?:K|\?25[lh])")
+"""What progress is drawn with: back to the line's start, erase the rest of it, hide and show the cursor."""
+_COMMAND = re.compile(r"(?:^|(?<=\r))[^\S\n]*:(?=:)|##(?=\[)", re.MULTILINE)
+_ZERO_WIDTH_SPACE = "\u200b"
 _SPACE = re.compile(r"\s+")
 _TAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(_[A-Za-z0-9.-]+)*")
 _TAME_LINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ .:,;=+()/\[\]@%-]*")
@@ -51,6 +55,27 @@ def html(text: str) -> str:
     return "".join(
         char if char.isalnum() or char in " ," or ord(char) > 127 else f"&#{ord(char)};" for char in one_line(text)
     )
+
+
+def terminal(text: str) -> str:
+    """Make `text`, which may have several lines, harmless for a terminal: nothing in it moves, colours or reorders."""
+    parts, at = [], 0
+    for ours in _OURS.finditer(text):
+        parts += [_show_hidden(text[at : ours.start()]), "\n" if ours[0] == "\r\n" else ours[0]]
+        at = ours.end()
+    return "".join([*parts, _show_hidden(text[at:])])
+
+
+def break_commands(text: str) -> str:
+    """Put what cannot be seen into whatever GitHub's runner would take for a command.
+
+    It obeys `::command::` at the start of a line, spaces before it left aside, and `##[command]` anywhere in one.
+    """
+    return _COMMAND.sub(lambda command: command[0] + _ZERO_WIDTH_SPACE, text)
+
+
+def _show_hidden(text: str) -> str:
+    return "".join(char if char in "\n\t" else _HIDDEN.sub("\N{REPLACEMENT CHARACTER}", char) for char in text)
 
 
 def csv_cell(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.errors import NothingToJudge, UsageProblem
+from torchperf_ci.escape import break_commands
 
 if TYPE_CHECKING:
     from torchperf_ci.results import Results
@@ -27,10 +28,14 @@ def read_input(path: Path) -> tuple[bytes, str]:
 
 
 def write_output(path: Path | None, content: bytes) -> None:
-    """Write a whole file at once; to standard output for None and `-`."""
+    """Write a whole file at once; to standard output for None and `-`.
+
+    There it is text, and byte by byte the same unless it holds a workflow command: it may be a job's log.
+    """
     if path is None or path == STREAM:
         sys.stdout.flush()
-        sys.stdout.buffer.write(content)
+        text = content.decode("utf-8", errors="surrogateescape")
+        sys.stdout.buffer.write(break_commands(text).encode("utf-8", errors="surrogateescape"))
         sys.stdout.buffer.flush()
         return
     beside = path.with_name(f"{path.name}.tmp")
