@@ -10,6 +10,7 @@ import click
 
 from torchperf_ci.errors import NothingToJudge, UsageProblem
 from torchperf_ci.escape import break_commands
+from torchperf_ci.safe_files import write_whole
 
 if TYPE_CHECKING:
     from torchperf_ci.results import Results
@@ -38,10 +39,8 @@ def write_output(path: Path | None, content: bytes) -> None:
         sys.stdout.buffer.write(break_commands(text).encode("utf-8", errors="surrogateescape"))
         sys.stdout.buffer.flush()
         return
-    beside = path.with_name(f"{path.name}.tmp")
     try:
-        beside.write_bytes(content)
-        beside.replace(path)
+        write_whole(path, content)
     except OSError as error:
         raise UsageProblem(f"{path} cannot be written ({error.strerror})") from error
     click.echo(f"Wrote {path}", err=True)
