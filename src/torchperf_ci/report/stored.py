@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torchperf_ci.errors import NothingToJudge
+from torchperf_ci.names import LONGEST_NAME
 from torchperf_ci.posting import Posting
 from torchperf_ci.records import Case, Record, Source
 from torchperf_ci.report.review import posting_of_results
@@ -14,7 +15,6 @@ from torchperf_ci.results import RECORDS, parse_results
 COMPARISON = "compare.json"
 LARGEST_FILE = 64 * 1024 * 1024
 MOST_LINES = 50_000
-LONGEST_NAME = 200
 LONGEST_REASON = 4_000
 LARGEST_NUMBER = 1e18
 MOST_SAID = 5
