@@ -17,6 +17,7 @@ from torchperf_ci.cli.compare_live import tolerances_from
 from torchperf_ci.cli.history_options import repository_of
 from torchperf_ci.cli.options import GitHubOptions
 from torchperf_ci.errors import NothingToJudge, UsageProblem
+from torchperf_ci.escape import code
 from torchperf_ci.github.context import source_from
 from torchperf_ci.history.store import newest_source
 from torchperf_ci.records import Record, Source
@@ -118,7 +119,7 @@ def _findings(base_label: str, head_label: str, base: Results, head: Results, op
 def _how(base: Sequence[Record], head: Sequence[Record], *, comparable: bool) -> str:
     """What the numbers are, in words."""
     times = [max((record.source.time for record in records), default="") for records in (base, head)]
-    when = f" ({times[0]} and {times[1]})" if all(times) else ""
+    when = f" ({code(times[0])} and {code(times[1])})" if all(times) else ""
     least = LEAST[LATENCY]
     latency = (
         f" The machine looks the same, so times are compared as well, but count only beyond {percent(least.margin)}."
