@@ -116,7 +116,7 @@ GOOD = json.loads(
         (json.dumps({**GOOD, "not_compiled": 1}), "field 'not_compiled' is neither true nor false"),
         (json.dumps({**GOOD, "remarks": "slow"}), "field 'remarks' is not a list"),
         (json.dumps({**GOOD, "metrics": [1]}), "field 'metrics' is not an object"),
-        (json.dumps({**GOOD, "metrics": {"speedup": float("nan")}}), "field 'metrics.speedup' is not a finite number"),
+        (json.dumps({**GOOD, "metrics": {"speedup": float("nan")}}), "not JSON: NaN is not a finite number"),
         (json.dumps({**GOOD, "samples": {"eager": 1}}), "field 'samples.eager' is not a list"),
         (json.dumps({**GOOD, "case": {**GOOD["case"], "model": ""}}), "field 'model' is missing or not text"),
         (json.dumps({**GOOD, "environment": {"gpu_count": "two"}}), "field 'gpu_count' is not an integer"),

@@ -14,6 +14,7 @@ from typing import Any
 
 from torchperf_ci.records import Build, RecordProblem, Status, from_line
 from torchperf_ci.results import COMMANDS, Problem, read_lines
+from torchperf_ci.strict_json import parse_json
 
 _NAMED = 10
 
@@ -104,7 +105,7 @@ def read_command_log(folder: Path) -> CommandLog:
 
 
 def _parse(line: str) -> Build | CommandResult | tuple[str, ...]:
-    raw: dict[str, Any] = json.loads(line)
+    raw: dict[str, Any] = parse_json(line)
     match raw.get("type"):
         case "command":
             return CommandResult(

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from torchperf_ci.errors import UsageProblem
+from torchperf_ci.strict_json import parse_json
 
 
 class Mode(str, Enum):
@@ -359,8 +360,8 @@ def from_line(line: str) -> Record | Build:
     """The record or build of one line. Raises `RecordProblem` for everything else; unknown fields are ignored,
     so that records of a later version can be read."""
     try:
-        raw = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        raw = parse_json(line)
+    except ValueError as error:
         raise RecordProblem(f"not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise RecordProblem("not a JSON object")

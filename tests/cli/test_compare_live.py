@@ -344,11 +344,14 @@ def test_requests_that_cannot_be_meant_are_refused(cli: Cli, arguments: tuple[st
 
 
 def test_a_ref_that_does_not_exist_is_named(cli: Cli, tmp_path: Path) -> None:
-    """With the place, and what to do in a shallow clone."""
+    """With the place and the branches that are there; also the one that nobody named."""
     subprocess.run(["git", "init", "-q", "-b", "main", str(tmp_path)], check=True)
     command = ["git", "-c", "user.name=t", "-c", "user.email=t@e", "commit", "-q", "--allow-empty", "-m", "one"]
     subprocess.run(command, cwd=tmp_path, check=True)
     done = cli("compare", "--inference", "--base-ref", "nowhere", cwd=tmp_path)
     assert done.returncode == 2
     assert f"there is no ref 'nowhere' in {tmp_path}" in done.stderr
-    assert "fetch-depth: 0" in done.stderr
+    assert "there are: main" in done.stderr
+    done = cli("compare", "--inference", "--base-ref", "merge-base", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--upstream main" in done.stderr

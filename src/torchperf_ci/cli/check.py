@@ -204,13 +204,13 @@ def _command(actual: Actual, pairs: Sequence[Pair], checks: Sequence[Checked], e
 
 
 def _annotate(checks: Sequence[Checked], pairs: Sequence[Pair]) -> None:
-    from torchperf_ci.github.workflow_commands import Annotation, Level
+    from torchperf_ci.github.workflow_commands import Annotation, Level, annotate
 
     files = {each.name: str(each.expected.path) for each in pairs if each.expected}
     failed = [(checked, line) for checked in checks for line in checked.failed]
     for checked, line in failed[:MOST_ANNOTATIONS]:
         title = f"{line.name}: {line.outcome} ({checked.kind})"
         message = f"{checked.table}: {line.detail}"
-        click.echo(Annotation(level=Level.ERROR, title=title, message=message, file=files.get(checked.table, "")))
+        annotate(Annotation(level=Level.ERROR, title=title, message=message, file=files.get(checked.table, "")))
     if (more := len(failed) - MOST_ANNOTATIONS) > 0:
-        click.echo(Annotation(level=Level.ERROR, title="and more", message=f"{more} more models fail; see the log"))
+        annotate(Annotation(level=Level.ERROR, title="and more", message=f"{more} more models fail; see the log"))

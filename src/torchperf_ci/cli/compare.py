@@ -29,7 +29,12 @@ _SHARE = click.FloatRange(min=0, min_open=True, max=10)
 @option("--head-python", help="The Python of head.  [default: --python]")
 @option("--base-ref", help="Commit of base in this repository; merge-base: where head left --upstream.")
 @option("--head-ref", help="Commit of head.  [default: HEAD with the changes of the working tree]")
-@option("--upstream", default="origin/HEAD", help="The branch that merge-base is taken with.")
+@option(
+    "--upstream",
+    default="",
+    show_default=False,
+    help="The branch that merge-base is taken with.  [default: that of the pull request, else origin's default branch]",
+)
 @option(
     "--setup", default="", help="Shell command that installs a commit, run in its worktree, say `pip install -e .`."
 )

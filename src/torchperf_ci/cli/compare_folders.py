@@ -17,9 +17,10 @@ from torchperf_ci.cli.compare_live import tolerances_from
 from torchperf_ci.cli.history_options import repository_of
 from torchperf_ci.cli.options import GitHubOptions
 from torchperf_ci.errors import NothingToJudge, UsageProblem
+from torchperf_ci.escape import code
 from torchperf_ci.github.context import source_from
 from torchperf_ci.history.store import newest_source
-from torchperf_ci.records import Record
+from torchperf_ci.records import Record, Source
 from torchperf_ci.report.compare import Findings, Header, write_comparison
 from torchperf_ci.report.compare_words import percent
 from torchperf_ci.report.folder import read_folder
@@ -72,6 +73,12 @@ def machine_of(records: Sequence[Record]) -> str:
     return f"{environment.gpu or environment.cpu or 'an unknown machine'}, torch {environment.torch or 'unknown'}"
 
 
+def source_of(records: Sequence[Record]) -> Source:
+    """Say where recorded results come from; what other tools wrote names nothing, so it is of this job or checkout."""
+    recorded = newest_source(tuple(records))
+    return recorded if recorded.commit else source_from(os.environ, shard="", folder=Path.cwd())
+
+
 def _results_in(folder: Path) -> Results:
     results = read_folder(folder, Selection())
     if not results.records:
@@ -103,6 +110,7 @@ def _findings(base_label: str, head_label: str, base: Results, head: Results, op
         how=_how(base.records, head.records, comparable=not reasons),
         machine=machine_of(head.records),
         tolerances=stored_tolerances(options),
+        source=source_of(head.records),
         warnings=(*_warnings(reasons), *(str(problem) for problem in (*base.problems, *head.problems))),
     )
     return Findings(
@@ -120,7 +128,7 @@ def not_compiled(records: Sequence[Record]) -> int:
 def _how(base: Sequence[Record], head: Sequence[Record], *, comparable: bool) -> str:
     """What the numbers are, in words."""
     times = [max((record.source.time for record in records), default="") for records in (base, head)]
-    when = f" ({times[0]} and {times[1]})" if all(times) else ""
+    when = f" ({code(times[0])} and {code(times[1])})" if all(times) else ""
     least = LEAST[LATENCY]
     latency = (
         f" The machine looks the same, so times are compared as well, but count only beyond {percent(least.margin)}."

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.errors import NothingToJudge, UsageProblem
+from torchperf_ci.escape import break_commands
+from torchperf_ci.safe_files import write_whole
 
 if TYPE_CHECKING:
     from torchperf_ci.results import Results
@@ -27,16 +29,18 @@ def read_input(path: Path) -> tuple[bytes, str]:
 
 
 def write_output(path: Path | None, content: bytes) -> None:
-    """Write a whole file at once; to standard output for None and `-`."""
+    """Write a whole file at once; to standard output for None and `-`.
+
+    There it is text, and byte by byte the same unless it holds a workflow command: it may be a job's log.
+    """
     if path is None or path == STREAM:
         sys.stdout.flush()
-        sys.stdout.buffer.write(content)
+        text = content.decode("utf-8", errors="surrogateescape")
+        sys.stdout.buffer.write(break_commands(text).encode("utf-8", errors="surrogateescape"))
         sys.stdout.buffer.flush()
         return
-    beside = path.with_name(f"{path.name}.tmp")
     try:
-        beside.write_bytes(content)
-        beside.replace(path)
+        write_whole(path, content)
     except OSError as error:
         raise UsageProblem(f"{path} cannot be written ({error.strerror})") from error
     click.echo(f"Wrote {path}", err=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from torchperf_ci.analysis.expected import Table, parse_table, write_table
 from torchperf_ci.analysis.expected_flaky import FLAKY_FILE, Flaky, parse_flaky
 from torchperf_ci.errors import UsageProblem
+from torchperf_ci.safe_files import write_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,18 +59,11 @@ def write_atomically(path: Path, text: str) -> None:
     A link stays a link, and the file keeps its permissions. Raises `UsageProblem` when it cannot be written.
     """
     target = path.resolve()
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8", newline="\n")
-        if target.exists():
-            shutil.copymode(target, beside)
-        beside.replace(target)
+        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+        write_whole(target, text.encode("utf-8"), mode=mode)
     except OSError as error:
         raise UsageProblem(f"{path} cannot be written ({error.strerror})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
 
 
 def write_expectation(path: Path, table: Table) -> None:

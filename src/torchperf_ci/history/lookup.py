@@ -26,6 +26,7 @@ from torchperf_ci.errors import UsageProblem
 from torchperf_ci.history.store import Added, Past, Run, Wanted, run_of
 from torchperf_ci.records import Testing
 from torchperf_ci.results import RECORDS, Problem, Results, safe_name
+from torchperf_ci.safe_files import open_below
 
 INDEX = "lookup.csv"
 MODE = "performance"
@@ -159,7 +160,7 @@ class LookupHistory:
 
     def _append(self, lines: str) -> None:
         """Append to the index with one write, on lines of their own."""
-        descriptor = os.open(self.root / INDEX, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        descriptor = open_below(self.root, INDEX, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from torchperf_ci.analysis.expected_check import Checked, Line, Outcome, failed_names
 from torchperf_ci.analysis.expected_flaky import Kind
 from torchperf_ci.analysis.expected_merge import CellChange, ChangeKind, RowChange
-from torchperf_ci.escape import code, one_line
+from torchperf_ci.escape import code, fenced, one_line
 from torchperf_ci.expectations.update import TableUpdate, Update
 from torchperf_ci.report.fit import Block, fit
 from torchperf_ci.report.fit import Line as Row
@@ -65,7 +65,8 @@ def check_markdown(checks: Sequence[Checked], command: str, *, limit: int = LIMI
     sign, sentence = verdict(checks)
     blocks = [Block(before=f"## {sign} {sentence}\n")]
     if command:
-        blocks.append(Block(before=f"\nIf this is expected, update the tables with\n\n```shell\n{command}\n```\n"))
+        shell = fenced(command, language="shell")
+        blocks.append(Block(before=f"\nIf this is expected, update the tables with\n\n{shell}\n"))
     failing = [(checked, line) for checked in checks for line in checked.failed]
     differing = [(c, line) for c in checks for line in c.lines if line.detail and not line.fails]
     blocks += _check_block("Not as expected", failing, rank=0)

@@ -165,7 +165,8 @@ def _models(models: Sequence[str]) -> str:
 
 def _details(findings: Findings) -> Iterator[Block]:
     for tables in findings.tables:
-        title = f"<code>{html(tables.suite)}</code> ({html(str(tables.section))}): {count(len(tables.models), 'model')}"
+        models = count(len(tables.models), "model")
+        title = f"<code>{html(tables.suite)}</code> ({html(str(tables.section))}): {models}"
         made = [
             table
             for place, metric in enumerate(DETAIL_METRICS)
