@@ -34,7 +34,10 @@ def report(directory: Path, *, output_dir: Path | None, limit: int, **options: A
     wanted = report_options_from(directory, options, limit=limit)
     target = output_dir or directory
     refuse_to_overwrite(target, instead="choose another folder with --output-dir")
-    findings = look(read_folder(directory, wanted.selection), wanted)
+    results = read_folder(directory, wanted.selection)
+    for name in results.left_out:
+        click.echo(f"Not read, since the options ask for others: {one_line(name)}", err=True)
+    findings = look(results, wanted)
     with open_folder(target, adopt=True) as folder:
         made = write_findings(folder, findings)
     click.echo(made.summary)

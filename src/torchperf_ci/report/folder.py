@@ -1,18 +1,14 @@
-"""Reads what a folder holds to report on: our records, or the CSV files of any suite runner."""
+"""Reads what a folder on disk holds: our records, or the CSV files of any suite runner."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from torchperf_ci.analysis.csv_records import KNOWN_COMPILERS, KNOWN_SUITES, CsvFile, parse_csv, parse_name
 from torchperf_ci.analysis.frames import Selection
-from torchperf_ci.command_log import read_command_log
-from torchperf_ci.records import Record, Testing
-from torchperf_ci.results import RECORDS, Problem, Results, read_results
-
-LARGEST_CSV = 64 * 1024 * 1024
-"""Bytes; a table of a million models is smaller."""
+from torchperf_ci.analysis.result_files import LARGEST_CSV, is_result_csv, read_files
+from torchperf_ci.errors import NothingToJudge, UsageProblem
+from torchperf_ci.results import COMMANDS, RECORDS, Results, read_results
 
 
 def read_folder(path: Path, selection: Selection) -> Results:
@@ -23,70 +19,41 @@ def read_folder(path: Path, selection: Selection) -> Results:
     """
     if (path / RECORDS).is_file():
         return read_results(path)
-    files = _csv_files(path, selection)
-    records: list[Record] = []
-    problems = _unknown_names(path)
-    for file in files:
-        found, wrong = _read_csv(path / file.name, file)
-        records += found
-        problems += wrong
-    commands = read_command_log(path)
-    told = [problem for problem in commands.problems() if _is_taken(problem.file, selection)]
-    explained = {problem.file for problem in told}
-    absent = [problem for problem in _alone(files, commands.planned) if problem.file not in explained]
-    return Results(records=tuple(records), builds=commands.builds, problems=(*told, *problems, *absent))
+    names = [item.name for item in (*path.glob("*.csv"), *path.glob(COMMANDS)) if item.is_file()]
+    return read_files(names, lambda name: read_file(path / name), selection)
 
 
-def _csv_files(path: Path, selection: Selection) -> list[CsvFile]:
-    """The files that are taken, in the order of PyTorch's defaults, accuracy first."""
-    parsed = (
-        parse_name(item.name, compilers=selection.compilers, suites=selection.suites)
-        for item in sorted(path.glob("*.csv"))
-        if item.is_file()
-    )
-    files = [file for file in parsed if file is not None and selection.takes(file.case("any"))]
-    return sorted(files, key=lambda f: (_rank(f.suite, KNOWN_SUITES), _rank(f.compiler, KNOWN_COMPILERS), f.testing))
-
-
-def _is_taken(name: str, selection: Selection) -> bool:
-    file = parse_name(name, compilers=selection.compilers, suites=selection.suites)
-    return file is None or selection.takes(file.case("any"))
-
-
-def _rank(name: str, known: Sequence[str]) -> tuple[int, str]:
-    return (known.index(name), "") if name in known else (len(known), name)
-
-
-def _read_csv(path: Path, file: CsvFile) -> tuple[list[Record], list[Problem]]:
+def read_file(path: Path) -> bytes | str:
+    """A file's content, or why it has none."""
     try:
-        if path.stat().st_size > LARGEST_CSV:
-            return [], [Problem(file=file.name, what=f"is larger than {LARGEST_CSV // 1024**2} MiB and is not read")]
-        content = path.read_bytes()
+        if path.suffix == ".csv" and path.stat().st_size > LARGEST_CSV:
+            return f"is larger than {LARGEST_CSV // 1024**2} MiB and is not read"
+        return path.read_bytes()
     except OSError as error:
-        return [], [Problem(file=file.name, what=f"cannot be read: {error.strerror}")]
-    return parse_csv(file, content.decode("utf-8-sig", errors="replace"))
+        return f"cannot be read: {error.strerror}"
 
 
-def _unknown_names(path: Path) -> list[Problem]:
-    """Files that are meant to be read by their ending, but whose name does not say what they hold."""
-    return [
-        Problem(
-            file=item.name, what="is not named {compiler}_{suite}_{dtype}_{mode}_{device}_{testing}.csv; it is not read"
-        )
-        for testing in Testing
-        for item in sorted(path.glob(f"*_{testing}.csv"))
-        if parse_name(item.name) is None
-    ]
+def holds_results(path: Path) -> bool:
+    """Is there anything in a folder that `read_folder` reads?"""
+    return any((path / name).is_file() for name in (RECORDS, COMMANDS)) or any(
+        is_result_csv(item.name) and item.is_file() for item in path.glob("*.csv")
+    )
 
 
-def _alone(files: Iterable[CsvFile], planned: Sequence[str]) -> list[Problem]:
-    """Files whose counterpart is absent: a compiler's performance without its accuracy, or the other way round.
+def result_folders(given: Sequence[Path]) -> list[Path]:
+    """The folders with results among those given and right below them, each once.
 
-    Not where it is known that only one of the two was `planned`.
+    Raises `UsageProblem` for what is no folder, and `NothingToJudge` when there are none.
     """
-    names = {file.name for file in files}
-    return [
-        Problem(file=file.other_name, what=f"is absent, though {file.name} is there")
-        for file in files
-        if file.other_name not in names and (file.name not in planned or file.other_name in planned)
-    ]
+    folders: dict[Path, Path] = {}
+    for folder in given:
+        if not folder.is_dir():
+            raise UsageProblem(f"there is no folder {folder}")
+        below = sorted(path for path in folder.iterdir() if path.is_dir())
+        folders |= {each.resolve(): each for each in (folder, *below) if holds_results(each)}
+    if not folders:
+        raise NothingToJudge(
+            f"there is neither {RECORDS} nor a CSV file of results in {', '.join(map(str, given))}, nor in folders "
+            "right below"
+        )
+    return list(folders.values())
