@@ -17,8 +17,8 @@ from torchperf_ci.bench.dynamo import TESTINGS, Command, Request, commands
 from torchperf_ci.bench.dynamo_run import Checkout, CheckoutRun, ask_skips
 from torchperf_ci.bench.supervised import command_environment
 from torchperf_ci.command_log import CommandResult, plan_line, read_command_log
+from torchperf_ci.folder import read_folder
 from torchperf_ci.records import Build, Environment, Mode, Status, Testing
-from torchperf_ci.report.folder import read_folder
 from torchperf_ci.results import COMMANDS, open_folder
 
 MODELS = ("AlbertForMaskedLM", "BertForMaskedLM", "SkippedForAll", "SkippedInTraining")

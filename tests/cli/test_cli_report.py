@@ -12,9 +12,9 @@ import pytest
 from report_builders import BUILD, GOLDEN, both, case, sample_records
 from torchperf_ci.analysis.frames import Selection
 from torchperf_ci.cli.main import main
+from torchperf_ci.folder import read_folder
 from torchperf_ci.records import to_line
 from torchperf_ci.report.case_csv import case_csvs
-from torchperf_ci.report.folder import read_folder
 from torchperf_ci.results import open_folder
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

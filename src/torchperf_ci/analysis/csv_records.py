@@ -80,6 +80,7 @@ class CsvRows:
     columns: tuple[str, ...] = ()
     rows: dict[str, CsvRow] = field(default_factory=dict)
     doubles: dict[str, list[int]] = field(default_factory=dict)
+    meaning_of_double: str = "this later row counts"
     _problems: list[Problem] = field(default_factory=list, repr=False)
     _more: int = 0
 
@@ -87,7 +88,7 @@ class CsvRows:
     def extra_columns(self) -> list[str]:
         """The columns nobody told us about, of which a run's numbers may be in some."""
         known = {*_DESCRIBING, *METRICS, *COUNTERS}
-        return [c for c in self.columns if c not in known and len(c) <= LONGEST_COLUMN and _COLUMN.fullmatch(c)]
+        return [column for column in self.columns if column not in known and is_column_name(column)]
 
     def add_problem(self, line: int, what: str) -> None:
         """Note a problem, the first ones in full; the rest is counted."""
@@ -102,19 +103,27 @@ class CsvRows:
         return [*self._problems, *rest]
 
 
-def read_rows(text: str, *, file: str, testing: Testing | None, needed: Sequence[str] = ("name",)) -> CsvRows:
+def read_rows(
+    text: str,
+    *,
+    file: str,
+    testing: Testing | None,
+    needed: Sequence[str] = ("name",),
+    meaning_of_double: str = "this later row counts",
+) -> CsvRows:
     """Read the rows of a file of models; what cannot be used of it is among the problems.
 
     Lines that begin with `#` are remarks. A first row without a cell `name` or `dev` is no header: the columns are then
     those of PyTorch's runner for this `testing` (None: that of the row's fourth cell, a number or a word).
+    meaning_of_double: what messages say becomes of a model's second row.
     """
-    found = CsvRows(file=file)
+    found = CsvRows(file=file, meaning_of_double=meaning_of_double)
     if "\0" in text:
         found.add_problem(0, "is not text")
         return found
     for line, cells in _cells(text, found):
         if not found.columns:
-            has_header = bool({"name", "dev"} & set(cells))
+            has_header = bool({"name", "dev"} & set(cells)) or (testing is None and not _may_be_row(cells))
             found.columns = tuple(cells) if has_header else HEADERLESS[testing or _testing_of(cells)]
             if absent := [name for name in needed if name not in found.columns]:
                 columns = ", ".join(found.columns)[:200]
@@ -169,6 +178,11 @@ def integer(text: str) -> int | None:
     return int(value) if value is not None and value.is_integer() and abs(value) < 1e15 else None
 
 
+def is_column_name(name: str) -> bool:
+    """May a number of this name stand in a table's column?"""
+    return len(name) <= LONGEST_COLUMN and _COLUMN.fullmatch(name) is not None
+
+
 def is_inflated_memory(column: str, value: float, device: str) -> bool:
     """Is this a CPU's memory that PyTorch's scripts wrote 100 times too large? `value` is in GB."""
     return column in _MEMORY and device.startswith("cpu") and value >= LEAST_INFLATED_GB
@@ -186,9 +200,13 @@ def _cells(text: str, found: CsvRows) -> Iterator[tuple[int, list[str]]]:
         found.add_problem(reader.line_num, f"cannot be read from here on: {error}")
 
 
+def _may_be_row(cells: Sequence[str]) -> bool:
+    """Could this be a row of a file without a header: is there a batch size where one belongs?"""
+    return len(cells) >= _LEAST_CELLS and integer(cells[2]) is not None
+
+
 def _testing_of(cells: Sequence[str]) -> Testing:
-    is_number = len(cells) < _LEAST_CELLS or finite(cells[_LEAST_CELLS - 1]) is not None
-    return Testing.PERFORMANCE if is_number else Testing.ACCURACY
+    return Testing.ACCURACY if finite(cells[_LEAST_CELLS - 1]) is None else Testing.PERFORMANCE
 
 
 def _add_row(found: CsvRows, line: int, cells: Sequence[str]) -> None:
@@ -204,7 +222,7 @@ def _add_row(found: CsvRows, line: int, cells: Sequence[str]) -> None:
         return
     if model in found.rows:
         first = found.doubles.setdefault(model, [found.rows[model].line])
-        found.add_problem(line, f"{model!r} again, first on line {first[0]}; this later row counts")
+        found.add_problem(line, f"{model!r} again, first on line {first[0]}; {found.meaning_of_double}")
         first.append(line)
     found.rows[model] = CsvRow(line=line, model=model, cells=row.cells)
 

@@ -40,17 +40,18 @@ class Merged:
     """What the pieces are together.
 
     records: each with the place of its piece among those that were given. gaps: what is missing, a sentence each.
-    notes: what else a reader should know.
+    notes: what else a reader should know. unusable: what of the pieces could not be used.
     """
 
     records: tuple[tuple[Record, int], ...]
     builds: tuple[Build, ...]
     gaps: tuple[str, ...]
     notes: tuple[str, ...]
+    unusable: tuple[str, ...] = ()
 
     def warned(self) -> tuple[Build, ...]:
-        """The builds, the last of which carries the gaps and the notes, so that every report of it shows them."""
-        said = (*self.gaps, *self.notes)
+        """The builds, the last of which carries everything that was said, so that every report of it shows it."""
+        said = (*self.gaps, *self.notes, *self.unusable)
         if not said:
             return self.builds
         *before, last = self.builds or (Build(environment=Environment()),)
@@ -80,6 +81,7 @@ def merge(pieces: Sequence[Piece], promises: Sequence[Promise] = ()) -> Merged:
         builds=tuple(build for piece in chosen.values() for build in piece.results.builds),
         gaps=(*_gaps(choices), *_broken(promises, chosen.values())),
         notes=(*(note for choice in choices for note in choice.notes), *twice, *doubles, *left_out),
+        unusable=tuple(f"{piece.label}/{problem}" for piece in chosen.values() for problem in piece.results.problems),
     )
     if not merged.records:
         raise NothingToJudge("\n".join(("there are no results to merge", *merged.gaps, *merged.notes)))

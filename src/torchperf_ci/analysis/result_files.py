@@ -85,6 +85,11 @@ def read_files(names: Iterable[str], read: Read, selection: Selection) -> Result
     )
 
 
+def log_problems(names: Iterable[str], read: Read) -> list[Problem]:
+    """What commands.jsonl, where there is one, says about the commands that wrote a folder's files."""
+    return list(_command_log(list(names), read).problems())
+
+
 def _read_csv(file: CsvFile, read: Read) -> tuple[list[Record], list[Problem]]:
     content = read(file.name)
     if isinstance(content, str):

@@ -140,9 +140,9 @@ def _runs_in(path: Path, *, name: str) -> Iterator[tuple[Run, Sequence[Problem]]
     """The runs of an archive, oldest first, or the one of a results folder, each with what cannot be read of it."""
     from torchperf_ci.analysis.frames import Selection
     from torchperf_ci.dashboard_run import run_in
+    from torchperf_ci.folder import read_folder
     from torchperf_ci.history.lookup import INDEX, LookupHistory
     from torchperf_ci.records import Source
-    from torchperf_ci.report.folder import read_folder
 
     if not (path / INDEX).is_file():
         results = read_folder(path, Selection())

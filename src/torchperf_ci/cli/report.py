@@ -27,7 +27,7 @@ def report(directory: Path, *, output_dir: Path | None, limit: int, **options: A
 
     Exit code 6: something in DIR could not be used, or a model has no result with some compiler; the report says what.
     """
-    from torchperf_ci.report.folder import read_folder
+    from torchperf_ci.folder import read_folder
     from torchperf_ci.report.write import look, write_findings
     from torchperf_ci.results import open_folder
 
