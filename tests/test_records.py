@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torchperf_ci import records
 from torchperf_ci.records import (
     COUNTERS,
     METRICS,
@@ -55,10 +56,30 @@ RECORDS = st.builds(
 
 @given(RECORDS)
 def test_a_record_comes_back_from_its_line_unchanged(record: Record) -> None:
-    """What was measured is what is read, whatever the names hold."""
+    """What was measured is what is read, whatever the names hold, at once as field by field."""
     line = to_line(record)
     assert "\n" not in line
+    assert records._record_at_once(line) == record
+    assert records._item_by_field(line) == record
     assert from_line(line) == record
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reason": "half \ud83d of a pair"},
+        {"graph_breaks": ["not an object", {"reason": "why"}]},
+        {"counters": {"graph_breaks": 3.0}},
+        {"batch_size": 10**30},
+        {"status": "a_later_word"},
+        {"later_field": {"x": [1]}},
+    ],
+)
+def test_a_line_that_cannot_be_read_at_once_is_read_field_by_field(fields: dict[str, object]) -> None:
+    """Halves of surrogate pairs, large numbers, words and fields of later versions lose no record."""
+    line = json.dumps({**GOOD, **fields}, separators=(",", ":"))
+    assert line.startswith('{"type":"record",')
+    assert from_line(line) == records._item_by_field(line)
 
 
 def test_a_build_comes_back_from_its_line_unchanged() -> None:

@@ -44,7 +44,7 @@ ONLY_IN = {
     "requests": ("github/", "upload/"),
     "click": ("cli/",),
 }
-STANDARD_LIBRARY_ONLY = ("records.py", "errors.py", "results.py", "suites/registry.py", "worker/protocol.py")
+STANDARD_LIBRARY_ONLY = ("errors.py", "results.py", "suites/registry.py", "worker/protocol.py")
 
 
 @dataclass(frozen=True)
