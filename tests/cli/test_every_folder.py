@@ -169,3 +169,16 @@ def test_a_merged_record_knows_its_machine(in_process, folder: Path):
     lines = (folder.parent / "all" / "records.jsonl").read_text().splitlines()
     cpus = {item.environment.cpu for line in lines if not isinstance(item := from_line(line), Build)}
     assert cpus == ({"A CPU"} if (folder / "commands.jsonl").is_file() else {""})
+
+
+@pytest.mark.parametrize("table", [f"{STEM}.csv", "mine.csv"])
+def test_the_update_that_a_check_of_one_file_recommends_works_when_typed(in_process, folder: Path, table: str):
+    """For the table of the file's name, and for any other."""
+    (folder.parent / "expected").mkdir()
+    (folder.parent / "expected" / table).write_text("name,accuracy,graph_breaks\nalbert,OOM,3\nbert,infra_error,0\n")
+    check = ("check", "accuracy", f"out/{STEM}_accuracy.csv", "--expected", f"expected/{table}")
+    done = in_process(*check, cwd=folder.parent)
+    assert done.returncode == 3
+    typed = next(line.split() for line in done.stdout.splitlines() if "torchperf-ci update-expected" in line)
+    assert in_process(*typed[1:], cwd=folder.parent).returncode == 0
+    assert in_process(*check, cwd=folder.parent).returncode == 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from torchperf_ci.analysis.expected import Table, TableProblem
-from torchperf_ci.analysis.expected_rows import Found, found_from_csv, joined, tables_from_files
+from torchperf_ci.analysis.expected_rows import found_from_csv, joined, tables_from_files, whole_rows
 from torchperf_ci.analysis.expected_shards import Attempt, Choice, Config, Layout, suite_of
 from torchperf_ci.analysis.result_files import result_files
 from torchperf_ci.errors import UsageProblem
@@ -98,7 +98,7 @@ def _read_reports(config: Config, files: Files, title: str) -> tuple[list[Part],
                 problems.append(f"{name}: holds no results")
                 continue
             problems += found.problems
-            parts.append((f"{config.name}_{mode.value}.csv", title, _whole(found)))
+            parts.append((f"{config.name}_{mode.value}.csv", title, whole_rows(found)))
     suite = suite_of(config.name)
     if not parts and not problems:
         problems.append(f"holds neither inference_{suite}.csv nor training_{suite}.csv")
@@ -115,13 +115,7 @@ def _read_records(files: Files, title: str) -> tuple[list[Part], list[str]]:
         problems.append("holds no results")
     for name, each in found.tables.items():
         problems += [f"{name}: {problem}" for problem in each.problems]
-    return [(name, title, _whole(each)) for name, each in found.tables.items()], problems
-
-
-def _whole(found: Found) -> Table:
-    """The rows that are to be believed."""
-    rows = [cells for name, cells in found.table.by_name().items() if name not in found.broken]
-    return Table.of(found.table.columns, rows)
+    return [(name, title, whole_rows(each)) for name, each in found.tables.items()], problems
 
 
 def _report_name(names: Sequence[str], config: Config, mode: Mode) -> str:

@@ -151,6 +151,12 @@ def beside(first: Table, second: Table) -> Table:
     return Table.of(columns, [{**rows.get(name, {NAME: name}), **ours.get(name, {})} for name in names])
 
 
+def whole_rows(found: Found) -> Table:
+    """The rows that are to be believed."""
+    rows = [cells for name, cells in found.table.by_name().items() if name not in found.broken]
+    return Table.of(found.table.columns, rows)
+
+
 def table_stem(stem: str) -> str:
     """A run's CSV is called like its table, with what was tested behind it."""
     for testing in Testing:

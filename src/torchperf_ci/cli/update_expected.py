@@ -44,9 +44,9 @@ Options = Mapping[str, Any]
 @option(
     "--from",
     "from_dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(exists=True, path_type=Path),
     metavar="DIR",
-    help="Read results folders on disk, not GitHub: DIR itself, or the folders in it.",
+    help="Read results on disk, not GitHub: the folder DIR, or the folders in it, or one CSV file of a run.",
 )
 @option(
     "--layout",

@@ -167,6 +167,10 @@ def command_to_update(
     folder = expected if expected.is_dir() else expected.parent
     gone = any(line.outcome is Outcome.MISSING and line.fails for checked in checks for line in checked.lines)
     prune = ["--prune"] if gone else []
+    if actual.path.is_file() and not (is_sha(source.commit) and is_repository(source.repository)):
+        (name,) = actual.tables
+        config = [word for each in pairs if each.name != name for word in ("--config", each.name)]
+        return _update_command(["--from", str(actual.path), "--expected-dir", str(folder), *config, *prune])
     where = _where(actual.source if actual.source.run_id else source)
     configs = [_pytorch_config(each.name) for each in pairs]
     if all(configs):

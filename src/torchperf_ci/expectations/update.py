@@ -15,6 +15,7 @@ from torchperf_ci.analysis.expected_collect import (
     wanted_files,
 )
 from torchperf_ci.analysis.expected_merge import Merged, merge
+from torchperf_ci.analysis.expected_rows import found_from_csv, table_stem, whole_rows
 from torchperf_ci.analysis.expected_shards import (
     Attempt,
     Config,
@@ -28,7 +29,7 @@ from torchperf_ci.analysis.expected_shards import (
 )
 from torchperf_ci.errors import NothingToJudge, UsageProblem
 from torchperf_ci.expectations.files import read_table, write_expectation
-from torchperf_ci.folder import holds_results
+from torchperf_ci.folder import holds_results, read_file
 from torchperf_ci.results import RECORDS, read_results
 
 
@@ -105,8 +106,11 @@ def apply_update(folder: Path, update: Update) -> None:
 def runs_on_disk(directory: Path, layout: Layout, configs: Sequence[str] = ()) -> tuple[ConfigRun, ...]:
     """The tables of results folders: `directory` itself, or the folders in it (artifacts as they were downloaded).
 
-    Raises `NothingToJudge` when there is none, and `UsageProblem` when one cannot be read.
+    A CSV of a run is read as well, for the table of its name, or of the one configuration that is asked for. Raises
+    `NothingToJudge` when there is none, and `UsageProblem` when one cannot be read.
     """
+    if directory.is_file():
+        return (_run_in_file(directory, configs),)
     folders = dict(enumerate(_upload_folders(directory, layout), start=1))
     attempts = [attempt for number, folder in folders.items() if (attempt := _attempt(folder, layout, number))]
     choices = [
@@ -119,6 +123,18 @@ def runs_on_disk(directory: Path, layout: Layout, configs: Sequence[str] = ()) -
         raise NothingToJudge(f"{directory} holds no {what}{' of ' + ', '.join(configs) if configs else ''}")
     uploads = {a.upload: _files(folders[a.upload], layout, a.shard.config) for c in choices for a in c.chosen}
     return tuple(assemble(layout, choice, uploads) for choice in choices)
+
+
+def _run_in_file(path: Path, configs: Sequence[str]) -> ConfigRun:
+    """What a single CSV of a run says."""
+    content = read_file(path)
+    found = found_from_csv(content, source=path.name) if isinstance(content, bytes) else None
+    if found is None:
+        raise UsageProblem(f"{path} holds no results: a CSV of a run has a column 'name' and one of its numbers")
+    if len(configs) > 1:
+        raise UsageProblem(f"{path} is for one table; give one --config, not {len(configs)}")
+    name = configs[0] if configs else table_stem(path.stem)
+    return ConfigRun(config=Config(name), tables={f"{name}.csv": whole_rows(found)}, gaps=found.problems)
 
 
 def _planned(
