@@ -41,11 +41,15 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """What a records file holds: the newest record of every case and testing, in the order they were planned."""
+    """What a results folder holds: the newest record of every case and testing, in the order they were planned.
+
+    left_out: the files that were not read because something else was asked for.
+    """
 
     records: tuple[Record, ...] = ()
     builds: tuple[Build, ...] = ()
     problems: tuple[Problem, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def done(self) -> frozenset[tuple[Case, Testing]]:
         """The keys a resumed run need not measure again."""
@@ -178,8 +182,12 @@ def read_results(path: Path) -> Results:
 
 def parse_results(content: bytes) -> Results:
     """The results in the content of a records.jsonl."""
-    lines = enumerate(content.decode("utf-8", errors="replace").split("\n"), start=1)
-    return results_from((number, line) for number, line in lines if line.strip())
+    return results_from(lines_of(content))
+
+
+def lines_of(content: bytes) -> Iterator[tuple[int, str]]:
+    """The lines of a file's content that say something, each with its number from 1."""
+    return _numbered(io.BytesIO(content))
 
 
 def results_from(lines: Iterable[tuple[int, str]]) -> Results:
@@ -223,10 +231,14 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     if not path.is_file():
         return
     with path.open("rb") as stream:
-        for number, raw in enumerate(stream, start=1):
-            line = raw.decode("utf-8", errors="replace").strip()
-            if line:
-                yield number, line
+        yield from _numbered(stream)
+
+
+def _numbered(stream: Iterable[bytes]) -> Iterator[tuple[int, str]]:
+    for number, raw in enumerate(stream, start=1):
+        line = raw.decode("utf-8", errors="replace").strip()
+        if line:
+            yield number, line
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -18,12 +18,12 @@ from torchperf_ci.cli.history_options import repository_of
 from torchperf_ci.cli.options import GitHubOptions
 from torchperf_ci.errors import NothingToJudge, UsageProblem
 from torchperf_ci.escape import code
+from torchperf_ci.folder import read_folder
 from torchperf_ci.github.context import source_from
 from torchperf_ci.history.store import newest_source
 from torchperf_ci.records import Record, Source
 from torchperf_ci.report.compare import Findings, Header, write_comparison
 from torchperf_ci.report.compare_words import percent
-from torchperf_ci.report.folder import read_folder
 from torchperf_ci.report.plural import count
 from torchperf_ci.results import Results, open_folder
 

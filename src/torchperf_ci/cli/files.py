@@ -47,13 +47,14 @@ def write_output(path: Path | None, content: bytes) -> None:
 
 
 def results_in(directory: Path) -> Results:
-    """The results in a folder; lines that cannot be used are said on stderr. Raises `NothingToJudge` without any."""
+    """The results in any folder; what cannot be used is said on stderr. Raises `NothingToJudge` without any."""
+    from torchperf_ci.analysis.frames import Selection
     from torchperf_ci.escape import one_line
-    from torchperf_ci.results import read_results
+    from torchperf_ci.folder import read_folder
 
-    results = read_results(directory)
+    results = read_folder(directory, Selection())
     for problem in results.problems:
-        click.echo(f"Warning: left out {directory / one_line(str(problem), limit=300)}", err=True)
+        click.echo(f"Warning: {directory / one_line(str(problem), limit=300)}", err=True)
     if not results.records:
         raise NothingToJudge(f"there are no results in {directory}")
     return results

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from torchperf_ci.escape import csv_cell, one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.history.store import Run
-    from torchperf_ci.results import Problem
+    from torchperf_ci.results import Problem, Results
 
 FORMATS = ("table", "csv", "json")
 
@@ -39,14 +40,37 @@ _format_option = option("--format", "form", type=click.Choice(FORMATS), default=
 @history.command("import")
 @click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @_place_options
+@option(
+    "--time",
+    "time",
+    default="",
+    show_default=False,
+    metavar="TIME",
+    help="When the run was, in ISO 8601; without an offset in UTC.  [default: as recorded, or as its files]",
+)
+@option("--commit", default="", show_default=False, help="The commit that was measured.  [default: as recorded]")
+@option("--branch", default="", show_default=False, help="The branch.  [default: as recorded]")
 @option("--dry-run", is_flag=True, help="Only say what would be written.")
-def import_(path: Path, *, github: GitHubOptions, dry_run: bool, **options: Any) -> None:  # noqa: ANN401 - click's values
-    """Add the runs in PATH: an archive with lookup.csv, or one results folder. What is there already stays."""
+def import_(
+    path: Path,
+    *,
+    github: GitHubOptions,
+    time: str,
+    commit: str,
+    branch: str,
+    dry_run: bool,
+    **options: Any,  # noqa: ANN401 - click's values
+) -> None:
+    """Add the runs in PATH: an archive with lookup.csv, or one results folder. What is there already stays.
+
+    CSV files say neither commit nor time: --commit, --branch and --time do. The runs of an archive have times of their
+    own; --commit and --time are for one run.
+    """
     from torchperf_ci.report.plural import count
 
     with opened_history(options, github) as kept:
         added = known = 0
-        for run, problems in _runs_in(path, name=options["name"]):
+        for run, problems in _runs_in(path, name=options["name"], given=_given(time, commit, branch)):
             _warn(problems)
             if not run.results.records:
                 continue
@@ -136,23 +160,54 @@ def compact(*, github: GitHubOptions, dry_run: bool, **options: Any) -> None:  #
             click.echo("There is nothing to compact: no finished month has more than one file")
 
 
-def _runs_in(path: Path, *, name: str) -> Iterator[tuple[Run, Sequence[Problem]]]:
+def _given(time: str, commit: str, branch: str) -> dict[str, str]:
+    """What was typed of a source, by the names of its fields."""
+    from torchperf_ci.history.store import moment_of
+
+    moment = moment_of(time) if time else None
+    if time and moment is None:
+        raise click.UsageError(f"--time {time!r} is no time; write it as 2026-01-31T12:00:00+00:00")
+    fields = {"time": moment.isoformat() if moment else "", "commit": commit, "branch": branch}
+    return {field: value for field, value in fields.items() if value}
+
+
+def _with_source(results: Results, given: Mapping[str, str]) -> Results:
+    if not given:
+        return results
+    stamps: dict[str, Any] = dict(given)
+    records = tuple(replace(record, source=replace(record.source, **stamps)) for record in results.records)
+    builds = tuple(replace(build, time=given.get("time", build.time)) for build in results.builds)
+    return replace(results, records=records, builds=builds)
+
+
+def _runs_in(path: Path, *, name: str, given: dict[str, str]) -> Iterator[tuple[Run, Sequence[Problem]]]:
     """The runs of an archive, oldest first, or the one of a results folder, each with what cannot be read of it."""
     from torchperf_ci.analysis.frames import Selection
     from torchperf_ci.dashboard_run import run_in
+    from torchperf_ci.folder import read_folder
     from torchperf_ci.history.lookup import INDEX, LookupHistory
+    from torchperf_ci.history.store import moment_of, run_of
     from torchperf_ci.records import Source
-    from torchperf_ci.report.folder import read_folder
 
     if not (path / INDEX).is_file():
         results = read_folder(path, Selection())
-        yield run_in(path, results, name=name, source=Source()), results.problems
+        source = Source(commit=given.get("commit", ""), branch=given.get("branch", ""))
+        run = run_in(path, results, name=name, source=source)
+        if given:
+            run = run_of(_with_source(run.results, given), name=name, now=run.time)
+        yield run, results.problems
         return
     archive = LookupHistory(root=path, read=read_folder)
     entries, problems = archive.entries()
     _warn(problems)
+    if len(entries) > 1 and {"time", "commit"} & set(given):
+        raise click.UsageError(f"--time and --commit are for one run; {path} is an archive of {len(entries)}")
     for entry in entries:
-        yield archive.run(entry, Selection(), name=name)
+        run, problems = archive.run(entry, Selection(), name=name)
+        # A record needs a time to keep the source that was given; that of the archive is the run's.
+        stamp = {"time": run.time.isoformat(), **given} if given else {}
+        results = _with_source(run.results, stamp)
+        yield replace(run, results=results, time=moment_of(stamp["time"]) or run.time if stamp else run.time), problems
 
 
 def _warn(problems: Sequence[Problem]) -> None:

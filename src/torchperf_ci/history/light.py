@@ -12,7 +12,7 @@ from torchperf_ci.history import sql
 from torchperf_ci.history.columns import CASE_COLUMNS, ENVIRONMENT_COLUMNS
 from torchperf_ci.history.rows import time_text, told_in
 from torchperf_ci.history.store import Run
-from torchperf_ci.records import Case, Environment, Mode, Record, Source, Status, Testing
+from torchperf_ci.records import Case, Environment, Mode, Record, Source, Testing, status_named
 from torchperf_ci.results import Problem, Results
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _record(
     return Record(
         case=Case(suite=suite, model=model, mode=Mode(mode), device=device, dtype=dtype, compiler=compiler),
         testing=Testing(testing),
-        status=Status(status),
+        status=status_named(status),
         batch_size=batch_size,
         metrics=metrics,
         reason=reason,

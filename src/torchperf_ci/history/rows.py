@@ -21,9 +21,9 @@ from torchperf_ci.records import (
     Mode,
     Record,
     Source,
-    Status,
     Testing,
     from_line,
+    status_named,
     to_line,
 )
 
@@ -61,7 +61,7 @@ def record_of(rows: Sequence[Row]) -> Record:
     return Record(
         case=case_of(first),
         testing=Testing(first["testing"]),
-        status=Status(first["status"]),
+        status=status_named(first["status"]),
         batch_size=first["batch_size"],
         metrics={row["metric"]: row["value"] for row in numbers if row["value"] is not None},
         samples={SERIES.get(row["metric"], row["metric"]): tuple(row["samples"]) for row in numbers if row["samples"]},
