@@ -19,7 +19,7 @@ from torchperf_ci.cli.options import GitHubOptions
 from torchperf_ci.errors import NothingToJudge, UsageProblem
 from torchperf_ci.github.context import source_from
 from torchperf_ci.history.store import newest_source
-from torchperf_ci.records import Record
+from torchperf_ci.records import MACHINE_UNKNOWN, Record
 from torchperf_ci.report.compare import Findings, Header, write_comparison
 from torchperf_ci.report.compare_words import percent
 from torchperf_ci.report.folder import read_folder
@@ -96,16 +96,22 @@ def _baseline(head: Results, options: dict[str, Any], github: GitHubOptions) -> 
 
 
 def _findings(base_label: str, head_label: str, base: Results, head: Results, options: dict[str, Any]) -> Findings:
-    reasons = unequal(base.records, head.records)
+    same_machine: bool = options["same_machine"]
+    reasons = unequal(base.records, head.records, same_machine=same_machine)
+    assumed = same_machine and not reasons and unequal(base.records, head.records)
     header = Header(
         base=base_label,
         head=head_label,
         how=_how(base.records, head.records, comparable=not reasons),
         machine=machine_of(head.records),
         tolerances=stored_tolerances(options),
-        warnings=(*_warnings(reasons), *(str(problem) for problem in (*base.problems, *head.problems))),
+        warnings=(
+            *_warnings(reasons, assumed=bool(assumed)),
+            *(str(problem) for problem in (*base.problems, *head.problems)),
+        ),
     )
-    return Findings(header=header, comparisons=tuple(compare_runs(base.records, head.records, header.tolerances)))
+    comparisons = compare_runs(base.records, head.records, header.tolerances, same_machine=same_machine)
+    return Findings(header=header, comparisons=tuple(comparisons))
 
 
 def _how(base: Sequence[Record], head: Sequence[Record], *, comparable: bool) -> str:
@@ -124,6 +130,11 @@ def _how(base: Sequence[Record], head: Sequence[Record], *, comparable: bool) ->
     )
 
 
-def _warnings(reasons: Sequence[str]) -> Iterator[str]:
+def _warnings(reasons: Sequence[str], *, assumed: bool) -> Iterator[str]:
+    if assumed:
+        yield f"{MACHINE_UNKNOWN}: times are compared because --same-machine says that it is one"
+    if MACHINE_UNKNOWN in reasons:
+        yield f"{MACHINE_UNKNOWN}, so times are not compared; --same-machine compares them if it was one"
+        reasons = [reason for reason in reasons if reason != MACHINE_UNKNOWN]
     if reasons:
         yield f"only speedups are compared, not times: {'; '.join(reasons)}"

@@ -42,7 +42,7 @@ def compare_history(options: dict[str, Any], github: GitHubOptions) -> int:
         warnings=tuple(str(problem) for problem in (*past.problems, *results.problems)),
     )
     earlier = [item.results.records for item in past.runs]
-    comparisons = compare_with_history(run.results.records, earlier, tolerances)
+    comparisons = compare_with_history(run.results.records, earlier, tolerances, same_machine=options["same_machine"])
     return written(Findings(header=header, comparisons=tuple(comparisons)), options)
 
 

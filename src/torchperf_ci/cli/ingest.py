@@ -72,7 +72,7 @@ def pytest_benchmark(files: Sequence[Path], **options: Any) -> None:  # noqa: AN
     defaults = _defaults(options)
 
     def take(content: bytes, name: str) -> Ingested:
-        return ingest_pytest_benchmark(read_pytest_benchmark(content, file=name), defaults)
+        return ingest_pytest_benchmark(read_pytest_benchmark(content, file=name, needed=()), defaults)
 
     _ingest(files, take, options)
 

@@ -13,16 +13,20 @@ from typing import TYPE_CHECKING, Any
 from torchperf_ci.history.columns import CASE_COLUMNS, COLUMNS, ENVIRONMENT_COLUMNS, NULLABLE, SERIES, Kind
 from torchperf_ci.history.store import moment_of
 from torchperf_ci.records import (
+    METRICS,
     Build,
     Case,
+    Direction,
     Environment,
     GraphBreak,
+    Metric,
     Mode,
     Record,
     Source,
     Status,
     Testing,
     from_line,
+    own_metric,
     to_line,
 )
 
@@ -72,7 +76,19 @@ def record_of(rows: Sequence[Row]) -> Record:
         log=first["log"],
         environment=environment_of(first),
         source=source_of(first),
+        own_metrics=defined_metrics(
+            {row["metric"]: (row["unit"], row["direction"]) for row in numbers if row["value"] is not None}
+        ),
     )
+
+
+def defined_metrics(definitions: Mapping[str, tuple[str, str]]) -> dict[str, Metric]:
+    """The metrics that `METRICS` does not have, from the unit and the direction by name."""
+    return {
+        name: own_metric(name, unit=unit, direction=Direction(direction or Direction.UNKNOWN))
+        for name, (unit, direction) in definitions.items()
+        if name not in METRICS
+    }
 
 
 def build_of(row: Row) -> Build:
@@ -195,12 +211,15 @@ def _outcome(record: Record) -> Row:
 def _numbers(record: Record) -> Iterator[Row]:
     samples = {_SERIES_METRIC.get(name, name): list(times) for name, times in record.samples.items() if times}
     values = {name: value for name, value in record.metrics.items() if math.isfinite(value)}
+    defined = {metric.name: metric for metric in record.defined_metrics()}
     for name in dict.fromkeys((*values, *samples)):
         yield {
             "kind": Kind.METRIC.value,
             "metric": name,
             "value": values.get(name),
             "samples": samples.get(name, []),
+            "unit": defined[name].unit if name in defined else "",
+            "direction": defined[name].direction.value if name in defined else "",
         }
     for name, count in record.counters.items():
         yield {"kind": Kind.COUNTER.value, "metric": name, "value": float(count)}

@@ -10,7 +10,7 @@ from typing import Any
 
 from torchperf_ci.escape import csv_cell, one_line
 from torchperf_ci.extras import require
-from torchperf_ci.records import COUNTERS, METRICS, Record
+from torchperf_ci.records import COUNTERS, Record
 from torchperf_ci.upload.exports.values import key_of
 
 _COLUMNS: Mapping[str, type] = MappingProxyType(
@@ -82,10 +82,9 @@ def _rows(records: Sequence[Record]) -> Iterator[Row]:
 
 
 def _values(record: Record) -> Iterator[Row]:
-    for name, metric in METRICS.items():
-        if name in record.metrics:
-            value = record.metrics[name]
-            yield {"metric": name, "value": value, "unit": metric.unit, "direction": metric.direction.value}
+    for metric in record.defined_metrics():
+        value = record.metrics[metric.name]
+        yield {"metric": metric.name, "value": value, "unit": metric.unit, "direction": metric.direction.value}
     for name in COUNTERS:
         if name in record.counters:
             yield {"metric": name, "value": float(record.counters[name]), "unit": "count", "direction": ""}
