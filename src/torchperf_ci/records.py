@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import Any
@@ -387,7 +387,7 @@ class RecordProblem(UsageProblem):
 def to_line(item: Record | Build) -> str:
     """One line of JSON, without the line end. Non-finite metrics are left out: JSON has no word for them."""
     kind = "record" if isinstance(item, Record) else "build"
-    body = _plain(asdict(item))
+    body = _plain(item)
     if isinstance(item, Record):
         body["own_metrics"] = {
             name: {"unit": metric.unit, "direction": metric.direction.value}
@@ -424,7 +424,11 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
             plain = {str(key): _plain(item) for key, item in value.items()}
             return {key: item for key, item in plain.items() if not _is_non_finite(item)}
         case tuple() | list():
+            if value and all(type(item) is float for item in value):  # samples: by far most of what is written
+                return value
             return [_plain(item) for item in value]
+        case _ if is_dataclass(value):
+            return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
         case _:
             return value
 

@@ -108,7 +108,7 @@ def ingest_google_benchmark(content: bytes, defaults: Defaults, *, file: str, cl
     )
     # Without an offset the date is local time: https://github.com/google/benchmark/blob/main/src/timers.cc
     source = defaults.source_of(commit="", branch="", time=text_in(context, "date"))
-    suite = _stem(text_in(context, "executable")) or _stem(file) or "google-benchmark"
+    suite = _stem(text_in(context, "executable")) or "google-benchmark"
     records = [
         record
         for name, runs in _groups(objects_in(raw, "benchmarks", file=file), file, clock).items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,13 +24,7 @@ from torchperf_ci.records import (
 )
 from torchperf_ci.upload.foreign import Defaults, Ingested, foreign_metric, timed_record
 from torchperf_ci.upload.inputs import InputProblem, count_in, number_in, object_in, seconds_of, text_in
-from torchperf_ci.upload.pytest_benchmark import UNSERIALIZABLE, Benchmark, BenchmarkFile
-
-OUR_VERSION = "torchperf-ci"
-"""Begins the version in files of our own export, whose names and metrics are known to be ours."""
-
-OWN_METRICS = "own_metrics"
-"""The entry of `extra_info` in which our export defines metrics that are not in `METRICS`."""
+from torchperf_ci.upload.pytest_benchmark import OUR_VERSION, OWN_METRICS, UNSERIALIZABLE, Benchmark, BenchmarkFile
 
 _UNKNOWN_COMMITS = frozenset({"unversioned", "unknown"})
 _UNKNOWN_BRANCHES = frozenset({"(unknown)", "(detached head)"})
@@ -194,8 +189,14 @@ def _extra_metrics(extra: Mapping[str, Any], *, ours: bool) -> dict[Metric, floa
 def _times(benchmark: Benchmark, problems: list[str]) -> tuple[tuple[float, ...], float]:
     """The raw rounds, if the file has them, and the median, or else the mean; what is wrong goes to `problems`."""
     data = benchmark.stats.get("data")
-    data = [] if data is None or isinstance(data, str) else data  # some tools write "omitted"
-    rounds = [seconds_of(each) for each in data] if isinstance(data, list) else [None]
+    if isinstance(data, list):  # people who shorten files write that there was more
+        data = [each for each in data if not (isinstance(each, str) and "omitted" in each)]
+    elif data is None or isinstance(data, str):
+        data = []
+    rounds: list[float | None] = [None]
+    if isinstance(data, list):
+        usual = all(type(each) is float and 0 <= each < math.inf for each in data)  # a look at each would be slow
+        rounds = data if usual else [seconds_of(each) for each in data]
     name = next((each for each in ("median", "mean", "min") if benchmark.stats.get(each) is not None), "")
     if None in rounds:
         problems.append(f"{benchmark.where}: stats.data holds what is no time")

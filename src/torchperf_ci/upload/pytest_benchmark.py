@@ -14,6 +14,12 @@ from torchperf_ci.upload.inputs import InputProblem, object_in, objects_in, read
 UNSERIALIZABLE = "UNSERIALIZABLE["
 """Begins the text of a parameter that JSON has no word for; its repr follows."""
 
+OUR_VERSION = "torchperf-ci"
+"""Begins the version in files of our own export, whose names and metrics are known to be ours."""
+
+OWN_METRICS = "own_metrics"
+"""The entry of `extra_info` in which our export defines metrics that are not in `METRICS`."""
+
 _LONGEST_PARAM = 1000
 """Characters; nobody reads a longer one, and finding its parts takes longer than its length."""
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from torchperf_ci.escape import one_line
 from torchperf_ci.records import Metric, Record, Testing
+from torchperf_ci.upload.case_names import name_of_case
 
 _BOUNDS: Mapping[str, tuple[str, str]] = MappingProxyType({"speedup": ("speedup_low", "speedup_high")})
 """Metrics whose interval is recorded as two other metrics."""
@@ -32,7 +32,7 @@ class Value:
 
     @property
     def benchmark(self) -> str:
-        return one_line(str(self.record.case), limit=500)
+        return name_of_case(self.record.case)
 
 
 def performance_values(records: Sequence[Record]) -> Iterator[Value]:
