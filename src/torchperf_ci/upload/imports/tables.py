@@ -7,6 +7,7 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 from torchperf_ci.escape import from_csv_cell
@@ -104,9 +105,9 @@ def _take(
     """Take the value of a row; says what is wrong with it, or nothing."""
     if not said.get("model"):
         return "names no model"
-    when = moment(said["time"], naive=None) if said.get("time") else None
+    when = _moment(said["time"]) if said.get("time") else None
     if said.get("time") and when is None:
-        return f"its time is {said['time'][:40]!r}, expected ISO 8601"
+        return f"its time is {said['time'][:40]!r}, expected ISO 8601 or seconds since 1970"
     case = defaults.case(
         suite=said.get("suite") or "table",
         model=said["model"],
@@ -153,6 +154,14 @@ def _take(
         metric = _metric(name, said.get("unit", ""), said.get("direction", ""))
         gathered.add(case, origin, environment, metric=metric, value=value, where=where, **about)
     return ""
+
+
+def _moment(text: str) -> datetime | None:
+    """The time in a cell: ISO 8601, in UTC where it has no offset, or seconds or milliseconds since 1970."""
+    if not re.fullmatch(r"\d{9,13}(\.\d*)?", text):
+        return moment(text, naive=timezone.utc)
+    number = float(text)
+    return datetime.fromtimestamp(number / 1000 if number > 1e11 else number, tz=timezone.utc)
 
 
 def _metric(name: str, unit: str, direction: str) -> Metric:
