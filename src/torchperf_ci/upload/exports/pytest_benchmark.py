@@ -66,10 +66,7 @@ def _definitions(record: Record) -> dict[str, Any]:
 
 def _stats(times: Sequence[float]) -> dict[str, Any]:
     first, third = quartiles(times)
-    mean = fmean(times)
-    if len(times) == 1:  # one round has no spread: none is made up
-        return {"min": mean, "max": mean, "mean": mean, "median": mean, "rounds": 1, "data": list(times)}
-    spread = stdev(times)
+    mean, spread = fmean(times), stdev(times) if len(times) > 1 else 0.0  # as pytest-benchmark does
     low, high = first - 1.5 * (third - first), third + 1.5 * (third - first)
     beyond_stddev = sum(abs(time - mean) > spread for time in times)
     beyond_fences = sum(not low <= time <= high for time in times)
