@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torchperf_ci import records
 from torchperf_ci.records import (
     COUNTERS,
+    MACHINE_UNKNOWN,
     METRICS,
     Build,
     Case,
@@ -174,3 +175,33 @@ def test_a_status_that_nobody_knows_stays_what_it_is() -> None:
     assert isinstance(record, Record)
     assert (record.status.value, record.status.is_pass) == ("0.0000", False)
     assert from_line(to_line(record)) == record
+
+
+HOST = {"host": "bench-01", "cpu_count": 4}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "word"),
+    [
+        ({"cpu": "Intel i7"}, {"cpu": "Intel i7"}, ""),
+        ({"cpu": "Intel i7", "host": "a"}, {"cpu": "Intel i7", "host": "b"}, ""),
+        ({"cpu": "Intel i7"}, {"cpu": "AMD Ryzen"}, "CPU differs"),
+        (HOST, HOST, ""),
+        ({**HOST, "cpu_mhz": 4228}, {**HOST, "cpu_mhz": 4190}, ""),
+        ({**HOST, "cpu_mhz": 4228}, {**HOST, "cpu_mhz": 2100}, "clock differs"),
+        (HOST, {**HOST, "host": "bench-02"}, "host differs"),
+        ({**HOST, "cpu": "aarch64"}, {"host": "bench-02", "cpu_count": 4, "cpu": "aarch64"}, "host differs"),
+        ({"cpu": "x86_64"}, {"cpu": "x86_64"}, MACHINE_UNKNOWN),
+        ({"cpu": "arm64", "host": "localhost"}, {"cpu": "arm64", "host": "localhost"}, MACHINE_UNKNOWN),
+        ({}, {}, MACHINE_UNKNOWN),
+        ({"cpu": "Intel i7"}, {}, MACHINE_UNKNOWN),
+        ({**HOST, "cpu": "Intel i7"}, HOST, ""),
+        (HOST, {**HOST, "cpu_count": 8}, "number of CPUs differs"),
+    ],
+)
+def test_a_machine_is_known_by_brand_or_by_host_and_clock(one, other, word) -> None:
+    """An architecture is no CPU, and what is not recorded is not the same."""
+    reasons = Environment(**one).comparable_to(Environment(**other))
+    assert bool(reasons) is bool(word)
+    assert word in "; ".join(reasons)
+    assert bool(Environment(**other).comparable_to(Environment(**one))) is bool(word)

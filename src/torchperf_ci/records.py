@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from functools import lru_cache
 from types import MappingProxyType
@@ -109,6 +109,8 @@ class Direction(str, Enum):
 
     HIGHER = "higher"
     LOWER = "lower"
+    UNKNOWN = "unknown"
+    """Recorded and shown, never judged."""
 
     __str__ = str.__str__
 
@@ -225,6 +227,12 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 )
 """Every metric by name. A new one is one entry here."""
 
+
+def own_metric(name: str, *, unit: str = "", direction: Direction = Direction.UNKNOWN) -> Metric:
+    """Define a metric that `METRICS` does not have, as another tool or a user has it."""
+    return Metric(name=name, unit=unit, direction=direction, title=f"{name} ({unit})" if unit else name)
+
+
 COUNTERS = (
     "calls_captured",
     "unique_graphs",
@@ -283,11 +291,28 @@ class Environment:
     threads: int = 0
     omp_wait_policy: str = ""
     governor: str = ""
+    cpu_mhz: int = 0
+
+    @property
+    def processor(self) -> str:
+        """The CPU's brand; empty where only its architecture is known, which thousands of machines share."""
+        return "" if _ARCHITECTURE.fullmatch(self.cpu.strip()) else self.cpu.strip()
 
     def comparable_to(self, other: Environment) -> list[str]:
-        """Why timings of the two may not be compared, a sentence each; empty when they may."""
+        """Why timings of the two may not be compared, a sentence each; empty when they may.
+
+        A machine is known by the brand of its CPU; without one by its host's name and its clock. Where these are not
+        recorded either, the one reason is `MACHINE_UNKNOWN`.
+        """
+        identity: list[str] = []
+        if self.processor and other.processor:
+            if self.processor != other.processor:
+                identity = [f"CPU differs: {self.processor} against {other.processor}"]
+        elif not (self.gpu and other.gpu):
+            identity = _different_hosts(self, other)
+            if identity == [MACHINE_UNKNOWN]:
+                return identity
         names = {
-            "cpu": "CPU",
             "cpu_count": "number of CPUs",
             "gpu": "GPU",
             "gpu_count": "number of GPUs",
@@ -296,11 +321,39 @@ class Environment:
             "threads": "number of threads",
             "omp_wait_policy": "OpenMP wait policy",
         }
-        return [
+        return identity + [
             f"{title} differs: {mine or 'none'} against {theirs or 'none'}"
             for name, title in names.items()
             if (mine := getattr(self, name)) != (theirs := getattr(other, name))
         ]
+
+
+MACHINE_UNKNOWN = "the machine is not recorded"
+
+_ARCHITECTURE = re.compile(
+    r"(x86([_-]?64)?|amd64|i[3-6]86(pc)?|ia-?64|arm(64|v\d+\w*|hf|el)?(_?32)?|aarch64(_be)?|ppc(64)?(le)?|powerpc\w*"
+    r"|s390x?|riscv(32|64)?|loongarch64|mips\w*|sparc\w*|unknown|none|n/?a)?",
+    re.IGNORECASE,
+)
+
+_CLOCK_SPREAD = 0.05
+"""Share by which two readings of one machine's clock may differ: some tools read the speed of the moment."""
+
+
+def _is_name(host: str) -> bool:
+    return host.partition(".")[0].lower() not in {"", "localhost", "(none)", "unknown", "none"}
+
+
+def _different_hosts(one: Environment, other: Environment) -> list[str]:
+    """Why two machines, one of them without a CPU's brand, are not the same, as far as names and clocks say."""
+    if not _is_name(one.host) or not _is_name(other.host):
+        return [MACHINE_UNKNOWN]
+    if one.host != other.host:
+        return [f"host differs: {one.host} against {other.host}, and the CPU's name is not recorded"]
+    clocks = (one.cpu_mhz, other.cpu_mhz)
+    if all(clocks) and max(clocks) - min(clocks) > _CLOCK_SPREAD * max(clocks):
+        return [f"CPU clock differs: {one.cpu_mhz} MHz against {other.cpu_mhz} MHz"]
+    return []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,10 +393,12 @@ class Source:
 class Record:
     """One testing of one case, made once by the runner and never edited.
 
-    metrics: by the names of `METRICS`, in their units; a metric that could not be measured is absent, never made up.
+    metrics: by the names of `METRICS` or `own_metrics`, in their units; a metric that could not be measured is absent,
+        never made up.
     samples: every raw time in seconds. `eager` and `compiled` have the same length, element i of both is pair i;
         `probe` is the pure-Python probe of pair i; `eager_device` and `compiled_device` are device event times.
     counters: by the names of `COUNTERS`.
+    own_metrics: unit and direction of the metrics that are not in `METRICS`, by name.
     reason: one line on why the status is not a pass, or empty.
     remarks: what a reader should know about the numbers, a line each.
     not_compiled: nothing was compiled, so that the compiled arm ran eagerly, whatever the status says.
@@ -368,6 +423,13 @@ class Record:
     log: str = ""
     environment: Environment = Environment()
     source: Source = Source()
+    own_metrics: Mapping[str, Metric] = field(default_factory=dict)
+
+    def defined_metrics(self) -> list[Metric]:
+        """The definitions of what was measured: those of `METRICS` in their order, then the others as they stand."""
+        known = [metric for name, metric in METRICS.items() if name in self.metrics]
+        others = (name for name in self.metrics if name not in METRICS)
+        return [*known, *(self.own_metrics.get(name) or own_metric(name) for name in others)]
 
     @property
     def key(self) -> tuple[Case, Testing]:
@@ -381,7 +443,14 @@ class RecordProblem(UsageProblem):
 def to_line(item: Record | Build) -> str:
     """One line of JSON, without the line end. Non-finite metrics are left out: JSON has no word for them."""
     kind = "record" if isinstance(item, Record) else "build"
-    body = _plain(asdict(item))
+    body = _plain(item)
+    if isinstance(item, Record):
+        body["own_metrics"] = {
+            name: {"unit": metric.unit, "direction": metric.direction.value}
+            for name, metric in item.own_metrics.items()
+        }
+        if not body["own_metrics"]:
+            del body["own_metrics"]  # most records have none, and there are many
     return json.dumps({"type": kind, "v": 1, **body}, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -434,7 +503,11 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
             plain = {str(key): _plain(item) for key, item in value.items()}
             return {key: item for key, item in plain.items() if not _is_non_finite(item)}
         case tuple() | list():
+            if value and all(type(item) is float for item in value):  # samples: by far most of what is written
+                return value
             return [_plain(item) for item in value]
+        case _ if is_dataclass(value):
+            return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
         case _:
             return value
 
@@ -477,6 +550,15 @@ def _record(raw: Mapping[str, Any]) -> Record:
         log=_text(raw, "log"),
         environment=_flat(Environment, _object(raw, "environment")),
         source=_flat(Source, _object(raw, "source")),
+        own_metrics={
+            name: own_metric(
+                name,
+                unit=_text(definition, "unit"),
+                direction=_choice({"direction": definition.get("direction", "unknown")}, "direction", Direction),
+            )
+            for name, definition in _object(raw, "own_metrics").items()
+            if isinstance(definition, dict)
+        },
     )
 
 

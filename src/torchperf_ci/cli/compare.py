@@ -76,6 +76,12 @@ _SHARE = click.FloatRange(min=0, min_open=True, max=10)
     envvar=["TORCHPERF_BASELINE_BRANCH", "GITHUB_BASE_REF"],
     help="The branch that head left.  [default: the repository's default branch]",
 )
+@option(
+    "--same-machine",
+    is_flag=True,
+    help="What is recorded was measured on one machine: compare times although it is not recorded which. Where the "
+    "machines are known to differ, times stay out.",
+)
 @past_options
 @option("--name", default="results", help="The series of runs in the history.")
 @github_options

@@ -21,7 +21,7 @@ from torchperf_ci.escape import code
 from torchperf_ci.folder import read_folder
 from torchperf_ci.github.context import source_from
 from torchperf_ci.history.store import newest_source
-from torchperf_ci.records import Record, Source
+from torchperf_ci.records import MACHINE_UNKNOWN, Record, Source
 from torchperf_ci.report.compare import Findings, Header, write_comparison
 from torchperf_ci.report.compare_words import percent
 from torchperf_ci.report.plural import count
@@ -103,7 +103,9 @@ def _baseline(head: Results, options: dict[str, Any], github: GitHubOptions) -> 
 
 
 def _findings(base_label: str, head_label: str, base: Results, head: Results, options: dict[str, Any]) -> Findings:
-    reasons = unequal(base.records, head.records)
+    same_machine: bool = options["same_machine"]
+    reasons = unequal(base.records, head.records, same_machine=same_machine)
+    assumed = same_machine and not reasons and unequal(base.records, head.records)
     header = Header(
         base=base_label,
         head=head_label,
@@ -111,11 +113,15 @@ def _findings(base_label: str, head_label: str, base: Results, head: Results, op
         machine=machine_of(head.records),
         tolerances=stored_tolerances(options),
         source=source_of(head.records),
-        warnings=(*_warnings(reasons), *(str(problem) for problem in (*base.problems, *head.problems))),
+        warnings=(
+            *_warnings(reasons, assumed=bool(assumed)),
+            *(str(problem) for problem in (*base.problems, *head.problems)),
+        ),
     )
+    comparisons = compare_runs(base.records, head.records, header.tolerances, same_machine=same_machine)
     return Findings(
         header=header,
-        comparisons=tuple(compare_runs(base.records, head.records, header.tolerances)),
+        comparisons=tuple(comparisons),
         not_compiled=not_compiled((*base.records, *head.records)),
     )
 
@@ -141,6 +147,11 @@ def _how(base: Sequence[Record], head: Sequence[Record], *, comparable: bool) ->
     )
 
 
-def _warnings(reasons: Sequence[str]) -> Iterator[str]:
+def _warnings(reasons: Sequence[str], *, assumed: bool) -> Iterator[str]:
+    if assumed:
+        yield f"{MACHINE_UNKNOWN}: times are compared because --same-machine says that it is one"
+    if MACHINE_UNKNOWN in reasons:
+        yield f"{MACHINE_UNKNOWN}, so times are not compared; --same-machine compares them if it was one"
+        reasons = [reason for reason in reasons if reason != MACHINE_UNKNOWN]
     if reasons:
         yield f"only speedups are compared, not times: {'; '.join(reasons)}"

@@ -50,7 +50,7 @@ def compare_history(options: dict[str, Any], github: GitHubOptions) -> int:
         warnings=tuple(str(problem) for problem in (*past.problems, *results.problems)),
     )
     earlier = [item.results.records for item in past.runs]
-    comparisons = compare_with_history(run.results.records, earlier, tolerances)
+    comparisons = compare_with_history(run.results.records, earlier, tolerances, same_machine=options["same_machine"])
     findings = Findings(header=header, comparisons=tuple(comparisons), not_compiled=not_compiled(run.results.records))
     return written(findings, options)
 

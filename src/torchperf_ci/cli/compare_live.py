@@ -27,7 +27,7 @@ from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interru
 from torchperf_ci.errors import NothingToJudge
 from torchperf_ci.github.context import base_branch_of, source_from
 from torchperf_ci.github.step_files import write_outputs
-from torchperf_ci.records import Source
+from torchperf_ci.records import MACHINE_UNKNOWN, Source
 from torchperf_ci.report.compare import Findings, Header, describe_case, judged, write_comparison
 from torchperf_ci.results import ResultsFolder, open_folder
 
@@ -107,7 +107,7 @@ def _header(request: CompareRequest, base: LiveSide, head: LiveSide) -> Header:
         warnings=(
             *(["base and head are the same commit"] if same else []),
             *(f"{what} differs: {mine} against {theirs}" for what, mine, theirs in pairs if mine != theirs),
-            *one.comparable_to(two),
+            *(reason for reason in one.comparable_to(two) if reason != MACHINE_UNKNOWN),  # it is this one
         ),
     )
 

@@ -217,7 +217,8 @@ def _notes(builds: Sequence[Build], tables: Sequence[SuiteTables]) -> Iterator[s
 
 
 def _differing(environments: Sequence[Environment]) -> Iterator[str]:
-    reasons = dict.fromkeys(why for other in environments[1:] for why in environments[0].comparable_to(other))
+    others = [other for other in environments[1:] if other != environments[0]]
+    reasons = dict.fromkeys(why for other in others for why in environments[0].comparable_to(other))
     if reasons:
         yield f"the results come from machines that cannot be compared with each other: {'; '.join(reasons)}"
 
