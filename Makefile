@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test fake-cuda lint docs clean
+.PHONY: run test engine fake-cuda lint docs clean
 
 run: $(STAMP)
 	$(BIN)/torchperf-ci run --suites tiny --quick --inference --compilers eager --compilers aot_eager --compilers inductor
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not engine"
+
+engine: $(STAMP)
+	$(BIN)/python -m pytest -m engine
 
 # Optional: needs x86-64 Linux, gcc, and 5 GB for a torch with CUDA (tests/fake_cuda/README.md).
 fake-cuda: $(STAMP)
@@ -22,7 +25,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m tools.docs --check
-	$(BIN)/zizmor --offline --pedantic --quiet action.yml actions .github examples/*.yml
+	$(BIN)/zizmor --offline --pedantic --quiet action.yml */action.yml actions .github examples/*.yml
 
 docs: $(STAMP)
 	$(BIN)/python -m tools.docs

@@ -7,13 +7,14 @@ those who read it later.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torchperf_ci.records import Build, RecordProblem, Status, from_line
 from torchperf_ci.results import COMMANDS, Problem, read_lines
+from torchperf_ci.strict_json import parse_json
 
 _NAMED = 10
 
@@ -85,11 +86,16 @@ def result_line(result: CommandResult) -> str:
 
 def read_command_log(folder: Path) -> CommandLog:
     """The lines of a results folder; empty where no commands were run."""
+    return parse_command_log(read_lines(folder / COMMANDS))
+
+
+def parse_command_log(lines: Iterable[tuple[int, str]]) -> CommandLog:
+    """The lines of a commands.jsonl, each with its number from 1."""
     builds: list[Build] = []
     planned: dict[str, None] = {}
     results: dict[str, CommandResult] = {}
     unreadable: list[Problem] = []
-    for number, line in read_lines(folder / COMMANDS):
+    for number, line in lines:
         try:
             match _parse(line):
                 case Build() as build:
@@ -104,7 +110,7 @@ def read_command_log(folder: Path) -> CommandLog:
 
 
 def _parse(line: str) -> Build | CommandResult | tuple[str, ...]:
-    raw: dict[str, Any] = json.loads(line)
+    raw: dict[str, Any] = parse_json(line)
     match raw.get("type"):
         case "command":
             return CommandResult(

@@ -5,10 +5,17 @@ from __future__ import annotations
 import re
 
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]")
+_OURS = re.compile(r"\A\r(?=[^\n])|\r\n|\x1b\[(?:K|\?25[lh])")
+"""What progress is drawn with: back to the line's start, erase the rest of it, hide and show the cursor."""
+_COMMAND = re.compile(r"(?:^|(?<=\r))[^\S\n]*:(?=:)|##(?=\[)", re.MULTILINE)
+_ZERO_WIDTH_SPACE = "\u200b"
 _SPACE = re.compile(r"\s+")
 _TAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(_[A-Za-z0-9.-]+)*")
 _TAME_LINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ .:,;=+()/\[\]@%-]*")
-_MEANING = re.compile(r"\]\(|\]\[|@\w|://|www\.")
+_MEANING = re.compile(r"\]\(|\]\[|@|://|www\.|\bgh-\d|(?<![^\W_])[0-9a-f]{7,40}(?![^\W_])", re.IGNORECASE)
+"""What GitHub makes something of in bare text: links, addresses, mentions, references to issues and commits."""
+_REFERENCE = re.compile(r"[@#](?=.)|:(?=//)|www(?=\.)|\bgh-(?=\d)|(?<![^\W_])[0-9a-f]{7,40}(?![^\W_])", re.IGNORECASE)
+_WORD_JOINER = "\u2060"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -38,7 +45,7 @@ def code(text: str, *, limit: int = 0) -> str:
 
 def heading(text: str) -> str:
     """`text` in a Markdown heading: as it is when nothing in it can mean anything, else as inline code."""
-    return text if _TAME.fullmatch(text) else code(text)
+    return text if _TAME.fullmatch(text) and not _MEANING.search(text) else code(text)
 
 
 def sentence(text: str) -> str:
@@ -47,10 +54,48 @@ def sentence(text: str) -> str:
 
 
 def html(text: str) -> str:
-    """`text` inside an HTML element in Markdown: ASCII characters that could mean something by number."""
+    """`text` as bare words or in an HTML element in Markdown: ASCII characters that could mean something by number.
+
+    GitHub looks for mentions, addresses and references after it has decoded these, and for addresses in a `<code>`
+    element as well: so what it looks for is broken by a character that cannot be seen.
+    """
     return "".join(
-        char if char.isalnum() or char in " ," or ord(char) > 127 else f"&#{ord(char)};" for char in one_line(text)
+        char if char.isalnum() or char in " ," or ord(char) > 127 else f"&#{ord(char)};"
+        for char in _REFERENCE.sub(_broken, one_line(text))
     )
+
+
+def _broken(reference: re.Match[str]) -> str:
+    """A sign with a word joiner behind it; a commit's digits with one after every sixth, since seven are looked for."""
+    parts = [reference[0][at : at + 6] for at in range(0, len(reference[0]), 6)]
+    return _WORD_JOINER.join(parts) if len(parts) > 1 else reference[0] + _WORD_JOINER
+
+
+def terminal(text: str) -> str:
+    """Make `text`, which may have several lines, harmless for a terminal: nothing in it moves, colours or reorders."""
+    parts, at = [], 0
+    for ours in _OURS.finditer(text):
+        parts += [_show_hidden(text[at : ours.start()]), "\n" if ours[0] == "\r\n" else ours[0]]
+        at = ours.end()
+    return "".join([*parts, _show_hidden(text[at:])])
+
+
+def break_commands(text: str) -> str:
+    """Put what cannot be seen into whatever GitHub's runner would take for a command.
+
+    It obeys `::command::` at the start of a line, spaces before it left aside, and `##[command]` anywhere in one.
+    """
+    return _COMMAND.sub(lambda command: command[0] + _ZERO_WIDTH_SPACE, text)
+
+
+def _show_hidden(text: str) -> str:
+    return "".join(char if char in "\n\t" else _HIDDEN.sub("\N{REPLACEMENT CHARACTER}", char) for char in text)
+
+
+def fenced(text: str, *, language: str = "") -> str:
+    """`text`, which may have several lines, as a block of code in Markdown."""
+    ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{ticks}{language}\n{_show_hidden(text)}\n{ticks}"
 
 
 def csv_cell(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The types that cross module lines, and their JSON-lines codec. Standard library only.
+"""The types that cross module lines, and their JSON-lines codec.
 
 A `Record` is one testing (accuracy or performance) of one `Case`. Everything else this package shows (CSV files,
 reports, comparisons, uploads) is made from records and can be made again.
@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from torchperf_ci.errors import UsageProblem
+from torchperf_ci.strict_json import parse_json
 
 
 class Mode(str, Enum):
@@ -55,6 +60,8 @@ class Status(str, Enum):
     EAGER_FAIL_TO_RUN = "eager_fail_to_run"
     TIMEOUT = "timeout"
     WARMUP_FAILED = "warmup_failed"
+    INFRA_ERROR = "infra_error"
+    """What the model needs (a download, a key) could not be had."""
 
     CRASHED = "crashed"
     """The worker process ended by itself: a signal, or an exit code (also 0)."""
@@ -74,11 +81,36 @@ class Status(str, Enum):
         return self in {Status.PASS, Status.PASS_DUE_TO_SKIP}
 
 
+def status_named(word: str) -> Status:
+    """Turn the word of a file into a status; one that is not in our list stays what it is, and is no pass.
+
+    Later versions of PyTorch's runner and its relatives have words of their own. Raises `ValueError` for other text.
+    """
+    try:
+        return Status(word)
+    except ValueError:
+        if not _STATUS_WORD.fullmatch(word):
+            raise
+        return _foreign_status(word)
+
+
+_STATUS_WORD = re.compile(r"[A-Za-z0-9_.]{1,64}")
+
+
+@lru_cache(maxsize=1000)
+def _foreign_status(word: str) -> Status:
+    status = str.__new__(Status, word)
+    status._name_ = status._value_ = word
+    return status
+
+
 class Direction(str, Enum):
     """Which way a metric gets better."""
 
     HIGHER = "higher"
     LOWER = "lower"
+    UNKNOWN = "unknown"
+    """Recorded and shown, never judged."""
 
     __str__ = str.__str__
 
@@ -195,6 +227,12 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 )
 """Every metric by name. A new one is one entry here."""
 
+
+def own_metric(name: str, *, unit: str = "", direction: Direction = Direction.UNKNOWN) -> Metric:
+    """Define a metric that `METRICS` does not have, as another tool or a user has it."""
+    return Metric(name=name, unit=unit, direction=direction, title=f"{name} ({unit})" if unit else name)
+
+
 COUNTERS = (
     "calls_captured",
     "unique_graphs",
@@ -255,11 +293,28 @@ class Environment:
     threads: int = 0
     omp_wait_policy: str = ""
     governor: str = ""
+    cpu_mhz: int = 0
+
+    @property
+    def processor(self) -> str:
+        """The CPU's brand; empty where only its architecture is known, which thousands of machines share."""
+        return "" if _ARCHITECTURE.fullmatch(self.cpu.strip()) else self.cpu.strip()
 
     def comparable_to(self, other: Environment) -> list[str]:
-        """Why timings of the two may not be compared, a sentence each; empty when they may."""
+        """Why timings of the two may not be compared, a sentence each; empty when they may.
+
+        A machine is known by the brand of its CPU; without one by its host's name and its clock. Where these are not
+        recorded either, the one reason is `MACHINE_UNKNOWN`.
+        """
+        identity: list[str] = []
+        if self.processor and other.processor:
+            if self.processor != other.processor:
+                identity = [f"CPU differs: {self.processor} against {other.processor}"]
+        elif not (self.gpu and other.gpu):
+            identity = _different_hosts(self, other)
+            if identity == [MACHINE_UNKNOWN]:
+                return identity
         names = {
-            "cpu": "CPU",
             "cpu_count": "number of CPUs",
             "gpu": "GPU",
             "gpu_count": "number of GPUs",
@@ -269,11 +324,39 @@ class Environment:
             "threads": "number of threads",
             "omp_wait_policy": "OpenMP wait policy",
         }
-        return [
+        return identity + [
             f"{title} differs: {mine or 'none'} against {theirs or 'none'}"
             for name, title in names.items()
             if (mine := getattr(self, name)) != (theirs := getattr(other, name))
         ]
+
+
+MACHINE_UNKNOWN = "the machine is not recorded"
+
+_ARCHITECTURE = re.compile(
+    r"(x86([_-]?64)?|amd64|i[3-6]86(pc)?|ia-?64|arm(64|v\d+\w*|hf|el)?(_?32)?|aarch64(_be)?|ppc(64)?(le)?|powerpc\w*"
+    r"|s390x?|riscv(32|64)?|loongarch64|mips\w*|sparc\w*|unknown|none|n/?a)?",
+    re.IGNORECASE,
+)
+
+_CLOCK_SPREAD = 0.05
+"""Share by which two readings of one machine's clock may differ: some tools read the speed of the moment."""
+
+
+def _is_name(host: str) -> bool:
+    return host.partition(".")[0].lower() not in {"", "localhost", "(none)", "unknown", "none"}
+
+
+def _different_hosts(one: Environment, other: Environment) -> list[str]:
+    """Why two machines, one of them without a CPU's brand, are not the same, as far as names and clocks say."""
+    if not _is_name(one.host) or not _is_name(other.host):
+        return [MACHINE_UNKNOWN]
+    if one.host != other.host:
+        return [f"host differs: {one.host} against {other.host}, and the CPU's name is not recorded"]
+    clocks = (one.cpu_mhz, other.cpu_mhz)
+    if all(clocks) and max(clocks) - min(clocks) > _CLOCK_SPREAD * max(clocks):
+        return [f"CPU clock differs: {one.cpu_mhz} MHz against {other.cpu_mhz} MHz"]
+    return []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,10 +396,12 @@ class Source:
 class Record:
     """One testing of one case, made once by the runner and never edited.
 
-    metrics: by the names of `METRICS`, in their units; a metric that could not be measured is absent, never made up.
+    metrics: by the names of `METRICS` or `own_metrics`, in their units; a metric that could not be measured is absent,
+        never made up.
     samples: every raw time in seconds. `eager` and `compiled` have the same length, element i of both is pair i;
         `probe` is the pure-Python probe of pair i; `eager_device` and `compiled_device` are device event times.
     counters: by the names of `COUNTERS`.
+    own_metrics: unit and direction of the metrics that are not in `METRICS`, by name.
     reason: one line on why the status is not a pass, or empty.
     remarks: what a reader should know about the numbers, a line each.
     not_compiled: nothing was compiled, so that the compiled arm ran eagerly, whatever the status says.
@@ -341,6 +426,13 @@ class Record:
     log: str = ""
     environment: Environment = Environment()
     source: Source = Source()
+    own_metrics: Mapping[str, Metric] = field(default_factory=dict)
+
+    def defined_metrics(self) -> list[Metric]:
+        """The definitions of what was measured: those of `METRICS` in their order, then the others as they stand."""
+        known = [metric for name, metric in METRICS.items() if name in self.metrics]
+        others = (name for name in self.metrics if name not in METRICS)
+        return [*known, *(self.own_metrics.get(name) or own_metric(name) for name in others)]
 
     @property
     def key(self) -> tuple[Case, Testing]:
@@ -354,16 +446,46 @@ class RecordProblem(UsageProblem):
 def to_line(item: Record | Build) -> str:
     """One line of JSON, without the line end. Non-finite metrics are left out: JSON has no word for them."""
     kind = "record" if isinstance(item, Record) else "build"
-    body = _plain(asdict(item))
+    body = _plain(item)
+    if isinstance(item, Record):
+        body["own_metrics"] = {
+            name: {"unit": metric.unit, "direction": metric.direction.value}
+            for name, metric in item.own_metrics.items()
+        }
+        if not body["own_metrics"]:
+            del body["own_metrics"]  # most records have none, and there are many
     return json.dumps({"type": kind, "v": 1, **body}, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def from_line(line: str) -> Record | Build:
     """The record or build of one line. Raises `RecordProblem` for everything else; unknown fields are ignored,
     so that records of a later version can be read."""
+    return _record_at_once(line) or _item_by_field(line)
+
+
+def _record_at_once(line: str) -> Record | None:
+    """Decode a line that is a record as it should be, ten times as fast as field by field; None for any other line,
+    which the slow way then reads, or names the fault of."""
+    if not line.startswith(_RECORD_START):
+        return None
     try:
-        raw = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        record = _DECODER.decode(line)
+    except (msgspec.MsgspecError, UnicodeError):  # halves of surrogate pairs, say, which JSON can hold
+        return None
+    case = record.case
+    return record if all((case.suite, case.model, case.device, case.dtype, case.compiler)) else None
+
+
+_RECORD_START = '{"type":"record",'
+"""How every line begins that `to_line` made of a record."""
+
+_DECODER = msgspec.json.Decoder(Record)
+
+
+def _item_by_field(line: str) -> Record | Build:
+    try:
+        raw = parse_json(line)
+    except ValueError as error:
         raise RecordProblem(f"not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise RecordProblem("not a JSON object")
@@ -384,7 +506,11 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
             plain = {str(key): _plain(item) for key, item in value.items()}
             return {key: item for key, item in plain.items() if not _is_non_finite(item)}
         case tuple() | list():
+            if value and all(type(item) is float for item in value):  # samples: by far most of what is written
+                return value
             return [_plain(item) for item in value]
+        case _ if is_dataclass(value):
+            return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
         case _:
             return value
 
@@ -405,7 +531,7 @@ def _record(raw: Mapping[str, Any]) -> Record:
             compiler=_text(case, "compiler", required=True),
         ),
         testing=_choice(raw, "testing", Testing),
-        status=_choice(raw, "status", Status),
+        status=_status(raw),
         batch_size=_integer(raw, "batch_size"),
         metrics={name: _number(value, f"metrics.{name}") for name, value in _object(raw, "metrics").items()},
         samples={
@@ -427,6 +553,15 @@ def _record(raw: Mapping[str, Any]) -> Record:
         log=_text(raw, "log"),
         environment=_flat(Environment, _object(raw, "environment")),
         source=_flat(Source, _object(raw, "source")),
+        own_metrics={
+            name: own_metric(
+                name,
+                unit=_text(definition, "unit"),
+                direction=_choice({"direction": definition.get("direction", "unknown")}, "direction", Direction),
+            )
+            for name, definition in _object(raw, "own_metrics").items()
+            if isinstance(definition, dict)
+        },
     )
 
 
@@ -506,6 +641,14 @@ def _is_finite(value: float) -> bool:
         return math.isfinite(value)
     except OverflowError:  # an integer beyond what a float can hold
         return False
+
+
+def _status(raw: Mapping[str, Any]) -> Status:
+    word = raw.get("status")
+    try:
+        return status_named(word if isinstance(word, str) else "")
+    except ValueError as error:
+        raise RecordProblem(f"field 'status' is {str(word)[:40]!r}, expected a word such as pass") from error
 
 
 def _choice(raw: Mapping[str, Any], name: str, kind: Any) -> Any:  # noqa: ANN401 - one of our enums

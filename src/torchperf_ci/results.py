@@ -18,6 +18,7 @@ from pathlib import Path
 
 from torchperf_ci.errors import UsageProblem
 from torchperf_ci.records import Build, Case, Record, RecordProblem, Status, Testing, from_line, to_line
+from torchperf_ci.safe_files import PlantedLink, is_below, open_below, prepare_below, write_below
 
 MANIFEST = ".torchperf-ci"
 RECORDS = "records.jsonl"
@@ -40,11 +41,15 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """What a records file holds: the newest record of every case and testing, in the order they were planned."""
+    """What a results folder holds: the newest record of every case and testing, in the order they were planned.
+
+    left_out: the files that were not read because something else was asked for.
+    """
 
     records: tuple[Record, ...] = ()
     builds: tuple[Build, ...] = ()
     problems: tuple[Problem, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def done(self) -> frozenset[tuple[Case, Testing]]:
         """The keys a resumed run need not measure again."""
@@ -65,25 +70,29 @@ class ResultsFolder:
         return frozenset(self._named)
 
     def claim(self, relative: str) -> Path:
-        """The path of a file that is about to be written, named in the manifest, with its folder made."""
+        """The path of a file that is about to be written, named in the manifest, with its folder made.
+
+        Raises `UsageProblem` where a link stands in the way.
+        """
+        self._name(relative)
+        with _told(self.path):
+            return prepare_below(self.path, relative)
+
+    def _name(self, relative: str) -> None:
         if relative not in self._named:
             self._manifest.write(relative + "\n")
             self._manifest.flush()
             self._named.add(relative)
-        target = self.path / relative
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return target
 
     def write_text(self, relative: str, text: str) -> Path:
         """Write a whole file at once: a reader sees the old one or the new one, never half of it."""
         return self.write_bytes(relative, text.encode("utf-8", errors="replace"))
 
     def write_bytes(self, relative: str, content: bytes) -> Path:
-        target = self.claim(relative)
-        beside = self.claim(f"{relative}.tmp")
-        beside.write_bytes(content)
-        beside.replace(target)
-        return target
+        self._name(relative)
+        self._name(f"{relative}.tmp")  # a run that is killed leaves it, and the next one removes it
+        with _told(self.path):
+            return write_below(self.path, relative, content, beside=f"{Path(relative).name}.tmp")
 
     def append(self, *items: Record | Build) -> None:
         """Add lines to records.jsonl."""
@@ -94,8 +103,10 @@ class ResultsFolder:
 
         Raises `UsageProblem` when there is no room for a whole line; nothing of it is left then.
         """
-        path = self.claim(relative)
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._name(relative)
+        path = self.path / relative
+        with _told(self.path):
+            descriptor = open_below(self.path, relative, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             for line in lines:
                 _append(descriptor, (line + "\n").encode("utf-8", errors="replace"))
@@ -143,7 +154,9 @@ def open_folder(path: Path, *, adopt: bool = False) -> Iterator[ResultsFolder]:
         _refuse_foreign(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        manifest = (path / MANIFEST).open("a+", encoding="utf-8")
+        with _told(path):
+            descriptor = open_below(path, MANIFEST, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        manifest = os.fdopen(descriptor, "a+", encoding="utf-8")
     except OSError as error:
         raise UsageProblem(
             f"the results folder {path} cannot be written ({error.strerror}); choose another with --output-dir"
@@ -154,10 +167,11 @@ def open_folder(path: Path, *, adopt: bool = False) -> Iterator[ResultsFolder]:
         except OSError as error:
             raise UsageProblem(f"another run is writing to {path}; wait for it or choose another folder") from error
         manifest.seek(0)
-        named = {line.rstrip("\n") for line in manifest if line.strip()}
+        # The folder may come from elsewhere, with a manifest that names what is not in it.
+        named = {name for line in manifest if is_below(name := line.rstrip("\n"))}
         if not adopt:
             for name in (RECORDS, COMMANDS):
-                _cut_partial_line(path / name)
+                _cut_partial_line(path, name)
         yield ResultsFolder(path, manifest, named)
 
 
@@ -168,8 +182,12 @@ def read_results(path: Path) -> Results:
 
 def parse_results(content: bytes) -> Results:
     """The results in the content of a records.jsonl."""
-    lines = enumerate(content.decode("utf-8", errors="replace").split("\n"), start=1)
-    return results_from((number, line) for number, line in lines if line.strip())
+    return results_from(lines_of(content))
+
+
+def lines_of(content: bytes) -> Iterator[tuple[int, str]]:
+    """The lines of a file's content that say something, each with its number from 1."""
+    return _numbered(io.BytesIO(content))
 
 
 def results_from(lines: Iterable[tuple[int, str]]) -> Results:
@@ -213,10 +231,14 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     if not path.is_file():
         return
     with path.open("rb") as stream:
-        for number, raw in enumerate(stream, start=1):
-            line = raw.decode("utf-8", errors="replace").strip()
-            if line:
-                yield number, line
+        yield from _numbered(stream)
+
+
+def _numbered(stream: Iterable[bytes]) -> Iterator[tuple[int, str]]:
+    for number, raw in enumerate(stream, start=1):
+        line = raw.decode("utf-8", errors="replace").strip()
+        if line:
+            yield number, line
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -245,10 +267,20 @@ def _remove_written(path: Path, named: set[str]) -> None:
             target.rmdir()
 
 
-def _cut_partial_line(path: Path) -> None:
+def _cut_partial_line(path: Path, name: str) -> None:
     """A run that was killed in the middle of a write leaves a line without an end: cut it before appending."""
-    if not path.is_file():
+    if not (path / name).exists():
         return
-    content = path.read_bytes()
-    if content and not content.endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)
+    with _told(path), os.fdopen(open_below(path, name, os.O_RDWR), "r+b") as stream:
+        content = stream.read()
+        if content and not content.endswith(b"\n"):
+            stream.truncate(content.rfind(b"\n") + 1)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say what stands in the way of a write."""
+    try:
+        yield
+    except PlantedLink as error:
+        raise UsageProblem(f"{error.filename} is {error.strerror}, or choose another folder than {path}") from error

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from torchperf_ci.analysis.band import LEAST_RUNS, band, compare_with_band
 from torchperf_ci.analysis.compare import Tolerance, Verdict
-from torchperf_ci.records import Case, Mode
+from torchperf_ci.records import METRICS, Case, Mode
 
 CASE = Case(suite="tiny", model="mlp", mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="inductor")
 LIMITS = Tolerance(margin=0.05, threshold=0.10)
@@ -24,7 +24,7 @@ def history(count: int = 30, *, spread: float = 0.01, seed: int = 0) -> list[flo
 
 def test_few_runs_are_skipped_in_words() -> None:
     """Nine runs are no history."""
-    found = compare_with_band(CASE, "speedup", 1.0, history(LEAST_RUNS - 1), LIMITS)
+    found = compare_with_band(CASE, METRICS["speedup"], 1.0, history(LEAST_RUNS - 1), LIMITS)
     assert (found.verdict, found.why) == (Verdict.SKIPPED, "9 comparable runs before this one, 10 are needed")
 
 
@@ -40,14 +40,16 @@ def test_few_runs_are_skipped_in_words() -> None:
 )
 def test_a_value_is_judged_in_its_metrics_direction(metric: str, value: float, verdict: Verdict) -> None:
     """Far outside is worse or better, inside is unchanged, between is open."""
-    found = compare_with_band(CASE, metric, value, history(), LIMITS)
+    found = compare_with_band(CASE, METRICS[metric], value, history(), LIMITS)
     assert found.verdict is verdict
     assert found.ratio == pytest.approx(value / 2.0, rel=0.02)
 
 
 def test_a_noisy_history_hides_what_a_calm_one_shows() -> None:
     """The band is as wide as the runs were apart."""
-    values = [compare_with_band(CASE, "abs_latency", 2.5, history(spread=s), LIMITS).verdict for s in (0.01, 0.2)]
+    values = [
+        compare_with_band(CASE, METRICS["abs_latency"], 2.5, history(spread=s), LIMITS).verdict for s in (0.01, 0.2)
+    ]
     assert values == [Verdict.REGRESSED, Verdict.INCONCLUSIVE]
 
 
@@ -66,6 +68,6 @@ def test_the_prediction_interval_holds_new_values_as_often_as_it_says() -> None:
 @given(st.lists(st.floats(0.1, 10), min_size=10, max_size=40), st.floats(0.1, 10), st.floats(0.01, 100))
 def test_the_unit_does_not_matter(values: list[float], value: float, scale: float) -> None:
     """Scaling the history and the value alike keeps the ratio."""
-    one = compare_with_band(CASE, "abs_latency", value, values, LIMITS)
-    two = compare_with_band(CASE, "abs_latency", value * scale, [item * scale for item in values], LIMITS)
+    one = compare_with_band(CASE, METRICS["abs_latency"], value, values, LIMITS)
+    two = compare_with_band(CASE, METRICS["abs_latency"], value * scale, [item * scale for item in values], LIMITS)
     assert two.ratio == pytest.approx(one.ratio)

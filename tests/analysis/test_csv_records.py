@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from torchperf_ci.analysis.csv_records import CsvFile, parse_csv, parse_name
+from torchperf_ci.analysis.csv_names import CsvFile
+from torchperf_ci.analysis.csv_records import parse_csv
 from torchperf_ci.records import COUNTERS, Mode, Status, Testing
 
 PERFORMANCE = CsvFile(
@@ -26,45 +27,6 @@ ACCURACY = CsvFile(
     testing=Testing.ACCURACY,
 )
 HEADER = "dev,name,batch_size,speedup,abs_latency,compilation_latency,compression_ratio,eager_peak_mem\n"
-
-
-@pytest.mark.parametrize(
-    ("name", "compiler", "suite"),
-    [
-        ("inductor_torchbench_float32_training_cuda_performance.csv", "inductor", "torchbench"),
-        ("inductor_no_cudagraphs_timm_models_amp_inference_cuda_accuracy.csv", "inductor_no_cudagraphs", "timm_models"),
-        ("inductor_max_autotune_no_cudagraphs_tiny_bfloat16_inference_cpu_accuracy.csv",
-         "inductor_max_autotune_no_cudagraphs", "tiny"),
-        ("my_backend_huggingface_float32_training_cuda_accuracy.csv", "my_backend", "huggingface"),
-        ("tensorrt_zoo_float32_training_cuda_accuracy.csv", "tensorrt", "zoo"),
-    ],
-)  # fmt: skip
-def test_a_name_says_compiler_and_suite(name: str, compiler: str, suite: str):
-    """Both may hold underscores, as PyTorch's own do."""
-    file = parse_name(name)
-    assert file is not None
-    assert (file.compiler, file.suite) == (compiler, suite)
-
-
-def test_a_name_is_split_where_it_was_asked_for():
-    """A compiler nobody knows is found when it was asked for."""
-    name = "my_back_end_my_suite_float32_training_cuda-1_accuracy.csv"
-    file = parse_name(name, compilers=["my_back_end"])
-    assert file == CsvFile(
-        name=name,
-        compiler="my_back_end",
-        suite="my_suite",
-        dtype="float32",
-        mode=Mode.TRAINING,
-        device="cuda-1",
-        testing=Testing.ACCURACY,
-    )
-
-
-@pytest.mark.parametrize("name", ["geomean.csv", "inductor_float32_training_cuda_accuracy.csv", "x_accuracy.csv", ""])
-def test_other_names_are_no_results(name: str):
-    """A file that is named otherwise is not taken for results."""
-    assert parse_name(name) is None
 
 
 def test_rows_become_records_in_the_units_of_the_metrics():
@@ -124,11 +86,54 @@ def test_a_failed_row_keeps_nothing_of_the_zeros_it_is_filled_up_with():
     assert records[0].reason == "speedup is 0.000000"
 
 
-def test_an_unknown_accuracy_word_is_a_failure_that_quotes_it():
-    """Words of later versions are not taken for a pass."""
-    records, problems = parse_csv(ACCURACY, "dev,name,batch_size,accuracy\ncuda,mlp,4,infra_error\n")
+@pytest.mark.parametrize("word", ["infra_error", "0.0000", "some_later_word"])
+def test_an_accuracy_word_that_nobody_knows_stays_what_it_is(word: str):
+    """It is not taken for a pass, and not for another failure either."""
+    records, problems = parse_csv(ACCURACY, f"dev,name,batch_size,accuracy\ncuda,mlp,4,{word}\n")
     assert problems == []
-    assert (records[0].status, records[0].reason) == (Status.FAIL_TO_RUN, "accuracy is infra_error")
+    assert (records[0].status.value, records[0].status.is_pass) == (word, False)
+
+
+def test_an_accuracy_that_is_no_word_is_a_failure_that_quotes_it():
+    """Nothing that could be markup becomes a status."""
+    records, _ = parse_csv(ACCURACY, "dev,name,batch_size,accuracy\ncuda,mlp,4,<b>pass</b>\ncuda,lstm,4,\n")
+    assert [(record.status, record.reason) for record in records] == [
+        (Status.FAIL_TO_RUN, "accuracy is <b>pass</b>"),
+        (Status.FAIL_TO_RUN, "accuracy is blank"),
+    ]
+
+
+def test_remarks_and_a_header_without_a_device_are_read():
+    """A line that begins with # says nothing about a model, also where it comes first."""
+    records, problems = parse_csv(
+        ACCURACY, "# made by hand\nname,accuracy,graph_breaks\n#mlp,OOM,1\nmlp,pass,3.0\n# end\n"
+    )
+    assert problems == []
+    assert [(record.case.model, record.status, record.counters) for record in records] == [
+        ("mlp", Status.PASS, {"graph_breaks": 3})
+    ]
+
+
+def test_columns_that_nobody_knows_are_kept_when_they_are_numbers():
+    """Whole ones as counts, others as measures; words are left."""
+    text = HEADER.strip() + ",cache_hits,tokens_per_s,note\ncuda,mlp,8,1.5,2,3,1,1,12,99.5,slow\n"
+    records, _ = parse_csv(PERFORMANCE, text)
+    assert records[0].counters == {"cache_hits": 12}
+    assert records[0].metrics["tokens_per_s"] == 99.5
+    assert "note" not in records[0].metrics
+
+
+def test_a_cpus_memory_that_is_a_hundred_times_too_large_is_left_out():
+    """PyTorch's scripts forget to divide per cent by 100; a ratio of two such numbers is a ratio all the same."""
+    cpu = CsvFile(**{**{name: getattr(PERFORMANCE, name) for name in PERFORMANCE.__slots__}, "device": "cpu"})
+    text = "dev,name,batch_size,speedup,compression_ratio,eager_peak_mem,dynamo_peak_mem\n"
+    records, _ = parse_csv(cpu, text + "cpu,bert,2,2.0,0.92,250.866893,271.536947\ncpu,mlp,2,2.0,1,0.3,0.3\n")
+    assert [sorted(record.metrics) for record in records] == [
+        ["compression_ratio", "speedup"],
+        ["compression_ratio", "dynamo_peak_mem", "eager_peak_mem", "speedup"],
+    ]
+    (on_gpu,), _ = parse_csv(PERFORMANCE, text + "cuda,big,2,2.0,0.92,60,64\n")
+    assert on_gpu.metrics["dynamo_peak_mem"] == pytest.approx(64e9)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +146,7 @@ def test_an_unknown_accuracy_word_is_a_failure_that_quotes_it():
         (
             "dev,model,speedup\ncuda,mlp,1\n",
             [],
-            ["p.csv:1: has no column name, batch_size; its columns are dev, model, speedup"],
+            ["p.csv:1: has no column name; its columns are dev, model, speedup"],
         ),
         (
             HEADER + "cuda,mlp,8,1.5,2,3,1,1\ncuda,lst",

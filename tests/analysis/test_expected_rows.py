@@ -4,8 +4,15 @@ import pytest
 
 from fakes.artifacts import accuracy_csv, record
 from torchperf_ci.analysis.expected import Table, TableProblem
-from torchperf_ci.analysis.expected_rows import beside, joined, table_from_csv, tables_from_records
+from torchperf_ci.analysis.expected_rows import beside, found_from_csv, joined, tables_from_files, tables_from_records
 from torchperf_ci.records import Status, Testing
+
+
+def table_from_csv(text: str, *, source: str) -> Table:
+    """The rows of a CSV of a run."""
+    found = found_from_csv(text, source=source)
+    assert found is not None
+    return found.table
 
 
 def test_a_suite_runners_csv_keeps_the_columns_of_expectations():
@@ -26,6 +33,7 @@ def test_a_performance_csv_without_a_header_is_read():
         "abs_latency": "2.250000",
         "compilation_latency": "30.100000",
         "compression_ratio": "0.900000",
+        "performance": "pass",
     }
 
 
@@ -36,20 +44,55 @@ def test_a_metric_that_is_no_finite_number_is_blank():
 
 
 @pytest.mark.parametrize(
-    ("row", "message"),
+    ("row", "why"),
     [
-        ("a,pass,x,0", "x.csv: row 'a': calls_captured is 'x', expected a count"),
-        ("a,pass,1.5,0", "x.csv: row 'a': calls_captured is '1.5', expected a count"),
-        ("a,pass,-1,0", "x.csv: row 'a': calls_captured is '-1', expected a count"),
-        ("a,@everyone,1,0", "x.csv: row 'a': 'accuracy' looks like a formula: '@everyone'"),
-        ("a,<b>hi</b>,1,0", "x.csv: row 'a': the accuracy '<b>hi</b>' is not a status"),
+        ("a,pass,x,0", "calls_captured is 'x', expected a count"),
+        ("a,pass,1.5,0", "calls_captured is '1.5', expected a count"),
+        ("a,pass,-1,0", "calls_captured is '-1', expected a count"),
+        ("a,@everyone,1,0", "the accuracy '@everyone' is not a status"),
+        ("a,<b>hi</b>,1,0", "the accuracy '<b>hi</b>' is not a status"),
     ],
 )
-def test_a_row_that_is_no_result_is_refused(row: str, message: str):
-    """Counters are counts, and an accuracy is a status."""
-    with pytest.raises(TableProblem) as caught:
-        table_from_csv(accuracy_csv(row), source="x.csv")
-    assert str(caught.value) == message
+def test_a_row_that_is_no_result_breaks_its_model_only(row: str, why: str):
+    """Counters are counts, and an accuracy is a status; the other models are judged."""
+    found = found_from_csv(accuracy_csv(row, "b,pass,1,0"), source="x.csv")
+    assert found is not None
+    assert found.broken == {"a": f"row 'a': {why}"}
+    assert found.problems == (f"x.csv:2: row 'a': {why}",)
+    assert found.table.by_name()["b"]["accuracy"] == "pass"
+
+
+def test_a_model_with_two_rows_is_broken_and_the_others_are_not():
+    """Which of the two is the truth cannot be known."""
+    found = found_from_csv(accuracy_csv("a,pass,1,0", "b,pass,1,0", "a,OOM,1,0"), source="x.csv")
+    assert found is not None
+    assert found.broken == {"a": "has several rows, on lines 2, 4"}
+
+
+def test_columns_of_numbers_that_nobody_knows_are_kept_as_they_are_written():
+    """So are accuracies that nobody knows; words in other columns and remarks are not."""
+    text = "# by hand\nname,accuracy,graph_breaks,retries,note\na,infra_error,0,3,x\n#b,pass,0,0,y\nb,0.0000,1,,y\n"
+    assert table_from_csv(text, source="x") == Table(
+        columns=("name", "accuracy", "graph_breaks", "retries"),
+        rows=(("a", "infra_error", "0", "3"), ("b", "0.0000", "1", "")),
+    )
+
+
+def test_files_beside_the_results_are_no_tables():
+    """A foreign CSV, PyTorch's sidecars and a broken file leave the others alone."""
+    files = {
+        "inductor_tiny_float32_inference_cpu_accuracy.csv": accuracy_csv("a,pass,1,0").encode(),
+        "inductor_tiny_float32_inference_cpu_performance.csv": b"dev,name,batch_size,speedup\ncpu,a,1,0.0\n",
+        "inductor_tiny_float32_inference_cpu_performance_compilation_metrics.csv": b"dev,name,batch_size\ncpu,a,1\n",
+        "prices.csv": b"name,price\napple,3\n",
+        "geomean.csv": b",Compiler,tiny\n0,inductor,1.2x\n",
+        "picture_accuracy.csv": b"\x89PNG\0",
+    }
+    found = tables_from_files(files, files.__getitem__)
+    assert list(found.tables) == ["inductor_tiny_float32_inference_cpu.csv"]
+    assert found.problems == ("picture_accuracy.csv: holds no results",)
+    (row,) = found.tables["inductor_tiny_float32_inference_cpu.csv"].table.by_name().values()
+    assert (row["accuracy"], row["speedup"], row["performance"]) == ("pass", "0.000000", "fail_to_run")
 
 
 def test_records_become_a_table_per_compiler_with_metrics_and_counters():
@@ -64,8 +107,8 @@ def test_records_become_a_table_per_compiler_with_metrics_and_counters():
     )
     assert list(found) == ["inductor_tiny_float32_inference_cpu.csv", "eager_tiny_float32_inference_cpu.csv"]
     assert found["inductor_tiny_float32_inference_cpu.csv"].table == Table(
-        columns=("name", "accuracy", "calls_captured", "graph_breaks", "speedup", "abs_latency"),
-        rows=(("mlp", "pass", "12", "0", "1.250000", "0.500000"), ("lstm", "crashed", "0", "0", "", "")),
+        columns=("name", "accuracy", "calls_captured", "graph_breaks", "speedup", "abs_latency", "performance"),
+        rows=(("mlp", "pass", "12", "0", "1.250000", "0.500000", "pass"), ("lstm", "crashed", "0", "0", "", "", "")),
     )
     assert found["eager_tiny_float32_inference_cpu.csv"].table.rows == (("mlp", "pass", "0"),)
 
@@ -102,6 +145,6 @@ def test_two_csvs_of_a_run_stand_side_by_side():
     first = table_from_csv("name,accuracy,graph_breaks\na,pass,1\n", source="x")
     second = table_from_csv("name,speedup,graph_breaks\na,2,9\nb,3,9\n", source="y")
     assert beside(first, second) == Table(
-        columns=("name", "accuracy", "graph_breaks", "speedup"),
-        rows=(("a", "pass", "1", "2.000000"), ("b", "", "9", "3.000000")),
+        columns=("name", "accuracy", "graph_breaks", "speedup", "performance"),
+        rows=(("a", "pass", "1", "2.000000", "pass"), ("b", "", "9", "3.000000", "pass")),
     )

@@ -122,7 +122,7 @@ def test_names_of_commits(folder: Path, tmp_path: Path) -> None:
     """Refs and merge bases are found; what is not there is said with what to do."""
     repository = Repository.around(folder)
     assert repository.merge_base("side", "main") == git(folder, "rev-parse", "HEAD~1")
-    with pytest.raises(UsageProblem, match=r"there is no ref 'nowhere' in .*fetch-depth: 0"):
+    with pytest.raises(UsageProblem, match=r"there is no ref 'nowhere' in .*there are: main, side$"):
         repository.commit_of("nowhere")
     with pytest.raises(UsageProblem, match="there is no ref '--output=x'"):
         repository.commit_of("--output=x")
@@ -134,6 +134,37 @@ def test_names_of_commits(folder: Path, tmp_path: Path) -> None:
     outside.mkdir()
     with pytest.raises(UsageProblem, match="is in no git repository"):
         Repository.around(outside)
+
+
+def test_a_shallow_clone_is_told_to_fetch(folder: Path, tmp_path: Path) -> None:
+    """What a checkout without `fetch-depth: 0` does not have may well be in the repository."""
+    git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{folder}", "shallow")
+    with pytest.raises(UsageProblem, match="fetch-depth: 0"):
+        Repository.around(tmp_path / "shallow").commit_of("origin/side")
+
+
+def test_the_branch_that_head_left_is_found_without_being_named(folder: Path, tmp_path: Path) -> None:
+    """GitHub's word comes first, then what the clone knows of its remote, then the usual names."""
+    git(folder, "branch", "-m", "main", "trunk")
+    git(tmp_path, "clone", "--quiet", str(folder), "clone")
+    clone = Repository.around(tmp_path / "clone")
+    assert clone.choose_upstream("side") == "origin/side"
+    assert clone.choose_upstream("") == "origin/trunk"
+    git(clone.folder, "remote", "set-head", "origin", "--delete")
+    with pytest.raises(UsageProblem, match=r"names no default branch; say --upstream "):
+        clone.choose_upstream("")
+    git(folder, "branch", "-m", "trunk", "master")
+    git(clone.folder, "fetch", "--quiet")
+    git(clone.folder, "remote", "set-head", "origin", "--delete")
+    assert clone.choose_upstream("") == "origin/master"
+
+
+def test_a_repository_without_a_remote_is_told_what_to_say(folder: Path) -> None:
+    """One that `git init` made has nothing to fetch: the branches that are there are what can be named."""
+    with pytest.raises(UsageProblem) as caught:
+        Repository.around(folder).choose_upstream("")
+    assert "say --upstream main" in str(caught.value)
+    assert "fetch" not in str(caught.value)
 
 
 def test_a_repository_of_somebody_else_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

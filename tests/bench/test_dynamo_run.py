@@ -17,8 +17,8 @@ from torchperf_ci.bench.dynamo import TESTINGS, Command, Request, commands
 from torchperf_ci.bench.dynamo_run import Checkout, CheckoutRun, ask_skips
 from torchperf_ci.bench.supervised import command_environment
 from torchperf_ci.command_log import CommandResult, plan_line, read_command_log
+from torchperf_ci.folder import read_folder
 from torchperf_ci.records import Build, Environment, Mode, Status, Testing
-from torchperf_ci.report.folder import read_folder
 from torchperf_ci.results import COMMANDS, open_folder
 
 MODELS = ("AlbertForMaskedLM", "BertForMaskedLM", "SkippedForAll", "SkippedInTraining")
@@ -215,21 +215,93 @@ def test_suites_say_which_models_to_skip(
 
 
 def test_where_a_suite_cannot_be_asked_the_reason_is_known_and_no_skip(pytorch: Path) -> None:
-    """An import that fails, one that ends the process, a Python that is none."""
+    """An import that fails, one that ends the process, a list that is computed, a script that is none, no Python."""
     request = Request(mode=Mode.TRAINING, python=sys.executable)
     broken = pytorch / "benchmarks" / "dynamo" / "broken.py"
-    asked = {"timm_models": ask_skips(checkout_at(pytorch), request, "timm_models")}
-    for name, text in {"exits": "raise SystemExit('no torchbench here')", "dies": "import os; os._exit(3)"}.items():
-        broken.write_text(text)
-        asked[name] = ask_skips(checkout_at(pytorch), request, "broken")
-    none = Request(mode=Mode.TRAINING, python="/no/python")
-    asked["none"] = ask_skips(checkout_at(pytorch), none, "torchbench")
-    assert asked == {
-        "timm_models": ({}, "ImportError: No module named 'timm'"),
-        "exits": ({}, "SystemExit: no torchbench here"),
-        "dies": ({}, "ended with exit code 3: no output"),
-        "none": ({}, "/no/python cannot be started: No such file or directory"),
+    runner = "\nclass TorchBenchmarkRunner: ...\n"
+    texts = {
+        "fails": f"import no_such_module{runner}",
+        "exits": f"raise SystemExit('no torchbench here'){runner}",
+        "dies": f"import os; os._exit(3){runner}",
+        "computed": "SKIP = set(open('names').read().split())",
+        "no script": "SKIP = {",
     }
+    reasons = {}
+    for name, text in texts.items():
+        broken.write_text(text)
+        skips, reasons[name] = ask_skips(checkout_at(pytorch), request, "broken")
+        assert skips == {}
+    reasons["none"] = ask_skips(checkout_at(pytorch), replace(request, python="/no/python"), "torchbench")[1]
+    assert reasons.pop("no script").startswith("SyntaxError: ")
+    assert reasons == {
+        "fails": "ModuleNotFoundError: No module named 'no_such_module'",
+        "exits": "SystemExit: no torchbench here",
+        "dies": "ended with exit code 3: no output",
+        "computed": "ValueError: SKIP is not written out in the module, so it is not known",
+        "none": "/no/python cannot be started: No such file or directory",
+    }
+
+
+def test_a_module_that_cannot_be_imported_is_not_imported_for_its_lists(pytorch: Path) -> None:
+    """Where its package is missing, the real one would run pip: only its source is read."""
+    request = Request(mode=Mode.TRAINING, python=sys.executable)
+    assert ask_skips(checkout_at(pytorch), request, "timm_models") == ({"cuda": []}, "")
+    installs = "import os\nSKIP: set = {'a'}\nSKIP_TRAIN = ['b']\nos.system('touch installed')\n"
+    (pytorch / "benchmarks" / "dynamo" / "installs.py").write_text(installs)
+    assert ask_skips(checkout_at(pytorch), request, "installs") == ({"cuda": ["a", "b"]}, "")
+    assert not list(pytorch.rglob("installed"))
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "subprocess.check_call([sys.executable, '-m', 'pip', 'install', 'marker'])",
+        "subprocess.check_call([sys.executable, '-m', 'pip', 'install', 'git+https://example.invalid/marker.git'])",
+        "subprocess.run('pip install marker', shell=True, check=True)",
+        "subprocess.run(['uv', 'pip', 'install', 'marker'], check=True)",
+        "subprocess.run(['conda', 'install', '-y', 'marker'], check=True)",
+        "os.system('pip3 install marker')",
+        "os.execvp(sys.executable, [sys.executable, '-m', 'pip', 'install', 'marker'])",
+        "os.posix_spawn(sys.executable, [sys.executable, '-m', 'pip', 'install', 'marker'], os.environ)",
+        "from pip._internal.cli.main import main; main(['install', 'marker'])",
+        "import ensurepip; ensurepip.bootstrap()",
+        "import urllib.request; urllib.request.urlopen('http://example.invalid/weights')",
+        "import socket; socket.create_connection(('example.invalid', 80))",
+    ],
+)
+def test_asking_for_skips_installs_and_downloads_nothing(pytorch: Path, tmp_path: Path, attempt: str) -> None:
+    """A suite whose module reaches for pip where a package is missing is refused, and says what it wanted."""
+    log = tmp_path / "called"
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("pip", "pip3", "uv", "conda"):
+        (tools / name).write_text(f"#!/bin/sh\necho {name} >> {log}\n")
+        (tools / name).chmod(0o755)
+    module = f"import os, subprocess, sys\n{attempt}\nclass TorchBenchmarkRunner:\n    skip_models = ()\n"
+    (pytorch / "benchmarks" / "dynamo" / "installs.py").write_text(module)
+    checkout = checkout_at(pytorch)
+    environ = {**checkout.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+    request = Request(mode=Mode.TRAINING, python=sys.executable)
+    skips, reason = ask_skips(replace(checkout, environ=environ), request, "installs")
+    assert skips == {}
+    assert reason.startswith("InstallRefused: it wants to ")
+    assert not log.exists()
+
+
+def test_a_shell_script_that_calls_pip_finds_nothing_to_install_into(pytorch: Path, tmp_path: Path) -> None:
+    """What no hook sees gets no index, and a folder that goes away in place of the Python under test."""
+    script = tmp_path / "install.sh"
+    script.write_text(f'#!/bin/sh\nenv > {tmp_path}/variables\n"{sys.executable}" -m pip install marker\n')
+    script.chmod(0o755)
+    module = f"import subprocess\nsubprocess.run(['{script}'])\nclass TorchBenchmarkRunner:\n    skip_models = ['a']\n"
+    (pytorch / "benchmarks" / "dynamo" / "hidden.py").write_text(module)
+    request = Request(mode=Mode.TRAINING, python=sys.executable)
+    assert ask_skips(checkout_at(pytorch), request, "hidden") == ({"cuda": ["a"]}, "")
+    variables = (tmp_path / "variables").read_text()
+    assert "PIP_NO_INDEX=1" in variables
+    assert "PIP_TARGET=" in variables
+    with pytest.raises(ModuleNotFoundError):
+        __import__("marker")
 
 
 def test_secrets_stay_out_of_the_commands_environment() -> None:

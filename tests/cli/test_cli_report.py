@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from report_builders import BUILD, GOLDEN, both, case, sample_records
+from torchperf_ci.analysis.frames import Selection
 from torchperf_ci.cli.main import main
+from torchperf_ci.folder import read_folder
 from torchperf_ci.records import to_line
+from torchperf_ci.report.case_csv import case_csvs
 from torchperf_ci.results import open_folder
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -164,3 +167,20 @@ def test_the_limit_is_kept(report, pytorch_folder: Path):
     content = (pytorch_folder / "report.md").read_bytes()
     assert len(content) <= 3000
     assert b"hidden here for length" in content or b"left out for length" in content
+
+
+def test_files_that_the_options_do_not_ask_for_are_named(in_process, tmp_path: Path):
+    """Neither a suite nor a dtype makes a file vanish without a word."""
+    for name, text in case_csvs([*both(case("m")), *both(case("n", suite="huggingface"))]):
+        (tmp_path / name).write_text(text)
+    found = read_folder(tmp_path, Selection(suites=("huggingface",)))
+    assert found.left_out == tuple(f"inductor_tiny_float32_inference_cpu_{t}.csv" for t in ("accuracy", "performance"))
+    done = in_process(
+        "report", str(tmp_path), "--suites", "huggingface", "--output-dir", str(tmp_path / "report"), cwd=tmp_path
+    )
+    assert done.returncode == 0
+    assert "inductor_tiny_float32_inference_cpu_accuracy.csv" in done.stderr
+    assert "inductor_tiny_float32_inference_cpu_accuracy.csv" in (tmp_path / "report" / "report.md").read_text()
+    done = in_process("report", str(tmp_path), "--dtypes", "amp", "--output-dir", str(tmp_path / "other"), cwd=tmp_path)
+    assert done.returncode == 4
+    assert "inductor_huggingface_float32_inference_cpu_accuracy.csv" in done.stderr

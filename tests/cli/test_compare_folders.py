@@ -46,7 +46,8 @@ def test_a_speedup_that_was_lost_is_found(cli: Cli, tmp_path: Path) -> None:
     assert done.stdout.startswith("❌ 1 of 2 cases is slower: tiny/mlp inductor (speedup -30.0 %)")
     report = (tmp_path / "out/compare.md").read_text()
     assert "another moment, and maybe another machine, is part of every difference" in report
-    assert json.loads((tmp_path / "out/compare.json").read_text())["comparisons"][0]["verdict"] == "regressed"
+    written = json.loads((tmp_path / "out/compare.json").read_text())
+    assert written["comparisons"][0]["verdict"] == "regressed"
 
 
 def test_what_fails_in_both_runs_is_nobodys_change(cli: Cli, tmp_path: Path) -> None:

@@ -131,7 +131,8 @@ head = os.environ["SIDE"] == "head"
 MODELS = {f"first{i}": failing(1) for i in range(4)}
 MODELS |= {"later": failing(25), "dies": failing(30, dies=True), "unloadable": unloadable, "fine": failing(0)}
 MODELS |= {"breaks": failing(1 if head else 0), "mended": failing(0 if head else 30)}
-MODELS["hangs"] = lambda batch_size: (Hangs() if head else Fails(0), (torch.ones(1),))
+if "HANGS" in os.environ:
+    MODELS = {"hangs": lambda batch_size: (Hangs() if head else Fails(0), (torch.ones(1),)), "fine": failing(0)}
 '''
 
 
@@ -141,7 +142,6 @@ def test_what_fails_on_both_sides_is_nobodys_change(cli: Cli, tmp_path: Path, in
     """Whichever side is asked first, and whenever it fails; what fails on one side alone still is a change."""
     (tmp_path / "suite.py").write_text(FAILING)
     limits = ("--interleave", interleave, "--threshold", "0.5", "--margin", "0.4", "--no-accuracy", "--launches", "2")
-    limits = (*limits, "--timeout", "30")
     done = cli("compare", *SIDES, *QUICKLY, *limits, cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     found = verdicts(tmp_path)
@@ -149,8 +149,18 @@ def test_what_fails_on_both_sides_is_nobodys_change(cli: Cli, tmp_path: Path, in
     assert {(found[model]["verdict"], found[model]["fails_on_both"]) for model in broken} == {("refused", True)}
     assert all(found[model]["why"].startswith("neither side runs; base: ") for model in broken)
     others = {model: c["verdict"] for model, c in found.items() if model not in broken}
-    assert others == {"fine": "unchanged", "breaks": "failed", "mended": "fixed", "hangs": "failed"}
+    assert others == {"fine": "unchanged", "breaks": "failed", "mended": "fixed"}
     assert "7 run on neither side" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_side_that_hangs_leaves_the_other_one_its_time(cli: Cli, tmp_path: Path) -> None:
+    """What hangs on one side alone fails there, and is not said to run on neither."""
+    (tmp_path / "suite.py").write_text(FAILING)
+    limits = ("--no-accuracy", "--launches", "2", "--timeout", "30", "--filter", "hangs")
+    done = cli("compare", *SIDES, *QUICKLY, *limits, cwd=tmp_path, env={"HANGS": "1"})
+    assert done.returncode == 3, done.stderr
+    assert (verdicts(tmp_path)["hangs"]["verdict"], verdicts(tmp_path)["hangs"]["confirmed"]) == ("failed", True)
 
 
 NOTING = '''
@@ -334,14 +344,17 @@ def test_requests_that_cannot_be_meant_are_refused(cli: Cli, arguments: tuple[st
 
 
 def test_a_ref_that_does_not_exist_is_named(cli: Cli, tmp_path: Path) -> None:
-    """With the place, and what to do in a shallow clone."""
+    """With the place and the branches that are there; also the one that nobody named."""
     subprocess.run(["git", "init", "-q", "-b", "main", str(tmp_path)], check=True)
     command = ["git", "-c", "user.name=t", "-c", "user.email=t@e", "commit", "-q", "--allow-empty", "-m", "one"]
     subprocess.run(command, cwd=tmp_path, check=True)
     done = cli("compare", "--inference", "--base-ref", "nowhere", cwd=tmp_path)
     assert done.returncode == 2
     assert f"there is no ref 'nowhere' in {tmp_path}" in done.stderr
-    assert "fetch-depth: 0" in done.stderr
+    assert "there are: main" in done.stderr
+    done = cli("compare", "--inference", "--base-ref", "merge-base", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--upstream main" in done.stderr
 
 
 CROWDED = '''

@@ -12,11 +12,11 @@ from fakes.dashboard_server import DashboardGitHub
 from fakes.github_server import REPOSITORY
 from report_builders import both, case
 from run_builders import a_run
+from torchperf_ci.folder import read_folder
 from torchperf_ci.history.files import LocalFiles
 from torchperf_ci.history.lookup import LookupHistory
 from torchperf_ci.history.parquet import ParquetHistory
 from torchperf_ci.report.case_csv import case_csvs
-from torchperf_ci.report.folder import read_folder
 from torchperf_ci.results import open_folder, read_results
 
 History = Callable[..., object]
@@ -123,6 +123,35 @@ def test_a_results_folder_is_imported(history, tmp_path: Path):
     assert "octo/project/1000" in history("list", "--name", "mine").stdout
     (tmp_path / "empty").mkdir()
     assert history("import", "empty").returncode == 4
+
+
+def test_a_folder_of_csvs_gets_the_source_that_is_typed(history, tmp_path: Path):
+    """Time, commit and branch, which such files cannot say; the same again adds nothing."""
+    (tmp_path / "out").mkdir()
+    for name, text in case_csvs(both(case(), 1.5)):
+        (tmp_path / "out" / name).write_text(text)
+    typed = ("--time", "2024-02-03T04:05:06", "--commit", "a" * 40, "--branch", "main")
+    assert history("import", "out", *typed).stdout.startswith("Added 1 run")
+    assert history("import", "out", *typed).stdout.startswith("Added 0 runs")
+    listed = history("list", "--format", "csv").stdout
+    assert "2024-02-03 04:05" in listed
+    assert "aaaaaaaaaaaa" in listed
+    assert ",main," in listed
+    assert history("import", "out", "--time", "yesterday").returncode == 2
+
+
+def test_a_time_is_for_one_run_and_a_branch_for_a_whole_archive(history, tmp_path: Path):
+    """Every run of an archive has a time of its own."""
+    root = tmp_path / "archive"
+    for number, name in enumerate(("first", "second")):
+        (root / name).mkdir(parents=True)
+        for file, text in case_csvs(both(case(), 1.0 + number)):
+            (root / name / file).write_text(text)
+    (root / "lookup.csv").write_text("000,performance,float32,first\n000,performance,float32,second\n")
+    assert history("import", "archive", "--time", "2024-01-01").returncode == 2
+    assert history("import", "archive", "--branch", "main").stdout.startswith("Added 2 runs")
+    query = "SELECT branch, value FROM history WHERE metric = 'speedup' ORDER BY run_time"
+    assert history("query", query, "--format", "csv").stdout == "branch,value\nmain,1.0\nmain,2.0\n"
 
 
 def test_a_run_is_written_back_as_it_was(history, filled, tmp_path: Path):

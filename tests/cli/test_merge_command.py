@@ -178,7 +178,7 @@ def test_lines_that_cannot_be_read_are_named(cli: Call, tmp_path: Path) -> None:
         stream.write("nonsense\n" + to_line(record("lstm")) + "\n")
     done = cli("merge", str(made))
     assert done.returncode == 4  # the last line has another source: no commit
-    assert said(done) == [f"left out {made}/records.jsonl:4: not JSON: Expecting value: line 1 column 1 (char 0)"]
+    assert said(done) == [f"{made}/records.jsonl:4: not JSON: Expecting value: line 1 column 1 (char 0)"]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,11 @@ def test_lines_that_cannot_be_read_are_named(cli: Call, tmp_path: Path) -> None:
     [
         ((), 2, "Missing argument 'DIR...'"),
         (("absent",), 2, "there is no folder absent"),
-        (("empty",), 4, "there is no records.jsonl in empty, nor in folders right below"),
+        (
+            ("empty",),
+            4,
+            "there is neither records.jsonl nor a CSV file of results in empty",
+        ),
         (("full", "--output-dir", "full"), 2, "full is one of the folders to merge; choose another with --output-dir"),
     ],
 )

@@ -15,12 +15,17 @@ from fakes.artifacts import record, records_file, zipped
 from fakes.github_server import REPOSITORY, SHA
 from fakes.http_server import Reply
 from fakes.review_server import ReviewGitHub
+from torchperf_ci.analysis.compare import Comparison, Tolerance, Verdict
+from torchperf_ci.analysis.tolerances import LATENCY, Tolerances
 from torchperf_ci.github.patience import Pace
 from torchperf_ci.records import Record, Source, Status
+from torchperf_ci.report.compare import Findings, Header, comparison_json
 
 Call = Callable[..., Any]
 FORK = "stranger/project"
-RECORDS = "records.jsonl"
+RECORDS, COMPARISON = "records.jsonl", "compare.json"
+RUN = "101"
+"""The first run of the local GitHub."""
 
 
 @pytest.fixture
@@ -32,8 +37,24 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReviewGitHub]:
         yield running
 
 
-def own(made: Record, *, commit: str = SHA, repository: str = REPOSITORY) -> Record:
-    return replace(made, source=Source(commit=commit, repository=repository))
+def own(made: Record, *, commit: str = SHA, repository: str = REPOSITORY, run: str = RUN) -> Record:
+    return replace(made, source=Source(commit=commit, repository=repository, run_id=run))
+
+
+def comparison(*, model: str = "mlp", how: str = "", **source: str) -> str:
+    """A compare.json that says that all is well."""
+    known = {"commit": SHA, "repository": REPOSITORY, "run_id": RUN}
+    header = Header(
+        base="base",
+        head="head",
+        how=how,
+        machine="a CPU",
+        tolerances=Tolerances(latency=Tolerance(margin=0.02, threshold=0.05)),
+        source=Source(**{**known, **source}),
+    )
+    case = replace(record(model).case, model=model)
+    same = Comparison(case=case, metric=LATENCY, verdict=Verdict.UNCHANGED, base=1.0, head=1.0, ratio=1.0)
+    return comparison_json(Findings(header=header, comparisons=(same,)))
 
 
 GOOD = (own(record("mlp")),)
@@ -135,10 +156,10 @@ def test_a_check_is_in_progress_from_the_start_and_completed_by_the_same_attempt
     """From the job that measures: of a pull request its head counts, not the commit that GitHub merged."""
     pull = server.add_pull()
     event = {"pull_request": {"head": {"sha": SHA, "ref": "feature", "repo": {"full_name": REPOSITORY}}}}
-    env = {"GITHUB_SHA": "b" * 40, "GITHUB_RUN_ID": "77", "GITHUB_RUN_ATTEMPT": "2"}
+    env = {"GITHUB_SHA": "b" * 40, "GITHUB_RUN_ID": RUN, "GITHUB_RUN_ATTEMPT": "2"}
     assert post("--start", event=event, env=env).returncode == 0
     assert [(check["status"], check["head_sha"], check["external_id"]) for check in server.checks] == [
-        ("in_progress", SHA, "77-2")
+        ("in_progress", SHA, "101-2")
     ]
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / RECORDS).write_text(records_file(*GOOD))
@@ -148,10 +169,72 @@ def test_a_check_is_in_progress_from_the_start_and_completed_by_the_same_attempt
     assert "measured by the code of" not in server.comments[pull][0]["body"]
 
 
+HEAD = {"pull_request": {"head": {"sha": SHA, "ref": "feature", "repo": {"full_name": REPOSITORY}}}}
+
+
+def job(run: int = 101, attempt: int = 1) -> dict[str, Any]:
+    """What `post` is called with in a job of a pull request."""
+    return {"event": HEAD, "env": {"GITHUB_RUN_ID": str(run), "GITHUB_RUN_ATTEMPT": str(attempt)}}
+
+
+def states(server: ReviewGitHub) -> list[tuple[str, str, str]]:
+    return [(each["external_id"], each["status"], each.get("conclusion", "")) for each in server.checks]
+
+
+def test_two_starts_of_one_run_leave_one_completed_check(post: Call, server: ReviewGitHub, tmp_path: Path) -> None:
+    """Say of two jobs; what other runs have in progress stays so."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / RECORDS).write_text(records_file(*GOOD))
+    for run in (100, 101, 101):
+        assert post("--start", **job(run)).returncode == 0
+    for _ in range(2):
+        assert post("logs", "--no-comment", **job()).returncode == 0
+    assert states(server) == [("100-1", "in_progress", ""), ("101-1", "completed", "success")]
+
+
+def test_a_second_attempt_takes_over_what_the_first_left_in_progress(
+    post: Call, server: ReviewGitHub, tmp_path: Path
+) -> None:
+    """Its runner may have died; and a late post of the first attempt leaves the second one's alone."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / RECORDS).write_text(records_file(*GOOD))
+    for attempt in (1, 2):
+        assert post("--start", **job(attempt=attempt)).returncode == 0
+    assert states(server) == [("101-2", "in_progress", "")]
+    assert post("logs", "--no-comment", **job()).returncode == 0
+    assert states(server) == [("101-2", "in_progress", ""), ("101-1", "completed", "success")]
+    assert post("logs", "--no-comment", **job(attempt=2)).returncode == 0
+    assert states(server) == [("101-2", "completed", "success"), ("101-1", "completed", "success")]
+
+
+def test_checks_that_two_jobs_started_at_the_same_moment_are_both_completed(post: Call, server: ReviewGitHub) -> None:
+    """Neither saw the other's; the older one leads to the newer."""
+    assert post("--start", **job()).returncode == 0
+    server.checks.append({**server.checks[0], "id": server.checks[0]["id"] + 1_000, "html_url": "https://newer"})
+    assert post("absent", "--no-comment", **job()).returncode == 0
+    assert states(server) == [("101-1", "completed", "action_required")] * 2
+    assert "https://newer" in server.checks[0]["output"]["summary"]
+
+
+def test_a_failure_is_not_hidden_by_a_second_gate_of_the_same_name(
+    post: Call, server: ReviewGitHub, tmp_path: Path
+) -> None:
+    """Whether the second starts before or after the first one ended; the newest check leads to what failed."""
+    for name, records in (("bad", BAD), ("good", GOOD)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / RECORDS).write_text(records_file(*records))
+    assert post("bad", "--no-comment", **job()).returncode == 0
+    assert post("--start", **job()).returncode == 0
+    assert post("good", "--no-comment", **job()).returncode == 0
+    assert states(server) == [("101-1", "completed", "failure")] * 2
+    assert server.checks[0]["html_url"] in server.checks[1]["output"]["summary"]
+    assert server.checks[1]["output"]["title"].startswith("❌ ")
+
+
 def test_a_job_that_left_nothing_still_completes_its_check(post: Call, server: ReviewGitHub) -> None:
     """As something that a person has to look at."""
     event = {"pull_request": {"head": {"sha": SHA, "ref": "feature", "repo": {"full_name": REPOSITORY}}}}
-    assert post("absent", event=event, env={"GITHUB_RUN_ID": "7"}).returncode == 0
+    assert post("absent", event=event, env={"GITHUB_RUN_ID": RUN}).returncode == 0
     assert [(check["status"], check["conclusion"]) for check in server.checks] == [("completed", "action_required")]
     assert "the step that measures left no result: it failed or was cancelled" in server.checks[0]["output"]["summary"]
 
@@ -208,7 +291,7 @@ def test_a_job_that_may_never_write_does_not_fail_for_it(
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / RECORDS).write_text(records_file(*GOOD))
     event = {"pull_request": {"head": {"sha": SHA, "ref": "feature", "repo": {"full_name": fork}}}}
-    done = post("logs", "--github-files", event=event, env={"GITHUB_RUN_ID": "7", "GITHUB_ACTOR": actor})
+    done = post("logs", "--github-files", event=event, env={"GITHUB_RUN_ID": RUN, "GITHUB_ACTOR": actor})
     assert done.returncode == 0, done.stderr
     assert "the token needs the permission 'checks: write'" in done.stderr
     assert "This job may write nothing; a workflow on `workflow_run` can (examples/post.yml)." in done.stderr
@@ -269,6 +352,18 @@ HOSTILE = (
 )
 
 
+def without_source() -> str:
+    """As versions wrote it that bound nothing."""
+    raw = json.loads(comparison())
+    del raw["header"]["source"]
+    return json.dumps(raw)
+
+
+def unread(document: str, number: str) -> str:
+    """With a number in a field that nobody reads."""
+    return document.replace('{"', f'{{"unread":[{number}],"', 1)
+
+
 def bomb() -> bytes:
     """Two hundred megabytes of zeros in a fifth of one."""
     return zipped({RECORDS: b"\0" * (200 * 1024**2)})
@@ -285,6 +380,23 @@ def many_rows() -> bytes:
          "m is of commit cccccccccccc, while the run is of aaaaaaaaaaaa"),
         (lambda: zipped({RECORDS: records_file(own(record("m"), repository="org/other"))}),
          "m is of org/other, while the run is of org/project"),
+        (lambda: zipped({RECORDS: records_file(own(record("m"), run="7"))}),
+         "m is of run 7, while this is about run 101"),
+        (lambda: zipped({RECORDS: records_file(own(record("m"), run=""))}),
+         "m is of run none, while this is about run 101"),
+        (lambda: zipped({COMPARISON: comparison(commit="c" * 40)}),
+         "compare.json is of commit cccccccccccc, while the run is of aaaaaaaaaaaa"),
+        (lambda: zipped({COMPARISON: comparison(repository="org/other")}),
+         "compare.json is of org/other, while the run is of org/project"),
+        (lambda: zipped({COMPARISON: comparison(run_id="7")}), "compare.json is of run 7, while this is about run 101"),
+        (lambda: zipped({COMPARISON: without_source()}), "compare.json is of commit none"),
+        (lambda: zipped({COMPARISON: comparison(model="m" * 201)}), "a name is longer than 200 characters"),
+        (lambda: zipped({RECORDS: records_file(*GOOD), COMPARISON: comparison(run_id="7")}),
+         "compare.json is of run 7"),
+        *((lambda text=text: zipped({COMPARISON: unread(comparison(), text)}), f"{text} is not a finite number")
+          for text in ("NaN", "Infinity", "-Infinity", "1e999")),
+        *((lambda text=text: zipped({RECORDS: unread(records_file(*GOOD), text)}), f"{text} is not a finite number")
+          for text in ("NaN", "Infinity", "-Infinity", "1e999")),
         (lambda: zipped({f"../{RECORDS}": records_file(*GOOD), f"/{RECORDS}": "x"}), "there is neither of"),
         (bomb, "the artifact torchperf-report holds a records.jsonl of more than 64 MiB"),
         (many_rows, "records.jsonl has 1,000,000 lines, more than 50,000"),
@@ -299,8 +411,10 @@ def many_rows() -> bytes:
         (lambda: b"PK\x05\x06nonsense", "the artifact torchperf-report"),
         (lambda: b"", "the artifact torchperf-report"),
     ],
-    ids=["commit", "repository", "traversal", "bomb", "rows", "depth", "float", "integer", "name", "reason", "zip",
-         "empty"],
+    ids=["commit", "repository", "run", "no run",
+         *(f"comparison: {what}" for what in ("commit", "repository", "run", "no source", "name", "good records")),
+         *(f"{kind}: {text}" for kind in ("comparison", "records") for text in ("NaN", "inf", "-inf", "1e999")),
+         "traversal", "bomb", "rows", "depth", "float", "integer", "name", "reason", "zip", "empty"],
 )  # fmt: skip
 def test_a_forged_artifact_is_told_and_not_shown(
     post: Call, server: ReviewGitHub, tmp_path: Path, content: Callable[[], bytes], reason: str

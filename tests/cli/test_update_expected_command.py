@@ -151,7 +151,7 @@ def test_a_rate_limit_is_waited_for_and_told(in_process, server, folder):
         ([], 2, "give either the SHA of a commit, or --from with a folder of results"),
         ([SHA, "--from", "."], 2, "give either the SHA of a commit"),
         ([SHA, "--repo", "project"], 2, "--repo is 'project', expected owner/name"),
-        ([SHA, "--metric-column", "speed"], 2, "--metric-column speed: expected some of calls_captured,"),
+        ([SHA, "--metric-column", "=speed"], 2, "--metric-column =speed is no name of a column"),
         ([SHA, "--exclude-job", "("], 2, "--exclude-job '(' is no regular expression"),
         ([SHA, "--config", "a b"], 2, "--config a b is no name of a configuration"),
         ([SHA, "--token-file", "nope"], 2, "--token-file nope cannot be read"),

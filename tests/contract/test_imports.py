@@ -14,7 +14,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "torchperf_ci"
 FILES = sorted(SOURCE.rglob("*.py"))
-FOUNDATION = {"errors", "records", "results", "escape", "extras", "__version__"}
+FOUNDATION = {"command_log", "errors", "records", "results", "escape", "extras", "__version__"}
 HEAVY = {"torch", "pandas", "numpy", "scipy", "matplotlib", "github", "requests", "tabulate", "jinja2"}
 
 MAY_IMPORT = {
@@ -44,7 +44,7 @@ ONLY_IN = {
     "requests": ("github/", "upload/"),
     "click": ("cli/",),
 }
-STANDARD_LIBRARY_ONLY = ("records.py", "errors.py", "results.py", "suites/registry.py", "worker/protocol.py")
+STANDARD_LIBRARY_ONLY = ("errors.py", "results.py", "suites/registry.py", "worker/protocol.py")
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,13 @@ def test_a_folder_holds_its_csv_files(tmp_path):
         write_expectation(tmp_path / f"{name}.csv", TABLE)
     (tmp_path / "readme.md").write_text("x")
     (tmp_path / "c.csv").mkdir()
-    assert [each.name for each in read_expectations(tmp_path)] == ["a", "b"]
+    (tmp_path / "foreign.csv").write_text("unit,price\nkg,3\n")
+    (tmp_path / "torn.csv").write_text("name,accuracy\na\n")
+    tables, unusable, foreign = read_expectations(tmp_path)
+    assert [each.name for each in tables] == ["a", "b"]
+    assert list(unusable) == ["torn"]
+    assert len(foreign) == 1
+    assert "foreign.csv" in foreign[0]
 
 
 def test_what_is_not_there_is_told(tmp_path):

@@ -118,10 +118,10 @@ def test_downloaded_test_reports_are_shards(tmp_path):
 
 def test_a_folder_without_results_is_told(tmp_path):
     """Nothing there, and nothing of the name."""
-    with pytest.raises(NothingToJudge, match=r"holds no records\.jsonl"):
+    with pytest.raises(NothingToJudge, match=r"holds no records\.jsonl or CSV file of results"):
         runs_on_disk(tmp_path, Layout.TORCHPERF)
     results(tmp_path / "torchperf-x-1-1-1", record("a"))
-    with pytest.raises(NothingToJudge, match=r"holds no records\.jsonl of y"):
+    with pytest.raises(NothingToJudge, match=r"CSV file of results of y"):
         runs_on_disk(tmp_path, Layout.TORCHPERF, ["y"])
     with pytest.raises(UsageProblem, match="there is no folder"):
         runs_on_disk(tmp_path / "nope", Layout.TORCHPERF)

@@ -85,6 +85,8 @@ class ReviewGitHub(FakeGitHub):
     def _list_checks(self, asked: Asked, match: re.Match[str]) -> Reply:
         wanted = (match[1], asked.query["check_name"])
         found = [check for check in self.checks if (check["head_sha"], check["name"]) == wanted]
+        if asked.query.get("filter") != "all":  # as GitHub: the latest of a name alone
+            found = found[-1:]
         return self.page(asked, found, "check_runs")
 
     def _post_check(self, asked: Asked, _: re.Match[str]) -> Reply:

@@ -127,8 +127,8 @@ def test_a_cancelled_attempt_does_not_count(server, gather):
         ({"files": reports("b,pass,1,0"), "expired": True}, "its artifact has expired"),
         ({"files": {}, "zip_content": zipped(reports("b,pass,1,0"))[:-40]}, "is no readable zip"),
         ({"files": {"junit.xml": "<x/>"}}, "holds neither inference_torchbench.csv nor training_torchbench.csv"),
-        ({"files": reports("b,pass,1,0", "b,pass,1,0")}, "the name 'b' stands there twice"),
-        ({"files": reports("b,=1+1,1,0")}, "looks like a formula"),
+        ({"files": reports("b,pass,1,0", "b,pass,1,0")}, "'b' again, first on line 2"),
+        ({"files": reports("b,=1+1,1,0")}, "the accuracy '=1+1' is not a status"),
         ({"files": reports("a,pass,1,0")}, "the model 'a' is in shard 1 of 2 and in shard 2 of 2"),
         ({"files": None}, "left no artifact"),
         ({"files": None, "status": "in_progress"}, "is still running"),
@@ -239,8 +239,8 @@ def test_our_own_run_that_is_going_on_is_incomplete(server, gather):
     [
         (own(record("a"), record("b", Status.NOT_RUN)), "not run, the budget was spent: b"),
         (zipped({"records.jsonl": records_file(record("a")) + '{"type":'}), "records.jsonl:2: not JSON"),
-        (zipped({"records.jsonl": "\n"}), "records.jsonl holds no record"),
-        (zipped({"report.md": ""}), "holds no records.jsonl"),
+        (zipped({"records.jsonl": "\n"}), "holds no results"),
+        (zipped({"report.md": ""}), "holds neither records.jsonl nor a CSV file of results"),
         (own(record("=evil()")), "does not start with a letter"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from torchperf_ci.github.context import source_from
+from torchperf_ci.github.context import base_branch_of, source_from
 from torchperf_ci.records import Source
 
 JOB = {
@@ -101,3 +101,27 @@ def test_outside_of_a_checkout_nothing_is_known(tmp_path: Path, monkeypatch: pyt
     """It is no error."""
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert found({}, tmp_path) == Source(shard="1-2")
+
+
+@pytest.mark.parametrize(
+    ("variables", "payload", "branch"),
+    [
+        ({"GITHUB_EVENT_NAME": "pull_request", "GITHUB_BASE_REF": "release/2"}, {}, "release/2"),
+        ({"GITHUB_EVENT_NAME": "merge_group"}, {"merge_group": {"base_ref": "refs/heads/trunk"}}, "trunk"),
+        (
+            {"GITHUB_EVENT_NAME": "workflow_dispatch", "GITHUB_REF_NAME": "side", "GITHUB_BASE_REF": ""},
+            {"repository": {"default_branch": "trunk"}},
+            "trunk",
+        ),
+        ({"GITHUB_EVENT_NAME": "workflow_dispatch", "GITHUB_REF_NAME": "side"}, {"inputs": None}, ""),
+        ({"GITHUB_EVENT_NAME": "schedule", "GITHUB_REF_NAME": "trunk"}, {"schedule": "0 3 * * *"}, "trunk"),
+        ({}, {}, ""),
+    ],
+)
+def test_the_branch_a_commit_is_meant_for(
+    tmp_path: Path, variables: dict[str, str], payload: dict[str, object], branch: str
+) -> None:
+    """Each event says it in its own way, some only by where they run, and some not at all."""
+    event = tmp_path / "event.json"
+    event.write_text(json.dumps(payload))
+    assert base_branch_of({**variables, "GITHUB_EVENT_PATH": str(event)}) == branch

@@ -37,10 +37,10 @@ def test_the_newest_own_artifact_counts(server: FakeGitHub, client: Client) -> N
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (zipped({"other.txt": "hello"}), f"the artifact {NAME} holds no records.jsonl with results"),
+        (zipped({"other.txt": "hello"}), f"the artifact {NAME} holds neither records.jsonl nor CSV files with results"),
         (
             zipped({"records.jsonl": "nonsense\n"}),
-            f"the artifact {NAME} holds no records.jsonl with results",
+            f"the artifact {NAME} holds neither records.jsonl nor CSV files with results",
         ),
         (b"nonsense", "is no readable zip"),
     ],

@@ -15,11 +15,11 @@ from report_builders import both, case
 from run_builders import a_run
 from torchperf_ci.analysis.frames import Selection
 from torchperf_ci.errors import UsageProblem
+from torchperf_ci.folder import read_folder
 from torchperf_ci.history.lookup import LookupHistory
 from torchperf_ci.history.store import Run, Wanted
 from torchperf_ci.records import Testing
 from torchperf_ci.report.case_csv import case_csvs
-from torchperf_ci.report.folder import read_folder
 from torchperf_ci.results import open_folder
 
 FLOAT32 = Wanted(selection=Selection(dtypes=("float32",)))
@@ -89,6 +89,41 @@ def test_a_folder_without_a_date_has_the_year_it_was_written(tmp_path: Path):
     assert run.time.date() == date(2023, 1, 17)
 
 
+def test_folders_without_dates_keep_the_order_of_the_index_over_a_new_year(tmp_path: Path):
+    """Nothing but the order tells that day 3 came after day 360, and nothing is lost of a day 0."""
+    names = ("run_350_a", "run_360_b", "run_000_c", "run_003_d", "run_003_e", "run_100_f", "run_000_g", "run_090_h")
+    root = pytorch_archive(tmp_path / "archive", *names)
+    for name in names:  # as a checkout leaves them
+        os.utime(root / name, (1_700_000_000, 1_700_000_000))
+    found = archive(root).last(20, FLOAT32)
+    assert found.problems == ()
+    assert [run.key for run in found.runs] == list(names)
+    assert [run.time for run in found.runs] == sorted({run.time for run in found.runs})
+    assert [run.time.date() for run in found.runs] == [
+        *(date(2021, 12, 16), date(2021, 12, 26), date(2022, 1, 3), date(2022, 1, 3), date(2022, 1, 3)),
+        *(date(2022, 4, 10), date(2023, 3, 31), date(2023, 3, 31)),
+    ]
+
+
+def test_an_undated_folder_stands_between_its_dated_neighbours(tmp_path: Path):
+    """It is from no day before the line above."""
+    names = ("day_152_01_06_23_performance_float32_100", "mine_100", "day_182_01_07_23_performance_float32_101")
+    root = pytorch_archive(tmp_path / "archive", *names)
+    assert [run.key for run in archive(root).last(9, FLOAT32).runs] == list(names)
+
+
+def test_every_file_of_an_archived_folder_counts_whatever_the_index_calls_its_precision(tmp_path: Path):
+    """The index knows one word for a folder; the files say what they hold."""
+    name = "day_002_02_01_23_performance_amp_101"
+    root = pytorch_archive(tmp_path / "archive", name)
+    for file in list((root / name).iterdir()):
+        file.rename(file.with_name(file.name.replace("float32", "amp_bf16")))
+    entries, _ = archive(root).entries()
+    run, problems = archive(root).run(entries[0], Selection(), name="x")
+    assert problems == []
+    assert {record.case.dtype for record in run.results.records} == {"amp_bf16"}
+
+
 def test_lines_that_cannot_be_used_are_named(tmp_path: Path):
     """A bad line of the index, or one whose folder is gone, is a problem with its number; the others count."""
     root = pytorch_archive(tmp_path / "archive", "day_002_02_01_23_performance_float32_101")
@@ -100,7 +135,7 @@ def test_lines_that_cannot_be_used_are_named(tmp_path: Path):
     assert [str(problem) for problem in found.problems] == [
         "lookup.csv:3: has 1 columns, expected day,mode,precision,folder; the line was left out",
         f"lookup.csv:4: the folder '../../etc' is not below {root}; the line was left out",
-        "lookup.csv:5: the day is '400', expected 1 to 366; the line was left out",
+        "lookup.csv:5: the day is '400', expected 0 to 366; the line was left out",
         "lookup.csv:7: names the folder day_005_05_01_23_performance_float32_200, which is not there",
     ]
 

@@ -11,7 +11,7 @@ import pytest
 from torchperf_ci.analysis.compare import Comparison, Tolerance, Verdict
 from torchperf_ci.analysis.tolerances import ACCURACY, LATENCY, Rule, Tolerances
 from torchperf_ci.posting import Conclusion
-from torchperf_ci.records import Case, Mode
+from torchperf_ci.records import Case, Mode, Source
 from torchperf_ci.report.compare import Findings, Header, comparison_json, markdown
 from torchperf_ci.report.stored import COMPARISON, Expected, Forged, read_posting
 
@@ -28,6 +28,7 @@ def findings(*comparisons: Comparison, **header: Any) -> Findings:
         "head": "HEAD",
         "how": "",
         "machine": "a CPU",
+        "source": Source(commit="a" * 40),
         "tolerances": Tolerances(latency=Tolerance(margin=0.02, threshold=0.05), rules=(Rule(),)),
     }
     return Findings(header=Header(**{**known, **header}), comparisons=comparisons)
@@ -114,7 +115,7 @@ def changed(**fields: Any) -> str:
         (changed(comparisons__0__verdict="great"), "'great' is not a valid Verdict"),
         (changed(comparisons__0__ratio="1"), "ratio is no number of a comparison"),
         (changed(comparisons__0__ratio=10**400), "ratio is no number of a comparison"),
-        (changed(comparisons__0__base=float("nan")), "base is no number of a comparison"),
+        (changed(comparisons__0__base=float("nan")), "NaN is not a finite number"),
         (changed(comparisons__0__case__model=7), "model is no text"),
     ],
 )

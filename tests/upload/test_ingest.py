@@ -1,11 +1,12 @@
 """Results of other benchmark tools as records."""
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
 
-from torchperf_ci.records import Case, Environment, Mode, Record, Source, Status, Testing
+from torchperf_ci.records import Case, Direction, Environment, Mode, Record, Source, Status, Testing
 from torchperf_ci.results import read_results
 from torchperf_ci.upload.foreign import Defaults
 from torchperf_ci.upload.ingest_google_benchmark import Clock, ingest_google_benchmark
@@ -52,7 +53,7 @@ def test_a_run_of_pytest_benchmark_becomes_records(torchperf, bench_file, bench,
     assert environment.host == bench["machine_info"]["node"]
     assert environment.cpu_count == bench["machine_info"]["cpu"]["count"]
     assert results.builds[0].environment == environment
-    assert results.records[0].source.time == bench["datetime"][:19] + "+00:00"
+    assert results.records[0].source.time == bench["datetime"]
 
 
 def test_an_ingested_folder_gets_a_report(torchperf, bench_file, tmp_path):
@@ -333,3 +334,105 @@ def test_a_foreign_folder_is_left_alone(torchperf, bench_file, tmp_path):
     done = torchperf("ingest", "pytest-benchmark", bench_file, "--output-dir", tmp_path)
     assert done.code == 2
     assert "holds files that torchperf-ci did not write" in done.err
+
+
+def unserializable(bench, *, address):
+    params = {"device": "cpu", "op": f"UNSERIALIZABLE[<function f at {address}>]"}
+    benchmark = bench["benchmarks"][4]
+    benchmark |= {"name": "test_op[cpu-f-op]", "fullname": "b.py::test_op[cpu-f-op]", "params": params}
+    benchmark |= {"param": "cpu-f-op", "group": None}
+    bench["benchmarks"] = [benchmark]
+    return bench
+
+
+def test_names_hold_no_memory_addresses(bench):
+    """The same code measured twice has the same cases: ids name parameters, not the texts of objects."""
+    cases = [
+        of_pytest_benchmark(unserializable(json.loads(json.dumps(bench)), address=address)).records[0].case
+        for address in ("0x7f9e96dc7740", "0x7fef7356b6a0")
+    ]
+    assert cases[0] == cases[1] == case("b", "test_op[f-op]")
+
+
+def test_objects_that_differ_by_their_address_alone_are_numbered(bench):
+    """Ids that pytest made of reprs lose the address, and are told apart by their order."""
+    first, second = bench["benchmarks"][:2]
+    for number, benchmark in enumerate((first, second)):
+        name = f"test_x[<A object at 0x7f00000{number}0>]"
+        benchmark |= {"name": name, "fullname": f"b.py::{name}", "group": "g", "params": None, "param": None}
+    bench["benchmarks"] = [first, second]
+    models = [record.case.model for record in of_pytest_benchmark(bench).records]
+    assert models == ["b.py::test_x[<A object>]", "b.py::test_x[<A object>]#2"]
+
+
+@pytest.mark.parametrize(
+    ("value", "own_id", "expected"),
+    [
+        ("UNSERIALIZABLE[dtype('float32')]", "dtype0", {"dtype": "float32"}),
+        ("UNSERIALIZABLE[<class 'numpy.float64'>]", "float64", {"dtype": "float64"}),
+        ("UNSERIALIZABLE[<object object at 0x7f0000001230>]", "half", {"dtype": "half"}),
+    ],
+)
+def test_a_dtype_is_a_word(bench, value, own_id, expected):
+    """Of an object without one the id is taken, never its repr."""
+    benchmark = bench["benchmarks"][4]
+    benchmark |= {"name": f"test_plain[{own_id}]", "params": {"dtype": value}, "param": own_id}
+    bench["benchmarks"] = [benchmark]
+    assert of_pytest_benchmark(bench).records[0].case == case("bench_ops", "test_plain", **expected)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "processor", "expected"),
+    [
+        (
+            {"brand": "Intel Core i7", "hz_advertised_raw": [1800000000, 0]},
+            "x86_64",
+            ("Intel Core i7", 1800),
+        ),
+        ({"brand_raw": "AMD EPYC", "hz_advertised": [2445000000, 0]}, "", ("AMD EPYC", 2445)),
+        ({}, "aarch64", ("", 0)),
+        ({"brand_raw": "aarch64"}, "aarch64", ("", 0)),
+    ],
+)
+def test_the_cpu_is_its_brand(bench, cpu, processor, expected):
+    """By the old key or the new one; an architecture is none."""
+    bench["machine_info"] |= {"cpu": cpu, "processor": processor}
+    environment = of_pytest_benchmark(bench).records[0].environment
+    assert (environment.cpu, environment.cpu_mhz) == expected
+
+
+def test_a_time_without_offset_is_utc_for_pytest_benchmark(bench, monkeypatch):
+    """Wherever it is read."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    bench |= {"datetime": "2022-09-11T12:43:05.930730", "version": "3.4.1"}
+    source = of_pytest_benchmark(bench).records[0].source
+    local = of_google_benchmark([google_run("a", 8.0)], {"date": "2022-09-11T12:43:05"}).records[0].source
+    monkeypatch.undo()
+    time.tzset()
+    assert source.time == "2022-09-11T12:43:05.930730+00:00"
+    assert local.time == "2022-09-11T03:43:05+00:00"
+
+
+def test_extra_info_and_counters_are_metrics(bench):
+    """With the names they have; one that is called like one of ours is told apart."""
+    bench["benchmarks"][4]["extra_info"] = {"tokens": 5, "speedup": 2.0, "note": "x", "ok": True}
+    assert of_pytest_benchmark(bench).records[4].metrics.keys() == {"abs_latency", "tokens", "own.speedup"}
+    runs = [google_run("a", 8.0, items_per_second=value, hits=3) for value in (10.0, 30.0)]
+    (record,) = of_google_benchmark(runs).records
+    assert (record.metrics["items_per_second"], record.metrics["hits"]) == (20.0, 3.0)
+    assert record.own_metrics["items_per_second"].direction is Direction.HIGHER
+
+
+def test_two_files_of_google_benchmark_are_compared(torchperf, tmp_path):
+    """One host is one machine; without a host times are refused in words, and compared when that is asked for."""
+    for context, code, word in ((CONTEXT, 3, "slower"), ({}, 4, "not recorded")):
+        for name, times in (("base", (10.0, 50.0)), ("head", (10.0, 100.0))):
+            runs = [google_run(f"BM_{number}", value) for number, value in enumerate(times)]
+            content = json.dumps({"context": context, "benchmarks": runs}).encode()
+            torchperf("ingest", "google-benchmark", "-", "--output-dir", tmp_path / name, stdin=content)
+        command = ("compare", tmp_path / "base", tmp_path / "head", "--output-dir", tmp_path / "out")
+        done = torchperf(*command)
+        assert (done.code, word in done.out + done.err) == (code, True)
+    asked = torchperf(*command, "--same-machine")
+    assert (asked.code, "--same-machine" in asked.err) == (3, True)

@@ -240,7 +240,7 @@ def test_a_missing_library_is_named_with_the_way_to_get_it(torchperf, tmp_path):
     assert "writing to s3://bucket needs s3fs; pip install s3fs" in s3.err
     unknown = torchperf(*arguments, "what://user:password@bucket/x")
     assert unknown.code == 2
-    assert "what://bucket/x cannot be used: Protocol not known: what" in unknown.err
+    assert "what://bucket/x cannot be used: its scheme 'what' is none of " in unknown.err
     assert "password" not in s3.err + unknown.err
 
 

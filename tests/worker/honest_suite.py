@@ -240,6 +240,21 @@ def exported(batch_size):
     return torch.export.export(Base().eval(), (x,)).module(), (x,)
 
 
+class Rows(torch.utils.data.Dataset):
+    """Data that a process of its own reads: it has to find this file."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return torch.full((WIDTH,), float(index))
+
+
+def read_by_spawned_process(batch_size):
+    loader = torch.utils.data.DataLoader(Rows(), batch_size or 4, num_workers=1, multiprocessing_context="spawn")
+    return Base(), (next(iter(loader)),)
+
+
 # Numbers
 
 
@@ -361,6 +376,7 @@ MODELS = {
     "infinity_elsewhere": returns(move_infinity),
     "train_returns_none": case(TrainReturnsNone),
     "exported": exported,
+    "read_by_spawned_process": read_by_spawned_process,
     "disabled": case(Disabled),
     "suppressed": suppressed,
     "at_once": case(lambda: Temporaries(at_once=True), lambda batch: torch.ones(1)),

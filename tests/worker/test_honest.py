@@ -25,6 +25,12 @@ def test_the_accuracy_row_names_the_culprit(load, model: str, mode: str, status:
     assert bool(verdict["reason"]) == (status != "pass")
 
 
+@pytest.mark.slow
+def test_processes_that_a_suite_starts_find_it(load) -> None:
+    """A data loader's spawned process imports the suite's file by its name."""
+    assert load("read_by_spawned_process", spec=SUITE).steps("eager", "accuracy")["status"] == "pass"
+
+
 def test_what_copies_would_lack_is_said_where_it_decided(load) -> None:
     """A hook that nothing shows: eager is run on what the suite's function builds anew."""
     verdict = load("hidden_hook", spec=SUITE, mode="training").steps("eager", "accuracy")

@@ -10,7 +10,7 @@ from statistics import fmean, median, quantiles, stdev
 
 from torchperf_ci.analysis.compare import Comparison, Tolerance, Verdict
 from torchperf_ci.analysis.stats import student_t
-from torchperf_ci.records import METRICS, Case, Direction
+from torchperf_ci.records import Case, Direction, Metric
 
 RUNS = 30
 """Runs a band is made of, at most: the newest ones."""
@@ -49,26 +49,26 @@ def band(values: Sequence[float]) -> Band | None:
 
 
 def compare_with_band(
-    case: Case, metric: str, value: float, history: Sequence[float], tolerance: Tolerance
+    case: Case, metric: Metric, value: float, history: Sequence[float], tolerance: Tolerance
 ) -> Comparison:
     """The verdict on one new value. It is worse when it is outside of the prediction interval, further from the median
     than an unusual jump and than the margin; unchanged inside of the interval and the threshold."""
     usual = band(history)
     if usual is None:
         why = f"{len(history)} comparable runs before this one, {LEAST_RUNS} are needed"
-        return Comparison(case=case, metric=metric, verdict=Verdict.SKIPPED, head=value, why=why)
+        return Comparison(case=case, metric=metric.name, verdict=Verdict.SKIPPED, head=value, why=why)
     change = math.log(value / usual.center)
     far = abs(change) > max(usual.jump, math.log1p(tolerance.margin))
     inside = usual.low <= value <= usual.high
     if far and not inside:
-        worse = (change > 0) == (METRICS[metric].direction is Direction.LOWER)
+        worse = (change > 0) == (metric.direction is Direction.LOWER)
         verdict = Verdict.REGRESSED if worse else Verdict.IMPROVED
     else:
         near = abs(change) < math.log1p(tolerance.threshold)
         verdict = Verdict.UNCHANGED if inside and near else Verdict.INCONCLUSIVE
     return Comparison(
         case=case,
-        metric=metric,
+        metric=metric.name,
         verdict=verdict,
         base=usual.center,
         head=value,

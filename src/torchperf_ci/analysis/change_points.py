@@ -14,13 +14,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from torchperf_ci.analysis.over_time import Point, differences
-from torchperf_ci.records import METRICS, Case, Direction, Environment, Record, Testing
+from torchperf_ci.records import METRICS, Case, Direction, Environment, Metric, Record, Testing
 
 if TYPE_CHECKING:
     import numpy as np
 
 FOLLOWED = ("speedup", "abs_latency", "compilation_latency", "compression_ratio")
-"""The metrics whose level is followed."""
+"""The metrics whose level is followed, beside those of other tools whose direction is known."""
 
 LEAST_RUNS = 8
 LEAST_AT_A_LEVEL = 3
@@ -40,6 +40,7 @@ class ChangePoint:
 
     case: Case
     metric: str
+    direction: Direction
     last_old: Point
     first_new: Point
     old: float
@@ -54,7 +55,7 @@ class ChangePoint:
 
     @property
     def is_worse(self) -> bool:
-        return (self.change < 0) == (METRICS[self.metric].direction is Direction.HIGHER)
+        return (self.change < 0) == (self.direction is Direction.HIGHER)
 
 
 def find_changes(points: Sequence[Point]) -> tuple[ChangePoint, ...]:
@@ -64,8 +65,11 @@ def find_changes(points: Sequence[Point]) -> tuple[ChangePoint, ...]:
     """
     found: list[ChangePoint] = []
     for case, records in _histories(points):
-        for metric in FOLLOWED:
-            series = [(point, value) for point, record in records if (value := record.metrics.get(metric, 0.0)) > 0]
+        own = (each for _, record in records[-1:] for each in record.own_metrics.values())
+        for metric in (*map(METRICS.__getitem__, FOLLOWED), *own):
+            if metric.direction is Direction.UNKNOWN:
+                continue
+            series = [(at, value) for at, record in records if (value := record.metrics.get(metric.name, 0.0)) > 0]
             found += _changes(case, metric, series)
     return tuple(found)
 
@@ -103,7 +107,7 @@ def _histories(points: Sequence[Point]) -> Iterator[tuple[Case, list[tuple[Point
     yield from histories.items()
 
 
-def _changes(case: Case, metric: str, series: Sequence[tuple[Point, float]]) -> Iterator[ChangePoint]:
+def _changes(case: Case, metric: Metric, series: Sequence[tuple[Point, float]]) -> Iterator[ChangePoint]:
     from statistics import median
 
     values = [value for _, value in series]
@@ -111,7 +115,8 @@ def _changes(case: Case, metric: str, series: Sequence[tuple[Point, float]]) -> 
     for start, place, end in _neighbours(places, len(values)):
         yield ChangePoint(
             case=case,
-            metric=metric,
+            metric=metric.name,
+            direction=metric.direction,
             last_old=series[place - 1][0],
             first_new=series[place][0],
             old=median(values[start:place]),

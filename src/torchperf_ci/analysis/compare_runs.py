@@ -33,7 +33,7 @@ from torchperf_ci.analysis.verdicts import (
     told,
     with_effect,
 )
-from torchperf_ci.records import Case, Record, Status, Testing
+from torchperf_ci.records import MACHINE_UNKNOWN, METRICS, Case, Direction, Metric, Record, Status, Testing
 
 _BETWEEN = {SPEEDUP: 0.016, LATENCY: 0.05}
 """Standard deviation of the logarithm between runs of equal code."""
@@ -53,29 +53,40 @@ class _Pair:
         return self.head.case
 
 
-def compare_runs(base: Sequence[Record], head: Sequence[Record], tolerances: Tolerances) -> list[Comparison]:
-    """Every comparison of two runs' records, head's cases first, corrected for how many there are."""
+def compare_runs(
+    base: Sequence[Record], head: Sequence[Record], tolerances: Tolerances, *, same_machine: bool = False
+) -> list[Comparison]:
+    """Every comparison of two runs' records, head's cases first, corrected for how many there are.
+
+    With `same_machine` times are compared also where the machine is not recorded.
+    """
     one, two = ({record.key: record for record in records} for records in (base, head))
     cases = dict.fromkeys([*(case for case, _ in two), *(case for case, _ in one)])
-    return correct_family([found for case in cases for found in _compare(case, one, two, tolerances)])
+    return correct_family(
+        [found for case in cases for found in _compare(case, one, two, tolerances, same_machine=same_machine)]
+    )
 
 
-def unequal(base: Sequence[Record], head: Sequence[Record]) -> list[str]:
+def unequal(base: Sequence[Record], head: Sequence[Record], *, same_machine: bool = False) -> list[str]:
     """Why times of the two runs may not be compared, each reason once."""
     one = {record.key: record for record in base}
     pairs = [(one[record.key], record) for record in head if record.key in one]
-    reasons = [reason for mine, theirs in pairs for reason in _unequal(mine, theirs)]
+    reasons = [reason for mine, theirs in pairs for reason in _unequal(mine, theirs, same_machine=same_machine)]
     return list(dict.fromkeys(reasons))
 
 
-def _unequal(base: Record, head: Record) -> list[str]:
-    if not base.environment.cpu or not head.environment.cpu:
-        return ["the machine is not recorded"]
-    return base.environment.comparable_to(head.environment)
+def _unequal(base: Record, head: Record, *, same_machine: bool) -> list[str]:
+    reasons = base.environment.comparable_to(head.environment)
+    return [] if same_machine and reasons == [MACHINE_UNKNOWN] else reasons
 
 
 def _compare(
-    case: Case, base: Mapping[_Key, Record], head: Mapping[_Key, Record], tolerances: Tolerances
+    case: Case,
+    base: Mapping[_Key, Record],
+    head: Mapping[_Key, Record],
+    tolerances: Tolerances,
+    *,
+    same_machine: bool,
 ) -> Iterator[Comparison]:
     found = {
         testing: [records.get((case, testing)) for records in (base, head)]
@@ -89,13 +100,13 @@ def _compare(
         return
     one, two = found[Testing.PERFORMANCE]
     if one and two:
-        yield from _performance(_Pair(base=one, head=two), tolerances)
+        yield from _performance(_Pair(base=one, head=two), tolerances, same_machine=same_machine)
     one, two = found[Testing.ACCURACY]
     if one and two and Status.NOT_RUN not in {one.status, two.status}:
         yield from accuracy(case, told(one), told(two))
 
 
-def _performance(pair: _Pair, tolerances: Tolerances) -> Iterator[Comparison]:
+def _performance(pair: _Pair, tolerances: Tolerances, *, same_machine: bool) -> Iterator[Comparison]:
     base, head, case = pair.base, pair.head, pair.case
     refusals = list(_refusals(base, head))
     if refusals:
@@ -105,9 +116,21 @@ def _performance(pair: _Pair, tolerances: Tolerances) -> Iterator[Comparison]:
         texts = ["" if record.status.is_pass else told(record) for record in (base, head)]
         yield failed(case, *texts, metric=SPEEDUP)
         return
-    yield from (_remarked(found, pair) for found in _timed(pair, SPEEDUP, tolerances))
-    if not _unequal(base, head):
-        yield from _timed(pair, LATENCY, tolerances)
+    yield from (_remarked(found, pair) for found in _timed(pair, METRICS[SPEEDUP], tolerances))
+    own = [
+        metric
+        for name, metric in head.own_metrics.items()
+        if metric.direction is not Direction.UNKNOWN and metric == base.own_metrics.get(name)
+    ]
+    timed = [metric for metric in (METRICS[LATENCY], *own) if _has(pair, metric.name)]
+    reasons = _unequal(base, head, same_machine=same_machine)
+    if not reasons:
+        for metric in timed:
+            yield from _timed(pair, metric, tolerances)
+    elif timed and not _has(pair, SPEEDUP):
+        # Without an eager arm times are all there is: what cannot be compared must not be left out without a word.
+        why = f"times cannot be compared: {'; '.join(reasons)}"
+        yield Comparison(case=case, metric=timed[0].name, verdict=Verdict.REFUSED, why=why)
     yield from counts(case, base.counters, head.counters, tolerances)
     if is_memory_comparable(base, head):
         peaks, sizes = ((base.metrics.get(name), head.metrics.get(name)) for name in (MEMORY, PROCESS))
@@ -139,15 +162,16 @@ def _refusals(base: Record, head: Record) -> Iterator[str]:
         yield f"{base.parameters:,} parameters against {head.parameters:,}: not the same model"
 
 
-def _timed(pair: _Pair, metric: str, tolerances: Tolerances) -> Iterator[Comparison]:
-    base, head = (record.metrics.get(metric) for record in (pair.base, pair.head))
-    found = _effect(pair, metric)
+def _timed(pair: _Pair, metric: Metric, tolerances: Tolerances) -> Iterator[Comparison]:
+    name = metric.name
+    base, head = (record.metrics.get(name) for record in (pair.base, pair.head))
+    found = _effect(pair, name)
     if found is None:
         return
-    tolerance = at_least(tolerances.of(pair.case, metric), metric)
-    slowdown = found.flipped() if metric == SPEEDUP else found
+    tolerance = at_least(tolerances.of(pair.case, name), name if name in _BETWEEN else LATENCY)
+    slowdown = found.flipped() if metric.direction is Direction.HIGHER else found
     verdict = judge(slowdown, tolerance)
-    comparison = Comparison(case=pair.case, metric=metric, verdict=verdict, base=base, head=head)
+    comparison = Comparison(case=pair.case, metric=name, verdict=verdict, base=base, head=head)
     yield with_effect(comparison, found, verdict=verdict, p=slowdown.p_above(tolerance.margin))
 
 
@@ -156,15 +180,23 @@ def _effect(pair: _Pair, metric: str) -> Effect | None:
     one, two = (_estimate(record, metric) for record in (pair.base, pair.head))
     if one is None or two is None:
         return None
-    return effect_of(two[0] - one[0], variance=one[1] + two[1] + 2 * _BETWEEN[metric] ** 2, freedom=BATCHES - 1)
+    between = _BETWEEN.get(metric, _BETWEEN[LATENCY])  # other tools' metrics are of times, mostly
+    return effect_of(two[0] - one[0], variance=one[1] + two[1] + 2 * between**2, freedom=BATCHES - 1)
+
+
+def _has(pair: _Pair, metric: str) -> bool:
+    return all(record.metrics.get(metric, 0.0) > 0 for record in (pair.base, pair.head))
 
 
 def _estimate(record: Record, metric: str) -> tuple[float, float] | None:
     """Logarithm of a metric and its squared error: from the samples, where they are kept."""
     eager, compiled = record.samples.get("eager", ()), record.samples.get("compiled", ())
-    pairs = [(a, b) for a, b in zip(eager, compiled, strict=False) if a > 0 and b > 0]
-    if len(pairs) >= LEAST_PAIRS:
-        logs = [math.log(a / b) if metric == SPEEDUP else math.log(1e3 * b) for a, b in pairs]
+    logs: list[float] = []
+    if metric == LATENCY:
+        logs = [math.log(1e3 * time) for time in compiled if time > 0]
+    elif metric == SPEEDUP:
+        logs = [math.log(a / b) for a, b in zip(eager, compiled, strict=False) if a > 0 and b > 0]
+    if len(logs) >= LEAST_PAIRS:
         return median(logs), batch_squared_error(logs)
     value = record.metrics.get(metric)
     return (math.log(value), 0.0) if value is not None and value > 0 else None

@@ -12,12 +12,17 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torchperf_ci.errors import UsageProblem
+from torchperf_ci.records import Status
 
 NAME = "name"
 ACCURACY = "accuracy"
+GRAPH_BREAKS = "graph_breaks"
+
+REMARK = "#"
+"""Begins a line that is no row; in `Table.remarks` the key of those above the header."""
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_ROWS = 20_000
@@ -41,10 +46,13 @@ class Table:
 
     Raises `TableProblem` for anything that could not be written and read back as it is, or that would be a formula in
     a spreadsheet or a command in a log.
+
+    remarks: lines that begin with `#`, by the name of the row that they stand above; blank for those at the end.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...] = ()
+    remarks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_columns(self.columns)
@@ -66,39 +74,90 @@ class Table:
         return {row[NAME]: row for row in rows}
 
     @staticmethod
-    def of(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> Table:
+    def of(
+        columns: Sequence[str],
+        rows: Iterable[Mapping[str, str]],
+        *,
+        remarks: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> Table:
         """A table of rows that need not have every column; a cell that is absent is blank."""
-        return Table(columns=tuple(columns), rows=tuple(tuple(row.get(c, "") for c in columns) for row in rows))
+        filled = tuple(tuple(row.get(column, "") for column in columns) for row in rows)
+        return Table(columns=tuple(columns), rows=filled, remarks=remarks or {})
 
 
 def write_table(table: Table) -> str:
     """The table in the conflict-free layout: three blank lines between rows, one line end at the end."""
-    return _GAP.join(_line(cells) for cells in (table.columns, *table.rows)) + "\n"
+    named = zip((REMARK, *table.names), (table.columns, *table.rows), strict=True)
+    blocks = ["\n".join((*table.remarks.get(name, ()), _line(cells))) for name, cells in named]
+    return _GAP.join((*blocks, *table.remarks.get("", ()))) + "\n"
 
 
-def parse_table(content: bytes | str, *, source: str, default_columns: Sequence[str] = ()) -> Table:
+def parse_table(content: bytes | str, *, source: str, doubles: dict[str, str] | None = None) -> Table:
     """The table of a CSV, with or without blank lines. `source` is how messages call it.
 
-    default_columns: those of a CSV whose first line is no header, that is, has no cell `name`.
-    Raises `TableProblem` with the source and, where there is one, the line.
+    A first line without a cell `name` is a row of the columns name, accuracy and graph_breaks where it can be one.
+    doubles: takes the names that stand there more than once, with the lines; the first row counts then. Without it such
+    a table is refused. Raises `TableProblem` with the source and, where there is one, the line.
     """
     try:
-        lines = _parsed_lines(_text(content))
-    except TableProblem as error:
-        raise TableProblem(f"{source}: {error}") from error
-    if not lines:
-        raise TableProblem(f"{source}: empty, expected a header with the column '{NAME}'")
-    header = lines[0][1]
-    if NAME not in header and len(header) == len(default_columns):
-        header, body = tuple(default_columns), lines
-    else:
-        body = lines[1:]
-    try:
+        lines, remarks = _parsed_lines(_text(content))
+        if not lines:
+            raise TableProblem(f"empty, expected a header with the column '{NAME}'")
+        header = _default_header(lines[0][1])
+        body = lines if header else lines[1:]
+        header = header or lines[0][1]
         _check_columns(header)
         _refuse_ragged(body, header)
-        return Table(columns=header, rows=tuple(cells for _, cells in body))
+        if doubles is not None:
+            body = _without_doubles(body, header.index(NAME), doubles)
+        names = {number: cells[header.index(NAME)] for number, cells in body}
+        return Table(
+            columns=header,
+            rows=tuple(cells for _, cells in body),
+            remarks=_placed(remarks, {**names, **({lines[0][0]: REMARK} if body is not lines else {})}),
+        )
     except TableProblem as error:
         raise TableProblem(f"{source}: {error}") from error
+
+
+def has_names(content: bytes) -> bool:
+    """Is this a CSV with a column `name`, or one whose rows need no header? Any other is not a table of models."""
+    try:
+        lines, _ = _parsed_lines(_text(content))
+    except TableProblem:
+        return NAME.encode() in content[:1000]
+    return bool(lines) and (NAME in lines[0][1] or bool(_default_header(lines[0][1])))
+
+
+def _default_header(cells: Sequence[str]) -> tuple[str, ...]:
+    """The columns of a table without a header; none when this is one."""
+    default = (NAME, ACCURACY, GRAPH_BREAKS)[: len(cells)]
+    is_row = NAME not in cells and 2 <= len(cells) <= 3 and cells[1] in _STATUSES
+    return default if is_row else ()
+
+
+_STATUSES = frozenset(status.value for status in Status)
+
+
+def _without_doubles(
+    body: Sequence[tuple[int, tuple[str, ...]]], at: int, doubles: dict[str, str]
+) -> list[tuple[int, tuple[str, ...]]]:
+    """The first row of every name; the others are told in `doubles`."""
+    lines: dict[str, list[int]] = {}
+    for number, cells in body:
+        lines.setdefault(cells[at], []).append(number)
+    doubles |= {name: f"lines {', '.join(map(str, all_))}" for name, all_ in lines.items() if len(all_) > 1}
+    return [(number, cells) for number, cells in body if lines[cells[at]][0] == number]
+
+
+def _placed(remarks: Mapping[int, str], names: Mapping[int, str]) -> dict[str, tuple[str, ...]]:
+    """Remarks by their lines as remarks by the name of the next row, blank after the last one."""
+    placed: dict[str, tuple[str, ...]] = {}
+    for number, remark in remarks.items():
+        below = min((line for line in names if line > number), default=0)
+        name = names.get(below, "")
+        placed[name] = (*placed.get(name, ()), remark)
+    return placed
 
 
 def _text(content: bytes | str) -> str:
@@ -112,17 +171,23 @@ def _text(content: bytes | str) -> str:
         raise TableProblem(f"not UTF-8 text (byte {error.start})") from error
 
 
-def _parsed_lines(text: str) -> list[tuple[int, tuple[str, ...]]]:
-    """Number (from 1) and cells of every line that is not blank."""
+def _parsed_lines(text: str) -> tuple[list[tuple[int, tuple[str, ...]]], dict[int, str]]:
+    """Number (from 1) and cells of every line that is not blank, and the remarks by their line."""
     lines: list[tuple[int, tuple[str, ...]]] = []
+    remarks: dict[int, str] = {}
     for number, raw in enumerate(text.split("\n"), start=1):
         line = raw.rstrip("\r")
         if not line.strip():
             continue
+        if line.lstrip().startswith(REMARK):
+            remarks[number] = line.strip()
+            if any(unicodedata.category(char) in _UNSEEN for char in remarks[number]):
+                raise TableProblem(f"line {number}: the remark holds control characters")
+            continue
         if len(lines) > MAX_ROWS:
             raise TableProblem(f"line {number}: more than {MAX_ROWS:,} rows")
         lines.append((number, _cells(line, number)))
-    return lines
+    return lines, remarks
 
 
 def _cells(line: str, number: int) -> tuple[str, ...]:

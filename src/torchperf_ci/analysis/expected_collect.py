@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from torchperf_ci.analysis.expected import Table, TableProblem
-from torchperf_ci.analysis.expected_rows import joined, table_from_csv, tables_from_records
+from torchperf_ci.analysis.expected_rows import found_from_csv, joined, tables_from_files, whole_rows
 from torchperf_ci.analysis.expected_shards import Attempt, Choice, Config, Layout, suite_of
+from torchperf_ci.analysis.result_files import result_files
 from torchperf_ci.errors import UsageProblem
 from torchperf_ci.records import Mode
-from torchperf_ci.results import RECORDS, parse_results
+from torchperf_ci.results import RECORDS
 
 Files = Mapping[str, bytes]
 """An upload's wanted files by name."""
@@ -41,11 +43,7 @@ def wanted_files(layout: Layout, config: Config) -> Callable[[Sequence[str]], Se
         found = (_report_name(names, config, mode) for mode in Mode)
         return [name for name in found if name]
 
-    def records(names: Sequence[str]) -> Sequence[str]:
-        found = [name for name in names if name == RECORDS or name.endswith(f"/{RECORDS}")]
-        return sorted(found, key=lambda name: (name.count("/"), name))[:1]
-
-    return reports if layout is Layout.PYTORCH else records
+    return reports if layout is Layout.PYTORCH else result_files
 
 
 def assemble(layout: Layout, choice: Choice, uploads: Mapping[int, Files | str]) -> ConfigRun:
@@ -92,25 +90,32 @@ def _read(layout: Layout, attempt: Attempt, files: Files, title: str) -> tuple[l
 
 def _read_reports(config: Config, files: Files, title: str) -> tuple[list[Part], list[str]]:
     parts: list[Part] = []
+    problems: list[str] = []
     for mode in Mode:
         if name := _report_name(list(files), config, mode):
-            table = table_from_csv(files[name], source=name)
-            parts.append((f"{config.name}_{mode.value}.csv", title, table))
+            found = found_from_csv(files[name], source=name)
+            if found is None:
+                problems.append(f"{name}: holds no results")
+                continue
+            problems += found.problems
+            parts.append((f"{config.name}_{mode.value}.csv", title, whole_rows(found)))
     suite = suite_of(config.name)
-    return parts, [] if parts else [f"holds neither inference_{suite}.csv nor training_{suite}.csv"]
+    if not parts and not problems:
+        problems.append(f"holds neither inference_{suite}.csv nor training_{suite}.csv")
+    return parts, problems
 
 
 def _read_records(files: Files, title: str) -> tuple[list[Part], list[str]]:
     if not files:
-        return [], [f"holds no {RECORDS}"]
-    (content,) = files.values()
-    results = parse_results(content)
-    problems = [str(problem) for problem in results.problems]
-    if not results.records:
-        problems.append(f"{RECORDS} holds no record")
-    tables = tables_from_records(results.records)
-    problems += [f"{name}: {problem}" for name, found in tables.items() for problem in found.problems]
-    return [(name, title, found.table) for name, found in tables.items()], problems
+        return [], [f"holds neither {RECORDS} nor a CSV file of results"]
+    contents = {PurePosixPath(path).name: content for path, content in files.items()}
+    found = tables_from_files(contents, contents.__getitem__)
+    problems = list(found.problems)
+    if not found.tables:
+        problems.append("holds no results")
+    for name, each in found.tables.items():
+        problems += [f"{name}: {problem}" for problem in each.problems]
+    return [(name, title, whole_rows(each)) for name, each in found.tables.items()], problems
 
 
 def _report_name(names: Sequence[str], config: Config, mode: Mode) -> str:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from torchperf_ci.analysis.expected import ACCURACY, NAME, Table, TableProblem, shown
-from torchperf_ci.analysis.expected_rows import GRAPH_BREAKS
+from torchperf_ci.analysis.expected import ACCURACY, GRAPH_BREAKS, NAME, REMARK, Table, TableProblem, shown
 
 
 class ChangeKind(str, Enum):
@@ -70,7 +69,8 @@ def merge(old: Table | None, found: Table, *, metric_columns: Sequence[str] = ()
     rows = {name: {**before.get(name, {}), **_taken(cells, filled)} for name, cells in now.items()}
     names = _order(list(before), [name for name in now if name not in before])
     kept = [name for name in names if name in rows or not prune]
-    table = Table.of(columns, [rows.get(name) or before[name] for name in kept])
+    remarks = {key: lines for key, lines in (old.remarks if old else {}).items() if key in {"", REMARK, *kept}}
+    table = Table.of(columns, [rows.get(name) or before[name] for name in kept], remarks=remarks)
     return Merged(table=table, changes=_changes(before, rows, names, columns, prune=prune), written=table != old)
 
 

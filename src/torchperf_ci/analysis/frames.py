@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from torchperf_ci.records import METRICS, Case, Mode, Record, Status, Testing
+from torchperf_ci.records import METRICS, Case, Metric, Mode, Record, Status, Testing
 
 Item = TypeVar("Item", bound=Hashable)
 
@@ -69,7 +69,8 @@ class SuiteTables:
     """One suite in one section. Every table has the models as index, as they came, and `compilers` as columns.
 
     statuses: the words of both testings; `MISSING` where there is no record. A testing without any record is absent.
-    values: by metric, in the units of `METRICS`; NaN where it was not measured.
+    values: by metric, in its unit; NaN where it was not measured.
+    metrics: the definitions of these metrics: `METRICS`, then what else the records have.
     counted: which cases are in the pass rate's denominator.
     passed: which of them pass: right results and a measured speedup (or, without an eager arm, a measured latency), as
         far as both were looked at in this suite.
@@ -83,6 +84,7 @@ class SuiteTables:
     models: tuple[str, ...]
     statuses: Mapping[Testing, pd.DataFrame]
     values: Mapping[str, pd.DataFrame]
+    metrics: Mapping[str, Metric]
     counted: pd.DataFrame
     passed: pd.DataFrame
     batch_sizes: Mapping[Testing, Mapping[str, int]]
@@ -183,7 +185,9 @@ def _tables(section: Section, suite: str, records: Sequence[Record], selection: 
         if found
     }
     performed = by_testing[Testing.PERFORMANCE]
-    metrics = {name: [record.metrics.get(name, math.nan) for record in performed] for name in METRICS}
+    own = {metric.name: metric for record in performed for metric in record.defined_metrics()}
+    defined = {**METRICS, **{name: metric for name, metric in own.items() if name not in METRICS}}
+    metrics = {name: [record.metrics.get(name, math.nan) for record in performed] for name in defined}
     values = _wide(metrics, performed, models, compilers)
     counted = _counted(statuses, models, compilers)
     return SuiteTables(
@@ -193,6 +197,7 @@ def _tables(section: Section, suite: str, records: Sequence[Record], selection: 
         models=models,
         statuses=statuses,
         values=values,
+        metrics=defined,
         counted=counted,
         passed=_passed(statuses, values, counted),
         batch_sizes={testing: _batch_sizes(found) for testing, found in by_testing.items()},
@@ -222,15 +227,18 @@ def _counted(statuses: Mapping[Testing, pd.DataFrame], models: Sequence[str], co
 def _passed(
     statuses: Mapping[Testing, pd.DataFrame], values: Mapping[str, pd.DataFrame], counted: pd.DataFrame
 ) -> pd.DataFrame:
-    """Benchmarks of other tools have a latency and no eager arm, hence no speedup: they pass by their latency. What a
-    suite leaves out has neither, and passes by that."""
+    """Benchmarks of other tools have no eager arm, hence no speedup: they pass by their latency, or by a metric of
+    their own. What a suite leaves out has neither, and passes by that."""
     mask: pd.DataFrame = counted.copy()
     for words in statuses.values():
         mask &= words.isin(PASSES)
     if Testing.PERFORMANCE in statuses:
         speedups, latencies = values["speedup"], values["abs_latency"]
         skipped = statuses[Testing.PERFORMANCE] == Status.PASS_DUE_TO_SKIP
-        mask &= (speedups > 0) | (speedups.isna() & ((latencies > 0) | skipped))
+        measured = latencies > 0
+        for name in values.keys() - METRICS.keys():
+            measured |= latencies.isna() & values[name].notna()
+        mask &= (speedups > 0) | (speedups.isna() & (measured | skipped))
     return mask
 
 

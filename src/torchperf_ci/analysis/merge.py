@@ -40,18 +40,19 @@ class Merged:
     """What the pieces are together.
 
     records: each with the place of its piece among those that were given. gaps: what is missing, a sentence each.
-    notes: what else a reader should know.
+    notes: what else a reader should know. unusable: what of the pieces could not be used.
     """
 
     records: tuple[tuple[Record, int], ...]
     builds: tuple[Build, ...]
     gaps: tuple[str, ...]
     notes: tuple[str, ...]
+    unusable: tuple[str, ...] = ()
 
     def told(self, *, allow_missing: bool) -> tuple[Build, ...]:
         """The builds, the last of which carries gaps and notes, so that every report of it shows them. Gaps that are
         allowed are notes."""
-        said = (*self.gaps, *self.notes) if allow_missing else self.notes
+        said = (*(self.gaps if allow_missing else ()), *self.notes, *self.unusable)
         gaps = () if allow_missing else self.gaps
         if not said and not gaps:
             return self.builds
@@ -82,6 +83,7 @@ def merge(pieces: Sequence[Piece], promises: Sequence[Promise] = ()) -> Merged:
         builds=tuple(build for piece in chosen.values() for build in piece.results.builds),
         gaps=(*_gaps(choices), *_broken(promises, chosen.values())),
         notes=(*(note for choice in choices for note in choice.notes), *twice, *doubles, *left_out),
+        unusable=tuple(f"{piece.label}/{problem}" for piece in chosen.values() for problem in piece.results.problems),
     )
     if not merged.records:
         raise NothingToJudge("\n".join(("there are no results to merge", *merged.gaps, *merged.notes)))

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from torchperf_ci.analysis.frames import Section, Selection, SuiteTables, suite_tables
 from torchperf_ci.analysis.summary import Line, summarize
-from torchperf_ci.records import Environment, Record, Source
+from torchperf_ci.records import MACHINE_UNKNOWN, Environment, Record, Source
 
 TRENDS: Mapping[str, str] = MappingProxyType(
     {
@@ -58,7 +58,9 @@ class Trend:
 
 def differences(before: Environment, now: Environment) -> list[str]:
     """Why numbers of two machines cannot be compared, a sentence each; none when one of them was not recorded."""
-    return [] if Environment() in (before, now) else before.comparable_to(now)
+    if Environment() in (before, now):
+        return []
+    return [reason for reason in before.comparable_to(now) if reason != MACHINE_UNKNOWN]
 
 
 def look_at(point: Point, selection: Selection) -> Look:

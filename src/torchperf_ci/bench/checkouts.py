@@ -25,6 +25,7 @@ from torchperf_ci.worker.protocol import one_line
 
 MERGE_BASE = "merge-base"
 _LOG_LINES = 15
+_MOST_BRANCHES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +62,50 @@ class Repository:
     def commit_of(self, ref: str) -> str:
         """The commit a ref names. Raises `UsageProblem` when it names none."""
         found = _git(self.folder, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", end_of_options=True)
-        if not found:
-            raise UsageProblem(
-                f"there is no ref {ref!r} in {self.folder}; in a shallow clone fetch it first (fetch-depth: 0)"
-            )
-        return found
+        if found:
+            return found
+        advice = "fetch it first (fetch-depth: 0)" if self._is_shallow() else self._branches()
+        raise UsageProblem(f"there is no ref {ref!r} in {self.folder}; {advice}")
+
+    def choose_upstream(self, base_branch: str) -> str:
+        """Choose the branch that a merge base is taken with when nobody names one.
+
+        base_branch: what GitHub says it is, or blank. Then it is the default branch of `origin`, as its clone knows it,
+        or `origin/main` or `origin/master`. Raises `UsageProblem` when there is none of them.
+        """
+        if base_branch:
+            return f"origin/{base_branch}"
+        if default := _git(self.folder, "symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD"):
+            return default
+        for usual in ("origin/main", "origin/master"):
+            if _git(self.folder, "rev-parse", "--verify", "--quiet", f"refs/remotes/{usual}^{{commit}}"):
+                return usual
+        remote = "its remote `origin` names no default branch" if self._has_origin() else "it has no remote `origin`"
+        raise UsageProblem(f"nothing says which branch head of {self.folder} left, since {remote}; {self._branches()}")
+
+    def _has_origin(self) -> bool:
+        return "origin" in (_git(self.folder, "remote") or "").split()
+
+    def _is_shallow(self) -> bool:
+        return _git(self.folder, "rev-parse", "--is-shallow-repository") == "true"
+
+    def _branches(self) -> str:
+        """What can be said instead, the usual names first."""
+        listed = _git(self.folder, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes") or ""
+        usual = [f"{remote}{branch}" for remote in ("origin/", "") for branch in ("main", "master")]
+        names = [name for name in listed.splitlines() if "/" in name or name != "origin"]  # `origin` is origin/HEAD
+        names.sort(key=lambda name: (usual.index(name) if name in usual else len(usual), name))
+        if not names:
+            return "there is no branch yet: commit something first"
+        more = f" and {len(names) - _MOST_BRANCHES} more" if len(names) > _MOST_BRANCHES else ""
+        return f"say --upstream {names[0]}, or --base-ref; there are: {', '.join(names[:_MOST_BRANCHES])}{more}"
 
     def merge_base(self, upstream: str, head: str) -> str:
         """The newest commit both have. Raises `UsageProblem` when there is none (or the clone is too shallow)."""
         found = _git(self.folder, "merge-base", self.commit_of(upstream), self.commit_of(head))
         if not found:
-            raise UsageProblem(f"{upstream} and {head} have no common commit here; fetch the history (fetch-depth: 0)")
+            advice = "fetch the history (fetch-depth: 0)" if self._is_shallow() else "name the base with --base-ref"
+            raise UsageProblem(f"{upstream} and {head} have no common commit here; {advice}")
         return found
 
     def changes(self) -> str | None:

@@ -279,10 +279,10 @@ class _CaseComparison:
         beside: whether the other side's worker is there.
         """
         planned, loaded = self._planned[side], None
-        if any(result.failure for result in self._results.values()):
-            self._renew_deadline()  # what the other side used up, by hanging, is not this one's
         try:
             preloaded = self._comparer.sides.of(side).process(number)
+            if any(result.failure for result in self._results.values()):
+                self._renew_deadline()  # what the other side used up, by hanging, is not this one's
             worker = stack.enter_context(preloaded.fork(self._comparer.log(planned, side)))
             case_worker = CaseWorker(worker, planned, self._settings, deadline=self._deadline)
             loaded = case_worker.load(cache_dir=self._cache(stack, side, number))

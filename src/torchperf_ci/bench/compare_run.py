@@ -27,6 +27,7 @@ from torchperf_ci.bench.run import python_under_test, survey
 from torchperf_ci.bench.session import WorkerError, is_lack_of_room
 from torchperf_ci.bench.sides import LiveSide, Processes, all_cases, live_side
 from torchperf_ci.errors import UsageProblem
+from torchperf_ci.records import Source
 from torchperf_ci.results import LOGS, ResultsFolder, safe_name
 from torchperf_ci.suites import SHARING_VARIABLE
 
@@ -48,7 +49,10 @@ class SideSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareRequest:
-    """What to compare and how. `setup`: the shell command that installs a commit in its environment."""
+    """What to compare and how.
+
+    setup: the shell command that installs a commit in its environment. source: where head comes from.
+    """
 
     base: SideSpec
     head: SideSpec
@@ -58,6 +62,7 @@ class CompareRequest:
     repository: Repository | None = None
     setup: str = ""
     command: tuple[str, ...] = ()
+    source: Source = field(default_factory=Source)
 
 
 @contextmanager

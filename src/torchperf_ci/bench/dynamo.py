@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby, product
 from types import MappingProxyType
 
-from torchperf_ci.analysis.csv_records import KNOWN_SUITES
+from torchperf_ci.analysis.csv_names import KNOWN_SUITES
 from torchperf_ci.bench.plan import DEFAULT_COMPILERS, unknown_names
 from torchperf_ci.errors import UsageProblem
 from torchperf_ci.records import Case, Mode, Testing

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from torchperf_ci.analysis.csv_records import CsvFile, parse_csv
+from torchperf_ci.analysis.csv_names import CsvFile
+from torchperf_ci.analysis.csv_records import parse_csv
 from torchperf_ci.bench.dynamo import SUITES_FOLDER, Command, Request
 from torchperf_ci.bench.session import package_path
 from torchperf_ci.bench.supervised import run_supervised

@@ -28,6 +28,10 @@ class Model(NamedTuple):
     name: str
 
 
+USUAL_ITERATIONS = 50
+"""So many of each arm PyTorch's suite runner measures."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """The models to share out, in order, and how each suite was asked for, by its name."""
@@ -116,18 +120,27 @@ def share_out(costs: Mapping[Model, float], shards: int) -> list[list[Model]]:
     return [sorted(share, key=order.__getitem__) for share in shares]
 
 
+def _estimated_seconds(record: Record) -> float:
+    """Estimate what a row of a suite runner's file took, which names no seconds: compiling, and the usual iterations
+    of both arms; 0 when it has neither."""
+    latency = record.metrics.get("abs_latency", 0.0) / 1e3
+    iterations = latency * (1 + record.metrics.get("speedup", 1.0)) * USUAL_ITERATIONS
+    return max(0.0, record.metrics.get("compilation_latency", 0.0)) + max(0.0, iterations)
+
+
 def durations(records: Iterable[Record], *, mode: Mode, device: str) -> dict[Model, float]:
     """Seconds that all cases of a model took, of the mode and the type of device where there are such records.
 
     A model that was measured elsewhere only counts as it did there. Later records of a case replace earlier ones.
     """
-    newest = {record.key: record for record in records if record.seconds > 0}
+    seconds = {record.key: record.seconds or _estimated_seconds(record) for record in records}
+    newest = {record.key: record for record in records if seconds[record.key] > 0}
     kind = device.partition(":")[0]
     groups: dict[Model, dict[tuple[bool, bool, str], float]] = defaultdict(lambda: defaultdict(float))
     for record in newest.values():
         case = record.case
         found = case.device.partition(":")[0]
-        groups[Model(case.suite, case.model)][(case.mode is not mode, found != kind, found)] += record.seconds
+        groups[Model(case.suite, case.model)][(case.mode is not mode, found != kind, found)] += seconds[record.key]
     return {model: sums[min(sums)] for model, sums in groups.items()}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torchperf_ci.bench.accelerators import Signs, missing_accelerator
 from torchperf_ci.errors import UsageProblem
+from torchperf_ci.patterns import search
 from torchperf_ci.records import Case, Mode
 
 DEFAULT_COMPILERS = ("eager", "aot_eager", "inductor", "inductor_no_cudagraphs")
@@ -220,7 +221,7 @@ def chosen_models(selection: Selection, suite: SuiteListing) -> list[str]:
         for model in suite.models
         if model not in selection.exclude
         and (not selection.filters or any(_keeps(pattern, model, suite) for pattern in selection.filters))
-        and (not patterns or any(pattern.search(model) for pattern in patterns))
+        and (not patterns or any(search(pattern, model) for pattern in patterns))
     ]
 
 
@@ -228,9 +229,9 @@ def _keeps(pattern: re.Pattern[str], model: str, suite: SuiteListing) -> bool:
     """Whether `--filter` keeps the model: by its own name, or by the whole name of a group it belongs to; if there is
     a `/` in the pattern, by `suite/model`."""
     if "/" in pattern.pattern:
-        return bool(pattern.search(f"{suite.name}/{model}"))
+        return search(pattern, f"{suite.name}/{model}")
     groups = [name for name, models in suite.groups.items() if model in models]
-    return bool(pattern.search(model)) or any(pattern.fullmatch(group) for group in groups)
+    return search(pattern, model) or any(search(pattern, group, whole=True) for group in groups)
 
 
 def matches(pattern: re.Pattern[str], suite: SuiteListing) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,12 +27,14 @@ from torchperf_ci.bench.session import (
 )
 from torchperf_ci.errors import UsageProblem
 from torchperf_ci.escape import one_line
+from torchperf_ci.names import name_problem
 from torchperf_ci.records import Build, Environment, Record, Source, Status, Testing, environment_from
 from torchperf_ci.results import ResultsFolder, read_results
 
 _SETS_VARIABLE = re.compile(r"--(extra|base|head)[-_]env")
 
 _QUESTION_LIMIT = 120.0
+_MOST_PROBLEMS = 5
 
 
 class Progress(Protocol):
@@ -136,6 +139,8 @@ def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
     told = question(preloaded, "suite", spec=spec)
     if told["missing"]:
         raise UsageProblem(f"suite {name} cannot run here: {told['missing']}")
+    if problems := list(_name_problems(told["name"], told["models"])):
+        raise UsageProblem("\n".join(f"suite {one_line(name, limit=200)}: {problem}" for problem in problems))
     return SuiteListing(
         spec=spec,
         name=told["name"],
@@ -145,6 +150,15 @@ def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
         preload=tuple(told["preload"]),
         skips=tuple(told["skips"]),
     )
+
+
+def _name_problems(suite: str, models: Sequence[str]) -> Iterator[str]:
+    """Say which names cannot be kept apart, shown or written, the first few of them."""
+    if problem := name_problem(suite):
+        yield f"its name {suite[:60]!r} {problem}; rename the file or the module"
+    problems = ((model, problem) for model in models if (problem := name_problem(model, may_have_folders=True)))
+    for model, problem in islice(problems, _MOST_PROBLEMS):
+        yield f"the name of its model {model[:60]!r} {problem}; rename it in MODELS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

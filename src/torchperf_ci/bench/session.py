@@ -25,6 +25,7 @@ import torchperf_ci
 from torchperf_ci.bench.aftermath import how_it_ended, last_line, limit_log, oom_kills
 from torchperf_ci.errors import UsageProblem
 from torchperf_ci.records import Status
+from torchperf_ci.safe_files import open_log, open_plain
 from torchperf_ci.worker.protocol import one_line
 
 _LOOK_EVERY = 0.5
@@ -131,7 +132,7 @@ class Preloaded:
         self._buffer = b""
         self._oom_kills = oom_kills()
         self._control, theirs = socket.socketpair()
-        with theirs, log.open("ab") as stream:
+        with theirs, open_log(log) as stream:
             try:
                 self._process = subprocess.Popen(
                     [python, "-m", "torchperf_ci.worker", str(theirs.fileno())],
@@ -166,7 +167,7 @@ class Preloaded:
         """A new worker whose output goes to `log`."""
         request_read, request_write = os.pipe()
         reply_read, reply_write = os.pipe()
-        stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        stream = open_plain(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         theirs = [request_read, reply_write, stream]
         try:
             socket.send_fds(self._control, [b'{"do": "fork"}'], theirs)

@@ -18,6 +18,7 @@ from typing import Any
 from torchperf_ci.bench.aftermath import how_it_ended, last_line, limit_log, oom_kills
 from torchperf_ci.bench.session import PRIVATE_VARIABLES, package_path
 from torchperf_ci.records import Status
+from torchperf_ci.safe_files import open_log
 
 _LOOK_EVERY = 0.5
 _KILL_LIMIT = 30.0
@@ -71,7 +72,7 @@ def run_supervised(argv: Sequence[str], *, cwd: Path, environ: Mapping[str, str]
 @contextmanager
 def _supervisor(log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A supervisor without a command yet; leaving the block ends it and what it started."""
-    with package_path(command_environment(os.environ, extra={})) as environ, log.open("ab") as stream:
+    with package_path(command_environment(os.environ, extra={})) as environ, open_log(log) as stream:
         process = subprocess.Popen(
             [sys.executable, "-m", "torchperf_ci.bench.supervisor"],
             cwd="/",  # `-m` puts the working folder on the module path: it must not be one that others write to

@@ -12,6 +12,7 @@ import click
 
 from torchperf_ci.cli.options import Decorated, append_markdown, decorated, option, summary_file_option
 from torchperf_ci.errors import ExitCode, UsageProblem
+from torchperf_ci.escape import one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.analysis.expected_check import Checked, Rules
@@ -93,7 +94,8 @@ def accuracy(actual: Path, *, expected: Path | None, **options: Any) -> None:  #
 def graph_breaks(actual: Path, *, expected: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's values
     """Does every model break its graph, fall back to eager, compile again and capture calls as expected?
 
-    More graph breaks, fallbacks or recompiles fail, fewer are improvements; captured calls may drop by 5 percent.
+    More graph breaks, fallbacks or recompiles fail, and so do fewer captured calls or graphs; the other way it is an
+    improvement. Other whole numbers of the table must be the same.
     """
     _check(actual, expected, ["graph-breaks"], options)
 
@@ -106,7 +108,7 @@ def graph_breaks(actual: Path, *, expected: Path | None, **options: Any) -> None
 @option("--threshold", "-t", type=float, help="What every model must reach, instead of a table.")
 @_shared
 def performance(actual: Path, *, expected: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's values
-    """Does every model's speedup, or its latency, reach what is expected?"""
+    """Did every model's performance run, and does its speedup, or its latency, reach what is expected?"""
     _check(actual, expected, ["performance"], options)
 
 
@@ -138,18 +140,19 @@ def everything(actual: Path, *, expected: Path | None, **options: Any) -> None: 
 
 def _check(actual_path: Path, expected: Path | None, kinds: Sequence[str], options: Options) -> None:
     from torchperf_ci.analysis.expected_flaky import Kind
-    from torchperf_ci.expectations.check import read_actual, run_checks
+    from torchperf_ci.expectations.check import read_actual, run_checks, uncovered
     from torchperf_ci.report.expected import check_markdown, check_text
 
     actual = read_actual(actual_path)
     for problem in actual.problems:
-        click.echo(f"Warning: {problem}", err=True)
+        _warn(problem)
     pairs = _pairs(actual, expected, options)
     rules = _rules(options)
     checks = run_checks(pairs, [Kind(kind) for kind in kinds], rules)
     command = _command(actual, pairs, checks, expected) if any(c.failed or c.improved for c in checks) else ""
-    click.echo(check_text(checks, command))
-    markdown = check_markdown(checks, command)
+    notes = uncovered(pairs, [Kind(kind) for kind in kinds], rules)
+    click.echo(check_text(checks, command, notes))
+    markdown = check_markdown(checks, command, notes)
     append_markdown(options["summary_file"], markdown)
     if options["annotate"]:
         _annotate(checks, pairs)
@@ -157,6 +160,10 @@ def _check(actual_path: Path, expected: Path | None, kinds: Sequence[str], optio
         _tell_github(checks, markdown)
     if any(checked.failed for checked in checks):
         sys.exit(int(ExitCode.FAILED_CHECK))
+
+
+def _warn(sentence: str) -> None:
+    click.echo(f"Warning: {one_line(sentence, limit=300)}", err=True)
 
 
 def _tell_github(checks: Sequence[Checked], markdown: str) -> None:
@@ -179,7 +186,7 @@ def _pairs(actual: Actual, expected: Path | None, options: Options) -> Sequence[
         raise UsageProblem(f"give {choice}: what is {actual.path} to be held against?")
     if expected is None:
         return pair_with_threshold(actual, metric=options["metric"], threshold=float(options["threshold"]))
-    return pair(actual, expected, options["configs"])
+    return pair(actual, expected, options["configs"], warn=_warn)
 
 
 def _rules(options: Options) -> Rules:
@@ -204,13 +211,13 @@ def _command(actual: Actual, pairs: Sequence[Pair], checks: Sequence[Checked], e
 
 
 def _annotate(checks: Sequence[Checked], pairs: Sequence[Pair]) -> None:
-    from torchperf_ci.github.workflow_commands import Annotation, Level
+    from torchperf_ci.github.workflow_commands import Annotation, Level, annotate
 
     files = {each.name: str(each.expected.path) for each in pairs if each.expected}
     failed = [(checked, line) for checked in checks for line in checked.failed]
     for checked, line in failed[:MOST_ANNOTATIONS]:
         title = f"{line.name}: {line.outcome} ({checked.kind})"
         message = f"{checked.table}: {line.detail}"
-        click.echo(Annotation(level=Level.ERROR, title=title, message=message, file=files.get(checked.table, "")))
+        annotate(Annotation(level=Level.ERROR, title=title, message=message, file=files.get(checked.table, "")))
     if (more := len(failed) - MOST_ANNOTATIONS) > 0:
-        click.echo(Annotation(level=Level.ERROR, title="and more", message=f"{more} more models fail; see the log"))
+        annotate(Annotation(level=Level.ERROR, title="and more", message=f"{more} more models fail; see the log"))

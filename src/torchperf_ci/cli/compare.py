@@ -29,7 +29,12 @@ _SHARE = click.FloatRange(min=0, min_open=True, max=10)
 @option("--head-python", help="The Python of head.  [default: --python]")
 @option("--base-ref", help="Commit of base in this repository; merge-base: where head left --upstream.")
 @option("--head-ref", help="Commit of head.  [default: HEAD with the changes of the working tree]")
-@option("--upstream", default="origin/HEAD", help="The branch that merge-base is taken with.")
+@option(
+    "--upstream",
+    default="",
+    show_default=False,
+    help="The branch that merge-base is taken with.  [default: that of the pull request, else origin's default branch]",
+)
 @option(
     "--setup", default="", help="Shell command that installs a commit, run in its worktree, say `pip install -e .`."
 )
@@ -71,6 +76,12 @@ _SHARE = click.FloatRange(min=0, min_open=True, max=10)
     metavar="BRANCH",
     envvar=["TORCHPERF_BASELINE_BRANCH", "GITHUB_BASE_REF"],
     help="The branch that head left.  [default: the repository's default branch]",
+)
+@option(
+    "--same-machine",
+    is_flag=True,
+    help="What is recorded was measured on one machine: compare times although it is not recorded which. Where the "
+    "machines are known to differ, times stay out.",
 )
 @past_options
 @option("--name", default="results", help="The series of runs in the history.")

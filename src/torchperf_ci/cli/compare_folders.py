@@ -17,12 +17,13 @@ from torchperf_ci.cli.compare_live import tolerances_from
 from torchperf_ci.cli.history_options import repository_of
 from torchperf_ci.cli.options import GitHubOptions
 from torchperf_ci.errors import NothingToJudge, UsageProblem
+from torchperf_ci.escape import code
+from torchperf_ci.folder import read_folder
 from torchperf_ci.github.context import source_from
 from torchperf_ci.history.store import newest_source
-from torchperf_ci.records import Record
+from torchperf_ci.records import MACHINE_UNKNOWN, Record, Source
 from torchperf_ci.report.compare import Findings, Header, write_comparison
 from torchperf_ci.report.compare_words import percent
-from torchperf_ci.report.folder import read_folder
 from torchperf_ci.report.plural import count
 from torchperf_ci.results import Results, open_folder
 
@@ -72,6 +73,12 @@ def machine_of(records: Sequence[Record]) -> str:
     return f"{environment.gpu or environment.cpu or 'an unknown machine'}, torch {environment.torch or 'unknown'}"
 
 
+def source_of(records: Sequence[Record]) -> Source:
+    """Say where recorded results come from; what other tools wrote names nothing, so it is of this job or checkout."""
+    recorded = newest_source(tuple(records))
+    return recorded if recorded.commit else source_from(os.environ, shard="", folder=Path.cwd())
+
+
 def _results_in(folder: Path) -> Results:
     results = read_folder(folder, Selection())
     if not results.records:
@@ -96,18 +103,25 @@ def _baseline(head: Results, options: dict[str, Any], github: GitHubOptions) -> 
 
 
 def _findings(base_label: str, head_label: str, base: Results, head: Results, options: dict[str, Any]) -> Findings:
-    reasons = unequal(base.records, head.records)
+    same_machine: bool = options["same_machine"]
+    reasons = unequal(base.records, head.records, same_machine=same_machine)
+    assumed = same_machine and not reasons and unequal(base.records, head.records)
     header = Header(
         base=base_label,
         head=head_label,
         how=_how(base.records, head.records, comparable=not reasons),
         machine=machine_of(head.records),
         tolerances=stored_tolerances(options),
-        warnings=(*_warnings(reasons), *(str(problem) for problem in (*base.problems, *head.problems))),
+        source=source_of(head.records),
+        warnings=(
+            *_warnings(reasons, assumed=bool(assumed)),
+            *(str(problem) for problem in (*base.problems, *head.problems)),
+        ),
     )
+    comparisons = compare_runs(base.records, head.records, header.tolerances, same_machine=same_machine)
     return Findings(
         header=header,
-        comparisons=tuple(compare_runs(base.records, head.records, header.tolerances)),
+        comparisons=tuple(comparisons),
         not_compiled=not_compiled((*base.records, *head.records)),
     )
 
@@ -120,7 +134,7 @@ def not_compiled(records: Sequence[Record]) -> int:
 def _how(base: Sequence[Record], head: Sequence[Record], *, comparable: bool) -> str:
     """What the numbers are, in words."""
     times = [max((record.source.time for record in records), default="") for records in (base, head)]
-    when = f" ({times[0]} and {times[1]})" if all(times) else ""
+    when = f" ({code(times[0])} and {code(times[1])})" if all(times) else ""
     least = LEAST[LATENCY]
     latency = (
         f" The machine looks the same, so times are compared as well, but count only beyond {percent(least.margin)}."
@@ -133,6 +147,11 @@ def _how(base: Sequence[Record], head: Sequence[Record], *, comparable: bool) ->
     )
 
 
-def _warnings(reasons: Sequence[str]) -> Iterator[str]:
+def _warnings(reasons: Sequence[str], *, assumed: bool) -> Iterator[str]:
+    if assumed:
+        yield f"{MACHINE_UNKNOWN}: times are compared because --same-machine says that it is one"
+    if MACHINE_UNKNOWN in reasons:
+        yield f"{MACHINE_UNKNOWN}, so times are not compared; --same-machine compares them if it was one"
+        reasons = [reason for reason in reasons if reason != MACHINE_UNKNOWN]
     if reasons:
         yield f"only speedups are compared, not times: {'; '.join(reasons)}"

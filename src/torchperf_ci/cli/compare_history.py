@@ -7,7 +7,14 @@ from typing import Any
 from torchperf_ci.analysis.band import LEAST_RUNS, RUNS
 from torchperf_ci.analysis.compare_history import compare_with_history
 from torchperf_ci.analysis.tolerances import LATENCY, LEAST, SPEEDUP
-from torchperf_ci.cli.compare_folders import folder_to_compare, machine_of, not_compiled, stored_tolerances, written
+from torchperf_ci.cli.compare_folders import (
+    folder_to_compare,
+    machine_of,
+    not_compiled,
+    source_of,
+    stored_tolerances,
+    written,
+)
 from torchperf_ci.cli.history_options import opened_history, run_of_folder
 from torchperf_ci.cli.options import GitHubOptions
 from torchperf_ci.dashboard_run import before
@@ -39,10 +46,11 @@ def compare_history(options: dict[str, Any], github: GitHubOptions) -> int:
         how=_how(past),
         machine=machine_of(results.records),
         tolerances=tolerances,
+        source=source_of(results.records),
         warnings=tuple(str(problem) for problem in (*past.problems, *results.problems)),
     )
     earlier = [item.results.records for item in past.runs]
-    comparisons = compare_with_history(run.results.records, earlier, tolerances)
+    comparisons = compare_with_history(run.results.records, earlier, tolerances, same_machine=options["same_machine"])
     findings = Findings(header=header, comparisons=tuple(comparisons), not_compiled=not_compiled(run.results.records))
     return written(findings, options)
 

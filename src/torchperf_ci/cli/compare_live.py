@@ -27,7 +27,9 @@ from torchperf_ci.cli.compare import conclude
 from torchperf_ci.cli.config import tolerance_rules
 from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
 from torchperf_ci.errors import NothingToJudge
+from torchperf_ci.github.context import base_branch_of, source_from
 from torchperf_ci.github.step_files import write_outputs
+from torchperf_ci.records import MACHINE_UNKNOWN, Source
 from torchperf_ci.report.compare import Findings, Header, describe_case, judged, write_comparison
 from torchperf_ci.results import ResultsFolder, open_folder
 
@@ -113,10 +115,11 @@ def _header(request: CompareRequest, base: LiveSide, head: LiveSide) -> Header:
         how=how,
         machine=f"{two.gpu or two.cpu}, {two.cpu_count} CPUs, torch {two.torch}",
         tolerances=plan.tolerances,
+        source=request.source,
         warnings=(
             *(["base and head are the same commit"] if same else []),
             *(f"{what} differs: {mine} against {theirs}" for what, mine, theirs in pairs if mine != theirs),
-            *one.comparable_to(two),
+            *(reason for reason in one.comparable_to(two) if reason != MACHINE_UNKNOWN),  # it is this one
             *left_out_warnings({**base.processes.left_out, **head.processes.left_out}),
         ),
     )
@@ -159,7 +162,20 @@ def request_from(options: dict[str, Any]) -> CompareRequest:
         repository=repository,
         setup=options["setup"],
         command=tuple(sys.argv[1:]),
+        source=_source_of_head(repository, options["head_ref"]),
     )
+
+
+def _source_of_head(repository: Repository | None, head_ref: str | None) -> Source:
+    """Say where head comes from: the job, or this checkout; but its commit is the one that was asked for.
+
+    What is checked out for a pull request is a merge commit, and stands for the head that GitHub's event names.
+    """
+    source = source_from(os.environ, shard="", folder=Path.cwd())
+    if repository is None or not head_ref:
+        return source
+    commit = repository.commit_of(head_ref)
+    return source if commit == repository.commit_of("HEAD") else replace(source, commit=commit)
 
 
 def _side(name: str, options: dict[str, Any], commit: tuple[str, str] | None) -> SideSpec:
@@ -230,7 +246,8 @@ def _commits(options: dict[str, Any]) -> tuple[Repository | None, dict[str, tupl
         click.echo(f"Not tracked, so not part of head unless you `git add` them: {names}", err=True)
     base_label, base_commit = options["base_ref"], None
     if options["base_ref"] == MERGE_BASE:
-        base_commit = repository.merge_base(options["upstream"], head)
+        upstream = options["upstream"] or repository.choose_upstream(base_branch_of(os.environ))
+        base_commit = repository.merge_base(upstream, head)
         base_label = f"{MERGE_BASE} {base_commit[:12]}"
     return repository, {
         "base": (base_label, base_commit or repository.commit_of(options["base_ref"])),

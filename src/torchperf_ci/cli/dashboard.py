@@ -173,7 +173,7 @@ def _checked(options: Options, github: GitHubOptions) -> Mapping[str, int]:
 
 def _look(directory: Path, wanted: ReportOptions, options: Options) -> tuple[Findings, Run]:
     """What there is to report, and the run it is of."""
-    from torchperf_ci.report.folder import read_folder
+    from torchperf_ci.folder import read_folder
     from torchperf_ci.report.write import look
 
     refuse_to_overwrite(directory, instead="copy the results to another folder")

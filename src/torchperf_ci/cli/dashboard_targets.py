@@ -36,8 +36,8 @@ class Targets:
     def history(self) -> History:
         """The history to compare with and to add to."""
         if archive := self.options["archive"]:
+            from torchperf_ci.folder import read_folder
             from torchperf_ci.history.lookup import LookupHistory
-            from torchperf_ci.report.folder import read_folder
 
             return LookupHistory(root=archive, read=read_folder, archive_name=self.options["archive_name"])
         return self._parquet()

@@ -50,4 +50,12 @@ def export(directory: Path, *, form: str, out: Path | None, better: str | None) 
     failed = sum(not record.status.is_pass for record in records)
     if failed:
         click.echo(f"{failed} of {len(records)} results did not pass", err=True)
+    timed = [record for record in records if record.status.is_pass and "abs_latency" in record.metrics]
+    bare = sum(not record.samples.get("compiled") for record in timed)
+    if chosen is Format.PYTEST_BENCHMARK and bare:
+        click.echo(
+            f"{bare} of {len(timed)} results have no raw times, so their medians stand alone; `ingest` reads that, "
+            "`pytest-benchmark compare` does not load such a file",
+            err=True,
+        )
     write_output(out, export_records(records, chosen, direction=direction))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.errors import NothingToJudge, UsageProblem
+from torchperf_ci.escape import break_commands
+from torchperf_ci.safe_files import write_whole
 
 if TYPE_CHECKING:
     from torchperf_ci.results import Results
@@ -27,29 +29,32 @@ def read_input(path: Path) -> tuple[bytes, str]:
 
 
 def write_output(path: Path | None, content: bytes) -> None:
-    """Write a whole file at once; to standard output for None and `-`."""
+    """Write a whole file at once; to standard output for None and `-`.
+
+    There it is text, and byte by byte the same unless it holds a workflow command: it may be a job's log.
+    """
     if path is None or path == STREAM:
         sys.stdout.flush()
-        sys.stdout.buffer.write(content)
+        text = content.decode("utf-8", errors="surrogateescape")
+        sys.stdout.buffer.write(break_commands(text).encode("utf-8", errors="surrogateescape"))
         sys.stdout.buffer.flush()
         return
-    beside = path.with_name(f"{path.name}.tmp")
     try:
-        beside.write_bytes(content)
-        beside.replace(path)
+        write_whole(path, content)
     except OSError as error:
         raise UsageProblem(f"{path} cannot be written ({error.strerror})") from error
     click.echo(f"Wrote {path}", err=True)
 
 
 def results_in(directory: Path) -> Results:
-    """The results in a folder; lines that cannot be used are said on stderr. Raises `NothingToJudge` without any."""
+    """The results in any folder; what cannot be used is said on stderr. Raises `NothingToJudge` without any."""
+    from torchperf_ci.analysis.frames import Selection
     from torchperf_ci.escape import one_line
-    from torchperf_ci.results import read_results
+    from torchperf_ci.folder import read_folder
 
-    results = read_results(directory)
+    results = read_folder(directory, Selection())
     for problem in results.problems:
-        click.echo(f"Warning: left out {directory / one_line(str(problem), limit=300)}", err=True)
+        click.echo(f"Warning: {directory / one_line(str(problem), limit=300)}", err=True)
     if not results.records:
         raise NothingToJudge(f"there are no results in {directory}")
     return results

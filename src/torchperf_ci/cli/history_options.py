@@ -32,7 +32,7 @@ _NAME = option(
 def history_options(function: Decorated) -> Decorated:
     """Where the history is, and which of its series: `history`, `data_branch` and `name`."""
     place = _place(
-        "Where runs are kept: a folder, or a URL that fsspec knows, say s3://bucket/history.  "
+        "Where runs are kept: a folder, or a URL, say s3://bucket/history.  "
         f"[default: {DEFAULT_HISTORY}, or the data branch if one is given]",
         "A branch of --repo for the history, and for pictures in comments; made when it is not there.",
     )
@@ -44,7 +44,7 @@ def past_options(function: Decorated) -> Decorated:
     return decorated(
         function,
         _place(
-            "The runs that `dashboard` keeps: a folder, or a URL that fsspec knows, say s3://bucket/history.",
+            "The runs that `dashboard` keeps: a folder, or a URL, say s3://bucket/history.",
             "The branch of --repo with them.",
         ),
     )

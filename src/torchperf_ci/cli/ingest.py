@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchperf_ci.cli.files import read_input
+from torchperf_ci.cli.files import STREAM, read_input
+from torchperf_ci.cli.import_options import import_options, import_request
 from torchperf_ci.cli.options import Decorated, option
 from torchperf_ci.errors import NothingToJudge
+from torchperf_ci.escape import one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.upload.foreign import Defaults, Ingested
@@ -26,6 +28,7 @@ _OPTIONS = (
         default=Path("benchmark_logs"),
         help="The results folder. What was written there earlier is removed first.",
     ),
+    option("--dry-run", is_flag=True, help="Only read, and say what would be written."),
     option("--keep-output-dir", is_flag=True, help="Keep what is recorded there, and add to it."),
     option(
         "--suite",
@@ -72,7 +75,7 @@ def pytest_benchmark(files: Sequence[Path], **options: Any) -> None:  # noqa: AN
     defaults = _defaults(options)
 
     def take(content: bytes, name: str) -> Ingested:
-        return ingest_pytest_benchmark(read_pytest_benchmark(content, file=name), defaults)
+        return ingest_pytest_benchmark(read_pytest_benchmark(content, file=name, needed=()), defaults)
 
     _ingest(files, take, options)
 
@@ -95,12 +98,57 @@ def google_benchmark(files: Sequence[Path], **options: Any) -> None:  # noqa: AN
     _ingest(files, take, options)
 
 
+def _add(form: str, writes: str) -> None:
+    """Add the command that takes one of the formats without options of their own."""
+
+    @ingest.command(form, short_help=f"Take {writes}.", help=f"Take {writes}: of a history the newest run.")
+    @_shared
+    @import_options
+    def take_format(files: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - click's values
+        from torchperf_ci.records import Build, Environment
+        from torchperf_ci.upload.foreign import Ingested
+        from torchperf_ci.upload.imports.read import read_content, read_location, runs_of
+
+        request = import_request(options, _defaults(options), form=form)
+
+        def take(path: Path) -> Ingested:
+            imported = read_content(*read_input(path), request) if path == STREAM else read_location(str(path), request)
+            for text in imported.left_out:
+                click.echo(f"Warning: left out {one_line(text, limit=300)}", err=True)
+            records, builds = imported.records, {record.environment for record in imported.records}
+            runs, _ = runs_of(imported, name="")
+            if len(runs) > 1:
+                records = runs[-1].results.records
+                builds = {record.environment for record in records}
+                click.echo(f"{path} holds {len(runs):,} runs; this is the newest, {runs[-1].key}", err=True)
+            environment = next(iter(builds), Environment())
+            return Ingested(records=records, build=Build(environment=environment))
+
+        _write([take(path) for path in files], files, options)
+
+
+for _form, _writes in (
+    ("github-action-benchmark", "the data.js of github-action-benchmark, or the list its custom tools take"),
+    ("bencher", "Bencher Metric Format"),
+    ("asv", "a file or the results folder of asv"),
+    ("hud", "rows of PyTorch's benchmark database, schema v3"),
+    ("fastrnns", "what fastrnns --print-json oss prints"),
+    ("openmetrics", "the OpenMetrics text of export"),
+    ("csv", "a CSV file with named columns, as export writes it, or with --column"),
+    ("parquet", "a Parquet file with named columns"),
+):
+    _add(_form, _writes)
+
+
 def _ingest(files: Sequence[Path], take: Callable[[bytes, str], Ingested], options: dict[str, Any]) -> None:
     """Read all files, then write all of their records: a file that cannot be used changes nothing."""
+    _write([take(*read_input(path)) for path in files], files, options)
+
+
+def _write(found: Sequence[Ingested], files: Sequence[Path], options: dict[str, Any]) -> None:
     from torchperf_ci.results import RECORDS, open_folder
     from torchperf_ci.upload.inputs import InputProblem
 
-    found = [take(*read_input(path)) for path in files]
     records = [record for each in found for record in each.records]
     if not records:
         raise NothingToJudge(f"there are no benchmarks in {', '.join(map(str, files))}")
@@ -109,12 +157,16 @@ def _ingest(files: Sequence[Path], take: Callable[[bytes, str], Ingested], optio
         raise InputProblem([*twice, "give them different groups, or ingest the files into different folders"])
     for warning in dict.fromkeys(warning for each in found for warning in each.build.warnings):
         click.echo(f"Warning: {warning}", err=True)
+    raw = sum(bool(record.samples) for record in records)
+    told = f"{len(records)} benchmarks, {raw} of them with raw rounds,"
+    if options["dry_run"]:
+        click.echo(f"{told} would be written to {options['output_dir'] / RECORDS}")
+        return
     with open_folder(options["output_dir"]) as folder:
         if not options["keep_output_dir"]:
             folder.empty()
         folder.append(*(each.build for each in found), *records)
-    raw = sum(bool(record.samples) for record in records)
-    click.echo(f"{len(records)} benchmarks, {raw} of them with raw rounds, are in {options['output_dir'] / RECORDS}")
+    click.echo(f"{told} are in {options['output_dir'] / RECORDS}")
 
 
 def _defaults(options: dict[str, Any]) -> Defaults:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import click
 from torchperf_ci import __version__
 from torchperf_ci.cli.config import use_config
 from torchperf_ci.cli.options import shell_words
+from torchperf_ci.console import guarded_streams
 from torchperf_ci.errors import ExitCode, TorchperfError
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -93,23 +95,32 @@ def cli(ctx: click.Context, config: Path | None) -> None:
 def main() -> None:
     """Run the command line and exit. Errors we know end with a message; others with a traceback and exit code 1.
 
-    TORCHPERF_ARGS holds more arguments, quoted as in a shell: the actions' `extra-args`.
+    What is printed, a traceback included, comes from guarded streams. TORCHPERF_ARGS holds more arguments, quoted as in
+    a shell: the actions' `extra-args`.
     """
+    with guarded_streams():
+        sys.exit(_run_command_line())
+
+
+def _run_command_line() -> int:
     try:
         code = cli.main([*sys.argv[1:], *_more_arguments(os.environ)], prog_name="torchperf-ci", standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.Abort:
         click.echo("Interrupted.", err=True)
-        sys.exit(130)
+        return 130
     except TorchperfError as error:
         click.echo(f"Error: {error}", err=True)
-        sys.exit(int(error.exit_code))
+        return int(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what reads us has gone: not an error
-        sys.exit(int(ExitCode.OK))
-    sys.exit(code if isinstance(code, int) else 0)
+        return int(ExitCode.OK)
+    except Exception:  # noqa: BLE001 - whatever it is, its message may hold text from outside
+        traceback.print_exc()
+        return int(ExitCode.UNEXPECTED)
+    return code if isinstance(code, int) else 0
 
 
 def _more_arguments(environ: Mapping[str, str]) -> list[str]:

@@ -13,7 +13,7 @@ import click
 
 from torchperf_ci.cli.finish import conclude, told_github
 from torchperf_ci.cli.options import LineItem, option
-from torchperf_ci.errors import ExitCode, NothingToJudge, TorchperfError, UsageProblem
+from torchperf_ci.errors import ExitCode, TorchperfError, UsageProblem
 
 if TYPE_CHECKING:
     from torchperf_ci.analysis.merge import Merged, Piece, Promise
@@ -51,7 +51,8 @@ LARGEST_LOG = 16 * 1024 * 1024
 def merge(folders: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401 - click's values
     """Join the results of several runners into one results folder, and make its report.
 
-    DIR is a results folder, or a folder of such folders, say of all artifacts that a workflow downloaded. Which shard
+    DIR is a results folder (also one of CSV files of a suite runner), or a folder of such folders, say of all artifacts
+    that a workflow downloaded. Which shard
     and which attempt a folder holds is said by its name, torchperf-{name}-{shard}-{attempt}, else by its records. Of
     every shard the newest attempt counts.
 
@@ -70,11 +71,14 @@ def merge(folders: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401 - cl
 
 def _merge(folders: Sequence[Path], options: dict[str, Any]) -> int:
     from torchperf_ci.analysis.merge import merge as joined
+    from torchperf_ci.folder import result_folders
     from torchperf_ci.report.model import ReportOptions
     from torchperf_ci.results import open_folder, read_results
 
     target: Path = options["output_dir"]
-    found = _result_folders(folders, target)
+    found = result_folders(folders)
+    if target.resolve() in {each.resolve() for each in found}:
+        raise UsageProblem(f"{target} is one of the folders to merge; choose another with --output-dir")
     merged = joined([_piece(folder) for folder in found], _promises(options["matrix"]))
     for sentence in (*merged.gaps, *merged.notes):
         click.echo(f"Warning: {sentence}", err=True)
@@ -105,34 +109,24 @@ def _told(merged: Merged, target: Path, options: dict[str, Any], code: int) -> i
     return code
 
 
-def _result_folders(given: Sequence[Path], target: Path) -> list[Path]:
-    """The results folders among the given ones and those right below them."""
-    from torchperf_ci.results import RECORDS
-
-    found: dict[Path, Path] = {}
-    for folder in given:
-        if not folder.is_dir():
-            raise UsageProblem(f"there is no folder {folder}")
-        below = sorted(path for path in folder.iterdir() if path.is_dir())
-        found |= {each.resolve(): each for each in (folder, *below) if (each / RECORDS).is_file()}
-    if not found:
-        raise NothingToJudge(f"there is no {RECORDS} in {', '.join(map(str, given))}, nor in folders right below")
-    if target.resolve() in found:
-        raise UsageProblem(f"{target} is one of the folders to merge; choose another with --output-dir")
-    return list(found.values())
-
-
 def _piece(folder: Path) -> Piece:
-    from torchperf_ci.analysis.expected_shards import parse_own_artifact, shard_recorded
+    """The results of a folder with their shard and attempt. CSV files say nothing of one: without a name that does,
+    their folder is a configuration of its own."""
+    from torchperf_ci.analysis.expected_shards import Config, Shard, parse_own_artifact, shard_recorded
+    from torchperf_ci.analysis.frames import Selection
     from torchperf_ci.analysis.merge import Piece
     from torchperf_ci.escape import one_line
-    from torchperf_ci.results import read_results
+    from torchperf_ci.folder import read_folder
+    from torchperf_ci.results import RECORDS
 
-    results = read_results(folder)
+    results = read_folder(folder, Selection())
     for problem in results.problems:
-        click.echo(f"Warning: left out {folder / one_line(str(problem), limit=300)}", err=True)
+        click.echo(f"Warning: {folder / one_line(str(problem), limit=300)}", err=True)
     name = folder.resolve().name
-    shard, attempt = parse_own_artifact(name) or shard_recorded(results.records)
+    recorded = shard_recorded(results.records)
+    if not (folder / RECORDS).is_file():
+        recorded = Shard(Config(name), 1, 1), 1
+    shard, attempt = parse_own_artifact(name) or recorded
     return Piece(label=name, shard=shard, attempt=attempt, results=results)
 
 

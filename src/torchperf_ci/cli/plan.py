@@ -128,10 +128,11 @@ def _listings(suites: Sequence[str], options: dict[str, Any]) -> dict[str, Suite
 
 
 def _records_on_disk(folders: Sequence[str]) -> Iterator[Record]:
-    from torchperf_ci.results import read_results
+    from torchperf_ci.analysis.frames import Selection
+    from torchperf_ci.folder import read_folder
 
     for folder in folders:
-        records = read_results(Path(folder)).records
+        records = read_folder(Path(folder), Selection()).records
         if not records:
             click.echo(f"Warning: {folder} holds no results, so it tells no durations", err=True)
         yield from records

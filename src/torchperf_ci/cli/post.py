@@ -80,7 +80,8 @@ class _Desk:
             repository=self.origin.repository,
             sha=self.origin.sha,
             name=self.options["name"],
-            key=f"{self.origin.run}-{self.origin.attempt}",
+            run=self.origin.run,
+            attempt=self.origin.attempt,
             details_url=self._url,
         )
 
@@ -210,7 +211,8 @@ def _read(files: Mapping[str, bytes], origin: Origin) -> Posting:
     from torchperf_ci.report.review import unusable
     from torchperf_ci.report.stored import Expected, read_posting
 
+    expected = Expected(repository=origin.repository, commit=origin.sha, run=str(origin.run or ""))
     try:
-        return read_posting(files, Expected(repository=origin.repository, commit=origin.sha))
+        return read_posting(files, expected)
     except NothingToJudge as error:
         return unusable(str(error))

@@ -27,14 +27,17 @@ def report(directory: Path, *, output_dir: Path | None, limit: int, **options: A
 
     Exit code 6: something in DIR could not be used, or a model has no result with some compiler; the report says what.
     """
-    from torchperf_ci.report.folder import read_folder
+    from torchperf_ci.folder import read_folder
     from torchperf_ci.report.write import look, write_findings
     from torchperf_ci.results import open_folder
 
     wanted = report_options_from(directory, options, limit=limit)
     target = output_dir or directory
     refuse_to_overwrite(target, instead="choose another folder with --output-dir")
-    findings = look(read_folder(directory, wanted.selection), wanted)
+    results = read_folder(directory, wanted.selection)
+    for name in results.left_out:
+        click.echo(f"Not read, since the options ask for others: {one_line(name)}", err=True)
+    findings = look(results, wanted)
     with open_folder(target, adopt=True) as folder:
         made = write_findings(folder, findings)
     click.echo(made.summary)

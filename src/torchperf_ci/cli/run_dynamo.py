@@ -34,10 +34,10 @@ from torchperf_ci.cli.finish import announce, conclude, resume_hint, told_github
 from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
 from torchperf_ci.command_log import CommandResult
 from torchperf_ci.errors import ExitCode, UsageProblem
+from torchperf_ci.folder import read_folder
 from torchperf_ci.github.workflow_commands import commands_stopped
 from torchperf_ci.records import Build
 from torchperf_ci.report.checkouts import read_checkouts
-from torchperf_ci.report.folder import read_folder
 from torchperf_ci.report.model import ReportOptions
 from torchperf_ci.results import RECORDS, ResultsFolder, open_folder
 from torchperf_ci.worker.protocol import one_line

@@ -44,9 +44,9 @@ Options = Mapping[str, Any]
 @option(
     "--from",
     "from_dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(exists=True, path_type=Path),
     metavar="DIR",
-    help="Read results folders on disk, not GitHub: DIR itself, or the folders in it.",
+    help="Read results on disk, not GitHub: the folder DIR, or the folders in it, or one CSV file of a run.",
 )
 @option(
     "--layout",
@@ -79,7 +79,7 @@ Options = Mapping[str, Any]
     "--metric-column",
     "metric_columns",
     multiple=True,
-    help="A column besides graph_breaks for every table, say calls_captured. Repeatable.",
+    help="A column besides graph_breaks for every table, any that the run has, say calls_captured. Repeatable.",
 )
 @option("--prune", is_flag=True, help="Drop models that the run no longer has.")
 @option(
@@ -147,12 +147,13 @@ def _update(client: Client | None, github: GitHubOptions, sha: str, options: Opt
 
 
 def _refuse_nonsense(sha: str, options: Options) -> None:
-    from torchperf_ci.analysis.expected_rows import METRIC_COLUMNS
+    from torchperf_ci.analysis.csv_records import is_column_name
+    from torchperf_ci.analysis.expected import NAME
 
     if bool(sha) == bool(options["from_dir"]):
         raise UsageProblem("give either the SHA of a commit, or --from with a folder of results")
-    if unknown := [column for column in options["metric_columns"] if column not in METRIC_COLUMNS]:
-        raise UsageProblem(f"--metric-column {', '.join(unknown)}: expected some of {', '.join(METRIC_COLUMNS)}")
+    if wrong := [column for column in options["metric_columns"] if column == NAME or not is_column_name(column)]:
+        raise UsageProblem(f"--metric-column {', '.join(wrong)} is no name of a column of numbers, say calls_captured")
     if wrong := [config for config in options["configs"] if not re.fullmatch(r"[\w./-]+", config)]:
         raise UsageProblem(f"--config {', '.join(wrong)} is no name of a configuration")
 

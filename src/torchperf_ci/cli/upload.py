@@ -125,7 +125,7 @@ def _fields(options: dict[str, Any]) -> Sequence[tuple[str, Fields]]:
 @option(
     "--out",
     metavar="FILE|URL",
-    help="A file, gzipped when its name ends in .gz; or s3://… or another URL fsspec knows, below which the files go "
+    help="A file, gzipped when its name ends in .gz; or a URL, say s3://…, below which the files go "
     "by v3/REPOSITORY/WORKFLOW_ID/JOB_ID.  [default: standard output]",
 )
 @option("--benchmark", default="TorchInductor", help="The benchmark's name; HUD's compiler dashboard shows this one.")

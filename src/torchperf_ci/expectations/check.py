@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from torchperf_ci.analysis.expected import NAME, Table
-from torchperf_ci.analysis.expected_check import Checked, Outcome, Rules, check, columns_of
+from torchperf_ci.analysis.expected_check import (
+    COLUMN_OF,
+    Checked,
+    Line,
+    Outcome,
+    Rules,
+    check,
+    columns_of,
+    is_judged,
+    unjudged_columns,
+)
 from torchperf_ci.analysis.expected_flaky import Kind, flaky_names
-from torchperf_ci.analysis.expected_rows import beside, table_from_csv, tables_from_records
+from torchperf_ci.analysis.expected_rows import Found, found_from_csv, table_stem, tables_from_files
 from torchperf_ci.analysis.expected_shards import is_suite_config
 from torchperf_ci.errors import NothingToJudge, UsageProblem
 from torchperf_ci.expectations.files import Expectation, read_expectation, read_expectations
+from torchperf_ci.folder import read_file
 from torchperf_ci.github.names import is_repository, is_sha
-from torchperf_ci.records import Mode, Source, Testing
-from torchperf_ci.results import RECORDS, read_results
+from torchperf_ci.records import Mode, Source
+from torchperf_ci.results import RECORDS
 
 _NO_EXPECTATION = Table(columns=(NAME,))
 _MODES = "|".join(mode.value for mode in Mode)
@@ -34,39 +44,50 @@ class Actual:
     """
 
     path: Path
-    tables: Mapping[str, Table]
+    tables: Mapping[str, Found]
     problems: tuple[str, ...] = ()
     source: Source = field(default_factory=Source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A run's rows and their expectation; one of the two may be absent."""
+    """A run's rows and their expectation; one of the two may be absent. unusable: why the expectation is."""
 
     name: str
-    actual: Table | None
+    actual: Found | None
     expected: Expectation | None
+    unusable: str = ""
 
 
 def read_actual(path: Path) -> Actual:
-    """What a run found: a CSV, or a folder of results (`records.jsonl`, else CSVs). Raises `UsageProblem`."""
+    """What a run found: a CSV, or a folder of results (`records.jsonl`, else CSVs). Raises `UsageProblem` for a CSV
+    that holds no results, and `NothingToJudge` for such a folder."""
     if path.is_file():
-        return Actual(path=path, tables={_table_name(path): _csv(path)})
-    if not (path / RECORDS).is_file():
-        return Actual(path=path, tables=_csv_folder(path))
-    results = read_results(path)
-    found = tables_from_records(results.records)
-    problems = [f"{path / problem.file}:{problem.line}: {problem.what}" for problem in results.problems]
-    problems += [f"{name}: {problem}" for name, table in found.items() for problem in table.problems]
+        content = read_file(path)
+        if isinstance(content, str):
+            raise UsageProblem(f"{path} {content}")
+        found = found_from_csv(content, source=str(path))
+        if found is None:
+            raise UsageProblem(f"{path} holds no results: a CSV of a run has a column '{NAME}' and one of its numbers")
+        return Actual(path=path, tables={table_stem(path.stem): found}, problems=found.problems)
+    files = tables_from_files(
+        [item.name for item in path.iterdir() if item.is_file()], lambda name: read_file(path / name)
+    )
+    if not files.tables:
+        reasons = "".join(f"\n  {problem}" for problem in files.problems[:5])
+        raise NothingToJudge(f"{path} holds neither {RECORDS} nor a CSV with a column '{NAME}'{reasons}")
+    problems = [*files.problems, *(f"{n}: {problem}" for n, each in files.tables.items() for problem in each.problems)]
     return Actual(
         path=path,
-        tables={name.removesuffix(".csv"): each.table for name, each in found.items()},
-        problems=tuple(problems),
-        source=results.records[0].source if results.records else Source(),
+        tables={name.removesuffix(".csv"): each for name, each in files.tables.items()},
+        problems=tuple(f"{path}: {problem}" for problem in problems),
+        source=files.source,
     )
 
 
-def pair(actual: Actual, expected: Path, configs: Sequence[str] = ()) -> tuple[Pair, ...]:
+def pair(
+    actual: Actual, expected: Path, configs: Sequence[str] = (), *, warn: Callable[[str], None] = lambda _: None
+) -> tuple[Pair, ...]:
     """Which of the run's rows go with which table.
 
     `expected` is a table, or a folder of them; from a folder `configs` (shell patterns of names) choose. Folder against
@@ -78,24 +99,29 @@ def pair(actual: Actual, expected: Path, configs: Sequence[str] = ()) -> tuple[P
     if actual.path.is_file():
         (name,) = actual.tables
         return (_pair_table(actual, read_expectation(expected / f"{name}.csv")),)
-    tables = {each.name: each for each in read_expectations(expected)}
-    names = sorted({*tables, *actual.tables})
+    read, unusable, foreign = read_expectations(expected)
+    for sentence in foreign:
+        warn(sentence)
+    tables = {each.name: each for each in read}
+    names = sorted({*tables, *unusable, *actual.tables})
     chosen = [n for n in names if not configs or any(fnmatchcase(n, pattern) for pattern in configs)]
-    if not any(name in tables and name in actual.tables for name in chosen):
+    if not any(name in actual.tables and (name in tables or name in unusable) for name in chosen):
         raise NothingToJudge(
             f"no table in {expected} is for what {actual.path} holds ({_listed(actual.tables)}); make the tables with "
             f"{_update_command(['--from', str(actual.path), '--expected-dir', str(expected)])}"
         )
-    return tuple(Pair(name=n, actual=actual.tables.get(n), expected=tables.get(n)) for n in chosen)
+    return tuple(
+        Pair(name=n, actual=actual.tables.get(n), expected=tables.get(n), unusable=unusable.get(n, "")) for n in chosen
+    )
 
 
 def pair_with_threshold(actual: Actual, *, metric: str, threshold: float) -> tuple[Pair, ...]:
     """Every model of the run against the same number."""
     pairs = []
-    for name, table in actual.tables.items():
-        rows = [{NAME: model, metric: str(threshold)} for model in table.names]
+    for name, found in actual.tables.items():
+        rows = [{NAME: model, metric: str(threshold)} for model in found.table.names]
         expected = Expectation(path=Path(), name=name, config=name, table=Table.of((NAME, metric), rows))
-        pairs.append(Pair(name=name, actual=table, expected=expected))
+        pairs.append(Pair(name=name, actual=found, expected=expected))
     return tuple(pairs)
 
 
@@ -106,12 +132,32 @@ def run_checks(pairs: Sequence[Pair], kinds: Sequence[Kind], rules: Rules) -> tu
     """
     done = tuple(checked for each in pairs for checked in _checks(each, kinds, rules) if checked.lines)
     if not done:
-        columns = dict.fromkeys(column for kind in kinds for column in columns_of(kind, rules))
+        columns = dict.fromkeys(COLUMN_OF[kind] or rules.metric for kind in kinds)
         raise NothingToJudge(
             f"nothing to compare: none of {_listed([each.name for each in pairs])} has a model and a column "
             f"{' or '.join(columns)}"
         )
     return done
+
+
+def uncovered(pairs: Sequence[Pair], kinds: Sequence[Kind], rules: Rules) -> list[str]:
+    """Say what the tables do not cover: columns of the run that none of them asks for, and columns of theirs that no
+    check reads."""
+    lacking: dict[str, list[str]] = {}
+    unread: dict[str, list[str]] = {}
+    for each in pairs:
+        if each.actual and each.expected:
+            absent, idle = unjudged_columns(kinds, rules, each.actual.table, each.expected.table)
+            for columns, told in ((absent, lacking), (idle, unread)):
+                if columns:
+                    told.setdefault(", ".join(columns), []).append(each.name)
+    return [
+        *(
+            f"not compared, since the table has no such column: {what} ({_listed(names)})"
+            for what, names in lacking.items()
+        ),
+        *(f"no check reads the column {what} ({_listed(n)})" for what, n in unread.items() if len(kinds) == len(Kind)),
+    ]
 
 
 def command_to_update(
@@ -121,6 +167,10 @@ def command_to_update(
     folder = expected if expected.is_dir() else expected.parent
     gone = any(line.outcome is Outcome.MISSING and line.fails for checked in checks for line in checked.lines)
     prune = ["--prune"] if gone else []
+    if actual.path.is_file() and not (is_sha(source.commit) and is_repository(source.repository)):
+        (name,) = actual.tables
+        config = [word for each in pairs if each.name != name for word in ("--config", each.name)]
+        return _update_command(["--from", str(actual.path), "--expected-dir", str(folder), *config, *prune])
     where = _where(actual.source if actual.source.run_id else source)
     configs = [_pytorch_config(each.name) for each in pairs]
     if all(configs):
@@ -140,20 +190,35 @@ def _where(source: Source) -> list[str]:
 
 
 def _checks(each: Pair, kinds: Sequence[Kind], rules: Rules) -> Iterator[Checked]:
+    if each.unusable:
+        line = Line(name=f"{each.name}.csv", outcome=Outcome.FAIL, fails=True, detail=each.unusable)
+        yield Checked(kind=kinds[0], table=each.name, lines=(line,))
+        return
     if each.expected is None:
         assert each.actual is not None
-        yield check(kinds[0], each.actual, _NO_EXPECTATION, table=each.name, flaky={}, rules=rules)
+        actual, broken = each.actual.table, each.actual.broken
+        yield check(kinds[0], actual, _NO_EXPECTATION, table=each.name, flaky={}, rules=rules, broken=broken)
         return
     table = each.expected.table
-    told = [kind for kind in kinds if any(column in table.columns for column in columns_of(kind, rules))]
     if each.actual is None:
+        told = [kind for kind in kinds if columns_of(kind, rules, table)]
         yield from (
             check(k, Table(columns=table.columns), table, table=each.name, flaky={}, rules=rules) for k in told[:1]
         )
         return
-    for kind in told:
-        flaky = flaky_names(each.expected.flaky, config=each.expected.config, kind=kind)
-        yield check(kind, each.actual, table, table=each.name, flaky=flaky, rules=rules)
+    twice = {name: f"the table has several rows of it, on {lines}" for name, lines in each.expected.doubles.items()}
+    for kind in kinds:
+        if is_judged(kind, rules, each.actual.table, table):
+            flaky = flaky_names(each.expected.flaky, config=each.expected.config, kind=kind)
+            yield check(
+                kind,
+                each.actual.table,
+                table,
+                table=each.name,
+                flaky=flaky,
+                rules=rules,
+                broken={**twice, **each.actual.broken},
+            )
 
 
 def _pair_table(actual: Actual, expected: Expectation) -> Pair:
@@ -166,40 +231,6 @@ def _pair_table(actual: Actual, expected: Expectation) -> Pair:
             "with --expected instead"
         )
     return Pair(name=expected.name, actual=actual.tables[name], expected=expected)
-
-
-def _csv(path: Path) -> Table:
-    try:
-        return table_from_csv(path.read_bytes(), source=str(path))
-    except OSError as error:
-        raise UsageProblem(f"{path} cannot be read ({error.strerror})") from error
-
-
-def _csv_folder(folder: Path) -> dict[str, Table]:
-    """The tables of a folder without records: a run's accuracy and performance CSVs make one."""
-    tables: dict[str, Table] = {}
-    for path in sorted(folder.glob("*.csv")):
-        if _has_names(path):
-            name, table = _table_name(path), _csv(path)
-            tables[name] = beside(tables[name], table) if name in tables else table
-    if not tables:
-        raise NothingToJudge(f"{folder} holds neither {RECORDS} nor a CSV with a column '{NAME}'")
-    return tables
-
-
-def _has_names(path: Path) -> bool:
-    """Is this a CSV of models, and not one of the others that a report writes?"""
-    with path.open(encoding="utf-8", errors="replace", newline="") as stream:
-        header = next(csv.reader([stream.readline(100_000)]), [])
-    return NAME in header
-
-
-def _table_name(path: Path) -> str:
-    """A run's CSV is called like its table, with what was tested behind it."""
-    stem = path.stem
-    for testing in Testing:
-        stem = stem.removesuffix(f"_{testing.value}")
-    return stem
 
 
 def _pytorch_config(table: str) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torchperf_ci.analysis.expected import TableProblem, write_table
+from torchperf_ci.analysis.expected import TableProblem, shown, write_table
 from torchperf_ci.analysis.expected_collect import (
     ConfigRun,
     Files,
@@ -15,10 +15,12 @@ from torchperf_ci.analysis.expected_collect import (
     wanted_files,
 )
 from torchperf_ci.analysis.expected_merge import Merged, merge
+from torchperf_ci.analysis.expected_rows import found_from_csv, table_stem, whole_rows
 from torchperf_ci.analysis.expected_shards import (
     Attempt,
     Config,
     Layout,
+    Shard,
     State,
     choose,
     parse_own_artifact,
@@ -27,6 +29,7 @@ from torchperf_ci.analysis.expected_shards import (
 )
 from torchperf_ci.errors import NothingToJudge, UsageProblem
 from torchperf_ci.expectations.files import read_table, write_expectation
+from torchperf_ci.folder import holds_results, read_file
 from torchperf_ci.results import RECORDS, read_results
 
 
@@ -81,16 +84,17 @@ def plan_update(
     tables: list[TableUpdate] = []
     found = [("", gap) for gap in gaps]
     untouched = []
+    notes: list[tuple[str, str]] = []
     for run in runs:
-        changes, problems = _planned(folder, run, metric_columns, prune=prune and not run.gaps)
+        changes, problems, said = _planned(folder, run, metric_columns, prune=prune and not run.gaps)
+        notes += [(str(run.config), note) for note in (*run.notes, *said)]
         reasons = [*run.gaps, *problems]
         found += [(str(run.config), gap) for gap in reasons]
         if reasons and not allow_missing:
             untouched.append(str(run.config))
         else:
             tables += changes
-    notes = tuple((str(run.config), note) for run in runs for note in run.notes)
-    return Update(tables=tuple(tables), gaps=tuple(found), untouched=tuple(untouched), notes=notes)
+    return Update(tables=tuple(tables), gaps=tuple(found), untouched=tuple(untouched), notes=tuple(notes))
 
 
 def apply_update(folder: Path, update: Update) -> None:
@@ -102,8 +106,11 @@ def apply_update(folder: Path, update: Update) -> None:
 def runs_on_disk(directory: Path, layout: Layout, configs: Sequence[str] = ()) -> tuple[ConfigRun, ...]:
     """The tables of results folders: `directory` itself, or the folders in it (artifacts as they were downloaded).
 
-    Raises `NothingToJudge` when there is none, and `UsageProblem` when one cannot be read.
+    A CSV of a run is read as well, for the table of its name, or of the one configuration that is asked for. Raises
+    `NothingToJudge` when there is none, and `UsageProblem` when one cannot be read.
     """
+    if directory.is_file():
+        return (_run_in_file(directory, configs),)
     folders = dict(enumerate(_upload_folders(directory, layout), start=1))
     attempts = [attempt for number, folder in folders.items() if (attempt := _attempt(folder, layout, number))]
     choices = [
@@ -112,40 +119,60 @@ def runs_on_disk(directory: Path, layout: Layout, configs: Sequence[str] = ()) -
         if not configs or choice.config.name in configs or str(choice.config) in configs
     ]
     if not choices:
-        what = RECORDS if layout is Layout.TORCHPERF else "a folder named test-reports-…"
+        what = f"{RECORDS} or CSV file of results" if layout is Layout.TORCHPERF else "a folder named test-reports-…"
         raise NothingToJudge(f"{directory} holds no {what}{' of ' + ', '.join(configs) if configs else ''}")
     uploads = {a.upload: _files(folders[a.upload], layout, a.shard.config) for c in choices for a in c.chosen}
     return tuple(assemble(layout, choice, uploads) for choice in choices)
 
 
+def _run_in_file(path: Path, configs: Sequence[str]) -> ConfigRun:
+    """What a single CSV of a run says."""
+    content = read_file(path)
+    found = found_from_csv(content, source=path.name) if isinstance(content, bytes) else None
+    if found is None:
+        raise UsageProblem(f"{path} holds no results: a CSV of a run has a column 'name' and one of its numbers")
+    if len(configs) > 1:
+        raise UsageProblem(f"{path} is for one table; give one --config, not {len(configs)}")
+    name = configs[0] if configs else table_stem(path.stem)
+    return ConfigRun(config=Config(name), tables={f"{name}.csv": whole_rows(found)}, gaps=found.problems)
+
+
 def _planned(
     folder: Path, run: ConfigRun, metric_columns: Sequence[str], *, prune: bool
-) -> tuple[list[TableUpdate], list[str]]:
-    changes, problems = [], []
+) -> tuple[list[TableUpdate], list[str], list[str]]:
+    """The changes to a run's tables, what keeps some from being changed, and what else to know."""
+    changes, problems, notes = [], [], []
     for path, found in sorted(run.tables.items()):
+        doubles: dict[str, str] = {}
         try:
-            old = read_table(folder / path)
+            old = read_table(folder / path, doubles)
             merged = merge(old, found, metric_columns=metric_columns, prune=prune)
         except TableProblem as error:
             problems.append(f"{path}: {error}")
         else:
-            changes.append(TableUpdate(path=path, merged=merged, is_new=old is None))
-    return changes, problems
+            changes.append(
+                TableUpdate(
+                    path=path, merged=replace(merged, written=merged.written or bool(doubles)), is_new=old is None
+                )
+            )
+            notes += [f"{path}: {shown(name)} stood there twice ({at})" for name, at in doubles.items()]
+    return changes, problems, notes
 
 
 def _upload_folders(directory: Path, layout: Layout) -> Iterator[Path]:
     if not directory.is_dir():
         raise UsageProblem(f"there is no folder {directory}")
     for folder in (directory, *sorted(path for path in directory.iterdir() if path.is_dir())):
-        if (folder / RECORDS).is_file() if layout is Layout.TORCHPERF else parse_test_reports(folder.name) is not None:
+        if holds_results(folder) if layout is Layout.TORCHPERF else parse_test_reports(folder.name) is not None:
             yield folder
 
 
 def _attempt(folder: Path, layout: Layout, number: int) -> Attempt | None:
-    """The attempt that a folder is, by its name, or else by what its first record says."""
+    """The attempt that a folder is, by its name, or else by what its records say; a folder of CSVs, which say nothing,
+    is a configuration of its own."""
     name = folder.resolve().name
     if layout is Layout.TORCHPERF:
-        shard, attempt = parse_own_artifact(name) or shard_recorded(read_results(folder).records)
+        shard, attempt = parse_own_artifact(name) or _recorded(folder, name)
         age: tuple[int, ...] = (attempt,)
     elif reports := parse_test_reports(name):
         shard, age = reports.shard, (reports.attempt, reports.job)
@@ -154,8 +181,15 @@ def _attempt(folder: Path, layout: Layout, number: int) -> Attempt | None:
     return Attempt(shard=shard, age=(*age, number), state=State.UPLOADED, label=str(folder), upload=number)
 
 
+def _recorded(folder: Path, name: str) -> tuple[Shard, int]:
+    if (folder / RECORDS).is_file():
+        return shard_recorded(read_results(folder).records)
+    return Shard(Config(name), 1, 1), 1
+
+
 def _files(folder: Path, layout: Layout, config: Config) -> Mapping[str, bytes]:
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    below = folder.rglob("*") if layout is Layout.PYTORCH else folder.iterdir()
+    names = [path.relative_to(folder).as_posix() for path in below if path.is_file()]
     try:
         found: Files = {name: (folder / name).read_bytes() for name in wanted_files(layout, config)(names)}
     except OSError as error:

@@ -25,6 +25,7 @@ from torchperf_ci.github.artifacts import read_members
 from torchperf_ci.github.blob import ArtifactProblem, store_session
 from torchperf_ci.github.client import Client
 from torchperf_ci.github.runs import Artifact, Job, Run, artifacts_of, jobs_of, runs_of
+from torchperf_ci.patterns import search
 
 DEFAULT_WORKFLOWS: Mapping[Layout, tuple[str, ...]] = {
     Layout.PYTORCH: ("inductor", "inductor-periodic"),
@@ -130,7 +131,7 @@ def _detail(client: Client, repository: str, run: Run) -> _RunDetail:
 
 def _offer_run(offer: _Offer, detail: _RunDetail, wish: Wish) -> None:
     offer.artifacts.update({artifact.id: artifact for artifact in detail.artifacts})
-    jobs = [job for job in detail.jobs if not any(pattern.search(job.name) for pattern in wish.exclude_jobs)]
+    jobs = [job for job in detail.jobs if not any(search(pattern, job.name) for pattern in wish.exclude_jobs)]
     waiting = [job.name for job in jobs if not job.finished]
     if wish.layout is Layout.PYTORCH:
         attempts = list(_test_attempts(detail, jobs))

@@ -54,6 +54,20 @@ def event(environ: Mapping[str, str]) -> dict[str, Any]:
     return {}
 
 
+def base_branch_of(environ: Mapping[str, str]) -> str:
+    """Name the branch that the job's commit is to become part of: that of its pull request or merge group, else the
+    default branch. Blank where GitHub says nothing of it."""
+    happened = event(environ)
+    group = happened.get("merge_group") or {}
+    named = (
+        environ.get("GITHUB_BASE_REF"),
+        str(group.get("base_ref") or "").removeprefix("refs/heads/"),
+        (happened.get("repository") or {}).get("default_branch"),
+        environ.get("GITHUB_REF_NAME") if environ.get("GITHUB_EVENT_NAME") == "schedule" else "",  # always the default
+    )
+    return next((str(name) for name in named if name), "")
+
+
 def _repository_of(url: str) -> str:
     """`owner/name` of a remote's URL; the rest of it may hold a password."""
     found = re.search(r"[:/]([^/:]+/[^/]+?)(?:\.git)?/?$", url)

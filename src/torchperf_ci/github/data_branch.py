@@ -97,7 +97,7 @@ class BranchFiles:
             what=f"read {path} on the branch {self.branch.name}",
             needs=READS,
         )
-        write_once(self.cache / path, base64.b64decode(str(self.client.one(request).get("content", ""))))
+        write_once(self.cache, path, base64.b64decode(str(self.client.one(request).get("content", ""))))
 
     def _listed(self, request: Request, key: str) -> list[dict[str, Any]]:
         """The entries of a folder; none when it is not there."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import PurePosixPath
 from urllib.parse import quote
 
+from torchperf_ci.analysis.frames import Selection
+from torchperf_ci.analysis.result_files import read_files, result_files
 from torchperf_ci.errors import NothingToJudge, UsageProblem
 from torchperf_ci.github.artifacts import read_members
 from torchperf_ci.github.blob import ArtifactProblem, store_session
 from torchperf_ci.github.client import Client, GitHubRefused, Request
 from torchperf_ci.github.pulls import default_branch
 from torchperf_ci.github.runs import Artifact, artifacts_named
-from torchperf_ci.results import RECORDS, Results, parse_results
+from torchperf_ci.results import RECORDS, Results
 
 MOST_ARTIFACTS = 2_000
 MOST_COMMITS = 1_000
@@ -103,12 +106,13 @@ def _results_in(client: Client, repository: str, artifact: Artifact) -> Results:
                 client,
                 repository,
                 artifact,
-                wanted=lambda names: [name for name in names if name == RECORDS],
+                wanted=result_files,
                 session=session,
             )
     except ArtifactProblem as error:
         raise NothingToJudge(f"the artifact {artifact.name} {error}") from error
-    results = parse_results(members[0].content) if members else Results()
+    contents = {PurePosixPath(member.name).name: member.content for member in members}
+    results = read_files(contents, contents.__getitem__, Selection())
     if not results.records:
-        raise NothingToJudge(f"the artifact {artifact.name} holds no {RECORDS} with results")
+        raise NothingToJudge(f"the artifact {artifact.name} holds neither {RECORDS} nor CSV files with results")
     return results

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
+from torchperf_ci.console import write_unguarded
+from torchperf_ci.escape import break_commands, terminal
+
 
 class Level(str, Enum):
     """How serious an annotation is."""
@@ -51,15 +54,25 @@ def escape_property(text: str) -> str:
     return escape_message(text).replace(":", "%3A").replace(",", "%2C")
 
 
+def annotate(annotation: Annotation) -> None:
+    """Print an annotation, which is obeyed, and nothing else of what its text may hold."""
+    told = str(annotation).removeprefix("::")
+    write_unguarded(f"::{break_commands(terminal(told))}", sys.stdout)
+
+
 @contextmanager
 def commands_stopped(environ: Mapping[str, str]) -> Iterator[None]:
-    """In a GitHub job, what is printed while the block runs is shown and not obeyed."""
+    """In a GitHub job, what reaches standard error while the block runs is shown and not obeyed.
+
+    The runner may handle a batch of standard error before one of standard output, so that the words that stop and
+    resume protect their own stream alone. Nobody else's code writes to our standard output.
+    """
     if environ.get("GITHUB_ACTIONS") != "true":
         yield
         return
     token = secrets.token_hex(16)
-    print(command("stop-commands", token), file=sys.stderr, flush=True)  # noqa: T201 - the runner reads the log
+    write_unguarded(command("stop-commands", token), sys.stderr)
     try:
         yield
     finally:
-        print(command(token), file=sys.stderr, flush=True)  # noqa: T201
+        write_unguarded(command(token), sys.stderr)

@@ -3,7 +3,8 @@
 kind tells rows apart:
     `status`   one per record; value is 1 for a pass, else 0. Here are reason, log, parameters, seconds, graph_breaks,
                and in `extra`, as JSON, what few records say: remarks, not_compiled, compile_scope.
-    `metric`   a number by a name of `METRICS` in its unit, with the raw times it comes from, in seconds, in samples;
+    `metric`   a number by its name, in `unit`; `direction` says which way it gets better (`unknown` where another
+               tool does not say it), with the raw times it comes from, in seconds, in samples;
                times that no metric comes from have a row of their own, without a value.
     `counter`  a number by a name of `COUNTERS`.
     `build`    one per build of the run, as JSON in `extra`; its columns of the case are blank.
@@ -70,6 +71,8 @@ VALUE_COLUMNS: Mapping[str, str] = MappingProxyType(
         "seconds": "number",
         "graph_breaks": "breaks",
         "extra": "text",
+        "unit": "text",
+        "direction": "text",
     }
 )
 
@@ -79,6 +82,9 @@ ENVIRONMENT_COLUMNS: Mapping[str, str] = MappingProxyType(
 
 COLUMNS: Mapping[str, str] = MappingProxyType({**RUN_COLUMNS, **CASE_COLUMNS, **VALUE_COLUMNS, **ENVIRONMENT_COLUMNS})
 """Every column and its type, in the order of the file."""
+
+ADDED: Mapping[str, str] = MappingProxyType({"unit": "''", "direction": "''", "cpu_mhz": "0"})
+"""Columns that files of earlier versions lack, and what stands for them there, in SQL."""
 
 NULLABLE = frozenset({"value", "time"})
 """A number that was not measured, and a time that is not known."""

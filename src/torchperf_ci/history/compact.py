@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from torchperf_ci.escape import one_line
 from torchperf_ci.extras import require
+from torchperf_ci.history.columns import ADDED
 from torchperf_ci.history.database import HistoryProblem
 from torchperf_ci.history.parquet import ParquetHistory
 from torchperf_ci.history.parts import Part, compacted_name, month_of
@@ -84,7 +85,13 @@ def _read(file: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(file, schema=schema(), partitioning=None)
+        table = pq.read_table(file, partitioning=None)
+        for name in ADDED:
+            if name not in table.column_names:  # a file of an earlier version
+                kind = schema().field(name).type
+                blank = pa.scalar(0 if pa.types.is_integer(kind) else "", kind)
+                table = table.append_column(name, pa.repeat(blank, len(table)))
+        return table.select(schema().names).cast(schema())
     except (pa.ArrowException, OSError) as error:
         why = one_line(str(error), limit=200)
         raise HistoryProblem(f"{file.name} cannot be read, so its month is left as it is: {why}") from error

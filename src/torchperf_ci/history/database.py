@@ -12,7 +12,7 @@ from torchperf_ci.errors import TorchperfError
 from torchperf_ci.escape import one_line
 from torchperf_ci.extras import require
 from torchperf_ci.history import sql
-from torchperf_ci.history.columns import COLUMNS
+from torchperf_ci.history.columns import ADDED, COLUMNS
 from torchperf_ci.results import Problem
 
 if TYPE_CHECKING:
@@ -89,5 +89,5 @@ def _problem(path: Path) -> Problem | None:
         return None
     except (pa.ArrowException, OSError) as error:
         return Problem(file=path.name, what=f"cannot be read and was left out: {one_line(str(error), limit=200)}")
-    absent = sorted(set(COLUMNS) - names)
+    absent = sorted(set(COLUMNS) - names - set(ADDED))
     return Problem(file=path.name, what=f"lacks the columns {', '.join(absent)}; left out") if absent else None

@@ -6,9 +6,13 @@ what was fetched once need never be fetched again.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import secrets
+import shutil
+import stat
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -18,6 +22,7 @@ from urllib.parse import urlsplit
 from torchperf_ci.errors import Refused, UsageProblem
 from torchperf_ci.escape import one_line
 from torchperf_ci.file_systems import OBJECT_STORES, is_url, open_file_system, shown
+from torchperf_ci.safe_files import write_below
 
 
 class Files(Protocol):
@@ -72,7 +77,7 @@ class LocalFiles:
     def write(self, files: Mapping[str, bytes]) -> None:
         try:
             for path, content in files.items():
-                write_once(self.root / path, content)
+                write_once(self.root, path, content)
         except OSError as error:
             raise UsageProblem(
                 f"the history {self.root} cannot be written ({error.strerror}); choose another with --history"
@@ -108,7 +113,7 @@ class RemoteFiles:
             found = self._try("read", self.system.cat, list(absent), on_error="return")
             for name, content in found.items():
                 if isinstance(content, bytes):
-                    write_once(self.cache / absent[self._below(name)], content)
+                    write_once(self.cache, absent[self._below(name)], content)
                 elif not isinstance(content, FileNotFoundError):
                     raise self._refused("read", content)
         return [self.cache / path for path in paths if (self.cache / path).is_file()]
@@ -173,22 +178,28 @@ def open_files(location: str, *, cache: Path) -> Files:
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
-    """Where fetched files are kept: by the XDG base directory specification."""
+    """Choose where fetched files are kept: by the XDG base directory specification, in a folder that is ours alone.
+
+    What is found there is taken for what was fetched. So where somebody else could have put it, nothing is found: the
+    folder is a fresh one, which is gone when the program ends.
+    """
     base = environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "torchperf-ci" / "history"
-
-
-def write_once(target: Path, content: bytes) -> None:
-    """Write a whole file at once, if it is not there; it is on the disk when this returns."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    own = (Path(base) if base.startswith("/") else Path.home() / ".cache") / "torchperf-ci"
     try:
-        with beside.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+        own.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (own, own / "history"):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            status = folder.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                raise PermissionError(folder)
+    except OSError:
+        fresh = tempfile.mkdtemp(prefix="torchperf-history-")
+        atexit.register(shutil.rmtree, fresh, ignore_errors=True)
+        return Path(fresh)
+    return own / "history"
+
+
+def write_once(root: Path, path: str, content: bytes) -> None:
+    """Write a whole file below `root`, if it is not there; it is on the disk when this returns."""
+    if not (root / path).exists():
+        write_below(root, path, content, durable=True)

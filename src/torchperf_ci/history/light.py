@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from torchperf_ci.history import sql
 from torchperf_ci.history.columns import CASE_COLUMNS, ENVIRONMENT_COLUMNS
-from torchperf_ci.history.rows import time_text, told_in
+from torchperf_ci.history.rows import defined_metrics, time_text, told_in
 from torchperf_ci.history.store import Run
-from torchperf_ci.records import Case, Environment, Mode, Record, Source, Status, Testing
+from torchperf_ci.records import Case, Environment, Metric, Mode, Record, Source, Testing, status_named
 from torchperf_ci.results import Problem, Results
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _ENDS = tuple(accumulate(map(len, (sql.PLACE, CASE_COLUMNS, sql.OUTCOME, sql.SOU
 
 def runs_of(connection: duckdb.DuckDBPyConnection, name: str) -> tuple[tuple[Run, ...], tuple[Problem, ...]]:
     """The chosen runs, oldest first, and which parts of them cannot be understood."""
-    metrics = sql.chosen_metrics(connection)
+    metrics, own = sql.chosen_metrics(connection)
     source, environment = cache(_source), cache(_environment)
     records: dict[str, list[Record]] = {}
     times: dict[str, int] = {}
@@ -36,7 +36,14 @@ def runs_of(connection: duckdb.DuckDBPyConnection, name: str) -> tuple[tuple[Run
             values[start:end] for start, end in pairwise(_ENDS)
         )
         try:
-            made = _record(case, outcome, metrics.get((part, number), {}), source(origin), environment(machine))
+            made = _record(
+                case,
+                outcome,
+                metrics.get((part, number), {}),
+                defined_metrics(own.get((part, number), {})),
+                source(origin),
+                environment(machine),
+            )
         except ValueError as error:
             problems[part] = Problem(file=part, what=f"holds what only a later version understands: {error}")
             continue
@@ -55,16 +62,22 @@ def moment(microseconds: int) -> datetime:
 
 
 def _record(
-    case: Values, outcome: Values, metrics: Mapping[str, float], source: Source, environment: Environment
+    case: Values,
+    outcome: Values,
+    metrics: Mapping[str, float],
+    own: Mapping[str, Metric],
+    source: Source,
+    environment: Environment,
 ) -> Record:
     suite, model, mode, device, dtype, compiler, testing = case
     status, batch_size, reason, seconds, extra = outcome
     return Record(
         case=Case(suite=suite, model=model, mode=Mode(mode), device=device, dtype=dtype, compiler=compiler),
         testing=Testing(testing),
-        status=Status(status),
+        status=status_named(status),
         batch_size=batch_size,
         metrics=metrics,
+        own_metrics=own,
         reason=reason,
         **told_in(extra),
         seconds=seconds,

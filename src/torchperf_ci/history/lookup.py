@@ -1,8 +1,8 @@
 """A history of plain folders with an index, `lookup.csv`: what PyTorch's own dashboard keeps.
 
 A line of the index is `day,mode,precision,folder` without a header; the day is that of the year, and the year is in the
-folder's name: `day_{%j}_{%d_%m_%y}_performance_{dtype}_{100..999}`. Folders hold the CSV files of a suite runner, and
-those written here our records as well.
+folder's name, `day_{%j}_{%d_%m_%y}_performance_{dtype}_{100..999}`, or follows from the order of the lines. Folders
+hold the CSV files of a suite runner, and those written here our records as well.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ from torchperf_ci.errors import UsageProblem
 from torchperf_ci.history.store import Added, Past, Run, Wanted, run_of
 from torchperf_ci.records import Testing
 from torchperf_ci.results import RECORDS, Problem, Results, safe_name
+from torchperf_ci.safe_files import open_below
 
 INDEX = "lookup.csv"
 MODE = "performance"
 
 _NAME = re.compile(r"day_\d{1,3}_(?P<date>\d\d_\d\d_\d\d)_")
 _ARCHIVE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+_NO_TIME = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 Reader = Callable[[Path, Selection], Results]
 
@@ -40,13 +43,15 @@ Reader = Callable[[Path, Selection], Results]
 class Entry:
     """A folder of the index, with the first line that names it and the dtypes of all of these.
 
-    time: the day, and within a day as many seconds later as folders were before.
+    day: that of the year, as the line says; 0 is none. time: the day with its year, and within a day as many seconds
+        later as folders were before.
     """
 
     line: int
     path: str
     dtypes: tuple[str, ...]
-    time: datetime
+    day: int = 0
+    time: datetime = _NO_TIME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +106,7 @@ class LookupHistory:
             if entry is not None:
                 before = found.get(entry.path, entry)
                 found[entry.path] = replace(before, dtypes=tuple(dict.fromkeys((*before.dtypes, *entry.dtypes))))
-        return _in_time(list(found.values())), problems
+        return _in_time(self.root, list(found.values())), problems
 
     def run(self, entry: Entry, selection: Selection, *, name: str) -> tuple[Run, list[Problem]]:
         """The run of an entry, as far as `selection` takes it, and what could not be read of it."""
@@ -111,10 +116,8 @@ class LookupHistory:
             return Run(name=name, key=entry.path, time=entry.time, results=Results()), [
                 Problem(file=INDEX, line=entry.line, what=what)
             ]
-        dtypes = tuple(dtype for dtype in entry.dtypes if dtype in (selection.dtypes or entry.dtypes))
-        only = replace(selection, dtypes=dtypes)
-        results = self.read(folder, only)
-        records = tuple(record for record in results.records if only.takes(record.case))
+        results = self.read(folder, selection)
+        records = tuple(record for record in results.records if selection.takes(record.case))
         made = run_of(Results(records=records, builds=results.builds), name=name, now=entry.time)
         key = made.key if (folder / RECORDS).is_file() else entry.path
         problems = [replace(problem, file=f"{entry.path}/{problem.file}") for problem in results.problems]
@@ -138,13 +141,13 @@ class LookupHistory:
         day, mode, dtype, path = (cell.strip() for cell in row)
         if mode != MODE:
             return None
-        if not day.isdigit() or not 1 <= int(day) <= 366:
-            raise ValueError(f"the day is {day[:20]!r}, expected 1 to 366")
+        if not (day.isascii() and day.isdigit()) or int(day) > 366:
+            raise ValueError(f"the day is {day[:20]!r}, expected 0 to 366")
         if not dtype or not path:
             raise ValueError("the precision or the folder is blank")
         if not (self.root / path).resolve().is_relative_to(self.root.resolve()):
             raise ValueError(f"the folder {path[:80]!r} is not below {self.root}")
-        return Entry(line=number, path=path, dtypes=(dtype,), time=_date(self.root / path, int(day)))
+        return Entry(line=number, path=path, dtypes=(dtype,), day=int(day))
 
     def _copy(self, folder: Path, names: Sequence[str]) -> str:
         """Copy the results folder; the copy gets the first free name when it is whole. The name."""
@@ -159,7 +162,7 @@ class LookupHistory:
 
     def _append(self, lines: str) -> None:
         """Append to the index with one write, on lines of their own."""
-        descriptor = os.open(self.root / INDEX, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        descriptor = open_below(self.root, INDEX, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size
@@ -175,11 +178,26 @@ def _is_wanted(run: Run, wanted: Wanted) -> bool:
     return in_time and (not wanted.branch or run.source.branch == wanted.branch)
 
 
-def _in_time(entries: Sequence[Entry]) -> list[Entry]:
-    """By day, then as they stand in the index; each gets a time of its own."""
+def _in_time(root: Path, entries: Sequence[Entry]) -> list[Entry]:
+    """By day, then as they stand in the index; each gets a time of its own.
+
+    A folder's name tells its day. Without one, the index does: it was appended to, so such a folder is from the last
+    such day of a year before that of the next line (for the last line: before the folder was changed), and not from
+    before the line above. A day 0 says nothing, and is that of the next line.
+    """
+    times = [_dated(entry.path) for entry in entries]
+    changed = [(root / entry.path).stat().st_mtime for entry in entries if (root / entry.path).exists()]
+    limit = datetime.fromtimestamp(max(changed, default=0.0), tz=timezone.utc)
+    guessed = [number for number, time in enumerate(times) if time is None]
+    for number in reversed(range(len(entries))):
+        limit = times[number] = times[number] or _last_day(entries[number].day, limit)
+    for number in guessed:
+        above, below = times[max(number - 1, 0)], times[min(number + 1, len(times) - 1)]
+        if above and below and above <= below:
+            times[number] = max(times[number] or above, above)
     days: dict[datetime, list[Entry]] = {}
-    for entry in sorted(entries, key=lambda entry: (entry.time, entry.line)):
-        days.setdefault(entry.time, []).append(entry)
+    for entry, day in sorted(zip(entries, times, strict=True), key=lambda pair: (pair[1] or limit, pair[0].line)):
+        days.setdefault(day or limit, []).append(entry)
     return [
         replace(entry, time=day + timedelta(seconds=place))
         for day, found in days.items()
@@ -187,13 +205,24 @@ def _in_time(entries: Sequence[Entry]) -> list[Entry]:
     ]
 
 
-def _date(folder: Path, day: int) -> datetime:
-    """The date in a folder's name; without one the day of the year in which the folder was last changed."""
-    if found := _NAME.search(folder.name):
-        return datetime.strptime(found["date"], "%d_%m_%y").replace(tzinfo=timezone.utc)
-    changed = folder.stat().st_mtime if folder.exists() else 0.0
-    year = datetime.fromtimestamp(changed, tz=timezone.utc).year
-    return datetime(year, 1, 1, tzinfo=timezone.utc) + timedelta(days=day - 1)
+def _dated(path: str) -> datetime | None:
+    """The date in a folder's name, if it is one."""
+    if not (match := _NAME.search(Path(path).name)):
+        return None
+    try:
+        return datetime.strptime(match["date"], "%d_%m_%y").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return None
+
+
+def _last_day(day: int, limit: datetime) -> datetime:
+    """The last day of this number in a year that is not after `limit`."""
+    midnight = limit.replace(hour=0, minute=0, second=0, microsecond=0)
+    for year in range(midnight.year, midnight.year - 9, -1):  # a day 366 comes every eight years at the latest
+        found = datetime(year, 1, 1, tzinfo=timezone.utc) + timedelta(days=day - 1)
+        if day and found.year == year and found <= midnight:
+            return found
+    return midnight
 
 
 def _archive_names(time: datetime, dtypes: Sequence[str]) -> list[str]:

@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Any
 from torchperf_ci.history.columns import CASE_COLUMNS, COLUMNS, ENVIRONMENT_COLUMNS, NULLABLE, SERIES, Kind
 from torchperf_ci.history.store import moment_of
 from torchperf_ci.records import (
+    METRICS,
     Build,
     Case,
+    Direction,
     Environment,
     GraphBreak,
+    Metric,
     Mode,
     Record,
     Source,
-    Status,
     Testing,
     from_line,
+    own_metric,
+    status_named,
     to_line,
 )
 
@@ -61,7 +65,7 @@ def record_of(rows: Sequence[Row]) -> Record:
     return Record(
         case=case_of(first),
         testing=Testing(first["testing"]),
-        status=Status(first["status"]),
+        status=status_named(first["status"]),
         batch_size=first["batch_size"],
         metrics={row["metric"]: row["value"] for row in numbers if row["value"] is not None},
         samples={SERIES.get(row["metric"], row["metric"]): tuple(row["samples"]) for row in numbers if row["samples"]},
@@ -74,6 +78,9 @@ def record_of(rows: Sequence[Row]) -> Record:
         log=first["log"],
         environment=environment_of(first),
         source=source_of(first),
+        own_metrics=defined_metrics(
+            {row["metric"]: (row["unit"], row["direction"]) for row in numbers if row["value"] is not None}
+        ),
     )
 
 
@@ -84,6 +91,15 @@ def told_in(extra: str) -> dict[str, Any]:
         "remarks": tuple(said.get("remarks", ())),
         "not_compiled": said.get("not_compiled", False),
         "compile_scope": said.get("compile_scope", ""),
+    }
+
+
+def defined_metrics(definitions: Mapping[str, tuple[str, str]]) -> dict[str, Metric]:
+    """The metrics that `METRICS` does not have, from the unit and the direction by name."""
+    return {
+        name: own_metric(name, unit=unit, direction=Direction(direction or Direction.UNKNOWN))
+        for name, (unit, direction) in definitions.items()
+        if name not in METRICS
     }
 
 
@@ -215,12 +231,15 @@ def _extra(record: Record) -> str:
 def _numbers(record: Record) -> Iterator[Row]:
     samples = {_SERIES_METRIC.get(name, name): list(times) for name, times in record.samples.items() if times}
     values = {name: value for name, value in record.metrics.items() if math.isfinite(value)}
+    defined = {metric.name: metric for metric in record.defined_metrics()}
     for name in dict.fromkeys((*values, *samples)):
         yield {
             "kind": Kind.METRIC.value,
             "metric": name,
             "value": values.get(name),
             "samples": samples.get(name, []),
+            "unit": defined[name].unit if name in defined else "",
+            "direction": defined[name].direction.value if name in defined else "",
         }
     for name, count in record.counters.items():
         yield {"kind": Kind.COUNTER.value, "metric": name, "value": float(count)}

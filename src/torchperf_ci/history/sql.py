@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchperf_ci.history.columns import CASE_COLUMNS, ENVIRONMENT_COLUMNS, Kind
+from torchperf_ci.history.columns import ADDED, CASE_COLUMNS, ENVIRONMENT_COLUMNS, Kind
 from torchperf_ci.history.store import Wanted
 from torchperf_ci.records import METRICS
 
@@ -49,10 +49,14 @@ def connect() -> duckdb.DuckDBPyConnection:
 def show(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> None:
     """Make `parts` and `history` views of these Parquet files, of which there is one at least."""
     listed = ", ".join(literal(str(path)) for path in files)
-    connection.execute(
-        f"CREATE OR REPLACE TEMP VIEW parts AS SELECT * FROM read_parquet([{listed}], union_by_name = true, "  # noqa: S608 - quoted
-        "hive_partitioning = false, filename = true)"
-    )
+    source = f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false, filename = true)"
+    present = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}  # noqa: S608 - quoted
+    # Files of earlier versions lack columns: all of them, or some, which a union fills with NULL.
+    some = [f"coalesce({name}, {value}) AS {name}" for name, value in ADDED.items() if name in present]
+    all_ = [f"{value} AS {name}" for name, value in ADDED.items() if name not in present]
+    replaced = f" REPLACE ({', '.join(some)})" if some else ""
+    columns = ", ".join([f"*{replaced}", *all_])
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW parts AS SELECT {columns} FROM {source}")  # noqa: S608 - quoted
     connection.execute(_VIEWS)
 
 
@@ -69,12 +73,11 @@ def newest_runs(connection: duckdb.DuckDBPyConnection, count: int, wanted: Wante
 def choose(connection: duckdb.DuckDBPyConnection, keys: Sequence[str], wanted: Wanted) -> None:
     """Make a table `chosen` of what counts in these runs, without samples."""
     where, values = _where(wanted)
-    columns = ", ".join((*_READ, "kind", "metric", "value"))
-    metrics = ", ".join(map(literal, METRICS))
+    columns = ", ".join((*_READ, "kind", "metric", "value", "unit", "direction"))
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE chosen AS SELECT {columns} FROM history
         WHERE run_key IN (SELECT unnest(?)) AND {where}
-        AND (kind = '{Kind.STATUS}' OR (kind = '{Kind.METRIC}' AND metric IN ({metrics})))""",  # noqa: S608 - ours
+        AND (kind = '{Kind.STATUS}' OR (kind = '{Kind.METRIC}' AND value IS NOT NULL))""",  # noqa: S608 - ours
         [list(keys), *values],
     )
 
@@ -83,19 +86,28 @@ def chosen_outcomes(connection: duckdb.DuckDBPyConnection) -> list[tuple[Any, ..
     """A row per chosen record: PLACE, CASE_COLUMNS, OUTCOME, SOURCE, ENVIRONMENT_COLUMNS. Runs oldest first, records in
     the order they were made."""
     return connection.execute(
-        f"SELECT * EXCLUDE (kind, metric, value) FROM chosen WHERE kind = '{Kind.STATUS}' "  # noqa: S608 - ours
+        f"SELECT * EXCLUDE (kind, metric, value, unit, direction) FROM chosen WHERE kind = '{Kind.STATUS}' "  # noqa: S608 - ours
         "ORDER BY max(run_us) OVER (PARTITION BY run_key), run_key, part, record"
     ).fetchall()
 
 
-def chosen_metrics(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str, int], dict[str, float]]:
-    """The metrics of every chosen record, by part and record."""
+def chosen_metrics(
+    connection: duckdb.DuckDBPyConnection,
+) -> tuple[dict[tuple[str, int], dict[str, float]], dict[tuple[str, int], dict[str, tuple[str, str]]]]:
+    """The metrics of every chosen record, by part and record, and of those that are not in `METRICS` unit and
+    direction."""
     rows = connection.execute(
-        "SELECT part, record, list(metric), list(value) FROM chosen "
-        "WHERE kind = ? AND value IS NOT NULL GROUP BY part, record",
+        "SELECT part, record, list(metric), list(value) FROM chosen WHERE kind = ? GROUP BY part, record",
         [Kind.METRIC.value],
     ).fetchall()
-    return {(part, record): dict(zip(names, values, strict=True)) for part, record, names, values in rows}
+    known = ", ".join(map(literal, METRICS))
+    own: dict[tuple[str, int], dict[str, tuple[str, str]]] = {}
+    for part, record, name, unit, direction in connection.execute(
+        f"SELECT part, record, metric, unit, direction FROM chosen WHERE kind = ? AND metric NOT IN ({known})",  # noqa: S608 - ours
+        [Kind.METRIC.value],
+    ).fetchall():
+        own.setdefault((part, record), {})[name] = (unit, direction)
+    return {(part, record): dict(zip(names, values, strict=True)) for part, record, names, values in rows}, own
 
 
 def literal(text: str) -> str:

@@ -16,6 +16,7 @@ from torchperf_ci.analysis.stats import slow_share
 from torchperf_ci.analysis.tolerances import LATENCY, Tolerances
 from torchperf_ci.analysis.verdicts import Measured, compare_case
 from torchperf_ci.escape import code, html, one_line
+from torchperf_ci.records import Source
 from torchperf_ci.report.compare_words import (
     ORDER,
     SIGNS,
@@ -54,7 +55,7 @@ _JUDGED = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What was compared, how and where. `how` is a whole sentence or several."""
+    """What was compared, how and where. `how` is a whole sentence or several; `source` is where head comes from."""
 
     base: str
     head: str
@@ -62,6 +63,7 @@ class Header:
     machine: str
     tolerances: Tolerances
     warnings: tuple[str, ...] = ()
+    source: Source = field(default_factory=Source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from torchperf_ci.analysis.expected_check import Checked, Line, Outcome, failed_names
 from torchperf_ci.analysis.expected_flaky import Kind
 from torchperf_ci.analysis.expected_merge import CellChange, ChangeKind, RowChange
-from torchperf_ci.escape import code, one_line
+from torchperf_ci.escape import code, fenced, one_line
 from torchperf_ci.expectations.update import TableUpdate, Update
 from torchperf_ci.report.fit import Block, fit
 from torchperf_ci.report.fit import Line as Row
@@ -34,13 +34,15 @@ _WORDS = {
 }
 
 
-def check_text(checks: Sequence[Checked], command: str) -> str:
-    """A line per model, then what failed, and the command that updates the expectation."""
+def check_text(checks: Sequence[Checked], command: str, notes: Sequence[str] = ()) -> str:
+    """A line per model, then what tables do not cover, what failed, and the command that updates the expectation."""
     parts = []
     for checked in checks:
         parts.append(f"{checked.table} ({checked.kind}):")
         parts += [check_line(line) for line in checked.lines]
         parts.append("")
+    parts += [f"Note: {one_line(note)}" for note in notes]
+    parts += [""] if notes else []
     parts += _failure_text(checks, command)
     return "\n".join(parts).rstrip()
 
@@ -60,16 +62,19 @@ def verdict(checks: Sequence[Checked]) -> tuple[str, str]:
     return ("❌", f"Not met: {failed:,} of {what}") if failed else ("✅", f"Met: {what}")
 
 
-def check_markdown(checks: Sequence[Checked], command: str, *, limit: int = LIMIT) -> str:
+def check_markdown(checks: Sequence[Checked], command: str, notes: Sequence[str] = (), *, limit: int = LIMIT) -> str:
     """The same as Markdown of at most `limit` bytes: what failed first, then what differs without failing."""
     sign, sentence = verdict(checks)
     blocks = [Block(before=f"## {sign} {sentence}\n")]
     if command:
-        blocks.append(Block(before=f"\nIf this is expected, update the tables with\n\n```shell\n{command}\n```\n"))
+        shell = fenced(command, language="shell")
+        blocks.append(Block(before=f"\nIf this is expected, update the tables with\n\n{shell}\n"))
     failing = [(checked, line) for checked in checks for line in checked.failed]
     differing = [(c, line) for c in checks for line in c.lines if line.detail and not line.fails]
     blocks += _check_block("Not as expected", failing, rank=0)
     blocks += _check_block("Different, but no failure", differing, rank=1)
+    if notes:
+        blocks.append(_listed("Not covered", [("", note) for note in notes], rank=2))
     return fit(blocks, limit, where=LOG)
 
 

@@ -23,7 +23,7 @@ from torchperf_ci.report.charts import Chart, Charts
 from torchperf_ci.report.colours import GRID, INK, PALE, PAPER
 from torchperf_ci.report.html_table import Grid, bad_word, decimals, grid, number, text, whole
 from torchperf_ci.report.model import Findings
-from torchperf_ci.report.words import fixed, flag_text, metric_title, percent, setting, verdict
+from torchperf_ci.report.words import fixed, flag_text, metric_title, own_names, percent, setting, verdict
 
 TONES = {"✅": ("passed", "✓"), "❌": ("failed", "✗")}
 """The verdict's class and its sign: a letter that every font has, where Markdown has an emoji."""
@@ -109,7 +109,7 @@ def _page(findings: Findings, charts: Charts) -> Page:
                 name=one_line(tables.suite),
                 section=one_line(str(tables.section)),
                 chart=_inline(charts.speedups.get((tables.section, tables.suite))),
-                title=metric_title(_shown_metric(tables)),
+                title=one_line(metric_title(_shown_metric(tables), tables.metrics)),
                 compared=_compared(tables),
                 cases=_cases(tables),
             )
@@ -180,7 +180,8 @@ def _summary(lines: Sequence[summary.Line]) -> Grid:
 
 def _shown_metric(tables: SuiteTables) -> str:
     """What the table with a column per compiler shows: speedups, or the next best thing that was measured."""
-    measured = (name for name in ("speedup", "abs_latency") if tables.values[name].notna().any(axis=None))
+    names = ("speedup", "abs_latency", *own_names(tables))
+    measured = (name for name in names if tables.values[name].notna().any(axis=None))
     return next(measured, ACCURACY if Testing.ACCURACY in tables.statuses else "speedup")
 
 
@@ -228,7 +229,9 @@ def _cases(tables: SuiteTables) -> Grid:
         for model, counted, passed in judged
         for compiler, counts, passes in zip(tables.compilers, counted, passed, strict=True)
     )
-    return grid((*titles, "#Compile s", "#Memory compression", "#Graph breaks", "#Recompiles", "Remarks"), lines)
+    own = [f"#{one_line(tables.metrics[name].title)}" for name in own_names(tables)]
+    columns = (*titles, "#Compile s", "#Memory compression", "#Graph breaks", "#Recompiles", *own, "Remarks")
+    return grid(columns, lines)
 
 
 def _case(
@@ -251,6 +254,7 @@ def _case(
         decimals(metrics.get("compression_ratio"), 3, "x"),
         whole(counters.get("graph_breaks", 0)),
         whole(counters.get("recompiles", 0)),
+        *(decimals(metrics.get(name), 3) for name in own_names(tables)),
         text("; ".join(remarks.get((model, compiler), ()))),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from torchperf_ci.analysis.flags import Flag
 from torchperf_ci.analysis.frames import ACCURACY, Cell, SuiteTables, rows
 from torchperf_ci.analysis.summary import Failure, Remark
-from torchperf_ci.escape import code, html
+from torchperf_ci.escape import code, html, sentence
 from torchperf_ci.report.build_summary import build_summary
 from torchperf_ci.report.fit import Block, Line, Table, fit
 from torchperf_ci.report.model import Findings
@@ -17,6 +17,7 @@ from torchperf_ci.report.words import (
     flag_text,
     metric_text,
     metric_title,
+    own_names,
     percent,
     ratio,
     seconds,
@@ -165,10 +166,11 @@ def _models(models: Sequence[str]) -> str:
 
 def _details(findings: Findings) -> Iterator[Block]:
     for tables in findings.tables:
-        title = f"<code>{html(tables.suite)}</code> ({html(str(tables.section))}): {count(len(tables.models), 'model')}"
+        models = count(len(tables.models), "model")
+        title = f"<code>{html(tables.suite)}</code> ({html(str(tables.section))}): {models}"
         made = [
             table
-            for place, metric in enumerate(DETAIL_METRICS)
+            for place, metric in enumerate((*DETAIL_METRICS, *own_names(tables)))
             for table in _detail(tables, metric, DETAIL + 2 * place)
         ]
         yield _fold(title, made, DETAIL)
@@ -182,7 +184,7 @@ def _detail(tables: SuiteTables, metric: str, rank: int) -> Iterator[Table]:
         ]
         ranks = [rank + (not row.failed) for row in found]
         columns = ("Model", "Batch size", *map(code, tables.compilers))
-        yield _table(columns, lines, *ranks, title=f"\n**{metric_title(metric)}**\n")
+        yield _table(columns, lines, *ranks, title=f"\n**{sentence(metric_title(metric, tables.metrics))}**\n")
 
 
 def _build(findings: Findings) -> Block:

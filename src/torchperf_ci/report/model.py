@@ -174,7 +174,7 @@ def find(results: Results, options: ReportOptions) -> Findings:
         flag_compilers=flagged,
         builds=results.builds,
         source=max((record.source for record in records), key=lambda source: source.time, default=Source()),
-        notes=tuple(_notes(results.builds, tables)),
+        notes=(*_left_out(results.left_out), *_notes(results.builds, tables)),
         problems=(*results.problems, *_gaps(results.builds), *_absent(tables, options.selection)),
     )
 
@@ -182,6 +182,12 @@ def find(results: Results, options: ReportOptions) -> Findings:
 def _gaps(builds: Sequence[Build]) -> Iterator[Problem]:
     for gap in dict.fromkeys(gap for build in builds for gap in build.gaps):
         yield Problem(file="shards", what=gap)
+
+
+def _left_out(files: Sequence[str]) -> Iterator[str]:
+    if files:
+        more = f" and {len(files) - 5} more" if len(files) > 5 else ""
+        yield f"Not read, since the options ask for others: {', '.join(files[:5])}{more}."
 
 
 def _absent(tables: Sequence[SuiteTables], asked: Selection) -> Iterator[Problem]:
@@ -211,7 +217,8 @@ def _notes(builds: Sequence[Build], tables: Sequence[SuiteTables]) -> Iterator[s
 
 
 def _differing(environments: Sequence[Environment]) -> Iterator[str]:
-    reasons = dict.fromkeys(why for other in environments[1:] for why in environments[0].comparable_to(other))
+    others = [other for other in environments[1:] if other != environments[0]]
+    reasons = dict.fromkeys(why for other in others for why in environments[0].comparable_to(other))
     if reasons:
         yield f"the results come from machines that cannot be compared with each other: {'; '.join(reasons)}"
 

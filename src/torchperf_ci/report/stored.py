@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torchperf_ci.errors import NothingToJudge
+from torchperf_ci.names import LONGEST_NAME
 from torchperf_ci.posting import Posting
-from torchperf_ci.records import Record
+from torchperf_ci.records import Case, Record, Source
 from torchperf_ci.report.review import posting_of_results
 from torchperf_ci.results import RECORDS, parse_results
 
 COMPARISON = "compare.json"
 LARGEST_FILE = 64 * 1024 * 1024
 MOST_LINES = 50_000
-LONGEST_NAME = 200
 LONGEST_REASON = 4_000
 LARGEST_NUMBER = 1e18
 MOST_SAID = 5
@@ -31,6 +31,7 @@ class Expected:
 
     repository: str = ""
     commit: str = ""
+    run: str = ""
 
 
 Reader = Callable[[bytes, Expected], Posting]
@@ -59,14 +60,16 @@ def _read_records(content: bytes, expected: Expected) -> Posting:
     return posting_of_results(results)
 
 
-def _read_comparison(content: bytes, _: Expected) -> Posting:
-    """A comparison names its sides in words alone, so there is nothing in it to hold against the run."""
-    from torchperf_ci.report.stored_compare import posting_of_comparison
+def _read_comparison(content: bytes, expected: Expected) -> Posting:
+    from torchperf_ci.report.stored_compare import posting_of_comparison, read_comparison
 
     try:
-        return posting_of_comparison(content)
+        findings = read_comparison(content)
     except ValueError as error:
         raise Forged(f"{COMPARISON}: {error}") from error
+    _refuse(_strangeness(COMPARISON, findings.header.source, expected))
+    _refuse(problem for comparison in findings.comparisons for problem in _long_names(comparison.case))
+    return posting_of_comparison(findings)
 
 
 READERS: Mapping[str, Reader] = {COMPARISON: _read_comparison, RECORDS: _read_records}
@@ -81,10 +84,8 @@ def _refuse(problems: Iterator[str]) -> None:
 
 
 def _problems(record: Record, expected: Expected) -> Iterator[str]:
-    case, source = record.case, record.source
-    names = (case.suite, case.model, case.device, case.dtype, case.compiler, *record.metrics, *record.counters)
-    if any(len(name) > LONGEST_NAME for name in names):
-        yield f"a name is longer than {LONGEST_NAME} characters: {max(names, key=len)[:40]}…"
+    case = record.case
+    yield from _long_names(case, *record.metrics, *record.counters)
     if any(len(remark) > LONGEST_REASON for remark in record.remarks) or len(record.remarks) > MOST_REMARKS:
         yield f"the remarks on {case.model} are more than any run's"
     if len(record.reason) > LONGEST_REASON:
@@ -92,8 +93,21 @@ def _problems(record: Record, expected: Expected) -> Iterator[str]:
     sizes = (record.batch_size, record.parameters, record.seconds)
     if any(abs(number) > LARGEST_NUMBER for number in (*sizes, *record.metrics.values(), *record.counters.values())):
         yield f"a number of {case.model} is larger than any run's"
+    yield from _strangeness(case.model, record.source, expected)
+
+
+def _long_names(case: Case, *others: str) -> Iterator[str]:
+    longest = max((case.suite, case.model, case.device, case.dtype, case.compiler, *others), key=len)
+    if len(longest) > LONGEST_NAME:
+        yield f"a name is longer than {LONGEST_NAME} characters: {longest[:40]}…"
+
+
+def _strangeness(what: str, source: Source, expected: Expected) -> Iterator[str]:
+    """Say in how far `what` is of something else than the run."""
     if expected.commit and source.commit != expected.commit:
-        yield f"{case.model} is of commit {source.commit[:12] or 'none'}, while the run is of {expected.commit[:12]}"
+        yield f"{what} is of commit {source.commit[:12] or 'none'}, while the run is of {expected.commit[:12]}"
     if expected.repository and source.repository != expected.repository:
         theirs = source.repository[:LONGEST_NAME] or "no repository"
-        yield f"{case.model} is of {theirs}, while the run is of {expected.repository}"
+        yield f"{what} is of {theirs}, while the run is of {expected.repository}"
+    if expected.run and source.run_id != expected.run:
+        yield f"{what} is of run {source.run_id[:40] or 'none'}, while this is about run {expected.run}"

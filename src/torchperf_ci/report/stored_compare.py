@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,11 +9,12 @@ from torchperf_ci.analysis.compare import Comparison, Tolerance, Verdict
 from torchperf_ci.analysis.tolerances import ACCURACY, ALL, Rule, Tolerances
 from torchperf_ci.escape import one_line
 from torchperf_ci.posting import Conclusion, Note, Posting
-from torchperf_ci.records import Case, Mode
+from torchperf_ci.records import Case, Mode, Source
 from torchperf_ci.report.compare import Findings, Header, markdown, text
 from torchperf_ci.report.compare_words import BLOCKS, change, name, why
 from torchperf_ci.report.review import MOST_NOTES, TITLE_LENGTH
 from torchperf_ci.results import safe_name
+from torchperf_ci.strict_json import parse_json
 
 MOST_COMPARISONS = 50_000
 LONGEST_TEXT = 4_000
@@ -23,13 +23,17 @@ LONGEST_COURSE = 1_000
 _BAD = frozenset({Verdict.REGRESSED, Verdict.FAILED, Verdict.MISSING})
 
 
-def posting_of_comparison(content: bytes) -> Posting:
-    """What a stored comparison says. Raises `ValueError` naming what in it no comparison writes.
+def read_comparison(content: bytes) -> Findings:
+    """Read a stored comparison. Raises `ValueError` naming what in it no comparison writes."""
+    return _findings(_parsed(content))
+
+
+def posting_of_comparison(findings: Findings) -> Posting:
+    """Turn a comparison into what reviewers see.
 
     Failure: something is slower, fails or went missing. Neutral: something is inconclusive or refused. Action required:
     nothing could be compared, or not all that was asked for.
     """
-    findings = _findings(_parsed(content))
     return Posting(
         conclusion=_conclusion(findings),
         title=one_line(text(findings).partition("\n")[0], limit=TITLE_LENGTH),
@@ -57,11 +61,7 @@ def _note(comparison: Comparison) -> Note:
 
 
 def _parsed(content: bytes) -> Mapping[str, Any]:
-    try:
-        raw = json.loads(content.decode("utf-8"))
-    except RecursionError as error:
-        raise ValueError("not JSON: too deep") from error
-    return _mapping(raw, "compare.json")
+    return _mapping(parse_json(content.decode("utf-8")), "compare.json")
 
 
 def _findings(raw: Mapping[str, Any]) -> Findings:
@@ -92,7 +92,14 @@ def _header(raw: Mapping[str, Any]) -> Header:
             rules=(Rule(),) if tolerances.get("rules") else (),
         ),
         warnings=tuple(_text({"warning": item}, "warning") for item in _short_list(raw, "warnings")),
+        source=_source(_mapping(raw.get("source", {}), "source")),
     )
+
+
+def _source(raw: Mapping[str, Any]) -> Source:
+    """What is absent is blank, which is no run's."""
+    repository, commit, run = (_text({name: raw.get(name, "")}, name) for name in ("repository", "commit", "run_id"))
+    return Source(repository=repository, commit=commit, run_id=run)
 
 
 def _tolerance(raw: Mapping[str, Any]) -> Tolerance:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torchperf_ci.analysis.flags import COMPILE_SECONDS_ABOVE, COMPRESSION_BELOW, SPEEDUP_BELOW, Flag
-from torchperf_ci.analysis.frames import ACCURACY, LEAVES_COMPILER, Cell
+from torchperf_ci.analysis.frames import ACCURACY, LEAVES_COMPILER, Cell, SuiteTables
 from torchperf_ci.analysis.summary import Line
 from torchperf_ci.escape import one_line
-from torchperf_ci.records import METRICS, Environment
+from torchperf_ci.records import METRICS, Environment, Metric
 from torchperf_ci.report.model import Findings
 from torchperf_ci.report.plural import count
 
@@ -44,13 +44,21 @@ def percent(line: Line) -> str:
     return f"{100 if line.passed == line.total else min(99, round(100 * line.passed / line.total))} %"
 
 
-def metric_title(metric: str) -> str:
-    return "Accuracy" if metric == ACCURACY else METRICS[metric].title
+def metric_title(metric: str, own: Mapping[str, Metric] = METRICS) -> str:
+    """The title of a metric that `own` defines; what nothing defines is called by its name."""
+    if metric == ACCURACY:
+        return "Accuracy"
+    return own[metric].title if metric in own else metric
+
+
+def own_names(tables: SuiteTables) -> list[str]:
+    """The metrics of a suite that `METRICS` does not have, as other tools name them."""
+    return [name for name in tables.metrics if name not in METRICS]
 
 
 def metric_text(metric: str, cell: Cell, *, decimals: int = 2) -> str:
     """The number of a measured cell with its unit, or as many digits more where the title tells the unit."""
-    if METRICS[metric].unit == "ratio":
+    if metric in METRICS and METRICS[metric].unit == "ratio":
         return f"{fixed(cell.value, decimals)}x"
     return f"{cell.value:.{decimals + 1}g}"
 

@@ -75,6 +75,8 @@ def _report(findings: Findings) -> Report:
 
 
 def _why_nothing(results: Results) -> str:
+    if not results.records and results.left_out:
+        return f"the options ask for none of the files that are there: {', '.join(results.left_out[:10])}"
     if not results.records:
         return "there are no results to report"
     suites = ", ".join(sorted({record.case.suite for record in results.records}))

@@ -10,11 +10,64 @@ from pathlib import PurePath, PureWindowsPath
 from statistics import median
 from typing import Any
 
-from torchperf_ci.records import Build, Case, Environment, Record, Source, Status, Testing
-from torchperf_ci.upload.foreign import Defaults, Ingested, timed_record
-from torchperf_ci.upload.inputs import InputProblem, count_in, object_in, objects_in, read_object, seconds_of, text_in
+from torchperf_ci.records import (
+    Build,
+    Case,
+    Direction,
+    Environment,
+    Metric,
+    Record,
+    Source,
+    Status,
+    Testing,
+    own_metric,
+)
+from torchperf_ci.upload.foreign import Defaults, Ingested, foreign_metric, timed_record
+from torchperf_ci.upload.inputs import (
+    InputProblem,
+    count_in,
+    number_in,
+    object_in,
+    objects_in,
+    read_object,
+    seconds_of,
+    text_in,
+)
 
 _UNITS: Mapping[str, float] = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
+_NO_COUNTERS = frozenset(
+    {
+        "aggregate_name",
+        "aggregate_unit",
+        "big_o",
+        "complexity_n",
+        "cpu_coefficient",
+        "cpu_time",
+        "error_message",
+        "error_occurred",
+        "family_index",
+        "iterations",
+        "label",
+        "name",
+        "per_family_instance_index",
+        "real_coefficient",
+        "real_time",
+        "repetition_index",
+        "repetitions",
+        "rms",
+        "run_name",
+        "run_type",
+        "skip_message",
+        "skipped",
+        "threads",
+        "time_unit",
+    }
+)
+"""What stands in an entry beside the benchmark's own counters."""
+_RATES: Mapping[str, Metric] = {
+    name: own_metric(name, unit=unit, direction=Direction.HIGHER)
+    for name, unit in (("items_per_second", "items/s"), ("bytes_per_second", "bytes/s"))
+}
 _OLD_AGGREGATE = re.compile(r"^(?P<name>.+)_(?P<aggregate>mean|median|stddev|cv|BigO|RMS)$")
 
 
@@ -30,13 +83,14 @@ class Clock(str, Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
     """One entry of the file: a repetition, or an aggregate of them. `seconds` is of one iteration; None where the
-    entry has no time."""
+    entry has no time. `counters` are what the benchmark counted itself."""
 
     name: str
     aggregate: str
     seconds: float | None
     error: str
     skipped: str
+    counters: Mapping[str, float]
 
 
 def ingest_google_benchmark(content: bytes, defaults: Defaults, *, file: str, clock: Clock) -> Ingested:
@@ -47,9 +101,14 @@ def ingest_google_benchmark(content: bytes, defaults: Defaults, *, file: str, cl
     """
     raw = read_object(content, file=file)
     context = object_in(raw, "context")
-    environment = Environment(host=text_in(context, "host_name"), cpu_count=count_in(context, "num_cpus"))
+    environment = Environment(
+        host=text_in(context, "host_name"),
+        cpu_count=count_in(context, "num_cpus"),
+        cpu_mhz=round(number_in(context, "mhz_per_cpu") or 0),
+    )
+    # Without an offset the date is local time: https://github.com/google/benchmark/blob/main/src/timers.cc
     source = defaults.source_of(commit="", branch="", time=text_in(context, "date"))
-    suite = _stem(text_in(context, "executable")) or _stem(file) or "google-benchmark"
+    suite = _stem(text_in(context, "executable")) or "google-benchmark"
     records = [
         record
         for name, runs in _groups(objects_in(raw, "benchmarks", file=file), file, clock).items()
@@ -82,7 +141,7 @@ def _run(raw: Mapping[str, Any], names: set[str], clock: Clock) -> _Run:
         raise ValueError("name missing")
     aggregate = text_in(raw, "aggregate_name") if raw.get("run_type") == "aggregate" else ""
     old = _OLD_AGGREGATE.match(name)
-    if "run_type" not in raw and old and old["name"] in names:
+    if "run_type" not in raw and old and (old["name"] in names or _aggregates_of(old["name"]) <= names):
         name, aggregate = old["name"], old["aggregate"]
     error = text_in(raw, "error_message") or "no message" if raw.get("error_occurred") is True else ""
     skipped = text_in(raw, "skip_message") or "no message" if raw.get("skipped") is True else ""
@@ -93,7 +152,15 @@ def _run(raw: Mapping[str, Any], names: set[str], clock: Clock) -> _Run:
         seconds=None if timeless else _seconds(raw, f"{clock}_time"),
         error=error,
         skipped=skipped,
+        counters={
+            name: number for name in raw if name not in _NO_COUNTERS and (number := number_in(raw, name)) is not None
+        },
     )
+
+
+def _aggregates_of(name: str) -> set[str]:
+    """What versions without `run_type` always write together."""
+    return {f"{name}_mean", f"{name}_median", f"{name}_stddev"}
 
 
 def _seconds(raw: Mapping[str, Any], name: str) -> float:
@@ -126,7 +193,17 @@ def _record(case: Case, runs: Sequence[_Run], environment: Environment, source: 
     middle = median(times) if times else aggregates.get("median", aggregates.get("mean"))
     if middle is None:
         return None
-    return timed_record(case, times=times, middle=middle, environment=environment, source=source)
+    own = _counters(runs, "" if times else "median" if "median" in aggregates else "mean")
+    return timed_record(case, times=times, middle=middle, environment=environment, source=source, own=own)
+
+
+def _counters(runs: Sequence[_Run], aggregate: str) -> dict[Metric, float]:
+    """The median of every counter over the entries of this kind, blank: repetitions."""
+    taken = [run.counters for run in runs if run.aggregate == aggregate]
+    return {
+        _RATES.get(name) or foreign_metric(name): median(each[name] for each in taken if name in each)
+        for name in dict.fromkeys(name for each in taken for name in each)
+    }
 
 
 def _stem(path: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timezone, tzinfo
 from typing import Any
 
 from torchperf_ci.errors import UsageProblem
@@ -85,10 +85,26 @@ def seconds_of(value: object) -> float | None:
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
-def moment(text: str) -> datetime | None:
-    """The time, in UTC, that an ISO 8601 text names; None when it names none. One without an offset is local time."""
+def number_in(raw: Mapping[str, Any], name: str) -> float | None:
+    """The finite number `name`, or None."""
+    value = raw.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
     try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(timezone.utc)
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def moment(text: str, *, naive: tzinfo | None = None) -> datetime | None:
+    """The time, in UTC, that an ISO 8601 text names; None when it names none.
+
+    A text without an offset is in the zone `naive`, or in local time for None: tools differ in this.
+    """
+    try:
+        when = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return (when if when.tzinfo else when.replace(tzinfo=naive)).astimezone(timezone.utc)
     except (ValueError, OverflowError):
         return None
 

@@ -241,6 +241,10 @@ def _metrics(record: Record) -> Iterator[Row]:
         if name in measured:
             unit = {"unit": metric.csv_unit or metric.unit, "direction": metric.direction.value}
             yield _metric(name, [measured[name] * metric.csv_scale], unit)
+    for metric in record.defined_metrics():
+        if metric.name not in METRICS:
+            unit = {"unit": metric.unit, "direction": metric.direction.value}
+            yield _metric(metric.name, [record.metrics[metric.name]], unit)
     for name in COUNTERS:
         if name in record.counters:
             yield _metric(name, [float(record.counters[name])], {})

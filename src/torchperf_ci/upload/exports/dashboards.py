@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torchperf_ci.records import Direction, Record
+from torchperf_ci.records import METRICS, Direction, Record
+from torchperf_ci.upload.case_names import quoted
 from torchperf_ci.upload.exports.values import Value, as_json, performance_values
 
 
@@ -19,8 +20,9 @@ def bencher(records: Sequence[Record]) -> bytes:
     for each in performance_values(records):
         measure = {"value": each.value, "lower_value": each.low, "upper_value": each.high}
         measures = benchmarks.setdefault(each.benchmark, {})
-        measures[each.metric.name.replace("_", "-")] = {
-            name: number for name, number in measure.items() if number is not None
+        name = each.metric.name
+        measures[name.replace("_", "-") if name in METRICS else name] = {
+            part: number for part, number in measure.items() if number is not None
         }
     return as_json(benchmarks)
 
@@ -28,7 +30,7 @@ def bencher(records: Sequence[Record]) -> bytes:
 def _entry(each: Value) -> dict[str, object]:
     spread = {} if each.low is None or each.high is None else {"range": f"{each.low:.4g} … {each.high:.4g}"}
     return {
-        "name": f"{each.benchmark} {each.metric.name}",
+        "name": f"{each.benchmark} {quoted(each.metric.name)}",
         "unit": each.metric.unit,
         "value": each.value,
         **spread,

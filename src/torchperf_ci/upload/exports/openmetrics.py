@@ -8,12 +8,15 @@ from types import MappingProxyType
 from torchperf_ci.records import COUNTERS, METRICS, Metric, Record
 from torchperf_ci.upload.exports.values import key_of
 
-_BASE_UNITS: Mapping[str, tuple[str, float]] = MappingProxyType(
+BASE_UNITS: Mapping[str, tuple[str, float]] = MappingProxyType(
     {"ms": ("seconds", 1e-3), "s": ("seconds", 1.0), "bytes": ("bytes", 1.0), "ratio": ("ratio", 1.0)}
 )
 """A metric's unit as the base unit that the specification asks for, and the factor."""
 
 _PREFIX = "torchperf"
+
+OWN = "torchperf_own"
+"""The family of the metrics that are not ours."""
 
 
 def openmetrics(records: Sequence[Record]) -> bytes:
@@ -21,6 +24,7 @@ def openmetrics(records: Sequence[Record]) -> bytes:
     lines = [*_passes(records)]
     for metric in METRICS.values():
         lines.extend(_gauge(metric, records))
+    lines.extend(_own_gauges(records))
     for name in COUNTERS:
         lines.extend(_counter(name, records))
     return "\n".join([*lines, "# EOF", ""]).encode("utf-8", errors="replace")
@@ -35,13 +39,23 @@ def _passes(records: Sequence[Record]) -> Iterator[str]:
 
 def _gauge(metric: Metric, records: Sequence[Record]) -> Iterator[str]:
     measured = [record for record in records if metric.name in record.metrics]
-    unit, factor = _BASE_UNITS[metric.unit]
+    unit, factor = BASE_UNITS[metric.unit]
     name = f"{_PREFIX}_{metric.name}".removesuffix(f"_{unit}") + f"_{unit}"
     if measured:
         title = metric.title.partition(" (")[0]  # the title's unit need not be this one
         yield from _head(name, f"{title}; {metric.direction} is better", unit)
     for record in measured:
         yield f"{name}{_labels(record)} {record.metrics[metric.name] * factor!r}"
+
+
+def _own_gauges(records: Sequence[Record]) -> Iterator[str]:
+    """One family for all metrics of other tools: they may have any name and unit, for which the format has no words."""
+    own = [(record, metric) for record in records for metric in record.defined_metrics() if metric.name not in METRICS]
+    if own:
+        yield from _head(OWN, "Metrics of other tools; the labels metric, unit and direction define them")
+    for record, metric in own:
+        more = {"metric": metric.name, "unit": metric.unit, "direction": metric.direction.value}
+        yield f"{OWN}{_labels(record, **more)} {record.metrics[metric.name]!r}"
 
 
 def _counter(counter: str, records: Sequence[Record]) -> Iterator[str]:

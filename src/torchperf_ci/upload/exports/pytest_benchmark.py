@@ -7,8 +7,9 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 from torchperf_ci import __version__
-from torchperf_ci.records import Record, Testing
+from torchperf_ci.records import METRICS, Record, Testing
 from torchperf_ci.upload.exports.values import as_json, quartiles
+from torchperf_ci.upload.pytest_benchmark import OUR_VERSION, OWN_METRICS
 
 
 def pytest_benchmark(records: Sequence[Record]) -> bytes:
@@ -24,7 +25,7 @@ def pytest_benchmark(records: Sequence[Record]) -> bytes:
             "commit_info": _commit(newest) if newest else {},
             "benchmarks": [_benchmark(record, times) for record, times in timed],
             "datetime": newest.source.time if newest else "",
-            "version": f"torchperf-ci {__version__}",
+            "version": f"{OUR_VERSION} {__version__}",
         }
     )
 
@@ -49,15 +50,23 @@ def _benchmark(record: Record, times: Sequence[float]) -> dict[str, Any]:
         "fullname": f"{case.suite}::{name}",
         "params": params,
         "param": param,
-        "extra_info": {"batch_size": record.batch_size, **record.metrics},
+        "extra_info": {"batch_size": record.batch_size, **record.metrics, **_definitions(record)},
         "options": {},
-        "stats": _stats(times),
+        "stats": _stats(times) if record.samples.get("compiled") else {"median": times[0]},
     }
+
+
+def _definitions(record: Record) -> dict[str, Any]:
+    """Units and directions of what is no metric of ours, for our own `ingest`."""
+    own = [metric for metric in record.defined_metrics() if metric.name not in METRICS]
+    if not own:
+        return {}
+    return {OWN_METRICS: {m.name: {"unit": m.unit, "direction": m.direction.value} for m in own}}
 
 
 def _stats(times: Sequence[float]) -> dict[str, Any]:
     first, third = quartiles(times)
-    mean, spread = fmean(times), stdev(times) if len(times) > 1 else 0.0
+    mean, spread = fmean(times), stdev(times) if len(times) > 1 else 0.0  # as pytest-benchmark does
     low, high = first - 1.5 * (third - first), third + 1.5 * (third - first)
     beyond_stddev = sum(abs(time - mean) > spread for time in times)
     beyond_fences = sum(not low <= time <= high for time in times)

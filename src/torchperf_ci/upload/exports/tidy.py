@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from torchperf_ci.escape import csv_cell, one_line
 from torchperf_ci.extras import require
-from torchperf_ci.records import COUNTERS, METRICS, Record
+from torchperf_ci.records import COUNTERS, Record
 from torchperf_ci.upload.exports.values import key_of
 
-_COLUMNS: Mapping[str, type] = MappingProxyType(
+COLUMNS: Mapping[str, type] = MappingProxyType(
     {
         "suite": str,
         "model": str,
@@ -46,6 +47,8 @@ _COLUMNS: Mapping[str, type] = MappingProxyType(
 
 Row = dict[str, Any]
 
+_BREAK = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 
 def csv_table(records: Sequence[Record]) -> bytes:
     """A CSV file with a header and a line per row, whatever the names in it hold.
@@ -54,9 +57,9 @@ def csv_table(records: Sequence[Record]) -> bytes:
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    writer.writerow(COLUMNS)
     for row in _rows(records):
-        writer.writerow([_cell(row[name]) for name in _COLUMNS])
+        writer.writerow([_cell(row[name]) for name in COLUMNS])
     return stream.getvalue().encode("utf-8", errors="replace")
 
 
@@ -67,7 +70,7 @@ def parquet_table(records: Sequence[Record]) -> bytes:
     import pyarrow.parquet as pq
 
     types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-    schema = pa.schema([(name, types[kind]) for name, kind in _COLUMNS.items()])
+    schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([_clean(row) for row in _rows(records)], schema=schema), sink)
     return sink.getvalue()
@@ -82,10 +85,9 @@ def _rows(records: Sequence[Record]) -> Iterator[Row]:
 
 
 def _values(record: Record) -> Iterator[Row]:
-    for name, metric in METRICS.items():
-        if name in record.metrics:
-            value = record.metrics[name]
-            yield {"metric": name, "value": value, "unit": metric.unit, "direction": metric.direction.value}
+    for metric in record.defined_metrics():
+        value = record.metrics[metric.name]
+        yield {"metric": metric.name, "value": value, "unit": metric.unit, "direction": metric.direction.value}
     for name in COUNTERS:
         if name in record.counters:
             yield {"metric": name, "value": float(record.counters[name]), "unit": "count", "direction": ""}
@@ -117,7 +119,10 @@ def _cell(value: object) -> str:
         case None:
             return ""
         case str():
-            return csv_cell(one_line(value))
+            shown = one_line(value)
+            # Spaces of any kind stay as they are, so that a name that is read back is the same name.
+            same = not _BREAK.search(value) and " ".join(value.split()) == shown
+            return csv_cell(value if same else shown)
         case float():
             return repr(value)
         case _:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from torchperf_ci.escape import one_line
-from torchperf_ci.records import METRICS, Metric, Record, Testing
+from torchperf_ci.records import Metric, Record, Testing
+from torchperf_ci.upload.case_names import name_of_case
 
 _BOUNDS: Mapping[str, tuple[str, str]] = MappingProxyType({"speedup": ("speedup_low", "speedup_high")})
 """Metrics whose interval is recorded as two other metrics."""
@@ -32,7 +32,7 @@ class Value:
 
     @property
     def benchmark(self) -> str:
-        return one_line(str(self.record.case), limit=500)
+        return name_of_case(self.record.case)
 
 
 def performance_values(records: Sequence[Record]) -> Iterator[Value]:
@@ -40,10 +40,10 @@ def performance_values(records: Sequence[Record]) -> Iterator[Value]:
     ends = {name for pair in _BOUNDS.values() for name in pair}
     for record in records:
         if record.testing is Testing.PERFORMANCE and record.status.is_pass:
-            for name, metric in METRICS.items():
-                if name in record.metrics and name not in ends:
-                    low, high = _spread(record, name)
-                    yield Value(record=record, metric=metric, value=record.metrics[name], low=low, high=high)
+            for metric in record.defined_metrics():
+                if metric.name not in ends:
+                    low, high = _spread(record, metric.name)
+                    yield Value(record=record, metric=metric, value=record.metrics[metric.name], low=low, high=high)
 
 
 def key_of(record: Record) -> dict[str, str]:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from report_builders import both, case
 from torchperf_ci.analysis.frames import Selection
+from torchperf_ci.folder import read_folder
 from torchperf_ci.records import Mode
 from torchperf_ci.report.case_csv import case_csvs
-from torchperf_ci.report.folder import read_folder
 from torchperf_ci.results import open_folder
 
 
