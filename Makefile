@@ -4,20 +4,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint docs clean
+.PHONY: run test engine lint docs clean
 
 run: $(STAMP)
 	$(BIN)/torchperf-ci run --suites tiny --quick --inference --compilers eager --compilers aot_eager --compilers inductor
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not engine"
+
+engine: $(STAMP)
+	$(BIN)/python -m pytest -m engine
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m tools.docs --check
-	$(BIN)/zizmor --offline --pedantic --quiet action.yml actions .github examples/*.yml
+	$(BIN)/zizmor --offline --pedantic --quiet action.yml */action.yml actions .github examples/*.yml
 
 docs: $(STAMP)
 	$(BIN)/python -m tools.docs

@@ -95,10 +95,9 @@ class LocalPairs:
     def __init__(self, base: Arm, head: Arm) -> None:
         self._arms = {"base": base, "head": head}
 
-    def take(self, swapped: Sequence[bool], inner: tuple[int, int]) -> list[Pair]:
+    def take(self, swapped: Sequence[bool], repeats: int) -> list[Pair]:
         order = [["head", "base"] if turned else ["base", "head"] for turned in swapped]
-        repeats = {"base": inner[0], "head": inner[1]}
-        sweep = sample(self._arms, order, device=torch.device("cpu"), inner=repeats)
+        sweep = sample(self._arms, order, device=torch.device("cpu"), inner=dict.fromkeys(self._arms, repeats))
         times = zip(sweep.host["base"], sweep.host["head"], sweep.probe, strict=True)
         return [Pair(first=base / 1e9, second=head / 1e9, probe=probe / 1e9) for base, head, probe in times]
 

@@ -25,7 +25,7 @@ from torchperf_ci.records import COUNTERS
 
 SUITES = ("torchbench", "huggingface", "timm_models")
 COMPILERS = {"eager": 0.99, "aot_eager": 1.01, "inductor": 1.4, "inductor_no_cudagraphs": 1.3}
-COUNTS = ",".join(["0"] * len(COUNTERS))
+COUNTS = ",".join(["1"] * len(COUNTERS))
 PERFORMANCE = (
     "dev,name,batch_size,speedup,abs_latency,compilation_latency,compression_ratio,eager_peak_mem,dynamo_peak_mem,"
 )

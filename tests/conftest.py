@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,42 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith("PYTEST_XDIST_"):
             del os.environ[name]
+
+
+NO_SKIPS = os.environ.get("TORCHPERF_TESTS_NO_SKIP") == "1"
+"""Set by .ci/run: a test that is skipped there for a reason that is not among these has not been run by anybody."""
+
+ALLOWED_SKIPS = re.compile(
+    r"GPU|CUDA"  # a machine with one runs them: pytest -m gpu
+    r"|\btimm\b"  # some 200 MB that a job of its own has
+    r"|chdb"  # some 900 MB, in a job of its own
+    r"|no memory cgroup can be made here"
+    r"|only root can give a folder away"
+)
+
+
+def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn a skip that nobody allowed into a failure."""
+    if not NO_SKIPS or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not ALLOWED_SKIPS.search(reason):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and TORCHPERF_TESTS_NO_SKIP=1 allows no skip for this reason: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    forbid_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    forbid_skip(report)
+    return report
 
 
 def is_of_a_job(name: str) -> bool:

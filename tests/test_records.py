@@ -47,6 +47,9 @@ RECORDS = st.builds(
     parameters=st.integers(0, 10**12),
     seconds=NUMBER,
     reason=TEXT,
+    remarks=st.lists(TEXT, max_size=2).map(tuple),
+    not_compiled=st.booleans(),
+    compile_scope=st.sampled_from(["", "step", "module"]),
     log=TEXT,
     environment=ENVIRONMENTS,
     source=st.builds(Source, repository=TEXT, commit=TEXT, attempt=st.integers(1, 9), time=TEXT),
@@ -110,6 +113,8 @@ GOOD = json.loads(
         (json.dumps({**GOOD, "testing": 3}), "field 'testing' is '3', expected one of: accuracy, performance"),
         (json.dumps({**GOOD, "batch_size": "8"}), "field 'batch_size' is not an integer"),
         (json.dumps({**GOOD, "batch_size": True}), "field 'batch_size' is not an integer"),
+        (json.dumps({**GOOD, "not_compiled": 1}), "field 'not_compiled' is neither true nor false"),
+        (json.dumps({**GOOD, "remarks": "slow"}), "field 'remarks' is not a list"),
         (json.dumps({**GOOD, "metrics": [1]}), "field 'metrics' is not an object"),
         (json.dumps({**GOOD, "metrics": {"speedup": float("nan")}}), "not JSON: NaN is not a finite number"),
         (json.dumps({**GOOD, "samples": {"eager": 1}}), "field 'samples.eager' is not a list"),
@@ -122,6 +127,14 @@ def test_a_line_that_is_no_record_is_refused_by_field(line: str, message: str) -
     with pytest.raises(RecordProblem) as refused:
         from_line(line)
     assert str(refused.value).startswith(message)
+
+
+def test_a_line_of_an_earlier_version_is_read() -> None:
+    """What it does not say yet has its default, so that recorded runs stay comparable."""
+    new = {"remarks", "not_compiled", "compile_scope"}
+    record = from_line(json.dumps({name: value for name, value in GOOD.items() if name not in new}))
+    assert isinstance(record, Record)
+    assert (record.remarks, record.not_compiled, record.compile_scope) == ((), False, "")
 
 
 def test_environments_say_why_they_cannot_be_compared() -> None:

@@ -63,6 +63,8 @@ class Status(str, Enum):
     """The kernel killed the worker because memory ran out."""
     COMPILER_NOT_AVAILABLE = "compiler_not_available"
     """This torch knows the compiler, but cannot run it here."""
+    NOT_JUDGED = "not_judged"
+    """The accuracy check could not compare the results, or failed itself: the model may be right."""
     NOT_RUN = "not_run"
     """Planned, and left out because the budget of the run was spent. A resumed run takes it up again."""
 
@@ -143,6 +145,22 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 csv_scale=1e-9,
             ),
             Metric(
+                name="eager_process_mem",
+                unit="bytes",
+                direction=Direction.LOWER,
+                title="Largest size of the process, eager",
+                csv_unit="GB",
+                csv_scale=1e-9,
+            ),
+            Metric(
+                name="dynamo_process_mem",
+                unit="bytes",
+                direction=Direction.LOWER,
+                title="Largest size of the process, compiled",
+                csv_unit="GB",
+                csv_scale=1e-9,
+            ),
+            Metric(
                 name="speedup_low",
                 unit="ratio",
                 direction=Direction.HIGHER,
@@ -187,8 +205,9 @@ COUNTERS = (
     "autograd_captures",
     "autograd_compiles",
     "cudagraph_skips",
+    "recompiles",
 )
-"""Dynamo's counters, in the CSV's order."""
+"""Dynamo's counters, in the CSV's order. `recompiles`, which only newer tables have, stays the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -260,6 +279,7 @@ class Build:
     """What a run was built from, once per run: everything a build summary shows besides the `Environment`.
 
     suites: how suites were asked for that are called something else in records, files and modules, by that name.
+    gaps: what of a run that was shared out is not there, a sentence each.
     """
 
     environment: Environment
@@ -268,6 +288,7 @@ class Build:
     packages: Mapping[str, str] = field(default_factory=dict)
     suites: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     time: str = ""
 
@@ -295,6 +316,9 @@ class Record:
         `probe` is the pure-Python probe of pair i; `eager_device` and `compiled_device` are device event times.
     counters: by the names of `COUNTERS`.
     reason: one line on why the status is not a pass, or empty.
+    remarks: what a reader should know about the numbers, a line each.
+    not_compiled: nothing was compiled, so that the compiled arm ran eagerly, whatever the status says.
+    compile_scope: what the compiler was given: the whole `step`, or the `module`; empty where it is not known.
     log: path of the case's log below the results folder, or empty.
     """
 
@@ -309,6 +333,9 @@ class Record:
     parameters: int = 0
     seconds: float = 0.0
     reason: str = ""
+    remarks: tuple[str, ...] = ()
+    not_compiled: bool = False
+    compile_scope: str = ""
     log: str = ""
     environment: Environment = Environment()
     source: Source = Source()
@@ -392,6 +419,9 @@ def _record(raw: Mapping[str, Any]) -> Record:
         parameters=_integer(raw, "parameters"),
         seconds=_number(raw.get("seconds", 0.0), "seconds"),
         reason=_text(raw, "reason"),
+        remarks=tuple(str(item) for item in _list(raw.get("remarks", []), "remarks")),
+        not_compiled=_flag(raw, "not_compiled"),
+        compile_scope=_text(raw, "compile_scope"),
         log=_text(raw, "log"),
         environment=_flat(Environment, _object(raw, "environment")),
         source=_flat(Source, _object(raw, "source")),
@@ -406,6 +436,7 @@ def _build(raw: Mapping[str, Any]) -> Build:
         packages={str(k): str(v) for k, v in _object(raw, "packages").items()},
         suites={str(k): str(v) for k, v in _object(raw, "suites").items()},
         warnings=tuple(str(item) for item in _list(raw.get("warnings", []), "warnings")),
+        gaps=tuple(str(item) for item in _list(raw.get("gaps", []), "gaps")),
         command=tuple(str(item) for item in _list(raw.get("command", []), "command")),
         time=_text(raw, "time"),
     )
@@ -445,6 +476,13 @@ def _text(raw: Mapping[str, Any], name: str, *, required: bool = False) -> str:
     value = raw.get(name, "")
     if not isinstance(value, str) or (required and not value):
         raise RecordProblem(f"field '{name}' is missing or not text")
+    return value
+
+
+def _flag(raw: Mapping[str, Any], name: str) -> bool:
+    value = raw.get(name, False)
+    if not isinstance(value, bool):
+        raise RecordProblem(f"field '{name}' is neither true nor false")
     return value
 
 

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from step_outputs import read_outputs
+from unpacked_actions import ROOT, unpack
 
-ROOT = Path(__file__).parents[2]
 _EXPRESSION = re.compile(r"\$\{\{\s*((?:inputs|github|steps\.\w+\.outputs)\.[a-z_-]+)(?: \|\| '([^']*)')?\s*\}\}")
 _GITHUB = {"github.token": "secret-token", "github.run_id": "77", "github.run_attempt": "3"}
 
@@ -34,12 +34,14 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class ActionRunner:
-    """`run(name, inputs)` runs the first shell step of actions/{name}, or the one called `step`, in `workspace`;
-    without a name, of the root action. `before` are the steps that ended before it, by their id."""
+    """`run(name, inputs)` runs the first shell step of the action in folder {name}, or the one called `step`, in
+    `workspace`; without a name, of the root action. `before` are the steps that ended before it, by their id.
+    `unpacked` is the repository as the runner unpacks it."""
 
     workspace: Path
     files: Path
     tool_cache: Path
+    unpacked: Path
 
     def run(
         self,
@@ -49,9 +51,9 @@ class ActionRunner:
         step: str = "",
         env: Mapping[str, str] | None = None,
         before: Mapping[str, Step] | None = None,
-        root: Path = ROOT,
+        root: Path | None = None,
     ) -> Step:
-        folder = root / "actions" / name if name else root
+        folder = (root or self.unpacked) / name
         action = yaml.safe_load((folder / "action.yml").read_text(encoding="utf-8"))
         shells = [each for each in action["runs"]["steps"] if "run" in each]
         chosen = next(each for each in shells if step in {"", each["id"]})
@@ -60,7 +62,7 @@ class ActionRunner:
         script.write_text(chosen["run"])
         github = {
             "GITHUB_ACTIONS": "true",
-            "GITHUB_ACTION_PATH": str(root / name),
+            "GITHUB_ACTION_PATH": str(folder),
             "GITHUB_OUTPUT": str(self.files / "output"),
             "GITHUB_STEP_SUMMARY": str(self.files / "summary.md"),
             "GITHUB_RUN_ATTEMPT": "3",
@@ -121,13 +123,19 @@ def tool_cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return shared / "tool-cache"
 
 
+@pytest.fixture(scope="session")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This checkout as the runner unpacks it."""
+    return unpack(ROOT, tmp_path_factory.mktemp("runner") / "torchperf-ci" / "v1")
+
+
 @pytest.fixture
-def action(tmp_path: Path, tool_cache: Path) -> ActionRunner:
+def action(tmp_path: Path, tool_cache: Path, unpacked: Path) -> ActionRunner:
     """Runs actions in an empty workspace."""
     workspace, files = tmp_path / "work space", tmp_path / "files"
     workspace.mkdir()
     files.mkdir()
-    return ActionRunner(workspace=workspace, files=files, tool_cache=tool_cache)
+    return ActionRunner(workspace=workspace, files=files, tool_cache=tool_cache, unpacked=unpacked)
 
 
 @pytest.fixture

@@ -113,7 +113,11 @@ def next_night(night: Night) -> None:
     assert planned.code == 0, planned.stderr
     (entry,) = json.loads(planned.outputs["matrix"])["include"]
     assert entry["seconds"] > 0
-    compared = night.step("compare", {"results": "benchmark_logs", "history": "history", "output-dir": "usual_logs"})
+    compared = night.step(
+        "compare",
+        {"results": "benchmark_logs", "history": "history", "output-dir": "usual_logs"},
+        step="recorded",
+    )
     assert compared.code == 4
     assert "the history history holds no runs of the series results before it" in compared.stderr
 
@@ -124,7 +128,8 @@ def compare_with_main(night: Night, results: Path) -> None:
     night.github.objects[SHA] = {"message": "head", "parents": [base]}
     content = {path.name: path.read_bytes() for path in results.iterdir() if path.is_file()}
     night.github.add_artifact(night.github.add_run(sha=base), "torchperf-merged-results", zipped(content))
-    step = night.step("compare", {"results": str(results), "baseline-artifact": "torchperf-merged-results"})
+    inputs = {"results": str(results), "baseline-artifact": "torchperf-merged-results"}
+    step = night.step("compare", inputs, step="recorded")
     assert step.code == 0, step.stderr
     assert (step.outputs["results"], step.outputs["regressed"], step.outputs["exit-code"]) == ("compare_logs", "0", "0")
     assert "None of 3 cases is slower" in step.summary

@@ -1,5 +1,7 @@
 """CSV files of any suite runner, read back into records."""
 
+from dataclasses import replace
+
 import pytest
 
 from torchperf_ci.analysis.csv_records import CsvFile, parse_csv, parse_name
@@ -89,11 +91,30 @@ def test_a_file_without_header_has_the_first_seven_columns():
 
 
 def test_an_accuracy_file_without_header_is_read_by_position():
-    """Status, counters and compile time stand where PyTorch writes them."""
-    records, problems = parse_csv(ACCURACY, f"cuda,mlp,4,pass,{',1' * len(COUNTERS)},7.5\n".replace(",,", ","))
-    assert problems == []
-    assert records[0].status is Status.PASS
-    assert records[0].metrics == {"compilation_latency": 7.5}
+    """Status, counters and compile time stand where PyTorch writes them, with the newest counter or without it."""
+    for counters in (COUNTERS, COUNTERS[:-1]):
+        records, problems = parse_csv(ACCURACY, f"cuda,mlp,4,pass{',1' * len(counters)},7.5\n")
+        assert problems == []
+        assert records[0].status is Status.PASS
+        assert records[0].counters == dict.fromkeys(counters, 1)
+        assert records[0].metrics == {"compilation_latency": 7.5}
+
+
+@pytest.mark.parametrize(
+    ("compiler", "row", "not_compiled"),
+    [
+        ("inductor", "mlp,4,pass,0,0", True),
+        ("inductor", "mlp,4,pass,7,1", False),
+        ("inductor", "mlp,4,fail_accuracy,0,0", False),
+        ("inductor", "mlp,4,pass_due_to_skip,0,0", False),
+        ("ts_nnc", "mlp,4,pass,0,0", False),
+    ],
+)
+def test_a_pass_without_a_graph_was_not_compiled(compiler: str, row: str, not_compiled: bool):  # noqa: FBT001 - expected
+    """What the counters of a suite runner say, where the compiler is one that they count."""
+    header = "dev,name,batch_size,accuracy,calls_captured,unique_graphs"
+    (record,), _ = parse_csv(replace(ACCURACY, compiler=compiler), f"{header}\ncpu,{row}\n")
+    assert record.not_compiled is not_compiled
 
 
 def test_a_failed_row_keeps_nothing_of_the_zeros_it_is_filled_up_with():

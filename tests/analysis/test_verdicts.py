@@ -87,9 +87,9 @@ def test_a_refusal_silences_every_metric() -> None:
     [
         ({"accuracy": "fail_accuracy: output 0 differs"}, "accuracy", Verdict.FAILED),
         ({"counters": {"graph_breaks": 1, "unique_graphs": 1}}, "graph_breaks", Verdict.REGRESSED),
-        ({"memory_bytes": 1_060_000}, "dynamo_peak_mem", Verdict.REGRESSED),
-        ({"memory_bytes": 1_040_000}, "dynamo_peak_mem", Verdict.UNCHANGED),
-        ({"memory_bytes": 900_000}, "dynamo_peak_mem", Verdict.IMPROVED),
+        ({"memory_bytes": 10_200_000}, "dynamo_peak_mem", Verdict.REGRESSED),
+        ({"memory_bytes": 10_090_000}, "dynamo_peak_mem", Verdict.UNCHANGED),
+        ({"memory_bytes": 9_000_000}, "dynamo_peak_mem", Verdict.IMPROVED),
         ({"compile_seconds": (15.0, 15.2, 15.1)}, "compilation_latency", Verdict.REGRESSED),
         ({"compile_seconds": (10.5, 10.2, 10.1)}, "compilation_latency", Verdict.UNCHANGED),
         ({"compile_seconds": (30.0,)}, "compilation_latency", Verdict.INCONCLUSIVE),
@@ -97,20 +97,58 @@ def test_a_refusal_silences_every_metric() -> None:
 )
 def test_the_other_metrics_have_verdicts_of_their_own(change: dict[str, object], metric: str, verdict: Verdict) -> None:
     """Each by its own limits, also when times are unchanged; compiling once is no basis for a verdict."""
-    base = replace(GOOD, memory_bytes=1_000_000, compile_seconds=(10.0, 10.1, 10.2))
+    base = replace(GOOD, memory_bytes=10_000_000, compile_seconds=(10.0, 10.1, 10.2))
     head = replace(base, **change)  # type: ignore[arg-type]  # fields of SideResult
     found = verdicts(measured(base=base, head=head))
     assert found.pop(metric) is verdict
     assert set(found.values()) == {Verdict.UNCHANGED}
 
 
-def test_an_accelerators_memory_is_held_to_one_percent() -> None:
-    """Its allocator counts exactly."""
-    gpu = replace(CASE, device="cuda")
-    item = replace(
-        measured(base=replace(GOOD, memory_bytes=1_000_000), head=replace(GOOD, memory_bytes=1_020_000)), case=gpu
-    )
-    assert verdicts(item)["dynamo_peak_mem"] is Verdict.REGRESSED
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_memory_is_held_to_one_percent_and_64_kib(device: str) -> None:
+    """What an iteration needs is counted exactly, on every device; the size of the process is shown and not judged."""
+    case = replace(CASE, device=device)
+    base = replace(GOOD, memory_bytes=10_000_000, process_bytes=400_000_000)
+    head = replace(base, memory_bytes=10_200_000)
+    assert verdicts(replace(measured(base=base, head=head), case=case))["dynamo_peak_mem"] is Verdict.REGRESSED
+    small, larger = replace(base, memory_bytes=100_000), replace(base, memory_bytes=160_000)
+    assert verdicts(replace(measured(base=small, head=larger), case=case))["dynamo_peak_mem"] is Verdict.UNCHANGED
+    other_torch = measured(base=base, head=replace(base, process_bytes=550_000_000))
+    found = next(c for c in compare_case(other_torch, TOLERANCES) if c.metric == "dynamo_peak_mem")
+    assert (found.verdict, found.why) == (Verdict.UNCHANGED, "the whole process: 400 MB → 550 MB")
+
+
+def test_nothing_compiled_any_more_is_not_fewer_graphs() -> None:
+    """A head that only runs eagerly is a regression of its graphs, and its times say so."""
+    base = replace(GOOD, counters={"unique_graphs": 1, "graph_breaks": 0, "recompiles": 0})
+    head = replace(base, counters={"unique_graphs": 0, "graph_breaks": 0, "recompiles": 0}, not_compiled=True)
+    item = measured(base=base, head=head)
+    assert verdicts(item)["unique_graphs"] is Verdict.REGRESSED
+    assert verdicts(measured(base=head, head=base))["unique_graphs"] is Verdict.IMPROVED
+    assert "head: not compiled" in compare_case(item, TOLERANCES)[0].why
+
+
+def test_more_recompilations_are_a_regression() -> None:
+    """They are counted like graph breaks."""
+    base, head = (replace(GOOD, counters={"recompiles": number}) for number in (0, 2))
+    assert verdicts(measured(base=base, head=head))["recompiles"] is Verdict.REGRESSED
+
+
+@pytest.mark.parametrize(
+    ("base", "head"), [("pass", "not_judged: a lock"), ("not_judged: a lock", "not_judged: a lock")]
+)
+def test_what_could_not_be_judged_is_refused(base: str, head: str) -> None:
+    """It is neither right nor wrong, on one side or on both."""
+    item = measured(base=replace(GOOD, accuracy=base), head=replace(GOOD, accuracy=head))
+    assert verdicts(item)["accuracy"] is Verdict.REFUSED
+
+
+def test_results_that_are_wrong_on_both_sides_are_no_pass() -> None:
+    """It is nobody's change, but nothing to be called unchanged either."""
+    base, head = (replace(GOOD, accuracy=f"fail_accuracy: output differs by {by}") for by in (1, 2))
+    (found,) = [c for c in compare_case(measured(base=base, head=head), TOLERANCES) if c.metric == "accuracy"]
+    assert (found.verdict, found.fails_on_both) == (Verdict.REFUSED, True)
+    assert "fails on both sides" in found.why
 
 
 def test_what_to_repeat_only_once_is_open() -> None:

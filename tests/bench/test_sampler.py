@@ -25,19 +25,19 @@ class Source:
     now: float = 0.0
     taken: int = 0
     swapped: list[bool] = field(default_factory=list)
-    inner: list[tuple[int, int]] = field(default_factory=list)
+    repeats: list[int] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     _compiled: bool = False
 
-    def take(self, swapped: Sequence[bool], inner: tuple[int, int]) -> list[Pair]:
+    def take(self, swapped: Sequence[bool], repeats: int) -> list[Pair]:
         self.now += self.asking
         self.batches.append(len(swapped))
-        self.inner.append(inner)
-        return [self._pair(turned, inner) for turned in swapped]
+        self.repeats.append(repeats)
+        return [self._pair(turned, repeats) for turned in swapped]
 
-    def _pair(self, turned: bool, inner: tuple[int, int]) -> Pair:  # noqa: FBT001 - a value, not a switch
+    def _pair(self, turned: bool, repeats: int) -> Pair:  # noqa: FBT001 - a value, not a switch
         first, second = self.times(self.taken)
-        self.now += first * inner[0] + second * inner[1]
+        self.now += (first + second) * repeats
         self.swapped.append(turned)
         self._compiled |= self.taken in self.compiles_at
         self.taken += 1
@@ -187,17 +187,36 @@ def test_the_order_follows_from_the_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "repeats"),
-    [(1e-3, 1), (SHORTEST, 1), (SHORTEST * 0.99, 2), (1e-5, 6), (1e-6, 51)],
+    ("first", "second", "repeats"),
+    [
+        (1e-3, 2e-3, 1),
+        (SHORTEST, 1e-3, 1),
+        (SHORTEST * 0.99, SHORTEST, 2),
+        (1e-5, 2e-5, 6),
+        (1e-6, 1e-6, 51),
+        (1e-6, 5e-3, 2),
+    ],
 )
 @pytest.mark.parametrize("warm", [None, 10])
-def test_short_calls_are_repeated_inside_a_reading(seconds: float, repeats: int, warm: int | None) -> None:
-    """Each arm by its own time, until a reading takes 50 µs; with a fixed warm-up as well."""
-    one, source = sampler(lambda _: (seconds, 5e-3))
-    one.warm_up(iterations=warm)
-    one.measure(StopRule(repeat=5))
-    assert source.inner[-1] == (repeats, 1)
-    assert seconds * repeats <= LONGEST_READING
+def test_short_calls_are_repeated_inside_a_reading(first: float, second: float, repeats: int, warm: int | None) -> None:
+    """As often for one arm as for the other, by the time of the quicker; a reading of the slower has a limit."""
+    for times in ((first, second), (second, first)):
+        one, source = sampler(lambda _, times=times: times)
+        one.warm_up(iterations=warm)
+        one.measure(StopRule(repeat=5))
+        assert source.repeats[-1] == one.repeats == repeats
+        assert max(times) * repeats <= LONGEST_READING
+
+
+def test_repeats_are_chosen_once() -> None:
+    """Calls about as long as the limit would have one repeat in a launch and two in the next."""
+    one, _ = sampler(lambda _: (SHORTEST * 0.9, SHORTEST * 1.1))
+    one.warm_up()
+    chosen = one.repeats
+    other, source = sampler(lambda _: (SHORTEST * 2, SHORTEST * 2))
+    other.repeats = chosen
+    other.warm_up()
+    assert other.repeats == source.repeats[0] == chosen == 2
 
 
 def test_a_recompilation_starts_over_once() -> None:

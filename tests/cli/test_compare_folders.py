@@ -50,6 +50,22 @@ def test_a_speedup_that_was_lost_is_found(cli: Cli, tmp_path: Path) -> None:
     assert written["comparisons"][0]["verdict"] == "regressed"
 
 
+def test_what_fails_in_both_runs_is_nobodys_change(cli: Cli, tmp_path: Path) -> None:
+    """Every one of many broken models runs on neither side; results that are wrong in both are no pass."""
+    broken = [record(f"b{i}", 0.0, status=Status.EAGER_FAIL_TO_RUN, reason="no x", metrics={}) for i in range(8)]
+    wrong = [record("w", 2.0), record("w", 2.0, testing=Testing.ACCURACY, status=Status.FAIL_ACCURACY, metrics={})]
+    base = write(tmp_path / "base", *broken, *wrong)
+    head = write(tmp_path / "head", *broken, *wrong)
+    done = cli("compare", base, head, "--output-dir", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(
+        "⚠️ None of 9 cases is slower; 1 unchanged within 10 %; 8 run on neither side; 1 wrong"
+    )
+    found = json.loads((tmp_path / "out/compare.json").read_text())["comparisons"]
+    assert sum(c["fails_on_both"] for c in found) == 9
+    assert "fails on both sides" in (tmp_path / "out/compare.md").read_text()
+
+
 def test_other_machines_compare_by_speedup_alone(cli: Cli, tmp_path: Path) -> None:
     """The reason stands in the report, and twice the time is no regression."""
     elsewhere = Environment(cpu="Xeon", cpu_count=8, torch="2.13.0")

@@ -100,6 +100,69 @@ def test_equal_code_passes_in_every_order(cli: Cli, folder: Path, interleave: st
     assert set(measured["host"]) == {"load", "steal", "pressure"}
 
 
+FAILING = '''
+"""Models that fail on both sides alike, at different moments, and one of each that fails on one side alone."""
+import os, time, torch
+
+class Hangs(torch.nn.Module):
+    def forward(self, x):
+        time.sleep(600)
+
+class Fails(torch.nn.Module):
+    """Fails in call `at`, or dies in it."""
+    def __init__(self, at, dies=False):
+        super().__init__()
+        self.at, self.dies, self.calls = at, dies, 0
+    def forward(self, x):
+        self.calls += 1
+        if self.calls == self.at:
+            if self.dies:
+                os._exit(7)
+            raise RuntimeError("needs a package that is not here")
+        return x + 1
+
+def failing(at, dies=False):
+    return lambda batch_size: (Fails(at, dies), (torch.ones(1),))
+
+def unloadable(batch_size):
+    raise RuntimeError("no weights")
+
+head = os.environ["SIDE"] == "head"
+MODELS = {f"first{i}": failing(1) for i in range(4)}
+MODELS |= {"later": failing(25), "dies": failing(30, dies=True), "unloadable": unloadable, "fine": failing(0)}
+MODELS |= {"breaks": failing(1 if head else 0), "mended": failing(0 if head else 30)}
+if "HANGS" in os.environ:
+    MODELS = {"hangs": lambda batch_size: (Hangs() if head else Fails(0), (torch.ones(1),)), "fine": failing(0)}
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("interleave", ["iteration", "launch"])
+def test_what_fails_on_both_sides_is_nobodys_change(cli: Cli, tmp_path: Path, interleave: str) -> None:
+    """Whichever side is asked first, and whenever it fails; what fails on one side alone still is a change."""
+    (tmp_path / "suite.py").write_text(FAILING)
+    limits = ("--interleave", interleave, "--threshold", "0.5", "--margin", "0.4", "--no-accuracy", "--launches", "2")
+    done = cli("compare", *SIDES, *QUICKLY, *limits, cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    found = verdicts(tmp_path)
+    broken = ["first0", "first1", "first2", "first3", "later", "dies", "unloadable"]
+    assert {(found[model]["verdict"], found[model]["fails_on_both"]) for model in broken} == {("refused", True)}
+    assert all(found[model]["why"].startswith("neither side runs; base: ") for model in broken)
+    others = {model: c["verdict"] for model, c in found.items() if model not in broken}
+    assert others == {"fine": "unchanged", "breaks": "failed", "mended": "fixed"}
+    assert "7 run on neither side" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_side_that_hangs_leaves_the_other_one_its_time(cli: Cli, tmp_path: Path) -> None:
+    """What hangs on one side alone fails there, and is not said to run on neither."""
+    (tmp_path / "suite.py").write_text(FAILING)
+    limits = ("--no-accuracy", "--launches", "2", "--timeout", "30", "--filter", "hangs")
+    done = cli("compare", *SIDES, *QUICKLY, *limits, cwd=tmp_path, env={"HANGS": "1"})
+    assert done.returncode == 3, done.stderr
+    assert (verdicts(tmp_path)["hangs"]["verdict"], verdicts(tmp_path)["hangs"]["confirmed"]) == ("failed", True)
+
+
 NOTING = '''
 """A model that notes which caches its compiler is given."""
 import os, torch

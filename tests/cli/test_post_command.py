@@ -269,12 +269,17 @@ def test_without_a_permission_the_rest_is_done(
     assert re.search(f"Warning: without {what}: .*the token needs the permission '{missing}'", done.stderr)
 
 
-def test_when_nothing_may_be_written_it_fails(post: Call, server: ReviewGitHub) -> None:
-    """With exit code 5; the step summary needs no permission."""
+def test_when_nothing_may_be_written_it_fails(post: Call, server: ReviewGitHub, tmp_path: Path) -> None:
+    """With exit code 5; the step summary needs no permission, and does not begin with the success of the results."""
     stored(server, *GOOD)
     server.add_pull(fork=FORK)
     server.permissions -= {"checks: write", "issues: write"}
-    assert post("--github-files").returncode == 5
+    done = post("--github-files")
+    assert done.returncode == 5
+    said = "⚠️ Not posted, GitHub refused the check and the comment"
+    assert done.stdout.startswith(f"{said}: All 1 cases passed") or done.stdout.startswith(f"{said}: The one case")
+    summary = (tmp_path / "summary").read_text()
+    assert summary.startswith(f"## {said}\n\n### The one case passed")
 
 
 @pytest.mark.parametrize(("fork", "actor"), [(FORK, "stranger"), (REPOSITORY, "dependabot[bot]")])

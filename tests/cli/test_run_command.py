@@ -198,6 +198,78 @@ def test_arguments_from_the_environment_are_split_as_in_a_shell(cli) -> None:
     )
 
 
+BROKEN = (
+    SMALL
+    + """
+class Broken(nn.Linear):
+    def forward(self, x):
+        raise RuntimeError("needs a package that is not here")
+
+def unloadable(batch_size):
+    raise RuntimeError("needs a package that is not here")
+
+MODELS |= {"unloadable": unloadable, "broken": lambda batch_size: (Broken(8, 8), (torch.randn(4, 8),))}
+"""
+)
+
+
+@pytest.mark.slow
+def test_models_that_cannot_run_are_in_the_headline(cli, tmp_path: Path) -> None:
+    """With how many and why, in everything that is written; the exit code says the same."""
+    (tmp_path / "models.py").write_text(BROKEN)
+    done = cli("run", *QUICKLY, "--suites", str(tmp_path / "models.py"), "-x", "two", "--output-dir", "out")
+    assert done.returncode == 6, done.stderr
+    said = "❌ 2 of 3 models could not run: "
+    assert done.stdout.startswith(f"{said}RuntimeError: needs a package that is not here")
+    report = (tmp_path / "cwd" / "out" / "report.md").read_text()
+    assert report.startswith(f"## {said}`RuntimeError: needs a package that is not here`")
+    assert '<header class="failed">' in (tmp_path / "cwd" / "out" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_what_was_not_compiled_is_said(cli, suite: str, tmp_path: Path) -> None:
+    """It passes in PyTorch's words and with exit code 0, under a warning; --strict fails, and measures nothing anew."""
+    options = (*QUICKLY, "--suites", suite, "-k", "one", "--output-dir", "out")
+    done = cli("run", *options, "--extra-env", "TORCH_COMPILE_DISABLE=1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("⚠️ The one case passed, 1 not compiled")
+    folder = tmp_path / "cwd" / "out"
+    assert [(record.status, record.not_compiled) for record in read_results(folder).records] == [
+        (Status.PASS, True)
+    ] * 2
+    assert "cpu,one,4,pass," in (folder / "eager_small_float32_inference_cpu_accuracy.csv").read_text()
+    strict = cli("run", *options, "--strict", "--keep-output-dir")
+    assert (strict.returncode, strict.stdout.splitlines()[0]) == (6, done.stdout.splitlines()[0])
+
+
+CHANGING = (
+    SMALL
+    + """
+class Changing(nn.Linear):
+    calls = 0.5
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x) * self.calls
+
+MODELS = {"changing": lambda batch_size: (Changing(8, 8), (torch.randn(4, 8),))}
+"""
+)
+
+
+@pytest.mark.slow
+def test_what_is_compiled_again_and_again_is_counted(cli, tmp_path: Path) -> None:
+    """In the record, its CSV file and the report; the record says how much was compiled, and with how many threads."""
+    (tmp_path / "models.py").write_text(CHANGING)
+    scope = ("--training", "--compile-scope", "step", "--no-accuracy")
+    done = cli("run", *scope, *QUICKLY[1:], "--suites", str(tmp_path / "models.py"), "--output-dir", "out")
+    assert done.returncode == 0, done.stderr
+    (record,) = read_results(tmp_path / "cwd" / "out").records
+    assert record.counters["recompiles"] >= 1
+    assert (record.compile_scope, record.environment.threads) == ("step", 1)
+    assert f"models/changing eager: {'; '.join(record.remarks)}"[:80] in done.stdout
+    assert f"{record.counters['recompiles']} recompilation" in (tmp_path / "cwd" / "out" / "report.md").read_text()
+
+
 # Where values come from
 
 VALUES = {
@@ -225,12 +297,14 @@ VALUES = {
     "inductor_compile_mode": ("max-autotune", "max-autotune"),
     "seed": ("7", 7),
     "scale": ("small", "small"),
+    "compile_scope": ("step", "step"),
     "accuracy": ("false", False),
     "performance": ("0", False),
     "extra_env": ("A=1 2,3\n\nB=x=y", (("A", "1 2,3"), ("B", "x=y"))),
     "output_dir": ("some where", Path("some where")),
     "keep_output_dir": ("true", True),
     "fail_on": ("never", "never"),
+    "strict": ("true", True),
     "name": ("nightly", "nightly"),
     "github_files": ("true", True),
     "torchbench_dir": ("/", Path("/")),

@@ -254,6 +254,9 @@ RECORDS = st.builds(
     parameters=st.integers(0, 2**60),
     seconds=st.floats(0, 1e6, allow_nan=False),
     reason=TEXT,
+    remarks=st.lists(TEXT, max_size=2).map(tuple),
+    not_compiled=st.booleans(),
+    compile_scope=st.sampled_from(["", "step", "module"]),
     log=TEXT,
     environment=st.builds(Environment, torch=TEXT, cpu=TEXT, memory_bytes=st.integers(0, 2**62)),
     source=st.builds(

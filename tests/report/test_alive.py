@@ -163,7 +163,7 @@ def check(evil: str) -> str:
 
 
 def update(evil: str) -> str:
-    rows = ((f"m{one_line(evil)}", "pass"), ("m", one_line(evil)))
+    rows = ((f"m{one_line(evil)}", "pass"), ("m", f"x{one_line(evil)}"))
     tables = {f"{evil}.csv".replace("/", "-").replace("\0", ""): Table(columns=("name", "accuracy"), rows=rows)}
     run = ConfigRun(config=Config("suite"), tables=tables, gaps=(evil,), notes=(evil,))
     return update_markdown(plan_update(Path("/nonexistent"), [run]), sha=evil)

@@ -21,8 +21,8 @@ def test_a_performance_file_in_full():
         "inductor_no_cudagraphs_timm_models_amp_training_cuda_performance.csv": (
             "dev,name,batch_size,speedup,abs_latency,compilation_latency,compression_ratio,eager_peak_mem,"
             f"dynamo_peak_mem,{COUNTER_NAMES}\n"
-            "cuda,mlp,8,1.500000,6.666667,31.250000,1.100000,1.250000,,50,,,0,,,,\n"
-            "cuda,lstm,0,0.000000,0.000000,,,,,,,,,,,,\n"
+            "cuda,mlp,8,1.500000,6.666667,31.250000,1.100000,1.250000,,50,,,0,,,,,\n"
+            "cuda,lstm,0,0.000000,0.000000,,,,,,,,,,,,,\n"
         )
     }
 
@@ -34,8 +34,8 @@ def test_an_accuracy_file_in_full():
     assert dict(case_csvs([right, wrong])) == {
         "inductor_tiny_float32_inference_cpu_accuracy.csv": (
             f"dev,name,batch_size,accuracy,{COUNTER_NAMES},compilation_latency\n"
-            "cpu,mlp,8,pass,1,1,1,1,1,1,1,1,2.000000\n"
-            "cpu,lstm,8,fail_accuracy,,,,,,,,,\n"
+            "cpu,mlp,8,pass,1,1,1,1,1,1,1,1,1,2.000000\n"
+            "cpu,lstm,8,fail_accuracy,,,,,,,,,,\n"
         )
     }
 

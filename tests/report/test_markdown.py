@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,14 +13,16 @@ from markdown_it.token import Token
 
 from report_builders import accuracy, blank_charts, both, case, check_golden, findings, performance, sample_records
 from torchperf_ci.escape import code
+from torchperf_ci.posting import Conclusion
 from torchperf_ci.records import Case, Mode, Record, Status, Testing
 from torchperf_ci.report.case_csv import case_csvs
 from torchperf_ci.report.html import html_page
 from torchperf_ci.report.legacy import legacy_parts
 from torchperf_ci.report.markdown import markdown
+from torchperf_ci.report.review import posting_of_results
 from torchperf_ci.report.summary_csv import summary_csvs
 from torchperf_ci.report.terminal import terminal
-from torchperf_ci.results import Problem
+from torchperf_ci.results import Problem, Results
 
 GITHUB = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 
@@ -72,12 +75,51 @@ def test_the_same_reason_for_many_models_is_one_row():
         (both(case()), "## ✅ The one case passed"),
         ([*both(case("a")), *both(case("b"))], "## ✅ All 2 cases passed"),
         ([accuracy(case(), Status.OOM)], "## ❌ 1 of 1 case failed"),
-        ([accuracy(case(), Status.COMPILER_NOT_AVAILABLE)], "## ⚠️ No case could be judged, 1 left out"),
+        ([accuracy(case(), Status.COMPILER_NOT_AVAILABLE)], "## ❌ 1 of 1 case could not run"),
     ],
 )
 def test_the_verdict_comes_first(records: list[Record], verdict: str):
     """One line says how it went."""
     assert markdown(findings(records)).splitlines()[0] == verdict
+
+
+def test_what_was_not_compiled_passes_with_a_warning():
+    """It keeps PyTorch's word, is counted apart, and no drawing of the report is green."""
+    eager = [replace(record, not_compiled=True) for record in both(case("a"))]
+    found = findings([*eager, *both(case("b"))])
+    head = "All 2 cases passed, 1 not compiled"
+    text = markdown(found)
+    assert text.splitlines()[0] == f"## ⚠️ {head}"
+    assert "### Not compiled (1)" in text
+    assert "| `inductor` | 100 % (2/2) | 1 |" in text
+    assert terminal(found).splitlines()[0] == f"⚠️ {head}"
+    assert "tiny/a inductor: not compiled" in terminal(found)
+    page = html_page(found, blank_charts(found))
+    assert head in page
+    assert "not compiled: what passed is eager code" in page
+    assert '<header class="passed">' not in page
+    assert posting_of_results(Results(records=found.records)).conclusion is Conclusion.NEUTRAL
+
+
+def test_recompiles_and_remarks_stand_beside_their_case():
+    """They are counted and said, without being a failure; hostile text in them stays text."""
+    record = replace(performance(case("a")), counters={"recompiles": 3}, remarks=("limit reached | @octocat",))
+    found = findings([accuracy(case("a")), record])
+    text = markdown(found)
+    assert text.splitlines()[0] == "## ✅ The one case passed"
+    assert "3 recompilations" in text
+    assert "<code>limit reached &#124; &#64;octocat" in text
+
+
+@pytest.mark.parametrize("status", [Status.MODEL_FAIL_TO_LOAD, Status.EAGER_FAIL_TO_RUN])
+def test_models_that_could_not_run_are_no_pass(status: Status):
+    """The headline says how many and why, and the reason cannot mean anything in Markdown."""
+    broken = [replace(r, status=status, reason="needs @org/x", metrics={}) for m in "ab" for r in both(case(m))]
+    found = findings([*broken, *both(case("c"))])
+    assert markdown(found).splitlines()[0] == "## ❌ 2 of 3 models could not run: `needs @org/x`"
+    assert terminal(found).splitlines()[0] == "❌ 2 of 3 models could not run: needs @org/x"
+    posting = posting_of_results(Results(records=found.records))
+    assert (posting.conclusion, len(posting.notes)) == (Conclusion.FAILURE, 2)
 
 
 def test_a_problem_with_the_input_is_no_clean_pass():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import subprocess
+import sys
 from collections import OrderedDict, namedtuple
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,11 +13,25 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from torchperf_ci.worker.accuracy import Determinism, Tolerance, difference, rmse
+from torchperf_ci.worker.accuracy import (
+    CannotJudge,
+    Determinism,
+    Outcome,
+    Tolerance,
+    another_function,
+    compare_outcomes,
+    rmse,
+)
 
 STRICT = Tolerance(value=1e-4)
 LOOSE = Tolerance(value=1e-3)
 NAN_IS_FINE = Tolerance(value=1e-3, nan_equals_nan=True)
+
+
+def difference(eager: object, compiled: object, wide: object, tolerance: Tolerance) -> str | None:
+    """The difference of two outputs."""
+    float64 = None if wide is None else Outcome(made={"output": wide})
+    return compare_outcomes(Outcome(made={"output": eager}), Outcome(made={"output": compiled}), float64, tolerance)
 
 
 def spread(count: int, error: float, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -28,7 +44,7 @@ def test_what_is_close_is_the_same_without_a_reference() -> None:
     eager = torch.tensor([0.0, 100.0])
     assert difference(eager, torch.tensor([0.00009, 100.01]), None, STRICT) is None
     assert difference(eager, torch.tensor([0.0, 100.02]), None, STRICT) == (
-        "output: differs by up to 0.02 at tolerance 0.0001"
+        "output: 1 of 2 values differ, most at [1]: 100.02 instead of 100; tolerance 0.0001"
     )
 
 
@@ -47,7 +63,9 @@ def test_a_large_tensor_may_be_twice_as_far_from_float64_as_eager_is(
 def test_the_allowance_is_told() -> None:
     """A person sees how far off the result is, and what would have been fine."""
     found = difference(spread(1000, 0.01), spread(1000, 0.05), spread(1000, 0).double(), STRICT)
-    assert found == "output: RMSE to float64 is 0.05, eager's is 0.01, allowed 0.02"
+    assert found is not None
+    assert found.startswith("output: 1000 of 1000 values differ, most at [0]: 1.05 instead of 1.01; ")
+    assert found.endswith("RMSE to float64 is 0.05, eager's is 0.01, allowed 0.02")
 
 
 def test_a_tenth_of_the_tolerance_is_always_allowed() -> None:
@@ -92,7 +110,7 @@ def test_a_reference_of_another_shape_is_no_reference() -> None:
     """Then the tolerance alone decides."""
     found = difference(spread(4, 0.01), spread(4, 0.015), torch.ones(5, dtype=torch.float64), STRICT)
     assert found is not None
-    assert found.startswith("output: differs by up to 0.005")
+    assert found == "output: 4 of 4 values differ, most at [0]: 1.015 instead of 1.01; tolerance 0.0001"
 
 
 def test_cosine_similarity_decides_where_it_is_asked_for() -> None:
@@ -142,23 +160,26 @@ def test_infinities_are_equal_to_themselves_alone() -> None:
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        (torch.zeros(2, 3), "output: shape (2, 3) instead of (3, 2)"),
-        (torch.zeros(3, 2, dtype=torch.float64), "output: torch.float64 instead of torch.float32"),
-        (None, "output: NoneType instead of a tensor"),
-        ([torch.zeros(3, 2)], "output: list instead of a tensor"),
+        (torch.zeros(2, 3), "tensor of shape (2, 3) and torch.float32"),
+        (torch.zeros(3, 2, dtype=torch.float64), "tensor of shape (3, 2) and torch.float64"),
+        (None, "None"),
+        ([torch.zeros(3, 2)], "sequence with 1 parts"),
     ],
 )
 def test_shape_and_dtype_count(result: object, message: str) -> None:
     """Values that broadcast or convert to the same are not the same."""
-    assert difference(torch.zeros(3, 2), result, None, STRICT) == message
+    found = difference(torch.zeros(3, 2), result, None, STRICT)
+    assert found == f"output: {message} instead of tensor of shape (3, 2) and torch.float32"
 
 
 def test_integers_and_booleans_are_compared_exactly() -> None:
     """No tolerance for indices and masks."""
     assert difference(torch.tensor([1, 10**6]), torch.tensor([1, 10**6 + 1]), None, LOOSE) == (
-        "output: integer values differ"
+        "output: 1 of 2 values differ, most at [1]: 1000001 instead of 1000000"
     )
-    assert difference(torch.tensor([True]), torch.tensor([False]), None, LOOSE) == "output: integer values differ"
+    assert difference(torch.tensor([True]), torch.tensor([False]), None, LOOSE) == (
+        "output: 1 of 1 values differ, most at [0]: False instead of True"
+    )
     assert difference(torch.tensor([3]), torch.tensor([3]), None, LOOSE) is None
 
 
@@ -215,7 +236,8 @@ def test_every_tensor_in_a_nest_is_compared(make, place: str) -> None:
     right, wrong, wide = torch.ones(3), torch.full((3,), 7.0), torch.ones(3, dtype=torch.float64)
     assert difference(make(right), make(right.clone()), make(wide), STRICT) is None
     found = difference(make(right), make(wrong), make(wide), STRICT)
-    assert found == f"{place}: RMSE to float64 is 6, eager's is 0, allowed 1e-05"
+    assert found is not None
+    assert found.startswith(f"{place}: 3 of 3 values differ, most at [0]: 7 instead of 1; ")
 
 
 def test_the_reference_of_a_nested_tensor_is_found_in_the_same_place() -> None:
@@ -228,23 +250,27 @@ def test_the_reference_of_a_nested_tensor_is_found_in_the_same_place() -> None:
 @pytest.mark.parametrize(
     ("eager", "compiled", "message"),
     [
-        ([1, 2], [1], "output: the structure differs"),
-        ({"a": 1}, {"b": 1}, "output: the structure differs"),
-        ([torch.ones(1)], torch.ones(1), "output: the structure differs"),
-        ([1], 1, "output: the structure differs"),
-        (Output(torch.ones(1), "cat"), Output(torch.ones(1), "dog"), "output.label: values differ"),
-        (1, 2, "output: values differ"),
-        (1, True, "output: values differ"),
-        (None, torch.ones(1), "output: values differ"),
+        ([1, 2], [1], "output: sequence with 1 parts instead of sequence with 2 parts"),
+        ({"a": 1}, {"b": 1}, "output['a']: missing in the compiled result"),
+        ([torch.ones(1)], torch.ones(1), "output: tensor of shape (1,) and torch.float32 instead of sequence with 1"),
+        ([1], 1, "output: int instead of sequence with 1 parts"),
+        (Output(torch.ones(1), "cat"), Output(torch.ones(1), "dog"), "output.label: 'dog' instead of 'cat'"),
+        (1, 2, "output: 2 instead of 1"),
+        (1, True, "output: bool instead of int"),
+        (None, torch.ones(1), "output: tensor of shape (1,) and torch.float32 instead of None"),
         ([1.0], [1.5], "output[0]: 1.5 instead of 1.0"),
-        (1.0, "1.0", "output: 1.0 instead of 1.0"),
+        (1.0, "1.0", "output: str instead of float"),
         (1j, 2j, "output: 2j instead of 1j"),
         (float("nan"), float("nan"), "output: nan instead of nan"),
+        ({1, 2}, {1, 3}, "output: {1, 3} instead of {1, 2}"),
+        (torch.float32, torch.float16, "output: torch.float16 instead of torch.float32"),
     ],
 )
 def test_structure_and_plain_values_count(eager: object, compiled: object, message: str) -> None:
     """An output that is missing, of another kind, or a number that is off is a difference."""
-    assert difference(eager, compiled, None, STRICT) == message
+    found = difference(eager, compiled, None, STRICT)
+    assert found is not None
+    assert found.startswith(message)
     assert difference(eager, eager, None, NAN_IS_FINE) is None
 
 
@@ -257,28 +283,108 @@ def test_an_object_that_holds_itself_is_compared_once() -> None:
 
 
 def test_rmse_is_the_root_of_the_mean_square() -> None:
-    """Complex numbers count by their distance."""
+    """Nothing differs by nothing."""
     assert rmse(torch.tensor([0.0, 0.0]), torch.tensor([3.0, 4.0])) == pytest.approx(12.5**0.5)
-    assert rmse(torch.tensor([0j]), torch.tensor([3 + 4j])) == pytest.approx(5.0)
+    assert rmse(torch.ones(0), torch.ones(0)) == 0.0
+
+
+@pytest.mark.parametrize(
+    "value", [iter([1]), (1 for _ in "a"), lambda: None, {torch.ones(1)}], ids=lambda value: type(value).__name__
+)
+def test_what_cannot_be_compared_is_never_equal(value: object) -> None:
+    """The place and the type are in the message."""
+    with pytest.raises(CannotJudge, match=r"output\[1\] is a "):
+        difference([1, value], [1, value], None, STRICT)
+
+
+def test_a_missing_gradient_and_a_zero_one_are_the_same() -> None:
+    """And one that is missing where eager's is not zero is a difference."""
+    zero, some = torch.zeros(2), torch.tensor([0.0, 3.0])
+    missing = Outcome(gradients={"gradient of w": None})
+    for one, two in ((missing, Outcome(gradients={"gradient of w": zero})), (missing, missing)):
+        assert compare_outcomes(one, two, None, STRICT) is None
+        assert compare_outcomes(two, one, None, STRICT) is None
+    found = compare_outcomes(Outcome(gradients={"gradient of w": some}), missing, None, STRICT)
+    assert found == "gradient of w: 1 of 2 values differ, most at [1]: 0 instead of 3; tolerance 0.0001"
+
+
+def test_infinities_leave_the_rest_to_be_compared() -> None:
+    """RMSE is over the values that are finite, in eager and in float64."""
+    wide = torch.cat([torch.full((1000,), 1.0, dtype=torch.float64), torch.tensor([float("-inf")]).double()])
+    one, two = ((wide * (1 + error)).float() for error in (0.01, 0.015))
+    assert difference(one, two, wide, STRICT) is None
+    assert difference(one, (wide * 1.05).float(), wide, STRICT) is not None
+    assert difference(one, two.nan_to_num(neginf=0.0), wide, STRICT) is not None
+
+
+def test_a_float64_reference_of_another_function_is_recognized() -> None:
+    """What is off by more than rounding is; a gradient that should cancel to zero is not held against it."""
+    eager = Outcome(made={"output": torch.ones(100)}, gradients={"a": torch.ones(9), "b": torch.full((9,), 1e-9)})
+
+    def wide(output: float, gradient: float) -> Outcome:
+        gradients = {"a": torch.full((9,), gradient).double(), "b": torch.full((9,), -1e-9).double()}
+        return Outcome(made={"output": torch.full((100,), output).double()}, gradients=gradients)
+
+    assert another_function(eager, wide(1.01, 1.0)) is None
+    assert another_function(eager, wide(1.3, 1.0)) == "the results in float64 differ by 23% of their size"
+    assert another_function(eager, wide(1.0, 0.5)) == "the gradients in float64 differ by 100% of their size"
+
+
+def _settings() -> tuple[object, ...]:
+    import torch._inductor.config as inductor
+
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    tf32 = (cudnn.conv.fp32_precision, matmul.fp32_precision)
+    return (cudnn.deterministic, cudnn.benchmark, inductor.fallback_random, *tf32)
 
 
 def test_determinism_sets_and_restores() -> None:
     """The settings of accuracy runs are gone when the clock starts, also after an error."""
-    import torch._inductor.config as inductor
-
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-
-    def settings() -> tuple[object, ...]:
-        tf32 = (cudnn.fp32_precision, matmul.fp32_precision)
-        return (cudnn.deterministic, cudnn.benchmark, inductor.fallback_random, *tf32)
-
-    before = settings()
-    cudnn.benchmark, matmul.fp32_precision = True, "tf32"
-    ours = settings()
+    cudnn, before = torch.backends.cudnn, _settings()
+    cudnn.benchmark = True
+    ours = _settings()
     try:
-        with contextlib.suppress(ZeroDivisionError), Determinism():
-            assert settings() == (True, False, True, "ieee", "ieee")
+        with contextlib.suppress(ZeroDivisionError), Determinism(torch.device("cpu")):
+            assert _settings()[:3] == (True, False, True)
+            assert "tf32" not in _settings()
+            with cudnn.flags(enabled=True):  # reads the switches of the old interface
+                pass
             raise ZeroDivisionError
-        assert settings() == ours
+        assert _settings()[:4] == ours[:4]
+        assert "tf32" not in _settings()[4:]
+        with cudnn.flags(enabled=True):
+            pass
     finally:
-        cudnn.benchmark, matmul.fp32_precision = before[1], before[4]
+        cudnn.benchmark = before[1]
+
+
+def test_deterministic_algorithms_are_asked_for_on_an_accelerator_alone() -> None:
+    """There with a warning where an operator has none; on a CPU they would change the code that is timed."""
+    with Determinism(torch.device("cpu")):
+        assert not torch.are_deterministic_algorithms_enabled()
+    with Determinism(torch.device("cuda")):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_either_interface_of_tf32_may_have_been_used_before(tmp_path) -> None:
+    """A suite that wrote the new switches, or the old ones, finds them as they were."""
+    script = tmp_path / "asks.py"
+    script.write_text(
+        "import sys, torch\n"
+        "from torchperf_ci.worker.accuracy import Determinism\n"
+        "matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn\n"
+        "if sys.argv[1] == 'new':\n"
+        "    matmul.fp32_precision, cudnn.conv.fp32_precision = 'tf32', 'ieee'\n"
+        "    read = lambda: (matmul.fp32_precision, cudnn.conv.fp32_precision)\n"
+        "else:\n"
+        "    matmul.allow_tf32, cudnn.allow_tf32 = True, False\n"
+        "    read = lambda: (matmul.allow_tf32, cudnn.allow_tf32)\n"
+        "before = read()\n"
+        "with Determinism(torch.device('cpu')):\n"
+        "    assert read() in {('ieee', 'ieee'), (False, False)}, read()\n"
+        "assert read() == before, read()\n"
+    )
+    for interface in ("new", "old"):
+        subprocess.run([sys.executable, script, interface], check=True)

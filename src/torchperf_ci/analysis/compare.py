@@ -223,6 +223,7 @@ class Comparison:
     p: of "the slowdown is at most the margin".
     confirmed: whether a second measurement in fresh processes says the same; None when there was none.
     more_seconds, more_launches: what an inconclusive one would need on top.
+    fails_on_both: neither side runs, or is right: there is nothing to compare, and it is nobody's change.
     listed, blocks: whether it stands after the correction for the size of the family (Benjamini and Hochberg for what
         is listed, Holm for what blocks).
     """
@@ -238,6 +239,7 @@ class Comparison:
     p: float | None = None
     listed: bool = False
     blocks: bool = False
+    fails_on_both: bool = False
     confirmed: bool | None = None
     more_seconds: float | None = None
     more_launches: int | None = None

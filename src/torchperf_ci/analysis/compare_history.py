@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from torchperf_ci.analysis.band import compare_with_band
 from torchperf_ci.analysis.compare import Comparison, Verdict, correct_family
+from torchperf_ci.analysis.compare_runs import is_memory_comparable
 from torchperf_ci.analysis.tolerances import COMPILING, LATENCY, MEMORY, SPEEDUP, Tolerances, at_least
 from torchperf_ci.analysis.verdicts import UNTOLD, accuracy, failed, told
 from torchperf_ci.records import Case, Record, Testing
@@ -49,7 +50,11 @@ def _compare(head: Record, before: Sequence[Record], tolerances: Tolerances) -> 
         value = head.metrics.get(metric)
         if value is None or value <= 0:
             continue
-        values = [record.metrics[metric] for record in comparable if record.metrics.get(metric, 0.0) > 0]
+        values = [
+            record.metrics[metric]
+            for record in comparable
+            if record.metrics.get(metric, 0.0) > 0 and (metric != MEMORY or is_memory_comparable(record, head))
+        ]
         yield compare_with_band(head.case, metric, value, values, at_least(tolerances.of(head.case, metric), metric))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from torchperf_ci.analysis.compare import (
@@ -21,8 +21,18 @@ from torchperf_ci.analysis.compare import (
     judge,
 )
 from torchperf_ci.analysis.stats import BATCHES, batch_squared_error
-from torchperf_ci.analysis.tolerances import COMPILING, LATENCY, MEMORY, SPEEDUP, Tolerances, at_least
-from torchperf_ci.analysis.verdicts import UNTOLD, accuracy, compile_time, counts, failed, memory, told, with_effect
+from torchperf_ci.analysis.tolerances import COMPILING, LATENCY, MEMORY, PROCESS, SPEEDUP, Tolerances, at_least
+from torchperf_ci.analysis.verdicts import (
+    UNTOLD,
+    accuracy,
+    compile_time,
+    counts,
+    failed,
+    memory,
+    remarks,
+    told,
+    with_effect,
+)
 from torchperf_ci.records import Case, Record, Status, Testing
 
 _BETWEEN = {SPEEDUP: 0.016, LATENCY: 0.05}
@@ -95,12 +105,24 @@ def _performance(pair: _Pair, tolerances: Tolerances) -> Iterator[Comparison]:
         texts = ["" if record.status.is_pass else told(record) for record in (base, head)]
         yield failed(case, *texts, metric=SPEEDUP)
         return
-    yield from _timed(pair, SPEEDUP, tolerances)
+    yield from (_remarked(found, pair) for found in _timed(pair, SPEEDUP, tolerances))
     if not _unequal(base, head):
         yield from _timed(pair, LATENCY, tolerances)
     yield from counts(case, base.counters, head.counters, tolerances)
-    yield from memory(case, base.metrics.get(MEMORY), head.metrics.get(MEMORY), tolerances)
+    if is_memory_comparable(base, head):
+        peaks, sizes = ((base.metrics.get(name), head.metrics.get(name)) for name in (MEMORY, PROCESS))
+        yield from memory(case, *peaks, tolerances, processes=sizes)
     yield from compile_time(case, _compiling(base), _compiling(head), tolerances)
+
+
+def is_memory_comparable(base: Record, head: Record) -> bool:
+    """Whether the peaks are of one kind: records without a size of the process are older, and may hold that instead."""
+    return (PROCESS in base.metrics) == (PROCESS in head.metrics)
+
+
+def _remarked(comparison: Comparison, pair: _Pair) -> Comparison:
+    texts = [text for name, side in (("base", pair.base), ("head", pair.head)) for text in remarks(name, side)]
+    return replace(comparison, why="; ".join(filter(None, (comparison.why, *texts))))
 
 
 def _compiling(record: Record) -> list[float]:

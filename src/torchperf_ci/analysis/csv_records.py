@@ -32,6 +32,9 @@ KNOWN_COMPILERS = (
 )
 """The compilers of PyTorch's suite runner, its defaults first: the order of the tables."""
 
+WITHOUT_DYNAMO = frozenset({"ts_nnc", "ts_nvfuser", "ts_nvfuser_cudagraphs", "trt", "torchscript-onnx", "dynamo-onnx"})
+"""Compilers that make no graph of dynamo's, so that having none says nothing."""
+
 KNOWN_SUITES = ("torchbench", "huggingface", "timm_models")
 """The suites of PyTorch's suite runner, in its order."""
 
@@ -45,8 +48,9 @@ HEADERLESS: Mapping[Testing, tuple[str, ...]] = {
         "compilation_latency",
         "compression_ratio",
     ),
-    Testing.ACCURACY: ("dev", "name", "batch_size", "accuracy", *COUNTERS, "compilation_latency"),
+    Testing.ACCURACY: ("dev", "name", "batch_size", "accuracy", *COUNTERS[:-1], "compilation_latency"),
 }
+"""The columns of a file without a header. Such files are old and lack `recompiles`; see `_columns_of`."""
 NEEDED: Mapping[Testing, tuple[str, ...]] = {
     Testing.PERFORMANCE: ("name", "batch_size", "speedup"),
     Testing.ACCURACY: ("name", "batch_size", "accuracy"),
@@ -166,19 +170,25 @@ def _rows(file: CsvFile, text: str, problems: _Problems) -> Iterator[tuple[int, 
     """Line number and cells by column of every usable row."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     columns: Sequence[str] | None = None
+    least = 0
     try:
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
             if columns is None:
                 has_header = "dev" in (cell.strip() for cell in cells)
-                columns = [cell.strip() for cell in cells] if has_header else HEADERLESS[file.testing]
+                columns = [cell.strip() for cell in cells] if has_header else _columns_of(file.testing, len(cells))
+                least = len(columns) if has_header else len(NEEDED[file.testing]) + 1
                 if not _has_needed(file, columns, problems):
                     return
                 if has_header:
                     continue
-            if _fits(file, cells, columns, reader.line_num, problems):
+            if least <= len(cells) <= len(columns):
                 yield reader.line_num, dict(zip(columns, cells, strict=False))
+            else:
+                problems.add(
+                    reader.line_num, f"has {len(cells)} cells where {len(columns)} are expected; the row is not used"
+                )
     except csv.Error as error:
         problems.add(reader.line_num, f"cannot be read from here on: {error}")
 
@@ -190,12 +200,12 @@ def _has_needed(file: CsvFile, columns: Sequence[str], problems: _Problems) -> b
     return not absent
 
 
-def _fits(file: CsvFile, cells: Sequence[str], columns: Sequence[str], line: int, problems: _Problems) -> bool:
-    least = len(columns) if columns is not HEADERLESS[file.testing] else len(NEEDED[file.testing]) + 1
-    if least <= len(cells) <= len(columns):
-        return True
-    problems.add(line, f"has {len(cells)} cells where {len(columns)} are expected; the row is not used")
-    return False
+def _columns_of(testing: Testing, cells: int) -> Sequence[str]:
+    """The columns of a file without a header whose rows have so many cells: with the newest counter, or without it."""
+    columns = HEADERLESS[testing]
+    if testing is Testing.ACCURACY and cells > len(columns):
+        return (*columns[:-1], COUNTERS[-1], columns[-1])
+    return columns
 
 
 def _record(file: CsvFile, row: Mapping[str, str], line: int, problems: _Problems) -> Record | None:
@@ -218,6 +228,9 @@ def _record(file: CsvFile, row: Mapping[str, str], line: int, problems: _Problem
         batch_size=int(size or 0),
         metrics={name: round(value / METRICS[name].csv_scale, 6) for name, value in known.items()},
         counters=counters,
+        not_compiled=status is Status.PASS
+        and file.compiler not in WITHOUT_DYNAMO
+        and counters.get("unique_graphs") == 0 == counters.get("calls_captured"),
     )
 
 

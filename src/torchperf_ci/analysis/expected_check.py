@@ -11,7 +11,7 @@ from torchperf_ci.analysis.expected_flaky import Kind
 from torchperf_ci.analysis.expected_rows import GRAPH_BREAKS, integer, number
 from torchperf_ci.records import METRICS, Direction, Status
 
-FEWER_IS_BETTER = (GRAPH_BREAKS, "fallbacks_to_eager")
+FEWER_IS_BETTER = (GRAPH_BREAKS, "fallbacks_to_eager", "recompiles")
 """Counters that must be exactly as expected: more is a failure, fewer an improvement."""
 
 CALLS_CAPTURED = "calls_captured"

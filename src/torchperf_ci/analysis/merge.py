@@ -48,13 +48,15 @@ class Merged:
     gaps: tuple[str, ...]
     notes: tuple[str, ...]
 
-    def warned(self) -> tuple[Build, ...]:
-        """The builds, the last of which carries the gaps and the notes, so that every report of it shows them."""
-        said = (*self.gaps, *self.notes)
-        if not said:
+    def told(self, *, allow_missing: bool) -> tuple[Build, ...]:
+        """The builds, the last of which carries gaps and notes, so that every report of it shows them. Gaps that are
+        allowed are notes."""
+        said = (*self.gaps, *self.notes) if allow_missing else self.notes
+        gaps = () if allow_missing else self.gaps
+        if not said and not gaps:
             return self.builds
         *before, last = self.builds or (Build(environment=Environment()),)
-        return (*before, replace(last, warnings=(*last.warnings, *said)))
+        return (*before, replace(last, warnings=(*last.warnings, *said), gaps=(*last.gaps, *gaps)))
 
 
 def merge(pieces: Sequence[Piece], promises: Sequence[Promise] = ()) -> Merged:

@@ -20,6 +20,7 @@ class Line:
 
     total: the cases that count: all but those that could not be loaded, not run in eager, or whose compiler is not
         available here (`left_out`). A missing case counts, as not passed.
+    not_compiled: the passing cases of which nothing was compiled.
     geomean, clipped: over the passing cases; `clipped` takes a slowdown as 1, because eager is always there to be used.
     compile_seconds, compression: arithmetic means over the passing cases.
     The means are None where nothing was measured.
@@ -32,6 +33,7 @@ class Line:
     total: int
     missing: int
     left_out: int
+    not_compiled: int
     geomean: float | None
     clipped: float | None
     compile_seconds: float | None
@@ -56,6 +58,18 @@ class Failure:
     log: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """What a reader should know about the numbers of a case. `not_compiled`: nothing of it was compiled."""
+
+    section: Section
+    suite: str
+    model: str
+    compiler: str
+    not_compiled: bool
+    texts: tuple[str, ...]
+
+
 def summarize(tables: SuiteTables) -> tuple[Line, ...]:
     """A line per compiler, in the order of the tables."""
     return tuple(_line(tables, compiler) for compiler in tables.compilers)
@@ -73,6 +87,31 @@ def failures(tables: SuiteTables) -> tuple[Failure, ...]:
     )
 
 
+def remarks(tables: SuiteTables) -> tuple[Remark, ...]:
+    """The cases that have something to be said about, in the models' order."""
+    cases = ((model, compiler) for model in tables.models for compiler in tables.compilers)
+    return tuple(remark for model, compiler in cases if (remark := _remark(tables, model, compiler)).texts)
+
+
+def _remark(tables: SuiteTables, model: str, compiler: str) -> Remark:
+    records = [record for testing in Testing if (record := tables.records.get((testing, model, compiler))) is not None]
+    not_compiled = any(record.not_compiled and record.status.is_pass for record in records)
+    recompiles = max((record.counters.get("recompiles", 0) for record in records), default=0)
+    texts = [
+        "not compiled: what passed is eager code" if not_compiled else "",
+        *(text for record in records for text in record.remarks),
+        f"{recompiles:,} {'recompilation' if recompiles == 1 else 'recompilations'}" if recompiles else "",
+    ]
+    return Remark(
+        section=tables.section,
+        suite=tables.suite,
+        model=model,
+        compiler=compiler,
+        not_compiled=not_compiled,
+        texts=tuple(dict.fromkeys(filter(None, texts))),
+    )
+
+
 def _line(tables: SuiteTables, compiler: str) -> Line:
     counted, passed = tables.counted[compiler], tables.passed[compiler]
     speedups = _measured(tables, "speedup", compiler)
@@ -85,6 +124,11 @@ def _line(tables: SuiteTables, compiler: str) -> Line:
         total=int(counted.sum()),
         missing=int((absent & counted).sum()),
         left_out=int((~counted).sum()),
+        not_compiled=sum(
+            _remark(tables, model, compiler).not_compiled
+            for model, passes in zip(tables.models, passed, strict=True)
+            if passes
+        ),
         geomean=_geomean(speedups),
         clipped=_geomean(speedups.clip(lower=1)),
         compile_seconds=_mean(_measured(tables, "compilation_latency", compiler)),

@@ -22,7 +22,16 @@ from torchperf_ci.analysis.compare import (
     more_needed,
 )
 from torchperf_ci.analysis.machine import HostLoad
-from torchperf_ci.analysis.tolerances import ACCURACY, COMPILING, COUNTED, LATENCY, MEMORY, Tolerances
+from torchperf_ci.analysis.tolerances import (
+    ACCURACY,
+    COMPILING,
+    COUNTED,
+    GRAPHS,
+    LATENCY,
+    LEAST_BYTES,
+    MEMORY,
+    Tolerances,
+)
 from torchperf_ci.records import Case, Record, Status
 
 BAD = frozenset({Verdict.REGRESSED, Verdict.FAILED})
@@ -43,7 +52,9 @@ class SideResult:
 
     accuracy: its status, with the reason when it is not a pass; empty where it was not looked at.
     failure: why there are no times, or empty. compile_seconds: one per launch from an empty cache.
-    memory_bytes: peak of the compared arm, None where it cannot be measured.
+    memory_bytes: what an iteration of the compared arm needs. process_bytes: the largest size of the process. Both are
+        None where they cannot be measured.
+    not_compiled: nothing of it was compiled, though it should have been. remarks: what else a reader should know.
     """
 
     accuracy: str = ""
@@ -53,6 +64,9 @@ class SideResult:
     counters: Mapping[str, int] = field(default_factory=dict)
     compile_seconds: tuple[float, ...] = ()
     memory_bytes: int | None = None
+    process_bytes: int | None = None
+    not_compiled: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +151,13 @@ def _compare_once(measured: Measured, tolerances: Tolerances) -> list[Comparison
         _latency(measured, tolerances.of(case, LATENCY)),
         *accuracy(case, base.accuracy, head.accuracy),
         *counts(case, base.counters, head.counters, tolerances),
-        *memory(case, base.memory_bytes, head.memory_bytes, tolerances),
+        *memory(
+            case,
+            base.memory_bytes,
+            head.memory_bytes,
+            tolerances,
+            processes=(base.process_bytes, head.process_bytes),
+        ),
         *compile_time(case, base.compile_seconds, head.compile_seconds, tolerances),
     ]
 
@@ -151,7 +171,7 @@ def failed(case: Case, base: str, head: str, *, metric: str) -> Comparison:
     """The verdict when at least one side has no times; the texts say why, an empty one: it has."""
     if base and head:
         why = f"neither side runs; base: {base}; head: {head}"
-        return Comparison(case=case, metric=metric, verdict=Verdict.REFUSED, why=why)
+        return Comparison(case=case, metric=metric, verdict=Verdict.REFUSED, why=why, fails_on_both=True)
     if head:
         return Comparison(case=case, metric=metric, verdict=Verdict.FAILED, why=f"head: {head}")
     return Comparison(case=case, metric=metric, verdict=Verdict.FIXED, why=f"base: {base}")
@@ -165,7 +185,7 @@ def _latency(measured: Measured, tolerance: Tolerance) -> Comparison:
         verdict=Verdict.INCONCLUSIVE,
         base=_median_ms([launch.base for launch in measured.launches]),
         head=_median_ms([launch.head for launch in measured.launches]),
-        why="; ".join(measured.remarks),
+        why="; ".join((*measured.remarks, *_side_remarks(measured))),
     )
     if found is None:
         why = f"too few samples for an interval: no launch has {LEAST_PAIRS} pairs"
@@ -174,6 +194,18 @@ def _latency(measured: Measured, tolerance: Tolerance) -> Comparison:
     return (
         comparison if comparison.verdict is not Verdict.INCONCLUSIVE else _open(comparison, measured, found, tolerance)
     )
+
+
+def _side_remarks(measured: Measured) -> Iterator[str]:
+    for name, side in (("base", measured.base), ("head", measured.head)):
+        yield from remarks(name, side) if side is not None else ()
+
+
+def remarks(name: str, side: SideResult | Record) -> Iterator[str]:
+    """What a reader should know of one side's numbers."""
+    if side.not_compiled:
+        yield f"{name}: not compiled, so this is eager code"
+    yield from (f"{name}: {remark}" for remark in side.remarks)
 
 
 def _open(comparison: Comparison, measured: Measured, found: Effect, tolerance: Tolerance) -> Comparison:
@@ -197,8 +229,18 @@ def _median_ms(times: Sequence[Sequence[float]]) -> float | None:
 
 
 def accuracy(case: Case, base: str, head: str) -> Iterator[Comparison]:
-    """Whether the results are right; each text is a status, which may be followed by a reason. Empty: not looked at."""
+    """Whether the results are right; each text is a status, which may be followed by a reason. Empty: not looked at.
+
+    What is wrong on both sides is nobody's change, but no pass either: it is refused. So is what could not be judged.
+    """
     if not base or not head:
+        return
+    if any(text.startswith(Status.NOT_JUDGED) for text in (base, head)):
+        yield Comparison(case=case, metric=ACCURACY, verdict=Verdict.REFUSED, why=f"base: {base}; head: {head}")
+        return
+    if not base.startswith("pass") and not head.startswith("pass"):
+        why = f"fails on both sides; base: {base}; head: {head}"
+        yield Comparison(case=case, metric=ACCURACY, verdict=Verdict.REFUSED, why=why, fails_on_both=True)
         return
     verdict = {
         (True, False): Verdict.FAILED,
@@ -210,33 +252,45 @@ def accuracy(case: Case, base: str, head: str) -> Iterator[Comparison]:
 def counts(
     case: Case, base: Mapping[str, int], head: Mapping[str, int], tolerances: Tolerances
 ) -> Iterator[Comparison]:
-    """Counts that are the same every time: unless a rule allows more, one more is one too many."""
+    """Counts that are the same every time: unless a rule allows more, one more is one too many. No graph at all where
+    there was one is not fewer graphs, but nothing compiled any more."""
     for metric in COUNTED:
         if metric not in base or metric not in head:
             continue
         one, two, margin = base[metric], head[metric], tolerances.of(case, metric).margin
-        verdict = (
-            Verdict.REGRESSED
-            if two > one * (1 + margin)
-            else Verdict.IMPROVED
-            if one > two * (1 + margin)
-            else Verdict.UNCHANGED
-        )
+        worse, better = two > one * (1 + margin), one > two * (1 + margin)
+        if metric == GRAPHS and 0 in {one, two}:
+            worse, better = better, worse
+        verdict = Verdict.REGRESSED if worse else Verdict.IMPROVED if better else Verdict.UNCHANGED
         why = "" if one == two else f"{one} → {two}"
+        if metric == GRAPHS and worse and not two:
+            why += ": nothing is compiled any more"
         yield Comparison(case=case, metric=metric, verdict=verdict, base=one, head=two, why=why)
 
 
-def memory(case: Case, base: float | None, head: float | None, tolerances: Tolerances) -> Iterator[Comparison]:
-    """Peak memory in bytes, which hardly varies: a single value is enough."""
+def memory(
+    case: Case,
+    base: float | None,
+    head: float | None,
+    tolerances: Tolerances,
+    *,
+    processes: tuple[float | None, float | None] = (None, None),
+) -> Iterator[Comparison]:
+    """What an iteration needs in bytes, which hardly varies: a single value is enough. The sizes of the processes stand
+    beside it and are not judged: they hold the libraries, too."""
     if not base or not head:
         return
     tolerance = tolerances.of(case, MEMORY)
     found = effect_of(math.log(head / base), variance=0.0, freedom=1)
     verdict = judge(found, tolerance)
+    if abs(head - base) < LEAST_BYTES or verdict is Verdict.INCONCLUSIVE:
+        verdict = Verdict.UNCHANGED
+    one, two = (f"{size / 1e6:,.0f} MB" if size else "" for size in processes)
     yield Comparison(
         case=case,
         metric=MEMORY,
-        verdict=Verdict.UNCHANGED if verdict is Verdict.INCONCLUSIVE else verdict,
+        verdict=verdict,
+        why=f"the whole process: {one} → {two}" if one and two else "",
         base=base,
         head=head,
         ratio=found.ratio,

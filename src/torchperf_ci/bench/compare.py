@@ -32,7 +32,7 @@ from torchperf_ci.bench.host import HostWatch
 from torchperf_ci.bench.pairs import AskedPairs, Interleave, OneArm, TwoWorkerPairs, launch_of, plain_arm
 from torchperf_ci.bench.plan import PlannedCase
 from torchperf_ci.bench.runner import WorkerPairs, cache_folder
-from torchperf_ci.bench.sampler import Pair, Sampler
+from torchperf_ci.bench.sampler import Pair, Sampler, StopRule
 from torchperf_ci.bench.session import Preloaded, WorkerError
 from torchperf_ci.records import Status, Testing
 
@@ -160,6 +160,8 @@ class _CaseComparison:
         self._rng = random.Random(f"{self._settings.seed} {shown.case} {attempt}")  # noqa: S311 - an order, not a secret
         self._deadline = 0.0
         self._refused: list[str] = []
+        self._is_alive = True
+        self._repeats: int | None = None
         self._spent = 0.0
         self._look = 0
         self._between = ARMS_FLOOR if plan.one_process else plan.between
@@ -191,7 +193,7 @@ class _CaseComparison:
 
     def _launch(self, stack: ExitStack, number: int) -> bool:
         """One launch pair; whether it worked. What failed is in the results."""
-        self._deadline = self._comparer.clock() + self._settings.timeout
+        self._renew_deadline()
         order = ["base", "head"]
         self._rng.shuffle(order)
         until = self._plan.end_of(number)
@@ -202,15 +204,53 @@ class _CaseComparison:
         for side in order:  # both import at the same time, on as many CPUs as there are
             self._comparer.sides.of(side).begin(number)
         workers: dict[str, CaseWorker] = {}
-        for side in order:
+        for side in order:  # also the second one when the first failed: a failure of both is nobody's change
             worker = self._start(stack, side, number, beside=bool(workers))
-            if worker is None:
-                return False
-            workers[side] = worker
+            if worker is not None:
+                workers[side] = worker
+        if len(workers) < len(order):
+            self._run_alone(workers)
+            return False
         source = self._source(workers)
         if number == 0 and any(self._refusals()):
             return False
-        return self._sample(source, workers, until)
+        if self._sample(source, workers, until):
+            return True
+        if self._plan.one_process:
+            self._run_base_alone(stack, workers["head"], number)
+        else:
+            self._run_alone(workers)
+        return False
+
+    def _renew_deadline(self) -> None:
+        self._deadline = self._comparer.clock() + self._settings.timeout
+
+    def _run_alone(self, workers: Mapping[str, CaseWorker]) -> None:
+        """Run the side that has not failed for a while, when the other one has: what fails there, too, and would have
+        failed a moment later, is no difference between the two."""
+        for side, worker in workers.items():
+            if not self._results[side].failure and not self._refused:
+                self._run_arm(worker, self._arms[side], side)
+
+    def _run_base_alone(self, stack: ExitStack, worker: CaseWorker, number: int) -> None:
+        """The same for arms of one process: nobody knows which of the two failed. It may have ended the worker."""
+        if not self._is_alive:
+            fresh = self._start(stack, "head", number)
+            if fresh is None:
+                return
+            worker = fresh
+        self._run_arm(worker, "eager", "base")
+
+    def _run_arm(self, worker: CaseWorker, arm: str, side: str) -> None:
+        self._renew_deadline()
+        worker.extend(self._deadline)
+        sampler = Sampler(OneArm(worker, arm, side=side), self._rng, clock=self._comparer.clock)
+        try:
+            sampler.warm_up(iterations=self._settings.warmup)
+            sampler.measure(StopRule(repeat=LEAST_PAIRS))
+            worker.memory()
+        except WorkerError as error:
+            self._note(side, failure=_failure_text(error))
 
     def _source(self, workers: Mapping[str, CaseWorker]) -> AskedPairs:
         if not self._plan.one_process:
@@ -227,6 +267,8 @@ class _CaseComparison:
         planned, loaded = self._planned[side], None
         try:
             preloaded = self._comparer.sides.of(side).process(number)
+            if any(result.failure for result in self._results.values()):
+                self._renew_deadline()  # what the other side used up, by hanging, is not this one's
             worker = stack.enter_context(preloaded.fork(self._comparer.log(planned, side)))
             case_worker = CaseWorker(worker, planned, self._settings, deadline=self._deadline)
             loaded = case_worker.load(cache_dir=self._cache(stack, side, number))
@@ -271,22 +313,25 @@ class _CaseComparison:
     def _compile(self, worker: CaseWorker, side: str, number: int) -> None:
         first = number == 0
         if first and Testing.ACCURACY in self._settings.testings:
-            status, reason = worker.accuracy()
-            self._note(side, accuracy=f"{status}: {reason}" if reason else status.value)
+            checked = worker.accuracy()
+            self._note(side, accuracy=f"{checked.status}: {checked.reason}" if checked.reason else checked.status.value)
         seconds = worker.compile()
         if number < COLD_LAUNCHES:
             self._note(side, compile_seconds=(*self._results[side].compile_seconds, seconds))
         if first:
-            self._note(side, counters=worker.capture().counters)
+            captured = worker.capture()
+            self._note(side, counters=captured.counters, not_compiled=captured.not_compiled, remarks=captured.remarks)
 
     def _sample(self, source: AskedPairs, workers: Mapping[str, CaseWorker], until: float) -> bool:
         """Sample until `until` seconds are spent, or a look decides; whether that worked."""
-        sampler = Sampler(source, self._rng, clock=self._comparer.clock)
+        sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._repeats)
         try:
             sampler.warm_up(iterations=self._settings.warmup)
+            self._repeats = sampler.repeats
             self._sample_until(sampler, source, until)
             self._note_memory(workers, source)
         except WorkerError as error:
+            self._is_alive = error.alive
             self._note(source.asking, failure=_failure_text(error))
             return False
         return True
@@ -345,18 +390,22 @@ class _CaseComparison:
             with ExitStack() as stack:
                 worker = self._start(stack, side, number)
                 if worker is None:
-                    return False
+                    each = 0.0  # the other one is tried all the same, but not for long
+                    continue
                 source = OneArm(worker, self._arms[side], side=side)
-                sampler = Sampler(source, self._rng, clock=self._comparer.clock)
+                sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._repeats)
                 try:
                     sampler.warm_up(iterations=self._settings.warmup)
+                    self._repeats = sampler.repeats
                     pairs[side] = self._drawn(sampler, each)
                     while len(pairs[side]) < LEAST_PAIRS and self._settings.rule.repeat is None:
                         pairs[side] += self._drawn(sampler, 0.0)
                     self._note_memory({side: worker}, source)
                 except WorkerError as error:
                     self._note(side, failure=_failure_text(error))
-                    return False
+                    each = 0.0
+        if any(result.failure for result in self._results.values()):
+            return False
         self._launches.append(_unpaired(pairs["base"], pairs["head"]))
         return True
 
@@ -365,15 +414,12 @@ class _CaseComparison:
 
     def _note_memory(self, workers: Mapping[str, CaseWorker], source: AskedPairs) -> None:
         """Peak memory, once per side."""
-        if self._plan.one_process:
-            peaks = workers["head"].memory()
-            self._note("base", memory_bytes=peaks["eager"])
-            self._note("head", memory_bytes=peaks["compiled"])
-            return
-        for side, worker in workers.items():
-            if self._results[side].memory_bytes is None:
-                source.asking = side
-                self._note(side, memory_bytes=worker.memory().get(self._arms[side]))
+        for side in self._results:
+            worker = workers.get("head" if self._plan.one_process else side)
+            if worker is not None and self._results[side].memory_bytes is None:
+                source.asking = "head" if self._plan.one_process else side
+                memory, arm = worker.memory(), self._arms[side]
+                self._note(side, memory_bytes=memory.peaks.get(arm), process_bytes=memory.process.get(arm))
 
     def _refusals(self) -> Iterator[str]:
         base, head = self._results["base"], self._results["head"]

@@ -152,10 +152,16 @@ class LiveComparison:
         """Raises `NothingToJudge` when no case is common and `UsageProblem` when the budget is too small."""
         self.cases = all_cases(base, head, request.selection)
         self.measured: list[Measured] = []
+        self._unconfirmed = 0
         self._request, self._sides, self._folder = request, (base, head), folder
         self._comparer = CaseComparer(Sides(base=base, head=head), request.settings, self._log)
         self._plan = replace(request.plan, family=len(self.cases))
         _refuse_small_budget(request.settings.budget, len(self.cases))
+
+    @property
+    def unmeasured(self) -> int:
+        """The cases that are still to be measured, or to be measured again."""
+        return len(self.cases) - len(self.measured) + self._unconfirmed
 
     def run(self, tell: Progress) -> None:
         """Measure every case, then those that look worse once more, in fresh processes."""
@@ -182,6 +188,7 @@ class LiveComparison:
     def _confirm(self, tell: Progress, budget: CaseBudget) -> None:
         """What is bad by accident, of the processes or of the minute, is not bad twice."""
         bad = [place for place, measured in enumerate(self.measured) if self._is_to_repeat(measured)]
+        self._unconfirmed = len(bad)
         if bad:
             for side in self._sides:
                 side.processes.renew()
@@ -189,6 +196,7 @@ class LiveComparison:
             seconds = budget.share(len(bad) - number + 1, again=True)
             again = self._measured(self.cases[place], budget, seconds, attempt=1)
             self.measured[place] = replace(self.measured[place], again=again)
+            self._unconfirmed -= 1
             tell(number, len(bad), self.measured[place], again=True)
 
     def _log(self, planned: PlannedCase, side: str) -> Path:

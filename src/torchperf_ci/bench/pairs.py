@@ -51,8 +51,8 @@ class OneArm:
         self._worker, self._arm, self._recompiled = worker, arm, False
         self.asking = side
 
-    def take(self, swapped: Sequence[bool], inner: tuple[int, int]) -> list[Pair]:
-        reply = self._worker.sample([[self._arm, self._arm]] * len(swapped), {self._arm: inner[0]})
+    def take(self, swapped: Sequence[bool], repeats: int) -> list[Pair]:
+        reply = self._worker.sample([[self._arm, self._arm]] * len(swapped), {self._arm: repeats})
         self._recompiled |= reply["recompiled"]
         times = arm_times(reply, self._arm)
         pairs = zip(times[::2], times[1::2], reply["probe"], strict=True)
@@ -74,23 +74,22 @@ class TwoWorkerPairs:
         self._recompiled = False
         self.asking = "base"
 
-    def take(self, swapped: Sequence[bool], inner: tuple[int, int]) -> list[Pair]:
+    def take(self, swapped: Sequence[bool], repeats: int) -> list[Pair]:
         if self._interleave is Interleave.BLOCK:
-            return self._in_order(len(swapped), swapped[0] if swapped else False, inner)
-        return list(chain.from_iterable(self._in_order(1, turned, inner) for turned in swapped))
+            return self._in_order(len(swapped), swapped[0] if swapped else False, repeats)
+        return list(chain.from_iterable(self._in_order(1, turned, repeats) for turned in swapped))
 
     def invalidated(self) -> bool:
         recompiled, self._recompiled = self._recompiled, False
         return recompiled
 
-    def _in_order(self, count: int, turned: bool, inner: tuple[int, int]) -> list[Pair]:  # noqa: FBT001 - as in PairSource
+    def _in_order(self, count: int, turned: bool, repeats: int) -> list[Pair]:  # noqa: FBT001 - as in PairSource
         readings: dict[str, list[tuple[float, float | None]]] = {}
         probe: list[int] = []
         for side in ("head", "base") if turned else ("base", "head"):
             self.asking = side
             worker, arm = self._workers[side], self._arms[side]
-            repeats = {arm: inner[0] if side == "base" else inner[1]}
-            reply = worker.sample([[arm]] * count, repeats, discard=int(worker.on_accelerator))
+            reply = worker.sample([[arm]] * count, {arm: repeats}, discard=int(worker.on_accelerator))
             self._recompiled |= reply["recompiled"]
             readings[side], probe = arm_times(reply, arm), reply["probe"]
         times = zip(readings["base"], readings["head"], probe, strict=True)

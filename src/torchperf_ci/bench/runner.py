@@ -17,12 +17,15 @@ from statistics import median
 from typing import Any
 
 from torchperf_ci.analysis.stats import paired_ratio, slow_share
-from torchperf_ci.bench.case_worker import CaseWorker, Settings
+from torchperf_ci.bench.case_worker import CaseWorker, Memory, Settings
 from torchperf_ci.bench.plan import PlannedCase
 from torchperf_ci.bench.sampler import Pair, Sampler
 from torchperf_ci.bench.session import Preloaded, Worker, WorkerError
+from torchperf_ci.escape import one_line
 from torchperf_ci.records import Case, Environment, GraphBreak, Record, Source, Status, Testing
 from torchperf_ci.results import LOGS, ResultsFolder, safe_name
+
+LONGEST_REMARK = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,11 @@ class _Findings:
 
     batch_size: int = 0
     parameters: int = 0
+    compile_scope: str = ""
+    threads: int = 0
+    loading: tuple[str, ...] = ()
+    remarks: dict[str, None] = field(default_factory=dict)
+    not_compiled: bool = False
     metrics: dict[str, float] = field(default_factory=dict)
     samples: dict[str, tuple[float, ...]] = field(default_factory=dict)
     counters: Mapping[str, int] = field(default_factory=dict)
@@ -100,15 +108,16 @@ class Runner:
         for testing in testings:
             yield self.record(case, testing, status, reason=reason)
 
-    def record(self, case: Case, testing: Testing, status: Status, **rest: Any) -> Record:  # noqa: ANN401 - fields of Record
-        """A record of now."""
+    def record(self, case: Case, testing: Testing, status: Status, *, threads: int = 0, **rest: Any) -> Record:  # noqa: ANN401 - fields of Record
+        """A record of now. `threads`: those the case ran with, where that is known."""
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         source = replace(self._surroundings.source, time=now)
+        environment = self._surroundings.environment
         return Record(
             case=case,
             testing=testing,
             status=status,
-            environment=self._surroundings.environment,
+            environment=replace(environment, threads=threads) if threads else environment,
             source=source,
             **rest,
         )
@@ -158,34 +167,53 @@ class _CaseRun:
         case_worker = CaseWorker(worker, self._planned, self._settings, deadline=self._deadline)
         cold = self._settings.cold_start
         loaded = case_worker.load(cache_dir=self._stack.enter_context(cache_folder()) if cold else None)
-        self._found.parameters, self._found.batch_size = loaded.parameters, loaded.batch_size
+        found = self._found
+        found.parameters, found.batch_size = loaded.parameters, loaded.batch_size
+        found.compile_scope, found.threads = loaded.compile_scope, loaded.threads
+        found.loading = loaded.remarks
         return case_worker
 
     def _measure(self, worker: CaseWorker, testing: Testing) -> Record:
+        self._found.remarks = {}
+        self._remark(*self._found.loading)
         if testing is Testing.ACCURACY:
             return self._accuracy(worker)
         return self._performance(worker)
 
     def _accuracy(self, worker: CaseWorker) -> Record:
-        status, reason = worker.accuracy()
+        checked = worker.accuracy()
+        self._remark(*checked.remarks)
         self._capture(worker)
-        return self._record(Testing.ACCURACY, status, reason)
+        return self._record(Testing.ACCURACY, checked.status, checked.reason)
 
     def _performance(self, worker: CaseWorker) -> Record:
         found = self._found
         found.metrics["compilation_latency"] = worker.compile()
         self._capture(worker)
         worker.settle()
-        sampler = Sampler(WorkerPairs(worker), random.Random(f"{self._settings.seed} {self._case}"))  # noqa: S311 - an order, not a secret
+        pairs = WorkerPairs(worker)
+        sampler = Sampler(pairs, random.Random(f"{self._settings.seed} {self._case}"))  # noqa: S311 - an order, not a secret
         sampler.warm_up(iterations=self._settings.warmup)
         found.samples = _samples(sampler.measure(self._settings.rule))
+        self._capture_again(worker, pairs.recompiles)
         found.metrics.update(_metrics(found.samples))
         found.metrics.update(_memory_metrics(worker.memory()))
         return self._record(Testing.PERFORMANCE, Status.PASS, "")
 
     def _capture(self, worker: CaseWorker) -> None:
-        captured = worker.capture()
-        self._found.counters, self._found.graph_breaks = captured.counters, captured.graph_breaks
+        captured, found = worker.capture(), self._found
+        found.counters, found.graph_breaks = captured.counters, captured.graph_breaks
+        found.not_compiled = captured.not_compiled
+        self._remark(*captured.remarks)
+
+    def _capture_again(self, worker: CaseWorker, sampled: int) -> None:
+        """Take up what was compiled again while sampling: the counter, and the limit that it may have reached."""
+        if sampled:
+            self._capture(worker)
+            self._remark(f"compiled again {sampled} times while its times were taken")
+
+    def _remark(self, *remarks: str) -> None:
+        self._found.remarks.update({one_line(remark, limit=LONGEST_REMARK): None for remark in remarks})
 
     def _failed(self, testing: Testing, error: WorkerError) -> Record:
         """The record of a testing that did not finish. It has no numbers: a row with status and reason."""
@@ -215,6 +243,10 @@ class _CaseRun:
             counters=found.counters,
             graph_breaks=found.graph_breaks,
             reason=reason,
+            remarks=tuple(found.remarks),
+            not_compiled=found.not_compiled,
+            compile_scope=found.compile_scope,
+            threads=found.threads,
             log=self._log,
             seconds=self._seconds(),
         )
@@ -236,13 +268,15 @@ class WorkerPairs:
     def __init__(self, worker: CaseWorker, *, first: str = "eager", second: str = "compiled") -> None:
         self._worker, self._names = worker, (first, second)
         self._recompiled = False
+        self.recompiles = 0
         self.asking = "head"  # for a comparison: the side that holds both arms
 
-    def take(self, swapped: Sequence[bool], inner: tuple[int, int]) -> list[Pair]:
+    def take(self, swapped: Sequence[bool], repeats: int) -> list[Pair]:
         first, second = self._names
         order = [[second, first] if turned else [first, second] for turned in swapped]
-        reply = self._worker.sample(order, {first: inner[0], second: inner[1]})
+        reply = self._worker.sample(order, {first: repeats, second: repeats})
         self._recompiled |= reply["recompiled"]
+        self.recompiles += reply["recompiles"]
         one, two = arm_times(reply, first), arm_times(reply, second)
         return [
             Pair(first=a, second=b, probe=probe / 1e9, first_device=a_device, second_device=b_device)
@@ -287,11 +321,15 @@ def _metrics(samples: Mapping[str, tuple[float, ...]]) -> dict[str, float]:
     return metrics
 
 
-def _memory_metrics(peaks: Mapping[str, int | None]) -> dict[str, float]:
-    eager, compiled = peaks.get("eager"), peaks.get("compiled")
-    if not eager or not compiled:
-        return {}
-    return {"eager_peak_mem": eager, "dynamo_peak_mem": compiled, "compression_ratio": eager / compiled}
+def _memory_metrics(memory: Memory) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for name, measured in (("peak", memory.peaks), ("process", memory.process)):
+        eager, compiled = measured.get("eager"), measured.get("compiled")
+        if eager and compiled:
+            metrics |= {f"eager_{name}_mem": eager, f"dynamo_{name}_mem": compiled}
+    if "eager_peak_mem" in metrics:
+        metrics["compression_ratio"] = metrics["eager_peak_mem"] / metrics["dynamo_peak_mem"]
+    return metrics
 
 
 def cache_folder() -> tempfile.TemporaryDirectory[str]:

@@ -43,8 +43,8 @@ class Pair:
 class PairSource(Protocol):
     """Takes readings of two arms: of one worker, or of two workers driven in turn."""
 
-    def take(self, swapped: Sequence[bool], inner: tuple[int, int]) -> Sequence[Pair]:
-        """A pair per element, the second arm running first where it is true; `inner` repeats inside a reading."""
+    def take(self, swapped: Sequence[bool], repeats: int) -> Sequence[Pair]:
+        """Take a pair per element, the second arm first where it is true; a reading is the mean of `repeats` calls."""
 
     def invalidated(self) -> bool:
         """Whether something was compiled again since the last call, so that the pairs since are not valid."""
@@ -68,29 +68,34 @@ class StopRule:
 
 @dataclass(slots=True)
 class Sampler:
-    """Draws pairs from a source. One per case, so that its order depends on the case's seed alone."""
+    """Draws pairs from a source. One per case, so that its order depends on the case's seed alone.
+
+    repeats: calls in a reading, the same for both arms: the first call after the other arm's is slower than the next
+        ones, so that arms with other numbers of calls would differ though they are equal. None until warm-up has chosen
+        it; a comparison of several launches chooses it once.
+    """
 
     source: PairSource
     rng: random.Random
     clock: Callable[[], float] = time.monotonic
-    inner: tuple[int, int] = (1, 1)
+    repeats: int | None = None
     _seconds_per_pair: float = field(default=0.01, repr=False)
 
     def warm_up(self, *, iterations: int | None = None) -> int:
         """Run both arms until their ratio is steady, or `iterations` pairs exactly; the number of pairs it took."""
         if iterations is not None:
             if iterations:
-                self._choose_inner(self._draw(iterations))
+                self._choose_repeats(self._draw(iterations))
             return iterations
         start, ratios = self.clock(), list[float]()
         while True:
             pairs = self._draw(WINDOW)
-            self._choose_inner(pairs)
             ratios.append(paired_ratio([p.first for p in pairs], [p.second for p in pairs]).ratio)
             spent = self.clock() - start
             enough = len(ratios) * WINDOW >= WARM_ITERATIONS or spent >= 2 * WARM_SECONDS
             steady = len(ratios) > 1 and abs(ratios[-1] / ratios[-2] - 1) <= STEADY
             if spent >= WARM_LIMIT or (enough and steady and not self.source.invalidated()):
+                self._choose_repeats(pairs)
                 return len(ratios) * WINDOW
 
     def measure(self, rule: StopRule) -> list[Pair]:
@@ -130,16 +135,19 @@ class Sampler:
 
     def _draw(self, count: int) -> list[Pair]:
         start = self.clock()
-        pairs = list(self.source.take([self.rng.random() < 0.5 for _ in range(count)], self.inner))
+        pairs = list(self.source.take([self.rng.random() < 0.5 for _ in range(count)], self.repeats or 1))
         self._seconds_per_pair = max(1e-6, (self.clock() - start) / max(1, count))
         return pairs
 
-    def _choose_inner(self, pairs: Sequence[Pair]) -> None:
-        times = median(pair.first for pair in pairs), median(pair.second for pair in pairs)
-        self.inner = (_repeats(times[0]), _repeats(times[1]))
+    def _choose_repeats(self, pairs: Sequence[Pair]) -> None:
+        """Let a reading of the quicker arm last long enough, unless that was chosen before."""
+        if self.repeats is None:
+            times = (median(pair.first for pair in pairs), median(pair.second for pair in pairs))
+            self.repeats = _repeats(min(times), longest=max(times))
 
 
-def _repeats(seconds: float) -> int:
+def _repeats(seconds: float, *, longest: float) -> int:
+    """Calls of `seconds` that a reading needs; one of the slower arm, whose calls take `longest`, has a limit."""
     if seconds >= SHORTEST:
         return 1
-    return max(1, min(int(SHORTEST / max(seconds, 1e-9)) + 1, int(LONGEST_READING / max(seconds, 1e-9))))
+    return max(1, min(int(SHORTEST / max(seconds, 1e-9)) + 1, int(LONGEST_READING / max(longest, 1e-9))))

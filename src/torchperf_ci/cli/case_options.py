@@ -99,6 +99,13 @@ _OPTIONS = (
         help="What records and artifact call this part: I of N, as `plan` says.  [default: as partitioned]",
     ),
     option("--no-cold-start-latency", is_flag=True, help="Let compilers use the caches that are there."),
+    option(
+        "--compile-scope",
+        type=click.Choice(["auto", "step", "module"]),
+        default="auto",
+        help="What is compiled: the whole step (forward, loss, backward), or the module alone; auto: the step for "
+        "huggingface, timm_models and torchbench in training, as PyTorch's scripts do, else the module.",
+    ),
     option("--inductor-compile-mode", help="torch.compile's mode for inductor, say max-autotune."),
     option("--seed", type=_SEED, default=0, help="Seed of weights, inputs and the order of samples."),
     option(
@@ -169,6 +176,7 @@ def settings_from(options: dict[str, Any]) -> Settings:
         inductor_mode=options["inductor_compile_mode"],
         seed=options["seed"],
         scale=options["scale"],
+        compile_scope=options["compile_scope"],
     )
 
 

@@ -91,9 +91,9 @@ def accuracy(actual: Path, *, expected: Path | None, **options: Any) -> None:  #
 @_expected
 @_shared
 def graph_breaks(actual: Path, *, expected: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's values
-    """Does every model break its graph, fall back to eager and capture calls as expected?
+    """Does every model break its graph, fall back to eager, compile again and capture calls as expected?
 
-    More graph breaks or fallbacks fail, fewer are improvements; captured calls may drop by 5 percent.
+    More graph breaks, fallbacks or recompiles fail, fewer are improvements; captured calls may drop by 5 percent.
     """
     _check(actual, expected, ["graph-breaks"], options)
 

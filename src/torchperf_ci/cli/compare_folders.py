@@ -113,7 +113,16 @@ def _findings(base_label: str, head_label: str, base: Results, head: Results, op
         source=source_of(head.records),
         warnings=(*_warnings(reasons), *(str(problem) for problem in (*base.problems, *head.problems))),
     )
-    return Findings(header=header, comparisons=tuple(compare_runs(base.records, head.records, header.tolerances)))
+    return Findings(
+        header=header,
+        comparisons=tuple(compare_runs(base.records, head.records, header.tolerances)),
+        not_compiled=not_compiled((*base.records, *head.records)),
+    )
+
+
+def not_compiled(records: Sequence[Record]) -> int:
+    """The cases that ran, of which nothing was compiled."""
+    return len({record.case for record in records if record.not_compiled and record.status.is_pass})
 
 
 def _how(base: Sequence[Record], head: Sequence[Record], *, comparable: bool) -> str:

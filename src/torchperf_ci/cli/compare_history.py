@@ -7,7 +7,14 @@ from typing import Any
 from torchperf_ci.analysis.band import LEAST_RUNS, RUNS
 from torchperf_ci.analysis.compare_history import compare_with_history
 from torchperf_ci.analysis.tolerances import LATENCY, LEAST, SPEEDUP
-from torchperf_ci.cli.compare_folders import folder_to_compare, machine_of, source_of, stored_tolerances, written
+from torchperf_ci.cli.compare_folders import (
+    folder_to_compare,
+    machine_of,
+    not_compiled,
+    source_of,
+    stored_tolerances,
+    written,
+)
 from torchperf_ci.cli.history_options import opened_history, run_of_folder
 from torchperf_ci.cli.options import GitHubOptions
 from torchperf_ci.dashboard_run import before
@@ -44,7 +51,8 @@ def compare_history(options: dict[str, Any], github: GitHubOptions) -> int:
     )
     earlier = [item.results.records for item in past.runs]
     comparisons = compare_with_history(run.results.records, earlier, tolerances)
-    return written(Findings(header=header, comparisons=tuple(comparisons)), options)
+    findings = Findings(header=header, comparisons=tuple(comparisons), not_compiled=not_compiled(run.results.records))
+    return written(findings, options)
 
 
 def _how(past: Past) -> str:

@@ -63,8 +63,7 @@ def _measure(request: CompareRequest, folder: ResultsFolder, scratch: Path) -> F
             ended = "interrupted" if isinstance(error, Interrupted) else "ended by an error"
             left = f"{ended}: {len(live.measured)} of {len(live.cases)} cases were measured"
             header = replace(header, warnings=(left, *header.warnings))
-            unmeasured = len(live.cases) - len(live.measured)
-            write_comparison(folder, judged(header, live.measured, unmeasured=unmeasured))
+            write_comparison(folder, judged(header, live.measured, unmeasured=live.unmeasured))
             raise
     findings = judged(header, live.measured)
     write_comparison(folder, findings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,7 @@ def dashboard(directory: Path, *, github: GitHubOptions, **options: Any) -> int:
         asked = Wanted(name=options["name"], branch=options["compare_branch"], selection=wanted.selection)
         past = before(targets.history(), run, options["look_back"], asked)
         dashboards = studied(findings, run, past, _dashboard_options(options, github))
+        findings = replace(findings, regressed=_regressed(dashboards))
         charts = draw(findings)
         pictures = {directory / name: content for name, content in pictures_of(dashboards, charts).items()}
         with open_folder(directory, adopt=True) as folder:
@@ -204,15 +206,21 @@ def _conclude(
     dashboards: Sequence[Dashboard], comments: Sequence[Comment], posted: Sequence[str], options: Options
 ) -> int:
     """Print where the comments are, hand outputs to GitHub; the exit code."""
-    from torchperf_ci.analysis.regressions import Kind
     from torchperf_ci.github.step_files import append_summary, write_outputs
-    from torchperf_ci.report.dashboard_changes import by_case
 
     for url in posted:
         click.echo(url)
-    regressed = sum(len(by_case(item.changes(Kind.REGRESSED))) for item in dashboards)
+    regressed = _regressed(dashboards)
     if options["github_files"]:
         outputs = {"comment": str(comments[0].path), "comment-url": posted[0] if posted else ""}
         write_outputs(os.environ, {**outputs, "regressed": str(regressed)})
         append_summary(os.environ, "\n".join(comment.text for comment in comments))
     return int(ExitCode.FAILED_CHECK if regressed and options["fail_on"] == "regressed" else ExitCode.OK)
+
+
+def _regressed(dashboards: Sequence[Dashboard]) -> int:
+    """The cases that got worse since the run before."""
+    from torchperf_ci.analysis.regressions import Kind
+    from torchperf_ci.report.dashboard_changes import by_case
+
+    return sum(len(by_case(item.changes(Kind.REGRESSED))) for item in dashboards)

@@ -48,8 +48,8 @@ def conclude(
     click.echo(f"The report is {folder.path / 'report.md'}", err=True)
     for problem in report.problems:
         click.echo(f"Problem: {one_line(str(problem))}", err=True)
-    all_good = all(record.status.is_pass for record in results.records) and not report.failed and not report.problems
-    code = ExitCode.OK if all_good else ExitCode.SOME_FAILED
+    is_good = report.outcome.is_pass and not (options.get("strict") and report.not_compiled)
+    code = ExitCode.OK if is_good else ExitCode.SOME_FAILED
     if options["github_files"]:
         passed, failed = _counts(results)
         write_outputs(environ, {"passed": str(passed), "failed": str(failed)})

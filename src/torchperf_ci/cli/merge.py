@@ -80,7 +80,8 @@ def _merge(folders: Sequence[Path], options: dict[str, Any]) -> int:
         click.echo(f"Warning: {sentence}", err=True)
     with open_folder(target) as folder:
         folder.empty()
-        folder.append(*merged.warned(), *(_with_log(record, found[place], folder) for record, place in merged.records))
+        builds = merged.told(allow_missing=options["allow_missing"])
+        folder.append(*builds, *(_with_log(record, found[place], folder) for record, place in merged.records))
         report = ReportOptions(flag_compilers=tuple(options["flag_compilers"]))
         code = conclude(folder, read_results(target), report, options, os.environ)
     code = _told(merged, target, options, code)

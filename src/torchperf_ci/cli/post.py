@@ -100,7 +100,7 @@ class _Desk:
     def post(self, posting: Posting) -> int:
         """Everything that is asked for, each on its own; the exit code."""
         from torchperf_ci.github.checks import complete_check
-        from torchperf_ci.report.review import with_origin
+        from torchperf_ci.report.review import unposted, with_origin
 
         posting = with_origin(posting, self._whence())
         outputs = {"conclusion": posting.conclusion.value, "check-url": "", "comment-url": ""}
@@ -108,18 +108,19 @@ class _Desk:
             outputs["check-url"] = self._try("the check", lambda: complete_check(self.client, self.check, posting))
         if self.options["comment"]:
             outputs["comment-url"] = self._try("the comment", lambda: self._comment(posting))
+        is_left = self._is_left_to_another_workflow()
+        code = ExitCode.REFUSED if self.refused and not self.done and not is_left else ExitCode.OK
+        if code is not ExitCode.OK:
+            posting = unposted(posting, self.refused)
         if self.options["github_files"]:
             from torchperf_ci.github.step_files import append_summary, write_outputs
 
             append_summary(os.environ, posting.text)
             write_outputs(os.environ, outputs)
         click.echo(posting.title)
-        if not self.refused or self.done:
-            return int(ExitCode.OK)
-        if self._is_left_to_another_workflow():
+        if self.refused and not self.done and is_left:
             click.echo("This job may write nothing; a workflow on `workflow_run` can (examples/post.yml).", err=True)
-            return int(ExitCode.OK)
-        return int(ExitCode.REFUSED)
+        return int(code)
 
     def _is_left_to_another_workflow(self) -> bool:
         """Whether this is a job that GitHub gives no right to write: it must not fail for that."""

@@ -87,6 +87,8 @@ def describe(records: Sequence[Record]) -> str:
             parts.append(
                 f"{record.status} ({record.testing}): {record.reason}" if record.reason else str(record.status)
             )
+    if any(record.not_compiled for record in records):
+        parts.append("not compiled")
     return one_line(f"{records[0].case}: {'; '.join(dict.fromkeys(parts))}") if records else ""
 
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     default="failed",
     help="failed: exit with 6 when a case did not pass; never: with 0.",
 )
+@option("--strict", is_flag=True, help="Exit with 6 as well when a case passed without anything being compiled.")
 @option("--name", default="results", help="Name of these results; part of the artifact's name in GitHub Actions.")
 @option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions.")
 def run(**options: Any) -> int:  # noqa: ANN401 - click's values

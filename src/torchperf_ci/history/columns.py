@@ -1,7 +1,8 @@
 """The columns of a history's Parquet files: PyTorch's benchmark record, flattened. A row is one metric of one record.
 
 kind tells rows apart:
-    `status`   one per record; value is 1 for a pass, else 0. Here are reason, log, parameters, seconds, graph_breaks.
+    `status`   one per record; value is 1 for a pass, else 0. Here are reason, log, parameters, seconds, graph_breaks,
+               and in `extra`, as JSON, what few records say: remarks, not_compiled, compile_scope.
     `metric`   a number by a name of `METRICS` in its unit, with the raw times it comes from, in seconds, in samples;
                times that no metric comes from have a row of their own, without a value.
     `counter`  a number by a name of `COUNTERS`.

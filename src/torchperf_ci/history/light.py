@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchperf_ci.history import sql
 from torchperf_ci.history.columns import CASE_COLUMNS, ENVIRONMENT_COLUMNS
-from torchperf_ci.history.rows import time_text
+from torchperf_ci.history.rows import time_text, told_in
 from torchperf_ci.history.store import Run
 from torchperf_ci.records import Case, Environment, Mode, Record, Source, Status, Testing
 from torchperf_ci.results import Problem, Results
@@ -58,7 +58,7 @@ def _record(
     case: Values, outcome: Values, metrics: Mapping[str, float], source: Source, environment: Environment
 ) -> Record:
     suite, model, mode, device, dtype, compiler, testing = case
-    status, batch_size, reason, seconds = outcome
+    status, batch_size, reason, seconds, extra = outcome
     return Record(
         case=Case(suite=suite, model=model, mode=Mode(mode), device=device, dtype=dtype, compiler=compiler),
         testing=Testing(testing),
@@ -66,6 +66,7 @@ def _record(
         batch_size=batch_size,
         metrics=metrics,
         reason=reason,
+        **told_in(extra),
         seconds=seconds,
         environment=environment,
         source=source,

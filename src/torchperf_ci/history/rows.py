@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -69,10 +70,21 @@ def record_of(rows: Sequence[Row]) -> Record:
         parameters=first["parameters"],
         seconds=first["seconds"],
         reason=first["reason"],
+        **told_in(first["extra"]),
         log=first["log"],
         environment=environment_of(first),
         source=source_of(first),
     )
+
+
+def told_in(extra: str) -> dict[str, Any]:
+    """The fields of a record in the column `extra` of its status row, which older rows leave blank."""
+    said = json.loads(extra) if extra else {}
+    return {
+        "remarks": tuple(said.get("remarks", ())),
+        "not_compiled": said.get("not_compiled", False),
+        "compile_scope": said.get("compile_scope", ""),
+    }
 
 
 def build_of(row: Row) -> Build:
@@ -185,11 +197,19 @@ def _outcome(record: Record) -> Row:
         "metric": Kind.STATUS.value,
         "value": 1.0 if record.status.is_pass else 0.0,
         "reason": record.reason,
+        "extra": _extra(record),
         "log": record.log,
         "parameters": record.parameters,
         "seconds": record.seconds,
         "graph_breaks": [asdict(item) for item in record.graph_breaks],
     }
+
+
+def _extra(record: Record) -> str:
+    """What few records have to say, as JSON; blank where there is nothing."""
+    said = {"remarks": record.remarks, "not_compiled": record.not_compiled, "compile_scope": record.compile_scope}
+    said = {name: value for name, value in said.items() if value}
+    return json.dumps(said, ensure_ascii=False) if said else ""
 
 
 def _numbers(record: Record) -> Iterator[Row]:

@@ -31,7 +31,7 @@ CREATE OR REPLACE TEMP VIEW history AS
 newest. A case is in one shard of a run, so only shards that several files hold need a closer look."""
 
 PLACE = ("run_key", "epoch_us(run_time) AS run_us", "part", "record")
-OUTCOME = ("status", "batch_size", "reason", "seconds")
+OUTCOME = ("status", "batch_size", "reason", "seconds", "extra")
 SOURCE = ("repo", "sha", "branch", "workflow", "run", "attempt", "shard", "epoch_us(time) AS time_us")
 _READ = (*PLACE, *CASE_COLUMNS, *OUTCOME, *SOURCE, *ENVIRONMENT_COLUMNS)
 """What is read of a record when its samples are not needed."""

@@ -71,7 +71,8 @@ class Findings:
     """Everything a report of a comparison is made of. `measured` is empty for runs that were not measured here.
 
     courses: how the ratio of a case, by its whole name, went over its launches, as a `sparkline`.
-    unmeasured: cases that an interrupted comparison did not come to.
+    unmeasured: cases that an interrupted comparison did not come to, or not to measure again.
+    not_compiled: cases that run, of which a side did not compile anything.
     """
 
     header: Header
@@ -79,6 +80,7 @@ class Findings:
     measured: tuple[Measured, ...] = ()
     courses: Mapping[str, str] = field(default_factory=dict)
     unmeasured: int = 0
+    not_compiled: int = 0
 
     @property
     def blocking(self) -> int:
@@ -95,7 +97,7 @@ class Findings:
 
     @property
     def refused(self) -> int:
-        return sum(c.verdict is Verdict.REFUSED for c in by_case(self.comparisons).values())
+        return len({c.case for c in self.comparisons if c.verdict is Verdict.REFUSED})
 
     @property
     def open(self) -> bool:
@@ -106,7 +108,7 @@ class Findings:
     def sign(self) -> str:
         if self.blocking:
             return "❌"
-        return "⚠️" if self.open else "✅"
+        return "⚠️" if self.open or self.not_compiled else "✅"
 
 
 def judged(header: Header, measured: Sequence[Measured], *, unmeasured: int = 0) -> Findings:
@@ -118,6 +120,7 @@ def judged(header: Header, measured: Sequence[Measured], *, unmeasured: int = 0)
         measured=tuple(measured),
         courses={str(item.case): course for item in measured if (course := sparkline(item.launches))},
         unmeasured=unmeasured,
+        not_compiled=sum(any(side is not None and side.not_compiled for side in (i.base, i.head)) for i in measured),
     )
 
 
@@ -137,7 +140,12 @@ def text(findings: Findings) -> str:
         f"  {SIGNS[c.verdict]} {name(c.case)} {c.metric}: {c.verdict}{_numbers(c)}{' – ' * bool(why(c))}{why(c)}"
         for c in ordered([c for c in findings.comparisons if is_change(c)])
     ]
-    said = sentence(findings.comparisons, findings.header.tolerances, unmeasured=findings.unmeasured)
+    said = sentence(
+        findings.comparisons,
+        findings.header.tolerances,
+        unmeasured=findings.unmeasured,
+        not_compiled=findings.not_compiled,
+    )
     return "\n".join([f"{findings.sign} {said}", *lines])
 
 
@@ -182,7 +190,13 @@ def markdown(findings: Findings) -> str:
 def _head(findings: Findings) -> str:
     header = findings.header
     short = partial(code, limit=LONGEST_NAME)
-    said = sentence(findings.comparisons, header.tolerances, short, unmeasured=findings.unmeasured)
+    said = sentence(
+        findings.comparisons,
+        header.tolerances,
+        short,
+        unmeasured=findings.unmeasured,
+        not_compiled=findings.not_compiled,
+    )
     where = f"Base {short(header.base)}, head {short(header.head)}, on {short(header.machine)}. {header.how}"
     warnings = "".join(f"\n> ⚠️ {html(one_line(warning, limit=LONGEST_WARNING))}\n" for warning in header.warnings)
     return f"## {findings.sign} {said}\n\n{where}\n{warnings}"

@@ -51,10 +51,16 @@ def _urgency(comparison: Comparison | None) -> int:
 
 
 def sentence(
-    comparisons: Sequence[Comparison], tolerances: Tolerances, quote: Quote = one_line, *, unmeasured: int = 0
+    comparisons: Sequence[Comparison],
+    tolerances: Tolerances,
+    quote: Quote = one_line,
+    *,
+    unmeasured: int = 0,
+    not_compiled: int = 0,
 ) -> str:
     """The verdict in words: how many cases are slower and which, and what is known of the others."""
-    left = [f"{unmeasured} not measured"] if unmeasured else []
+    left = [f"{not_compiled} not compiled"] if not_compiled else []
+    left += [f"{unmeasured} not measured"] if unmeasured else []
     return "; ".join([*_parts(comparisons, tolerances, quote), *left]) + "."
 
 
@@ -74,9 +80,19 @@ def _parts(comparisons: Sequence[Comparison], tolerances: Tolerances, quote: Quo
         yield f"{number[Verdict.UNCHANGED]} unchanged within {percent(tolerances.latency.threshold)}"
     if number[Verdict.INCONCLUSIVE]:
         yield f"{number[Verdict.INCONCLUSIVE]} inconclusive{_more_time(cases)}"
-    for verdict in (Verdict.FIXED, Verdict.NEW, Verdict.REFUSED, Verdict.SKIPPED):
-        if number[verdict]:
-            yield f"{number[verdict]} {verdict}"
+    neither = sum(c.fails_on_both for c in cases)
+    refused = [c for c in comparisons if c.metric == ACCURACY and c.verdict is Verdict.REFUSED]
+    wrong = sum(c.fails_on_both for c in refused)
+    others = {
+        "fixed": number[Verdict.FIXED],
+        "new": number[Verdict.NEW],
+        "run on neither side" if neither > 1 else "runs on neither side": neither,
+        "refused": number[Verdict.REFUSED] - neither,
+        "wrong on both sides": wrong,
+        "whose accuracy could not be judged": len(refused) - wrong,
+        "skipped": number[Verdict.SKIPPED],
+    }
+    yield from (f"{cases_with_it} {words}" for words, cases_with_it in others.items() if cases_with_it)
 
 
 def _slower(slower: Sequence[Comparison], total: int, quote: Quote) -> str:

@@ -22,7 +22,7 @@ LOG = "the log"
 
 _TITLES = {
     Kind.ACCURACY: "accuracy status",
-    Kind.GRAPH_BREAKS: "graph breaks, captured calls or fallbacks",
+    Kind.GRAPH_BREAKS: "graph breaks, captured calls, fallbacks or recompiles",
     Kind.PERFORMANCE: "performance",
     Kind.MEMORY: "memory compression ratio",
 }
@@ -185,11 +185,12 @@ def _cell_text(cell: CellChange, kind: ChangeKind) -> str:
 
 
 def _headline(update: Update) -> str:
+    incomplete = f"⚠️ Incomplete ({count(len(update.gaps), 'gap')}). " if update.gaps else ""
     if not update.written:
-        return "Expectations: nothing changes"
+        return f"{incomplete}Expectations: nothing changes"
     kinds = [change.kind for table in update.written for change in table.merged.changes]
     changes = sum(kind is not ChangeKind.KEPT for kind in kinds)
-    return f"Expectations: {count(changes, 'change')} in {count(len(update.written), 'table')}"
+    return f"{incomplete}Expectations: {count(changes, 'change')} in {count(len(update.written), 'table')}"
 
 
 def _prefixed(config: str, text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -64,6 +64,7 @@ class Page:
     summaries: Sequence[Summary]
     problems: Sequence[str]
     notes: Sequence[str]
+    remarks: Grid
     warnings: Grid
     samples: Sequence[Markup]
     left_out: Grid
@@ -99,6 +100,7 @@ def _page(findings: Findings, charts: Charts) -> Page:
         ],
         problems=[one_line(str(problem)) for problem in findings.problems],
         notes=[one_line(note) for note in findings.notes],
+        remarks=_remarks(findings),
         warnings=_warnings(findings),
         samples=[_inline(chart) for chart in charts.samples],
         left_out=_failures(findings, counts=False),
@@ -140,16 +142,21 @@ def _warnings(findings: Findings) -> Grid:
     return grid(("Suite", "Model", "Compiler", "Section", "What"), lines)
 
 
-def _where(findings: Findings, item: Failure | Flag) -> tuple[str, ...]:
+def _remarks(findings: Findings) -> Grid:
+    lines = ((False, (*_where(findings, remark), text("; ".join(remark.texts)))) for remark in findings.remarks)
+    return grid(("Suite", "Model", "Compiler", "Section", "Remark"), lines)
+
+
+def _where(findings: Findings, item: Failure | Flag | summary.Remark) -> tuple[str, ...]:
     """Suite, model, compiler and section; the last is blank where there is only one."""
     section = str(item.section) if len(findings.sections) > 1 else ""
     return tuple(map(text, (item.suite, item.model, item.compiler, section)))
 
 
 def _summary(lines: Sequence[summary.Line]) -> Grid:
-    titles = ("Compiler", "Suite", "#Passed", "#Missing", "#Left out", "#Geomean speedup", "#Geomean, slowdowns as 1x")
+    titles = ("Compiler", "Suite", "#Passed", "#Not compiled", "#Missing", "#Left out", "#Geomean speedup")
     return grid(
-        (*titles, "#Mean compile time", "#Memory compression"),
+        (*titles, "#Geomean, slowdowns as 1x", "#Mean compile time", "#Memory compression"),
         (
             (
                 line.passed < line.total,
@@ -157,6 +164,7 @@ def _summary(lines: Sequence[summary.Line]) -> Grid:
                     text(line.compiler),
                     text(line.suite),
                     number(percent(line), f"{line.passed:,}/{line.total:,}"),
+                    whole(line.not_compiled),
                     whole(line.missing),
                     whole(line.left_out),
                     decimals(line.geomean, 2, "x"),
@@ -213,16 +221,19 @@ def _interval(record: Record) -> str:
 
 def _cases(tables: SuiteTables) -> Grid:
     titles = ("Model", "Compiler", "#Batch size", "Accuracy", "Performance", "#Speedup", "#Compiled ms", "#Eager ms")
+    remarks = {(item.model, item.compiler): item.texts for item in summary.remarks(tables)}
     judged = zip(tables.models, tables.counted.to_numpy(), tables.passed.to_numpy(), strict=True)
     lines = (
-        (bool(counts and not passes), _case(tables, model, compiler))
+        (bool(counts and not passes), _case(tables, model, compiler, remarks))
         for model, counted, passed in judged
         for compiler, counts, passes in zip(tables.compilers, counted, passed, strict=True)
     )
-    return grid((*titles, "#Compile s", "#Memory compression", "#Graph breaks"), lines)
+    return grid((*titles, "#Compile s", "#Memory compression", "#Graph breaks", "#Recompiles", "Remarks"), lines)
 
 
-def _case(tables: SuiteTables, model: str, compiler: str) -> tuple[str, ...]:
+def _case(
+    tables: SuiteTables, model: str, compiler: str, remarks: Mapping[tuple[str, str], Sequence[str]]
+) -> tuple[str, ...]:
     records = [tables.records.get((testing, model, compiler)) for testing in Testing]
     words = [record.status.value if record else MISSING for record in records]
     known = [record for record in records if record]
@@ -239,6 +250,8 @@ def _case(tables: SuiteTables, model: str, compiler: str) -> tuple[str, ...]:
         decimals(metrics.get("compilation_latency"), 1),
         decimals(metrics.get("compression_ratio"), 3, "x"),
         whole(counters.get("graph_breaks", 0)),
+        whole(counters.get("recompiles", 0)),
+        text("; ".join(remarks.get((model, compiler), ()))),
     )
 
 

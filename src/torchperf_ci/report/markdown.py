@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from torchperf_ci.analysis.flags import Flag
 from torchperf_ci.analysis.frames import ACCURACY, Cell, SuiteTables, rows
-from torchperf_ci.analysis.summary import Failure
+from torchperf_ci.analysis.summary import Failure, Remark
 from torchperf_ci.escape import code, html
 from torchperf_ci.report.build_summary import build_summary
 from torchperf_ci.report.fit import Block, Line, Table, fit
@@ -45,6 +45,7 @@ def markdown(findings: Findings) -> str:
         *_summary(findings),
         *_list("Problems with the input", map(str, findings.problems), PROBLEM),
         *_list("Notes", findings.notes, PROBLEM),
+        *_remarks(findings),
         *_warnings(findings),
         *_left_out(findings),
         *_details(findings),
@@ -54,7 +55,7 @@ def markdown(findings: Findings) -> str:
 
 
 def _head(findings: Findings) -> Block:
-    sign, sentence = verdict(findings)
+    sign, sentence = verdict(findings, code)
     known = " · ".join(code(text, limit=LONGEST_SETTING) for text in setting(findings))
     return Block(before=f"## {sign} {sentence}\n" + (f"\n{known}\n" if known else ""), rank=HEAD)
 
@@ -82,7 +83,7 @@ def _failure_table(findings: Findings, failed: Sequence[Failure]) -> Table:
     return _table(("Suite", "Model", "Compiler", "Section", "Testing", "Status", "Reason"), rows, FAILING)
 
 
-def _where(findings: Findings, item: Failure | Flag) -> tuple[str, ...]:
+def _where(findings: Findings, item: Failure | Flag | Remark) -> tuple[str, ...]:
     """Suite, model, compiler and section; the last is blank where there is only one."""
     section = code(str(item.section)) if len(findings.sections) > 1 else ABSENT
     return (code(item.suite), code(item.model), code(item.compiler), section)
@@ -90,13 +91,14 @@ def _where(findings: Findings, item: Failure | Flag) -> tuple[str, ...]:
 
 def _summary(findings: Findings) -> Iterator[Block]:
     several = len({line.suite for line in findings.lines}) > 1
-    columns = ("Compiler", "Suite", "Passed", "Missing", "Left out", "Geomean speedup", "Geomean, slowdowns as 1x")
+    columns = ("Compiler", "Suite", "Passed", "Not compiled", "Missing", "Left out", "Geomean speedup")
     for section in findings.sections:
         rows = [
             (
                 code(line.compiler),
                 code(line.suite) if several else ABSENT,
                 f"{percent(line)} ({line.passed:,}/{line.total:,})",
+                whole(line.not_compiled),
                 whole(line.missing),
                 whole(line.left_out),
                 ratio(line.geomean),
@@ -106,7 +108,8 @@ def _summary(findings: Findings) -> Iterator[Block]:
             )
             for line in findings.lines_of(section)
         ]
-        table = _table((*columns, "Mean compile time", "Memory compression"), rows, SUMMARY)
+        means = ("Geomean, slowdowns as 1x", "Mean compile time", "Memory compression")
+        table = _table((*columns, *means), rows, SUMMARY)
         yield Block(before=f"\n### Executive summary: {code(str(section))}\n", tables=(table,), rank=SUMMARY)
 
 
@@ -115,6 +118,24 @@ def _list(title: str, items: Iterable[str], rank: int) -> Iterator[Block]:
     if lines:
         table = Table(before="", lines=lines, where=ALL_ROWS)
         yield Block(before=f"\n### {title} ({len(lines):,})\n\n", tables=(table,), rank=rank)
+
+
+def _remarks(findings: Findings) -> Iterator[Block]:
+    """What is to be known of single cases: first those of which nothing was compiled, then the others, folded."""
+    columns = ("Suite", "Model", "Compiler", "Section", "Remark")
+    for title, not_compiled in (("Not compiled", True), ("Remarks", False)):
+        rows = [
+            (*_where(findings, remark), code("; ".join(remark.texts), limit=REASON_LENGTH))
+            for remark in findings.remarks
+            if remark.not_compiled is not_compiled
+        ]
+        first, rest = (rows[:OPEN_FAILURES], rows[OPEN_FAILURES:]) if not_compiled else ([], rows)
+        if first:
+            table = _table(columns, first, PROBLEM)
+            yield Block(before=f"\n### {title} ({len(rows):,})\n", tables=(table,), rank=PROBLEM)
+        if rest:
+            more = f"{len(rest):,} more not compiled" if not_compiled else count(len(rest), "case") + " with remarks"
+            yield _fold(more, [_table(columns, rest, WARNING)], WARNING)
 
 
 def _warnings(findings: Findings) -> Iterator[Block]:

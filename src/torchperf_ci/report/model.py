@@ -4,14 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 from torchperf_ci.analysis.flags import Flag, flag_compilers, flags
 from torchperf_ci.analysis.frames import Section, Selection, SuiteTables, rank, suite_tables
-from torchperf_ci.analysis.summary import Failure, Line, failures, summarize
+from torchperf_ci.analysis.summary import Failure, Line, Remark, failures, remarks, summarize
 from torchperf_ci.records import Build, Environment, Record, Source, Testing
 from torchperf_ci.results import Problem, Results
 
 DEFAULT_LIMIT = 60_000
+
+
+class Outcome(Enum):
+    """How results stand, best first."""
+
+    GOOD = "good"
+    DOUBTFUL = "doubtful"
+    """Everything passed, but there is something that a reader must not miss."""
+    INCOMPLETE = "incomplete"
+    """Nothing failed, but something could not be read, or nothing is there to be judged."""
+    FAILED = "failed"
+
+    @property
+    def sign(self) -> str:
+        return {Outcome.GOOD: "✅", Outcome.FAILED: "❌"}.get(self, "⚠️")
+
+    @property
+    def is_pass(self) -> bool:
+        """Whether a run that ends so may exit with 0."""
+        return self in {Outcome.GOOD, Outcome.DOUBTFUL}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +68,8 @@ class Findings:
 
     flag_compilers: those whose results are compared with the limits; `flags` is what was found.
     notes: sentences a reader should know before trusting the numbers.
+    remarks: what a reader should know of single cases.
+    regressed: cases that got worse since the run before, where somebody looked.
     """
 
     options: ReportOptions
@@ -55,11 +78,13 @@ class Findings:
     lines: tuple[Line, ...]
     failures: tuple[Failure, ...]
     flags: tuple[Flag, ...]
+    remarks: tuple[Remark, ...]
     flag_compilers: tuple[str, ...]
     builds: tuple[Build, ...]
     source: Source
     notes: tuple[str, ...]
     problems: tuple[Problem, ...]
+    regressed: int = 0
 
     @property
     def sections(self) -> tuple[Section, ...]:
@@ -86,6 +111,19 @@ class Findings:
     def left_out(self) -> int:
         return sum(line.left_out for line in self.lines)
 
+    @property
+    def not_compiled(self) -> int:
+        return sum(line.not_compiled for line in self.lines)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What every headline and every exit code is made from, so that they cannot contradict each other."""
+        if self.passed < self.total or self.left_out:
+            return Outcome.FAILED
+        if not self.total or self.problems:
+            return Outcome.INCOMPLETE
+        return Outcome.DOUBTFUL if self.not_compiled or self.regressed else Outcome.GOOD
+
     def tables_of(self, section: Section) -> tuple[SuiteTables, ...]:
         return tuple(tables for tables in self.tables if tables.section == section)
 
@@ -101,14 +139,18 @@ class Findings:
 class Report:
     """What was written, in short.
 
-    verdict: one line. summary: the executive summary as plain text, the verdict first.
+    outcome: what the headline says with its sign. verdict: one line, with the sign.
+    summary: the executive summary as plain text, the verdict first.
+    not_compiled: those of `passed` of which nothing was compiled.
     passed and failed count the cases in the pass rate; left_out those that could not be loaded, not run in eager, or
     whose compiler is not available; missing those of `failed` that have no result at all.
     """
 
+    outcome: Outcome
     verdict: str
     summary: str
     passed: int
+    not_compiled: int
     failed: int
     missing: int
     left_out: int
@@ -128,12 +170,18 @@ def find(results: Results, options: ReportOptions) -> Findings:
         lines=tuple(line for item in tables for line in summarize(item)),
         failures=tuple(failure for item in tables for failure in failures(item)),
         flags=tuple(flag for item in tables for flag in flags(item, flagged)),
+        remarks=tuple(remark for item in tables for remark in remarks(item)),
         flag_compilers=flagged,
         builds=results.builds,
         source=max((record.source for record in records), key=lambda source: source.time, default=Source()),
         notes=tuple(_notes(results.builds, tables)),
-        problems=(*results.problems, *_absent(tables, options.selection)),
+        problems=(*results.problems, *_gaps(results.builds), *_absent(tables, options.selection)),
     )
+
+
+def _gaps(builds: Sequence[Build]) -> Iterator[Problem]:
+    for gap in dict.fromkeys(gap for build in builds for gap in build.gaps):
+        yield Problem(file="shards", what=gap)
 
 
 def _absent(tables: Sequence[SuiteTables], asked: Selection) -> Iterator[Problem]:

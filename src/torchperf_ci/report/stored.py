@@ -18,6 +18,7 @@ MOST_LINES = 50_000
 LONGEST_REASON = 4_000
 LARGEST_NUMBER = 1e18
 MOST_SAID = 5
+MOST_REMARKS = 100
 
 
 class Forged(NothingToJudge):
@@ -85,6 +86,8 @@ def _refuse(problems: Iterator[str]) -> None:
 def _problems(record: Record, expected: Expected) -> Iterator[str]:
     case = record.case
     yield from _long_names(case, *record.metrics, *record.counters)
+    if any(len(remark) > LONGEST_REASON for remark in record.remarks) or len(record.remarks) > MOST_REMARKS:
+        yield f"the remarks on {case.model} are more than any run's"
     if len(record.reason) > LONGEST_REASON:
         yield f"the reason of {case.model} is longer than {LONGEST_REASON:,} characters"
     sizes = (record.batch_size, record.parameters, record.seconds)

@@ -47,7 +47,7 @@ def _conclusion(findings: Findings) -> Conclusion:
         return Conclusion.FAILURE
     if not findings.compared or findings.unmeasured:
         return Conclusion.ACTION_REQUIRED
-    return Conclusion.NEUTRAL if findings.open else Conclusion.SUCCESS
+    return Conclusion.SUCCESS if findings.sign == "✅" else Conclusion.NEUTRAL
 
 
 def _note(comparison: Comparison) -> Note:
@@ -76,6 +76,7 @@ def _findings(raw: Mapping[str, Any]) -> Findings:
         comparisons=tuple(_comparison(_mapping(item, "comparison")) for item in listed),
         courses={name: _course(value) for name, value in _mapping(raw.get("courses", {}), "courses").items()},
         unmeasured=max(0, int(_number(raw, "unmeasured") or 0)),
+        not_compiled=max(0, int(_number(raw, "not_compiled") or 0)),
     )
 
 
@@ -129,6 +130,7 @@ def _comparison(raw: Mapping[str, Any]) -> Comparison:
         p=_number(raw, "p"),
         listed=raw.get("listed") is True,
         blocks=raw.get("blocks") is True,
+        fails_on_both=raw.get("fails_on_both") is True,
         confirmed=raw["confirmed"] if isinstance(raw.get("confirmed"), bool) else None,
         more_seconds=_number(raw, "more_seconds"),
         more_launches=None if launches is None else int(launches),

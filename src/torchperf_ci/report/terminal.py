@@ -17,7 +17,7 @@ SHOWN_FAILURES = 20
 def terminal(findings: Findings) -> str:
     """Verdict, failures and the summary table of every section."""
     sign, sentence = verdict(findings)
-    parts = [f"{sign} {sentence}", *_failures(findings)]
+    parts = [f"{sign} {sentence}", *_failures(findings), *_remarks(findings)]
     for section in findings.sections:
         rows = [_cells(line) for line in findings.lines_of(section)]
         parts += ["", one_line(str(section)), tabulate(rows, headers=COLUMNS, tablefmt="simple", disable_numparse=True)]
@@ -25,13 +25,24 @@ def terminal(findings: Findings) -> str:
 
 
 def _failures(findings: Findings) -> list[str]:
-    failed = [failure for failure in findings.failures if failure.counts]
+    failed = sorted(findings.failures, key=lambda failure: not failure.counts)
     shown = [
         one_line(f"{item.suite}/{item.model} {item.compiler}: {item.status} ({item.testing}) {item.reason}", limit=160)
         for item in failed[:SHOWN_FAILURES]
     ]
     more = len(failed) - len(shown)
     return [f"  {text}" for text in shown] + ([f"  … and {more:,} more, see report.md"] if more else [])
+
+
+def _remarks(findings: Findings) -> list[str]:
+    """What is to be known of single cases, those first of which nothing was compiled."""
+    remarks = sorted(findings.remarks, key=lambda remark: not remark.not_compiled)
+    shown = [
+        one_line(f"{item.suite}/{item.model} {item.compiler}: {'; '.join(item.texts)}", limit=160)
+        for item in remarks[:SHOWN_FAILURES]
+    ]
+    more = len(remarks) - len(shown)
+    return [f"  {text}" for text in shown] + ([f"  … and {more:,} more remarks, see report.md"] if more else [])
 
 
 def _cells(line: Line) -> list[str]:

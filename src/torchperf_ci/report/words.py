@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from torchperf_ci.analysis.flags import COMPILE_SECONDS_ABOVE, COMPRESSION_BELOW, SPEEDUP_BELOW, Flag
-from torchperf_ci.analysis.frames import ACCURACY, Cell
+from torchperf_ci.analysis.frames import ACCURACY, LEAVES_COMPILER, Cell
 from torchperf_ci.analysis.summary import Line
+from torchperf_ci.escape import one_line
 from torchperf_ci.records import METRICS, Environment
 from torchperf_ci.report.model import Findings
 from torchperf_ci.report.plural import count
 
 ABSENT = "–"
 MOST_FIXED = 1e9
+LONGEST_REASON = 120
 
 
 def fixed(value: float, digits: int) -> str:
@@ -79,21 +82,40 @@ def flag_text(flag: Flag) -> str:
             return flag.status
 
 
-def verdict(findings: Findings) -> tuple[str, str]:
-    """A sign and the sentence that comes first, in plain text."""
+def verdict(findings: Findings, quote: Callable[[str], str] = one_line) -> tuple[str, str]:
+    """A sign and the sentence that comes first. Text from outside in it goes through `quote`."""
     failed = findings.total - findings.passed
     remarks = [
         f"{findings.missing:,} of them without any result" if findings.missing else "",
-        f"{findings.left_out:,} left out" if findings.left_out else "",
+        f"{findings.not_compiled:,} not compiled" if findings.not_compiled else "",
+        f"{findings.regressed:,} worse than in the run before" if findings.regressed else "",
+        f"{findings.left_out:,} left out" if findings.left_out and failed else "",
         f"{count(len(findings.problems), 'problem')} with the input" if findings.problems else "",
     ]
     tail = "".join(f", {remark}" for remark in remarks if remark)
-    if not findings.total:
-        return "⚠️", f"No case could be judged{tail}"
     if failed:
-        return "❌", f"{failed:,} of {count(findings.total, 'case')} failed{tail}"
-    sign = "⚠️" if findings.problems else "✅"
-    return sign, f"{'The one case' if findings.total == 1 else f'All {findings.total:,} cases'} passed{tail}"
+        said = f"{failed:,} of {count(findings.total, 'case')} failed{tail}"
+    elif findings.left_out:
+        said = f"{_could_not_run(findings, quote)}{tail}"
+    elif not findings.total:
+        said = f"No case could be judged{tail}"
+    else:
+        said = f"{'The one case' if findings.total == 1 else f'All {findings.total:,} cases'} passed{tail}"
+    return findings.outcome.sign, said
+
+
+def _could_not_run(findings: Findings, quote: Callable[[str], str]) -> str:
+    """How many models, or cases where other compilers ran them, could not run; and why, the commonest reason first."""
+    left_out = [failure for failure in findings.failures if not failure.counts]
+    reasons = Counter(failure.reason for failure in left_out if failure.reason)
+    others = f" and {count(len(reasons) - 1, 'other reason')}" if len(reasons) > 1 else ""
+    why = "".join(f": {quote(one_line(reason, limit=LONGEST_REASON))}{others}" for reason, _ in reasons.most_common(1))
+    if all(failure.status != LEAVES_COMPILER for failure in left_out):
+        number = len({(failure.section, failure.suite, failure.model) for failure in left_out})
+        whole_number = count(sum(len(tables.models) for tables in findings.tables), "model")
+    else:
+        number, whole_number = len(left_out), count(findings.total + findings.left_out, "case")
+    return f"{number:,} of {whole_number} could not run{why}"
 
 
 def setting(findings: Findings) -> list[str]:

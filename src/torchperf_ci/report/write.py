@@ -62,9 +62,11 @@ def _is_part(name: str) -> bool:
 
 def _report(findings: Findings) -> Report:
     return Report(
+        outcome=findings.outcome,
         verdict=" ".join(verdict(findings)),
         summary=terminal(findings),
         passed=findings.passed,
+        not_compiled=findings.not_compiled,
         failed=findings.total - findings.passed,
         missing=findings.missing,
         left_out=findings.left_out,

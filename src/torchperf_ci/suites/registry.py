@@ -147,7 +147,7 @@ def _load(spec: str) -> ModuleType:
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise SuiteError(f"suite {path}: there is no such file")
-    name = "torchperf_suite_" + re.sub(r"\W", "_", path.stem)
+    name = _module_name(path)
     found = importlib.util.spec_from_file_location(name, path)
     if found is None or found.loader is None:
         raise SuiteError(f"suite {path}: Python cannot load this file")
@@ -156,3 +156,13 @@ def _load_file(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.parent))  # so that a suite may import its neighbours
     found.loader.exec_module(module)
     return module
+
+
+def _module_name(path: Path) -> str:
+    """Name the module of a suite's file by its stem, so that processes that it starts can import it; another name where
+    that one is taken."""
+    loaded = sys.modules.get(path.stem)
+    taken = loaded is not None and getattr(loaded, "__file__", None) != str(path)
+    if taken or path.stem in sys.stdlib_module_names:
+        return "torchperf_suite_" + re.sub(r"\W", "_", path.stem)
+    return path.stem

@@ -18,36 +18,57 @@ import torch
 
 from torchperf_ci.suites.registry import resolve
 from torchperf_ci.worker import environment as surroundings
-from torchperf_ci.worker.accuracy import SEED, Determinism, Tolerance, difference
+from torchperf_ci.worker.accuracy import (
+    SEED,
+    CannotJudge,
+    Determinism,
+    Outcome,
+    Tolerance,
+    another_function,
+    compare_outcomes,
+)
 from torchperf_ci.worker.compile import (
+    GraphCounter,
     Options,
-    capture_so_far,
+    calls_until_recorded,
     compile_workload,
     compiled_graphs,
     compiler_names,
     forget_compilations,
+    uses_dynamo,
+    why_nothing_compiled,
 )
+from torchperf_ci.worker.copying import CannotCopy, describe_structure
 from torchperf_ci.worker.listing import describe_suite, find_suite, known_suites
-from torchperf_ci.worker.load import DTYPES, Workload, build, seed_all, tensors_of
-from torchperf_ci.worker.memory import device_module, peak_while
+from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, seed_all
+from torchperf_ci.worker.memory import device_module, peak_while, process_peak_while
 from torchperf_ci.worker.protocol import CaseError, Handler, describe
 from torchperf_ci.worker.timing import Arm, sample, synchronizer
 
+WHOLE_STEP_SUITES = frozenset({"huggingface", "timm_models", "torchbench"})
+"""Suites that bear PyTorch's names: in training its harness compiles the whole step, not the module."""
+
 _EAGER_CALLS = 2
 _MAX_COMPILED_CALLS = 6
-_MEMORY_CALLS = 3
+_PASS = "pass"
+_MAY_BE_THE_COPYS_FAULT = {"fail_accuracy", "eager_1st_run_fail"}
 
 
 class Bench:
-    """The state of one worker: what was loaded, the arms that can be sampled, what compiling cost."""
+    """The state of one worker: the workload, the arms that can be sampled, what compiling cost.
+
+    The workload itself runs for the first time when it is compiled. Eager calls and the float64 reference run on copies
+    of it, or, where there is no faithful copy, on what the suite's function builds anew: all start from the same state.
+    """
 
     def __init__(self) -> None:
         self._arms: dict[str, Arm] = {}
-        self._peaks: dict[str, int | None] = {}
         self._eager_seconds: list[float] = []
-        self._copied_bytes = 0
-        self._compiled_seconds: list[float] = []
-        self._graphs_at_first = 0
+        self._compiled_seconds = 0.0
+        self._compiled_calls = 0
+        self._graphs = GraphCounter()
+        self._is_pristine = True
+        self._copy_problem: str | None = None
         self._deterministic_compile = False
         self._draws_random_numbers = False
 
@@ -110,103 +131,231 @@ class Bench:
         inductor_mode: str | None,
         cache_dir: str | None,
         cpus: Sequence[int] | None = None,
+        compile_scope: str = "auto",
     ) -> Mapping[str, Any]:
-        """Build the case's model on its device. With `cache_dir` the compiler starts from that cache."""
+        """Build the case's model on its device. With `cache_dir` the compiler starts from that cache.
+
+        compile_scope: what is compiled in training: the `module`, or the whole `step` with loss and backward; `auto` is
+        the step for the suites that bear PyTorch's names.
+        """
         if cpus:
             os.sched_setaffinity(0, cpus)
         _set_threads(threads)
         _choose(torch.device(case["device"]))
         self._cache_dir = cache_dir
         self._use_cache("first")
-        self._case, self._seed = case, seed
+        self._case = case
         self._options = Options(inductor_mode=inductor_mode)
         self._suite = resolve(spec)
         if reason := self._suite.missing(case["model"]):
             raise CaseError("model_fail_to_load", reason)
+        step_asked = compile_scope == "step" or (compile_scope == "auto" and self._suite.name in WHOLE_STEP_SUITES)
+        whole_step = step_asked and case["mode"] == "training" and uses_dynamo(case["compiler"])
+        self._request: dict[str, Any] = {name: case[name] for name in ("mode", "device", "dtype")}
+        self._request |= {"scale": scale, "seed": seed}
 
         def rebuild(size: int | None) -> Workload:
-            names = {name: case[name] for name in ("mode", "device", "dtype")}
-            return build(self._suite, case["model"], **names, scale=scale, batch_size=size, seed=seed)
+            workload = build(self._suite, case["model"], batch_size=size, **self._request)
+            return replace(workload, whole_step=whole_step)
 
         self._build = rebuild
+        self._workload = self._load_what_fits(batch_size)
+        self._batch_size_is_known = batch_size is not None or self._suite.option("batch_size") is not None
+        return {
+            "batch_size": self._workload.batch_size,
+            "parameters": self._workload.parameters,
+            "compile_scope": "step" if whole_step else "module",
+            "threads": torch.get_num_threads(),
+            "remarks": list(self._workload.remarks),
+        }
+
+    def _load_what_fits(self, batch_size: int | None) -> Workload:
+        """Build the model with the batch size asked for, or, while that does not fit, with half of it.
+
+        Where the suite's own batch does not fit, its size is not known. A batch twice as large would not fit either, so
+        sizes are doubled from 1 on until one does not.
+        """
         try:
-            self._workload = rebuild(batch_size)
+            return self._build(batch_size)
         except CaseError:
             raise
         except BaseException as error:  # a model may raise anything while it loads
-            raise CaseError("model_fail_to_load", describe(error)) from error
-        return {"batch_size": self._workload.batch_size, "parameters": self._workload.parameters}
+            if not _is_out_of_memory(error):
+                raise CaseError("model_fail_to_load", describe(error)) from error
+            problem = describe(error)
+        _free(self._case["device"])
+        if batch_size is not None:
+            if batch_size <= 1:
+                raise CaseError("OOM", f"out of memory while loading, at batch size 1: {problem}")
+            return self._load_what_fits(batch_size // 2)
+        fits: int | None = None
+        for size in (2**power for power in range(16)):
+            try:
+                self._build(size)
+            except BaseException as error:  # as above
+                if not _is_out_of_memory(error):
+                    raise CaseError("model_fail_to_load", describe(error)) from error
+                break
+            fits = size
+        _free(self._case["device"])
+        if fits is None:
+            raise CaseError("OOM", f"out of memory while loading, at batch size 1 as well: {problem}")
+        return self._build(fits)
 
     def eager(self) -> Mapping[str, Any]:
-        """The first eager calls. Out of memory halves the batch until it fits; the batch size is in the reply."""
+        """Run the first eager calls. Out of memory halves the batch until it fits; the batch size is in the reply."""
         while True:
             try:
-                peak = peak_while(self._workload.device, self._first_eager_calls)
-                # On a CPU `memory` reads it again, without copies.
-                self._peaks["eager"] = None if peak is None else max(0, peak - self._copied_bytes)
+                self._first_eager_calls()
                 break
             except BaseException as error:  # as in `load`
                 if not _is_out_of_memory(error):
                     raise CaseError("eager_fail_to_run", describe(error)) from error
-                smaller = self._workload.batch_size // 2
-                if smaller < 1:
-                    raise CaseError("OOM", f"out of memory at batch size 1: {describe(error)}") from error
-            del self._workload
-            _free(self._case["device"])
-            self._workload = self._build(smaller)
+                problem = describe(error)
+            self._shrink(problem)
         self._arms["eager"] = self._workload.iteration()
         return {"batch_size": self._workload.batch_size, "seconds": self._eager_seconds}
 
+    def _shrink(self, problem: str) -> None:
+        """Build the workload with half of what the suite calls the batch."""
+        own: int | None = self._workload.batch_size
+        if not self._batch_size_is_known:
+            own = find_batch_size(self._suite, self._case["model"], self._workload, **self._request)
+        if own is None:
+            raise CaseError(
+                "OOM", f"out of memory, and its inputs do not tell the batch size; give it with --batch-size: {problem}"
+            )
+        if own <= 1:
+            raise CaseError("OOM", f"out of memory at batch size 1: {problem}")
+        self._batch_size_is_known, self._is_pristine = True, True
+        del self._workload
+        _free(self._case["device"])
+        self._workload = self._build(own // 2)
+
     def _first_eager_calls(self) -> None:
-        before = _random_state(self._workload.device)
-        fresh = self._workload.with_fresh_inputs()
-        self._copied_bytes = sum(tensor.nbytes for tensor in tensors_of((fresh.args, fresh.kwargs)))
-        step = fresh.iteration()
-        self._eager_seconds = [self._timed(step)[0] for _ in range(_EAGER_CALLS)]
-        self._draws_random_numbers = not torch.equal(before, _random_state(self._workload.device))
+        """Time eager calls on a copy; find out whether they draw random numbers and change what their inputs hold."""
+        workload = self._workload
+        try:
+            scratch = self._independent()
+        except (CannotCopy, torch.OutOfMemoryError) as error:
+            self._copy_problem = str(error) if isinstance(error, CannotCopy) else None
+            self._is_pristine, scratch = False, workload
+        before, structure = _random_state(workload.device), _structure_of_inputs(scratch)
+        self._eager_seconds = [self._timed(scratch.iteration())[0]]
+        self._draws_random_numbers = not torch.equal(before, _random_state(workload.device))
+        if _structure_of_inputs(scratch) != structure:
+            self._workload = workload = replace(workload, inputs_change=True)
+        for _ in range(_EAGER_CALLS - 1):
+            if workload.inputs_change:
+                args, kwargs = workload.fresh_inputs()
+                scratch = replace(scratch, args=args, kwargs=kwargs)
+            self._eager_seconds.append(self._timed(scratch.iteration())[0])
+
+    def _independent(self) -> Workload:
+        """Return the workload's state once more: a copy, or where that would not be faithful what is built anew."""
+        try:
+            return self._workload.copied()
+        except CannotCopy as copying:
+            try:
+                return self._workload.built_anew()
+            except CannotCopy as building:
+                raise CannotCopy(f"{copying}, and {building}") from building
 
     def accuracy(self) -> Mapping[str, Any]:
-        """Compare compiled with eager by the rules of `worker.accuracy`: `{"status", "reason"}`.
+        """Compare compiled with eager by the rules of `worker.accuracy`: `{"status", "reason", "remarks"}`.
 
         On a CPU, and where the model draws no random numbers, deterministic settings change nothing about the compiled
         code: then this compilation is the one that is timed afterwards. Elsewhere `compile` starts over.
         """
-        with Determinism():
-            float64, tolerance = self._float64_reference(), self._tolerance()
-            first = self._eager_results("1st", self._workload)
-            second = self._eager_results("2nd", self._workload)
-            exact = replace(tolerance, value=0.0, cosine=False, nan_equals_nan=True)
-            if differs := difference(first, second, None, exact):
-                return {"status": "eager_two_runs_differ", "reason": f"two eager runs differ: {differs}"}
-            del second
-            self._deterministic_compile = True
-            result = self._compiled_results()
-            if float64 is None:
-                tolerance = replace(tolerance, cosine=True)
-            if differs := difference(first, result, float64, tolerance):
-                return {"status": "fail_accuracy", "reason": differs}
-        return {"status": "pass", "reason": ""}
+        with Determinism(self._workload.device):
+            try:
+                if self._copy_problem is not None:
+                    raise CannotCopy(self._copy_problem)
+                if not self._is_pristine:
+                    self._workload, self._is_pristine = self._workload.built_anew(same_state=False), True
+                return self._judge()
+            except CannotCopy as error:
+                return _verdict("not_judged", f"it cannot be copied, so there is nothing to compare with: {error}")
+            except CannotJudge as error:
+                return _verdict("not_judged", str(error))
+
+    def _judge(self) -> Mapping[str, Any]:
+        """Judge by eager runs on copies; what does not pass so is judged once more by runs on what is built anew.
+
+        A copy may lack what only the original has, say a hook that nothing shows: then eager cannot run, or computes
+        something else, which is no fault of the compiler's. Two copies that differ from each other differ for good.
+        """
+        float64, remark = self._float64_reference()
+        self._compiled: Outcome | None = None
+        try:
+            verdict = self._compare(self._independent, float64, remark)
+            failure = None
+        except CaseError as error:
+            if not error.status.startswith("eager"):
+                raise
+            verdict, failure = _verdict(error.status, error.reason), error
+        if verdict["status"] in _MAY_BE_THE_COPYS_FAULT:
+            try:
+                again = self._compare(lambda: self._workload.built_anew(same_state=False), float64, remark)
+            except (CaseError, CannotCopy):
+                pass
+            else:
+                if again["status"] == _PASS:
+                    why = (
+                        f"copies of the model behave differently ({verdict['reason']}), so it was built anew for eager"
+                    )
+                    return {**again, "remarks": [*again["remarks"], why]}
+        if failure is not None:
+            raise failure
+        return verdict
+
+    def _compare(self, make: Callable[[], Workload], float64: Outcome | None, remark: str) -> Mapping[str, Any]:
+        tolerance = self._tolerance()
+        first = self._eager_outcome("1st", make)
+        if float64 is not None and not torch.equal(_random_state(self._workload.device), self._random_state_in_float64):
+            float64, remark = None, "no float64 reference: it draws other random numbers"
+        second = self._eager_outcome("2nd", make)
+        if differs := self._difference(first, second, None, tolerance, exact=True):
+            return _verdict("eager_two_runs_differ", f"two eager runs differ: {differs}")
+        del second
+        if self._compiled is None:
+            self._compiled = self._compiled_outcome()
+        close = replace(tolerance, cosine=False)
+        if not tolerance.cosine and self._difference(first, self._compiled, None, close) is None:
+            return _verdict(_PASS)
+        if float64 is not None and (reason := another_function(first, float64)):
+            float64, remark = None, f"no float64 reference: {reason}"
+        if float64 is None:
+            tolerance = replace(tolerance, cosine=True)
+        differs = self._difference(first, self._compiled, float64, tolerance)
+        return _verdict("fail_accuracy" if differs else _PASS, differs or "", remark)
+
+    def _difference(
+        self, one: Outcome, two: Outcome, float64: Outcome | None, tolerance: Tolerance, *, exact: bool = False
+    ) -> str | None:
+        try:
+            return compare_outcomes(one, two, float64, tolerance, exact=exact)
+        except CannotJudge:
+            raise
+        except Exception as error:  # results may be objects of any class, with code of their own
+            raise CannotJudge(f"torchperf-ci's own check failed: {describe(error)}") from error
 
     def compile(self) -> Mapping[str, Any]:
-        """First compiled calls until no new graph appears: `compilation_latency` in seconds, beyond eager's calls."""
+        """Run compiled calls until no new graph appears: `compilation_latency` in seconds, beyond eager's calls."""
         device = self._workload.device
         if self._deterministic_compile and (device.type != "cpu" or self._draws_random_numbers):
             self._arms.pop("compiled", None)
             forget_compilations()
             self._use_cache("second")
-            self._compiled_seconds = []
+            self._compiled_seconds, self._compiled_calls = 0.0, 0
             _free(self._case["device"])
         try:
-            self._peaks["compiled"] = peak_while(device, self._first_compiled_calls)
+            self._first_compiled_calls()
         except BaseException as error:  # a compiler may raise anything
             raise _compiled_error(error) from error
-        typical = min(self._eager_seconds)
-        eager = self._eager_seconds[: len(self._compiled_seconds)]
-        eager += [typical] * (len(self._compiled_seconds) - len(eager))
-        return {
-            "compilation_latency": max(0.0, sum(self._compiled_seconds) - sum(eager)),
-            "calls": len(self._compiled_seconds),
-        }
+        self._graphs.stop()
+        eager = self._compiled_calls * min(self._eager_seconds)
+        return {"compilation_latency": max(0.0, self._compiled_seconds - eager), "calls": self._compiled_calls}
 
     def settle(self) -> Mapping[str, Any]:
         """Before timing: collect garbage once, and never while timing."""
@@ -220,31 +369,45 @@ class Bench:
         self, order: Sequence[Sequence[str]], inner: Mapping[str, int] | None = None, discard: int = 0
     ) -> Mapping[str, Any]:
         """Timed iterations in the given order, in nanoseconds; `recompiled` says that the sample is not valid."""
-        before = compiled_graphs()
+        before, recompiles = compiled_graphs(), self._graphs.recompiles()
         sweep = sample(self._arms, order, device=self._workload.device, inner=inner or {}, discard=discard)
         return {
             "host": sweep.host,
             "device": sweep.device,
             "probe": sweep.probe,
             "recompiled": compiled_graphs() != before,
+            "recompiles": self._graphs.recompiles() - recompiles,
         }
 
     def memory(self) -> Mapping[str, Any]:
-        """Peak bytes of each arm, None where it cannot be measured.
+        """Measure a settled iteration of each arm: `{"peaks", "process"}`, bytes by arm, None where it cannot be done.
 
-        On an accelerator: of its first calls, compiling included, as PyTorch's dashboards have it. On a CPU: resident
-        set over iterations of each arm after compiling, so that the compiler's own memory is in neither.
+        peaks: as `memory.peak_while` has it. process: the largest resident set of the process, on a CPU.
         """
         device = self._workload.device
-        if device.type == "cpu":
-            for name, arm in self._arms.items():
-                self._peaks[name] = peak_while(device, lambda arm=arm: [arm() for _ in range(_MEMORY_CALLS)])  # type: ignore[misc]  # mypy cannot infer a lambda with a default
-        return {name: self._peaks.get(name) for name in self._arms}
+        peaks: dict[str, int | None] = {}
+        process: dict[str, int | None] = {}
+        for name, arm in self._arms.items():
+
+            def prepare(arm: Arm = arm) -> None:
+                self._workload.module.zero_grad(set_to_none=True)
+                if make_inputs := getattr(arm, "prepare", None):
+                    make_inputs(1)
+
+            peaks[name] = peak_while(device, arm, prepare)
+            process[name] = process_peak_while(arm, prepare) if device.type == "cpu" else None
+        return {"peaks": peaks, "process": process}
 
     def capture(self) -> Mapping[str, Any]:
-        """Dynamo's counters and the graph breaks with their reasons."""
-        found = capture_so_far(self._graphs_at_first)
-        return {"counters": found.counters, "graph_breaks": found.breaks}
+        """Return dynamo's counters, the graph breaks with their reasons, and whether nothing was compiled at all."""
+        captured = self._graphs.read()
+        has_nothing = uses_dynamo(self._case["compiler"]) and captured.counters["unique_graphs"] == 0
+        return {
+            "counters": captured.counters,
+            "graph_breaks": captured.breaks,
+            "not_compiled": has_nothing,
+            "remarks": [*captured.remarks, *([why_nothing_compiled()] if has_nothing else [])],
+        }
 
     def fastrnns(self, threads: int | None, **request: Any) -> Mapping[str, Any]:  # noqa: ANN401 - as `fastrnns.measure`
         """Forward and backward times of one fastrnns variant; needs nothing loaded."""
@@ -253,63 +416,69 @@ class Bench:
         _set_threads(threads)
         return measure(**request)
 
-    def _float64_reference(self) -> Any:  # noqa: ANN401 - whatever the model returns, or None
-        """The results in float64, or None where the model cannot run so; then cosine similarity decides."""
+    def _float64_reference(self) -> tuple[Outcome | None, str]:
+        """Run the workload in float64. Where that cannot be done the text says why, and cosine similarity decides."""
         try:
-            return self._results(self._workload.in_float64())
+            outcome = self._outcome(self._workload.in_float64())
         except BaseException as error:  # noqa: BLE001 - a model may raise anything, and an interrupt does not come here
             print(f"torchperf-ci: no float64 reference: {describe(error)}")  # noqa: T201 - goes to the case's log
-            return None
+            return None, f"no float64 reference: {describe(error)}"
         finally:
             _free(self._case["device"])
+        self._random_state_in_float64 = _random_state(self._workload.device)
+        return outcome, ""
 
-    def _eager_results(self, which: str, workload: Workload) -> Any:  # noqa: ANN401 - whatever the model returns
+    def _eager_outcome(self, which: str, make: Callable[[], Workload]) -> Outcome:
         try:
-            return self._results(workload.copied())
+            return self._outcome(make())
+        except CannotCopy:
+            raise
         except BaseException as error:  # as in `load`
             word = "OOM" if _is_out_of_memory(error) else "fail"
             raise CaseError(f"eager_{which}_run_{word}", describe(error)) from error
         finally:
             _free(self._case["device"])
 
-    def _compiled_results(self) -> Any:  # noqa: ANN401 - whatever the model returns
+    def _outcome(self, workload: Workload, call: Callable[..., Any] | None = None) -> Outcome:
+        seed_all(SEED)
+        return workload.observe(call, calls=calls_until_recorded(self._case["compiler"], workload.device))
+
+    def _compiled_outcome(self) -> Outcome:
+        """Compile the workload itself, and run it on copies of its inputs: what is checked is what is timed."""
+        self._is_pristine, self._deterministic_compile = False, True
         try:
-            workload = self._workload.with_fresh_inputs()
-            compiled = compile_workload(self._case["compiler"], self._workload, self._options)
-            self._arms["compiled"] = self._workload.iteration(compiled)
-            return self._results(workload, compiled, seconds=self._compiled_seconds)
+            args, kwargs = self._workload.fresh_inputs()
+            workload = replace(self._workload, args=args, kwargs=kwargs)
+            compiled = self._compile_arm()
+            outcome: Outcome
+            seconds, outcome = self._timed(lambda: self._outcome(workload, compiled))
         except CaseError:
             raise
         except BaseException as error:  # a compiler may raise anything
             raise _compiled_error(error) from error
+        self._graphs.first_call_is_over()
+        self._compiled_seconds = seconds
+        self._compiled_calls = calls_until_recorded(self._case["compiler"], workload.device)
+        return outcome
 
-    def _results(
-        self, workload: Workload, call: Callable[..., Any] | None = None, *, seconds: list[float] | None = None
-    ) -> Any:  # noqa: ANN401 - outputs; in training also the loss and the gradients by name
-        """Outputs of one iteration from fixed seeds; in training with the loss and the gradients."""
-        seed_all(SEED)
-        elapsed, outputs = self._timed(workload.iteration(call))
-        if seconds is not None:
-            seconds.append(elapsed)
-            self._graphs_at_first = compiled_graphs()
-        if not workload.training:
-            return outputs
-        gradients = {
-            name: None if parameter.grad is None else parameter.grad.detach().clone()
-            for name, parameter in workload.module.named_parameters()
-        }
-        workload.module.zero_grad(set_to_none=True)
-        return [*outputs, gradients]
+    def _compile_arm(self) -> Callable[..., Any]:
+        self._graphs.start()
+        compiled = compile_workload(self._case["compiler"], self._workload, self._options)
+        self._arms["compiled"] = self._workload.iteration(compiled)
+        return compiled
 
     def _first_compiled_calls(self) -> None:
+        self._is_pristine = False
         if "compiled" not in self._arms:
-            compiled = compile_workload(self._case["compiler"], self._workload, self._options)
-            self._arms["compiled"] = self._workload.iteration(compiled)
+            self._compile_arm()
         graphs = -1
-        while graphs != compiled_graphs() and len(self._compiled_seconds) < _MAX_COMPILED_CALLS:
+        while graphs != compiled_graphs() and self._compiled_calls < _MAX_COMPILED_CALLS:
             graphs = compiled_graphs()
-            self._compiled_seconds.append(self._timed(self._arms["compiled"])[0])
-            self._graphs_at_first = self._graphs_at_first or compiled_graphs()
+            if prepare := getattr(self._arms["compiled"], "prepare", None):
+                prepare(1)
+            self._compiled_seconds += self._timed(self._arms["compiled"])[0]
+            self._compiled_calls += 1
+            self._graphs.first_call_is_over()
 
     def _timed(self, step: Callable[[], Any]) -> tuple[float, Any]:
         """Seconds and result of one synchronized call."""
@@ -364,6 +533,17 @@ def _random_state(device: torch.device) -> torch.Tensor:
     if hasattr(module, "get_rng_state"):
         states.append(module.get_rng_state() if device.type == "mps" else module.get_rng_state(device))
     return torch.cat(states)
+
+
+def _structure_of_inputs(workload: Workload) -> list[tuple[Any, ...]]:
+    try:
+        return describe_structure((workload.args, workload.kwargs))
+    except CannotCopy:  # too large to be looked through
+        return []
+
+
+def _verdict(status: str, reason: str = "", remark: str = "") -> dict[str, Any]:
+    return {"status": status, "reason": reason, "remarks": [remark] if remark else []}
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -27,11 +28,17 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Compiler:
-    """`make(workload, options)` returns what is called in place of the module; `needs` are modules it imports."""
+    """`make(workload, options)` returns what is called in place of the original; `needs` are modules it imports.
+
+    uses_dynamo: torch.compile makes it, so it can be given a whole step, and counts its graphs.
+    cudagraphs: it may record CUDA graphs, which the first calls only warm up.
+    """
 
     make: Callable[[Workload, Options], Compiled]
     needs: tuple[str, ...] = ()
     inference_only: bool = False
+    uses_dynamo: bool = True
+    cudagraphs: bool = False
 
 
 def compiler_names() -> list[str]:
@@ -39,9 +46,23 @@ def compiler_names() -> list[str]:
     return list(dict.fromkeys([*_COMPILERS, *torch._dynamo.list_backends(exclude_tags=())]))
 
 
+def uses_dynamo(name: str) -> bool:
+    """Tell whether torch.compile makes what this compiler returns."""
+    return _compiler(name).uses_dynamo
+
+
+def calls_until_recorded(name: str, device: torch.device) -> int:
+    """Say which call of the compiled code is the first that runs as timed ones do: with CUDA graphs the third."""
+    return 3 if _compiler(name).cudagraphs and device.type == "cuda" else 1
+
+
+def _compiler(name: str) -> Compiler:
+    return _COMPILERS.get(name) or Compiler(make=_backend(name), cudagraphs="cudagraphs" in name)
+
+
 def compile_workload(name: str, workload: Workload, options: Options) -> Compiled:
     """The compiled module. Raises `CaseError("compiler_not_available")` when this torch cannot run it here."""
-    compiler = _COMPILERS.get(name) or Compiler(make=_backend(name))
+    compiler = _compiler(name)
     missing = [module for module in compiler.needs if importlib.util.find_spec(module) is None]
     if missing:
         raise CaseError("compiler_not_available", f"{name} needs {' and '.join(missing)}, not installed here")
@@ -63,7 +84,7 @@ def _backend(backend: str) -> Callable[[Workload, Options], Compiled]:
             torch._dynamo.lookup_backend(backend)
         except (ImportError, torch._dynamo.exc.InvalidBackend) as error:
             raise CaseError("compiler_not_available", f"{backend}: {error}") from error
-        return torch.compile(workload.module, backend=backend)
+        return torch.compile(workload.to_compile, backend=backend)
 
     return make
 
@@ -77,9 +98,9 @@ def _inductor(*, cudagraphs: bool, mode: str | None = None) -> Callable[[Workloa
         config.triton.cudagraphs = cudagraphs and workload.device.type == "cuda"
         chosen = mode or options.inductor_mode
         if chosen is None:
-            return torch.compile(workload.module, backend="inductor")
+            return torch.compile(workload.to_compile, backend="inductor")
         switches = {**torch._inductor.list_mode_options(chosen), "triton.cudagraphs": config.triton.cudagraphs}
-        return torch.compile(workload.module, backend="inductor", options=switches)
+        return torch.compile(workload.to_compile, backend="inductor", options=switches)
 
     return make
 
@@ -89,10 +110,10 @@ def _torchscript_nnc(workload: Workload, options: Options) -> Compiled:  # noqa:
     torch._C._jit_set_texpr_fuser_enabled(True)  # noqa: FBT003 - torch's signature
     torch._C._jit_override_can_fuse_on_cpu(True)  # noqa: FBT003
     torch._C._jit_override_can_fuse_on_gpu(True)  # noqa: FBT003
-    copied = workload.copied()
+    args, _ = workload.fresh_inputs()
     with workload.autocast():
         return torch.jit.trace(  # type: ignore[no-untyped-call, no-any-return]  # torch leaves it untyped
-            workload.module, copied.args, check_trace=False, strict=False
+            workload.module, args, check_trace=False, strict=False
         )
 
 
@@ -140,21 +161,25 @@ def _gone(reason: str) -> Callable[[Workload, Options], Compiled]:
 _COMPILERS: Mapping[str, Compiler] = {
     "eager": Compiler(make=_backend("eager")),
     "aot_eager": Compiler(make=_backend("aot_eager")),
-    "inductor": Compiler(make=_inductor(cudagraphs=True)),
+    "inductor": Compiler(make=_inductor(cudagraphs=True), cudagraphs=True),
     "inductor_no_cudagraphs": Compiler(make=_inductor(cudagraphs=False)),
-    "inductor_max_autotune": Compiler(make=_inductor(cudagraphs=True, mode="max-autotune")),
+    "inductor_max_autotune": Compiler(make=_inductor(cudagraphs=True, mode="max-autotune"), cudagraphs=True),
     "inductor_max_autotune_no_cudagraphs": Compiler(
         make=_inductor(cudagraphs=False, mode="max-autotune-no-cudagraphs")
     ),
-    "cudagraphs": Compiler(make=_backend("cudagraphs")),
-    "ts_nnc": Compiler(make=_torchscript_nnc),
-    "ts_nvfuser": Compiler(make=_gone("nvFuser left TorchScript with torch 2.2")),
-    "ts_nvfuser_cudagraphs": Compiler(make=_backend("cudagraphs_ts")),
+    "cudagraphs": Compiler(make=_backend("cudagraphs"), cudagraphs=True),
+    "ts_nnc": Compiler(make=_torchscript_nnc, uses_dynamo=False),
+    "ts_nvfuser": Compiler(make=_gone("nvFuser left TorchScript with torch 2.2"), uses_dynamo=False),
+    "ts_nvfuser_cudagraphs": Compiler(make=_backend("cudagraphs_ts"), cudagraphs=True),
     "aot_nvfuser": Compiler(make=_backend("aot_ts_nvfuser")),
     "nvprims_nvfuser": Compiler(make=_backend("nvprims_nvfuser")),
     "trt": Compiler(make=_backend("tensorrt"), needs=("torch_tensorrt",), inference_only=True),
-    "torchscript-onnx": Compiler(make=_onnx(dynamo=False), needs=("onnx", "onnxruntime"), inference_only=True),
-    "dynamo-onnx": Compiler(make=_onnx(dynamo=True), needs=("onnx", "onnxscript", "onnxruntime"), inference_only=True),
+    "torchscript-onnx": Compiler(
+        make=_onnx(dynamo=False), needs=("onnx", "onnxruntime"), inference_only=True, uses_dynamo=False
+    ),
+    "dynamo-onnx": Compiler(
+        make=_onnx(dynamo=True), needs=("onnx", "onnxscript", "onnxruntime"), inference_only=True, uses_dynamo=False
+    ),
 }
 """Every row of the suite runner's table. What a torch no longer has is a row with that reason, not an error."""
 
@@ -165,10 +190,122 @@ class Capture:
 
     counters: Mapping[str, int]
     breaks: Sequence[tuple[str, str]]
+    remarks: Sequence[str] = ()
+
+
+class GraphCounter:
+    """Counts what dynamo compiles from `start` on, apart from what eager calls compiled by themselves before."""
+
+    def __init__(self) -> None:
+        self._compiles_before: Mapping[Any, int] = {}
+        self._first_graphs: int | None = None
+        self._kept: Capture | None = None
+        self._limits = _LimitLog()
+
+    def start(self) -> None:
+        """Begin to count, in a process that has compiled nothing of what comes."""
+        if compiled_graphs() > 0:
+            forget_compilations()
+        torch._dynamo.utils.counters.clear()
+        torch._dynamo.utils.graph_break_reasons.clear()
+        self._compiles_before = dict(_compiles_by_frame())
+        self._first_graphs = self._kept = None
+        self._limits.start()
+
+    def first_call_is_over(self) -> None:
+        """Keep the number of graphs of the first compiled call: later ones are compiled again, not broken."""
+        if self._first_graphs is None:
+            self._first_graphs = compiled_graphs()
+
+    def recompiles(self) -> int:
+        """Count how often a frame that had been compiled was compiled again since `start`."""
+        return sum(
+            max(0, times - max(1, self._compiles_before.get(frame, 0))) for frame, times in _compiles_by_frame().items()
+        )
+
+    def stop(self) -> None:
+        """Keep what was counted: what comes are timed calls of all arms. Recompiles are counted on."""
+        self._kept = self._read()
+
+    def read(self) -> Capture:
+        """Return counters and graph breaks up to `stop`, recompiles and remarks up to now."""
+        captured = self._kept or self._read()
+        counters = {**captured.counters, "recompiles": self.recompiles()}
+        return Capture(counters=counters, breaks=captured.breaks, remarks=tuple(self._limits.messages))
+
+    def _read(self) -> Capture:
+        """Read dynamo's counters.
+
+        Its own graph_break counter leaves out data-dependent branches, so the number of breaks is that of the
+        reasons it kept, and at least the graphs of the first call less one (one top-level frame makes one graph).
+        """
+        graphs = self._first_graphs or 0
+        counters = torch._dynamo.utils.counters
+        kept = torch._dynamo.utils.graph_break_reasons
+        breaks = [(str(item.reason).strip(), _stack(item.user_stack)) for item in kept]
+        known = {reason for reason, _ in breaks}
+        counted = {str(reason).strip(): times for reason, times in counters["graph_break"].items()}
+        breaks += [(reason, "") for reason in counted if reason not in known]
+        count = max(len(breaks), sum(counted.values()), graphs - 1, 0)
+        return Capture(
+            counters={
+                "calls_captured": int(counters["stats"].get("calls_captured", 0)),
+                "unique_graphs": graphs,
+                "fallbacks_to_eager": int(sum(counters["fallback_to_eager"].values()))
+                if "fallback_to_eager" in counters
+                else 0,
+                "graph_breaks": count,
+                "unique_graph_breaks": len(set(breaks)) or count,
+                "autograd_captures": int(counters["compiled_autograd"].get("captures", 0)),
+                "autograd_compiles": int(counters["compiled_autograd"].get("compiles", 0)),
+                "cudagraph_skips": int(counters["inductor"].get("cudagraph_skips", 0)),
+            },
+            breaks=breaks,
+        )
+
+
+class _LimitLog(logging.Handler):
+    """Hears from dynamo's log when it gives a function up because it was compiled too often."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def start(self) -> None:
+        self.messages = []
+        log = logging.getLogger("torch._dynamo.convert_frame")
+        if self not in log.handlers:
+            log.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if "hit config." not in message:
+            return
+        lines = [line.strip() for line in message.splitlines()]
+        function = next((line for line in lines if line.startswith("function:")), "")
+        reason = next((line for line in lines if line.startswith("last reason:")), "")
+        limit = lines[0].partition("hit config.")[2]
+        self.messages.append(f"torch's limit {limit} was reached, and the rest runs eagerly; {function}; {reason}")
+
+
+def _compiles_by_frame() -> Mapping[Any, int]:
+    from torch._dynamo import convert_frame
+
+    frames: Mapping[Any, int] = getattr(convert_frame, "FRAME_COMPILE_COUNTER", {})
+    return frames
+
+
+def why_nothing_compiled() -> str:
+    """Say what keeps torch.compile from compiling anything, as far as settings tell."""
+    if os.environ.get("TORCH_COMPILE_DISABLE") == "1" or os.environ.get("TORCHDYNAMO_DISABLE") == "1":
+        return "nothing was compiled: TORCH_COMPILE_DISABLE or TORCHDYNAMO_DISABLE is set"
+    if torch._dynamo.config.suppress_errors:
+        return "nothing was compiled: no graph was made, and torch._dynamo.config.suppress_errors hides why"
+    return "nothing was compiled: dynamo made no graph of it, so the model ran as it is"
 
 
 def forget_compilations() -> None:
-    """Back to a state in which nothing was compiled in this process, on-disk caches aside."""
+    """Go back to a state in which nothing was compiled in this process, on-disk caches aside."""
     import torch._inductor.utils as inductor_utils
 
     torch._dynamo.reset()
@@ -179,38 +316,8 @@ def forget_compilations() -> None:
 
 
 def compiled_graphs() -> int:
-    """Graphs compiled so far in this process: it grows when something is compiled again."""
+    """Count the graphs compiled so far in this process: it grows when something is compiled again."""
     return int(torch._dynamo.utils.counters["stats"].get("unique_graphs", 0))
-
-
-def capture_so_far(graphs_at_first: int) -> Capture:
-    """Counters and graph breaks up to now. `graphs_at_first`: `compiled_graphs()` after the first compiled call.
-
-    Dynamo's own graph_break counter leaves out data-dependent branches, so the number of breaks is that of the
-    reasons it kept, and at least the graphs of the first call less one (one top-level frame makes one graph).
-    """
-    counters = torch._dynamo.utils.counters
-    breaks = [(str(item.reason).strip(), _stack(item.user_stack)) for item in torch._dynamo.utils.graph_break_reasons]
-    known = {reason for reason, _ in breaks}
-    counted = {str(reason).strip(): times for reason, times in counters["graph_break"].items()}
-    breaks += [(reason, "") for reason in counted if reason not in known]
-    count = max(len(breaks), sum(counted.values()), graphs_at_first - 1, 0)
-    stats = counters["stats"]
-    return Capture(
-        counters={
-            "calls_captured": int(stats.get("calls_captured", 0)),
-            "unique_graphs": graphs_at_first,
-            "fallbacks_to_eager": int(sum(counters["fallback_to_eager"].values()))
-            if "fallback_to_eager" in counters
-            else 0,
-            "graph_breaks": count,
-            "unique_graph_breaks": len(set(breaks)) or count,
-            "autograd_captures": int(counters["compiled_autograd"].get("captures", 0)),
-            "autograd_compiles": int(counters["compiled_autograd"].get("compiles", 0)),
-            "cudagraph_skips": int(counters["inductor"].get("cudagraph_skips", 0)),
-        },
-        breaks=breaks,
-    )
 
 
 def _stack(frames: Sequence[Any]) -> str:

@@ -3,27 +3,58 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import random
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from torchperf_ci.suites.registry import Suite
+from torchperf_ci.worker.accuracy import Outcome
+from torchperf_ci.worker.copying import CannotCopy, copy_faithfully, shares_state, tensors_in
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_CAST = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _AUTOCAST = {"cpu": torch.bfloat16}
+_MOST_ITEMS = 10_000
 
 DTYPES = (*_DTYPES, "amp")
 """Precisions a case can have. `amp` is autocast over float32 weights: bfloat16 on a CPU, float16 elsewhere."""
 
+Inputs = tuple[tuple[Any, ...], Mapping[str, Any]]
+
+
+class FreshInputs:
+    """An iteration that changes what its inputs hold, say a cache that grows: every call gets inputs of its own.
+
+    `prepare` makes them before the clock starts.
+    """
+
+    def __init__(self, step: Callable[[Inputs], Any], make: Callable[[], Inputs]) -> None:
+        self._step, self._make = step, make
+        self._ready: list[Inputs] = []
+
+    def prepare(self, calls: int) -> None:
+        """Make the inputs of so many calls."""
+        self._ready = [self._make() for _ in range(calls)]
+
+    def __call__(self) -> Any:  # noqa: ANN401 - whatever the model returns
+        return self._step(self._ready.pop() if self._ready else self._make())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """A module with its inputs on `device`. `training` makes an iteration forward, loss and backward."""
+    """A module with its inputs on `device`. `training` makes an iteration forward, loss and backward.
+
+    anew: builds the same workload once more from the suite's function, for what cannot be copied.
+    inputs_change: an iteration leaves other contents in its inputs, so that each one needs its own.
+    whole_step: a compiler is given the whole training step, not the module alone.
+    """
 
     module: torch.nn.Module
     args: tuple[Any, ...]
@@ -33,40 +64,57 @@ class Workload:
     training: bool
     batch_size: int
     loss: Callable[[torch.nn.Module, Any], torch.Tensor]
+    anew: Callable[[], Workload] | None = None
+    inputs_change: bool = False
+    whole_step: bool = False
+    remarks: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.module.parameters())
 
     def iteration(self, call: Callable[..., Any] | None = None) -> Callable[[], Any]:
-        """One iteration over the same inputs, with `call` (say the compiled module) in place of the module.
+        """Return one iteration, with `call` (what a compiler made of `to_compile`) in the place of the original.
 
-        Inference returns the outputs; training returns the loss and leaves the gradients in the parameters.
+        Inference returns the outputs; training returns outputs and loss, and leaves the gradients in the parameters.
         """
+        step = self._step(call)
+        if self.inputs_change:
+            return FreshInputs(step, self.fresh_inputs)
+        inputs = (self.args, self.kwargs)
+        return lambda: step(inputs)
+
+    @property
+    def to_compile(self) -> Callable[..., Any]:
+        """What a compiler is given: the module, or a function of the inputs that is a whole training step."""
+        return self._training_step(self.module) if self.whole_step else self.module
+
+    def _step(self, call: Callable[..., Any] | None) -> Callable[[Inputs], Any]:
         forward = self.module if call is None else call
-        return self._training_step(forward) if self.training else self._inference(forward)
+        if self.training:
+            train = forward if self.whole_step and call is not None else self._training_step(forward)
+            return lambda inputs: train(*inputs)
 
-    def _inference(self, forward: Callable[..., Any]) -> Callable[[], Any]:
-        args, kwargs = self.args, self.kwargs
-
-        def iterate() -> Any:  # noqa: ANN401 - whatever the model returns
+        def infer(inputs: Inputs) -> Any:  # noqa: ANN401 - whatever the model returns
             with torch.no_grad(), self.autocast():
-                return forward(*args, **kwargs)
+                return forward(*inputs[0], **inputs[1])
 
-        return iterate
+        return infer
 
-    def _training_step(self, forward: Callable[..., Any]) -> Callable[[], Any]:
-        args, kwargs, module, loss = self.args, self.kwargs, self.module, self.loss
+    def _training_step(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function of the inputs that runs forward, loss and backward. A compiler may be given it whole, so it
+        refers to nothing but what it needs."""
+        module, loss, autocast = self.module, self.loss, self.autocast
 
-        def iterate() -> Any:  # noqa: ANN401 - the outputs and the loss
+        def train(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the outputs and the loss
             module.zero_grad(set_to_none=True)
-            with self.autocast():
+            with autocast():
                 outputs = forward(*args, **kwargs)
                 scalar = loss(module, outputs)
             scalar.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             return outputs, scalar
 
-        return iterate
+        return train
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Autocast for `amp`, nothing otherwise."""
@@ -75,34 +123,96 @@ class Workload:
         precision = _AUTOCAST.get(self.device.type, torch.float16)
         return torch.autocast(device_type=self.device.type, dtype=precision)
 
-    def copied(self) -> Workload:
-        """The same workload on copies: nothing that runs on it can change this one.
+    def observe(self, call: Callable[..., Any] | None = None, *, calls: int = 1) -> Outcome:
+        """Run iterations and collect everything the last one did: results, gradients, state, what became of its inputs.
 
-        A module may keep results of its last call (spectral norms, auxiliary losses); these are copied as values, for
-        torch copies no tensor that has a history.
+        Nothing is copied: the outcome is that of this workload's own tensors, so run it on a copy, or compare at once.
         """
-        kept = (tensor for module in self.module.modules() for tensor in tensors_of(vars(module)))
-        values = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
-        return replace(self.with_fresh_inputs(), module=copy.deepcopy(self.module, values))
+        inputs = (self.args, self.kwargs)
+        given = {f"argument {name}": value for name, value in (*enumerate(self.args), *self.kwargs.items())}
+        leaves = {
+            _gradient_name(name, place): tensor
+            for name, value in given.items()
+            for place, tensor in _tensors_by_place(value)
+            if tensor.requires_grad and tensor.is_leaf
+        }
+        for tensor in leaves.values():
+            tensor.grad = None
+        step = self._step(call)
+        for _ in range(calls - 1):
+            step(self.fresh_inputs() if self.inputs_change else inputs)
+        result = step(inputs)
+        outputs, loss = result if self.training else (result, None)
+        with torch.no_grad():
+            outputs = pytree.tree_map(_unrolled, outputs)
+        outcome = Outcome(made={"output": outputs, **({} if loss is None or loss is outputs else {"loss": loss})})
+        module = self.module
+        if self.training:
+            outcome.gradients = {f"gradient of {name}": weight.grad for name, weight in module.named_parameters()}
+            outcome.gradients |= {name: tensor.grad for name, tensor in leaves.items()}
+        outcome.state = {f"buffer {name}": buffer for name, buffer in module.named_buffers()}
+        outcome.state |= {f"parameter {name}": weight.detach() for name, weight in module.named_parameters()}
+        outcome.given = given
+        for weight in module.parameters():  # the outcome keeps them; the next iteration makes its own
+            weight.grad = None
+        return outcome
 
-    def with_fresh_inputs(self) -> Workload:
-        """The same module with copies of the inputs."""
-        args, kwargs = clone_inputs((self.args, self.kwargs))
-        return replace(self, args=args, kwargs=kwargs)
+    def fresh_inputs(self) -> Inputs:
+        """Return inputs as they were at first, independent of these. Raises `CannotCopy`."""
+        try:
+            inputs: Inputs = copy_faithfully((self.args, self.kwargs))
+        except CannotCopy:
+            if self.anew is None:
+                raise
+            other = self.anew()
+            inputs = (other.args, other.kwargs)
+        return inputs
+
+    def copied(self) -> Workload:
+        """Return the same workload on copies, so that nothing that runs on it changes this one. Raises `CannotCopy`."""
+        module, args, kwargs = copy_faithfully((self.module, self.args, self.kwargs))
+        return replace(self, module=module, args=args, kwargs=kwargs)
+
+    def built_anew(self, *, same_state: bool = True) -> Workload:
+        """Build the workload once more. Raises `CannotCopy` where that is not possible.
+
+        same_state: with the weights and inputs that this one has now; else as the suite's function makes them.
+        """
+        if self.anew is None:
+            raise CannotCopy("there is no function that builds it anew")
+        other = replace(self.anew(), whole_step=self.whole_step, inputs_change=self.inputs_change)
+        if shares_state((self.module, self.args, self.kwargs), (other.module, other.args, other.kwargs)):
+            raise CannotCopy("its function returns the same tensors each time")
+        if not same_state:
+            return other
+        mine, theirs = (dict(_state(workload)) for workload in (self, other))
+        unlike = [name for name in mine if name not in theirs or mine[name].shape != theirs[name].shape]
+        if unlike or mine.keys() != theirs.keys():
+            raise CannotCopy("its function builds another model each time")
+        with torch.no_grad():
+            for name, tensor in mine.items():
+                if not torch.equal(tensor, theirs[name]):
+                    theirs[name].copy_(tensor)
+        return other
 
     def in_float64(self) -> Workload:
-        """A copy with weights and floating inputs in float64, for the reference of the accuracy check."""
-        copied = self.copied()
-        args, kwargs = _cast((copied.args, copied.kwargs), torch.float64)
-        return replace(copied, module=copied.module.to(torch.float64), args=args, kwargs=kwargs, dtype="float64")
+        """Return a copy, or what is built anew, with weights and floating inputs in float64. Raises `CannotCopy`."""
+        try:
+            module, args, kwargs = copy_faithfully((self.module, self.args, self.kwargs), _widened)
+        except CannotCopy:
+            other = self.built_anew()
+            module = other.module._apply(_widened)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            args, kwargs = _changed((other.args, other.kwargs), _widened)
+        return replace(self, module=module, args=args, kwargs=kwargs, dtype="float64")
 
 
 def build(
     suite: Suite, model: str, *, mode: str, device: str, dtype: str, scale: str, batch_size: int | None, seed: int
 ) -> Workload:
     """Build `model` with fixed seeds and put it on the device. Raises whatever the suite's function raises."""
+    request = {"mode": mode, "device": device, "dtype": dtype, "scale": scale}
     seed_all(seed)
-    made = suite.build(model, batch_size=batch_size, mode=mode, device=device, dtype=dtype, scale=scale)
+    made = suite.build(model, batch_size=batch_size, **request)
     module, args = made[0], made[1]
     kwargs = made[2] if len(made) == 3 else {}
     if not isinstance(module, torch.nn.Module) or not isinstance(args, (tuple, list)):
@@ -110,11 +220,21 @@ def build(
             f"expected a torch.nn.Module and a tuple of arguments, got {type(module).__name__}, {type(args).__name__}"
         )
     target, training = torch.device(device), mode == "training"
-    module = module.to(target).train(training)
+    module = module.to(target)
+    with contextlib.suppress(NotImplementedError):  # an exported program has the mode that it was exported in
+        module.train(training)
     args, kwargs = to_device((tuple(args), dict(kwargs)), target)
-    if precision := _DTYPES.get(dtype) if dtype != "float32" else None:
+    _materialize(module, args, kwargs, seed)
+    remarks: list[str] = []
+    if (precision := _DTYPES.get(dtype)) is not None:
+        before = {weight.dtype for weight in module.parameters() if weight.dtype in _CAST} - {precision}
+        if before and dtype == "float32":
+            names = " and ".join(sorted(str(one).removeprefix("torch.") for one in before))
+            remarks.append(f"cast from {names} to {dtype}, as asked for")
         module = module.to(precision)
-        args, kwargs = _cast((args, kwargs), precision)
+        args, kwargs = _changed(
+            (args, kwargs), lambda tensor: tensor.to(precision) if tensor.dtype in _CAST else tensor
+        )
     return Workload(
         module=module,
         args=args,
@@ -124,13 +244,28 @@ def build(
         training=training,
         batch_size=_own_batch_size(suite, model, args, kwargs) if batch_size is None else batch_size,
         loss=suite.option("loss") or default_loss,
+        anew=lambda: build(suite, model, batch_size=batch_size, seed=seed, **request),
+        remarks=tuple(remarks),
     )
+
+
+def find_batch_size(suite: Suite, model: str, own: Workload, **request: Any) -> int | None:  # noqa: ANN401 - as `build`
+    """Find out which batch size a suite's function takes for its own, or None where that cannot be told.
+
+    The function is asked for batches of 1 and 2: the dimension of an input that is as long is the batch.
+    """
+    if suite.option("batch_size") is not None:
+        return own.batch_size
+    one, two = (build(suite, model, batch_size=size, **request) for size in (1, 2))
+    for mine, first, second in zip(*map(_input_tensors, (own, one, two)), strict=False):
+        for length, once, twice in zip(mine.shape, first.shape, second.shape, strict=False):
+            if (once, twice) == (1, 2):
+                return int(length)
+    return None
 
 
 def seed_all(seed: int) -> None:
     """Seed Python, torch and, where it was imported, NumPy."""
-    import sys
-
     random.seed(seed)
     torch.manual_seed(seed)
     if "numpy" in sys.modules:
@@ -138,7 +273,7 @@ def seed_all(seed: int) -> None:
 
 
 def default_loss(module: torch.nn.Module, output: Any) -> torch.Tensor:  # noqa: ANN401, ARG001 - a model's output
-    """The model's own loss if its output is a scalar or has a scalar `loss`, else the mean of its floating tensors."""
+    """Take the output if it is a scalar, or its scalar `loss` if it has one, else the mean of its floating tensors."""
     own = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", output)
     if isinstance(own, torch.Tensor) and own.ndim == 0:
         return own
@@ -149,35 +284,47 @@ def default_loss(module: torch.nn.Module, output: Any) -> torch.Tensor:  # noqa:
 
 
 def tensors_of(value: Any) -> list[torch.Tensor]:  # noqa: ANN401 - any nest of containers
-    """Every tensor in a nest of lists, tuples, dicts and dataclasses, in order."""
-    found: list[torch.Tensor] = []
-    for leaf in pytree.tree_leaves(value):
+    """List every tensor in a nest of lists, tuples, dicts and dataclasses, in order."""
+    return [tensor for _, tensor in _tensors_by_place(value)]
+
+
+def _tensors_by_place(value: Any, place: str = "") -> Iterator[tuple[str, torch.Tensor]]:  # noqa: ANN401 - any nest
+    for index, leaf in enumerate(pytree.tree_leaves(value)):
+        where = place if index == 0 and leaf is value else f"{place}[{index}]"
         if isinstance(leaf, torch.Tensor):
-            found.append(leaf)
+            yield where, leaf
         elif isinstance(leaf, Mapping):  # a class that torch does not know as a container
-            found += tensors_of(list(leaf.values()))
+            yield from _tensors_by_place(list(leaf.values()), where)
         elif is_dataclass(leaf) and not isinstance(leaf, type):
-            found += tensors_of([getattr(leaf, item.name) for item in fields(leaf)])
-    return found
+            yield from _tensors_by_place([getattr(leaf, item.name) for item in fields(leaf)], where)
 
 
-def clone_inputs(inputs: Any) -> Any:  # noqa: ANN401 - any nest of containers
-    """Copies of all tensors: no aliases into the originals, gradients required as there."""
-    return _mapped(lambda tensor: tensor.detach().clone().requires_grad_(tensor.requires_grad), inputs)
+def _gradient_name(name: str, place: str) -> str:
+    return f"gradient of {name}{place}"
+
+
+def _unrolled(leaf: Any) -> Any:  # noqa: ANN401 - any output
+    """Read an iterator to its end, so that what it yields can be compared."""
+    return list(islice(leaf, _MOST_ITEMS)) if isinstance(leaf, Iterator) else leaf
 
 
 def to_device(inputs: Any, device: torch.device) -> Any:  # noqa: ANN401 - any nest of containers
-    """The same nest with its tensors on `device`."""
-    return _mapped(lambda tensor: tensor.to(device), inputs)
+    """Return the same nest with its tensors on `device`."""
+    return _changed(inputs, lambda tensor: tensor.to(device))
 
 
-def _cast(inputs: Any, dtype: torch.dtype) -> Any:  # noqa: ANN401 - any nest of containers
-    return _mapped(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, inputs)
+def _changed(inputs: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:  # noqa: ANN401 - any nest
+    """Put other tensors in the place of those that `change` changes, in plain objects too; one that stands in several
+    places, or is a view, stays so. Where the objects cannot be copied, containers and dataclasses alone are changed."""
+    if all(is_lazy(tensor) or change(tensor) is tensor for tensor in tensors_in(inputs)):
+        return inputs
+    try:
+        return copy_faithfully(inputs, change)
+    except CannotCopy:
+        return _mapped(change, inputs)
 
 
 def _mapped(change: Callable[[torch.Tensor], torch.Tensor], inputs: Any) -> Any:  # noqa: ANN401 - any nest of containers
-    """The same nest with every tensor changed, dataclasses included."""
-
     def mapped(leaf: Any) -> Any:  # noqa: ANN401 - whatever torch does not know as a container
         if isinstance(leaf, torch.Tensor):
             return change(leaf)
@@ -189,12 +336,38 @@ def _mapped(change: Callable[[torch.Tensor], torch.Tensor], inputs: Any) -> Any:
     return pytree.tree_map(mapped, inputs)
 
 
+def _widened(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.is_complex():
+        return tensor.to(torch.complex128, copy=True)
+    return tensor.to(torch.float64, copy=True) if tensor.is_floating_point() else tensor.clone()
+
+
+def _materialize(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], seed: int) -> None:
+    """Give lazy parameters their shapes by one eager call, from the same seed each time, on copies of the inputs."""
+    if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+        copied_args, copied_kwargs = copy_faithfully((args, kwargs))
+        seed_all(seed)
+        with torch.no_grad():
+            module(*copied_args, **copied_kwargs)
+
+
+def _state(workload: Workload) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name every tensor that a workload starts from."""
+    yield from workload.module.named_parameters()
+    yield from workload.module.named_buffers()
+    yield from ((f"argument {index}", tensor) for index, tensor in enumerate(_input_tensors(workload)))
+
+
+def _input_tensors(workload: Workload) -> list[torch.Tensor]:
+    return tensors_of((workload.args, workload.kwargs))
+
+
 def _own_batch_size(suite: Suite, model: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
     told = suite.option("batch_size")
     return int(told(model, args)) if told else _leading_size((args, kwargs))
 
 
 def _leading_size(inputs: Any) -> int:  # noqa: ANN401 - any nest of containers
-    """The first dimension of the first tensor with one: what a model's own default batch size shows as."""
+    """Take the first dimension of the first tensor with one: what a model's own default batch size shows as."""
     sizes = [tensor.shape[0] for tensor in tensors_of(inputs) if tensor.ndim > 0]
     return int(sizes[0]) if sizes else 1

@@ -1,7 +1,10 @@
-"""Peak memory: the allocator's on an accelerator, the resident set's high-water mark on a CPU."""
+"""Peak memory of one iteration: tensors on a CPU, the allocator's figure on an accelerator; and the process's size."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import torch
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
+_MEASURED = "torchperf-ci: measured iteration"
 
 
 def device_module(device: torch.device) -> Any:  # noqa: ANN401 - torch.cuda, torch.xpu, …
@@ -17,40 +21,72 @@ def device_module(device: torch.device) -> Any:  # noqa: ANN401 - torch.cuda, to
     return None if device.type == "cpu" else getattr(torch, device.type, None)
 
 
-def peak_while(device: torch.device, action: Callable[[], object]) -> int | None:
-    """Run `action`; the peak in bytes meanwhile, or None where it cannot be measured.
+def peak_while(
+    device: torch.device, action: Callable[[], object], prepare: Callable[[], object] = lambda: None
+) -> int | None:
+    """Run `action` twice, `prepare` before each; the peak in bytes of the second, or None where it cannot be measured.
 
-    On the CPU the mark is reset by writing 5 to /proc/self/clear_refs and read as VmHWM (proc_pid_clear_refs(5)):
-    it holds everything resident in the process, and sees nothing under about 1 MB.
+    On an accelerator it is the allocator's peak, with all that lies on the device. On a CPU it is what tensors needed
+    beyond those that were there before: every allocation and release as torch's profiler reports it, so that it is the
+    same in each process. What libraries allocate for themselves is not in it.
     """
-    reset, read = _accelerator(device) if device.type != "cpu" else (_reset_resident, _read_resident)
-    can_be_reset = reset()
-    action()
-    return read() if can_be_reset else None
-
-
-def _accelerator(device: torch.device) -> tuple[Callable[[], bool], Callable[[], int]]:
+    if device.type == "cpu":
+        return _tensor_bytes(action, prepare)
     module = device_module(device)
-
-    def reset() -> bool:
-        if not hasattr(module, "reset_peak_memory_stats"):
-            return False
+    prepare()
+    action()
+    gc.collect()
+    prepare()
+    can_be_reset = hasattr(module, "reset_peak_memory_stats")
+    if can_be_reset:
         module.reset_peak_memory_stats(device)
-        return True
+    action()
+    return int(module.max_memory_allocated(device)) if can_be_reset else None
 
-    return reset, lambda: int(module.max_memory_allocated(device))
 
+def process_peak_while(action: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> int | None:
+    """Run `prepare`, then `action`; the largest resident set of the process during `action` in bytes, None where the
+    system does not tell.
 
-def _reset_resident() -> bool:
+    Freed memory is given back first, or the mark would begin at an earlier peak. It is reset by writing 5 to
+    /proc/self/clear_refs and read as VmHWM (proc_pid_clear_refs(5)).
+    """
+    gc.collect()
+    prepare()
+    with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
     try:
         _CLEAR_REFS.write_text("5")
     except OSError:
-        return False
-    return True
-
-
-def _read_resident() -> int:
+        action()
+        return None
+    action()
     for line in _STATUS.read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
-    return 0
+    return None
+
+
+def _tensor_bytes(action: Callable[[], object], prepare: Callable[[], object]) -> int | None:
+    """Add up what the profiler saw. The first call lets it know the blocks that the second one gives back."""
+    from torch.profiler import ProfilerActivity, profile, record_function
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        prepare()
+        action()
+        gc.collect()
+        prepare()
+        with record_function(_MEASURED):
+            action()
+    results = getattr(profiled.profiler, "kineto_results", None)
+    if results is None:
+        return None
+    events = results.events()
+    start = next(event.start_ns() for event in events if event.name() == _MEASURED)
+    changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
+    held = peak = 0
+    for when, change in sorted(changes, key=lambda one: one[0]):
+        if when >= start:
+            held += change
+            peak = max(peak, held)
+    return peak

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter_ns
@@ -12,8 +13,11 @@ import torch
 from torchperf_ci.worker.memory import device_module
 
 Arm = Callable[[], object]
+"""One iteration. If it has a method `prepare(calls)`, that is called before the clock starts."""
 
 _PROBE_STEPS = 8000
+_GARBAGE = 500
+"""New objects after which garbage is collected between two sweeps, where no clock runs."""
 
 
 def probe() -> int:
@@ -74,6 +78,8 @@ def sample(
             if on_device is not None:
                 sweep.device.setdefault(name, []).append(on_device)
         sweep.probe.append(probe())
+        if gc.get_count()[0] > _GARBAGE:  # the collector is off, and a model may leave its activations in a cycle
+            gc.collect()
     return sweep
 
 
@@ -88,6 +94,8 @@ class Reader:
             self._events = (event(enable_timing=True), event(enable_timing=True))
 
     def __call__(self, arm: Arm, repeats: int) -> tuple[int, int | None]:
+        if prepare := getattr(arm, "prepare", None):
+            prepare(repeats)
         self._synchronize()
         if self._events is None:
             return self._host(arm, repeats), None

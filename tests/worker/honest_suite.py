@@ -1,0 +1,439 @@
+"""Models on which checking, counting and timing can go wrong, after public bug reports. A suite file.
+
+EXPECTED says what the accuracy row of each has to be, by mode: the status, and words of its reason.
+"""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import nn
+from torch._dynamo import config as dynamo_config
+
+WIDTH = 16
+
+PASS = ("pass", "")
+
+
+def compiled_times(factor):
+    """`factor` in compiled code, 1 otherwise: stands for a compiler that computes something else."""
+    return factor if torch.compiler.is_compiling() else 1
+
+
+class Base(nn.Module):
+    """A linear layer; `value` is wrong by a factor when compiled."""
+
+    def __init__(self, factor=1):
+        super().__init__()
+        self.fc = nn.Linear(WIDTH, WIDTH)
+        self.factor = factor
+
+    def value(self, x):
+        return torch.relu(self.fc(x)) * compiled_times(self.factor)
+
+    def forward(self, x):
+        return self.value(x)
+
+
+def case(make, *inputs):
+    """A model's function: `make()` and inputs of a batch."""
+    return lambda batch_size: (make(), tuple(each(batch_size or 8) for each in inputs or (rows,)))
+
+
+def rows(batch):
+    return torch.randn(batch, WIDTH)
+
+
+# Copies
+
+
+def with_hook():
+    model = Base()
+    model.fc.weight.register_hook(lambda gradient: gradient * 3)
+    return model
+
+
+KEPT = []
+
+
+def with_hidden_hook():
+    """A hook on the node that accumulates the gradient: nothing in Python shows it."""
+    model = Base()
+    weight = model.fc.weight
+    node = weight.expand_as(weight).grad_fn.next_functions[0][0]
+    node.register_prehook(lambda gradients: tuple(gradient * 3 for gradient in gradients))
+    KEPT.append(node)
+    return model
+
+
+def with_hook_that_counts():
+    """A hook whose closure counts calls: a copy would share the list."""
+    model, calls = Base(), []
+    model.register_forward_hook(lambda module, args, output: calls.append(1) or output * min(len(calls), 1))
+    return model
+
+
+def with_replaced_forward():
+    model = Base()
+    model.forward = lambda x: torch.relu(model.fc(x)) + 1
+    return model
+
+
+def with_lock(model=None):
+    model = model or Base()
+    model.lock = threading.Lock()
+    return model
+
+
+ONE_FOR_ALL = Base()
+
+
+class InObject(Base):
+    """A tensor in a plain object of the module's."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = SimpleNamespace(weight=torch.randn(WIDTH))
+
+    def forward(self, x):
+        return self.fc(x) * self.table.weight
+
+
+class Flat(nn.Module):
+    """Parameters that are views of one flat tensor, as in sharded optimizers."""
+
+    def __init__(self):
+        super().__init__()
+        flat = torch.randn(WIDTH * WIDTH + WIDTH) * 0.1
+        self.weight = nn.Parameter(flat[: WIDTH * WIDTH].view(WIDTH, WIDTH).t())
+        self.bias = nn.Parameter(flat[WIDTH * WIDTH :])
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight, self.bias)
+
+
+class Aliased(Base):
+    """Writes into one argument and reads the other, which is a view of it."""
+
+    def forward(self, x, view):
+        x.mul_(2)
+        return self.fc(view) + x[:, :1] * compiled_times(self.factor)
+
+
+def aliased(factor):
+    def build(batch_size):
+        x = torch.randn(batch_size or 8, WIDTH)
+        return Aliased(factor), (x.view_as(x), x.view_as(x))
+
+    return build
+
+
+class Configured(Base):
+    def forward(self, x, options):
+        return self.value(x) * options.scale if options.on else x
+
+
+class Cache:
+    def __init__(self, *, lock=False):
+        self.rows = []
+        if lock:
+            self.lock = threading.Lock()
+
+
+class Appending(Base):
+    def forward(self, x, cache):
+        cache.rows.append(self.fc(x))
+        return torch.cat(cache.rows).sum(0) * compiled_times(self.factor)
+
+
+# Results
+
+
+class Returns(Base):
+    """Returns `pack(value)`."""
+
+    def __init__(self, pack, factor=1):
+        super().__init__(factor)
+        self.pack = pack
+
+    def forward(self, x):
+        return self.pack(self.value(x))
+
+
+class Slots:
+    __slots__ = ("_left", "right")
+
+    def __init__(self, value):
+        self._left, self.right = value, value + 1
+
+
+class Opaque:
+    """Nothing in it can be looked at but how it compares, and that fails."""
+
+    __slots__ = ()
+
+    def __eq__(self, other):
+        raise ValueError("compare me not")
+
+    def __hash__(self):
+        return 0
+
+
+class LockOut:
+    def __init__(self):
+        self.lock = threading.Lock()
+
+
+def returns(pack, factor=1):
+    return case(lambda: Returns(pack, factor))
+
+
+class Wave(nn.Module):
+    """Complex weights: made real in float64 they are another function."""
+
+    def __init__(self, factor=1):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(WIDTH // 2 + 1, dtype=torch.complex64))
+        self.factor = factor
+
+    def forward(self, x):
+        return torch.fft.irfft(torch.fft.rfft(x) * self.weight * compiled_times(self.factor))
+
+
+class Noise(Base):
+    """Random numbers that differ in float64, far larger than the rounding; wrong when compiled by `factor`."""
+
+    def forward(self, x):
+        return self.value(x) + 10 * torch.rand_like(x)
+
+
+class NoGradient(Base):
+    """A buffer that training updates; compiled code forgets it if `factor` is not 1."""
+
+    def __init__(self, factor):
+        super().__init__(factor)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x):
+        if compiled_times(self.factor) == 1:
+            self.steps.add_(1)
+        return self.fc(x)
+
+
+def move_infinity(value):
+    return value.masked_fill(torch.arange(WIDTH) == (2 if torch.compiler.is_compiling() else 3), float("-inf"))
+
+
+# Statuses
+
+
+class TrainReturnsNone(Base):
+    def train(self, mode=True):  # noqa: FBT002 - torch's signature
+        super().train(mode)
+
+
+def exported(batch_size):
+    x = torch.randn(batch_size or 8, WIDTH)
+    return torch.export.export(Base().eval(), (x,)).module(), (x,)
+
+
+class Rows(torch.utils.data.Dataset):
+    """Data that a process of its own reads: it has to find this file."""
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return torch.full((WIDTH,), float(index))
+
+
+def read_by_spawned_process(batch_size):
+    loader = torch.utils.data.DataLoader(Rows(), batch_size or 4, num_workers=1, multiprocessing_context="spawn")
+    return Base(), (next(iter(loader)),)
+
+
+# Numbers
+
+
+class Disabled(Base):
+    @torch.compiler.disable
+    def forward(self, x):
+        return self.value(x)
+
+
+class Suppressed(Base):
+    """Dynamo fails inside it, and its errors are suppressed."""
+
+    def forward(self, x):
+        if torch.compiler.is_compiling():
+            torch._dynamo.graph_break()
+            return self.fc(x).nonexistent()
+        return self.value(x)
+
+
+def suppressed(batch_size):
+    dynamo_config.suppress_errors = True
+    return Disabled(), (rows(batch_size or 8),)
+
+
+class Temporaries(nn.Module):
+    """Seven temporaries of 4 MB: all at once, or one after another."""
+
+    def __init__(self, *, at_once):
+        super().__init__()
+        self.at_once = at_once
+
+    @torch.compiler.disable
+    def forward(self, x):
+        if self.at_once:
+            return sum(part.sum() for part in [x.repeat(1_000_000) for _ in range(7)])
+        return sum(x.repeat(1_000_000).sum() for _ in range(7))
+
+
+class NeedsMemory(Base):
+    """Does not fit from a batch of `limit` on. Time comes first, the batch second."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.limit = limit
+
+    @torch.compiler.disable
+    def check(self, batch):
+        print("tried a batch of", batch)
+        if batch >= self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+
+    def forward(self, x):
+        self.check(x.shape[1])
+        return self.fc(x)
+
+
+def too_large_to_load(batch_size):
+    if (batch_size or 12) > 5:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+    return Base(), (rows(batch_size),)
+
+
+class Counting(Base):
+    """An attribute that changes in each call, on which dynamo guards."""
+
+    def __init__(self):
+        super().__init__()
+        self.name = "0"
+
+    def forward(self, x):
+        self.name = str(int(self.name) + 1)
+        return self.fc(x) * len(self.name)
+
+
+MODELS = {
+    "hook": case(with_hook),
+    "hidden_hook": case(with_hidden_hook),
+    "hook_that_counts": case(with_hook_that_counts),
+    "replaced_forward": case(with_replaced_forward),
+    "lock": case(with_lock),
+    "one_for_all": case(lambda: ONE_FOR_ALL),
+    "one_for_all_with_lock": case(lambda: with_lock(ONE_FOR_ALL)),
+    "in_object": case(InObject),
+    "flat": case(Flat),
+    "aliased": aliased(1),
+    "aliased_wrong": aliased(2),
+    "configured": case(Configured, rows, lambda batch: SimpleNamespace(scale=2.0, on=True)),
+    "cache": case(Appending, rows, lambda batch: Cache()),
+    "cache_wrong": case(lambda: Appending(2), rows, lambda batch: Cache()),
+    "cache_with_lock": case(Appending, rows, lambda batch: Cache(lock=True)),
+    "complex": case(Wave),
+    "complex_wrong": case(lambda: Wave(1.5)),
+    "noise": case(Noise),
+    "noise_wrong": case(lambda: Noise(100)),
+    "buffer": case(lambda: NoGradient(1)),
+    "buffer_wrong": case(lambda: NoGradient(2)),
+    "array": returns(lambda value: value.detach().numpy()),
+    "array_wrong": returns(lambda value: value.detach().numpy(), 3),
+    "number": returns(lambda value: np.float32(value.detach().numpy().sum())),
+    "slots": returns(Slots),
+    "slots_wrong": returns(Slots, 3),
+    "set_of_text": returns(lambda value: {"a", "b", str(compiled_times(1))}),
+    "set_of_tensors": returns(lambda value: {value}),
+    "function": returns(lambda value: lambda: value),
+    "lock_out": returns(lambda value: LockOut()),
+    "opaque": returns(lambda value: Opaque()),
+    "float8": returns(lambda value: value.to(torch.float8_e4m3fn)),
+    "float8_wrong": returns(lambda value: value.to(torch.float8_e4m3fn), 3),
+    "jagged": returns(lambda value: torch.nested.nested_tensor_from_jagged(value, torch.tensor([0, 3, len(value)]))),
+    "jagged_wrong": returns(
+        lambda value: torch.nested.nested_tensor_from_jagged(value, torch.tensor([0, 3, len(value)])), 3
+    ),
+    "masked": returns(lambda value: torch.masked.masked_tensor(value, value > 0)),
+    "uint16": returns(lambda value: (value.detach() * 10).to(torch.uint16)),
+    "uint16_wrong": returns(lambda value: (value.detach() * 10).to(torch.uint16), 3),
+    "sparse_wrong": returns(lambda value: value.detach().to_sparse(), 3),
+    "nothing": returns(lambda value: value[:0]),
+    "infinity": returns(lambda value: value.masked_fill(torch.arange(WIDTH) == 3, float("-inf"))),
+    "infinity_elsewhere": returns(move_infinity),
+    "train_returns_none": case(TrainReturnsNone),
+    "exported": exported,
+    "read_by_spawned_process": read_by_spawned_process,
+    "disabled": case(Disabled),
+    "suppressed": suppressed,
+    "at_once": case(lambda: Temporaries(at_once=True), lambda batch: torch.ones(1)),
+    "in_turn": case(lambda: Temporaries(at_once=False), lambda batch: torch.ones(1)),
+    "time_first": lambda batch_size: (NeedsMemory(3), (torch.randn(100, batch_size or 12, WIDTH),)),
+    "fixed_batch": lambda batch_size: (NeedsMemory(3), (torch.randn(100, 12, WIDTH),)),
+    "too_large_to_load": too_large_to_load,
+    "half": case(lambda: Base().bfloat16()),
+    "counting": case(Counting),
+}
+
+EXPECTED = {
+    "hook": {"training": PASS},
+    "hidden_hook": {"training": PASS},
+    "hook_that_counts": {"inference": PASS},
+    "replaced_forward": {"inference": PASS, "training": PASS},
+    "lock": {"inference": PASS, "training": PASS},
+    "one_for_all": {"inference": PASS, "training": PASS},
+    "one_for_all_with_lock": {"inference": ("not_judged", "cannot be copied")},
+    "in_object": {"inference": PASS, "training": PASS},
+    "flat": {"inference": PASS, "training": PASS},
+    "aliased": {"inference": PASS},
+    "aliased_wrong": {"inference": ("fail_accuracy", "output: ")},
+    "configured": {"inference": PASS, "training": PASS},
+    "cache": {"inference": PASS, "training": PASS},
+    "cache_wrong": {"inference": ("fail_accuracy", "output: ")},
+    "cache_with_lock": {"inference": PASS},
+    "complex": {"inference": PASS, "training": PASS},
+    "complex_wrong": {"inference": ("fail_accuracy", "output: ")},
+    "noise": {"inference": PASS},
+    "noise_wrong": {"inference": ("fail_accuracy", "output: ")},
+    "buffer": {"training": PASS},
+    "buffer_wrong": {"training": ("fail_accuracy", "buffer steps: 1 of 1 values differ: 0 instead of 1")},
+    "array": {"inference": PASS},
+    "array_wrong": {"inference": ("fail_accuracy", "output: ")},
+    "number": {"inference": PASS},
+    "slots": {"inference": PASS},
+    "slots_wrong": {"inference": ("fail_accuracy", "output._left: ")},
+    "set_of_text": {"inference": PASS},
+    "set_of_tensors": {"inference": ("not_judged", "output is a set")},
+    "function": {"inference": ("not_judged", "output is a function")},
+    "lock_out": {"inference": ("not_judged", "output.lock is a lock")},
+    "opaque": {"inference": ("not_judged", "torchperf-ci's own check failed: ValueError: compare me not")},
+    "float8": {"inference": PASS},
+    "float8_wrong": {"inference": ("fail_accuracy", "output: ")},
+    "jagged": {"inference": PASS},
+    "jagged_wrong": {"inference": ("fail_accuracy", "output[0]: ")},
+    "masked": {"inference": PASS},
+    "uint16": {"inference": PASS},
+    "uint16_wrong": {"inference": ("fail_accuracy", "output: ")},
+    "sparse_wrong": {"inference": ("fail_accuracy", "output: ")},
+    "nothing": {"inference": PASS},
+    "infinity": {"inference": PASS},
+    "infinity_elsewhere": {"inference": ("fail_accuracy", "output: ")},
+    "train_returns_none": {"inference": PASS, "training": PASS},
+    "exported": {"inference": PASS},
+    "disabled": {"inference": PASS},
+    "suppressed": {"inference": PASS},
+    "counting": {"inference": PASS},
+}
