@@ -55,7 +55,7 @@ def test_any_text_is_one_cell_of_plain_code(text: str):
     assert len(cells) == 2
     inner = GITHUB.parseInline(code(text))[0].children or []
     read = "".join(part.content for part in inner if part.type in {"text", "text_special", "code_inline"})
-    assert read == shown
+    assert read.replace("\u2060", "") == shown  # a reference that GitHub would find is broken by what cannot be seen
     assert {part.type for part in inner} <= {"text", "text_special", "code_inline", "html_inline"}
 
 

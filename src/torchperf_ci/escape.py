@@ -12,7 +12,7 @@ _ZERO_WIDTH_SPACE = "\u200b"
 _SPACE = re.compile(r"\s+")
 _TAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(_[A-Za-z0-9.-]+)*")
 _TAME_LINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ .:,;=+()/\[\]@%-]*")
-_MEANING = re.compile(r"\]\(|\]\[|@|://|www\.|\bgh-\d|(?<![^\W_])[0-9a-f]{7,40}(?![^\W_])", re.IGNORECASE)
+_MEANING = re.compile(r"\]\(|\]\[|@\w|://|www\.|\bgh-\d|(?<![^\W_])[0-9a-f]{7,40}(?![^\W_])", re.IGNORECASE)
 """What GitHub makes something of in bare text: links, addresses, mentions, references to issues and commits."""
 _REFERENCE = re.compile(r"[@#](?=.)|:(?=//)|www(?=\.)|\bgh-(?=\d)|(?<![^\W_])[0-9a-f]{7,40}(?![^\W_])", re.IGNORECASE)
 _WORD_JOINER = "\u2060"

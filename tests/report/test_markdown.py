@@ -108,7 +108,7 @@ def test_recompiles_and_remarks_stand_beside_their_case():
     text = markdown(found)
     assert text.splitlines()[0] == "## ✅ The one case passed"
     assert "3 recompilations" in text
-    assert "<code>limit reached &#124; &#64;octocat" in text
+    assert "<code>limit reached &#124; &#64;\u2060octocat" in text
 
 
 @pytest.mark.parametrize("status", [Status.MODEL_FAIL_TO_LOAD, Status.EAGER_FAIL_TO_RUN])
