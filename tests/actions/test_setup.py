@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from fakes.artifacts import record
 from fakes.github_server import REPOSITORY
 from fakes.review_server import ReviewGitHub
 from torchperf_ci import __version__
-from torchperf_ci.records import Source
+from torchperf_ci.records import Source, Testing
 from torchperf_ci.results import open_folder
 
 pytestmark = pytest.mark.slow
@@ -130,7 +131,10 @@ def test_light_commands_do_their_work_without_large_libraries(tmp_path: Path) ->
     (tmp_path / "suite.py").write_text("import torch\nMODELS = {'net': lambda batch_size: (torch.nn.ReLU(), ())}\n")
     sha = "a" * 40
     with open_folder(tmp_path / "results") as folder:
-        folder.append(record("mlp", source=Source(repository=REPOSITORY, commit=sha, run_id="7", attempt=1)))
+        measured = record("mlp", source=Source(repository=REPOSITORY, commit=sha, run_id="7", attempt=1))
+        times = {"eager": (0.002, 0.0021, 0.0019, 0.002), "compiled": (0.001, 0.0011, 0.0009, 0.001)}
+        folder.append(measured)
+        folder.append(replace(measured, testing=Testing.PERFORMANCE, samples=times))
     event = tmp_path / "event.json"
     head = {"sha": sha, "ref": "feature", "repo": {"full_name": REPOSITORY}}
     event.write_text(json.dumps({"pull_request": {"number": 1, "head": head}}))
