@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torchperf_ci.records import METRICS, Case, Metric, Mode, Record, Status, Testing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Item = TypeVar("Item", bound=Hashable)
 
@@ -209,6 +210,8 @@ def _wide(
     columns: Mapping[str, Sequence[object]], records: Sequence[Record], models: Sequence[str], compilers: Sequence[str]
 ) -> dict[str, pd.DataFrame]:
     """Every column, with a value per record, as a table of models and compilers; NaN where there is no record."""
+    import pandas as pd
+
     if not records:
         return {name: pd.DataFrame(math.nan, index=list(models), columns=list(compilers)) for name in columns}
     at = pd.MultiIndex.from_arrays([[r.case.model for r in records], [r.case.compiler for r in records]])
@@ -217,6 +220,8 @@ def _wide(
 
 
 def _counted(statuses: Mapping[Testing, pd.DataFrame], models: Sequence[str], compilers: Sequence[str]) -> pd.DataFrame:
+    import pandas as pd
+
     mask: pd.DataFrame = pd.DataFrame(data=True, index=list(models), columns=list(compilers))
     for words in statuses.values():
         mask &= ~words.isin(LEAVES_TABLE).any(axis=1).to_numpy()[:, None]
