@@ -6,6 +6,7 @@ EXPECTED says what the accuracy row of each has to be, by mode: the status, and 
 from __future__ import annotations
 
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -149,7 +150,85 @@ class Appending(Base):
         return torch.cat(cache.rows).sum(0) * compiled_times(self.factor)
 
 
+class OwnCache(Base):
+    """Keeps what it has seen, so that its first call is not like its second."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = None
+
+    def forward(self, x):
+        rows = self.fc(x)
+        self.seen = rows if self.seen is None else torch.cat([self.seen, rows])
+        return self.seen.sum(0)
+
+
+class Masked(Base):
+    def forward(self, x, mask):
+        return torch.tanh(self.fc(x)) * mask
+
+
+class Three(Base):
+    def forward(self, a, b, c):
+        return self.fc(a) + torch.relu(b) * c
+
+
+def thrice(batch_size):
+    x = torch.randn(batch_size or 8, WIDTH)
+    return Three(), (x, x, x)
+
+
+def lazy():
+    return nn.Sequential(nn.LazyLinear(32), nn.ReLU(), nn.LazyLinear(8))
+
+
 # Results
+
+
+class TwoHeads(Base):
+    """A second head whose output the loss does not use: eager makes no gradient of it, compiled code one of zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.aux = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        return {"loss": self.fc(x).square().mean(), "aux": self.aux(x)}
+
+
+class Into(nn.Module):
+    """Writes its result into an argument and returns nothing."""
+
+    def __init__(self, factor=1):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x, out):
+        out.copy_(x * compiled_times(self.factor))
+
+
+class Detached(Base):
+    """Compiled code forgets the gradient of the input."""
+
+    def forward(self, x):
+        return self.fc(x.detach() if compiled_times(self.factor) != 1 else x)
+
+
+def with_gradient(batch):
+    return torch.randn(batch, WIDTH, requires_grad=True)
+
+
+class Private:
+    def __init__(self, value):
+        self._value = value
+
+
+class Callable:
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self):
+        return self.value
 
 
 class Returns(Base):
@@ -317,6 +396,46 @@ def too_large_to_load(batch_size):
     return Base(), (rows(batch_size),)
 
 
+PREPARED = []
+
+
+@torch.compiler.disable
+def prepare():
+    """What the first call of a process has to do, and no other."""
+    if not PREPARED:
+        time.sleep(2)
+        PREPARED.append(True)
+
+
+class SlowFirst(Base):
+    def forward(self, x):
+        prepare()
+        return self.fc(x)
+
+
+square = torch.compile(lambda x: x.square() + 1, backend="aot_eager")
+
+
+class SelfCompiling(Base):
+    """Attention of some libraries compiles itself, in eager calls too."""
+
+    def forward(self, x):
+        return square(self.fc(x))
+
+
+class Cycle(Base):
+    """Leaves its activations in a reference cycle, which only the garbage collector frees."""
+
+    @torch.compiler.disable
+    def keep(self, x):
+        one, other = SimpleNamespace(), SimpleNamespace()
+        one.other, other.one, one.data = other, one, x.repeat(1000, 1)
+        return x
+
+    def forward(self, x):
+        return self.keep(self.fc(x))
+
+
 class Counting(Base):
     """An attribute that changes in each call, on which dynamo guards."""
 
@@ -345,6 +464,20 @@ MODELS = {
     "cache": case(Appending, rows, lambda batch: Cache()),
     "cache_wrong": case(lambda: Appending(2), rows, lambda batch: Cache()),
     "cache_with_lock": case(Appending, rows, lambda batch: Cache(lock=True)),
+    "own_cache": case(OwnCache),
+    "expanded": case(Masked, rows, lambda batch: torch.ones(batch, 1).expand(-1, WIDTH)),
+    "sliced": case(Masked, lambda batch: torch.randn(batch, 40)[:, :WIDTH], rows),
+    "thrice": thrice,
+    "lazy": case(lazy),
+    "two_heads": case(TwoHeads),
+    "into": case(Into, rows, rows),
+    "into_wrong": case(lambda: Into(2), rows, rows),
+    "input_gradient": case(lambda: Detached(1), with_gradient),
+    "input_gradient_wrong": case(lambda: Detached(2), with_gradient),
+    "private_wrong": returns(Private, 3),
+    "callable_wrong": returns(Callable, 3),
+    "iterator": returns(lambda value: iter([value])),
+    "iterator_wrong": returns(lambda value: iter([value]), 3),
     "complex": case(Wave),
     "complex_wrong": case(lambda: Wave(1.5)),
     "noise": case(Noise),
@@ -386,6 +519,9 @@ MODELS = {
     "too_large_to_load": too_large_to_load,
     "half": case(lambda: Base().bfloat16()),
     "counting": case(Counting),
+    "slow_first": case(SlowFirst),
+    "self_compiling": case(SelfCompiling),
+    "cycle": case(Cycle),
 }
 
 EXPECTED = {
@@ -404,6 +540,20 @@ EXPECTED = {
     "cache": {"inference": PASS, "training": PASS},
     "cache_wrong": {"inference": ("fail_accuracy", "output: ")},
     "cache_with_lock": {"inference": PASS},
+    "own_cache": {"inference": PASS},
+    "expanded": {"inference": PASS, "training": PASS},
+    "sliced": {"inference": PASS, "training": PASS},
+    "thrice": {"inference": PASS, "training": PASS},
+    "lazy": {"inference": PASS, "training": PASS},
+    "two_heads": {"training": PASS},
+    "into": {"inference": PASS},
+    "into_wrong": {"inference": ("fail_accuracy", "argument 1: ")},
+    "input_gradient": {"training": PASS},
+    "input_gradient_wrong": {"training": ("fail_accuracy", "gradient of argument 0: ")},
+    "private_wrong": {"inference": ("fail_accuracy", "output._value: ")},
+    "callable_wrong": {"inference": ("fail_accuracy", "output.value: ")},
+    "iterator": {"inference": PASS},
+    "iterator_wrong": {"inference": ("fail_accuracy", "output[0]: ")},
     "complex": {"inference": PASS, "training": PASS},
     "complex_wrong": {"inference": ("fail_accuracy", "output: ")},
     "noise": {"inference": PASS},
@@ -436,4 +586,6 @@ EXPECTED = {
     "disabled": {"inference": PASS},
     "suppressed": {"inference": PASS},
     "counting": {"inference": PASS},
+    "self_compiling": {"inference": PASS},
+    "cycle": {"inference": PASS, "training": PASS},
 }

@@ -68,6 +68,38 @@ def test_a_model_of_which_nothing_is_compiled_says_so(load, model: str, word: st
     assert word in " ".join(captured["remarks"])
 
 
+@pytest.mark.parametrize("model", ["expanded", "sliced", "thrice", "lazy"])
+def test_inputs_are_timed_as_they_were_checked(load, model: str) -> None:
+    """With their strides and their identity: the timed calls compile nothing again."""
+    ask = load(model, spec=SUITE)
+    ask.steps("eager", "accuracy")
+    assert ask("compile")["calls"] == 2
+    ask("sample", order=[["eager", "compiled"]] * 3)
+    assert ask("capture")["counters"]["recompiles"] == 0
+
+
+def test_graphs_are_those_of_the_compiled_call_alone(load) -> None:
+    """A model that compiles a part of itself in eager calls has one graph when all of it is compiled."""
+    ask = load("self_compiling", spec=SUITE)
+    ask.steps("eager", "accuracy", "compile")
+    assert ask("capture")["counters"]["unique_graphs"] == 1
+
+
+def test_a_slow_first_call_is_not_taken_from_compile_time(load) -> None:
+    """What eager calls usually take is."""
+    ask = load("slow_first", spec=SUITE)
+    assert max(ask("eager")["seconds"]) >= 2
+    assert ask("compile")["compilation_latency"] > 0
+
+
+def test_uncollected_cycles_are_not_summed_up(load) -> None:
+    """Half a megabyte that each call leaves behind counts once, however many calls came before."""
+    ask = load("cycle", spec=SUITE)
+    ask.steps("eager", "compile", "settle")
+    ask("sample", order=[["eager", "compiled"]] * 50)
+    assert ask("memory")["peaks"]["eager"] < 2 * 8 * 1000 * 16 * 4
+
+
 def test_recompiles_are_counted_up_to_torchs_limit_and_the_limit_is_said(load) -> None:
     """Dynamo compiles a frame eight times, and runs it eagerly from then on."""
     ask = load("counting", spec=SUITE)
