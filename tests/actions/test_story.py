@@ -43,9 +43,18 @@ class Night:
         self.shards = action.workspace / ".torchperf-shards-77-3"
         (action.workspace / "suite.py").write_text(SUITE)
 
-    def step(self, name: str, inputs: dict[str, str], *, step: str = "", attempt: int = 1, **env: str) -> Any:
+    def step(
+        self,
+        name: str,
+        inputs: dict[str, str],
+        *,
+        step: str = "",
+        attempt: int = 1,
+        before: dict[str, Any] | None = None,
+        **env: str,
+    ) -> Any:
         known = {**self.github.environ, "GITHUB_RUN_ATTEMPT": str(attempt), "GITHUB_SHA": SHA, "GITHUB_RUN_ID": "77"}
-        return self.action.run(name, inputs, step=step, env={**known, **env})
+        return self.action.run(name, inputs, step=step, env={**known, **env}, before=before)
 
     def measure(self, entry: dict[str, Any], *, attempt: int) -> int:
         """A shard's job; its exit code. What it uploads is among the run's artifacts."""
@@ -71,7 +80,7 @@ def test_a_night_and_the_review_that_follows(action: Any, cli: Any, tmp_path: Pa
     """Plan, three shards (one fails, and passes when repeated), merge, check, dashboard, compare, upload, `post`."""
     with ReviewGitHub() as github:
         night = Night(action, github)
-        planned = night.step("plan", {"suites": "suite.py", "shards": "3", "python": sys.executable})
+        planned = night.step("plan", {"suites": "suite.py", "shards": "3", "python": sys.executable}, step="plan")
         assert planned.code == 0, planned.stderr
         entries = json.loads(planned.outputs["matrix"])["include"]
         assert [entry["filter"] for entry in entries] == [r"^suite/first\Z", r"^suite/moody\Z", r"^suite/third\Z"]
@@ -109,7 +118,9 @@ def test_a_night_and_the_review_that_follows(action: Any, cli: Any, tmp_path: Pa
 def next_night(night: Night) -> None:
     """By what the history has: how long models take; what is usual it cannot say after one night."""
     inputs = {"suites": "suite.py", "history": "history", "python": sys.executable}
-    planned = night.step("plan", inputs)
+    fetched = night.step("plan", inputs, step="durations")
+    assert fetched.code == 0, fetched.stderr
+    planned = night.step("plan", inputs, step="plan", before={"durations": fetched})
     assert planned.code == 0, planned.stderr
     (entry,) = json.loads(planned.outputs["matrix"])["include"]
     assert entry["seconds"] > 0

@@ -115,6 +115,10 @@ def test_durations_from_the_history_are_used_when_there_are_any(cli: Call, tmp_p
         "night: 1 model in 1 shard",
     ]
     assert known.stderr.splitlines() == ["night: 1 model in 1 shard, each about 42 to 42 s"]
+    fetched = cli("plan", "--name", "night", "--history", "kept", "--fetch-durations", "fetched")
+    assert (fetched.returncode, fetched.stdout) == (0, "")
+    given = cli("plan", "--inference", "--suites", "first.py", "--quick", "--name", "night", "--durations", "fetched")
+    assert given.stdout == known.stdout
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,13 @@ LARGEST_OUTPUT = 1_000_000
     metavar="NAME",
     help="The newest artifact of this name from the default branch tells it, say torchperf-merged-results.",
 )
+@option(
+    "--fetch-durations",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Only put what tells how long models take into the results folder DIR. A plan that is given it with "
+    "--durations needs no token while it imports suites.",
+)
 @past_options
 @github_options
 @option("--github-files", is_flag=True, help="Write step outputs for GitHub Actions.")
@@ -71,13 +78,12 @@ def plan(github: GitHubOptions, **options: Any) -> None:  # noqa: ANN401 - click
     """
     from torchperf_ci.bench.matrix import entries
 
+    if options["fetch_durations"]:
+        _fetch_durations(github, options)
+        return
     selection, runners = models_from(options), _runners(options["runners"])
     choice = _choice(selection, options)
-    records = [
-        *_records_in_history(github, options),
-        *_records_on_github(github, options["durations_artifact"]),
-        *_records_on_disk(options["durations_dirs"]),
-    ]
+    records = [*_records_elsewhere(github, options), *_records_on_disk(options["durations_dirs"])]
     made = entries(
         choice, runners, shards=options["shards"], name=options["name"], records=records, mode=selection.mode
     )
@@ -90,6 +96,19 @@ def plan(github: GitHubOptions, **options: Any) -> None:  # noqa: ANN401 - click
         from torchperf_ci.github.step_files import write_outputs
 
         write_outputs(os.environ, {"matrix": matrix, "jobs": str(len(made))})
+
+
+def _fetch_durations(github: GitHubOptions, options: dict[str, Any]) -> None:
+    from torchperf_ci.results import open_folder
+
+    records = _records_elsewhere(github, options)
+    with open_folder(Path(options["fetch_durations"])) as folder:
+        folder.append(*records)
+    click.echo(f"{len(records):,} records tell durations, in {options['fetch_durations']}", err=True)
+
+
+def _records_elsewhere(github: GitHubOptions, options: dict[str, Any]) -> list[Record]:
+    return [*_records_in_history(github, options), *_records_on_github(github, options["durations_artifact"])]
 
 
 def _runners(given: Sequence[tuple[str, str]]) -> list[Runner]:
