@@ -234,7 +234,7 @@ def test_a_night_without_a_dashboard_needs_no_right_to_write() -> None:
 
 @each_action
 def test_what_runs_code_of_the_project_gets_no_token(path: Path) -> None:
-    """Of `run` and `plan`, or of `compare` when it measures: whatever runs as the same user can read its environment."""
+    """Of `run` and `plan`, or of `compare` when it measures: what runs as the same user can read its environment."""
     for step in steps(path):
         measures = "TORCHPERF_PYTHON" in step.get("env", {}) and step.get("if") != "${{ inputs.results != '' }}"
         if measures:

@@ -105,6 +105,10 @@ def _fetch_durations(github: GitHubOptions, options: dict[str, Any]) -> None:
     with open_folder(Path(options["fetch_durations"])) as folder:
         folder.append(*records)
     click.echo(f"{len(records):,} records tell durations, in {options['fetch_durations']}", err=True)
+    if options["github_files"]:
+        from torchperf_ci.github.step_files import write_outputs
+
+        write_outputs(os.environ, {"durations": options["fetch_durations"]})
 
 
 def _records_elsewhere(github: GitHubOptions, options: dict[str, Any]) -> list[Record]:
