@@ -316,6 +316,9 @@ VALUES = {
     "enable_cpu_launcher": ("true", True),
     "cpu_launcher_args": ("--ninstances 1", "--ninstances 1"),
     "shard": ("2-3", "2-3"),
+    "parallel": ("true", True),
+    "lock_clocks": ("1200", "1200"),
+    "runner_labels": ("self-hosted gpu", ("self-hosted", "gpu")),
 }
 
 

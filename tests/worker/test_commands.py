@@ -296,8 +296,10 @@ def test_threads_and_cpus_are_limited(fork, load) -> None:
     """Never more threads than CPUs the process may run on, whatever was asked for."""
     told = fork()("environment", threads=100_000)["environment"]
     assert told["threads"] == told["cpu_count"] == len(psutil.Process().cpu_affinity())
-    one = load("linear", cpus=[psutil.Process().cpu_affinity()[0]], threads=8)("environment")["environment"]
-    assert (one["threads"], one["cpu_count"]) == (1, 1)
+    ask = load("linear", cpus=[psutil.Process().cpu_affinity()[0]], threads=8)
+    assert ask("environment")["environment"]["threads"] == 1
+    ask.steps("eager", "settle")  # compilers have had all CPUs; what is timed has its own
+    assert ask("environment")["environment"]["cpu_count"] == 1
 
 
 def test_a_suite_lists_itself(fork) -> None:

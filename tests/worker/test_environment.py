@@ -7,7 +7,8 @@ import os
 import psutil
 
 from torchperf_ci.records import environment_from
-from torchperf_ci.worker.environment import cpu_set, describe_environment, devices, dynamo_flags, packages, variables
+from torchperf_ci.worker.accelerators import device_types
+from torchperf_ci.worker.environment import cpu_set, describe_environment, dynamo_flags, packages, variables
 
 
 def test_variables_steer_torch_and_are_no_secrets() -> None:
@@ -50,6 +51,6 @@ def test_only_the_cpus_that_may_be_used_count() -> None:
 
 def test_what_there_is_is_listed() -> None:
     """The CPU always, torch always, and flags that are yes or no."""
-    assert devices()["cpu"] == 1
+    assert device_types()["cpu"] == 1
     assert "torch" in packages()
     assert {type(value) for value in dynamo_flags().values()} == {bool}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +42,8 @@ def write_output(path: Path | None, content: bytes) -> None:
         sys.stdout.buffer.flush()
         return
     try:
+        if not path.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         write_whole(path, content)
     except OSError as error:
         raise UsageProblem(f"{path} cannot be written ({error.strerror})") from error

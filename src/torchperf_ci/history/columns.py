@@ -83,7 +83,9 @@ ENVIRONMENT_COLUMNS: Mapping[str, str] = MappingProxyType(
 COLUMNS: Mapping[str, str] = MappingProxyType({**RUN_COLUMNS, **CASE_COLUMNS, **VALUE_COLUMNS, **ENVIRONMENT_COLUMNS})
 """Every column and its type, in the order of the file."""
 
-ADDED: Mapping[str, str] = MappingProxyType({"unit": "''", "direction": "''", "cpu_mhz": "0"})
+ADDED: Mapping[str, str] = MappingProxyType(
+    {"unit": "''", "direction": "''", "hip": "''", "gpu_uuid": "''", "cpu_mhz": "0"}
+)
 """Columns that files of earlier versions lack, and what stands for them there, in SQL."""
 
 NULLABLE = frozenset({"value", "time"})
