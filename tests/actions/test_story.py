@@ -151,7 +151,7 @@ def post_from_fork(night: Night, results: Path, tmp_path: Path) -> None:
     """The second workflow, about the run of a fork's pull request that made these results."""
     run = night.github.add_run(sha=SHA)
     content = {path.name: path.read_bytes() for path in results.iterdir() if path.is_file()}
-    night.github.add_artifact(run, "torchperf-report", zipped(rewritten(content)))
+    night.github.add_artifact(run, "torchperf-report", zipped(rewritten(content, run=run)))
     pull = night.github.add_pull(sha=SHA, fork="stranger/project")
     head = {"head_sha": SHA, "head_branch": "feature", "head_repository": {"full_name": "stranger/project"}}
     event = tmp_path / "event.json"
@@ -164,6 +164,9 @@ def post_from_fork(night: Night, results: Path, tmp_path: Path) -> None:
     assert comment["body"].partition("\n")[2] + "\n" == posted.summary
 
 
-def rewritten(files: dict[str, bytes]) -> dict[str, bytes]:
-    """The files, as of the repository that the local GitHub has."""
-    return {name: content.replace(b"owner/project", REPOSITORY.encode()) for name, content in files.items()}
+def rewritten(files: dict[str, bytes], *, run: int) -> dict[str, bytes]:
+    """The files, as of the repository and the workflow run that the local GitHub has."""
+    own = {b"owner/project": REPOSITORY.encode(), b'"run_id":"77"': f'"run_id":"{run}"'.encode()}
+    for before, after in own.items():
+        files = {name: content.replace(before, after) for name, content in files.items()}
+    return files
