@@ -54,12 +54,12 @@ def test_a_file_without_header_has_the_first_seven_columns():
 
 def test_an_accuracy_file_without_header_is_read_by_position():
     """Status, counters and compile time stand where PyTorch writes them; such files have no newer counters."""
-    for counters in (COUNTERS[:-1],):
-        records, problems = parse_csv(ACCURACY, f"cuda,mlp,4,pass{',1' * len(counters)},7.5\n")
-        assert problems == []
-        assert records[0].status is Status.PASS
-        assert records[0].counters == dict.fromkeys(counters, 1)
-        assert records[0].metrics == {"compilation_latency": 7.5}
+    counters = COUNTERS[:-1]
+    records, problems = parse_csv(ACCURACY, f"cuda,mlp,4,pass{',1' * len(counters)},7.5\n")
+    assert problems == []
+    assert records[0].status is Status.PASS
+    assert records[0].counters == dict.fromkeys(counters, 1)
+    assert records[0].metrics == {"compilation_latency": 7.5}
 
 
 @pytest.mark.parametrize(

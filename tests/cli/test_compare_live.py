@@ -149,7 +149,10 @@ def test_what_fails_on_both_sides_is_nobodys_change(cli: Cli, tmp_path: Path, in
     assert {(found[model]["verdict"], found[model]["fails_on_both"]) for model in broken} == {("refused", True)}
     assert all(found[model]["why"].startswith("neither side runs; base: ") for model in broken)
     assert (found["breaks"]["verdict"], found["mended"]["verdict"]) == ("failed", "fixed")
-    assert found["fine"]["verdict"] not in {"failed", "fixed", "refused"}
+    if interleave == "iteration":
+        assert found["fine"]["verdict"] == "unchanged"
+    else:  # two whole launches one after the other tell little of the machine's noise
+        assert found["fine"]["verdict"] not in {"failed", "fixed", "refused"}
     assert "7 run on neither side" in done.stdout
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tabulate import tabulate
 
 from torchperf_ci.analysis.summary import Line
@@ -26,23 +28,24 @@ def terminal(findings: Findings) -> str:
 
 def _failures(findings: Findings) -> list[str]:
     failed = sorted(findings.failures, key=lambda failure: not failure.counts)
-    shown = [
-        one_line(f"{item.suite}/{item.model} {item.compiler}: {item.status} ({item.testing}) {item.reason}", limit=160)
-        for item in failed[:SHOWN_FAILURES]
-    ]
-    more = len(failed) - len(shown)
-    return [f"  {text}" for text in shown] + ([f"  … and {more:,} more, see report.md"] if more else [])
+    texts = (
+        f"{item.suite}/{item.model} {item.compiler}: {item.status} ({item.testing}) {item.reason}" for item in failed
+    )
+    return _first([*texts], more="more")
 
 
 def _remarks(findings: Findings) -> list[str]:
-    """What is to be known of single cases, those first of which nothing was compiled."""
+    """List what is to be known of single cases, those first of which nothing was compiled."""
     remarks = sorted(findings.remarks, key=lambda remark: not remark.not_compiled)
-    shown = [
-        one_line(f"{item.suite}/{item.model} {item.compiler}: {'; '.join(item.texts)}", limit=160)
-        for item in remarks[:SHOWN_FAILURES]
-    ]
-    more = len(remarks) - len(shown)
-    return [f"  {text}" for text in shown] + ([f"  … and {more:,} more remarks, see report.md"] if more else [])
+    texts = (f"{item.suite}/{item.model} {item.compiler}: {'; '.join(item.texts)}" for item in remarks)
+    return _first([*texts], more="more remarks")
+
+
+def _first(texts: Sequence[str], *, more: str) -> list[str]:
+    """Show the first few, a line each, and say how many there are besides."""
+    shown = [f"  {one_line(text, limit=160)}" for text in texts[:SHOWN_FAILURES]]
+    left = len(texts) - len(shown)
+    return [*shown, *([f"  … and {left:,} {more}, see report.md"] if left else [])]
 
 
 def _cells(line: Line) -> list[str]:

@@ -45,7 +45,7 @@ from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, s
 from torchperf_ci.worker.memory import device_module, peak_while, process_peak_while
 from torchperf_ci.worker.processes import pin_threads
 from torchperf_ci.worker.protocol import CaseError, Handler, describe
-from torchperf_ci.worker.timing import Arm, sample, synchronizer
+from torchperf_ci.worker.timing import Arm, prepare_arm, sample, synchronizer
 
 WHOLE_STEP_SUITES = frozenset({"huggingface", "timm_models", "torchbench"})
 """Suites that bear PyTorch's names: in training its harness compiles the whole step, not the module."""
@@ -397,8 +397,7 @@ class Bench:
 
             def prepare(arm: Arm = arm) -> None:
                 self._workload.module.zero_grad(set_to_none=True)
-                if make_inputs := getattr(arm, "prepare", None):
-                    make_inputs(1)
+                prepare_arm(arm, 1)
 
             peaks[name] = peak_while(device, arm, prepare)
             process[name] = process_peak_while(arm, prepare) if device.type == "cpu" else None
@@ -480,8 +479,7 @@ class Bench:
         graphs = -1
         while graphs != compiled_graphs() and self._compiled_calls < _MAX_COMPILED_CALLS:
             graphs = compiled_graphs()
-            if prepare := getattr(self._arms["compiled"], "prepare", None):
-                prepare(1)
+            prepare_arm(self._arms["compiled"], 1)
             self._compiled_seconds += self._timed(self._arms["compiled"])[0]
             self._compiled_calls += 1
             self._graphs.first_call_is_over()

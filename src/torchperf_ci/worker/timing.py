@@ -83,6 +83,12 @@ def sample(
     return sweep
 
 
+def prepare_arm(arm: Arm, calls: int) -> None:
+    """Let an arm that needs inputs of its own in each call make those of so many calls, while no clock runs."""
+    if prepare := getattr(arm, "prepare", None):
+        prepare(calls)
+
+
 class Reader:
     """Takes one reading: host nanoseconds and, where the device has timed events, device nanoseconds."""
 
@@ -94,8 +100,7 @@ class Reader:
             self._events = (event(enable_timing=True), event(enable_timing=True))
 
     def __call__(self, arm: Arm, repeats: int) -> tuple[int, int | None]:
-        if prepare := getattr(arm, "prepare", None):
-            prepare(repeats)
+        prepare_arm(arm, repeats)
         self._synchronize()
         if self._events is None:
             return self._host(arm, repeats), None
