@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from torchperf_ci.analysis.change_points import levels
+from torchperf_ci.dashboard.change_points import levels
 
 SPREAD = 0.02
 QUIET, STEPS = 3_000, 300

@@ -22,13 +22,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from torchperf_ci.core.records import COUNTERS, Case, Environment, Mode, Record, Source, Status, Testing, to_line
+from torchperf_ci.core.results import Results
 from torchperf_ci.history.compact import compact
 from torchperf_ci.history.database import database
 from torchperf_ci.history.files import LocalFiles
 from torchperf_ci.history.parquet import ParquetHistory
 from torchperf_ci.history.store import Run, run_of
-from torchperf_ci.records import COUNTERS, Case, Environment, Mode, Record, Source, Status, Testing, to_line
-from torchperf_ci.results import Results
 
 RUNS = 10_000
 FIRST = datetime(2025, 1, 1, tzinfo=timezone.utc)
@@ -183,7 +183,7 @@ def _ask(folder: Path, layout: str) -> None:
     code = (
         "import sys, time; start = time.perf_counter()\n"
         "from pathlib import Path\n"
-        "from torchperf_ci.analysis.frames import Selection\n"
+        "from torchperf_ci.core.frames import Selection\n"
         "from torchperf_ci.history.files import LocalFiles\n"
         "from torchperf_ci.history.parquet import ParquetHistory\n"
         "from torchperf_ci.history.store import Wanted\n"

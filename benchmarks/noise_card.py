@@ -32,16 +32,16 @@ import torch
 from noise_report import write_report
 from noise_suite import blocks
 
-from torchperf_ci.analysis.compare import Launch
-from torchperf_ci.analysis.tolerances import Tolerances
-from torchperf_ci.bench.case_worker import Settings
-from torchperf_ci.bench.compare import CaseComparer, ComparePlan, Sides
-from torchperf_ci.bench.compare_run import CompareRequest, SideSpec, running_sides, shared_cpus
-from torchperf_ci.bench.pairs import launch_of
-from torchperf_ci.bench.plan import Selection
-from torchperf_ci.bench.sampler import Pair, Sampler
-from torchperf_ci.bench.sides import LiveSide, all_cases
-from torchperf_ci.records import Mode, Testing
+from torchperf_ci.compare.effects import Launch
+from torchperf_ci.compare.live import CaseComparer, ComparePlan, Sides
+from torchperf_ci.compare.pairs import launch_of
+from torchperf_ci.compare.session import CompareRequest, SideSpec, running_sides, shared_cpus
+from torchperf_ci.compare.sides import LiveSide, all_cases
+from torchperf_ci.compare.tolerances import Tolerances
+from torchperf_ci.core.records import Mode, Testing
+from torchperf_ci.run.case_worker import Settings
+from torchperf_ci.run.plan import Selection
+from torchperf_ci.run.sampler import Pair, Sampler
 from torchperf_ci.worker.timing import Arm, sample
 
 SUITE = Path(__file__).with_name("noise_suite.py")

@@ -11,7 +11,7 @@ from statistics import fmean
 
 from noise_rules import RULES, Samples
 
-from torchperf_ci.analysis.compare import (
+from torchperf_ci.compare.effects import (
     ARMS_FLOOR,
     BETWEEN_FLOOR,
     LEAST_PAIRS,
@@ -28,9 +28,9 @@ from torchperf_ci.analysis.compare import (
     is_settled,
     judge,
 )
-from torchperf_ci.analysis.tolerances import Tolerances
-from torchperf_ci.bench.compare import ComparePlan
-from torchperf_ci.records import Case, Mode
+from torchperf_ci.compare.live import ComparePlan
+from torchperf_ci.compare.tolerances import Tolerances
+from torchperf_ci.core.records import Case, Mode
 
 LIMITS: dict[str, tuple[Tolerance, float]] = {"one": (ONE_PROCESS, ARMS_FLOOR), "two": (TWO_PROCESSES, BETWEEN_FLOOR)}
 """Margin and threshold, and the standard deviation between launches, by kind."""

@@ -28,8 +28,8 @@ from noise_figures import (
 )
 from noise_rules import RULES
 
-from torchperf_ci.analysis.compare import LOOKS, Launch, Verdict
-from torchperf_ci.analysis.stats import slow_share
+from torchperf_ci.compare.effects import LOOKS, Launch, Verdict
+from torchperf_ci.core.statistics import slow_share
 
 BUDGETS = (1.0, 2.0, 5.0, 10.0)
 KINDS = {"one": "one process", "two": "two processes"}

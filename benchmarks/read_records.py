@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-from torchperf_ci import records
-from torchperf_ci.records import Case, Environment, Mode, Record, Source, Status, Testing, to_line
-from torchperf_ci.results import RECORDS, read_results
+from torchperf_ci.core import records
+from torchperf_ci.core.records import Case, Environment, Mode, Record, Source, Status, Testing, to_line
+from torchperf_ci.core.results import RECORDS, read_results
 
 SERIES = ("eager", "compiled", "probe")
 WAYS = {"decoder": True, "field by field": False}

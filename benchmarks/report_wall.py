@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from torchperf_ci.records import COUNTERS
+from torchperf_ci.core.records import COUNTERS
 
 SUITES = ("torchbench", "huggingface", "timm_models")
 COMPILERS = {"eager": 0.99, "aot_eager": 1.01, "inductor": 1.4, "inductor_no_cudagraphs": 1.3}

@@ -21,13 +21,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from torchperf_ci.bench.case_worker import BOTH, Settings
-from torchperf_ci.bench.plan import Plan, PlannedCase, Selection
-from torchperf_ci.bench.run import Python, Survey, plan_run, python_under_test, survey
-from torchperf_ci.bench.runner import Runner, Surroundings
-from torchperf_ci.bench.sampler import StopRule
-from torchperf_ci.records import Mode, Source, Testing
-from torchperf_ci.results import open_folder
+from torchperf_ci.core.records import Mode, Source, Testing
+from torchperf_ci.core.results import open_folder
+from torchperf_ci.run.case_worker import BOTH, Settings
+from torchperf_ci.run.plan import Plan, PlannedCase, Selection
+from torchperf_ci.run.run import Python, Survey, plan_run, python_under_test, survey
+from torchperf_ci.run.runner import Runner, Surroundings
+from torchperf_ci.run.sampler import StopRule
 
 PAIRS = 30
 

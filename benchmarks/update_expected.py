@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from fakes.artifacts import accuracy_csv
 from fakes.github_server import REPOSITORY, SHA, TOKEN, FakeGitHub
-from torchperf_ci.analysis.expected_shards import Layout
+from torchperf_ci.expectations.uploads import Wish, collect
 from torchperf_ci.github.client import Access, Client
-from torchperf_ci.github.collect import Wish, collect
+from torchperf_ci.shards.uploads import Layout
 
 CONFIG = "inductor_torchbench"
 MODE_FILES = ("inference_torchbench.csv", "training_torchbench.csv")

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from torchperf_ci.bench.session import Preloaded
+    from torchperf_ci.run.session import Preloaded
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+pytest_plugins = ["fakes.fixtures", "other_tools"]
 
 
 def pytest_configure() -> None:
@@ -63,7 +65,8 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 def is_of_a_job(name: str) -> bool:
     """Whether a variable comes from the job that runs the tests."""
-    return name.startswith(("GITHUB_", "TORCHPERF_", "RUNNER_", "ACTIONS_")) or name in {"GH_TOKEN", "CI"}
+    of_ci = ("GITHUB_", "TORCHPERF_", "RUNNER_", "ACTIONS_", "CIRCLE_", "SCRIBE_")
+    return name.startswith(of_ci) or name in {"GH_TOKEN", "CI"} or name.lower().endswith("_proxy")
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +102,7 @@ def cli(tmp_path: Path) -> Cli:
 @pytest.fixture(scope="session")
 def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
     """A preloaded process of this Python, for all tests that need nothing but workers forked from it."""
-    from torchperf_ci.bench.session import Preloaded, package_path, worker_environment
+    from torchperf_ci.run.session import Preloaded, package_path, worker_environment
 
     log = tmp_path_factory.mktemp("preloaded") / "preload.log"
     clean = {name: value for name, value in os.environ.items() if not is_of_a_job(name)}
@@ -108,3 +111,16 @@ def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
         Preloaded(sys.executable, environ, log=log) as process,
     ):
         yield process
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a shell script in the place of nvidia-smi."""
+
+    def put(script: str) -> None:
+        program = tmp_path / "nvidia-smi"
+        program.write_text(script)
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    return put

@@ -6,10 +6,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from torchperf_ci.records import Build, Case, Environment, GraphBreak, Mode, Record, Source, Status, Testing
+from torchperf_ci.core.records import Build, Case, Environment, GraphBreak, Mode, Record, Source, Status, Testing
+from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.report.charts import Chart, Charts
 from torchperf_ci.report.model import Findings, ReportOptions, find
-from torchperf_ci.results import Problem, Results
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 from report_builders import both, case
-from torchperf_ci.analysis.over_time import Point
+from torchperf_ci.core.records import Environment, Record, Source
+from torchperf_ci.core.results import Results
+from torchperf_ci.dashboard.over_time import Point
 from torchperf_ci.history.store import Run, run_of
-from torchperf_ci.records import Environment, Record, Source
-from torchperf_ci.results import Results
 
 FIRST_DAY = datetime(2026, 10, 5, 3, 15, tzinfo=timezone.utc)
 MACHINE = Environment(python="3.11.7", torch="2.13.0", cpu="EPYC", cpu_count=4, host="runner", threads=4)

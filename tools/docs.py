@@ -160,7 +160,7 @@ def main() -> int:
         return 0
     old = [n for n, path in paths.items() if not path.exists() or path.read_text(encoding="utf-8") != texts[n]]
     for name in old:
-        print(f"{name} is out of date: run `make docs` and commit it", file=sys.stderr)  # noqa: T201 - a command line tool
+        print(f"{name} is out of date: run `make docs` and commit it", file=sys.stderr)
     return len(old)
 
 

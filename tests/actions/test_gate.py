@@ -14,7 +14,7 @@ import pytest
 
 from fakes.github_server import REPOSITORY
 from fakes.review_server import ReviewGitHub
-from torchperf_ci.results import open_folder
+from torchperf_ci.core.results import open_folder
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ import pytest
 
 from fakes.artifacts import record, records_file, zipped
 from fakes.github_server import REPOSITORY, SHA, FakeGitHub
-from torchperf_ci.records import Testing
-from torchperf_ci.results import open_folder
+from torchperf_ci.core.records import Testing
+from torchperf_ci.core.results import open_folder
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from torchperf_ci.records import Status
-from torchperf_ci.results import read_results
+from torchperf_ci.core.records import Status
+from torchperf_ci.core.results import read_results
 
 pytestmark = pytest.mark.slow
 

@@ -18,8 +18,8 @@ from fakes.artifacts import record
 from fakes.github_server import REPOSITORY
 from fakes.review_server import ReviewGitHub
 from torchperf_ci import __version__
-from torchperf_ci.records import Source, Testing
-from torchperf_ci.results import open_folder
+from torchperf_ci.core.records import Source, Testing
+from torchperf_ci.core.results import open_folder
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ import pytest
 from fakes.artifacts import zipped
 from fakes.github_server import REPOSITORY
 from fakes.review_server import ReviewGitHub
-from torchperf_ci.results import read_results
+from torchperf_ci.core.results import read_results
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from torchperf_ci.analysis.compare import Launch, Verdict
+from torchperf_ci.compare.effects import Launch, Verdict
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from noise_figures import (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fakes.artifacts import accuracy_csv, record, records_file
-from torchperf_ci.records import Source, Status, Testing
+from torchperf_ci.core.records import Source, Status, Testing
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "expected"
 TABLE = """name,accuracy,graph_breaks,calls_captured

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from report_builders import BUILD, GOLDEN, both, case, sample_records
-from torchperf_ci.analysis.frames import Selection
 from torchperf_ci.cli.main import main
-from torchperf_ci.folder import read_folder
-from torchperf_ci.records import to_line
+from torchperf_ci.core.folder import read_folder
+from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.records import to_line
+from torchperf_ci.core.results import open_folder
 from torchperf_ci.report.case_csv import case_csvs
-from torchperf_ci.results import open_folder
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 HEADER = "dev,name,batch_size,speedup,abs_latency,compilation_latency,compression_ratio\n"

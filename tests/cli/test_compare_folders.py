@@ -13,7 +13,7 @@ import pytest
 from fakes.artifacts import records_file, zipped
 from fakes.github_server import FakeGitHub
 from step_outputs import read_outputs
-from torchperf_ci.records import Case, Environment, Mode, Record, Source, Status, Testing, to_line
+from torchperf_ci.core.records import Case, Environment, Mode, Record, Source, Status, Testing, to_line
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

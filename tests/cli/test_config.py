@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from torchperf_ci.analysis.tolerances import Rule
-from torchperf_ci.config import read_config
-from torchperf_ci.errors import UsageProblem
+from torchperf_ci.cli.config_file import read_config
+from torchperf_ci.compare.tolerances import Rule
+from torchperf_ci.core.errors import UsageProblem
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from torchperf_ci.command_log import CommandResult, plan_line, result_line
-from torchperf_ci.records import Build, Environment, Status, from_line, to_line
-from torchperf_ci.results import read_results
+from torchperf_ci.core.command_log import CommandResult, plan_line, result_line
+from torchperf_ci.core.records import Build, Environment, Status, from_line, to_line
+from torchperf_ci.core.results import read_results
 
 STEM = "inductor_huggingface_amp_bf16_inference_cpu"
 ACCURACY = (

@@ -12,8 +12,8 @@ import pytest
 
 from dashboard_runs import results
 from report_builders import accuracy, both, case, performance
-from torchperf_ci.records import Record, Source, Status
-from torchperf_ci.results import open_folder
+from torchperf_ci.core.records import Record, Source, Status
+from torchperf_ci.core.results import open_folder
 
 Call = Callable[..., Any]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fakes.artifacts import record, records_file
-from torchperf_ci.records import Environment, Source, Status, Testing
+from torchperf_ci.core.records import Environment, Source, Status, Testing
 
 Call = Callable[..., Any]
 EVIL = "m\n::error::pwned ##[error]pwned \x1b[31m\x1b]8;;http://evil\x07"

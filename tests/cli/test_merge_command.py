@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from fakes.artifacts import record
-from torchperf_ci.bench.matrix import Model, exact_filter
-from torchperf_ci.records import Build, Environment, Record, Source, Status, Testing, to_line
-from torchperf_ci.results import open_folder, read_results
+from torchperf_ci.core.records import Build, Environment, Record, Source, Status, Testing, to_line
+from torchperf_ci.core.results import open_folder, read_results
+from torchperf_ci.shards.matrix import Model, exact_filter
 
 SHA = "a" * 40
 Call = Callable[..., Any]

@@ -13,8 +13,8 @@ import pytest
 
 from fakes.artifacts import record, records_file, zipped
 from fakes.github_server import FakeGitHub
-from torchperf_ci.records import Source
-from torchperf_ci.results import open_folder
+from torchperf_ci.core.records import Source
+from torchperf_ci.core.results import open_folder
 
 Call = Callable[..., Any]
 SUITE = """

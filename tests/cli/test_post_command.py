@@ -15,11 +15,11 @@ from fakes.artifacts import record, records_file, zipped
 from fakes.github_server import REPOSITORY, SHA
 from fakes.http_server import Reply
 from fakes.review_server import ReviewGitHub
-from torchperf_ci.analysis.compare import Comparison, Tolerance, Verdict
-from torchperf_ci.analysis.tolerances import LATENCY, Tolerances
+from torchperf_ci.compare.effects import Comparison, Tolerance, Verdict
+from torchperf_ci.compare.report import Findings, Header, comparison_json
+from torchperf_ci.compare.tolerances import LATENCY, Tolerances
+from torchperf_ci.core.records import Record, Source, Status
 from torchperf_ci.github.patience import Pace
-from torchperf_ci.records import Record, Source, Status
-from torchperf_ci.report.compare import Findings, Header, comparison_json
 
 Call = Callable[..., Any]
 FORK = "stranger/project"

@@ -11,9 +11,9 @@ import sys
 
 import pytest
 
-from torchperf_ci.bench.plan import PlannedCase
 from torchperf_ci.cli.progress import describe, progress_for
-from torchperf_ci.records import Case, Mode, Record, Status, Testing
+from torchperf_ci.core.records import Case, Mode, Record, Status, Testing
+from torchperf_ci.run.plan import PlannedCase
 
 CASE = Case(suite="tiny", model="mlp", mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="inductor")
 NUMBERS = {"speedup": 1.2345, "abs_latency": 12.345, "compilation_latency": 3.21}
@@ -65,9 +65,9 @@ def test_a_log_gets_a_line_per_case(capsys: pytest.CaptureFixture[str]) -> None:
 
 SCRIPT = """
 import sys, time
-from torchperf_ci.bench.plan import PlannedCase
+from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.cli.progress import progress_for
-from torchperf_ci.records import Case, Mode, Record, Status, Testing
+from torchperf_ci.core.records import Case, Mode, Record, Status, Testing
 
 case = Case(suite="tiny", model="mlp", mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="eager")
 with progress_for(sys.stderr) as progress:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from torchperf_ci.bench.run import without_values
 from torchperf_ci.cli.run import run
-from torchperf_ci.records import Status, Testing
-from torchperf_ci.results import open_folder, read_results
+from torchperf_ci.core.records import Status, Testing
+from torchperf_ci.core.results import open_folder, read_results
+from torchperf_ci.run.run import without_values
 
 SMALL = """
 import os

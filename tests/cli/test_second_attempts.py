@@ -13,11 +13,11 @@ from fakes.dashboard_server import DashboardGitHub
 from fakes.github_server import REPOSITORY, TOKEN
 from report_builders import accuracy, both, case
 from run_builders import a_run
+from torchperf_ci.core.records import Record, Status
+from torchperf_ci.core.results import open_folder
 from torchperf_ci.history.files import LocalFiles
 from torchperf_ci.history.parquet import ParquetHistory
 from torchperf_ci.history.store import Wanted
-from torchperf_ci.records import Record, Status
-from torchperf_ci.results import open_folder
 
 GOOD = both(case("mlp"), 1.5)
 BAD = [accuracy(case("mlp"), Status.FAIL_ACCURACY), *both(case("mlp"), 1.5)[1:]]

@@ -20,7 +20,7 @@ def test_only_an_allowed_skip_passes(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", "--continue-on-collection-errors", "."],
         cwd=tmp_path,
-        env={**os.environ, "TORCHPERF_TESTS_NO_SKIP": "1"},
+        env={**os.environ, "TORCHPERF_TESTS_NO_SKIP": "1", "PYTHONPATH": str(ROOT / "tests")},
         capture_output=True,
         text=True,
         timeout=300,

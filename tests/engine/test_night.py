@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fakes.artifacts import zipped
 from fakes.dashboard_server import DashboardGitHub
-from torchperf_ci.results import read_results
+from torchperf_ci.core.results import read_results
 from workflow_engine import Engine, WorkflowRun, commit, use_example
 
 FAIL_ONCE = 'for n in 1 2 3; do mkdir "$ENGINE_TURNS/$n" 2>/dev/null && exit $((n / 3)); done; true'

@@ -2,10 +2,10 @@
 
 import pytest
 
-from torchperf_ci.analysis.expected import Table
-from torchperf_ci.analysis.expected_flaky import Flaky
-from torchperf_ci.errors import UsageProblem
+from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.expectations.files import read_expectation, read_expectations, read_table, write_expectation
+from torchperf_ci.expectations.flaky import Flaky
+from torchperf_ci.expectations.table import Table
 
 TABLE = Table(columns=("name", "accuracy"), rows=(("a", "pass"), ("b", "OOM")))
 

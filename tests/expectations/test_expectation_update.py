@@ -3,12 +3,12 @@
 import pytest
 
 from fakes.artifacts import accuracy_csv, record, records_file
-from torchperf_ci.analysis.expected import Table, write_table
-from torchperf_ci.analysis.expected_collect import ConfigRun
-from torchperf_ci.analysis.expected_shards import Config, Layout
-from torchperf_ci.errors import NothingToJudge, UsageProblem
+from torchperf_ci.core.errors import NothingToJudge, UsageProblem
+from torchperf_ci.core.records import Source, Status
+from torchperf_ci.expectations.collect import ConfigRun
+from torchperf_ci.expectations.table import Table, write_table
 from torchperf_ci.expectations.update import apply_update, plan_update, runs_on_disk
-from torchperf_ci.records import Source, Status
+from torchperf_ci.shards.uploads import Config, Layout
 
 
 def table(*rows: str) -> Table:

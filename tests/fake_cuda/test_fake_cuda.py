@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from torchperf_ci.records import Status, Testing
+from torchperf_ci.core.records import Status, Testing
 
 pytestmark = [pytest.mark.fake_cuda, pytest.mark.slow]
 

@@ -6,7 +6,7 @@ import io
 import zipfile
 from collections.abc import Mapping
 
-from torchperf_ci.records import Case, Mode, Record, Source, Status, Testing, to_line
+from torchperf_ci.core.records import Case, Mode, Record, Source, Status, Testing, to_line
 
 
 def zipped(files: Mapping[str, bytes | str]) -> bytes:

@@ -7,7 +7,7 @@ import pytest
 
 from fakes.github_server import REPOSITORY
 from fakes.http_server import Reply
-from torchperf_ci.errors import UsageProblem
+from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.github.branch import MAX_TRIES, Branch, commit_files, file_sha, head_of
 from torchperf_ci.github.client import GitHubRefused
 

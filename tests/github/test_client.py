@@ -6,7 +6,7 @@ import pytest
 
 from fakes.github_server import REPOSITORY, SHA, TOKEN
 from fakes.http_server import Reply
-from torchperf_ci.errors import ExitCode, UsageProblem
+from torchperf_ci.core.errors import ExitCode, UsageProblem
 from torchperf_ci.github.client import Access, GitHubRefused, Request, token_from
 from torchperf_ci.github.runs import Run, artifacts_of, checked_repository, full_sha, jobs_of, runs_of
 

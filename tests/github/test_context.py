@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from torchperf_ci.core.records import Source
 from torchperf_ci.github.context import base_branch_of, source_from
-from torchperf_ci.records import Source
 
 JOB = {
     "GITHUB_ACTIONS": "true",

@@ -4,7 +4,7 @@ import pytest
 
 from fakes.github_server import REPOSITORY
 from fakes.http_server import Reply
-from torchperf_ci.errors import UsageProblem
+from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.github.client import GitHubRefused
 from torchperf_ci.github.propose import prepare, propose
 

@@ -13,14 +13,14 @@ import pytest
 
 from report_builders import both, case
 from run_builders import a_run
-from torchperf_ci.analysis.frames import Selection
-from torchperf_ci.errors import UsageProblem
-from torchperf_ci.folder import read_folder
+from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.folder import read_folder
+from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.records import Testing
+from torchperf_ci.core.results import open_folder
 from torchperf_ci.history.lookup import LookupHistory
 from torchperf_ci.history.store import Run, Wanted
-from torchperf_ci.records import Testing
 from torchperf_ci.report.case_csv import case_csvs
-from torchperf_ci.results import open_folder
 
 FLOAT32 = Wanted(selection=Selection(dtypes=("float32",)))
 

@@ -11,13 +11,13 @@ import pytest
 
 from report_builders import accuracy, both, case
 from run_builders import a_run
+from torchperf_ci.core.records import Status
 from torchperf_ci.history.columns import COLUMNS
 from torchperf_ci.history.compact import compact
 from torchperf_ci.history.files import LocalFiles
 from torchperf_ci.history.parquet import ParquetHistory
 from torchperf_ci.history.query import ask
 from torchperf_ci.history.rows import schema
-from torchperf_ci.records import Status
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
 ANSWER = [("2026-10-05", "inductor", 3.0, 2), ("2026-10-06", "eager", 1.0, 1), ("2026-10-06", "inductor", 4.0, 1)]

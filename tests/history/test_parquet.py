@@ -15,14 +15,9 @@ from hypothesis import strategies as st
 
 from report_builders import accuracy, both, case, performance
 from run_builders import FIRST_DAY, MACHINE, a_run
-from torchperf_ci.analysis.frames import Selection
-from torchperf_ci.errors import UsageProblem
-from torchperf_ci.history.compact import compact
-from torchperf_ci.history.files import Files, LocalFiles, open_files
-from torchperf_ci.history.full import read_run
-from torchperf_ci.history.parquet import ParquetHistory
-from torchperf_ci.history.store import Run, Wanted, run_of
-from torchperf_ci.records import (
+from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.records import (
     COUNTERS,
     METRICS,
     Build,
@@ -35,7 +30,12 @@ from torchperf_ci.records import (
     Status,
     Testing,
 )
-from torchperf_ci.results import Results
+from torchperf_ci.core.results import Results
+from torchperf_ci.history.compact import compact
+from torchperf_ci.history.files import Files, LocalFiles, open_files
+from torchperf_ci.history.full import read_run
+from torchperf_ci.history.parquet import ParquetHistory
+from torchperf_ci.history.store import Run, Wanted, run_of
 
 ALL = Wanted()
 DECEMBER = datetime(2026, 12, 1, tzinfo=timezone.utc)

@@ -20,28 +20,28 @@ from hypothesis import strategies as st
 
 from report_builders import BUILD, SOURCE, accuracy, both, case
 from run_builders import a_run, point
-from torchperf_ci.analysis.compare import Comparison, Tolerance, Verdict
-from torchperf_ci.analysis.expected import Table
-from torchperf_ci.analysis.expected_check import Checked, Line, Outcome
-from torchperf_ci.analysis.expected_collect import ConfigRun
-from torchperf_ci.analysis.expected_flaky import Kind
-from torchperf_ci.analysis.expected_shards import Config
-from torchperf_ci.analysis.tolerances import LATENCY, Tolerances
-from torchperf_ci.escape import code, fenced, heading, html, one_line, sentence
+from torchperf_ci.compare.effects import Comparison, Tolerance, Verdict
+from torchperf_ci.compare.report import Findings, Header, comparison_json
+from torchperf_ci.compare.report import markdown as compare_markdown
+from torchperf_ci.compare.tolerances import LATENCY, Tolerances
+from torchperf_ci.core.escape import code, fenced, heading, html, one_line, sentence
+from torchperf_ci.core.records import Status
+from torchperf_ci.core.results import Problem, Results
+from torchperf_ci.dashboard.comment import comment, dashboard_parts
+from torchperf_ci.dashboard.model import DashboardOptions, study
+from torchperf_ci.expectations.collect import ConfigRun
+from torchperf_ci.expectations.flaky import Kind
+from torchperf_ci.expectations.report import check_markdown, update_markdown
+from torchperf_ci.expectations.rules import Checked, Line, Outcome
+from torchperf_ci.expectations.table import Table
 from torchperf_ci.expectations.update import plan_update
-from torchperf_ci.records import Status
+from torchperf_ci.post.review import posting_of_results, unusable
+from torchperf_ci.post.stored import COMPARISON, Expected, read_posting
 from torchperf_ci.report.charts import Charts
-from torchperf_ci.report.compare import Findings, Header, comparison_json
-from torchperf_ci.report.compare import markdown as compare_markdown
-from torchperf_ci.report.dashboard import comment, dashboard_parts
-from torchperf_ci.report.dashboard_model import DashboardOptions, study
-from torchperf_ci.report.expected import check_markdown, update_markdown
 from torchperf_ci.report.legacy import legacy_parts
 from torchperf_ci.report.markdown import markdown
 from torchperf_ci.report.model import ReportOptions, find
-from torchperf_ci.report.review import posting_of_results, unusable
-from torchperf_ci.report.stored import COMPARISON, Expected, read_posting
-from torchperf_ci.results import Problem, Results
+from torchperf_ci.shards.uploads import Config
 
 OURS = "https://github.com/octo/project/"
 MARKER = "<!-- torchperf-ci 0123456789abcdef 0123456789abcdef -->"
@@ -163,7 +163,7 @@ def check(evil: str) -> str:
 
 
 def update(evil: str) -> str:
-    rows = ((f"m{one_line(evil)}", "pass"), ("m", f"x{one_line(evil)}"))
+    rows = ((f"m{one_line(evil)}", "pass"), ("other", f"x{one_line(evil)}"))
     tables = {f"{evil}.csv".replace("/", "-").replace("\0", ""): Table(columns=("name", "accuracy"), rows=rows)}
     run = ConfigRun(config=Config("suite"), tables=tables, gaps=(evil,), notes=(evil,))
     return update_markdown(plan_update(Path("/nonexistent"), [run]), sha=evil)

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from report_builders import accuracy, case, performance
-from torchperf_ci.analysis.frames import Selection
-from torchperf_ci.folder import read_folder
-from torchperf_ci.records import COUNTERS, GraphBreak, Mode, Status
+from torchperf_ci.core.folder import read_folder
+from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.records import COUNTERS, GraphBreak, Mode, Status
 from torchperf_ci.report.case_csv import case_csvs
 
 COUNTER_NAMES = ",".join(COUNTERS)

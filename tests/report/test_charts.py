@@ -9,7 +9,7 @@ import pytest
 from matplotlib import image
 
 from report_builders import accuracy, both, case, findings, performance, sample_records
-from torchperf_ci.records import Mode, Status
+from torchperf_ci.core.records import Mode, Status
 from torchperf_ci.report.charts import draw, flagged_records
 from torchperf_ci.report.plots_style import _ticks
 

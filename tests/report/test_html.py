@@ -4,7 +4,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 from report_builders import accuracy, blank_charts, both, case, check_golden, findings, performance, sample_records
-from torchperf_ci.records import Mode, Status
+from torchperf_ci.core.records import Mode, Status
 from torchperf_ci.report.charts import draw
 from torchperf_ci.report.html import html_page
 

@@ -17,7 +17,7 @@ import pytest
 from matplotlib import image
 
 from report_builders import accuracy, both, case, findings, sample_records
-from torchperf_ci.records import Status
+from torchperf_ci.core.records import Status
 from torchperf_ci.report.charts import draw
 from torchperf_ci.report.html import html_page
 

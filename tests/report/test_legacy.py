@@ -3,9 +3,9 @@
 import pytest
 
 from report_builders import GOLDEN, both, case, check_golden, findings, performance, sample_records
-from torchperf_ci.analysis.frames import Selection
-from torchperf_ci.folder import read_folder
-from torchperf_ci.records import Mode, Status
+from torchperf_ci.core.folder import read_folder
+from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.records import Mode, Status
 from torchperf_ci.report.legacy import legacy_parts
 from torchperf_ci.report.model import Checkout, ReportOptions, find
 from torchperf_ci.report.summary_csv import summary_csvs

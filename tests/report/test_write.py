@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from report_builders import BUILD, both, case, check_golden, findings, performance, sample_records
-from torchperf_ci.analysis.frames import Selection
-from torchperf_ci.errors import NothingToJudge
+from torchperf_ci.core.errors import NothingToJudge
+from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.results import Problem, Results, open_folder
 from torchperf_ci.report.model import ReportOptions
 from torchperf_ci.report.terminal import terminal
 from torchperf_ci.report.write import write_report
-from torchperf_ci.results import Problem, Results, open_folder
 
 
 def written(folder: Path) -> set[str]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from torchperf_ci.records import Testing
-from torchperf_ci.results import read_results
+from torchperf_ci.core.records import Testing
+from torchperf_ci.core.results import read_results
 
 pytest.importorskip("torch")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from torchperf_ci.bench.session import Preloaded, Worker
+from torchperf_ci.run.session import Preloaded, Worker
 
 SUITE = str(Path(__file__).parent / "small_suite.py")
 

@@ -10,8 +10,8 @@ import psutil
 import pytest
 import torch
 
-from torchperf_ci.bench.session import WorkerError
-from torchperf_ci.records import COUNTERS
+from torchperf_ci.core.records import COUNTERS
+from torchperf_ci.run.session import WorkerError
 from torchperf_ci.worker.load import DTYPES
 
 GOOD = {"status": "pass", "reason": "", "remarks": []}

@@ -6,7 +6,7 @@ import os
 
 import psutil
 
-from torchperf_ci.records import environment_from
+from torchperf_ci.core.records import environment_from
 from torchperf_ci.worker.accelerators import device_types
 from torchperf_ci.worker.environment import cpu_set, describe_environment, dynamo_flags, packages, variables
 

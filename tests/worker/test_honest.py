@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from torchperf_ci.bench.session import WorkerError
+from torchperf_ci.run.session import WorkerError
 from torchperf_ci.suites.registry import resolve
 
 SUITE = str(Path(__file__).parent / "honest_suite.py")

@@ -12,12 +12,12 @@ from typing import Any
 
 import click
 
-from torchperf_ci.analysis.expected_shards import MAX_SHARDS, parse_shard_name
-from torchperf_ci.bench.case_worker import BOTH, Settings
-from torchperf_ci.bench.plan import DEFAULT_COMPILERS, Selection
-from torchperf_ci.bench.sampler import StopRule
 from torchperf_ci.cli.options import Decorated, KeyValues, decorated, option
-from torchperf_ci.records import Mode, Testing
+from torchperf_ci.core.records import Mode, Testing
+from torchperf_ci.run.case_worker import BOTH, Settings
+from torchperf_ci.run.plan import DEFAULT_COMPILERS, Selection
+from torchperf_ci.run.sampler import StopRule
+from torchperf_ci.shards.uploads import MAX_SHARDS, parse_shard_name
 
 
 class Seconds(click.FloatRange):

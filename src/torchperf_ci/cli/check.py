@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchperf_ci.cli.options import Decorated, append_markdown, decorated, option, summary_file_option
-from torchperf_ci.errors import ExitCode, UsageProblem
-from torchperf_ci.escape import one_line
+from torchperf_ci.core.errors import ExitCode, UsageProblem
+from torchperf_ci.core.escape import one_line
 
 if TYPE_CHECKING:
-    from torchperf_ci.analysis.expected_check import Checked, Rules
     from torchperf_ci.expectations.check import Actual, Pair
+    from torchperf_ci.expectations.rules import Checked, Rules
 
 Options = Mapping[str, Any]
 
@@ -139,9 +139,9 @@ def everything(actual: Path, *, expected: Path | None, **options: Any) -> None: 
 
 
 def _check(actual_path: Path, expected: Path | None, kinds: Sequence[str], options: Options) -> None:
-    from torchperf_ci.analysis.expected_flaky import Kind
     from torchperf_ci.expectations.check import read_actual, run_checks, uncovered
-    from torchperf_ci.report.expected import check_markdown, check_text
+    from torchperf_ci.expectations.flaky import Kind
+    from torchperf_ci.expectations.report import check_markdown, check_text
 
     actual = read_actual(actual_path)
     for problem in actual.problems:
@@ -190,7 +190,7 @@ def _pairs(actual: Actual, expected: Path | None, options: Options) -> Sequence[
 
 
 def _rules(options: Options) -> Rules:
-    from torchperf_ci.analysis.expected_check import SCALE, Rules
+    from torchperf_ci.expectations.rules import SCALE, Rules
 
     default = 1.0 if options.get("threshold") is not None else SCALE
     return Rules(

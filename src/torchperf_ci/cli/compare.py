@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchperf_ci.analysis.compare import LAUNCHES
 from torchperf_ci.cli.case_options import case_options
 from torchperf_ci.cli.finish import told_github
 from torchperf_ci.cli.history_options import past_options
 from torchperf_ci.cli.options import GitHubOptions, KeyValues, LineFolder, github_options, option
-from torchperf_ci.errors import ExitCode, TorchperfError, UsageProblem
+from torchperf_ci.compare.effects import LAUNCHES
+from torchperf_ci.core.errors import ExitCode, TorchperfError, UsageProblem
 
 if TYPE_CHECKING:
-    from torchperf_ci.report.compare import Findings
+    from torchperf_ci.compare.report import Findings
 
 _SHARE = click.FloatRange(min=0, min_open=True, max=10)
 
@@ -144,7 +144,7 @@ def _compare(options: dict[str, Any], github: GitHubOptions) -> int:
 
 def conclude(findings: Findings, options: Mapping[str, Any]) -> int:
     """Print what was found, hand it to GitHub; the exit code."""
-    from torchperf_ci.report.compare import markdown, text
+    from torchperf_ci.compare.report import markdown, text
 
     click.echo(text(findings))
     if options["github_files"]:

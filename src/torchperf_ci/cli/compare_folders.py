@@ -9,23 +9,23 @@ from typing import Any
 
 import click
 
-from torchperf_ci.analysis.compare_runs import compare_runs, unequal
-from torchperf_ci.analysis.frames import Selection
-from torchperf_ci.analysis.tolerances import LATENCY, LEAST, SPEEDUP, Tolerances, at_least
 from torchperf_ci.cli.compare import conclude
 from torchperf_ci.cli.compare_live import tolerances_from
 from torchperf_ci.cli.history_options import repository_of
 from torchperf_ci.cli.options import GitHubOptions
-from torchperf_ci.errors import NothingToJudge, UsageProblem
-from torchperf_ci.escape import code
-from torchperf_ci.folder import read_folder
+from torchperf_ci.compare.recorded import compare_runs, unequal
+from torchperf_ci.compare.report import Findings, Header, write_comparison
+from torchperf_ci.compare.tolerances import LATENCY, LEAST, SPEEDUP, Tolerances, at_least
+from torchperf_ci.compare.words import percent
+from torchperf_ci.core.errors import NothingToJudge, UsageProblem
+from torchperf_ci.core.escape import code
+from torchperf_ci.core.folder import read_folder
+from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.plural import count
+from torchperf_ci.core.records import MACHINE_UNKNOWN, Record, Source
+from torchperf_ci.core.results import Results, open_folder
 from torchperf_ci.github.context import source_from
 from torchperf_ci.history.store import newest_source
-from torchperf_ci.records import MACHINE_UNKNOWN, Record, Source
-from torchperf_ci.report.compare import Findings, Header, write_comparison
-from torchperf_ci.report.compare_words import percent
-from torchperf_ci.report.plural import count
-from torchperf_ci.results import Results, open_folder
 
 
 def compare_folders(options: dict[str, Any], github: GitHubOptions) -> int:

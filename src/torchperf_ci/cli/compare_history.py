@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from torchperf_ci.analysis.band import LEAST_RUNS, RUNS
-from torchperf_ci.analysis.compare_history import compare_with_history
-from torchperf_ci.analysis.tolerances import LATENCY, LEAST, SPEEDUP
 from torchperf_ci.cli.compare_folders import (
     folder_to_compare,
     machine_of,
@@ -17,12 +14,15 @@ from torchperf_ci.cli.compare_folders import (
 )
 from torchperf_ci.cli.history_options import opened_history, run_of_folder
 from torchperf_ci.cli.options import GitHubOptions
-from torchperf_ci.dashboard_run import before
-from torchperf_ci.errors import NothingToJudge
+from torchperf_ci.compare.against_history import compare_with_history
+from torchperf_ci.compare.band import LEAST_RUNS, RUNS
+from torchperf_ci.compare.report import Findings, Header
+from torchperf_ci.compare.tolerances import LATENCY, LEAST, SPEEDUP
+from torchperf_ci.compare.words import percent
+from torchperf_ci.core.errors import NothingToJudge
+from torchperf_ci.core.plural import count
+from torchperf_ci.dashboard.run import before
 from torchperf_ci.history.store import Past, Wanted
-from torchperf_ci.report.compare import Findings, Header
-from torchperf_ci.report.compare_words import percent
-from torchperf_ci.report.plural import count
 
 LOOK_BACK = 3 * RUNS
 """Runs to look at for `RUNS` on a comparable environment."""

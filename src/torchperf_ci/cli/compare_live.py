@@ -12,26 +12,26 @@ from typing import Any
 
 import click
 
-from torchperf_ci.analysis.compare import LEAST_PAIRS, ONE_PROCESS, TWO_PROCESSES, Tolerance
-from torchperf_ci.analysis.tolerances import Rule, Tolerances
-from torchperf_ci.analysis.verdicts import Measured
-from torchperf_ci.bench.checkouts import MERGE_BASE, Repository
-from torchperf_ci.bench.clocks import locked_clocks
-from torchperf_ci.bench.compare import ComparePlan
-from torchperf_ci.bench.compare_run import CompareRequest, LiveComparison, SideSpec, running_sides, shared_cpus
-from torchperf_ci.bench.pairs import Interleave
-from torchperf_ci.bench.run import left_out_warnings
-from torchperf_ci.bench.sides import LiveSide
 from torchperf_ci.cli.case_options import selection_from, settings_from, worker_variables
 from torchperf_ci.cli.compare import conclude
 from torchperf_ci.cli.config import tolerance_rules
 from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
-from torchperf_ci.errors import NothingToJudge
+from torchperf_ci.compare.checkouts import MERGE_BASE, Repository
+from torchperf_ci.compare.effects import LEAST_PAIRS, ONE_PROCESS, TWO_PROCESSES, Tolerance
+from torchperf_ci.compare.live import ComparePlan
+from torchperf_ci.compare.pairs import Interleave
+from torchperf_ci.compare.report import Findings, Header, describe_case, judged, write_comparison
+from torchperf_ci.compare.session import CompareRequest, LiveComparison, SideSpec, running_sides, shared_cpus
+from torchperf_ci.compare.sides import LiveSide
+from torchperf_ci.compare.tolerances import Rule, Tolerances
+from torchperf_ci.compare.verdicts import Measured
+from torchperf_ci.core.errors import NothingToJudge
+from torchperf_ci.core.records import MACHINE_UNKNOWN, Source
+from torchperf_ci.core.results import ResultsFolder, open_folder
 from torchperf_ci.github.context import base_branch_of, source_from
 from torchperf_ci.github.step_files import write_outputs
-from torchperf_ci.records import MACHINE_UNKNOWN, Source
-from torchperf_ci.report.compare import Findings, Header, describe_case, judged, write_comparison
-from torchperf_ci.results import ResultsFolder, open_folder
+from torchperf_ci.machine.clocks import locked_clocks
+from torchperf_ci.run.run import left_out_warnings
 
 
 def compare_live(options: dict[str, Any]) -> int:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchperf_ci.errors import UsageProblem
+from torchperf_ci.core.errors import UsageProblem
 
 if TYPE_CHECKING:
-    from torchperf_ci.analysis.tolerances import Rule
-    from torchperf_ci.config import Config
+    from torchperf_ci.cli.config_file import Config
+    from torchperf_ci.compare.tolerances import Rule
 
 
 def use_config(ctx: click.Context, path: Path | None, commands: Collection[str]) -> None:
@@ -20,7 +20,7 @@ def use_config(ctx: click.Context, path: Path | None, commands: Collection[str])
 
     Raises `UsageProblem` for everything in it that cannot be meant.
     """
-    from torchperf_ci.config import FILE, read_config
+    from torchperf_ci.cli.config_file import FILE, read_config
 
     if path is None and not Path(FILE).is_file():
         return
@@ -35,7 +35,7 @@ def use_config(ctx: click.Context, path: Path | None, commands: Collection[str])
 
 def tolerance_rules() -> tuple[Rule, ...]:
     """The rules of the configuration file; none when there is none."""
-    from torchperf_ci.config import Config
+    from torchperf_ci.cli.config_file import Config
 
     found = click.get_current_context().find_object(Config)
     return found.rules if found is not None else ()
@@ -43,7 +43,7 @@ def tolerance_rules() -> tuple[Rule, ...]:
 
 def _defaults(config: Config, name: str, command: click.Command) -> dict[str, Any]:
     """The command's options by the names click knows them by."""
-    from torchperf_ci.config import unknown
+    from torchperf_ci.cli.config_file import unknown
 
     known = {
         spelled[2:]: parameter

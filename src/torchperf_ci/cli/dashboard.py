@@ -15,13 +15,13 @@ from torchperf_ci.cli.dashboard_targets import Targets
 from torchperf_ci.cli.history_options import Place, history_options, parsed_issues, repository_of, run_of_folder
 from torchperf_ci.cli.options import Decorated, GitHubOptions, decorated, github_options, option, results_dir_argument
 from torchperf_ci.cli.report_options import refuse_to_overwrite, report_options, report_options_from
-from torchperf_ci.errors import ExitCode, NothingToJudge, UsageProblem
-from torchperf_ci.escape import one_line
+from torchperf_ci.core.errors import ExitCode, NothingToJudge, UsageProblem
+from torchperf_ci.core.escape import one_line
 
 if TYPE_CHECKING:
-    from torchperf_ci.dashboard_run import Comment
+    from torchperf_ci.dashboard.model import Dashboard, DashboardOptions
+    from torchperf_ci.dashboard.run import Comment
     from torchperf_ci.history.store import Run
-    from torchperf_ci.report.dashboard_model import Dashboard, DashboardOptions
     from torchperf_ci.report.model import Findings, ReportOptions
 
 Options = Mapping[str, Any]
@@ -115,11 +115,11 @@ def dashboard(directory: Path, *, github: GitHubOptions, **options: Any) -> int:
       torchperf-ci dashboard benchmark_logs --repo org/project --issue 7 --data-branch torchperf-data
       torchperf-ci dashboard benchmark_logs --history s3://bucket/history --issue float32=7 --issue amp=8 --sticky
     """
-    from torchperf_ci.dashboard_run import before, pictures_of, studied, write_dashboards
+    from torchperf_ci.core.results import open_folder
+    from torchperf_ci.dashboard.run import before, pictures_of, studied, write_dashboards
+    from torchperf_ci.dashboard.terminal import dashboard_text
     from torchperf_ci.history.store import Wanted
     from torchperf_ci.report.charts import draw
-    from torchperf_ci.report.dashboard_terminal import dashboard_text
-    from torchperf_ci.results import open_folder
 
     options = _settled(options)
     issues = _checked(options, github)
@@ -157,7 +157,7 @@ def _settled(options: Options) -> dict[str, Any]:
 
 def _checked(options: Options, github: GitHubOptions) -> Mapping[str, int]:
     """The issues to post to. Raises `UsageProblem` for what cannot be done, before anything is."""
-    from torchperf_ci.extras import require
+    from torchperf_ci.core.extras import require
 
     issues = parsed_issues(options["issues"])
     if issues or options["data_branch"]:
@@ -173,7 +173,7 @@ def _checked(options: Options, github: GitHubOptions) -> Mapping[str, int]:
 
 def _look(directory: Path, wanted: ReportOptions, options: Options) -> tuple[Findings, Run]:
     """What there is to report, and the run it is of."""
-    from torchperf_ci.folder import read_folder
+    from torchperf_ci.core.folder import read_folder
     from torchperf_ci.report.write import look
 
     refuse_to_overwrite(directory, instead="copy the results to another folder")
@@ -190,8 +190,8 @@ def _needs_client(options: Options, issues: Mapping[str, int]) -> bool:
 
 
 def _dashboard_options(options: Options, github: GitHubOptions) -> DashboardOptions:
-    from torchperf_ci.github.data_branch import server_of
-    from torchperf_ci.report.dashboard_model import DashboardOptions
+    from torchperf_ci.dashboard.model import DashboardOptions
+    from torchperf_ci.history.data_branch import server_of
 
     return DashboardOptions(
         last=options["last"],
@@ -220,7 +220,7 @@ def _conclude(
 
 def _regressed(dashboards: Sequence[Dashboard]) -> int:
     """The cases that got worse since the run before."""
-    from torchperf_ci.analysis.regressions import Kind
-    from torchperf_ci.report.dashboard_changes import by_case
+    from torchperf_ci.dashboard.changes import by_case
+    from torchperf_ci.dashboard.regressions import Kind
 
     return sum(len(by_case(item.changes(Kind.REGRESSED))) for item in dashboards)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchperf_ci.cli.history_options import Place, repository_of
-from torchperf_ci.errors import Refused
+from torchperf_ci.core.errors import Refused
 
 if TYPE_CHECKING:
-    from torchperf_ci.dashboard_run import Comment
+    from torchperf_ci.dashboard.run import Comment
     from torchperf_ci.github.client import Client
     from torchperf_ci.history.parquet import ParquetHistory
     from torchperf_ci.history.store import History, Run
@@ -36,7 +36,7 @@ class Targets:
     def history(self) -> History:
         """The history to compare with and to add to."""
         if archive := self.options["archive"]:
-            from torchperf_ci.folder import read_folder
+            from torchperf_ci.core.folder import read_folder
             from torchperf_ci.history.lookup import LookupHistory
 
             return LookupHistory(root=archive, read=read_folder, archive_name=self.options["archive_name"])
@@ -47,7 +47,7 @@ class Targets:
 
         On the data branch that is known before they are there; a command uploads them now.
         """
-        from torchperf_ci.image_command import upload_by_command
+        from torchperf_ci.dashboard.image_command import upload_by_command
 
         if command := self.options["image_uploader"]:
             if self.options["dry_run"]:
@@ -60,7 +60,7 @@ class Targets:
             return uploaded.urls
         if not self.place.data_branch:
             return {}
-        from torchperf_ci.github.data_branch import picture_path, picture_url, server_of
+        from torchperf_ci.history.data_branch import picture_path, picture_url, server_of
 
         server, branch = server_of(self.place.github.api_url), self.place.branch()
         return {
@@ -70,7 +70,7 @@ class Targets:
 
     def keep(self, run: Run, folder: Path, pictures: Mapping[Path, bytes]) -> None:
         """Add the run to the history, and the pictures to the data branch: in one commit where both are there."""
-        from torchperf_ci.github.data_branch import HISTORY, picture_path
+        from torchperf_ci.history.data_branch import HISTORY, picture_path
 
         on_branch: dict[str, bytes] = {}
         if self.place.data_branch and not self.options["image_uploader"]:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchperf_ci.cli.options import option
-from torchperf_ci.errors import ExitCode
+from torchperf_ci.core.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torchperf_ci.analysis.machine import Finding
-    from torchperf_ci.bench.doctor import Sight
+    from torchperf_ci.doctor.findings import Finding
+    from torchperf_ci.doctor.survey import Sight
 
 
 @click.command(short_help="Say how noisy and how ready this machine is.")
@@ -32,10 +32,10 @@ def doctor(*, python: str, threads: int | None, device: str | None, measure: boo
 
     Exit code 0, whatever is found, unless --strict is given.
     """
-    from torchperf_ci.analysis.machine import Level, findings
-    from torchperf_ci.bench.doctor import SECONDS, read_facts
-    from torchperf_ci.bench.doctor import measure as measure_equal_code
     from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
+    from torchperf_ci.doctor.findings import Level, findings
+    from torchperf_ci.doctor.survey import SECONDS, read_facts
+    from torchperf_ci.doctor.survey import measure as measure_equal_code
 
     try:
         with signals_interrupt():
@@ -65,7 +65,7 @@ def _text(found: Sequence[Finding], sight: Sight | None) -> str:
 
 
 def _sight_lines(sight: Sight) -> list[str]:
-    from torchperf_ci.report.compare_words import change, percent
+    from torchperf_ci.compare.words import change, percent
 
     span, slow = f"{change(sight.low)} to {change(sight.high)}", percent(round(sight.slow_share, 2))
     seen = f"Equal code in two processes on {sight.device}: {change(sight.ratio)} ({span})"

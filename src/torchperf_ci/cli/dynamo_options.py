@@ -9,9 +9,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from torchperf_ci.bench.dynamo import DEFAULT_DEVICES, DEFAULT_SUITES, TESTINGS, Request
 from torchperf_ci.cli.case_options import selection_from, settings_from
 from torchperf_ci.cli.options import Decorated, option, shell_words
+from torchperf_ci.pytorch.harness import DEFAULT_DEVICES, DEFAULT_SUITES, TESTINGS, Request
 
 DEFAULT_TIMEOUT = 24 * 3600.0
 """Seconds for a command, that is, for all models of a suite with a compiler."""

@@ -8,7 +8,7 @@ import click
 
 from torchperf_ci.cli.files import STREAM, results_in, write_output
 from torchperf_ci.cli.options import option, results_dir_argument
-from torchperf_ci.upload.exports import Format
+from torchperf_ci.formats.exports import Format
 
 
 @click.command(short_help="Write results in the formats that other dashboards read.")
@@ -42,8 +42,8 @@ def export(directory: Path, *, form: str, out: Path | None, better: str | None) 
         )
     if chosen is Format.PARQUET and out in {None, STREAM}:
         raise click.UsageError("a Parquet file is not text; name it with --out")
-    from torchperf_ci.records import Direction
-    from torchperf_ci.upload.exports.write import export_records
+    from torchperf_ci.core.records import Direction
+    from torchperf_ci.formats.exports.write import export_records
 
     direction = Direction.HIGHER if better == "bigger" else Direction.LOWER
     records = results_in(directory).records

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchperf_ci.bench.plan import unknown_names
 from torchperf_ci.cli.interrupt import Interrupted, signals_interrupt
 from torchperf_ci.cli.options import ManyValues, option, split_list
-from torchperf_ci.errors import ExitCode, NothingToJudge, UsageProblem
+from torchperf_ci.core.errors import ExitCode, NothingToJudge, UsageProblem
+from torchperf_ci.run.plan import unknown_names
 from torchperf_ci.suites.fastrnns.catalog import VARIANTS, Executor, Fuser, Group, Sizes
 
 if TYPE_CHECKING:
-    from torchperf_ci.analysis.fastrnns import Row
-    from torchperf_ci.bench.fastrnns import Settings
+    from torchperf_ci.pytorch.fastrnns.results import Row
+    from torchperf_ci.pytorch.fastrnns.run import Settings
 
 _POSITIVE = click.IntRange(min=1)
 _SLOW_LOOPS = 30
@@ -160,7 +160,7 @@ def _names(given: Sequence[str], what: str, choices: Sequence[str]) -> list[str]
 
 
 def _settings(options: dict[str, Any]) -> Settings:
-    from torchperf_ci.bench.fastrnns import Settings
+    from torchperf_ci.pytorch.fastrnns.run import Settings
 
     sizes = ("seq_length", "num_layers", "input_size", "hidden_size", "mini_batch")
     pointwise = ("loop_level", "block_count", "block_size")
@@ -204,11 +204,11 @@ def _warn(variants: Sequence[str], settings: Settings) -> None:
 
 def _measure(variants: Sequence[str], settings: Settings, *, python: str, separator: str) -> list[Row]:
     """Measure, printing the table row by row; the rows."""
-    from torchperf_ci.bench.fastrnns import Bench
-    from torchperf_ci.bench.run import python_under_test
-    from torchperf_ci.escape import one_line
+    from torchperf_ci.core.escape import one_line
     from torchperf_ci.github.workflow_commands import commands_stopped
-    from torchperf_ci.report.fastrnns import Table
+    from torchperf_ci.pytorch.fastrnns.report import Table
+    from torchperf_ci.pytorch.fastrnns.run import Bench
+    from torchperf_ci.run.run import python_under_test
 
     rows: list[Row] = []
     table = Table(variants, separator=separator)
@@ -232,7 +232,7 @@ def _measure(variants: Sequence[str], settings: Settings, *, python: str, separa
 
 
 def _print_json(rows: Sequence[Row], form: str | None) -> None:
-    from torchperf_ci.analysis.fastrnns import averages, observations
+    from torchperf_ci.pytorch.fastrnns.results import averages, observations
 
     if form == "oss":
         click.echo(json.dumps(averages(rows)))
@@ -242,8 +242,8 @@ def _print_json(rows: Sequence[Row], form: str | None) -> None:
 
 
 def _compare(old: Path, new: Path, *, form: str) -> None:
-    from torchperf_ci.analysis.fastrnns import pairs, read_averages
-    from torchperf_ci.report.fastrnns import Format, compared
+    from torchperf_ci.pytorch.fastrnns.report import Format, compared
+    from torchperf_ci.pytorch.fastrnns.results import pairs, read_averages
 
     found = pairs(
         *(read_averages(path.read_text(encoding="utf-8", errors="replace"), str(path)) for path in (old, new))

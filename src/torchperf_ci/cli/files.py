@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torchperf_ci.errors import NothingToJudge, UsageProblem
-from torchperf_ci.escape import break_commands
-from torchperf_ci.safe_files import write_whole
+from torchperf_ci.core.errors import NothingToJudge, UsageProblem
+from torchperf_ci.core.escape import break_commands
+from torchperf_ci.core.safe_files import write_whole
 
 if TYPE_CHECKING:
-    from torchperf_ci.results import Results
+    from torchperf_ci.core.results import Results
 
 STREAM = Path("-")
 
@@ -52,9 +52,9 @@ def write_output(path: Path | None, content: bytes) -> None:
 
 def results_in(directory: Path) -> Results:
     """The results in any folder; what cannot be used is said on stderr. Raises `NothingToJudge` without any."""
-    from torchperf_ci.analysis.frames import Selection
-    from torchperf_ci.escape import one_line
-    from torchperf_ci.folder import read_folder
+    from torchperf_ci.core.escape import one_line
+    from torchperf_ci.core.folder import read_folder
+    from torchperf_ci.core.frames import Selection
 
     results = read_folder(directory, Selection())
     for problem in results.problems:

@@ -16,13 +16,13 @@ import click
 from torchperf_ci.cli.history_options import history_options, opened_history
 from torchperf_ci.cli.import_options import import_options, import_request
 from torchperf_ci.cli.options import Decorated, GitHubOptions, github_options, option
-from torchperf_ci.errors import NothingToJudge
-from torchperf_ci.escape import csv_cell, one_line
-from torchperf_ci.upload.imports import Format as ImportFormat
+from torchperf_ci.core.errors import NothingToJudge
+from torchperf_ci.core.escape import csv_cell, one_line
+from torchperf_ci.formats.imports import Format as ImportFormat
 
 if TYPE_CHECKING:
+    from torchperf_ci.core.results import Problem, Results
     from torchperf_ci.history.store import Run
-    from torchperf_ci.results import Problem, Results
 
 FORMATS = ("table", "csv", "json")
 
@@ -79,7 +79,7 @@ def import_(path: str, *, github: GitHubOptions, dry_run: bool, **options: Any) 
       torchperf-ci history import .asv/results
       torchperf-ci history import times.csv --column model=name --column value=seconds --column time=date
     """
-    from torchperf_ci.report.plural import count
+    from torchperf_ci.core.plural import count
 
     with opened_history(options, github) as kept:
         added = known = 0
@@ -140,9 +140,9 @@ def query(sql: str, *, github: GitHubOptions, form: str, **options: Any) -> None
 @_place_options
 def export(key: str, directory: Path, *, github: GitHubOptions, **options: Any) -> None:  # noqa: ANN401 - click's values
     """Write the run KEY of `history list` back into the results folder DIR, say to compare another run with it."""
-    from torchperf_ci.errors import UsageProblem
+    from torchperf_ci.core.errors import UsageProblem
+    from torchperf_ci.core.results import RECORDS, open_folder
     from torchperf_ci.history.full import read_run
-    from torchperf_ci.results import RECORDS, open_folder
 
     if (directory / RECORDS).exists():
         raise UsageProblem(f"{directory} holds results already; choose another folder")
@@ -197,11 +197,11 @@ def _runs_to_import(
     path: str, github: GitHubOptions, options: dict[str, Any]
 ) -> Iterator[tuple[Run, Sequence[Problem]]]:
     """The runs of our own folders, or of another tool's files; of these it is said what was taken and what was not."""
+    from torchperf_ci.core.records import Source
+    from torchperf_ci.core.results import RECORDS
+    from torchperf_ci.formats.foreign import Defaults
+    from torchperf_ci.formats.imports.read import read_location, runs_of
     from torchperf_ci.history.lookup import INDEX
-    from torchperf_ci.records import Source
-    from torchperf_ci.results import RECORDS
-    from torchperf_ci.upload.foreign import Defaults
-    from torchperf_ci.upload.imports.read import read_location, runs_of
 
     folder = Path(path)
     ours = [INDEX, RECORDS, "*_performance.csv", "*_accuracy.csv"]
@@ -232,8 +232,8 @@ _LEFT_OUT_SHOWN = 20
 
 def _tell_import(runs: Sequence[Run], left_out: Sequence[str]) -> None:
     """Say what was taken, metric by metric, and what was not, and why."""
-    from torchperf_ci.records import Metric
-    from torchperf_ci.report.plural import count
+    from torchperf_ci.core.plural import count
+    from torchperf_ci.core.records import Metric
 
     series: dict[Metric, set[object]] = {}
     values = 0
@@ -261,12 +261,12 @@ def _tell_import(runs: Sequence[Run], left_out: Sequence[str]) -> None:
 
 def _runs_in(path: Path, *, name: str, given: dict[str, str]) -> Iterator[tuple[Run, Sequence[Problem]]]:
     """The runs of an archive, oldest first, or the one of a results folder, each with what cannot be read of it."""
-    from torchperf_ci.analysis.frames import Selection
-    from torchperf_ci.dashboard_run import run_in
-    from torchperf_ci.folder import read_folder
+    from torchperf_ci.core.folder import read_folder
+    from torchperf_ci.core.frames import Selection
+    from torchperf_ci.core.records import Source
+    from torchperf_ci.dashboard.run import run_in
     from torchperf_ci.history.lookup import INDEX, LookupHistory
     from torchperf_ci.history.store import moment_of, run_of
-    from torchperf_ci.records import Source
 
     if not (path / INDEX).is_file():
         results = read_folder(path, Selection())

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchperf_ci.cli.options import Decorated, GitHubOptions, decorated, option
-from torchperf_ci.errors import UsageProblem
+from torchperf_ci.core.errors import UsageProblem
 
 if TYPE_CHECKING:
+    from torchperf_ci.core.results import Results
     from torchperf_ci.github.branch import Branch
     from torchperf_ci.github.client import Client
     from torchperf_ci.history.files import Files
     from torchperf_ci.history.parquet import ParquetHistory
     from torchperf_ci.history.store import Run
-    from torchperf_ci.results import Results
 
 DEFAULT_HISTORY = "./torchperf-history"
 
@@ -87,7 +87,7 @@ class Place:
         cache = cache_folder(environ)
         if not self.needs_github:
             return open_files(self.location or DEFAULT_HISTORY, cache=cache)
-        from torchperf_ci.github.data_branch import BranchFiles
+        from torchperf_ci.history.data_branch import BranchFiles
 
         assert client is not None
         branch = self.branch()
@@ -96,9 +96,9 @@ class Place:
 
 def run_of_folder(directory: Path, results: Results, *, name: str) -> Run:
     """The run that a results folder holds. In a GitHub job, what does not say where it comes from is of this job."""
-    from torchperf_ci.dashboard_run import run_in
+    from torchperf_ci.core.records import Source
+    from torchperf_ci.dashboard.run import run_in
     from torchperf_ci.github.context import source_from
-    from torchperf_ci.records import Source
 
     in_actions = os.environ.get("GITHUB_ACTIONS") == "true"
     source = source_from(os.environ, shard="1-1", folder=directory) if in_actions else Source()

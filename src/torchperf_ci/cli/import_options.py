@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchperf_ci.cli.options import Decorated, KeyValues, decorated, option
-from torchperf_ci.errors import UsageProblem
+from torchperf_ci.core.errors import UsageProblem
 
 if TYPE_CHECKING:
-    from torchperf_ci.upload.foreign import Defaults
-    from torchperf_ci.upload.imports.read import Request
+    from torchperf_ci.formats.foreign import Defaults
+    from torchperf_ci.formats.imports.read import Request
 
 
 def import_options(function: Decorated) -> Decorated:
@@ -47,10 +47,10 @@ def import_options(function: Decorated) -> Decorated:
 
 def import_request(options: Mapping[str, Any], defaults: Defaults, *, form: str | None) -> Request:
     """The request of these options. Raises `UsageProblem` for a time or a field that there is not."""
+    from torchperf_ci.formats.imports import Format
+    from torchperf_ci.formats.imports.read import Request
+    from torchperf_ci.formats.imports.tables import FIELDS
     from torchperf_ci.history.store import moment_of
-    from torchperf_ci.upload.imports import Format
-    from torchperf_ci.upload.imports.read import Request
-    from torchperf_ci.upload.imports.tables import FIELDS
 
     when = moment_of(options["time"]) if options["time"] else None
     if options["time"] and when is None:

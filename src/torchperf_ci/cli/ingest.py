@@ -14,11 +14,11 @@ import click
 from torchperf_ci.cli.files import STREAM, read_input
 from torchperf_ci.cli.import_options import import_options, import_request
 from torchperf_ci.cli.options import Decorated, option
-from torchperf_ci.errors import NothingToJudge
-from torchperf_ci.escape import one_line
+from torchperf_ci.core.errors import NothingToJudge
+from torchperf_ci.core.escape import one_line
 
 if TYPE_CHECKING:
-    from torchperf_ci.upload.foreign import Defaults, Ingested
+    from torchperf_ci.formats.foreign import Defaults, Ingested
 
 _OPTIONS = (
     click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)),
@@ -69,8 +69,8 @@ def pytest_benchmark(files: Sequence[Path], **options: Any) -> None:  # noqa: AN
     Parameters named device, dtype, mode and compiler (or backend) go where these belong; the others stay in the
     benchmark's name. Save raw rounds with --benchmark-save-data: comparisons are made of them.
     """
-    from torchperf_ci.upload.ingest_pytest_benchmark import ingest_pytest_benchmark
-    from torchperf_ci.upload.pytest_benchmark import read_pytest_benchmark
+    from torchperf_ci.formats.imports.pytest_benchmark import ingest_pytest_benchmark
+    from torchperf_ci.formats.pytest_benchmark import read_pytest_benchmark
 
     defaults = _defaults(options)
 
@@ -88,7 +88,7 @@ def google_benchmark(files: Sequence[Path], **options: Any) -> None:  # noqa: AN
 
     Repetitions (`--benchmark_repetitions=N`) are the raw rounds that comparisons are made of.
     """
-    from torchperf_ci.upload.ingest_google_benchmark import Clock, ingest_google_benchmark
+    from torchperf_ci.formats.imports.google_benchmark import Clock, ingest_google_benchmark
 
     defaults = _defaults(options)
 
@@ -105,9 +105,9 @@ def _add(form: str, writes: str) -> None:
     @_shared
     @import_options
     def take_format(files: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - click's values
-        from torchperf_ci.records import Build, Environment
-        from torchperf_ci.upload.foreign import Ingested
-        from torchperf_ci.upload.imports.read import read_content, read_location, runs_of
+        from torchperf_ci.core.records import Build, Environment
+        from torchperf_ci.formats.foreign import Ingested
+        from torchperf_ci.formats.imports.read import read_content, read_location, runs_of
 
         request = import_request(options, _defaults(options), form=form)
 
@@ -146,8 +146,8 @@ def _ingest(files: Sequence[Path], take: Callable[[bytes, str], Ingested], optio
 
 
 def _write(found: Sequence[Ingested], files: Sequence[Path], options: dict[str, Any]) -> None:
-    from torchperf_ci.results import RECORDS, open_folder
-    from torchperf_ci.upload.inputs import InputProblem
+    from torchperf_ci.core.results import RECORDS, open_folder
+    from torchperf_ci.formats.inputs import InputProblem
 
     records = [record for each in found for record in each.records]
     if not records:
@@ -170,9 +170,9 @@ def _write(found: Sequence[Ingested], files: Sequence[Path], options: dict[str, 
 
 
 def _defaults(options: dict[str, Any]) -> Defaults:
+    from torchperf_ci.core.records import Mode
+    from torchperf_ci.formats.foreign import NOT_KNOWN, Defaults
     from torchperf_ci.github.context import source_from
-    from torchperf_ci.records import Mode
-    from torchperf_ci.upload.foreign import NOT_KNOWN, Defaults
 
     return Defaults(
         source=source_from(os.environ, shard="1-1", folder=Path.cwd()),

@@ -13,12 +13,12 @@ import click
 
 from torchperf_ci.cli.finish import conclude, told_github
 from torchperf_ci.cli.options import LineItem, option
-from torchperf_ci.errors import ExitCode, TorchperfError, UsageProblem
+from torchperf_ci.core.errors import ExitCode, TorchperfError, UsageProblem
 
 if TYPE_CHECKING:
-    from torchperf_ci.analysis.merge import Merged, Piece, Promise
-    from torchperf_ci.records import Record
-    from torchperf_ci.results import ResultsFolder
+    from torchperf_ci.core.records import Record
+    from torchperf_ci.core.results import ResultsFolder
+    from torchperf_ci.shards.merge import Merged, Piece, Promise
 
 LARGEST_LOG = 16 * 1024 * 1024
 
@@ -70,10 +70,10 @@ def merge(folders: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401 - cl
 
 
 def _merge(folders: Sequence[Path], options: dict[str, Any]) -> int:
-    from torchperf_ci.analysis.merge import merge as joined
-    from torchperf_ci.folder import result_folders
+    from torchperf_ci.core.folder import result_folders
+    from torchperf_ci.core.results import open_folder, read_results
     from torchperf_ci.report.model import ReportOptions
-    from torchperf_ci.results import open_folder, read_results
+    from torchperf_ci.shards.merge import merge as joined
 
     target: Path = options["output_dir"]
     found = result_folders(folders)
@@ -97,8 +97,8 @@ def _told(merged: Merged, target: Path, options: dict[str, Any], code: int) -> i
     """The exit code with what is missing taken into account, told to GitHub as well."""
     missing = bool(merged.gaps) and not options["allow_missing"]
     if options["github_files"]:
+        from torchperf_ci.core.results import safe_name
         from torchperf_ci.github.step_files import write_outputs
-        from torchperf_ci.results import safe_name
 
         artifact = f"torchperf-merged-{safe_name(options['name'])}"
         found = {"results": str(target), "artifact-name": artifact, "missing": str(len(merged.gaps))}
@@ -112,12 +112,12 @@ def _told(merged: Merged, target: Path, options: dict[str, Any], code: int) -> i
 def _piece(folder: Path) -> Piece:
     """The results of a folder with their shard and attempt. CSV files say nothing of one: without a name that does,
     their folder is a configuration of its own."""
-    from torchperf_ci.analysis.expected_shards import Config, Shard, parse_own_artifact, shard_recorded
-    from torchperf_ci.analysis.frames import Selection
-    from torchperf_ci.analysis.merge import Piece
-    from torchperf_ci.escape import one_line
-    from torchperf_ci.folder import read_folder
-    from torchperf_ci.results import RECORDS
+    from torchperf_ci.core.escape import one_line
+    from torchperf_ci.core.folder import read_folder
+    from torchperf_ci.core.frames import Selection
+    from torchperf_ci.core.results import RECORDS
+    from torchperf_ci.shards.merge import Piece
+    from torchperf_ci.shards.uploads import Config, Shard, parse_own_artifact, shard_recorded
 
     results = read_folder(folder, Selection())
     for problem in results.problems:
@@ -132,10 +132,10 @@ def _piece(folder: Path) -> Piece:
 
 def _promises(matrix: str) -> list[Promise]:
     """The shards of a plan's matrix. Raises `UsageProblem` when it is none."""
-    from torchperf_ci.analysis.expected_shards import Config, Shard, parse_shard_name
-    from torchperf_ci.analysis.merge import Promise
-    from torchperf_ci.bench.matrix import model_of
-    from torchperf_ci.results import safe_name
+    from torchperf_ci.core.results import safe_name
+    from torchperf_ci.shards.matrix import model_of
+    from torchperf_ci.shards.merge import Promise
+    from torchperf_ci.shards.uploads import Config, Shard, parse_shard_name
 
     if not matrix.strip():
         return []
@@ -156,7 +156,7 @@ def _refuse(shard: object) -> tuple[int, int]:
 
 def _with_log(record: Record, source: Path, folder: ResultsFolder) -> Record:
     """The record with its log beside it. What is no file among the logs of its folder is left behind."""
-    from torchperf_ci.results import LOGS
+    from torchperf_ci.core.results import LOGS
 
     if not record.log:
         return record

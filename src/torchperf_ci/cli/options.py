@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from torchperf_ci.errors import UsageProblem
+from torchperf_ci.core.errors import UsageProblem
 
 if TYPE_CHECKING:
     from torchperf_ci.github.client import Client

@@ -14,12 +14,12 @@ from torchperf_ci.cli.case_options import model_options, models_from, worker_var
 from torchperf_ci.cli.history_options import opened_history, past_options
 from torchperf_ci.cli.options import GitHubOptions, KeyValues, github_options, option, split_list
 from torchperf_ci.cli.suites import preloaded_python
-from torchperf_ci.errors import UsageProblem
+from torchperf_ci.core.errors import UsageProblem
 
 if TYPE_CHECKING:
-    from torchperf_ci.bench.matrix import Choice, Entry, Runner
-    from torchperf_ci.bench.plan import Selection, SuiteListing
-    from torchperf_ci.records import Record
+    from torchperf_ci.core.records import Record
+    from torchperf_ci.run.plan import Selection, SuiteListing
+    from torchperf_ci.shards.matrix import Choice, Entry, Runner
 
 RUNS_FOR_DURATIONS = 5
 """Of a history: some may have measured a few models only."""
@@ -76,7 +76,7 @@ def plan(github: GitHubOptions, **options: Any) -> None:  # noqa: ANN401 - click
       torchperf-ci plan --inference --suites huggingface --shards 4 --runner 'cuda=self-hosted gpu' --durations out
       torchperf-ci plan --training --suites huggingface --shards 4 --data-branch torchperf-data --name nightly-training
     """
-    from torchperf_ci.bench.matrix import entries
+    from torchperf_ci.shards.matrix import entries
 
     if options["fetch_durations"]:
         _fetch_durations(github, options)
@@ -99,7 +99,7 @@ def plan(github: GitHubOptions, **options: Any) -> None:  # noqa: ANN401 - click
 
 
 def _fetch_durations(github: GitHubOptions, options: dict[str, Any]) -> None:
-    from torchperf_ci.results import open_folder
+    from torchperf_ci.core.results import open_folder
 
     records = _records_elsewhere(github, options)
     with open_folder(Path(options["fetch_durations"])) as folder:
@@ -116,7 +116,7 @@ def _records_elsewhere(github: GitHubOptions, options: dict[str, Any]) -> list[R
 
 
 def _runners(given: Sequence[tuple[str, str]]) -> list[Runner]:
-    from torchperf_ci.bench.matrix import Runner
+    from torchperf_ci.shards.matrix import Runner
 
     runners = [Runner(device=device.strip(), labels=tuple(split_list(labels))) for device, labels in given]
     if empty := [runner.device for runner in runners if not runner.labels]:
@@ -126,8 +126,8 @@ def _runners(given: Sequence[tuple[str, str]]) -> list[Runner]:
 
 def _choice(selection: Selection, options: dict[str, Any]) -> Choice:
     """What the suites have of what is asked for. Raises `UsageProblem` for what they do not."""
-    from torchperf_ci.bench.matrix import Choice, Model
-    from torchperf_ci.bench.plan import chosen_models, nothing_left, suite_problems
+    from torchperf_ci.run.plan import chosen_models, nothing_left, suite_problems
+    from torchperf_ci.shards.matrix import Choice, Model
 
     listings = _listings(selection.suites, options)
     if problems := suite_problems(selection, list(listings.values())):
@@ -140,8 +140,8 @@ def _choice(selection: Selection, options: dict[str, Any]) -> Choice:
 
 def _listings(suites: Sequence[str], options: dict[str, Any]) -> dict[str, SuiteListing]:
     """What every suite holds, by how it was asked for."""
-    from torchperf_ci.bench.run import list_suite
     from torchperf_ci.github.workflow_commands import commands_stopped
+    from torchperf_ci.run.run import list_suite
 
     if spaced := [name for name in suites if split_list(name) != [name]]:
         raise UsageProblem(f"--suites {spaced[0]!r}: a list of suites is split there; give the file another name")
@@ -151,8 +151,8 @@ def _listings(suites: Sequence[str], options: dict[str, Any]) -> dict[str, Suite
 
 
 def _records_on_disk(folders: Sequence[str]) -> Iterator[Record]:
-    from torchperf_ci.analysis.frames import Selection
-    from torchperf_ci.folder import read_folder
+    from torchperf_ci.core.folder import read_folder
+    from torchperf_ci.core.frames import Selection
 
     for folder in folders:
         records = read_folder(Path(folder), Selection()).records
@@ -165,7 +165,7 @@ def _records_on_github(github: GitHubOptions, name: str | None) -> Sequence[Reco
     """The records of the newest artifact; a plan that is not balanced beats none, so a refusal is a warning."""
     if not name:
         return ()
-    from torchperf_ci.errors import TorchperfError
+    from torchperf_ci.core.errors import TorchperfError
     from torchperf_ci.github.recorded import newest_results
     from torchperf_ci.github.runs import checked_repository
 
@@ -181,7 +181,7 @@ def _records_in_history(github: GitHubOptions, options: dict[str, Any]) -> Seque
     """The records of the last runs, oldest first; as above, a refusal is a warning."""
     if not (options["history"] or options["data_branch"]):
         return ()
-    from torchperf_ci.errors import TorchperfError
+    from torchperf_ci.core.errors import TorchperfError
     from torchperf_ci.history.store import Wanted
 
     try:
@@ -196,7 +196,7 @@ def _records_in_history(github: GitHubOptions, options: dict[str, Any]) -> Seque
 
 
 def _tell(made: Sequence[Entry], models: int, *, known: bool) -> None:
-    from torchperf_ci.report.plural import count
+    from torchperf_ci.core.plural import count
 
     for title in dict.fromkeys(entry.name for entry in made):
         seconds = [entry.seconds for entry in made if entry.name == title]

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchperf_ci.cli.options import GitHubOptions, github_options, option
-from torchperf_ci.errors import ExitCode, NothingToJudge, TorchperfError, UsageProblem
+from torchperf_ci.core.errors import ExitCode, NothingToJudge, TorchperfError, UsageProblem
 
 if TYPE_CHECKING:
-    from torchperf_ci.github.checks import Check
     from torchperf_ci.github.client import Client
-    from torchperf_ci.github.origin import Origin
-    from torchperf_ci.posting import Posting
+    from torchperf_ci.post.checks import Check
+    from torchperf_ci.post.origin import Origin
+    from torchperf_ci.post.posting import Posting
 
 DEFAULT_ARTIFACT = "torchperf-report"
 
@@ -44,8 +44,8 @@ def post(results: str, github: GitHubOptions, **options: Any) -> int:  # noqa: A
     a fork or of Dependabot, which may write nothing, leaves that to the second workflow.
     """
     from torchperf_ci.github.context import event
-    from torchperf_ci.github.origin import origin_of_job, origin_of_workflow_run
     from torchperf_ci.github.runs import checked_repository
+    from torchperf_ci.post.origin import origin_of_job, origin_of_workflow_run
 
     repository = checked_repository(github.repository)
     happened = event(os.environ)
@@ -74,7 +74,7 @@ class _Desk:
 
     @property
     def check(self) -> Check:
-        from torchperf_ci.github.checks import Check
+        from torchperf_ci.post.checks import Check
 
         return Check(
             repository=self.origin.repository,
@@ -91,7 +91,7 @@ class _Desk:
 
     def start(self) -> int:
         """Show the check as in progress; a missing permission shows again, and counts, when it is completed."""
-        from torchperf_ci.github.checks import start_check
+        from torchperf_ci.post.checks import start_check
 
         if self.options["check"]:
             self._try("the check", lambda: start_check(self.client, self.check))
@@ -99,8 +99,8 @@ class _Desk:
 
     def post(self, posting: Posting) -> int:
         """Everything that is asked for, each on its own; the exit code."""
-        from torchperf_ci.github.checks import complete_check
-        from torchperf_ci.report.review import unposted, with_origin
+        from torchperf_ci.post.checks import complete_check
+        from torchperf_ci.post.review import unposted, with_origin
 
         posting = with_origin(posting, self._whence())
         outputs = {"conclusion": posting.conclusion.value, "check-url": "", "comment-url": ""}
@@ -129,7 +129,7 @@ class _Desk:
 
     def _comment(self, posting: Posting) -> str:
         from torchperf_ci.github.comments import Marker, post_comment
-        from torchperf_ci.github.origin import pull_request_of
+        from torchperf_ci.post.origin import pull_request_of
 
         found = pull_request_of(self.client, self.origin)
         if not found.number:
@@ -154,7 +154,7 @@ class _Desk:
         return url or ""
 
     def _whence(self) -> str:
-        from torchperf_ci.escape import code
+        from torchperf_ci.core.escape import code
 
         own = self.origin.head_repository == self.origin.repository
         by = "" if own else f", measured by the code of {code(self.origin.head_repository)} itself"
@@ -165,8 +165,8 @@ class _Desk:
 
 def _stored(results: str, origin: Origin) -> Posting:
     """What a folder of this job says."""
-    from torchperf_ci.report.review import unusable
-    from torchperf_ci.report.stored import READERS
+    from torchperf_ci.post.review import unusable
+    from torchperf_ci.post.stored import READERS
 
     folder = Path(results)
     if folder.exists() and not folder.is_dir():
@@ -182,8 +182,8 @@ def _downloaded(client: Client, origin: Origin, name: str) -> Posting:
     from torchperf_ci.github.artifacts import Limits, read_members
     from torchperf_ci.github.blob import ArtifactProblem, store_session
     from torchperf_ci.github.runs import artifacts_of
-    from torchperf_ci.report.review import unusable
-    from torchperf_ci.report.stored import LARGEST_FILE, READERS
+    from torchperf_ci.post.review import unusable
+    from torchperf_ci.post.stored import LARGEST_FILE, READERS
 
     try:
         artifacts = [each for each in artifacts_of(client, origin.repository, origin.run) if each.name == name]
@@ -208,8 +208,8 @@ def _downloaded(client: Client, origin: Origin, name: str) -> Posting:
 
 
 def _read(files: Mapping[str, bytes], origin: Origin) -> Posting:
-    from torchperf_ci.report.review import unusable
-    from torchperf_ci.report.stored import Expected, read_posting
+    from torchperf_ci.post.review import unusable
+    from torchperf_ci.post.stored import Expected, read_posting
 
     expected = Expected(repository=origin.repository, commit=origin.sha, run=str(origin.run or ""))
     try:

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from torchperf_ci.bench.plan import PlannedCase
-from torchperf_ci.bench.run import Progress
-from torchperf_ci.records import Record, Testing
+from torchperf_ci.core.records import Record, Testing
+from torchperf_ci.run.plan import PlannedCase
+from torchperf_ci.run.run import Progress
 from torchperf_ci.worker.protocol import one_line
 
 

@@ -10,8 +10,8 @@ import click
 
 from torchperf_ci.cli.options import option, results_dir_argument
 from torchperf_ci.cli.report_options import refuse_to_overwrite, report_options, report_options_from
-from torchperf_ci.errors import ExitCode
-from torchperf_ci.escape import one_line
+from torchperf_ci.core.errors import ExitCode
+from torchperf_ci.core.escape import one_line
 
 
 @click.command()
@@ -27,9 +27,9 @@ def report(directory: Path, *, output_dir: Path | None, limit: int, **options: A
 
     Exit code 6: something in DIR could not be used, or a model has no result with some compiler; the report says what.
     """
-    from torchperf_ci.folder import read_folder
+    from torchperf_ci.core.folder import read_folder
+    from torchperf_ci.core.results import open_folder
     from torchperf_ci.report.write import look, write_findings
-    from torchperf_ci.results import open_folder
 
     wanted = report_options_from(directory, options, limit=limit)
     target = output_dir or directory

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchperf_ci.cli.options import Decorated, decorated, option
-from torchperf_ci.errors import UsageProblem
-from torchperf_ci.records import Mode
-from torchperf_ci.results import MANIFEST, RECORDS
+from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.records import Mode
+from torchperf_ci.core.results import MANIFEST, RECORDS
 
 if TYPE_CHECKING:
     from torchperf_ci.report.model import ReportOptions
@@ -48,8 +48,8 @@ def report_options(function: Decorated) -> Decorated:
 
 def report_options_from(directory: Path, options: Mapping[str, Any], *, limit: int) -> ReportOptions:
     """How to report on the results in `directory`; `limit` is the largest size of report.md in bytes."""
-    from torchperf_ci.analysis.frames import Selection
-    from torchperf_ci.report.checkouts import read_checkouts
+    from torchperf_ci.core.frames import Selection
+    from torchperf_ci.pytorch.checkouts import read_checkouts
     from torchperf_ci.report.model import ReportOptions
 
     return ReportOptions(

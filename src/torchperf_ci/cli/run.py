@@ -16,11 +16,11 @@ from torchperf_ci.cli.dynamo_options import dynamo_options, refuse_other_harness
 from torchperf_ci.cli.finish import announce, conclude, resume_hint, told_github
 from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
 from torchperf_ci.cli.options import option
-from torchperf_ci.errors import TorchperfError
+from torchperf_ci.core.errors import TorchperfError
 
 if TYPE_CHECKING:
-    from torchperf_ci.bench.case_worker import Settings
-    from torchperf_ci.bench.plan import Selection
+    from torchperf_ci.run.case_worker import Settings
+    from torchperf_ci.run.plan import Selection
 
 
 @click.command(short_help="Measure eager against compiled models on this machine.")
@@ -82,14 +82,14 @@ def run(**options: Any) -> int:  # noqa: ANN401 - click's values
 
 def _measure_and_report(selection: Selection, settings: Settings, options: Mapping[str, Any]) -> int:
     """Everything from the folder to the report; the exit code."""
-    from torchperf_ci.bench.clocks import locked_clocks
-    from torchperf_ci.bench.run import Run, plan_run, preload, python_under_test, survey
     from torchperf_ci.cli.progress import progress_for
+    from torchperf_ci.core.results import open_folder, read_results
     from torchperf_ci.github.context import source_from
     from torchperf_ci.github.workflow_commands import commands_stopped
-    from torchperf_ci.report.checkouts import read_checkouts
+    from torchperf_ci.machine.clocks import locked_clocks
+    from torchperf_ci.pytorch.checkouts import read_checkouts
     from torchperf_ci.report.model import ReportOptions
-    from torchperf_ci.results import open_folder, read_results
+    from torchperf_ci.run.run import Run, plan_run, preload, python_under_test, survey
 
     with (
         commands_stopped(os.environ),

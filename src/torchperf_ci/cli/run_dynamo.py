@@ -12,8 +12,19 @@ from typing import Any
 
 import click
 
-from torchperf_ci.analysis.frames import Selection
-from torchperf_ci.bench.dynamo import (
+from torchperf_ci.cli.case_options import selection_from
+from torchperf_ci.cli.dynamo_options import request_from, script_python, timeout_from
+from torchperf_ci.cli.finish import announce, conclude, resume_hint, told_github
+from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
+from torchperf_ci.core.command_log import CommandResult
+from torchperf_ci.core.errors import ExitCode, UsageProblem
+from torchperf_ci.core.folder import read_folder
+from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.records import Build
+from torchperf_ci.core.results import RECORDS, ResultsFolder, open_folder
+from torchperf_ci.github.workflow_commands import commands_stopped
+from torchperf_ci.pytorch.checkouts import read_checkouts
+from torchperf_ci.pytorch.harness import (
     SUITES_FOLDER,
     Command,
     Place,
@@ -24,22 +35,11 @@ from torchperf_ci.bench.dynamo import (
     script,
     script_name,
 )
-from torchperf_ci.bench.dynamo_run import Checkout, CheckoutRun, ask_skips
-from torchperf_ci.bench.run import survey
-from torchperf_ci.bench.session import Preloaded, package_path
-from torchperf_ci.bench.supervised import command_environment
-from torchperf_ci.cli.case_options import selection_from
-from torchperf_ci.cli.dynamo_options import request_from, script_python, timeout_from
-from torchperf_ci.cli.finish import announce, conclude, resume_hint, told_github
-from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
-from torchperf_ci.command_log import CommandResult
-from torchperf_ci.errors import ExitCode, UsageProblem
-from torchperf_ci.folder import read_folder
-from torchperf_ci.github.workflow_commands import commands_stopped
-from torchperf_ci.records import Build
-from torchperf_ci.report.checkouts import read_checkouts
+from torchperf_ci.pytorch.harness_run import Checkout, CheckoutRun, ask_skips
 from torchperf_ci.report.model import ReportOptions
-from torchperf_ci.results import RECORDS, ResultsFolder, open_folder
+from torchperf_ci.run.run import survey
+from torchperf_ci.run.session import Preloaded, package_path
+from torchperf_ci.run.supervised import command_environment
 from torchperf_ci.worker.protocol import one_line
 
 

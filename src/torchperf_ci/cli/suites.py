@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.cli.case_options import python_option, torchbench_option, worker_variables
-from torchperf_ci.escape import one_line
+from torchperf_ci.core.escape import one_line
 
 if TYPE_CHECKING:
-    from torchperf_ci.bench.catalog import SuiteEntry
-    from torchperf_ci.bench.session import Preloaded
+    from torchperf_ci.run.catalog import SuiteEntry
+    from torchperf_ci.run.session import Preloaded
 
 
 @click.group()
@@ -38,7 +38,7 @@ def list_suites(suite: str | None, *, python: str, torchbench_dir: Path | None) 
       torchperf-ci suites list
       torchperf-ci suites list huggingface
     """
-    from torchperf_ci.bench.catalog import describe_known, describe_suite
+    from torchperf_ci.run.catalog import describe_known, describe_suite
 
     with preloaded_python(python, worker_variables(torchbench_dir=torchbench_dir)) as preloaded:
         if suite is None:
@@ -50,7 +50,7 @@ def list_suites(suite: str | None, *, python: str, torchbench_dir: Path | None) 
 @contextmanager
 def preloaded_python(python: str, extra: dict[str, str]) -> Iterator[Preloaded]:
     """The Python under test, started to be asked."""
-    from torchperf_ci.bench.run import python_under_test
+    from torchperf_ci.run.run import python_under_test
 
     with tempfile.TemporaryDirectory(prefix="torchperf-log-") as logs:
         log = Path(logs) / "preload.log"

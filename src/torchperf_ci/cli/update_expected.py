@@ -20,12 +20,12 @@ from torchperf_ci.cli.options import (
     option,
     summary_file_option,
 )
-from torchperf_ci.errors import ExitCode, UsageProblem
+from torchperf_ci.core.errors import ExitCode, UsageProblem
 
 if TYPE_CHECKING:
     from torchperf_ci.expectations.update import Update
+    from torchperf_ci.expectations.uploads import Collected, Wish
     from torchperf_ci.github.client import Client
-    from torchperf_ci.github.collect import Collected, Wish
     from torchperf_ci.github.propose import Proposal
     from torchperf_ci.github.pulls import PullRequest
 
@@ -118,8 +118,8 @@ def update_expected(sha: str, *, github: GitHubOptions, **options: Any) -> None:
 
 def _update(client: Client | None, github: GitHubOptions, sha: str, options: Options) -> Update:
     """Collect, plan, write, tell, propose; in this order, so that what is refused is refused before it is written."""
+    from torchperf_ci.expectations.report import update_markdown, update_text
     from torchperf_ci.expectations.update import apply_update, plan_update
-    from torchperf_ci.report.expected import update_markdown, update_text
 
     folder: Path = options["expected_dir"]
     found = _collect(client, github, sha, options)
@@ -147,8 +147,8 @@ def _update(client: Client | None, github: GitHubOptions, sha: str, options: Opt
 
 
 def _refuse_nonsense(sha: str, options: Options) -> None:
-    from torchperf_ci.analysis.csv_records import is_column_name
-    from torchperf_ci.analysis.expected import NAME
+    from torchperf_ci.core.csv_records import is_column_name
+    from torchperf_ci.expectations.table import NAME
 
     if bool(sha) == bool(options["from_dir"]):
         raise UsageProblem("give either the SHA of a commit, or --from with a folder of results")
@@ -159,10 +159,10 @@ def _refuse_nonsense(sha: str, options: Options) -> None:
 
 
 def _collect(client: Client | None, github: GitHubOptions, sha: str, options: Options) -> Collected:
-    from torchperf_ci.analysis.expected_shards import Layout
     from torchperf_ci.expectations.update import runs_on_disk
-    from torchperf_ci.github.collect import Collected, collect
+    from torchperf_ci.expectations.uploads import Collected, collect
     from torchperf_ci.github.runs import checked_repository, full_sha
+    from torchperf_ci.shards.uploads import Layout
 
     layout = Layout(options["layout"])
     if client is None or options["from_dir"]:
@@ -179,8 +179,8 @@ def _collect(client: Client | None, github: GitHubOptions, sha: str, options: Op
 
 
 def _wish(options: Options) -> Wish:
-    from torchperf_ci.analysis.expected_shards import Layout
-    from torchperf_ci.github.collect import Wish
+    from torchperf_ci.expectations.uploads import Wish
+    from torchperf_ci.shards.uploads import Layout
 
     try:
         excluded = tuple(re.compile(pattern) for pattern in options["exclude_jobs"])

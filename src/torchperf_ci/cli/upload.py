@@ -12,12 +12,12 @@ import click
 
 from torchperf_ci.cli.files import STREAM, read_input, results_in, write_output
 from torchperf_ci.cli.options import KeyValues, option
-from torchperf_ci.errors import NothingToJudge
-from torchperf_ci.upload.scribe_schema import API_URL, BATCH_BYTES
+from torchperf_ci.core.errors import NothingToJudge
+from torchperf_ci.pytorch.scribe_schema import API_URL, BATCH_BYTES
 
 if TYPE_CHECKING:
-    from torchperf_ci.upload.pytorch_hud import Identity
-    from torchperf_ci.upload.scribe_messages import Fields
+    from torchperf_ci.pytorch.hud import Identity
+    from torchperf_ci.pytorch.scribe_messages import Fields
 
 _RESULTS = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -69,9 +69,9 @@ def scribe(**options: Any) -> None:  # noqa: ANN401 - click's values
     Example:
       torchperf-ci upload scribe --pytest-bench-json bench.json --journal sent.jsonl
     """
-    from torchperf_ci.upload.journal import State, open_journal, read_journal
-    from torchperf_ci.upload.scribe import endpoint_of, entries_of, send, transport_from
-    from torchperf_ci.upload.scribe_schema import check_all
+    from torchperf_ci.pytorch.journal import State, open_journal, read_journal
+    from torchperf_ci.pytorch.scribe import endpoint_of, entries_of, send, transport_from
+    from torchperf_ci.pytorch.scribe_schema import check_all
 
     overrides = dict(options["field"])
     entries = entries_of(check_all([(where, {**fields, **overrides}) for where, fields in _fields(options)]))
@@ -101,8 +101,8 @@ def scribe(**options: Any) -> None:  # noqa: ANN401 - click's values
 
 def _fields(options: dict[str, Any]) -> Sequence[tuple[str, Fields]]:
     """The place and the fields of every message, from the one input that was named."""
-    from torchperf_ci.upload.pytest_benchmark import read_pytest_benchmark
-    from torchperf_ci.upload.scribe_messages import fields_of_benchmarks, fields_of_records, upload_from
+    from torchperf_ci.formats.pytest_benchmark import read_pytest_benchmark
+    from torchperf_ci.pytorch.scribe_messages import fields_of_benchmarks, fields_of_records, upload_from
 
     path, directory = options["pytest_bench_json"], options["results"]
     if (path is None) == (directory is None):
@@ -151,10 +151,10 @@ def hud(**options: Any) -> None:  # noqa: ANN401 - click's values
       torchperf-ci upload hud --results out --out rows.json.gz
       torchperf-ci upload hud --results out --job-id 42 --out s3://my-bucket
     """
-    from torchperf_ci.file_systems import is_url, shown
-    from torchperf_ci.upload.nvml import gpus_here
-    from torchperf_ci.upload.put import open_bucket
-    from torchperf_ci.upload.pytorch_hud import bucket_files, check_rows, compressed, lines_of, rows_of
+    from torchperf_ci.core.file_systems import is_url, shown
+    from torchperf_ci.pytorch.hud import bucket_files, check_rows, compressed, lines_of, rows_of
+    from torchperf_ci.pytorch.nvml import gpus_here
+    from torchperf_ci.pytorch.put import open_bucket
 
     rows = rows_of(results_in(options["results"]), _identity(options), gpus=gpus_here())
     if not rows:
@@ -183,7 +183,7 @@ def _told_github(options: dict[str, Any], outputs: dict[str, int]) -> None:
 
 
 def _identity(options: dict[str, Any]) -> Identity:
-    from torchperf_ci.upload.pytorch_hud import Identity
+    from torchperf_ci.pytorch.hud import Identity
 
     return Identity(
         now=int(time.time()),

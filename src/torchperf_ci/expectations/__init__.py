@@ -1,1 +1,1 @@
-"""Expectation tables on disk: read, held against results, and rewritten from the runs of a commit."""
+"""Hold results against expectation tables, and rewrite the tables from a commit's runs."""

@@ -9,8 +9,14 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from torchperf_ci.analysis.expected import NAME, Table
-from torchperf_ci.analysis.expected_check import (
+from torchperf_ci.core.errors import NothingToJudge, UsageProblem
+from torchperf_ci.core.folder import read_file
+from torchperf_ci.core.records import Mode, Source
+from torchperf_ci.core.results import RECORDS
+from torchperf_ci.expectations.files import Expectation, read_expectation, read_expectations
+from torchperf_ci.expectations.flaky import Kind, flaky_names
+from torchperf_ci.expectations.rows import Found, found_from_csv, table_stem, tables_from_files
+from torchperf_ci.expectations.rules import (
     COLUMN_OF,
     Checked,
     Line,
@@ -21,15 +27,9 @@ from torchperf_ci.analysis.expected_check import (
     is_judged,
     unjudged_columns,
 )
-from torchperf_ci.analysis.expected_flaky import Kind, flaky_names
-from torchperf_ci.analysis.expected_rows import Found, found_from_csv, table_stem, tables_from_files
-from torchperf_ci.analysis.expected_shards import is_suite_config
-from torchperf_ci.errors import NothingToJudge, UsageProblem
-from torchperf_ci.expectations.files import Expectation, read_expectation, read_expectations
-from torchperf_ci.folder import read_file
+from torchperf_ci.expectations.table import NAME, Table
 from torchperf_ci.github.names import is_repository, is_sha
-from torchperf_ci.records import Mode, Source
-from torchperf_ci.results import RECORDS
+from torchperf_ci.shards.uploads import is_suite_config
 
 _NO_EXPECTATION = Table(columns=(NAME,))
 _MODES = "|".join(mode.value for mode in Mode)

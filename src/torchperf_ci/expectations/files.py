@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torchperf_ci.analysis.expected import Table, TableProblem, has_names, parse_table, write_table
-from torchperf_ci.analysis.expected_flaky import FLAKY_FILE, Flaky, parse_flaky
-from torchperf_ci.errors import UsageProblem
-from torchperf_ci.safe_files import write_whole
+from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.safe_files import write_whole
+from torchperf_ci.expectations.flaky import FLAKY_FILE, Flaky, parse_flaky
+from torchperf_ci.expectations.table import Table, TableProblem, has_names, parse_table, write_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

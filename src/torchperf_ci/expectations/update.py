@@ -6,17 +6,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torchperf_ci.analysis.expected import TableProblem, shown, write_table
-from torchperf_ci.analysis.expected_collect import (
+from torchperf_ci.core.errors import NothingToJudge, UsageProblem
+from torchperf_ci.core.folder import holds_results, read_file
+from torchperf_ci.core.results import RECORDS, read_results
+from torchperf_ci.expectations.collect import (
     ConfigRun,
     Files,
     assemble,
     refuse_shared_tables,
     wanted_files,
 )
-from torchperf_ci.analysis.expected_merge import Merged, merge
-from torchperf_ci.analysis.expected_rows import found_from_csv, table_stem, whole_rows
-from torchperf_ci.analysis.expected_shards import (
+from torchperf_ci.expectations.files import read_table, write_expectation
+from torchperf_ci.expectations.merge import Merged, merge
+from torchperf_ci.expectations.rows import found_from_csv, table_stem, whole_rows
+from torchperf_ci.expectations.table import TableProblem, shown, write_table
+from torchperf_ci.shards.uploads import (
     Attempt,
     Config,
     Layout,
@@ -27,10 +31,6 @@ from torchperf_ci.analysis.expected_shards import (
     parse_test_reports,
     shard_recorded,
 )
-from torchperf_ci.errors import NothingToJudge, UsageProblem
-from torchperf_ci.expectations.files import read_table, write_expectation
-from torchperf_ci.folder import holds_results, read_file
-from torchperf_ci.results import RECORDS, read_results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

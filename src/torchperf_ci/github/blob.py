@@ -8,7 +8,7 @@ from typing import IO
 
 import requests
 
-from torchperf_ci.errors import TorchperfError
+from torchperf_ci.core.errors import TorchperfError
 from torchperf_ci.github.client import TIMEOUT_S, USER_AGENT, Client, GitHubRefused, Request
 from torchperf_ci.github.patience import Answer, wait_before_next_try
 from torchperf_ci.github.runs import READS, Artifact

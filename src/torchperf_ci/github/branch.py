@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
 
-from torchperf_ci.errors import UsageProblem
+from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.github.client import Client, GitHubRefused, Request
 
 WRITES = "contents: write"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torchperf_ci.records import Source
+from torchperf_ci.core.records import Source
 
 
 def source_from(environ: Mapping[str, str], *, shard: str, folder: Path) -> Source:

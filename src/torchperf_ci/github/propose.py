@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torchperf_ci.errors import UsageProblem
+from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.github.branch import Branch, commit_files, file_sha
 from torchperf_ci.github.client import Client
 from torchperf_ci.github.pulls import PullRequest, default_branch, open_pull_request

@@ -8,15 +8,15 @@ from itertools import islice
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
-from torchperf_ci.analysis.frames import Selection
-from torchperf_ci.analysis.result_files import read_files, result_files
-from torchperf_ci.errors import NothingToJudge, UsageProblem
+from torchperf_ci.core.errors import NothingToJudge, UsageProblem
+from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.result_files import read_files, result_files
+from torchperf_ci.core.results import RECORDS, Results
 from torchperf_ci.github.artifacts import read_members
 from torchperf_ci.github.blob import ArtifactProblem, store_session
 from torchperf_ci.github.client import Client, GitHubRefused, Request
 from torchperf_ci.github.pulls import default_branch
 from torchperf_ci.github.runs import Artifact, artifacts_named
-from torchperf_ci.results import RECORDS, Results
 
 MOST_ARTIFACTS = 2_000
 MOST_COMMITS = 1_000

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
-from torchperf_ci.console import write_unguarded
-from torchperf_ci.escape import break_commands, terminal
+from torchperf_ci.core.console import write_unguarded
+from torchperf_ci.core.escape import break_commands, terminal
 
 
 class Level(str, Enum):

@@ -19,7 +19,7 @@ from dataclasses import fields
 from enum import Enum
 from types import MappingProxyType
 
-from torchperf_ci.records import Environment
+from torchperf_ci.core.records import Environment
 
 
 class Kind(str, Enum):

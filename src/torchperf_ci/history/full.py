@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from torchperf_ci.errors import UsageProblem
+from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.results import Results
 from torchperf_ci.history.columns import Kind
 from torchperf_ci.history.database import database, retried
 from torchperf_ci.history.parquet import ParquetHistory
 from torchperf_ci.history.parts import Part, named_after
 from torchperf_ci.history.rows import Row, build_of, record_of
 from torchperf_ci.history.store import Run
-from torchperf_ci.results import Results
 
 
 def read_run(history: ParquetHistory, *, name: str, key: str) -> Run:

@@ -8,12 +8,12 @@ from functools import cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
+from torchperf_ci.core.records import Case, Environment, Metric, Mode, Record, Source, Testing, status_named
+from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.history import sql
 from torchperf_ci.history.columns import CASE_COLUMNS, ENVIRONMENT_COLUMNS
 from torchperf_ci.history.rows import defined_metrics, time_text, told_in
 from torchperf_ci.history.store import Run
-from torchperf_ci.records import Case, Environment, Metric, Mode, Record, Source, Testing, status_named
-from torchperf_ci.results import Problem, Results
 
 if TYPE_CHECKING:
     import duckdb

@@ -21,12 +21,12 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import NoReturn
 
-from torchperf_ci.analysis.frames import Selection
-from torchperf_ci.errors import UsageProblem
+from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.records import Testing
+from torchperf_ci.core.results import RECORDS, Problem, Results, safe_name
+from torchperf_ci.core.safe_files import open_below
 from torchperf_ci.history.store import Added, Past, Run, Wanted, run_of
-from torchperf_ci.records import Testing
-from torchperf_ci.results import RECORDS, Problem, Results, safe_name
-from torchperf_ci.safe_files import open_below
 
 INDEX = "lookup.csv"
 MODE = "performance"

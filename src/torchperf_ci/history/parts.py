@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+from torchperf_ci.core.records import Build, Record, to_line
+from torchperf_ci.core.results import safe_name
 from torchperf_ci.history.rows import parquet_bytes, rows_of
 from torchperf_ci.history.store import Run
-from torchperf_ci.records import Build, Record, to_line
-from torchperf_ci.results import safe_name
 
 _TIME = "%Y%m%dT%H%M%SZ"
 _PART = re.compile(r"(?P<time>\d{8}T\d{6}Z)_(?P<run>[A-Za-z0-9.-]+)_[A-Za-z0-9.-]+_\d+_[0-9a-f]{16}\.parquet")

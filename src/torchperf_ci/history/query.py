@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torchperf_ci.errors import NothingToJudge, UsageProblem
+from torchperf_ci.core.errors import NothingToJudge, UsageProblem
+from torchperf_ci.core.results import Problem
 from torchperf_ci.history.database import database, retried
 from torchperf_ci.history.parquet import ParquetHistory
-from torchperf_ci.results import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,7 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from torchperf_ci.history.columns import CASE_COLUMNS, COLUMNS, ENVIRONMENT_COLUMNS, NULLABLE, SERIES, Kind
-from torchperf_ci.history.store import moment_of
-from torchperf_ci.records import (
+from torchperf_ci.core.records import (
     METRICS,
     Build,
     Case,
@@ -30,6 +28,8 @@ from torchperf_ci.records import (
     status_named,
     to_line,
 )
+from torchperf_ci.history.columns import CASE_COLUMNS, COLUMNS, ENVIRONMENT_COLUMNS, NULLABLE, SERIES, Kind
+from torchperf_ci.history.store import moment_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

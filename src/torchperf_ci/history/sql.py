@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torchperf_ci.core.records import METRICS
 from torchperf_ci.history.columns import ADDED, CASE_COLUMNS, ENVIRONMENT_COLUMNS, Kind
 from torchperf_ci.history.store import Wanted
-from torchperf_ci.records import METRICS
 
 if TYPE_CHECKING:
     import duckdb

@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
 
-from torchperf_ci.analysis.frames import Selection
-from torchperf_ci.records import Record, Source
-from torchperf_ci.results import Problem, Results
+from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.records import Record, Source
+from torchperf_ci.core.results import Problem, Results
 
 DEFAULT_NAME = "results"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from torchperf_ci.analysis.frames import Section
-from torchperf_ci.records import Record, Testing
+from torchperf_ci.core.file_names import unique
+from torchperf_ci.core.frames import Section
+from torchperf_ci.core.records import Record, Testing
+from torchperf_ci.core.results import safe_name, short_name
 from torchperf_ci.report.colours import colours
 from torchperf_ci.report.model import Findings
-from torchperf_ci.report.names import unique
-from torchperf_ci.results import safe_name, short_name
 
 MOST_SAMPLES = 12
 """Of so many flagged cases the samples are drawn, the slowest first."""

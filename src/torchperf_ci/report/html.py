@@ -12,17 +12,17 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from torchperf_ci.analysis import summary
-from torchperf_ci.analysis.flags import Flag
-from torchperf_ci.analysis.frames import ACCURACY, MISSING, Cell, SuiteTables, rows
-from torchperf_ci.analysis.summary import Failure
-from torchperf_ci.escape import one_line
-from torchperf_ci.records import Record, Testing
+from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, SuiteTables, rows
+from torchperf_ci.core.records import Record, Testing
+from torchperf_ci.report import summary
 from torchperf_ci.report.build_summary import Part, build_summary
 from torchperf_ci.report.charts import Chart, Charts
 from torchperf_ci.report.colours import GRID, INK, PALE, PAPER
+from torchperf_ci.report.flags import Flag
 from torchperf_ci.report.html_table import Grid, bad_word, decimals, grid, number, text, whole
 from torchperf_ci.report.model import Findings
+from torchperf_ci.report.summary import Failure
 from torchperf_ci.report.words import fixed, flag_text, metric_title, own_names, percent, setting, verdict
 
 TONES = {"✅": ("passed", "✓"), "❌": ("failed", "✗")}

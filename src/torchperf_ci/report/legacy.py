@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from torchperf_ci.analysis.flags import (
+from torchperf_ci.core.escape import heading, sentence
+from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, Row, Section, SuiteTables, rows
+from torchperf_ci.core.records import Mode
+from torchperf_ci.report.build_summary import build_summary
+from torchperf_ci.report.fit import Block, Table, whole
+from torchperf_ci.report.flags import (
     COMPILE_SECONDS_ABOVE,
     COMPRESSION_BELOW,
     FLAGGED,
     SPEEDUP_BELOW,
 )
-from torchperf_ci.analysis.frames import ACCURACY, MISSING, Cell, Row, Section, SuiteTables, rows
-from torchperf_ci.escape import heading, sentence
-from torchperf_ci.records import Mode
-from torchperf_ci.report.build_summary import build_summary
-from torchperf_ci.report.fit import Block, Table, whole
 from torchperf_ci.report.model import Findings
 from torchperf_ci.report.pretty import folded, pretty_table
 from torchperf_ci.report.summary_csv import summary_tables

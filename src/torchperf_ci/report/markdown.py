@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from torchperf_ci.analysis.flags import Flag
-from torchperf_ci.analysis.frames import ACCURACY, Cell, SuiteTables, rows
-from torchperf_ci.analysis.summary import Failure, Remark
-from torchperf_ci.escape import code, html, sentence
+from torchperf_ci.core.escape import code, html, sentence
+from torchperf_ci.core.frames import ACCURACY, Cell, SuiteTables, rows
+from torchperf_ci.core.plural import count
 from torchperf_ci.report.build_summary import build_summary
 from torchperf_ci.report.fit import Block, Line, Table, fit
+from torchperf_ci.report.flags import Flag
 from torchperf_ci.report.model import Findings
-from torchperf_ci.report.plural import count
+from torchperf_ci.report.summary import Failure, Remark
 from torchperf_ci.report.words import (
     ABSENT,
     flag_text,

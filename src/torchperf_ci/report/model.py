@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from torchperf_ci.analysis.flags import Flag, flag_compilers, flags
-from torchperf_ci.analysis.frames import Section, Selection, SuiteTables, rank, suite_tables
-from torchperf_ci.analysis.summary import Failure, Line, Remark, failures, remarks, summarize
-from torchperf_ci.records import Build, Environment, Record, Source, Testing
-from torchperf_ci.results import Problem, Results
+from torchperf_ci.core.frames import Section, Selection, SuiteTables, rank, suite_tables
+from torchperf_ci.core.records import Build, Environment, Record, Source, Testing
+from torchperf_ci.core.results import Problem, Results
+from torchperf_ci.report.flags import Flag, flag_compilers, flags
+from torchperf_ci.report.summary import Failure, Line, Remark, failures, remarks, summarize
 
 DEFAULT_LIMIT = 60_000
 

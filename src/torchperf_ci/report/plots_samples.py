@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from torchperf_ci.records import Record
+from torchperf_ci.core.records import Record
 from torchperf_ci.report.colours import BAD, INK, PALE, PALETTE
 from torchperf_ci.report.plots_style import log_axis, titled
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 import pandas as pd
 
-from torchperf_ci.analysis.frames import Section
-from torchperf_ci.analysis.summary import Line
-from torchperf_ci.escape import csv_cell
+from torchperf_ci.core.escape import csv_cell
+from torchperf_ci.core.frames import Section
 from torchperf_ci.report.model import Findings
+from torchperf_ci.report.summary import Line
 
 NO_LINE = "0"
 """The cell of a compiler that this suite did not run with."""

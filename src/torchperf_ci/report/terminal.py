@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from torchperf_ci.analysis.summary import Line
-from torchperf_ci.escape import one_line
+from torchperf_ci.core.escape import one_line
 from torchperf_ci.report.model import Findings
+from torchperf_ci.report.summary import Line
 from torchperf_ci.report.summary_csv import passrate
 from torchperf_ci.report.words import ratio, seconds, verdict
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from torchperf_ci.errors import NothingToJudge
-from torchperf_ci.records import Mode
+from torchperf_ci.core.errors import NothingToJudge
+from torchperf_ci.core.records import Mode
+from torchperf_ci.core.results import Results, ResultsFolder
 from torchperf_ci.report.case_csv import case_csvs
 from torchperf_ci.report.charts import Charts, draw
 from torchperf_ci.report.html import html_page
@@ -13,7 +14,6 @@ from torchperf_ci.report.model import Findings, Report, ReportOptions, find
 from torchperf_ci.report.summary_csv import summary_csvs
 from torchperf_ci.report.terminal import terminal
 from torchperf_ci.report.words import verdict
-from torchperf_ci.results import Results, ResultsFolder
 
 
 def write_report(folder: ResultsFolder, results: Results, options: ReportOptions) -> Report:

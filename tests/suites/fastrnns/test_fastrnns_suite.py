@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from torchperf_ci.bench.plan import Machine, Selection, SuiteListing, make_plan
-from torchperf_ci.records import Mode
+from torchperf_ci.core.records import Mode
+from torchperf_ci.run.plan import Machine, Selection, SuiteListing, make_plan
 from torchperf_ci.suites.fastrnns.catalog import VARIANTS
 from torchperf_ci.suites.fastrnns.models import BUILDERS, heads
 from torchperf_ci.suites.registry import Suite, resolve

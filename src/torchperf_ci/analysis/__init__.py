@@ -1,1 +1,0 @@
-"""Pure functions over records: data in, data out. Nothing here reads files, the network or the environment."""

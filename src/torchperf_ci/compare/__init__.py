@@ -1,0 +1,1 @@
+"""Compare base with head, live or recorded: effects, tolerances, verdicts, the report."""

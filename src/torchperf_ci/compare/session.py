@@ -1,0 +1,298 @@
+"""A whole live comparison: set up both sides, measure every case, and what looks worse once more."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Protocol
+
+from torchperf_ci.compare.checkouts import Checkout, Repository, put_suite
+from torchperf_ci.compare.live import CaseComparer, ComparePlan, Sides
+from torchperf_ci.compare.sides import LiveSide, Processes, all_cases, live_side
+from torchperf_ci.compare.verdicts import Measured, SideResult, to_repeat
+from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.records import Source
+from torchperf_ci.core.results import LOGS, ResultsFolder, safe_name
+from torchperf_ci.machine.gpu import watched_gpu
+from torchperf_ci.run.case_worker import Settings
+from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, my_cpus, work_on_lanes
+from torchperf_ci.run.plan import PlannedCase, Selection
+from torchperf_ci.run.run import python_under_test, survey
+from torchperf_ci.run.session import WorkerError, is_lack_of_room
+from torchperf_ci.suites import SHARING_VARIABLE
+
+LEAST_SECONDS = 1.0
+"""Less than this per case is no budget."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideSpec:
+    """How a side is made: its Python, its variables, its compiler (None: the case's), or its commit."""
+
+    name: str
+    python: str
+    label: str
+    environ: Mapping[str, str] = field(default_factory=dict)
+    compiler: str | None = None
+    commit: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareRequest:
+    """What to compare and how.
+
+    setup: the shell command that installs a commit in its environment. source: where head comes from.
+    """
+
+    base: SideSpec
+    head: SideSpec
+    selection: Selection
+    settings: Settings
+    plan: ComparePlan
+    repository: Repository | None = None
+    setup: str = ""
+    command: tuple[str, ...] = ()
+    source: Source = field(default_factory=Source)
+
+
+@contextmanager
+def running_sides(request: CompareRequest, scratch: Path) -> Iterator[tuple[LiveSide, LiveSide]]:
+    """Both sides, set up and started; everything that was made for them is gone after the block."""
+    with ExitStack() as stack:
+        yield (
+            stack.enter_context(_running_side(request, request.base, scratch / "base")),
+            stack.enter_context(_running_side(request, request.head, scratch / "head")),
+        )
+
+
+@contextmanager
+def _running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Iterator[LiveSide]:
+    # Idle threads of one side must not spin on the CPUs where the other one is measured.
+    environ = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, SHARING_VARIABLE: str(request.plan.sides_at_once)}
+    scratch.mkdir(parents=True)
+    with ExitStack() as stack:
+        selection, cwd, python = request.selection, None, spec.python
+        if request.repository is not None and spec.commit is not None:
+            checkout = stack.enter_context(_checkout(request, spec, scratch, environ))
+            suites = tuple(put_suite(suite, request.repository, checkout.folder) for suite in selection.suites)
+            selection, cwd, python = replace(selection, suites=suites), checkout.folder, checkout.python
+        under_test = stack.enter_context(
+            python_under_test(
+                python,
+                environ,
+                threads=request.settings.threads,
+                extra=spec.environ,
+                log=scratch / "preload.log",
+                cwd=cwd,
+            )
+        )
+        processes = stack.enter_context(Processes(under_test.start))
+        found = survey(processes.of(0), selection.suites, threads=request.settings.threads, command=request.command)
+        yield live_side(spec.name, found, selection, processes, compiler=spec.compiler)
+
+
+def _checkout(
+    request: CompareRequest, spec: SideSpec, scratch: Path, environ: Mapping[str, str]
+) -> contextlib.AbstractContextManager[Checkout]:
+    assert request.repository is not None
+    assert spec.commit is not None
+    return request.repository.checkout(
+        spec.label, spec.commit, python=spec.python, setup=request.setup, at=scratch, environ=environ
+    )
+
+
+def shared_cpus(threads: int | None) -> tuple[int, ...]:
+    """The CPUs both sides are pinned to: as many as they have threads, the last ones (interrupts like the first)."""
+    if not hasattr(os, "sched_getaffinity"):
+        return ()
+    mine = sorted(os.sched_getaffinity(0))
+    return tuple(mine[-(threads or len(mine)) :])
+
+
+class Progress(Protocol):
+    """Hears of each case as it is done; `again` is the second measurement of what looked bad."""
+
+    def __call__(self, number: int, total: int, measured: Measured, *, again: bool) -> None: ...
+
+
+class CaseBudget:
+    """Shares the seconds for all cases out among them: what one leaves goes to the others, up to twice its usual time.
+
+    usual: seconds of sampling per case. Kept back is as much as those cases took that have to be measured again.
+    lanes: cases that are measured at the same time.
+    """
+
+    def __init__(
+        self, seconds: float | None, *, usual: float, lanes: int = 1, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock, self._usual, self._lanes = clock, usual, lanes
+        self._ends = math.inf if seconds is None else clock() + seconds
+        self._besides: list[float] = []
+        self._kept = 0.0
+
+    def share(self, cases: int, *, again: bool = False) -> float:
+        """Seconds of sampling for the next of so many cases, less what cases take beside it; 0 when none are left."""
+        left = self._ends - self._clock() - (0.0 if again else self._kept / self._lanes)
+        if math.isinf(left):
+            return self._usual
+        beside = fmean(self._besides) if self._besides else 0.0
+        share = left * min(self._lanes, cases) / cases - beside
+        return max(LEAST_SECONDS / 2, min(2 * self._usual, share)) if left > 0 else 0.0
+
+    def took(self, seconds: float, *, sampling: float, to_repeat: bool) -> None:
+        """A case took so long in all."""
+        self._besides.append(max(0.0, seconds - sampling))
+        if to_repeat:
+            self._kept += seconds
+
+
+@dataclass(slots=True)
+class _Lane:
+    """A device that cases are compared on, with processes of its own for both sides. `lost`: why it is no more."""
+
+    place: str
+    base: LiveSide
+    head: LiveSide
+    comparer: CaseComparer
+    lost: str = ""
+
+    def check(self, measured: Measured, planned: PlannedCase, log: Path) -> None:
+        """Try the device in a worker of its own after a failure that may come from it."""
+        said = [side.failure for side in (measured.base, measured.head) if side is not None and side.failure]
+        if planned.device.startswith("cpu") or not any(map(may_be_of_the_device, said)):
+            return
+        try:
+            with self.head.process(0).fork(log) as worker:
+                worker.ask("probe_device", device=planned.device, deadline=time.monotonic() + PROBE_LIMIT)
+        except WorkerError as error:
+            self.lost = "" if is_lack_of_room(error) else f"the device {planned.device} was lost: {error.reason}"
+
+
+class LiveComparison:
+    """A comparison under way. `measured` holds what is finished, in the order of `cases`, also when it is interrupted.
+
+    Where cases are spread over devices, both sides of a case run on one of them.
+    """
+
+    def __init__(self, request: CompareRequest, base: LiveSide, head: LiveSide, folder: ResultsFolder) -> None:
+        """Raises `NothingToJudge` when no case is common and `UsageProblem` when the budget is too small."""
+        self.cases = all_cases(base, head, request.selection)
+        self._unconfirmed = 0
+        self._request, self._sides, self._folder = request, (base, head), folder
+        self._plan = replace(request.plan, family=len(self.cases))
+        self._finished: dict[int, Measured] = {}
+        _refuse_small_budget(request.settings.budget, len(self.cases))
+
+    @property
+    def measured(self) -> list[Measured]:
+        return [self._finished[number] for number in sorted(self._finished)]
+
+    @property
+    def unmeasured(self) -> int:
+        """The cases that are still to be measured, or to be measured again."""
+        return len(self.cases) - len(self._finished) + self._unconfirmed
+
+    def run(self, tell: Progress) -> None:
+        """Measure every case, then those that look worse once more, in fresh processes: what is bad by accident, of
+        the processes or of the minute, is not bad twice."""
+        with ExitStack() as stack:
+            lanes = self._lanes(stack)
+            budget = CaseBudget(self._request.settings.budget, usual=self._plan.seconds, lanes=len(lanes))
+            self._measure(lanes, range(len(self.cases)), budget, tell, again=False)
+            bad = [number for number in sorted(self._finished) if self._is_to_repeat(self._finished[number])]
+            self._unconfirmed = len(bad)
+            for lane in lanes if bad else ():
+                lane.base.processes.renew()
+                lane.head.processes.renew()
+            self._measure([lane for lane in lanes if not lane.lost], bad, budget, tell, again=True)
+
+    def _lanes(self, stack: ExitStack) -> list[_Lane]:
+        """A lane per device that cases are spread over, or one for all cases."""
+        base, head = self._sides
+        places, settings = head.places or ("",), self._request.settings
+        cpus = cpu_sets(places, head.survey.accelerators, my_cpus()) if len(places) > 1 else {}
+        watch = partial(watched_gpu, accelerators=head.survey.accelerators, environ=head.survey.build.variables)
+        lanes = []
+        for number, place in enumerate(places):
+            if number:
+                base, head = (
+                    replace(side, processes=stack.enter_context(side.processes.beside())) for side in self._sides
+                )
+            pinned = cpus[place][-(settings.threads or len(cpus[place])) :] if cpus else settings.cpus
+            comparer = CaseComparer(Sides(base=base, head=head), replace(settings, cpus=pinned), self._log, watch=watch)
+            lanes.append(_Lane(place=place, base=base, head=head, comparer=comparer))
+        return lanes
+
+    def _measure(
+        self, lanes: Sequence[_Lane], numbers: Sequence[int], budget: CaseBudget, tell: Progress, *, again: bool
+    ) -> None:
+        """Measure these cases on the lanes, and tell of each; those that no lane is left for are refused."""
+        lock, waiting, told = threading.Lock(), itertools.count(len(numbers), -1), itertools.count(1)
+
+        def finish(number: int, measured: Measured) -> None:
+            with lock:
+                before = self._finished.get(number)
+                self._finished[number] = measured if before is None else replace(before, again=measured)
+                self._unconfirmed -= before is not None
+                tell(next(told), len(numbers), self._finished[number], again=again)
+
+        def measure_case(lane: _Lane, number: int) -> bool:
+            planned = replace(self.cases[number], place=lane.place)
+            with lock:
+                seconds = budget.share(next(waiting), again=again)
+            finish(number, self._measured(lane, planned, budget, seconds, attempt=int(again)))
+            return not (lane.place and lane.lost)
+
+        def stop() -> None:
+            for lane in lanes:
+                lane.base.processes.stop()
+                lane.head.processes.stop()
+
+        left = work_on_lanes(numbers, lanes, measure_case, stop=stop) if lanes else numbers
+        for number in left:
+            finish(number, _not_measured(self.cases[number], "every device was lost before its turn"))
+
+    def _measured(
+        self, lane: _Lane, planned: PlannedCase, budget: CaseBudget, seconds: float, *, attempt: int = 0
+    ) -> Measured:
+        if not seconds:
+            return _not_measured(
+                planned, f"the budget of {self._request.settings.budget:g} s was spent before its turn"
+            )
+        start = time.monotonic()
+        measured = lane.comparer.compare(planned, replace(self._plan, seconds=seconds), attempt=attempt)
+        lane.check(measured, planned, self._folder.claim(f"{LOGS}/device.log"))
+        if lane.lost:
+            measured = _not_measured(planned, lane.lost)
+        spent = time.monotonic() - start
+        budget.took(spent, sampling=measured.seconds, to_repeat=not attempt and self._is_to_repeat(measured))
+        return measured
+
+    def _is_to_repeat(self, measured: Measured) -> bool:
+        return to_repeat(measured, self._plan.tolerances)
+
+    def _log(self, planned: PlannedCase, side: str) -> Path:
+        parts = (side, planned.case.suite, planned.case.model, planned.case.compiler, planned.case.dtype)
+        return self._folder.claim(f"{LOGS}/{safe_name('_'.join(safe_name(part) for part in parts))}.log")
+
+
+def _not_measured(planned: PlannedCase, why: str) -> Measured:
+    return Measured(case=planned.case, base=SideResult(), head=SideResult(), refusals=(why,))
+
+
+def _refuse_small_budget(budget: float | None, cases: int) -> None:
+    if budget is not None and budget / cases < LEAST_SECONDS:
+        raise UsageProblem(
+            f"--budget {budget:g} leaves {budget / cases:.2g} s for each of {cases} cases, too little for two rounds; "
+            f"give at least {math.ceil(cases * LEAST_SECONDS)}, or choose fewer cases with --filter"
+        )

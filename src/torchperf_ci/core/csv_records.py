@@ -1,0 +1,275 @@
+"""The CSV files of a suite runner, ours or PyTorch's: into rows, and rows into records. Pure: text in, records out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torchperf_ci.core.csv_names import CsvFile
+from torchperf_ci.core.escape import from_csv_cell
+from torchperf_ci.core.records import COUNTERS, METRICS, Record, Status, Testing, status_named
+from torchperf_ci.core.results import Problem
+
+_OLDER_COUNTERS = (
+    "calls_captured",
+    "unique_graphs",
+    "fallbacks_to_eager",
+    "graph_breaks",
+    "unique_graph_breaks",
+    "autograd_captures",
+    "autograd_compiles",
+    "cudagraph_skips",
+)
+"""Those of the files without a header, which get no new columns."""
+
+WITHOUT_DYNAMO = frozenset({"ts_nnc", "ts_nvfuser", "ts_nvfuser_cudagraphs", "trt", "torchscript-onnx", "dynamo-onnx"})
+"""Compilers that make no graph of dynamo's, so that having none says nothing."""
+
+HEADERLESS: Mapping[Testing, tuple[str, ...]] = {
+    Testing.PERFORMANCE: (
+        "dev",
+        "name",
+        "batch_size",
+        "speedup",
+        "abs_latency",
+        "compilation_latency",
+        "compression_ratio",
+    ),
+    Testing.ACCURACY: ("dev", "name", "batch_size", "accuracy", *_OLDER_COUNTERS, "compilation_latency"),
+}
+_LEAST_CELLS = 4
+"""Of a row without a header: device, name, batch size, and the first value."""
+
+NEEDED: Mapping[Testing, tuple[str, ...]] = {
+    Testing.PERFORMANCE: ("name", "speedup"),
+    Testing.ACCURACY: ("name", "accuracy"),
+}
+MOST_PROBLEMS = 20
+"""So many lines of one file are named one by one."""
+MOST_BATCH_SIZE = 10**12
+LONGEST_COLUMN = 64
+
+LEAST_INFLATED_GB = 15.0
+"""The scripts in benchmarks/dynamo write a CPU process's memory as per cent times total, without the division by 100
+(and what it is now, not its peak). A process with torch has 0.15 GB at least, so that is where their numbers begin."""
+
+_DESCRIBING = frozenset({"dev", "name", "batch_size", "tag", "accuracy"})
+_MEMORY = ("eager_peak_mem", "dynamo_peak_mem")
+_NEVER_NEGATIVE = frozenset({"batch_size", "speedup", "abs_latency", "compression_ratio"})
+_COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CsvRow:
+    """A model's row: its line, from 1, and its cells by column, without spaces around them."""
+
+    line: int
+    model: str
+    cells: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class CsvRows:
+    """A file's usable rows, the last one of every model, under the columns of its header.
+
+    doubles: the models that have several rows, with their lines.
+    """
+
+    file: str
+    columns: tuple[str, ...] = ()
+    rows: dict[str, CsvRow] = field(default_factory=dict)
+    doubles: dict[str, list[int]] = field(default_factory=dict)
+    meaning_of_double: str = "this later row counts"
+    _problems: list[Problem] = field(default_factory=list, repr=False)
+    _more: int = 0
+
+    @property
+    def extra_columns(self) -> list[str]:
+        """The columns nobody told us about, of which a run's numbers may be in some."""
+        known = {*_DESCRIBING, *METRICS, *COUNTERS}
+        return [column for column in self.columns if column not in known and is_column_name(column)]
+
+    def add_problem(self, line: int, what: str) -> None:
+        """Note a problem, the first ones in full; the rest is counted."""
+        if len(self._problems) < MOST_PROBLEMS:
+            self._problems.append(Problem(file=self.file, line=line, what=what))
+        else:
+            self._more += 1
+
+    @property
+    def problems(self) -> list[Problem]:
+        rest = [Problem(file=self.file, what=f"{self._more:,} more lines with problems")] if self._more else []
+        return [*self._problems, *rest]
+
+
+def read_rows(
+    text: str,
+    *,
+    file: str,
+    testing: Testing | None,
+    needed: Sequence[str] = ("name",),
+    meaning_of_double: str = "this later row counts",
+) -> CsvRows:
+    """Read the rows of a file of models; what cannot be used of it is among the problems.
+
+    Lines that begin with `#` are remarks. A first row without a cell `name` or `dev` is no header: the columns are then
+    those of PyTorch's runner for this `testing` (None: that of the row's fourth cell, a number or a word).
+    meaning_of_double: what messages say becomes of a model's second row.
+    """
+    found = CsvRows(file=file, meaning_of_double=meaning_of_double)
+    if "\0" in text:
+        found.add_problem(0, "is not text")
+        return found
+    for line, cells in _cells(text, found):
+        if not found.columns:
+            has_header = bool({"name", "dev"} & set(cells)) or (testing is None and not _may_be_row(cells))
+            found.columns = tuple(cells) if has_header else HEADERLESS[testing or _testing_of(cells)]
+            if absent := [name for name in needed if name not in found.columns]:
+                columns = ", ".join(found.columns)[:200]
+                found.add_problem(line, f"has no column {', '.join(absent)}; its columns are {columns}")
+                return found
+            if has_header:
+                continue
+        _add_row(found, line, cells)
+    if not found.columns:
+        found.add_problem(0, "is empty")
+    elif not found.rows and not found.problems:
+        found.add_problem(0, "holds no rows")
+    return found
+
+
+def parse_csv(file: CsvFile, text: str) -> tuple[list[Record], list[Problem]]:
+    """The records of a file's text, the last one where a name comes twice, and what could not be used."""
+    found = read_rows(text, file=file.name, testing=file.testing, needed=NEEDED[file.testing])
+    counts = [c for c in found.extra_columns if all(_is_count(r.cells.get(c, "")) for r in found.rows.values())]
+    records = [_record(file, row, found, counts) for row in found.rows.values()]
+    return records, found.problems
+
+
+def row_status(testing: Testing, cells: Mapping[str, str]) -> tuple[Status, str]:
+    """Say how the testing of a row ended, and why if the file says so."""
+    match testing:
+        case Testing.PERFORMANCE:
+            speedup = finite(cells.get("speedup", ""))
+            if speedup is not None and speedup > 0:
+                return Status.PASS, ""
+            return Status.FAIL_TO_RUN, f"speedup is {cells.get('speedup') or 'blank'}"
+        case Testing.ACCURACY:
+            word = cells["accuracy"]
+            try:
+                return status_named(word), ""
+            except ValueError:
+                return Status.FAIL_TO_RUN, f"accuracy is {word[:80] or 'blank'}"
+
+
+def finite(text: str) -> float | None:
+    """The finite number that `text` writes, or nothing."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def integer(text: str) -> int | None:
+    """The integer that `text` writes (also as 3.0), or nothing."""
+    value = finite(text)
+    return int(value) if value is not None and value.is_integer() and abs(value) < 1e15 else None
+
+
+def is_column_name(name: str) -> bool:
+    """May a number of this name stand in a table's column?"""
+    return len(name) <= LONGEST_COLUMN and _COLUMN.fullmatch(name) is not None
+
+
+def is_inflated_memory(column: str, value: float, device: str) -> bool:
+    """Is this a CPU's memory that PyTorch's scripts wrote 100 times too large? `value` is in GB."""
+    return column in _MEMORY and device.startswith("cpu") and value >= LEAST_INFLATED_GB
+
+
+def _cells(text: str, found: CsvRows) -> Iterator[tuple[int, list[str]]]:
+    """Line and stripped cells of everything that is neither blank nor a remark, up to what is no CSV."""
+    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    try:
+        for cells in reader:
+            stripped = [cell.strip() for cell in cells]
+            if any(stripped) and not stripped[0].startswith("#"):
+                yield reader.line_num, stripped
+    except csv.Error as error:
+        found.add_problem(reader.line_num, f"cannot be read from here on: {error}")
+
+
+def _may_be_row(cells: Sequence[str]) -> bool:
+    """Could this be a row of a file without a header: is there a batch size where one belongs?"""
+    return len(cells) >= _LEAST_CELLS and integer(cells[2]) is not None
+
+
+def _testing_of(cells: Sequence[str]) -> Testing:
+    return Testing.ACCURACY if finite(cells[_LEAST_CELLS - 1]) is None else Testing.PERFORMANCE
+
+
+def _add_row(found: CsvRows, line: int, cells: Sequence[str]) -> None:
+    columns = found.columns
+    least = _LEAST_CELLS if columns in HEADERLESS.values() else len(columns)
+    if not least <= len(cells) <= len(columns):
+        found.add_problem(line, f"has {len(cells)} cells where {len(columns)} are expected; the row is not used")
+        return
+    row = CsvRow(line=line, model="", cells=dict(zip(columns, cells, strict=False)))
+    model = from_csv_cell(row.cells["name"])
+    if not model:
+        found.add_problem(line, "has no model name; the row is not used")
+        return
+    if model in found.rows:
+        first = found.doubles.setdefault(model, [found.rows[model].line])
+        found.add_problem(line, f"{model!r} again, first on line {first[0]}; {found.meaning_of_double}")
+        first.append(line)
+    found.rows[model] = CsvRow(line=line, model=model, cells=row.cells)
+
+
+def _record(file: CsvFile, row: CsvRow, found: CsvRows, counts: Sequence[str]) -> Record:
+    size = _number(row, "batch_size", found)
+    numbers = {name: _number(row, name, found) for name in METRICS if name in row.cells}
+    known = {name: value for name, value in numbers.items() if value is not None}
+    status, reason = row_status(file.testing, row.cells)
+    if file.testing is Testing.PERFORMANCE and not status.is_pass:
+        known = {name: value for name, value in known.items() if value}  # the runner fills such rows up with zeros
+    metrics = {
+        name: round(value / METRICS[name].csv_scale, 6)
+        for name, value in known.items()
+        if not is_inflated_memory(name, value, file.device)
+    }
+    extra = {name: finite(row.cells.get(name, "")) for name in found.extra_columns if name not in counts}
+    counters = {name: integer(row.cells.get(name, "")) for name in (*COUNTERS, *counts)}
+    return Record(
+        case=file.case(row.model),
+        testing=file.testing,
+        status=status,
+        reason=reason,
+        batch_size=int(size or 0),
+        metrics={**metrics, **{name: value for name, value in extra.items() if value is not None}},
+        counters={name: count for name, count in counters.items() if count is not None and count >= 0},
+        not_compiled=status is Status.PASS
+        and file.compiler not in WITHOUT_DYNAMO
+        and counters.get("unique_graphs") == 0 == counters.get("calls_captured"),
+    )
+
+
+def _is_count(text: str) -> bool:
+    return not text or ((count := integer(text)) is not None and count >= 0)
+
+
+def _number(row: CsvRow, name: str, found: CsvRows) -> float | None:
+    """A cell as a number; None when it is blank, and with a problem when it is no finite one."""
+    text = row.cells.get(name, "")
+    if not text:
+        return None
+    value = finite(text)
+    whole = name != "batch_size" or (value is not None and value.is_integer() and value < MOST_BATCH_SIZE)
+    if value is None or not whole or (value < 0 and name in _NEVER_NEGATIVE):
+        found.add_problem(row.line, f"{name} is {text[:40]!r}, which is not a usable number")
+        return None
+    return value

@@ -1,0 +1,286 @@
+"""The results folder: who owns it, what is in it, and how lines get into records.jsonl without ever being lost.
+
+Every file this package writes there is first named in the manifest `.torchperf-ci`; emptying a folder removes just
+those files, so that nothing a person put beside them goes away.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.records import Build, Case, Record, RecordProblem, Status, Testing, from_line, to_line
+from torchperf_ci.core.safe_files import PlantedLink, is_below, open_below, prepare_below, write_below
+
+MANIFEST = ".torchperf-ci"
+RECORDS = "records.jsonl"
+COMMANDS = "commands.jsonl"
+LOGS = "logs"
+LONGEST_NAME = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Something in the input that could not be used: where (file, line from 1; 0 for the whole file) and why."""
+
+    file: str
+    line: int = 0
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.what}" if self.line else f"{self.file}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """What a results folder holds: the newest record of every case and testing, in the order they were planned.
+
+    left_out: the files that were not read because something else was asked for.
+    """
+
+    records: tuple[Record, ...] = ()
+    builds: tuple[Build, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def done(self) -> frozenset[tuple[Case, Testing]]:
+        """The keys a resumed run need not measure again."""
+        return frozenset(record.key for record in self.records if record.status is not Status.NOT_RUN)
+
+
+@dataclass(slots=True)
+class ResultsFolder:
+    """A folder this program writes to. Make one with `open_folder`."""
+
+    path: Path
+    _manifest: io.TextIOWrapper = field(repr=False)
+    _named: set[str] = field(default_factory=set, repr=False)
+
+    @property
+    def written(self) -> frozenset[str]:
+        """What this program ever wrote here, as relative paths; some of it may be gone."""
+        return frozenset(self._named)
+
+    def claim(self, relative: str) -> Path:
+        """The path of a file that is about to be written, named in the manifest, with its folder made.
+
+        Raises `UsageProblem` where a link stands in the way.
+        """
+        self._name(relative)
+        with _told(self.path):
+            return prepare_below(self.path, relative)
+
+    def _name(self, relative: str) -> None:
+        if relative not in self._named:
+            self._manifest.write(relative + "\n")
+            self._manifest.flush()
+            self._named.add(relative)
+
+    def write_text(self, relative: str, text: str) -> Path:
+        """Write a whole file at once: a reader sees the old one or the new one, never half of it."""
+        return self.write_bytes(relative, text.encode("utf-8", errors="replace"))
+
+    def write_bytes(self, relative: str, content: bytes) -> Path:
+        self._name(relative)
+        self._name(f"{relative}.tmp")  # a run that is killed leaves it, and the next one removes it
+        with _told(self.path):
+            return write_below(self.path, relative, content, beside=f"{Path(relative).name}.tmp")
+
+    def append(self, *items: Record | Build) -> None:
+        """Add lines to records.jsonl."""
+        self.append_lines(RECORDS, [to_line(item) for item in items])
+
+    def append_lines(self, relative: str, lines: Sequence[str]) -> None:
+        """Add lines to a file, which are on their way to the disk when this returns.
+
+        Raises `UsageProblem` when there is no room for a whole line; nothing of it is left then.
+        """
+        self._name(relative)
+        path = self.path / relative
+        with _told(self.path):
+            descriptor = open_below(self.path, relative, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            for line in lines:
+                _append(descriptor, (line + "\n").encode("utf-8", errors="replace"))
+            os.fsync(descriptor)
+        except OSError as error:
+            raise UsageProblem(
+                f"{path} cannot be written ({error.strerror}); what was finished before is in it. Make room, and go on "
+                "with --keep-output-dir"
+            ) from error
+        finally:
+            os.close(descriptor)
+
+    def empty(self) -> None:
+        """Remove everything this program wrote here earlier, and nothing else."""
+        _remove_written(self.path, self._named)
+        self._manifest.truncate(0)
+        self._named.clear()
+
+    def forget(self, relatives: Sequence[str]) -> None:
+        """Remove files this program wrote earlier (say a report part that no longer applies)."""
+        for relative in relatives:
+            if relative in self._named:
+                (self.path / relative).unlink(missing_ok=True)
+
+
+def _append(descriptor: int, line: bytes) -> None:
+    """The whole line, or nothing of it."""
+    before, left = os.fstat(descriptor).st_size, memoryview(line)
+    try:
+        while left:
+            left = left[os.write(descriptor, left) :]
+    except OSError:
+        os.ftruncate(descriptor, before)
+        raise
+
+
+@contextmanager
+def open_folder(path: Path, *, adopt: bool = False) -> Iterator[ResultsFolder]:
+    """Own `path` while the block runs; what is in it stays until `ResultsFolder.empty`.
+
+    With `adopt` a foreign folder is taken as it is: nothing in it counts as written by this program.
+    Raises `UsageProblem` when it is foreign and not empty, cannot be written, or another run holds it.
+    """
+    if not adopt:
+        _refuse_foreign(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with _told(path):
+            descriptor = open_below(path, MANIFEST, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        manifest = os.fdopen(descriptor, "a+", encoding="utf-8")
+    except OSError as error:
+        raise UsageProblem(
+            f"the results folder {path} cannot be written ({error.strerror}); choose another with --output-dir"
+        ) from error
+    with manifest:
+        try:
+            fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageProblem(f"another run is writing to {path}; wait for it or choose another folder") from error
+        manifest.seek(0)
+        # The folder may come from elsewhere, with a manifest that names what is not in it.
+        named = {name for line in manifest if is_below(name := line.rstrip("\n"))}
+        if not adopt:
+            for name in (RECORDS, COMMANDS):
+                _cut_partial_line(path, name)
+        yield ResultsFolder(path, manifest, named)
+
+
+def read_results(path: Path) -> Results:
+    """Everything records.jsonl in `path` holds; lines that cannot be read become problems, the rest stays usable."""
+    return results_from(read_lines(path / RECORDS))
+
+
+def parse_results(content: bytes) -> Results:
+    """The results in the content of a records.jsonl."""
+    return results_from(lines_of(content))
+
+
+def lines_of(content: bytes) -> Iterator[tuple[int, str]]:
+    """The lines of a file's content that say something, each with its number from 1."""
+    return _numbered(io.BytesIO(content))
+
+
+def results_from(lines: Iterable[tuple[int, str]]) -> Results:
+    """The results in the lines of a records.jsonl, each with its number from 1."""
+    records: dict[tuple[Case, Testing], Record] = {}
+    builds: list[Build] = []
+    problems: list[Problem] = []
+    for number, line in lines:
+        try:
+            item = from_line(line)
+        except RecordProblem as error:
+            problems.append(Problem(file=RECORDS, line=number, what=str(error)))
+            continue
+        if isinstance(item, Build):
+            builds.append(item)
+        else:
+            records[item.key] = item
+    return Results(records=tuple(records.values()), builds=tuple(builds), problems=tuple(problems))
+
+
+def csv_name(case: Case, testing: Testing) -> str:
+    """`{compiler}_{suite}_{dtype}_{mode}_{device}_{testing}.csv`, with what no file name should hold replaced."""
+    parts = (case.compiler, case.suite, case.dtype, case.mode.value, case.device, testing.value)
+    return short_name("_".join(safe_name(part) for part in parts)) + ".csv"
+
+
+def safe_name(text: str) -> str:
+    """`text` as part of a file name: letters, digits, `.`, `-` and `_`, at most 100 of them, never hidden."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".")[:100] or "-"
+
+
+def short_name(name: str) -> str:
+    """`name`, or when it leaves no room for endings in a file name, its beginning and a digest of all of it."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a file that say something, each with its number from 1; none when there is no such file."""
+    if not path.is_file():
+        return
+    with path.open("rb") as stream:
+        yield from _numbered(stream)
+
+
+def _numbered(stream: Iterable[bytes]) -> Iterator[tuple[int, str]]:
+    for number, raw in enumerate(stream, start=1):
+        line = raw.decode("utf-8", errors="replace").strip()
+        if line:
+            yield number, line
+
+
+def _refuse_foreign(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise UsageProblem(f"{path} is a file; choose a folder with --output-dir")
+    try:
+        foreign = path.is_dir() and not (path / MANIFEST).is_file() and any(path.iterdir())
+    except OSError as error:
+        raise UsageProblem(f"the results folder {path} cannot be read ({error.strerror})") from error
+    if foreign:
+        raise UsageProblem(
+            f"{path} holds files that torchperf-ci did not write; choose an empty or a new folder with --output-dir"
+        )
+
+
+def _remove_written(path: Path, named: set[str]) -> None:
+    root = path.resolve()
+    for relative in named:
+        target = path / relative
+        if target.is_file() and target.resolve().is_relative_to(root):
+            target.unlink()
+    folders = sorted({parent for relative in named for parent in Path(relative).parents} - {Path()}, reverse=True)
+    for folder in folders:
+        target = path / folder
+        if target.is_dir() and not target.is_symlink() and not any(target.iterdir()):
+            target.rmdir()
+
+
+def _cut_partial_line(path: Path, name: str) -> None:
+    """A run that was killed in the middle of a write leaves a line without an end: cut it before appending."""
+    if not (path / name).exists():
+        return
+    with _told(path), os.fdopen(open_below(path, name, os.O_RDWR), "r+b") as stream:
+        content = stream.read()
+        if content and not content.endswith(b"\n"):
+            stream.truncate(content.rfind(b"\n") + 1)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say what stands in the way of a write."""
+    try:
+        yield
+    except PlantedLink as error:
+        raise UsageProblem(f"{error.filename} is {error.strerror}, or choose another folder than {path}") from error

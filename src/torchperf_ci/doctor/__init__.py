@@ -1,0 +1,1 @@
+"""Say how noisy and how ready this machine is, and how small a change it can see."""

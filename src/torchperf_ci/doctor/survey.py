@@ -1,0 +1,256 @@
+"""Reads the facts about this machine, and measures how small a change it can see."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+
+from torchperf_ci.compare.effects import BETWEEN_FLOOR, LAUNCHES, LOOKS, Launch, effect
+from torchperf_ci.compare.live import ComparePlan
+from torchperf_ci.compare.session import CompareRequest, LiveComparison, SideSpec, running_sides, shared_cpus
+from torchperf_ci.compare.tolerances import Tolerances
+from torchperf_ci.compare.verdicts import Measured
+from torchperf_ci.core.errors import NothingToJudge
+from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.records import Mode, Testing
+from torchperf_ci.core.results import open_folder
+from torchperf_ci.core.statistics import slow_share, student_t
+from torchperf_ci.doctor.findings import Facts, GpuFacts
+from torchperf_ci.machine.accelerators import Signs, accelerators_from, missing_accelerator, read_signs
+from torchperf_ci.machine.gpu import THERMAL, UNLISTED_MIB, ListedGpu, one_reading, read_occupancy, smi
+from torchperf_ci.machine.host import HostWatch, container_memory_left, read
+from torchperf_ci.run.case_worker import Settings
+from torchperf_ci.run.plan import Selection
+from torchperf_ci.run.session import package_path
+
+POWER = 0.8
+"""The share of slowdowns that shall be found, for the smallest one that a machine can see."""
+
+SECONDS = 30.0
+BUDGETS = (10.0, 60.0)
+_LAUNCHES = 3
+"""A comparison asks for more; what they would gain is computed."""
+_STEAL_SECONDS = 0.5
+_LIMIT_S = 120
+
+
+def read_facts(python: str, environ: Mapping[str, str], *, root: Path = Path("/")) -> Facts:
+    """Everything about this machine; `root` is where /proc and /sys are."""
+    torch = _torch(python, environ)
+    return Facts(
+        cpu=_cpu_name(root),
+        cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        all_cpus=os.cpu_count() or 1,
+        virtual="hypervisor" in read(root, "proc/cpuinfo"),
+        governor=read(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        turbo=_turbo(root),
+        smt={"1": True, "0": False}.get(read(root, "sys/devices/system/cpu/smt/active")),
+        steal=_steal(root),
+        load=os.getloadavg()[0],
+        cpu_limit=_cpu_limit(root),
+        memory_free=psutil.virtual_memory().available,
+        memory_limit=container_memory_left(root),
+        swap_used=psutil.swap_memory().used,
+        numa_nodes=max(1, len(list((root / "sys/devices/system/node").glob("node[0-9]*")))),
+        disk_free=shutil.disk_usage(tempfile.gettempdir()).free,
+        python=python,
+        torch=torch.version,
+        torch_problem=torch.problem,
+        accelerators=torch.accelerators,
+        accelerator_problem=torch.accelerator_problem,
+        broken=torch.broken,
+        compiler=_compiler(environ),
+        gpus=tuple(_gpus()),
+    )
+
+
+def _cpu_name(root: Path) -> str:
+    lines = (line.partition(":") for line in read(root, "proc/cpuinfo").splitlines())
+    return next((one_line(value) for key, _, value in lines if key.strip() == "model name"), "")
+
+
+def _turbo(root: Path) -> bool | None:
+    if no_turbo := read(root, "sys/devices/system/cpu/intel_pstate/no_turbo"):
+        return no_turbo == "0"
+    if boost := read(root, "sys/devices/system/cpu/cpufreq/boost"):
+        return boost == "1"
+    return None
+
+
+def _steal(root: Path) -> float | None:
+    """The share of CPU time that the host gave to others, over half a second."""
+    watch = HostWatch(root)
+    time.sleep(_STEAL_SECONDS if root == Path("/") else 0)
+    return watch.seen().steal
+
+
+def _cpu_limit(root: Path) -> float | None:
+    """CPUs the container may use, by either version of control groups."""
+    quota, _, period = read(root, "sys/fs/cgroup/cpu.max").partition(" ")
+    if not quota:
+        quota = read(root, "sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+        period = read(root, "sys/fs/cgroup/cpu/cpu.cfs_period_us")
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
+
+
+def _compiler(environ: Mapping[str, str]) -> str:
+    """What inductor would start for C++."""
+    names = (environ.get("CXX"), "g++", "clang++")
+    found = (shutil.which(name, path=environ.get("PATH", os.defpath)) for name in names if name)
+    return next((path for path in found if path), "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TorchFacts:
+    """What the torch of a Python says: its version or why it cannot be imported, its devices, what is wrong there."""
+
+    version: str = ""
+    problem: str = ""
+    accelerators: tuple[str, ...] = ()
+    accelerator_problem: str = ""
+    broken: tuple[str, ...] = ()
+
+
+def _torch(python: str, environ: Mapping[str, str]) -> _TorchFacts:
+    """Ask a Python for its torch, in a process that may use the devices."""
+    command = [python, "-m", "torchperf_ci.worker.accelerators"]
+    with package_path(environ) as path:
+        try:
+            done = subprocess.run(command, env=path, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return _TorchFacts(problem=one_line(str(error), limit=200))
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        return _TorchFacts(problem=one_line(last, limit=200))
+    told = json.loads(done.stdout.splitlines()[-1])  # a torch may say something before
+    signs = Signs() if told["accelerators"] else read_signs(told["unusable"], environ)
+    return _TorchFacts(
+        version=told["torch"],
+        accelerators=tuple(one.title for one in accelerators_from(told["accelerators"])),
+        accelerator_problem=missing_accelerator(told["devices"], told["torch"], signs),
+        broken=tuple(
+            one_line(f"{name} on {device}: {said}", limit=300)
+            for device, libraries in told["broken"].items()
+            for name, said in libraries.items()
+        ),
+    )
+
+
+def _gpus() -> Iterator[GpuFacts]:
+    """The GPUs that nvidia-smi knows."""
+    fields = "name,persistence_mode,ecc.mode.current,mig.mode.current,uuid,clocks.sm,clocks.max.sm,compute_mode"
+    for line in smi("--query-gpu=" + fields).splitlines():
+        values = [*(part.strip() for part in line.split(",")), *[""] * 8][:8]
+        name, persistence, ecc, mig, uuid, now, most, compute_mode = values
+        reasons = [reading.reasons for reading in one_reading(uuid)]
+        on_it = read_occupancy(ListedGpu(index=0, model=name, name=uuid, uuid=uuid))
+        yield GpuFacts(
+            name=one_line(name),
+            uuid=one_line(uuid),
+            clocks=f"{now} of at most {most} MHz" if now.isdigit() and most.isdigit() else "",
+            persistence=persistence,
+            ecc=ecc,
+            mig=mig,
+            compute_mode=one_line(compute_mode),
+            throttled=", ".join(text for bit, text in THERMAL.items() if any(bit & seen for seen in reasons)),
+            processes=on_it.processes,
+            unlisted_mib=round(on_it.unlisted_mib) if on_it.unlisted_mib > UNLISTED_MIB else 0,
+            has_mps=on_it.has_mps,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What a comparison of equal code on a device showed: the ratio with its interval, and by seconds per case the
+    smallest change that would be found 80 % of the time. refusals: why such a comparison would be refused."""
+
+    device: str
+    ratio: float
+    low: float
+    high: float
+    slow_share: float
+    smallest: Mapping[float, float]
+    refusals: tuple[str, ...] = ()
+
+
+def measure(python: str, *, device: str | None, threads: int | None, seconds: float = SECONDS) -> Sight:
+    """Compare equal code with itself for `seconds` on a device, by default the first accelerator, else the CPU.
+
+    Raises `NothingToJudge` when the model does not run, `UsageProblem` when there is no such device.
+    """
+    tolerances = Tolerances()
+    side = SideSpec(name="base", python=python, label="base")
+    request = CompareRequest(
+        base=side,
+        head=replace(side, name="head", label="head"),
+        selection=Selection(
+            suites=("tiny",),
+            mode=Mode.INFERENCE,
+            devices=() if device is None else (device,),
+            compilers=("eager",),
+            filters=(re.compile("^mlp$"),),
+        ),
+        settings=Settings(testings=(Testing.PERFORMANCE,), threads=threads, cpus=shared_cpus(threads)),
+        plan=ComparePlan(tolerances=tolerances, launches=_LAUNCHES, seconds=seconds, stop_early=False),
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="torchperf-doctor-") as scratch,
+        open_folder(Path(scratch) / "out") as folder,
+        running_sides(request, Path(scratch)) as (base, head),
+    ):
+        live = LiveComparison(request, base, head, folder)
+        live.run(_silent)
+    return _sight(live.measured[0], tolerances.latency.margin)
+
+
+def _silent(number: int, total: int, measured: Measured, *, again: bool) -> None:
+    """Nobody is told."""
+
+
+def _sight(measured: Measured, margin: float) -> Sight:
+    found = effect(measured.launches, between=measured.between)
+    if found is None:
+        failures = [side.failure for side in (measured.base, measured.head) if side is not None and side.failure]
+        raise NothingToJudge(f"equal code could not be compared: {'; '.join(failures) or 'too few samples'}")
+    smallest = {
+        budget: smallest_change(measured.launches, spent=measured.seconds, budget=budget, margin=margin)
+        for budget in BUDGETS
+    }
+    return Sight(
+        device=measured.case.device,
+        refusals=measured.refusals,
+        ratio=found.ratio,
+        low=found.low,
+        high=found.high,
+        slow_share=slow_share([time for launch in measured.launches for time in launch.probe]),
+        smallest={budget: change for budget, change in smallest.items() if change is not None},
+    )
+
+
+def smallest_change(
+    launches: Sequence[Launch], *, spent: float, budget: float, margin: float, between: float = BETWEEN_FLOOR
+) -> float | None:
+    """The slowdown that `budget` seconds per case would call one 80 % of the time, as a share, judged by a measurement
+    of equal code that took `spent` seconds; None when that has too few samples.
+
+    The error within launches shrinks with the root of the time, that between launches with the root of their number,
+    which is `LAUNCHES` there.
+    """
+    whole, inside = effect(launches, between=between), effect(launches, between=0.0)
+    if whole is None or inside is None:
+        return None
+    apart = max(0.0, whole.error**2 - inside.error**2) * whole.launches / LAUNCHES
+    error = math.sqrt(inside.error**2 * spent / budget + apart)
+    needed = student_t(1 - LOOKS[-1][1], whole.freedom) + student_t(POWER, whole.freedom)
+    return math.expm1(math.log1p(margin) + needed * error)

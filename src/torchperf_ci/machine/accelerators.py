@@ -1,0 +1,132 @@
+"""The accelerators a run should have: what a worker told about them, and whether one is missing that must not be.
+
+A run that quietly falls back to the CPU publishes CPU times as a GPU's, so it is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torchperf_ci.core.escape import one_line
+
+_LIMIT_S = 20
+
+_TOOLS = (("nvidia-smi", "-L"), ("amd-smi", "list"))
+"""What a driver brings that lists its devices."""
+
+_GPU_LABEL = re.compile(
+    r"(^|[^a-z0-9])(n?gpus?|multi-?gpu|cuda\d*|nvidia|rocm|amdgpu|xpu|mps|a10g?|a40|a100|h[12]00|b[23]00|l4|l40s?|t4|v100|"
+    r"p100|mi\d{3}x?|rtx\w*)([^a-z0-9]|$)",
+    re.IGNORECASE,
+)
+
+HIDING_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+"""What can hide devices from a process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accelerator:
+    """A device that torch can use: `cuda:1`, its name, its UUID and bus address as far as torch tells them."""
+
+    device: str
+    name: str
+    uuid: str = ""
+    pci: str = ""
+    memory_bytes: int = 0
+
+    @property
+    def title(self) -> str:
+        """What people call it: the device with what tells it from others of its kind."""
+        return f"{self.device} ({self.name}{', ' + self.uuid if self.uuid else ''})"
+
+
+def accelerators_from(told: Sequence[Mapping[str, Any]]) -> tuple[Accelerator, ...]:
+    """What a worker answered, as types; names are from outside."""
+    return tuple(
+        Accelerator(
+            device=str(one["device"]),
+            name=one_line(str(one["name"])),
+            uuid=one_line(str(one["uuid"])),
+            pci=str(one["pci"]),
+            memory_bytes=int(one["memory_bytes"]),
+        )
+        for one in told
+    )
+
+
+def indexed(device: str) -> str:
+    """A device with its number: `cuda` is the first one, `cuda:0`."""
+    return device if ":" in device else f"{device}:0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """What speaks for an accelerator on this machine.
+
+    unusable: what torch says that was built for one. listed: what a driver's tool says, by the kind of device.
+    labels: those of the job's runner. hidden: the variables that hide devices, with their values.
+    """
+
+    unusable: str = ""
+    listed: Mapping[str, str] = field(default_factory=dict)
+    labels: Sequence[str] = ()
+    hidden: Mapping[str, str] = field(default_factory=dict)
+
+
+def missing_accelerator(devices: Mapping[str, int], torch: str, signs: Signs, *, option: str = "--devices") -> str:
+    """Why measuring on the CPU would be a mistake, with what to do; empty where nothing speaks for an accelerator.
+
+    devices: those torch can use, by type. torch: its version. option: the one that chooses the CPU.
+    """
+    if any(name != "cpu" for name in devices):
+        return ""
+    reasons = [signs.unusable] if signs.unusable else []
+    reasons += [f"{tool} is here and says: {said}" for tool, said in signs.listed.items()]
+    if labels := [one_line(label).strip("[]\"'") for label in signs.labels if is_gpu_label(label)]:
+        reasons.append(f"the job asked for a runner with {', '.join(labels)}")
+    if not reasons:
+        return ""
+    hidden = [f"{name}={one_line(value)!r} hides devices" for name, value in signs.hidden.items()]
+    if hidden:
+        advice = "unset it"
+    elif signs.unusable:
+        advice = "repair the driver or the container's access to it (docker run --gpus all)"
+    else:
+        advice = f"install a torch that is built for it (torch {torch} sees no accelerator)"
+    return (
+        f"no accelerator can be used, though one should be there: {'; '.join([*reasons, *hidden])}. "
+        f"To measure on it, {advice}; to measure on the CPU, say so with {option} cpu"
+    )
+
+
+def is_gpu_label(label: str) -> bool:
+    """Whether a runner's label promises an accelerator."""
+    return _GPU_LABEL.search(label) is not None
+
+
+def read_signs(unusable: str, environ: Mapping[str, str], *, labels: Sequence[str] = ()) -> Signs:
+    """Look for what speaks for an accelerator: the drivers' tools, the variables of the measured processes."""
+    return Signs(
+        unusable=unusable,
+        listed={command[0]: said for command in _TOOLS if (said := _ask(command))},
+        labels=tuple(labels),
+        hidden={name: environ[name] for name in HIDING_VARIABLES if name in environ},
+    )
+
+
+def _ask(command: Sequence[str]) -> str:
+    """The first line a tool prints; empty where there is no such tool."""
+    if shutil.which(command[0], path=os.environ.get("PATH", os.defpath)) is None:
+        return ""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_LIMIT_S, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        return one_line(f"it cannot be run: {error}", limit=200)
+    said = [line for line in (done.stdout or done.stderr).splitlines() if line.strip()]
+    return one_line(said[0] if said else f"nothing, exit code {done.returncode}", limit=200)

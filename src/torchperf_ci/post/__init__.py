@@ -1,0 +1,1 @@
+"""Post what another job stored on GitHub, trusting none of it."""

@@ -1,0 +1,74 @@
+"""What results say to a reviewer on GitHub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from torchperf_ci.core.errors import NothingToJudge
+from torchperf_ci.core.escape import code, one_line
+from torchperf_ci.core.results import Results, safe_name
+from torchperf_ci.post.posting import LIMIT, Conclusion, Note, Posting
+from torchperf_ci.report.markdown import markdown
+from torchperf_ci.report.model import Findings, Outcome, ReportOptions
+from torchperf_ci.report.words import verdict
+from torchperf_ci.report.write import look
+
+TITLE_LENGTH = 200
+MOST_NOTES = 500
+
+_CONCLUSIONS = {
+    Outcome.GOOD: Conclusion.SUCCESS,
+    Outcome.DOUBTFUL: Conclusion.NEUTRAL,
+    Outcome.INCOMPLETE: Conclusion.FAILURE,
+    Outcome.FAILED: Conclusion.FAILURE,
+}
+
+
+def posting_of_results(results: Results) -> Posting:
+    """What the results of a run say: failure when a case failed, could not run, or a line could not be used; neutral
+    when something that passed was not compiled."""
+    try:
+        findings = look(results, ReportOptions(limit=LIMIT))
+    except NothingToJudge as error:
+        return unusable(str(error))
+    sign, sentence = verdict(findings)
+    return Posting(
+        conclusion=_CONCLUSIONS[findings.outcome],
+        title=one_line(f"{sign} {sentence}", limit=TITLE_LENGTH),
+        text=markdown(findings),
+        notes=tuple(_notes(findings))[:MOST_NOTES],
+    )
+
+
+def unusable(reason: str) -> Posting:
+    """There is nothing to show, for a reason that may hold text from outside."""
+    title = "⚠️ There are no results that could be shown"
+    text = f"## {title}\n\n{code(reason, limit=500)}\n"
+    return Posting(conclusion=Conclusion.ACTION_REQUIRED, title=title, text=text)
+
+
+def unposted(posting: Posting, refused: Sequence[str]) -> Posting:
+    """The posting as it is shown where nothing of it could be posted: whatever it says of the results, that failed."""
+    said = f"⚠️ Not posted, GitHub refused {' and '.join(refused)}"
+    sign, _, sentence = posting.title.partition(" ")
+    first, _, rest = posting.text.partition("\n")
+    return replace(
+        posting,
+        title=one_line(f"{said}: {sentence}", limit=TITLE_LENGTH),
+        text=f"## {said}\n\n{first.replace(f'## {sign} ', '### ', 1)}\n{rest}",
+    )
+
+
+def with_origin(posting: Posting, sentence: str) -> Posting:
+    """The posting with a last line, Markdown of our own, that says where it comes from."""
+    return replace(posting, text=f"{posting.text.rstrip()}\n\n<sub>{sentence}</sub>\n")
+
+
+def _notes(findings: Findings) -> Iterator[Note]:
+    for failure in sorted(findings.failures, key=lambda failure: not failure.counts):
+        yield Note(
+            path=f"{safe_name(failure.suite)}/{safe_name(failure.model)}",
+            title=one_line(f"{failure.model} {failure.compiler}: {failure.status}", limit=TITLE_LENGTH),
+            message=one_line(failure.reason, limit=1_000) or f"{failure.testing.value}: {failure.status}",
+        )

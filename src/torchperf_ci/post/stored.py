@@ -1,0 +1,113 @@
+"""What a job stored, read as hostile data: anybody who opens a pull request may have written it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from torchperf_ci.core.errors import NothingToJudge
+from torchperf_ci.core.names import LONGEST_NAME
+from torchperf_ci.core.records import Case, Record, Source
+from torchperf_ci.core.results import RECORDS, parse_results
+from torchperf_ci.post.posting import Posting
+from torchperf_ci.post.review import posting_of_results
+
+COMPARISON = "compare.json"
+LARGEST_FILE = 64 * 1024 * 1024
+MOST_LINES = 50_000
+LONGEST_REASON = 4_000
+LARGEST_NUMBER = 1e18
+MOST_SAID = 5
+MOST_REMARKS = 100
+
+
+class Forged(NothingToJudge):
+    """What is stored is not what a run of the commit stores."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What the results have to be of. Blank: not known, and not compared."""
+
+    repository: str = ""
+    commit: str = ""
+    run: str = ""
+
+
+Reader = Callable[[bytes, Expected], Posting]
+
+
+def read_posting(files: Mapping[str, bytes], expected: Expected) -> Posting:
+    """What the stored files say. `files` has those of `READERS` that there are.
+
+    Raises `Forged` for what no run writes, and `NothingToJudge` when there is nothing.
+    """
+    name = next((name for name in READERS if name in files), "")
+    if not name:
+        raise NothingToJudge(f"there is neither of {', '.join(READERS)}")
+    if len(files[name]) > LARGEST_FILE:
+        raise Forged(f"{name} is larger than {LARGEST_FILE // 1024**2} MiB")
+    return READERS[name](files[name], expected)
+
+
+def _read_records(content: bytes, expected: Expected) -> Posting:
+    lines = content.count(b"\n")
+    if lines > MOST_LINES:
+        raise Forged(f"{RECORDS} has {lines:,} lines, more than {MOST_LINES:,}")
+    results = parse_results(content)
+    _refuse(f"{RECORDS}: {problem}" for problem in results.problems)
+    _refuse(problem for record in results.records for problem in _problems(record, expected))
+    return posting_of_results(results)
+
+
+def _read_comparison(content: bytes, expected: Expected) -> Posting:
+    from torchperf_ci.post.stored_comparison import posting_of_comparison, read_comparison
+
+    try:
+        findings = read_comparison(content)
+    except ValueError as error:
+        raise Forged(f"{COMPARISON}: {error}") from error
+    _refuse(_strangeness(COMPARISON, findings.header.source, expected))
+    _refuse(problem for comparison in findings.comparisons for problem in _long_names(comparison.case))
+    return posting_of_comparison(findings)
+
+
+READERS: Mapping[str, Reader] = {COMPARISON: _read_comparison, RECORDS: _read_records}
+"""The files that a posting can be made of, the one that says most first, and how each is read."""
+
+
+def _refuse(problems: Iterator[str]) -> None:
+    """Raise `Forged` with the first few problems."""
+    first = [problem for problem, _ in zip(problems, range(MOST_SAID), strict=False)]
+    if first:
+        raise Forged("; ".join(first))
+
+
+def _problems(record: Record, expected: Expected) -> Iterator[str]:
+    case = record.case
+    yield from _long_names(case, *record.metrics, *record.counters)
+    if any(len(remark) > LONGEST_REASON for remark in record.remarks) or len(record.remarks) > MOST_REMARKS:
+        yield f"the remarks on {case.model} are more than any run's"
+    if len(record.reason) > LONGEST_REASON:
+        yield f"the reason of {case.model} is longer than {LONGEST_REASON:,} characters"
+    sizes = (record.batch_size, record.parameters, record.seconds)
+    if any(abs(number) > LARGEST_NUMBER for number in (*sizes, *record.metrics.values(), *record.counters.values())):
+        yield f"a number of {case.model} is larger than any run's"
+    yield from _strangeness(case.model, record.source, expected)
+
+
+def _long_names(case: Case, *others: str) -> Iterator[str]:
+    longest = max((case.suite, case.model, case.device, case.dtype, case.compiler, *others), key=len)
+    if len(longest) > LONGEST_NAME:
+        yield f"a name is longer than {LONGEST_NAME} characters: {longest[:40]}…"
+
+
+def _strangeness(what: str, source: Source, expected: Expected) -> Iterator[str]:
+    """Say in how far `what` is of something else than the run."""
+    if expected.commit and source.commit != expected.commit:
+        yield f"{what} is of commit {source.commit[:12] or 'none'}, while the run is of {expected.commit[:12]}"
+    if expected.repository and source.repository != expected.repository:
+        theirs = source.repository[:LONGEST_NAME] or "no repository"
+        yield f"{what} is of {theirs}, while the run is of {expected.repository}"
+    if expected.run and source.run_id != expected.run:
+        yield f"{what} is of run {source.run_id[:40] or 'none'}, while this is about run {expected.run}"

@@ -1,0 +1,1 @@
+"""PyTorch's own: its suite runner, Scribe, its benchmark database, fastrnns."""

@@ -1,0 +1,1 @@
+"""Measure PyTorch's RNN and CNN micro-benchmark."""

@@ -1,0 +1,190 @@
+"""The executive summary: pass rate, geometric mean speedup, compile time and memory per section, suite and compiler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from torchperf_ci.core.frames import LEAVES_TABLE, MISSING, Section, SuiteTables
+from torchperf_ci.core.records import Record, Testing
+
+NO_SPEEDUP = "no_speedup"
+"""The word for a performance test that passed without a usable speedup."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One compiler on one suite in one section.
+
+    total: the cases that count: all but those that could not be loaded, not run in eager, or whose compiler is not
+        available here (`left_out`). A missing case counts, as not passed.
+    not_compiled: the passing cases of which nothing was compiled.
+    geomean, clipped: over the passing cases; `clipped` takes a slowdown as 1, because eager is always there to be used.
+    compile_seconds, compression: arithmetic means over the passing cases.
+    The means are None where nothing was measured.
+    """
+
+    section: Section
+    suite: str
+    compiler: str
+    passed: int
+    total: int
+    missing: int
+    left_out: int
+    not_compiled: int
+    geomean: float | None
+    clipped: float | None
+    compile_seconds: float | None
+    compression: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A case that did not pass: what was looked at, how it ended, and why, as far as that is known.
+
+    counts: does it lower the pass rate, or is it left out of it?
+    """
+
+    section: Section
+    suite: str
+    model: str
+    compiler: str
+    testing: Testing
+    status: str
+    counts: bool
+    reason: str = ""
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """What a reader should know about the numbers of a case. `not_compiled`: nothing of it was compiled."""
+
+    section: Section
+    suite: str
+    model: str
+    compiler: str
+    not_compiled: bool
+    texts: tuple[str, ...]
+
+
+def summarize(tables: SuiteTables) -> tuple[Line, ...]:
+    """A line per compiler, in the order of the tables."""
+    return tuple(_line(tables, compiler) for compiler in tables.compilers)
+
+
+def failures(tables: SuiteTables) -> tuple[Failure, ...]:
+    """What did not pass, once per case: accuracy, when that is what failed, else performance; in the models' order."""
+    return tuple(
+        _failure(tables, model, compiler, counts=bool(counts))
+        for model, passed, counted in zip(
+            tables.models, tables.passed.to_numpy(), tables.counted.to_numpy(), strict=True
+        )
+        for compiler, passes, counts in zip(tables.compilers, passed, counted, strict=True)
+        if not passes
+    )
+
+
+def remarks(tables: SuiteTables) -> tuple[Remark, ...]:
+    """The cases that have something to be said about, in the models' order."""
+    cases = ((model, compiler) for model in tables.models for compiler in tables.compilers)
+    return tuple(remark for model, compiler in cases if (remark := _remark(tables, model, compiler)).texts)
+
+
+def _remark(tables: SuiteTables, model: str, compiler: str) -> Remark:
+    records = [record for testing in Testing if (record := tables.records.get((testing, model, compiler))) is not None]
+    not_compiled = any(record.not_compiled and record.status.is_pass for record in records)
+    recompiles = max((record.counters.get("recompiles", 0) for record in records), default=0)
+    texts = [
+        "not compiled: what passed is eager code" if not_compiled else "",
+        *(text for record in records for text in record.remarks),
+        f"{recompiles:,} {'recompilation' if recompiles == 1 else 'recompilations'}" if recompiles else "",
+    ]
+    return Remark(
+        section=tables.section,
+        suite=tables.suite,
+        model=model,
+        compiler=compiler,
+        not_compiled=not_compiled,
+        texts=tuple(dict.fromkeys(filter(None, texts))),
+    )
+
+
+def _line(tables: SuiteTables, compiler: str) -> Line:
+    counted, passed = tables.counted[compiler], tables.passed[compiler]
+    speedups = _measured(tables, "speedup", compiler)
+    absent = np.logical_and.reduce([words[compiler] == MISSING for words in tables.statuses.values()])
+    return Line(
+        section=tables.section,
+        suite=tables.suite,
+        compiler=compiler,
+        passed=int(passed.sum()),
+        total=int(counted.sum()),
+        missing=int((absent & counted).sum()),
+        left_out=int((~counted).sum()),
+        not_compiled=sum(
+            _remark(tables, model, compiler).not_compiled
+            for model, passes in zip(tables.models, passed, strict=True)
+            if passes
+        ),
+        geomean=_geomean(speedups),
+        clipped=_geomean(speedups.clip(lower=1)),
+        compile_seconds=_mean(_measured(tables, "compilation_latency", compiler)),
+        compression=_mean(_measured(tables, "compression_ratio", compiler)),
+    )
+
+
+def _failure(tables: SuiteTables, model: str, compiler: str, *, counts: bool) -> Failure:
+    found = [
+        (testing, tables.records.get((testing, model, compiler)))
+        for testing in (Testing.ACCURACY, Testing.PERFORMANCE)
+        if testing in tables.statuses
+    ]
+    testing, record = next((item for item in found if item[1] is None or not item[1].status.is_pass), found[-1])
+    return Failure(
+        section=tables.section,
+        suite=tables.suite,
+        model=model,
+        compiler=compiler,
+        testing=testing,
+        status=_word(tables, model, record),
+        counts=counts,
+        reason=_reason(record),
+        log=record.log if record else "",
+    )
+
+
+def _word(tables: SuiteTables, model: str, record: Record | None) -> str:
+    """The status to show. A pass that does not count hangs on what happened to the same model elsewhere."""
+    if record is None:
+        return MISSING
+    if not record.status.is_pass:
+        return record.status.value
+    words = {str(word) for table in tables.statuses.values() for word in table.loc[model]}
+    return min(words & LEAVES_TABLE, default=NO_SPEEDUP)
+
+
+def _reason(record: Record | None) -> str:
+    if record is None:
+        return "no result, though there is one for this model elsewhere in the suite"
+    if not record.status.is_pass:
+        return record.reason
+    return record.reason or "passed here; see the same model with the other compilers"
+
+
+def _measured(tables: SuiteTables, metric: str, compiler: str) -> pd.Series[float]:
+    values: pd.Series[float] = tables.values[metric][compiler]
+    chosen: pd.Series[float] = values[tables.passed[compiler] & (values > 0)]
+    return chosen
+
+
+def _geomean(values: pd.Series[float]) -> float | None:
+    with np.errstate(over="ignore"):  # a file may hold any number
+        return float(np.exp(np.log(values.to_numpy(dtype=float)).mean())) if len(values) else None
+
+
+def _mean(values: pd.Series[float]) -> float | None:
+    with np.errstate(over="ignore"):
+        return float(values.to_numpy(dtype=float).mean()) if len(values) else None

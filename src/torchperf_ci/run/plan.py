@@ -1,0 +1,308 @@
+"""What to run: suites, models, devices, precisions and compilers into cases, in a fixed order, in shards."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.patterns import search
+from torchperf_ci.core.records import Case, Mode
+from torchperf_ci.machine.accelerators import Signs, missing_accelerator
+
+DEFAULT_COMPILERS = ("eager", "aot_eager", "inductor", "inductor_no_cudagraphs")
+DEFAULT_FLAG_COMPILERS = ("inductor", "inductor_no_cudagraphs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which cases are asked for. Empty `devices` means: what the machine has. `filters` keep, `exclude` drops.
+
+    parallel: whether the cases are spread over the devices, instead of each being measured on all of them.
+
+    A filter looks at a model's name; one that has a `/` looks at `suite/model`.
+    shard_name: `2-3` for the second of three that were planned elsewhere; blank: as the partition says.
+    runner_labels: what the job's machine is called; a label that promises a GPU is held to it.
+    """
+
+    suites: tuple[str, ...]
+    mode: Mode
+    devices: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ("float32",)
+    compilers: tuple[str, ...] = DEFAULT_COMPILERS
+    filters: tuple[re.Pattern[str], ...] = ()
+    exclude: tuple[str, ...] = ()
+    quick: bool = False
+    partition_id: int = 0
+    total_partitions: int = 1
+    shard_name: str = ""
+    runner_labels: tuple[str, ...] = ()
+    parallel: bool = False
+
+    @property
+    def shard(self) -> str:
+        """`1-4`: the first of four."""
+        return self.shard_name or f"{self.partition_id + 1}-{self.total_partitions}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteListing:
+    """What a suite said about itself. `spec` is what resolves it again; `skips` maps a model to the reason."""
+
+    spec: str
+    name: str
+    models: tuple[str, ...]
+    quick: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    preload: tuple[str, ...] = ()
+    skips: tuple[Mapping[str, str | None], ...] = ()
+
+    def skip_reason(self, case: Case) -> str | None:
+        """Why the suite leaves this case out, or None."""
+        for skip in self.skips:
+            device_fits = skip["device"] in {None, case.device.partition(":")[0]}
+            if skip["model"] == case.model and device_fits and skip["mode"] in {None, case.mode.value}:
+                return skip["reason"] or "skipped by the suite"
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What the Python under test can do: devices by type with their number, compilers, precisions; torch's version, and
+    what speaks for an accelerator where it sees none."""
+
+    devices: Mapping[str, int]
+    compilers: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    torch: str = ""
+    signs: Signs = Signs()  # noqa: RUF009 - frozen
+
+    @property
+    def default_device(self) -> str:
+        """The first accelerator there is, else the CPU."""
+        return next((name for name in self.devices if name != "cpu"), "cpu")
+
+    def why_not_cpu(self, labels: Sequence[str] = (), *, option: str = "--devices") -> str:
+        """Why the CPU is not to be measured unless it is asked for: an accelerator should be here. Empty: it may be."""
+        return missing_accelerator(self.devices, self.torch, replace(self.signs, labels=labels), option=option)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedCase:
+    """A case, where its suite is, and why the suite leaves it out (None: it is run).
+
+    place: the device it runs on, where the case names only the type: cases that are spread over devices.
+    """
+
+    case: Case
+    spec: str
+    skip: str | None = None
+    place: str = ""
+
+    @property
+    def device(self) -> str:
+        """The device it runs on."""
+        return self.place or self.case.device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Every case of a run, in order. places: the devices that the cases are spread over; empty: each has its own."""
+
+    cases: tuple[PlannedCase, ...] = field(default=())
+    preload: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+
+
+def suite_spec(text: str) -> str:
+    """A suite as the worker finds it, wherever it runs: files by their absolute path."""
+    return str(Path(text).absolute()) if text.endswith(".py") else text
+
+
+def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Machine) -> Plan:
+    """The cases of a run. Raises `UsageProblem` listing everything about the request that does not fit."""
+    devices, places = devices_of(selection, machine)
+    problems = [
+        *unknown_names("compiler", selection.compilers, machine.compilers),
+        *unknown_names("dtype", selection.dtypes, machine.dtypes),
+        *(problem for device in places or devices if (problem := device_problem(device, machine))),
+        *parallel_problems(selection, places, machine),
+        *suite_problems(selection, suites),
+    ]
+    if not selection.devices and (problem := machine.why_not_cpu(selection.runner_labels)):
+        problems.append(problem)
+    if problems:
+        raise UsageProblem("\n".join(problems))
+    cases = tuple(
+        PlannedCase(case=case, spec=suite.spec, skip=suite.skip_reason(case))
+        for suite in suites
+        for model in _models(selection, suite)
+        for device in dict.fromkeys(devices)
+        for dtype in dict.fromkeys(selection.dtypes)
+        for compiler in dict.fromkeys(selection.compilers)
+        for case in [
+            Case(suite=suite.name, model=model, mode=selection.mode, device=device, dtype=dtype, compiler=compiler)
+        ]
+    )
+    if not cases:
+        raise UsageProblem(nothing_left(selection, suites))
+    preload = dict.fromkeys(name for suite in suites for name in suite.preload)
+    return Plan(cases=cases, places=places, preload=tuple(preload))
+
+
+ALL_DEVICES = "all"
+"""For `--devices`: every accelerator there is, of the default type."""
+
+
+def devices_of(selection: Selection, machine: Machine) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The devices that cases name, and those they are spread over where that is asked for: then cases name the type."""
+    asked = selection.devices or ((ALL_DEVICES,) if selection.parallel else (machine.default_device,))
+    named: list[str] = []
+    for device in asked:
+        kind = machine.default_device if device == ALL_DEVICES else device
+        is_every = device == ALL_DEVICES or (selection.parallel and kind in machine.devices)
+        count = machine.devices.get(kind, 1)
+        named += [f"{kind}:{index}" for index in range(count)] if is_every and kind != "cpu" else [kind]
+    places = tuple(dict.fromkeys(named))
+    if not selection.parallel:
+        return places, ()
+    return tuple(dict.fromkeys(place.partition(":")[0] for place in places)), places
+
+
+def parallel_problems(selection: Selection, places: Sequence[str], machine: Machine) -> list[str]:
+    """Why cases cannot be spread over the devices that are asked for."""
+    if ALL_DEVICES in selection.devices and machine.default_device == "cpu" and not machine.why_not_cpu():
+        return [f"--devices {ALL_DEVICES}: there is no accelerator here; --devices cpu measures the CPU"]
+    if not selection.parallel:
+        return []
+    kinds = sorted({place.partition(":")[0] for place in places})
+    if kinds == ["cpu"]:
+        return (
+            []
+            if machine.why_not_cpu() and not selection.devices
+            else [
+                "--parallel spreads cases over accelerators, and there is none here; a CPU measures one case at a time"
+            ]
+        )
+    if len(kinds) > 1:
+        return [f"--parallel spreads cases over devices of one type, not over {' and '.join(kinds)}; run them apart"]
+    return []
+
+
+def partition(models: Iterable[str], *, index: int, total: int) -> list[str]:
+    """Shard `index` (from 0) of `total`: chunks of the sorted list, the last takes the rest, as in PyTorch's CI."""
+    ordered = sorted(models)
+    chunk = len(ordered) // total
+    end = len(ordered) if index == total - 1 else (index + 1) * chunk
+    return ordered[index * chunk : end]
+
+
+def unknown_names(what: str, asked: Sequence[str], choices: Sequence[str]) -> list[str]:
+    """A sentence for every name that is not among the choices, with the nearest one."""
+    return [
+        f"unknown {what} {name!r}.{_nearest(name, choices)} There are: {', '.join(choices)}."
+        for name in asked
+        if name not in choices
+    ]
+
+
+def _models(selection: Selection, suite: SuiteListing) -> list[str]:
+    return partition(chosen_models(selection, suite), index=selection.partition_id, total=selection.total_partitions)
+
+
+def chosen_models(selection: Selection, suite: SuiteListing) -> list[str]:
+    """The models of a suite that are asked for, in all partitions."""
+    patterns = [re.compile(text) for text in suite.quick] if selection.quick else []
+    return [
+        model
+        for model in suite.models
+        if model not in selection.exclude
+        and (not selection.filters or any(_keeps(pattern, model, suite) for pattern in selection.filters))
+        and (not patterns or any(search(pattern, model) for pattern in patterns))
+    ]
+
+
+def _keeps(pattern: re.Pattern[str], model: str, suite: SuiteListing) -> bool:
+    """Whether `--filter` keeps the model: by its own name, or by the whole name of a group it belongs to; if there is
+    a `/` in the pattern, by `suite/model`."""
+    if "/" in pattern.pattern:
+        return search(pattern, f"{suite.name}/{model}")
+    groups = [name for name, models in suite.groups.items() if model in models]
+    return search(pattern, model) or any(search(pattern, group, whole=True) for group in groups)
+
+
+def matches(pattern: re.Pattern[str], suite: SuiteListing) -> bool:
+    """Whether `--filter` keeps any model of the suite."""
+    return any(_keeps(pattern, model, suite) for model in suite.models)
+
+
+def suite_problems(selection: Selection, suites: Sequence[SuiteListing]) -> list[str]:
+    """Everything about the request that these suites cannot meet."""
+    return [
+        *_same_names(suites),
+        *unknown_models(selection, suites),
+    ]
+
+
+def unknown_models(selection: Selection, suites: Sequence[SuiteListing]) -> list[str]:
+    """What `--exclude` and `--filter` name that no suite has."""
+    return [*_unknown_excluded(selection, suites), *_unmatched_filters(selection, suites)]
+
+
+def _nearest(name: str, choices: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, choices, n=1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def device_problem(device: str, machine: Machine) -> str | None:
+    """Why `device` cannot be used on this machine, with those that can; None when it can."""
+    kind, colon, index = device.partition(":")
+    known = ", ".join(f"{name} ({count})" if name != "cpu" else name for name, count in machine.devices.items())
+    if kind not in machine.devices or (colon and not re.fullmatch("0|[1-9][0-9]{0,5}", index)):
+        why = f" {reason[:1].upper()}{reason[1:]}." if (reason := machine.why_not_cpu()) else ""
+        return f"there is no device {device!r} here. There are: {known}.{why}"
+    if index and int(index) >= machine.devices[kind]:
+        return f"there is no device {device!r} here: {machine.devices[kind]} of type {kind}, counted from 0."
+    return None
+
+
+def _same_names(suites: Sequence[SuiteListing]) -> list[str]:
+    names = [suite.name for suite in suites]
+    return [
+        f"two suites are called {name!r}; results are told apart by that name, so rename one or run them apart"
+        for name in dict.fromkeys(names)
+        if names.count(name) > 1
+    ]
+
+
+def _unknown_excluded(selection: Selection, suites: Sequence[SuiteListing]) -> list[str]:
+    models = [model for suite in suites for model in suite.models]
+    return [
+        f"--exclude {name!r}: no suite has such a model.{_nearest(name, models)} There are: {', '.join(models)}."
+        for name in selection.exclude
+        if name not in models
+    ]
+
+
+def _unmatched_filters(selection: Selection, suites: Sequence[SuiteListing]) -> list[str]:
+    models = [model for suite in suites for model in suite.models]
+    return [
+        f"--filter {pattern.pattern!r}: it matches no model.{_nearest(pattern.pattern, models)} "
+        f"There are: {', '.join(models)}."
+        for pattern in selection.filters
+        if not any(matches(pattern, suite) for suite in suites)
+    ]
+
+
+def nothing_left(selection: Selection, suites: Sequence[SuiteListing]) -> str:
+    """Why there is no case, and what there is to choose from."""
+    if any(chosen_models(selection, suite) for suite in suites):
+        return (
+            f"partition {selection.partition_id} of {selection.total_partitions} has no model: "
+            "there are fewer models than partitions; use fewer"
+        )
+    models = ", ".join(f"{suite.name}: {' '.join(suite.models)}" for suite in suites)
+    return f"no model is left after --filter, --exclude and --quick. Models by suite: {models}"

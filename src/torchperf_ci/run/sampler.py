@@ -1,0 +1,153 @@
+"""What is sampled when, and when it is enough. Nothing here knows a process: a `PairSource` takes the readings.
+
+Pairs of single iterations, in random order within each pair; warm-up until the ratio is steady; looks at the interval
+at an eighth, a quarter, a half and the whole of the time there is (docs/method.md).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Protocol
+
+from torchperf_ci.core.statistics import Estimate, paired_ratio
+
+WINDOW = 10
+"""Pairs in a warm-up window."""
+STEADY = 0.01
+"""Two windows' median log ratios may differ by this much when warm."""
+WARM_ITERATIONS = 20
+WARM_SECONDS = 0.5
+WARM_LIMIT = 10.0
+
+SHORTEST = 50e-6
+"""Calls under this many seconds are repeated inside a reading, so that the clock's own cost does not show."""
+LONGEST_READING = 10e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One iteration of each arm, in seconds; `probe` was taken right after. Device times where the device has them."""
+
+    first: float
+    second: float
+    probe: float
+    first_device: float | None = None
+    second_device: float | None = None
+
+
+class PairSource(Protocol):
+    """Takes readings of two arms: of one worker, or of two workers driven in turn."""
+
+    def take(self, swapped: Sequence[bool], repeats: int) -> Sequence[Pair]:
+        """Take a pair per element, the second arm first where it is true; a reading is the mean of `repeats` calls."""
+
+    def invalidated(self) -> bool:
+        """Whether something was compiled again since the last call, so that the pairs since are not valid."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRule:
+    """When sampling ends: `repeat` pairs exactly, or between `least` pairs and `seconds`, at the precision asked for.
+
+    half_width: of the 95 % interval of the log ratio, at which an early look is satisfied.
+    """
+
+    repeat: int | None = None
+    least: int = 30
+    seconds: float = 4.0
+    half_width: float = 0.01
+
+    def satisfied(self, estimate: Estimate) -> bool:
+        return estimate.pairs >= self.least and estimate.half_width <= self.half_width
+
+
+@dataclass(slots=True)
+class Sampler:
+    """Draws pairs from a source. One per case, so that its order depends on the case's seed alone.
+
+    repeats: calls in a reading, the same for both arms: the first call after the other arm's is slower than the next
+        ones, so that arms with other numbers of calls would differ though they are equal. None until warm-up has chosen
+        it; a comparison of several launches chooses it once.
+    """
+
+    source: PairSource
+    rng: random.Random
+    clock: Callable[[], float] = time.monotonic
+    repeats: int | None = None
+    _seconds_per_pair: float = field(default=0.01, repr=False)
+
+    def warm_up(self, *, iterations: int | None = None) -> int:
+        """Run both arms until their ratio is steady, or `iterations` pairs exactly; the number of pairs it took."""
+        if iterations is not None:
+            if iterations:
+                self._choose_repeats(self._draw(iterations))
+            return iterations
+        start, ratios = self.clock(), list[float]()
+        while True:
+            pairs = self._draw(WINDOW)
+            ratios.append(paired_ratio([p.first for p in pairs], [p.second for p in pairs]).ratio)
+            spent = self.clock() - start
+            enough = len(ratios) * WINDOW >= WARM_ITERATIONS or spent >= 2 * WARM_SECONDS
+            steady = len(ratios) > 1 and abs(ratios[-1] / ratios[-2] - 1) <= STEADY
+            if spent >= WARM_LIMIT or (enough and steady and not self.source.invalidated()):
+                self._choose_repeats(pairs)
+                return len(ratios) * WINDOW
+
+    def measure(self, rule: StopRule) -> list[Pair]:
+        """Pairs until the rule is satisfied at a look, or its time is over. A recompilation starts over, once:
+        what recompiles for ever is measured as it is."""
+        self.source.invalidated()
+        pairs = self._measure(rule)
+        return self._measure(rule) if self.source.invalidated() else pairs
+
+    def draw_for(self, seconds: float) -> list[Pair]:
+        """Pairs for so many seconds, at least one."""
+        pairs: list[Pair] = []
+        end = self.clock() + seconds
+        while not pairs or self.clock() < end:
+            pairs += self._draw(self._batch(end - self.clock()))
+        return pairs
+
+    def _measure(self, rule: StopRule) -> list[Pair]:
+        pairs: list[Pair] = []
+        if rule.repeat is not None:
+            while len(pairs) < rule.repeat:
+                pairs += self._draw(min(rule.repeat - len(pairs), self._batch(math.inf)))
+            return pairs
+        start = self.clock()
+        for share in (1 / 8, 1 / 4, 1 / 2, 1.0):
+            while (left := start + share * rule.seconds - self.clock()) > 0 or len(pairs) < rule.least * share:
+                pairs += self._draw(self._batch(left))
+            if rule.satisfied(paired_ratio([p.first for p in pairs], [p.second for p in pairs])):
+                break
+        if len(pairs) < rule.least:
+            pairs += self._draw(rule.least - len(pairs))
+        return pairs
+
+    def _batch(self, left: float) -> int:
+        """Pairs to ask for at once: about 50 ms of them, so that asking costs nothing and looks come in time."""
+        return max(1, min(200, int(min(0.05, max(left, 0.0)) / self._seconds_per_pair)))
+
+    def _draw(self, count: int) -> list[Pair]:
+        start = self.clock()
+        pairs = list(self.source.take([self.rng.random() < 0.5 for _ in range(count)], self.repeats or 1))
+        self._seconds_per_pair = max(1e-6, (self.clock() - start) / max(1, count))
+        return pairs
+
+    def _choose_repeats(self, pairs: Sequence[Pair]) -> None:
+        """Let a reading of the quicker arm last long enough, unless that was chosen before."""
+        if self.repeats is None:
+            times = (median(pair.first for pair in pairs), median(pair.second for pair in pairs))
+            self.repeats = _repeats(min(times), longest=max(times))
+
+
+def _repeats(seconds: float, *, longest: float) -> int:
+    """Calls of `seconds` that a reading needs; one of the slower arm, whose calls take `longest`, has a limit."""
+    if seconds >= SHORTEST:
+        return 1
+    return max(1, min(int(SHORTEST / max(seconds, 1e-9)) + 1, int(LONGEST_READING / max(longest, 1e-9))))

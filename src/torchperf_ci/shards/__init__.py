@@ -1,0 +1,1 @@
+"""Share cases out over machines, and join what they uploaded."""

@@ -1,0 +1,187 @@
+"""Models shared out over GitHub's runners: a matrix entry per runner and shard, balanced by what is known to take long.
+
+Pure: models and durations in, entries out.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import NamedTuple
+
+from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.records import Mode, Record
+from torchperf_ci.core.results import safe_name
+
+MAX_ENTRIES = 256
+"""GitHub's limit of jobs in a matrix."""
+
+
+class Model(NamedTuple):
+    """A model by its suite's name and its own."""
+
+    suite: str
+    name: str
+
+
+USUAL_ITERATIONS = 50
+"""So many of each arm PyTorch's suite runner measures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The models to share out, in order, and how each suite was asked for, by its name."""
+
+    models: tuple[Model, ...]
+    specs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """What GitHub calls a kind of machine, and the device to measure there."""
+
+    device: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A job: what its results are called, which shard of them it makes, of what, and where.
+
+    suites: as they were asked for. filters: regular expressions for `run --filter` that fit exactly its models.
+    seconds: what it is expected to take, 0 when nothing is known.
+    """
+
+    name: str
+    shard: str
+    suites: tuple[str, ...]
+    filters: tuple[str, ...]
+    runner: Runner
+    seconds: float
+
+    def as_json(self) -> dict[str, object]:
+        """As `strategy.matrix.include` takes it."""
+        return {
+            "name": self.name,
+            "shard": self.shard,
+            "suites": " ".join(self.suites),
+            "filter": " ".join(self.filters),
+            "device": self.runner.device,
+            "runs-on": list(self.runner.labels),
+            "seconds": round(self.seconds),
+        }
+
+
+def entries(
+    choice: Choice, runners: Sequence[Runner], *, shards: int, name: str, records: Sequence[Record], mode: Mode
+) -> tuple[Entry, ...]:
+    """All jobs: on every runner at most `shards`, and as many as there are models. `records` tell the durations.
+
+    Raises `UsageProblem` for more jobs than GitHub takes.
+    """
+    count = min(shards, len(choice.models))
+    if len(runners) * count > MAX_ENTRIES:
+        raise UsageProblem(
+            f"{count} shards on {len(runners)} runners are {count * len(runners)} jobs, and a matrix has at most "
+            f"{MAX_ENTRIES}; use fewer --shards"
+        )
+    made = []
+    for runner, title in zip(runners, _titles(name, runners), strict=True):
+        known = durations(records, mode=mode, device=runner.device)
+        costs = _costs(choice.models, known)
+        for number, models in enumerate(share_out(costs, count), start=1):
+            made.append(
+                Entry(
+                    name=title,
+                    shard=f"{number}-{count}",
+                    suites=tuple(dict.fromkeys(choice.specs[model.suite] for model in models)),
+                    filters=tuple(exact_filter(model) for model in models),
+                    runner=runner,
+                    seconds=sum(costs[model] for model in models) if known else 0.0,
+                )
+            )
+    return tuple(made)
+
+
+def share_out(costs: Mapping[Model, float], shards: int) -> list[list[Model]]:
+    """`shards` lists of models with sums of costs as equal as can be had quickly: the longest first, each to the
+    shard that has the least. In every list the models keep the order they had."""
+    order = {model: place for place, model in enumerate(costs)}
+    loads = [(0.0, 0, number) for number in range(shards)]
+    shares: list[list[Model]] = [[] for _ in range(shards)]
+    for model in sorted(costs, key=lambda model: (-costs[model], order[model])):
+        load, count, number = heapq.heappop(loads)
+        shares[number].append(model)
+        heapq.heappush(loads, (load + costs[model], count + 1, number))
+    return [sorted(share, key=order.__getitem__) for share in shares]
+
+
+def _estimated_seconds(record: Record) -> float:
+    """Estimate what a row of a suite runner's file took, which names no seconds: compiling, and the usual iterations
+    of both arms; 0 when it has neither."""
+    latency = record.metrics.get("abs_latency", 0.0) / 1e3
+    iterations = latency * (1 + record.metrics.get("speedup", 1.0)) * USUAL_ITERATIONS
+    return max(0.0, record.metrics.get("compilation_latency", 0.0)) + max(0.0, iterations)
+
+
+def durations(records: Iterable[Record], *, mode: Mode, device: str) -> dict[Model, float]:
+    """Seconds that all cases of a model took, of the mode and the type of device where there are such records.
+
+    A model that was measured elsewhere only counts as it did there. Later records of a case replace earlier ones.
+    """
+    seconds = {record.key: record.seconds or _estimated_seconds(record) for record in records}
+    newest = {record.key: record for record in records if seconds[record.key] > 0}
+    kind = device.partition(":")[0]
+    groups: dict[Model, dict[tuple[bool, bool, str], float]] = defaultdict(lambda: defaultdict(float))
+    for record in newest.values():
+        case = record.case
+        found = case.device.partition(":")[0]
+        groups[Model(case.suite, case.model)][(case.mode is not mode, found != kind, found)] += seconds[record.key]
+    return {model: sums[min(sums)] for model, sums in groups.items()}
+
+
+def exact_filter(model: Model) -> str:
+    """A regular expression for `run --filter` that fits this model of this suite alone, in one word of a list."""
+    return f"^{_literal(model.suite)}/{_literal(model.name)}\\Z"
+
+
+def model_of(pattern: str) -> Model | None:
+    """The model that an `exact_filter` fits; nothing for any other pattern."""
+    match = re.fullmatch(r"\^([^/]+)/([^/]+)\\Z", pattern)
+    return Model(*(_LITERAL.sub(_character, part) for part in match.groups())) if match else None
+
+
+_LITERAL = re.compile(r"\\(?:U([0-9a-f]{8})|(\.))")
+
+
+def _character(match: re.Match[str]) -> str:
+    return chr(int(match[1], 16)) if match[1] else match[2]
+
+
+def _literal(text: str) -> str:
+    """What is no plain character by number, so that nothing in it separates words or means anything."""
+    return re.sub(r"[^A-Za-z0-9_-]", lambda match: f"\\U{ord(match[0]):08x}" if match[0] != "." else "\\.", text)
+
+
+def _costs(models: Sequence[Model], known: Mapping[Model, float]) -> dict[Model, float]:
+    """Seconds by model; one that nothing is known about is taken for a usual one."""
+    usual = median(known.values()) if known else 1.0
+    return {model: known.get(model, usual) for model in models}
+
+
+def _titles(name: str, runners: Sequence[Runner]) -> list[str]:
+    """Names of results that tell the runners apart, as shortly as can be."""
+    if len(runners) == 1:
+        return [name]
+    of_device = Counter(runner.device for runner in runners)
+    titles = [
+        safe_name("-".join((name, runner.device, *(runner.labels if of_device[runner.device] > 1 else ()))))
+        for runner in runners
+    ]
+    if twice := sorted(title for title, count in Counter(titles).items() if count > 1):
+        raise UsageProblem(f"--runner: two runners would both make the results {twice[0]}; name each runner once")
+    return titles

@@ -1,1 +1,0 @@
-"""Results for other systems, and other systems' results as records."""

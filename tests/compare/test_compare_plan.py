@@ -1,0 +1,67 @@
+"""How a comparison shares its time among cases and launches."""
+
+from __future__ import annotations
+
+import pytest
+
+from torchperf_ci.compare.effects import LOOKS
+from torchperf_ci.compare.live import LEAST_LAUNCHES, ComparePlan
+from torchperf_ci.compare.session import LEAST_SECONDS, CaseBudget
+from torchperf_ci.compare.tolerances import Tolerances
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0, 5.0, 10.0, 60.0])
+@pytest.mark.parametrize("launches", [1, 2, 3, 10, 40])
+def test_all_time_is_shared_and_the_first_look_is_in_the_first_launch(seconds: float, launches: int) -> None:
+    """A launch is worth a second or more, unless there are the fewest that are allowed or asked for."""
+    plan = ComparePlan(tolerances=Tolerances(), launches=launches, seconds=seconds)
+    count = plan.launches_in_time
+    ends = [plan.end_of(number) for number in range(count)]
+    assert min(launches, LEAST_LAUNCHES) <= count <= launches
+    assert ends == sorted(ends)
+    assert ends[-1] == pytest.approx(seconds)
+    assert ends[0] >= LOOKS[0][0] * seconds
+    if count > LEAST_LAUNCHES:
+        assert seconds / count >= 1.0
+
+
+class Clock:
+    """A time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_clear_cases_leave_goes_to_the_others() -> None:
+    """Loading and compiling counts as the cases before needed it, and no case takes more than twice its usual time."""
+    clock = Clock()
+    budget = CaseBudget(40.0, usual=10.0, clock=clock)
+    assert budget.share(4) == 10.0
+    clock.now += 4.0
+    budget.took(4.0, sampling=1.0, to_repeat=False)
+    assert budget.share(3) == pytest.approx(36 / 3 - 3)
+    assert budget.share(1) == 20.0
+
+
+def test_time_is_kept_to_measure_again() -> None:
+    """As much as the first measurement took. What is left is for the others; when that is over, there is nothing."""
+    clock = Clock()
+    budget = CaseBudget(30.0, usual=10.0, clock=clock)
+    clock.now += 14.0
+    budget.took(14.0, sampling=10.0, to_repeat=True)
+    assert budget.share(1) == LEAST_SECONDS / 2
+    assert budget.share(1, again=True) == pytest.approx(16 - 4)
+    clock.now += 2.0
+    assert budget.share(1) == 0.0
+    clock.now += 14.0
+    assert budget.share(1, again=True) == 0.0
+
+
+def test_without_a_budget_every_case_has_its_usual_time() -> None:
+    """Whatever the cases before took."""
+    budget = CaseBudget(None, usual=10.0)
+    budget.took(1e9, sampling=1.0, to_repeat=True)
+    assert budget.share(1000) == 10.0

@@ -1,0 +1,356 @@
+"""The dashboard: PyTorch's parts in PyTorch's order, with an earlier run beside them, in a comment that fits."""
+
+from __future__ import annotations
+
+import random
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+
+import pytest
+
+from report_builders import BUILD, accuracy, blank_charts, both, case, check_golden, performance
+from run_builders import MACHINE, a_run, point
+from torchperf_ci.cli.options import split_list
+from torchperf_ci.core.frames import Section, Selection
+from torchperf_ci.core.records import Mode, Record, Status
+from torchperf_ci.core.results import Problem, Results
+from torchperf_ci.dashboard.comment import ORDER, comment, dashboard_parts, part_texts
+from torchperf_ci.dashboard.model import Dashboard, DashboardOptions, study
+from torchperf_ci.dashboard.run_again import run_again
+from torchperf_ci.dashboard.terminal import dashboard_text
+from torchperf_ci.dashboard.trends import sparkline, trend_names, trend_pictures
+from torchperf_ci.report.charts import Charts
+from torchperf_ci.report.model import ReportOptions, find
+
+USUAL = DashboardOptions()
+NO_CHARTS = Charts(overviews=(), speedups={}, samples=())
+TEN = range(10)
+
+
+def dashboard(
+    runs: Sequence[Sequence[Record]],
+    *,
+    options: DashboardOptions = USUAL,
+    problems: Sequence[Problem] = (),
+    **source,
+) -> Dashboard:
+    """The dashboard of the last of these runs, a day apart."""
+    made = [a_run(day, records, **source) for day, records in enumerate(runs)]
+    findings = find(Results(records=made[-1].results.records, builds=(BUILD,)), ReportOptions())
+    *past, now = map(point, made)
+    return study(findings, now, past, options, problems=problems)
+
+
+def nightly(day: int) -> list[Record]:
+    """Two suites, two compilers: one model gets slower on day 5; on day 9 one fails, one is fixed and one is new."""
+    chance = random.Random(day)
+    records = []
+    for suite in ("huggingface", "tiny"):
+        for model in ("Albert", "Bert", "Camembert", *(["Distil"] if day == 9 else [])):
+            for compiler in ("eager", "inductor"):
+                of = case(model, compiler, suite=suite, mode=Mode.TRAINING, device="cuda")
+                usual = 1.0 if compiler == "eager" else 1.6
+                slower = 0.9 if (suite, model, compiler) == ("tiny", "Bert", "inductor") and day >= 5 else 1.0
+                speedup = usual * slower * chance.lognormvariate(0, 0.002)
+                if (suite, model, compiler) == ("huggingface", "Camembert", "inductor"):
+                    speedup = 0.8 if day < 9 else 1.2
+                fails = (suite, model, compiler, day) == ("huggingface", "Bert", "inductor", 9)
+                records.append(accuracy(of, Status.FAIL_ACCURACY if fails else Status.PASS))
+                records.append(performance(of, speedup, compilation_latency=20.0, compression_ratio=0.95))
+    return records
+
+
+@cache
+def nightly_dashboard() -> Dashboard:
+    return dashboard([nightly(day) for day in TEN])
+
+
+@pytest.mark.parametrize(
+    "name", ["gh_summary_diff.txt", "gh_metric_regression.txt", "gh_regression.txt", "gh_graphs.txt"]
+)
+def test_the_parts_with_history_in_full(name: str):
+    """Diff, regressions, trends and graphs of ten nights in which something happened."""
+    urls = {
+        "geomean_over_time.png": "https://example.org/geomean.png",
+        "tiny_float32.png": "https://example.org/tiny.png",
+    }
+    check_golden(f"dashboard/{name}", part_texts(dashboard_parts(nightly_dashboard(), NO_CHARTS, urls))[name])
+
+
+def test_the_comment_in_full():
+    """All parts in PyTorch's order, with what changed behind the title."""
+    made = nightly_dashboard()
+    parts = dashboard_parts(made, NO_CHARTS, {})
+    text = comment(made, parts)
+    check_golden("dashboard/comment.md", text)
+    assert list(parts) == [name for name in ORDER if name != "gh_inference.txt"]
+
+
+def test_what_changed_on_a_terminal():
+    """The verdict, regressions and lasting changes as plain text."""
+    assert dashboard_text(nightly_dashboard()) == (
+        "float32: ❌ 1 case regressed · 1 lasting change for the worse · 1 case within the limits again · 2 new cases "
+        "since the run of 2026-10-13 03:15 UTC\n"
+        "  huggingface/Bert inductor: Accuracy pass → fail_accuracy\n"
+        "  tiny/Bert inductor: Absolute latency (ms) +11.1 %; Performance speedup -10.0 % "
+        "since 2026-10-10 (050505050505)"
+    )
+
+
+def test_the_first_run_has_nothing_to_compare_with():
+    """Without history every part is there and says so; no part fails."""
+    made = dashboard([nightly(0)])
+    texts = part_texts(dashboard_parts(made, NO_CHARTS, {}))
+    assert "There is no earlier run to compare with." in texts["gh_summary_diff.txt"]
+    assert "1 run, 2026-10-05 to 2026-10-05 UTC." in texts["gh_regression.txt"]
+    assert "**ℹ️ There is no earlier run to compare with**" in comment(made, dashboard_parts(made, NO_CHARTS, {}))
+
+
+def test_parts_that_are_not_asked_for_are_left_out():
+    """Without detection there is no comparison, without graphs no pictures and no word of them."""
+    options = DashboardOptions(detect=False, graphs=False)
+    made = dashboard([nightly(0), nightly(9)], options=options)
+    parts = dashboard_parts(made, NO_CHARTS, {})
+    assert not {"gh_summary_diff.txt", "gh_metric_regression.txt", "gh_graphs.txt"} & set(parts)
+    assert ".png" not in comment(made, parts)
+    assert trend_pictures(made) == {}
+
+
+def test_unreadable_history_is_named_in_the_comment():
+    """A reader learns which runs the comparison does not know."""
+    made = dashboard([nightly(0)], problems=[Problem(file="x.parquet", what="cannot be read and was left out")])
+    text = comment(made, dashboard_parts(made, NO_CHARTS, {}))
+    assert "## 1 problem with the history ##" in text
+    assert "`x.parquet: cannot be read and was left out`" in text
+
+
+def test_another_machine_is_told_above_the_folds():
+    """When the run before comes from another machine, the comment says it where it is seen."""
+    runs = [a_run(0, nightly(0), machine=replace(MACHINE, cpu="Xeon")), a_run(1, nightly(1))]
+    findings = find(Results(records=runs[1].results.records), ReportOptions())
+    made = study(findings, point(runs[1]), [point(runs[0])], DashboardOptions())
+    head = comment(made, dashboard_parts(made, NO_CHARTS, {})).partition("## Executive")[0]
+    assert (
+        "⚠️ `tiny` with `inductor` is compared with a run on another machine: `CPU differs: Xeon against EPYC`" in head
+    )
+
+
+def test_regressions_name_the_command_that_runs_them_again():
+    """On GitHub a dispatch of the run's workflow; elsewhere the command itself. Quotes and patterns are escaped."""
+    odd = case("it's.a[model]")
+    runs = [both(odd, 1.5), both(odd, 0.5)]
+    there = part_texts(dashboard_parts(dashboard(runs), NO_CHARTS, {}))["gh_metric_regression.txt"]
+    assert (
+        "gh workflow run nightly --repo octo/project --ref main -f suites=tiny "
+        "-f 'filter=^(it'\"'\"'s\\.a\\[model\\])$'"
+    ) in there
+    here = part_texts(dashboard_parts(dashboard(runs, workflow="", run_id=""), NO_CHARTS, {}))[
+        "gh_metric_regression.txt"
+    ]
+    assert "torchperf-ci run --suites tiny --inference --devices cpu --dtypes float32 --compilers inductor" in here
+
+
+@pytest.mark.parametrize(
+    "model", ["a/b", "two words", "conv[1, 3]", "tab\there", "x.y|z", "{a,b}", "ünïcode\u2003space"]
+)
+def test_the_command_fits_its_model_alone(model: str):
+    """What the input `filter` gets is one word of a list, without a `/`, and fits this model only."""
+    section = Section(mode=Mode.INFERENCE, device="cpu", dtype="float32")
+    command = run_again(section, "tiny", "inductor", [model], a_run(0).source)
+    (pattern,) = [word.removeprefix("filter=") for word in shlex.split(command) if word.startswith("filter=")]
+    assert split_list(pattern) == [pattern]
+    assert "/" not in pattern
+    assert re.search(pattern, model)
+    assert not re.search(pattern, f"{model}2")
+
+
+def test_a_suite_is_named_as_it_was_asked_for():
+    """A suite of one's own is a file or a module: the command has that, not the suite's name in the tables."""
+    runs = [a_run(day, both(case(suite="models"), speedup)) for day, speedup in enumerate((1.5, 0.5))]
+    build = replace(BUILD, suites={"models": "bench marks/models.py"})
+    findings = find(Results(records=runs[1].results.records, builds=(build,)), ReportOptions())
+    made = study(findings, point(runs[1]), [point(runs[0])], USUAL)
+    text = part_texts(dashboard_parts(made, NO_CHARTS, {}))["gh_metric_regression.txt"]
+    assert "--ref main -f 'suites=bench marks/models.py' -f 'filter=^(mlp)$'" in text
+
+
+def test_a_workflow_without_a_name_is_its_file():
+    """GitHub then calls it by its path; gh wants the file's name."""
+    section = Section(mode=Mode.INFERENCE, device="cpu", dtype="float32")
+    source = replace(a_run(0).source, workflow=".github/workflows/perf nightly.yml")
+    command = run_again(section, "tiny", "inductor", ["mlp"], source)
+    assert command.startswith("gh workflow run 'perf nightly.yml' --repo octo/project --ref main -f suites=tiny -f ")
+
+
+def test_the_worst_regressions_are_named_first():
+    """What fails comes before what got slower, a large change before a small one, with digits enough to see it."""
+    names = ("slightly", "much", "fails", "fine")
+    runs = [
+        [record for model in names for record in both(case(model), 0.9502 if model == "slightly" else 1.5)],
+        [
+            *both(case("slightly"), 0.9498),
+            *both(case("much"), 0.75),
+            accuracy(case("fails")),
+            performance(case("fails"), None, Status.CRASHED),
+            *both(case("fine"), 1.5),
+        ],
+    ]
+    made = dashboard(runs)
+    head = comment(made, dashboard_parts(made, NO_CHARTS, {})).partition("## Executive")[0]
+    assert [line for line in head.splitlines() if line.startswith("- ")] == [
+        "- `tiny/fails` with `inductor`: Performance speedup 1.50x → `crashed`",
+        "- `tiny/much` with `inductor`: Performance speedup 1.50x → 0.75x",
+        "- `tiny/slightly` with `inductor`: Performance speedup 0.9502x → 0.9498x",
+    ]
+    assert dashboard_text(made).splitlines()[1:] == [
+        "  tiny/fails inductor: Performance speedup 1.50x → crashed",
+        "  tiny/much inductor: Performance speedup 1.50x → 0.75x",
+        "  tiny/slightly inductor: Performance speedup 0.9502x → 0.9498x",
+    ]
+
+
+def test_models_that_are_gone_are_not_hidden():
+    """However long the comment, a model that disappeared is in it."""
+    gone = "timm_models_ForSequenceClassification_9"
+    runs = [large(8), [record for record in large(9) if record.case.model != gone]]
+    made = dashboard(runs, options=DashboardOptions(limit=16_000))
+    text = comment(made, dashboard_parts(made, NO_CHARTS, {}))
+    assert "are hidden here for length" in text
+    assert len(re.findall(rf"\| +inductor\w* +\| +{gone} +\| +pass +\| +missing +\| +Accuracy +\|", text)) == 2
+
+
+def test_markdown_in_folds_is_markdown():
+    """GitHub takes what follows a fold's title for HTML up to the first blank line: no code or picture stands there."""
+    made = dashboard([nightly(day) for day in range(2)])
+    charts = blank_charts(made.findings)
+    for pictures in ({}, {f"{name}.png": "https://example.org/x.png" for name in ("chart", "geomean_over_time")}):
+        text = comment(made, dashboard_parts(made, charts, pictures))
+        assert re.findall(r"</summary>\n(?:[^\n]+\n)*[^\n]*[`!*][^\n]*", text) == []
+
+
+def test_hostile_names_stay_names():
+    """Markup, fences and mentions in names of models, suites, commits and runs mean nothing in the comment."""
+    bad = "</details>~~~\n@all | <script> `x` ![x](http://evil) "
+    of = case(bad, suite=f"suite {bad}", dtype="float32")
+    made = dashboard(
+        [both(of, 1.5)] * 5 + [both(of, 0.5)] * 5, commit=bad, repository=bad, run_id=bad, workflow=bad, branch=bad
+    )
+    text = comment(made, dashboard_parts(made, NO_CHARTS, {}))
+    outside = re.sub(r"^~~~\n.*?^~~~$", "", text, flags=re.S | re.M)
+    outside = re.sub(r"<code>.*?</code>", "", re.sub(r"`[^`\n]*`", "", outside))
+    assert "<script>" not in outside
+    assert "@all" not in outside
+    assert "![x]" not in outside
+    assert outside.count("<details>") == outside.count("</details>")
+
+
+def test_sections_have_tables_and_pictures_of_their_own():
+    """With several modes or devices every table says which, and no picture overwrites another."""
+    runs = [
+        [record for mode in Mode for record in both(case(mode=mode), 1.0 + day / 10, compilation_latency=3.0)]
+        for day in range(3)
+    ]
+    made = dashboard(runs)
+    assert len(trend_names(made)) == 8
+    assert "geomean_over_time_float32_training_cpu.png" in trend_names(made)
+    texts = part_texts(dashboard_parts(made, NO_CHARTS, {}))
+    for name in ("gh_summary_diff.txt", "gh_regression.txt"):
+        assert "`inference, float32, cpu`" in texts[name]
+        assert "`training, float32, cpu`" in texts[name]
+
+
+def test_charts_over_time_are_drawn_for_any_number_of_runs_and_suites():
+    """One run or ten, one suite or five, with gaps: every chart is a picture."""
+    one = dashboard([both(case())])
+    five = dashboard(
+        [
+            [record for number in range(5) if (day + number) % 3 for record in both(case(suite=f"s{number}"), 1.5)]
+            for day in range(10)
+        ]
+    )
+    for made in (one, five):
+        pictures = trend_pictures(made)
+        assert sorted(pictures) == [f"{name}_over_time.png" for name in ("comp_time", "geomean", "memory", "passrate")]
+        assert all(content.startswith(b"\x89PNG") for content in pictures.values())
+
+
+def test_only_the_last_runs_are_shown_and_all_are_compared():
+    """--last shortens what is shown; a compiler whose last run is longer ago is compared with that."""
+    runs = [both(case(), 1.5), *([both(case("mlp", "eager"), 1.0)] * 8), both(case(), 0.5)]
+    made = dashboard(runs, options=DashboardOptions(last=3))
+    assert [look.point.time.day for look in made.looks] == [12, 13, 14]
+    assert made.against[0].before.time.day == 5
+    assert [change.metric for change in made.against[0].changes] == ["speedup"]
+
+
+@pytest.mark.parametrize(
+    ("values", "bars"),
+    [
+        ([1.0, 1.0, 1.0], "▅▅▅"),
+        ([1.0, 2.0], "▁█"),
+        ([1.0, None, 2.0], "▁ █"),
+        ([1.0, 1.01, 1.0], "▄▅▄"),
+        ([0.0, 0.0], "▅▅"),
+        ([None], " "),
+        ([], ""),
+    ],
+)
+def test_sparklines_show_changes_and_not_noise(values: list[float | None], bars: str):
+    """Bars go from the lowest to the highest value, but a hundredth is never the whole height."""
+    assert sparkline(values) == bars
+
+
+def test_a_large_dashboard_fits_and_keeps_what_matters():
+    """3 suites, 4 compilers, 60 models and 10 runs stay below the limit; regressions, lasting changes and warnings are
+    whole, and what is hidden is counted."""
+    made = dashboard([large(day) for day in TEN])
+    parts = dashboard_parts(made, NO_CHARTS, {})
+    text = comment(made, parts)
+    assert 50_000 < len(text.encode()) <= 60_000
+    assert sum(map(len, part_texts(parts).values())) > 120_000
+    for name in (
+        "gh_title.txt",
+        "gh_executive_summary.txt",
+        "gh_summary_diff.txt",
+        "gh_warnings.txt",
+        "gh_metric_regression.txt",
+    ):
+        assert part_texts(parts)[name] in text
+    assert text.count("<details>") == text.count("</details>")
+    assert text.count("~~~") % 2 == 0
+    assert "rows are hidden here for length, see report.html._" in text
+
+
+def large(day: int) -> list[Record]:
+    chance = random.Random(day)
+    records = []
+    for suite in ("torchbench", "huggingface", "timm_models"):
+        for number in range(60):
+            for place, compiler in enumerate(("eager", "aot_eager", "inductor", "inductor_no_cudagraphs")):
+                of = case(
+                    f"{suite}_ForSequenceClassification_{number}",
+                    compiler,
+                    suite=suite,
+                    mode=Mode.TRAINING,
+                    device="cuda",
+                )
+                slower = 0.9 if number == 7 and day >= 6 else 1.0
+                speedup = 0.5 if (number, day, place) == (6, 9, 2) else (1 + 0.2 * place) * slower
+                fails = number % 17 == 3 and place > 1
+                records.append(accuracy(of, Status.FAIL_ACCURACY if fails else Status.PASS))
+                noise = chance.lognormvariate(0, 0.004)
+                records.append(
+                    performance(of, speedup * noise, compilation_latency=30 * noise, compression_ratio=0.95 * noise)
+                )
+    return records
+
+
+def test_every_selection_of_the_report_holds_for_the_past():
+    """Suites that are not asked for are not compared either."""
+    runs = [a_run(day, [*both(case(suite="one"), 1.5 - day), *both(case(suite="two"), 1.5 - day)]) for day in range(2)]
+    options = ReportOptions(selection=Selection(suites=("two",)))
+    made = study(find(runs[1].results, options), point(runs[1]), [point(runs[0])], DashboardOptions())
+    assert {change.suite for item in made.against for change in item.changes} == {"two"}

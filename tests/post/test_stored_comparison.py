@@ -1,0 +1,141 @@
+"""A stored comparison is read back as what it was, and what nobody's comparison writes is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from torchperf_ci.compare.effects import Comparison, Tolerance, Verdict
+from torchperf_ci.compare.report import Findings, Header, comparison_json, markdown
+from torchperf_ci.compare.tolerances import ACCURACY, LATENCY, Rule, Tolerances
+from torchperf_ci.core.records import Case, Mode, Source
+from torchperf_ci.post.posting import Conclusion
+from torchperf_ci.post.stored import COMPARISON, Expected, Forged, read_posting
+
+HOSTILE = "x|`<!-- @octocat ![i](http://evil/x.png)\n::error::pwned </details>"
+
+
+def case(model: str = "mlp") -> Case:
+    return Case(suite="tiny", model=model, mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="inductor")
+
+
+def findings(*comparisons: Comparison, **header: Any) -> Findings:
+    known: dict[str, Any] = {
+        "base": "merge-base 0123",
+        "head": "HEAD",
+        "how": "",
+        "machine": "a CPU",
+        "source": Source(commit="a" * 40),
+        "tolerances": Tolerances(latency=Tolerance(margin=0.02, threshold=0.05), rules=(Rule(),)),
+    }
+    return Findings(header=Header(**{**known, **header}), comparisons=comparisons)
+
+
+def compared(verdict: Verdict, model: str = "mlp", **options: Any) -> Comparison:
+    known = {"base": 1.0, "head": 1.1, "ratio": 1.1, "low": 1.05, "high": 1.15, "p": 0.001}
+    return Comparison(case=case(model), metric=LATENCY, verdict=verdict, **{**known, **options})
+
+
+def posted(content: str) -> Any:
+    return read_posting({COMPARISON: content.encode()}, Expected(commit="a" * 40))
+
+
+SLOWER = compared(Verdict.REGRESSED, blocks=True, listed=True, confirmed=True, why="slower")
+OPEN = compared(Verdict.INCONCLUSIVE, "lstm", more_seconds=90.0, more_launches=3)
+
+
+@pytest.mark.parametrize(
+    ("comparisons", "conclusion"),
+    [
+        ((SLOWER, OPEN), Conclusion.FAILURE),
+        ((OPEN, compared(Verdict.UNCHANGED)), Conclusion.NEUTRAL),
+        ((compared(Verdict.UNCHANGED), compared(Verdict.IMPROVED, "lstm")), Conclusion.SUCCESS),
+        ((compared(Verdict.REFUSED, why="other GPU"),), Conclusion.ACTION_REQUIRED),
+        ((), Conclusion.ACTION_REQUIRED),
+    ],
+)
+def test_what_is_read_is_what_was_written(comparisons: tuple[Comparison, ...], conclusion: Conclusion) -> None:
+    """The same Markdown as the comparison's own, and the conclusion that its verdicts make."""
+    original = replace(findings(*comparisons), courses={str(case()): "▁▂▁ █▇█"})
+    posting = posted(comparison_json(original))
+    assert posting.conclusion is conclusion
+    assert (case() in {each.case for each in comparisons}) == ("| ▁▂▁ █▇█ |" in posting.text)
+    assert posting.text == markdown(original)
+    assert posting.title.startswith(original.sign)
+
+
+def test_a_comparison_that_was_interrupted_is_no_success() -> None:
+    """Though nothing of what was measured is slower; when something is, it fails all the same."""
+    good, bad = (replace(findings(each), unmeasured=3) for each in (compared(Verdict.UNCHANGED), SLOWER))
+    posting = posted(comparison_json(good))
+    assert posting.conclusion is Conclusion.ACTION_REQUIRED
+    assert posting.title == "⚠️ The one case is not slower; 1 unchanged within 5 %; 3 not measured."
+    assert posting.text == markdown(good)
+    assert posted(comparison_json(bad)).conclusion is Conclusion.FAILURE
+
+
+def test_what_is_bad_has_a_note() -> None:
+    """Pinned to suite and model, with verdict, change and reason."""
+    lost = Comparison(case=case("unet"), metric=ACCURACY, verdict=Verdict.FAILED, why="pass → fail_accuracy")
+    notes = posted(comparison_json(findings(SLOWER, OPEN, lost))).notes
+    assert [(note.path, note.title) for note in notes] == [
+        ("tiny/mlp", "tiny/mlp inductor abs_latency: regressed +10.0 %"),
+        ("tiny/unet", "tiny/unet inductor accuracy: failed"),
+    ]
+
+
+def changed(**fields: Any) -> str:
+    raw = json.loads(comparison_json(findings(SLOWER)))
+    for path, value in fields.items():
+        *parents, last = path.split("__")
+        place = raw
+        for name in parents:
+            place = place[int(name) if name.isdecimal() else name]
+        place[last] = value
+    return json.dumps(raw)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[]", "compare.json is no object"),
+        ("{", "Expecting property name"),
+        ("[" * 100_000, "too deep"),
+        (changed(v=2), "no comparison of this version"),
+        (changed(courses={"tiny/mlp": "▁ @octocat"}), "courses holds something else than blocks"),
+        (changed(courses={"tiny/mlp": "▁" * 1001}), "courses holds something else than blocks"),
+        (changed(comparisons=[{}] * 50_001), "50,001 comparisons, more than 50,000"),
+        (changed(header=None), "header is no object"),
+        (changed(header__base="x" * 4001), "base is no text of at most 4,000 characters"),
+        (changed(header__warnings=["x"] * 101), "warnings is no list of at most 100"),
+        (changed(comparisons__0__metric="@octocat"), "metric is none that is compared"),
+        (changed(comparisons__0__verdict="great"), "'great' is not a valid Verdict"),
+        (changed(comparisons__0__ratio="1"), "ratio is no number of a comparison"),
+        (changed(comparisons__0__ratio=10**400), "ratio is no number of a comparison"),
+        (changed(comparisons__0__base=float("nan")), "NaN is not a finite number"),
+        (changed(comparisons__0__case__model=7), "model is no text"),
+    ],
+)
+def test_what_no_comparison_writes_is_refused(content: str, reason: str) -> None:
+    """With what is wrong."""
+    with pytest.raises(Forged) as refused:
+        posted(content)
+    assert reason in str(refused.value)
+
+
+def test_sentences_of_others_are_never_shown_as_ours() -> None:
+    """Neither how it was compared nor names, labels, warnings and reasons mean anything."""
+    hostile = compared(Verdict.FAILED, HOSTILE, why=HOSTILE, confirmed=True, blocks=True)
+    made = findings(hostile, base=HOSTILE, head=HOSTILE, machine=HOSTILE, how=HOSTILE, warnings=(HOSTILE,))
+    text = posted(comparison_json(made)).text
+    assert "\n::error" not in text
+    assert not any(word in _without_code(text) for word in ("@octocat", "<!--", "![i]", "</details>\n<"))
+
+
+def _without_code(text: str) -> str:
+    import re
+
+    return re.sub(r"<code>[^<]*</code>|`[^`\n]*`", "", text)
