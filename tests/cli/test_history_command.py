@@ -25,7 +25,7 @@ History = Callable[..., object]
 @pytest.fixture
 def history(in_process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> History:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("torchperf_ci.github.patience.BETWEEN_WRITES_S", 0.0)
+    monkeypatch.setattr("torchperf_ci.github.client.BETWEEN_WRITES_S", 0.0)
 
     def call(*arguments: str, env: dict[str, str] | None = None):
         return in_process("history", *arguments, cwd=tmp_path, env=env)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from torchperf_ci.core.console import GuardedStream
 from torchperf_ci.core.escape import break_commands, terminal
-from torchperf_ci.github.workflow_commands import Annotation, Level, annotate
+from torchperf_ci.github.job import annotate
 
 _ALPHABET = ":#[]x \t\n\r\x0b\x1b\x9b]8;?25lK\u2028\u202e\u00a0"
 PIECES = st.lists(st.text(alphabet=_ALPHABET, max_size=6), max_size=12)
@@ -69,7 +69,7 @@ def test_an_annotation_is_obeyed_and_what_it_tells_is_not(
 ) -> None:
     """Through the guarded stream as well."""
     monkeypatch.setattr(sys, "stdout", GuardedStream(sys.stdout))
-    annotate(Annotation(level=Level.ERROR, title="a##[group]\x1b[31m", message="::debug::b\n##[error]c"))
+    annotate("::debug::b\n##[error]c", title="a##[group]\x1b[31m")
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("::error title=")
     assert "##[" not in line

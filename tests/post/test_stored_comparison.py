@@ -12,7 +12,7 @@ from torchperf_ci.compare.effects import Comparison, Tolerance, Verdict
 from torchperf_ci.compare.report import Findings, Header, comparison_json, markdown
 from torchperf_ci.compare.tolerances import ACCURACY, LATENCY, Rule, Tolerances
 from torchperf_ci.core.records import Case, Mode, Source
-from torchperf_ci.post.posting import Conclusion
+from torchperf_ci.github.checks import Conclusion
 from torchperf_ci.post.stored import COMPARISON, Expected, Forged, read_posting
 
 HOSTILE = "x|`<!-- @octocat ![i](http://evil/x.png)\n::error::pwned </details>"

@@ -167,7 +167,7 @@ def _warn(sentence: str) -> None:
 
 
 def _tell_github(checks: Sequence[Checked], markdown: str) -> None:
-    from torchperf_ci.github.step_files import append_summary, write_outputs
+    from torchperf_ci.github.job import append_summary, write_outputs
 
     append_summary(os.environ, markdown)
     counts = {
@@ -203,7 +203,7 @@ def _rules(options: Options) -> Rules:
 
 def _command(actual: Actual, pairs: Sequence[Pair], checks: Sequence[Checked], expected: Path | None) -> str:
     from torchperf_ci.expectations.check import command_to_update
-    from torchperf_ci.github.context import source_from
+    from torchperf_ci.github.job import source_from
 
     if expected is None:
         return ""
@@ -211,13 +211,13 @@ def _command(actual: Actual, pairs: Sequence[Pair], checks: Sequence[Checked], e
 
 
 def _annotate(checks: Sequence[Checked], pairs: Sequence[Pair]) -> None:
-    from torchperf_ci.github.workflow_commands import Annotation, Level, annotate
+    from torchperf_ci.github.job import annotate
 
     files = {each.name: str(each.expected.path) for each in pairs if each.expected}
     failed = [(checked, line) for checked in checks for line in checked.failed]
     for checked, line in failed[:MOST_ANNOTATIONS]:
         title = f"{line.name}: {line.outcome} ({checked.kind})"
         message = f"{checked.table}: {line.detail}"
-        annotate(Annotation(level=Level.ERROR, title=title, message=message, file=files.get(checked.table, "")))
+        annotate(message, title=title, file=files.get(checked.table, ""))
     if (more := len(failed) - MOST_ANNOTATIONS) > 0:
-        annotate(Annotation(level=Level.ERROR, title="and more", message=f"{more} more models fail; see the log"))
+        annotate(f"{more} more models fail; see the log", title="and more")

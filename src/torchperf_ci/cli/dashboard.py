@@ -206,7 +206,7 @@ def _conclude(
     dashboards: Sequence[Dashboard], comments: Sequence[Comment], posted: Sequence[str], options: Options
 ) -> int:
     """Print where the comments are, hand outputs to GitHub; the exit code."""
-    from torchperf_ci.github.step_files import append_summary, write_outputs
+    from torchperf_ci.github.job import append_summary, write_outputs
 
     for url in posted:
         click.echo(url)

@@ -24,7 +24,7 @@ def resume_hint(folder_path: Path) -> str:
 def announce(folder_path: Path, name: str, shard: str) -> None:
     """Outputs that later steps need also when this one is cancelled: with them what was measured is uploaded."""
     from torchperf_ci.core.results import safe_name
-    from torchperf_ci.github.step_files import write_outputs
+    from torchperf_ci.github.job import write_outputs
 
     attempt = os.environ.get("GITHUB_RUN_ATTEMPT", "1")
     artifact = f"torchperf-{safe_name(name)}-{shard}-{attempt}"
@@ -40,7 +40,7 @@ def conclude(
 ) -> int:
     """Write the report, print its summary, hand outputs to GitHub; the exit code."""
     from torchperf_ci.core.escape import one_line
-    from torchperf_ci.github.step_files import append_summary, write_outputs
+    from torchperf_ci.github.job import append_summary, write_outputs
     from torchperf_ci.report.write import write_report
 
     report = write_report(folder, results, report_options)
@@ -60,7 +60,7 @@ def conclude(
 
 def told_github(code: int, options: Mapping[str, Any]) -> int:
     """`code`, which is now the output `exit-code` of the step."""
-    from torchperf_ci.github.step_files import write_outputs
+    from torchperf_ci.github.job import write_outputs
 
     if options["github_files"]:
         write_outputs(os.environ, {"exit-code": str(code)})

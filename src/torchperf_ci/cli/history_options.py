@@ -98,7 +98,7 @@ def run_of_folder(directory: Path, results: Results, *, name: str) -> Run:
     """The run that a results folder holds. In a GitHub job, what does not say where it comes from is of this job."""
     from torchperf_ci.core.records import Source
     from torchperf_ci.dashboard.run import run_in
-    from torchperf_ci.github.context import source_from
+    from torchperf_ci.github.job import source_from
 
     in_actions = os.environ.get("GITHUB_ACTIONS") == "true"
     source = source_from(os.environ, shard="1-1", folder=directory) if in_actions else Source()

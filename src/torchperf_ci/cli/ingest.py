@@ -172,7 +172,7 @@ def _write(found: Sequence[Ingested], files: Sequence[Path], options: dict[str, 
 def _defaults(options: dict[str, Any]) -> Defaults:
     from torchperf_ci.core.records import Mode
     from torchperf_ci.formats.foreign import NOT_KNOWN, Defaults
-    from torchperf_ci.github.context import source_from
+    from torchperf_ci.github.job import source_from
 
     return Defaults(
         source=source_from(os.environ, shard="1-1", folder=Path.cwd()),

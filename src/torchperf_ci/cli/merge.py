@@ -98,7 +98,7 @@ def _told(merged: Merged, target: Path, options: dict[str, Any], code: int) -> i
     missing = bool(merged.gaps) and not options["allow_missing"]
     if options["github_files"]:
         from torchperf_ci.core.results import safe_name
-        from torchperf_ci.github.step_files import write_outputs
+        from torchperf_ci.github.job import write_outputs
 
         artifact = f"torchperf-merged-{safe_name(options['name'])}"
         found = {"results": str(target), "artifact-name": artifact, "missing": str(len(merged.gaps))}

@@ -93,7 +93,7 @@ def plan(github: GitHubOptions, **options: Any) -> None:  # noqa: ANN401 - click
         raise UsageProblem(f"the matrix has {len(matrix):,} characters, more than GitHub takes; plan suites apart")
     click.echo(matrix)
     if options["github_files"]:
-        from torchperf_ci.github.step_files import write_outputs
+        from torchperf_ci.github.job import write_outputs
 
         write_outputs(os.environ, {"matrix": matrix, "jobs": str(len(made))})
 
@@ -106,7 +106,7 @@ def _fetch_durations(github: GitHubOptions, options: dict[str, Any]) -> None:
         folder.append(*records)
     click.echo(f"{len(records):,} records tell durations, in {options['fetch_durations']}", err=True)
     if options["github_files"]:
-        from torchperf_ci.github.step_files import write_outputs
+        from torchperf_ci.github.job import write_outputs
 
         write_outputs(os.environ, {"durations": options["fetch_durations"]})
 
@@ -140,7 +140,7 @@ def _choice(selection: Selection, options: dict[str, Any]) -> Choice:
 
 def _listings(suites: Sequence[str], options: dict[str, Any]) -> dict[str, SuiteListing]:
     """What every suite holds, by how it was asked for."""
-    from torchperf_ci.github.workflow_commands import commands_stopped
+    from torchperf_ci.github.job import commands_stopped
     from torchperf_ci.run.run import list_suite
 
     if spaced := [name for name in suites if split_list(name) != [name]]:
@@ -166,7 +166,7 @@ def _records_on_github(github: GitHubOptions, name: str | None) -> Sequence[Reco
     if not name:
         return ()
     from torchperf_ci.core.errors import TorchperfError
-    from torchperf_ci.github.recorded import newest_results
+    from torchperf_ci.github.artifacts import newest_results
     from torchperf_ci.github.runs import checked_repository
 
     try:

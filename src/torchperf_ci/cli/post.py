@@ -15,10 +15,9 @@ from torchperf_ci.cli.options import GitHubOptions, github_options, option
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, TorchperfError, UsageProblem
 
 if TYPE_CHECKING:
+    from torchperf_ci.github.checks import Check, Posting
     from torchperf_ci.github.client import Client
-    from torchperf_ci.post.checks import Check
     from torchperf_ci.post.origin import Origin
-    from torchperf_ci.post.posting import Posting
 
 DEFAULT_ARTIFACT = "torchperf-report"
 
@@ -43,7 +42,7 @@ def post(results: str, github: GitHubOptions, **options: Any) -> int:  # noqa: A
     What a permission is missing for is said, and the rest is done. Exit code 5: nothing could be posted; but a job of
     a fork or of Dependabot, which may write nothing, leaves that to the second workflow.
     """
-    from torchperf_ci.github.context import event
+    from torchperf_ci.github.job import event
     from torchperf_ci.github.runs import checked_repository
     from torchperf_ci.post.origin import origin_of_job, origin_of_workflow_run
 
@@ -74,7 +73,7 @@ class _Desk:
 
     @property
     def check(self) -> Check:
-        from torchperf_ci.post.checks import Check
+        from torchperf_ci.github.checks import Check
 
         return Check(
             repository=self.origin.repository,
@@ -91,7 +90,7 @@ class _Desk:
 
     def start(self) -> int:
         """Show the check as in progress; a missing permission shows again, and counts, when it is completed."""
-        from torchperf_ci.post.checks import start_check
+        from torchperf_ci.github.checks import start_check
 
         if self.options["check"]:
             self._try("the check", lambda: start_check(self.client, self.check))
@@ -99,7 +98,7 @@ class _Desk:
 
     def post(self, posting: Posting) -> int:
         """Everything that is asked for, each on its own; the exit code."""
-        from torchperf_ci.post.checks import complete_check
+        from torchperf_ci.github.checks import complete_check
         from torchperf_ci.post.review import unposted, with_origin
 
         posting = with_origin(posting, self._whence())
@@ -113,7 +112,7 @@ class _Desk:
         if code is not ExitCode.OK:
             posting = unposted(posting, self.refused)
         if self.options["github_files"]:
-            from torchperf_ci.github.step_files import append_summary, write_outputs
+            from torchperf_ci.github.job import append_summary, write_outputs
 
             append_summary(os.environ, posting.text)
             write_outputs(os.environ, outputs)
@@ -129,16 +128,23 @@ class _Desk:
 
     def _comment(self, posting: Posting) -> str:
         from torchperf_ci.github.comments import Marker, post_comment
-        from torchperf_ci.post.origin import pull_request_of
+        from torchperf_ci.github.pulls import find_pull_request
 
-        found = pull_request_of(self.client, self.origin)
-        if not found.number:
-            click.echo(f"No comment: {found.why}", err=True)
+        origin = self.origin
+        number, reason = find_pull_request(
+            self.client,
+            origin.repository,
+            head_repository=origin.head_repository,
+            branch=origin.head_branch,
+            sha=origin.sha,
+        )
+        if not number:
+            click.echo(f"No comment: {reason}", err=True)
             return ""
         marker = Marker(
             subject=f"post {self.options['name']}", run=str(self.origin.run), time=datetime.now(timezone.utc)
         )
-        return post_comment(self.client, self.origin.repository, found.number, posting.text, marker, sticky=True).url
+        return post_comment(self.client, origin.repository, number, posting.text, marker, sticky=True).url
 
     def _try(self, what: str, write: Callable[[], str | None]) -> str:
         """Where it can be seen, or nothing when GitHub refuses."""
@@ -179,8 +185,7 @@ def _stored(results: str, origin: Origin) -> Posting:
 
 def _downloaded(client: Client, origin: Origin, name: str) -> Posting:
     """What the artifact of the run says, or why there is nothing; whatever is wrong with it, the check is completed."""
-    from torchperf_ci.github.artifacts import Limits, read_members
-    from torchperf_ci.github.blob import ArtifactProblem, store_session
+    from torchperf_ci.github.artifacts import ArtifactProblem, Limits, read_members, store_session
     from torchperf_ci.github.runs import artifacts_of
     from torchperf_ci.post.review import unusable
     from torchperf_ci.post.stored import LARGEST_FILE, READERS
@@ -204,7 +209,7 @@ def _downloaded(client: Client, origin: Origin, name: str) -> Posting:
     except TorchperfError as error:
         click.echo(f"Warning: {error}", err=True)
         return unusable(str(error))
-    return _read({member.name: member.content for member in members}, origin)
+    return _read(members, origin)
 
 
 def _read(files: Mapping[str, bytes], origin: Origin) -> Posting:

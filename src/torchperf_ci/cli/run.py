@@ -84,8 +84,7 @@ def _measure_and_report(selection: Selection, settings: Settings, options: Mappi
     """Everything from the folder to the report; the exit code."""
     from torchperf_ci.cli.progress import progress_for
     from torchperf_ci.core.results import open_folder, read_results
-    from torchperf_ci.github.context import source_from
-    from torchperf_ci.github.workflow_commands import commands_stopped
+    from torchperf_ci.github.job import commands_stopped, source_from
     from torchperf_ci.machine.clocks import locked_clocks
     from torchperf_ci.pytorch.checkouts import read_checkouts
     from torchperf_ci.report.model import ReportOptions

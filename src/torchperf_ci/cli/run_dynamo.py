@@ -22,7 +22,7 @@ from torchperf_ci.core.folder import read_folder
 from torchperf_ci.core.frames import Selection
 from torchperf_ci.core.records import Build
 from torchperf_ci.core.results import RECORDS, ResultsFolder, open_folder
-from torchperf_ci.github.workflow_commands import commands_stopped
+from torchperf_ci.github.job import commands_stopped
 from torchperf_ci.pytorch.checkouts import read_checkouts
 from torchperf_ci.pytorch.harness import (
     SUITES_FOLDER,

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from torchperf_ci.expectations.update import Update
     from torchperf_ci.expectations.uploads import Collected, Wish
     from torchperf_ci.github.client import Client
-    from torchperf_ci.github.propose import Proposal
-    from torchperf_ci.github.pulls import PullRequest
+    from torchperf_ci.github.pulls import Proposal, PullRequest
 
 Options = Mapping[str, Any]
 
@@ -139,7 +138,7 @@ def _update(client: Client | None, github: GitHubOptions, sha: str, options: Opt
     append_markdown(options["summary_file"], markdown)
     pull = _propose(client, proposal, markdown, sha) if proposal is not None and client is not None else None
     if options["github_files"]:
-        from torchperf_ci.github.step_files import append_summary, write_outputs
+        from torchperf_ci.github.job import append_summary, write_outputs
 
         append_summary(os.environ, markdown)
         write_outputs(os.environ, {"changed": str(len(update.written)), "pull-request-url": pull.url if pull else ""})
@@ -198,7 +197,7 @@ def _proposal(
     client: Client | None, github: GitHubOptions, sha: str, update: Update, options: Options
 ) -> Proposal | None:
     """The pull request that is to be opened, checked before anything is written."""
-    from torchperf_ci.github.propose import prepare
+    from torchperf_ci.github.pulls import prepare
     from torchperf_ci.github.runs import checked_repository
 
     if client is None or not options["pull_request"] or options["dry_run"] or not update.written:
@@ -213,7 +212,7 @@ def _proposal(
 
 
 def _propose(client: Client, proposal: Proposal, markdown: str, sha: str) -> PullRequest:
-    from torchperf_ci.github.propose import propose
+    from torchperf_ci.github.pulls import propose
 
     title = f"Update expectations from {sha[:12]}" if sha else "Update expectations"
     pull = propose(client, proposal, title=title, body=markdown)

@@ -177,7 +177,7 @@ def hud(**options: Any) -> None:  # noqa: ANN401 - click's values
 
 def _told_github(options: dict[str, Any], outputs: dict[str, int]) -> None:
     if options["github_files"]:
-        from torchperf_ci.github.step_files import write_outputs
+        from torchperf_ci.github.job import write_outputs
 
         write_outputs(os.environ, {name: str(number) for name, number in outputs.items()})
 

@@ -1,6 +1,9 @@
-"""What a suite and a model may be called: names become part of files, tables, comments and commands."""
+"""What suites, models, commits and repositories may be called: names become part of files, tables, comments, commands
+and addresses."""
 
 from __future__ import annotations
+
+import re
 
 from torchperf_ci.core.escape import one_line
 
@@ -24,3 +27,18 @@ def name_problem(name: str, *, may_have_folders: bool = False) -> str:
     if len(parts) > 1 and not may_have_folders:
         return "holds a slash, which stands between suite and model"
     return ""
+
+
+def is_sha(text: str) -> bool:
+    """Say whether this can be a commit's SHA, or the first 7 or more of its 40 digits."""
+    return re.fullmatch(r"[0-9a-f]{7,40}", text) is not None
+
+
+def is_full_sha(text: str) -> bool:
+    """Say whether this can be the whole of a commit's SHA."""
+    return re.fullmatch(r"[0-9a-f]{40}", text) is not None
+
+
+def is_repository(text: str) -> bool:
+    """Say whether this can be a repository on GitHub, as owner/name."""
+    return re.fullmatch(r"[A-Za-z0-9_-]+/[A-Za-z0-9._-]*[A-Za-z0-9_-]", text) is not None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.folder import read_file
+from torchperf_ci.core.names import is_repository, is_sha
 from torchperf_ci.core.records import Mode, Source
 from torchperf_ci.core.results import RECORDS
 from torchperf_ci.expectations.files import Expectation, read_expectation, read_expectations
@@ -28,7 +29,6 @@ from torchperf_ci.expectations.rules import (
     unjudged_columns,
 )
 from torchperf_ci.expectations.table import NAME, Table
-from torchperf_ci.github.names import is_repository, is_sha
 from torchperf_ci.shards.uploads import is_suite_config
 
 _NO_EXPECTATION = Table(columns=(NAME,))

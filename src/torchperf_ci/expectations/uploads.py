@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.patterns import search
 from torchperf_ci.expectations.collect import ConfigRun, Files, assemble, wanted_files
-from torchperf_ci.github.artifacts import read_members
-from torchperf_ci.github.blob import ArtifactProblem, store_session
+from torchperf_ci.github.artifacts import ArtifactProblem, read_members, store_session
 from torchperf_ci.github.client import Client
-from torchperf_ci.github.runs import Artifact, Job, Run, artifacts_of, jobs_of, runs_of
+from torchperf_ci.github.runs import Artifact, Job, WorkflowRun, artifacts_of, jobs_of, runs_of
 from torchperf_ci.shards.uploads import (
     Attempt,
     Choice,
@@ -70,7 +69,7 @@ class Collected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _RunDetail:
-    run: Run
+    run: WorkflowRun
     jobs: tuple[Job, ...]
     artifacts: tuple[Artifact, ...]
 
@@ -107,7 +106,7 @@ def collect(
     return Collected(configs=configs, gaps=(*absent, *offer.going))
 
 
-def _wished_runs(client: Client, repository: str, sha: str, wish: Wish) -> list[Run]:
+def _wished_runs(client: Client, repository: str, sha: str, wish: Wish) -> list[WorkflowRun]:
     runs = list(runs_of(client, repository, sha))
     if not runs:
         raise NothingToJudge(
@@ -121,10 +120,10 @@ def _wished_runs(client: Client, repository: str, sha: str, wish: Wish) -> list[
     return [run for run in wished if run.event not in UNRELATED_EVENTS[wish.layout]]
 
 
-def _detail(client: Client, repository: str, run: Run) -> _RunDetail:
+def _detail(client: Client, repository: str, run: WorkflowRun) -> _RunDetail:
     return _RunDetail(
         run=run,
-        jobs=tuple(jobs_of(client, repository, run)),
+        jobs=tuple(jobs_of(client, repository, run.id)),
         artifacts=tuple(artifacts_of(client, repository, run.id)),
     )
 
@@ -216,7 +215,7 @@ def _download(
 
         def read(attempt: Attempt) -> Files | str:
             try:
-                members = read_members(
+                return read_members(
                     client,
                     repository,
                     offer.artifacts[attempt.upload],
@@ -225,7 +224,6 @@ def _download(
                 )
             except ArtifactProblem as error:
                 return str(error)
-            return {member.name: member.content for member in members}
 
         return dict(zip((attempt.upload for attempt in chosen), pool.map(read, chosen), strict=True))
 

@@ -9,11 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 from torchperf_ci.github.branch import READS, Branch, commit_files
-from torchperf_ci.github.client import Client, GitHubRefused, Request
+from torchperf_ci.github.client import Client, GitHubRefused
 from torchperf_ci.history.files import write_once
 
 HISTORY = "history"
@@ -41,16 +40,15 @@ class BranchFiles:
         return f"{self.branch.repository}, branch {self.branch.name}, {HISTORY}"
 
     def folders(self) -> list[str]:
-        entries = self._listed(
-            Request(
-                path=f"/repos/{self.branch.repository}/contents/{HISTORY}",
-                parameters={"ref": self.branch.name},
-                what=f"read the branch {self.branch.name}",
-                needs=READS,
-            ),
-            "",
-        )
-        self._folders = {entry["name"]: entry["sha"] for entry in entries if entry.get("type") == "dir"}
+        try:
+            with self.client.asking(f"read the branch {self.branch.name}", needs=READS):
+                entries = self.client.repository(self.branch.repository).get_contents(HISTORY, ref=self.branch.name)
+        except GitHubRefused as error:
+            if error.status != 404:
+                raise
+            entries = []
+        listed = entries if isinstance(entries, list) else []
+        self._folders = {entry.name: entry.sha for entry in listed if entry.type == "dir"}
         return list(self._folders)
 
     def names(self, folder: str) -> list[str]:
@@ -58,14 +56,16 @@ class BranchFiles:
             self.folders()
         if folder not in self._folders:
             return []
-        tree = Request(
-            path=f"/repos/{self.branch.repository}/git/trees/{self._folders[folder]}",
-            what=f"read {folder} on the branch {self.branch.name}",
-            needs=READS,
-        )
-        found = {entry["path"]: entry["sha"] for entry in self._listed(tree, "tree") if entry.get("type") == "blob"}
-        self._blobs.update({f"{folder}/{name}": sha for name, sha in found.items()})
-        return list(found)
+        try:
+            with self.client.asking(f"read {folder} on the branch {self.branch.name}", needs=READS):
+                tree = self.client.repository(self.branch.repository).get_git_tree(self._folders[folder]).tree
+        except GitHubRefused as error:
+            if error.status == 404:
+                return []
+            raise
+        blobs = {entry.path: entry.sha for entry in tree if entry.type == "blob"}
+        self._blobs.update({f"{folder}/{name}": sha for name, sha in blobs.items()})
+        return list(blobs)
 
     def local(self, paths: Sequence[str]) -> list[Path]:
         absent = [path for path in paths if path in self._blobs and not (self.cache / path).is_file()]
@@ -92,21 +92,9 @@ class BranchFiles:
             commit_files(self.client, self.branch, there, message="Remove what was compacted")
 
     def _fetch(self, path: str) -> None:
-        request = Request(
-            path=f"/repos/{self.branch.repository}/git/blobs/{self._blobs[path]}",
-            what=f"read {path} on the branch {self.branch.name}",
-            needs=READS,
-        )
-        write_once(self.cache, path, base64.b64decode(str(self.client.one(request).get("content", ""))))
-
-    def _listed(self, request: Request, key: str) -> list[dict[str, Any]]:
-        """The entries of a folder; none when it is not there."""
-        try:
-            return list(self.client.every(request, key=key))
-        except GitHubRefused as error:
-            if error.status == 404:
-                return []
-            raise
+        with self.client.asking(f"read {path} on the branch {self.branch.name}", needs=READS):
+            content = self.client.repository(self.branch.repository).get_git_blob(self._blobs[path]).content
+        write_once(self.cache, path, base64.b64decode(content))
 
 
 def picture_path(time: datetime, name: str, content: bytes) -> str:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.github.client import Client, Request
-from torchperf_ci.github.names import FULL_SHA_DIGITS, is_repository, is_sha
-from torchperf_ci.github.pulls import READS
+from torchperf_ci.core.names import is_full_sha, is_repository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,14 +23,6 @@ class Origin:
 
     def url(self, server: str) -> str:
         return f"{server.rstrip('/')}/{self.repository}/actions/runs/{self.run}/attempts/{self.attempt}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """The number of the open pull request, or 0, and why."""
-
-    number: int = 0
-    why: str = ""
 
 
 def origin_of_workflow_run(event: Mapping[str, Any], repository: str) -> Origin:
@@ -70,35 +60,9 @@ def origin_of_job(event: Mapping[str, Any], environ: Mapping[str, str], reposito
     )
 
 
-def pull_request_of(client: Client, origin: Origin) -> Found:
-    """The open pull request whose head is this commit of this repository, as GitHub's API has it now.
-
-    One that has got newer commits is not found: results of an older commit would be mistaken for theirs.
-    """
-    owner = origin.head_repository.partition("/")[0]
-    request = Request(
-        path=f"/repos/{origin.repository}/pulls",
-        parameters={"state": "open", "head": f"{owner}:{origin.head_branch}"},
-        what="find the pull request",
-        needs=READS,
-    )
-    pulls = [
-        raw
-        for raw in client.every(request)
-        if _text((raw.get("head") or {}).get("repo"), "full_name") == origin.head_repository
-        and _text((raw.get("base") or {}).get("repo"), "full_name") == origin.repository
-    ]
-    exact = [raw for raw in pulls if _text(raw.get("head"), "sha") == origin.sha]
-    if exact:
-        return Found(number=_number(exact[0], "number"))
-    if pulls:
-        return Found(why=f"pull request {_number(pulls[0], 'number')} has newer commits than {origin.sha[:12]}")
-    return Found(why=f"no open pull request has the head {origin.sha[:12]} of {origin.head_repository}")
-
-
 def _checked(origin: Origin) -> Origin:
     """The origin, if its parts can be part of an address."""
-    if not (is_sha(origin.sha) and len(origin.sha) == FULL_SHA_DIGITS and is_repository(origin.head_repository)):
+    if not (is_full_sha(origin.sha) and is_repository(origin.head_repository)):
         raise UsageProblem("the event names no commit of a repository; is this a job of GitHub Actions?")
     return origin
 

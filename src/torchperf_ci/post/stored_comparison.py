@@ -13,7 +13,7 @@ from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.records import Case, Mode, Source
 from torchperf_ci.core.results import safe_name
 from torchperf_ci.core.strict_json import parse_json
-from torchperf_ci.post.posting import Conclusion, Note, Posting
+from torchperf_ci.github.checks import Conclusion, Note, Posting
 from torchperf_ci.post.review import MOST_NOTES, TITLE_LENGTH
 
 MOST_COMPARISONS = 50_000

@@ -6,7 +6,7 @@ from fakes.github_server import REPOSITORY
 from fakes.http_server import Reply
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.github.client import GitHubRefused
-from torchperf_ci.github.propose import prepare, propose
+from torchperf_ci.github.pulls import prepare, propose
 
 
 @pytest.fixture
@@ -30,7 +30,12 @@ def test_files_become_a_branch_and_a_pull_request(server, client, checkout):
     assert server.files("update") == {"README": b"x", "ci/rocm/u.csv": b"u\n", "ci/t.csv": b"new\n"}
     assert server.history("update") == ["Update", "set up"]
     (made,) = server.pulls
-    assert (made["head"], made["base"], made["title"], made["body"]) == ("update", "main", "Update", "## Changes")
+    assert (made["head"]["ref"], made["base"], made["title"], made["body"]) == (
+        "update",
+        "main",
+        "Update",
+        "## Changes",
+    )
     assert (pull.number, pull.opened) == (1, True)
 
 
