@@ -1,6 +1,9 @@
-"""What a suite and a model may be called: names become part of files, tables, comments and commands."""
+"""Names: what a suite and a model may be called, and which one is meant by a name that is not there."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 from torchperf_ci.core.escape import one_line
 
@@ -24,3 +27,12 @@ def name_problem(name: str, *, may_have_folders: bool = False) -> str:
     if len(parts) > 1 and not may_have_folders:
         return "holds a slash, which stands between suite and model"
     return ""
+
+
+def nearest(name: str, choices: Iterable[str], *, usual: str = "") -> str:
+    """Return " Did you mean …?" with the choice that is most like `name`, or a blank when none is.
+
+    usual: what people mean who type this name, which may be unlike in letters (fp16 for float16).
+    """
+    near = [usual] if usual else difflib.get_close_matches(name, list(choices), n=1)
+    return f" Did you mean {near[0]}?" if near else ""
