@@ -3,9 +3,9 @@
 import pytest
 
 from report_builders import GOLDEN, both, case, check_golden, findings, performance, sample_records
-from torchperf_ci.core.folder import read_folder
-from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Mode, Status
+from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.report.legacy import legacy_parts
 from torchperf_ci.report.model import Checkout, ReportOptions, find
 from torchperf_ci.report.summary_csv import summary_csvs
@@ -16,7 +16,7 @@ PYTORCH = GOLDEN / "pytorch_folder"
 @pytest.fixture(scope="module")
 def pytorch_findings():
     """What a PyTorch suite runner left behind: four compilers, two suites, one file without a header."""
-    results = read_folder(PYTORCH / "input", Selection())
+    results = read_folder(PYTORCH / "input", CaseSelection())
     assert results.problems == ()
     return find(results, ReportOptions())
 
@@ -29,7 +29,7 @@ def test_the_summary_files_are_pytorchs_byte_for_byte(pytorch_findings, name: st
 
 def test_slowdowns_can_be_counted(pytorch_findings):
     """Without clipping the geometric mean is the plain one."""
-    results = read_folder(PYTORCH / "input", Selection())
+    results = read_folder(PYTORCH / "input", CaseSelection())
     found = find(results, ReportOptions(include_slowdowns=True))
     check_golden("pytorch_folder/geomean_with_slowdowns.csv", summary_csvs(found)["geomean.csv"])
 

@@ -12,9 +12,9 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from report_builders import accuracy, blank_charts, both, case, check_golden, findings, performance, sample_records
-from torchperf_ci.core.escape import code
 from torchperf_ci.core.records import Case, Mode, Record, Status, Testing
 from torchperf_ci.core.results import Problem, Results
+from torchperf_ci.core.text import code
 from torchperf_ci.post.posting import Conclusion
 from torchperf_ci.post.review import posting_of_results
 from torchperf_ci.report.case_csv import case_csvs

@@ -3,13 +3,13 @@
 import pytest
 
 from report_builders import accuracy, both, case, performance, sample_records
-from torchperf_ci.core.frames import Selection, suite_tables
+from torchperf_ci.core.frames import CaseSelection, suite_tables
 from torchperf_ci.core.records import Status
 from torchperf_ci.report.summary import failures, summarize
 
 
 def tables_of(records):
-    (tables,) = suite_tables(records, Selection())
+    (tables,) = suite_tables(records, CaseSelection())
     return tables
 
 

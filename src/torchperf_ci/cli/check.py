@@ -12,7 +12,7 @@ import click
 
 from torchperf_ci.cli.options import Decorated, append_markdown, decorated, option, summary_file_option
 from torchperf_ci.core.errors import ExitCode, UsageProblem
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.expectations.check import Actual, Pair

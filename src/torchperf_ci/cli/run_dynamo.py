@@ -16,11 +16,10 @@ from torchperf_ci.cli.case_options import selection_from
 from torchperf_ci.cli.dynamo_options import request_from, script_python, timeout_from
 from torchperf_ci.cli.finish import announce, conclude, resume_hint, told_github
 from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
-from torchperf_ci.core.command_log import CommandResult
 from torchperf_ci.core.errors import ExitCode, UsageProblem
-from torchperf_ci.core.folder import read_folder
-from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Build
+from torchperf_ci.core.result_files import CommandResult, read_folder
 from torchperf_ci.core.results import RECORDS, ResultsFolder, open_folder
 from torchperf_ci.github.workflow_commands import commands_stopped
 from torchperf_ci.pytorch.checkouts import read_checkouts
@@ -171,7 +170,7 @@ def _write_script(folder: ResultsFolder, request: Request, text: str) -> None:
 
 def _report_options(request: Request, checkout: Checkout, options: Mapping[str, Any]) -> ReportOptions:
     return ReportOptions(
-        selection=Selection(
+        selection=CaseSelection(
             suites=request.suites,
             devices=request.devices,
             dtypes=request.dtypes,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.cli.case_options import python_option, torchbench_option, worker_variables
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.run.catalog import SuiteEntry

@@ -29,11 +29,10 @@ from torchperf_ci.compare.words import (
     sparkline,
     why,
 )
-from torchperf_ci.core.escape import code, html, one_line
-from torchperf_ci.core.plural import count
 from torchperf_ci.core.records import Source
 from torchperf_ci.core.results import ResultsFolder
 from torchperf_ci.core.statistics import slow_share
+from torchperf_ci.core.text import code, count, html, one_line
 from torchperf_ci.report.fit import Block, Line, Table, fit
 
 LIMIT = 60_000

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from torchperf_ci.compare.words import change as percent_text
-from torchperf_ci.core.escape import code, heading
 from torchperf_ci.core.frames import MISSING, Section
 from torchperf_ci.core.records import Case
+from torchperf_ci.core.text import code, heading
 from torchperf_ci.dashboard.change_points import ChangePoint
 from torchperf_ci.dashboard.model import Dashboard
 from torchperf_ci.dashboard.regressions import Against, Change, Kind

@@ -11,7 +11,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 from torchperf_ci.dashboard.over_time import Trend
 from torchperf_ci.report.colours import GRID
 from torchperf_ci.report.plots_style import titled

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from torchperf_ci.core.escape import code
-from torchperf_ci.core.plural import count
+from torchperf_ci.core.text import code, count
 from torchperf_ci.dashboard.changes import regressions, summary_diff, verdict_block
 from torchperf_ci.dashboard.model import Dashboard
 from torchperf_ci.dashboard.trends import graphs, metrics_over_time

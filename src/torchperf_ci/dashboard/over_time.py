@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
-from torchperf_ci.core.frames import Section, Selection, SuiteTables, suite_tables
+from torchperf_ci.core.frames import CaseSelection, Section, SuiteTables, suite_tables
 from torchperf_ci.core.records import MACHINE_UNKNOWN, Environment, Record, Source
 from torchperf_ci.report.summary import Line, summarize
 
@@ -63,7 +63,7 @@ def differences(before: Environment, now: Environment) -> list[str]:
     return [reason for reason in before.comparable_to(now) if reason != MACHINE_UNKNOWN]
 
 
-def look_at(point: Point, selection: Selection) -> Look:
+def look_at(point: Point, selection: CaseSelection) -> Look:
     """The tables of a run, as far as `selection` takes it."""
     tables = suite_tables(point.records, selection)
     return Look(point=point, tables=tables, lines=tuple(line for item in tables for line in summarize(item)))

@@ -10,9 +10,9 @@ from functools import partial
 from torchperf_ci.core.frames import (
     LEAVES_COMPILER,
     MISSING,
+    CaseSelection,
     Cell,
     Section,
-    Selection,
     SuiteTables,
     rows,
     suite_tables,
@@ -88,7 +88,7 @@ def held_against(now: Look, past: Sequence[Point], compilers: Sequence[str]) -> 
 
 def _against(now: Look, tables: SuiteTables, compiler: str, past: Sequence[Point]) -> Against:
     section = tables.section
-    suite_only = Selection(
+    suite_only = CaseSelection(
         suites=(tables.suite,), devices=(section.device,), dtypes=(section.dtype,), mode=section.mode
     )
     only = replace(suite_only, compilers=(compiler,))
@@ -107,7 +107,7 @@ def _against(now: Look, tables: SuiteTables, compiler: str, past: Sequence[Point
     )
 
 
-def _testings(point: Point, only: Selection) -> set[Testing]:
+def _testings(point: Point, only: CaseSelection) -> set[Testing]:
     """What of a run's tests was looked at."""
     return {record.testing for record in point.records if record.status.value not in ABSENT and only.takes(record.case)}
 
@@ -116,7 +116,7 @@ def _line(tables: SuiteTables, compiler: str) -> Line:
     return next(line for line in summarize(tables) if line.compiler == compiler)
 
 
-def _doubts(before: Point, now: Point, only: Selection) -> tuple[str, ...]:
+def _doubts(before: Point, now: Point, only: CaseSelection) -> tuple[str, ...]:
     earlier, later = (
         next((record.environment for record in point.records if only.takes(record.case)), Environment())
         for point in (before, now)

@@ -8,7 +8,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from torchperf_ci.core.records import Record, Source
-from torchperf_ci.core.results import RECORDS, Results, ResultsFolder, safe_name
+from torchperf_ci.core.results import RECORDS, Results, ResultsFolder
+from torchperf_ci.core.text import safe_name
 from torchperf_ci.dashboard.comment import comment, dashboard_parts, part_texts
 from torchperf_ci.dashboard.model import Dashboard, DashboardOptions, study
 from torchperf_ci.dashboard.over_time import Point

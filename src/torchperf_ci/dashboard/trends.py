@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
-from torchperf_ci.core.escape import code
-from torchperf_ci.core.file_names import unique
 from torchperf_ci.core.frames import Section
-from torchperf_ci.core.plural import count
-from torchperf_ci.core.results import safe_name
+from torchperf_ci.core.text import code, count, safe_name, unique
 from torchperf_ci.dashboard.model import Dashboard
 from torchperf_ci.dashboard.over_time import TRENDS, Trend
 from torchperf_ci.report.charts import Charts

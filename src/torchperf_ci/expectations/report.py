@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from torchperf_ci.core.escape import code, fenced, one_line
-from torchperf_ci.core.plural import count
+from torchperf_ci.core.text import code, count, fenced, one_line
 from torchperf_ci.expectations.flaky import Kind
 from torchperf_ci.expectations.merge import CellChange, ChangeKind, RowChange
 from torchperf_ci.expectations.rules import Checked, Line, Outcome, failed_names

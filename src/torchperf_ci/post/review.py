@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.escape import code, one_line
-from torchperf_ci.core.results import Results, safe_name
+from torchperf_ci.core.results import Results
+from torchperf_ci.core.text import code, one_line, safe_name
 from torchperf_ci.post.posting import LIMIT, Conclusion, Note, Posting
 from torchperf_ci.report.markdown import markdown
 from torchperf_ci.report.model import Findings, Outcome, ReportOptions

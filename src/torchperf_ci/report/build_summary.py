@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.records import Build, Environment, Source
+from torchperf_ci.core.text import one_line
 from torchperf_ci.report.model import Checkout, Findings
 
 NOT_RECORDED = "not recorded"

@@ -7,10 +7,9 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from torchperf_ci.core.escape import csv_cell
-from torchperf_ci.core.file_names import unique
 from torchperf_ci.core.records import COUNTERS, METRICS, Case, Record, Testing
 from torchperf_ci.core.results import csv_name
+from torchperf_ci.core.text import csv_cell, unique
 
 PERFORMANCE_METRICS = (
     "speedup",

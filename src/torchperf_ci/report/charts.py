@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from torchperf_ci.core.file_names import unique
 from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import Record, Testing
-from torchperf_ci.core.results import safe_name, short_name
+from torchperf_ci.core.text import safe_name, short_name, unique
 from torchperf_ci.report.colours import colours
 from torchperf_ci.report.model import Findings
 

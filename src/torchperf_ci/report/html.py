@@ -12,9 +12,9 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, SuiteTables, rows
 from torchperf_ci.core.records import Record, Testing
+from torchperf_ci.core.text import one_line
 from torchperf_ci.report import summary
 from torchperf_ci.report.build_summary import Part, build_summary
 from torchperf_ci.report.charts import Chart, Charts

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from torchperf_ci.core.escape import heading, sentence
-from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, Row, Section, SuiteTables, rows
+from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, ModelRow, Section, SuiteTables, rows
 from torchperf_ci.core.records import Mode
+from torchperf_ci.core.text import heading, sentence
 from torchperf_ci.report.build_summary import build_summary
 from torchperf_ci.report.fit import Block, Table, whole
 from torchperf_ci.report.flags import (
@@ -131,7 +131,7 @@ def _metric_tables(tables: SuiteTables) -> Iterator[Table]:
             yield pretty_table(f"\n{metric_title(metric)}\n", ["name", "bs", *tables.compilers], lines, ranks=ranks)
 
 
-def _texts(row: Row, metric: str) -> list[str]:
+def _texts(row: ModelRow, metric: str) -> list[str]:
     return [cell_text(cell, metric) for cell in row.cells]
 
 

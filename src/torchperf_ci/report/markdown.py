@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from torchperf_ci.core.escape import code, html, sentence
 from torchperf_ci.core.frames import ACCURACY, Cell, SuiteTables, rows
-from torchperf_ci.core.plural import count
+from torchperf_ci.core.text import code, count, html, sentence
 from torchperf_ci.report.build_summary import build_summary
 from torchperf_ci.report.fit import Block, Line, Table, fit
 from torchperf_ci.report.flags import Flag

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from torchperf_ci.core.frames import Section, Selection, SuiteTables, rank, suite_tables
+from torchperf_ci.core.frames import CaseSelection, Section, SuiteTables, rank, suite_tables
 from torchperf_ci.core.records import Build, Environment, Record, Source, Testing
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.report.flags import Flag, flag_compilers, flags
@@ -53,7 +53,7 @@ class ReportOptions:
     run_name, checkouts: what the build summary calls the run, and the source trees it names.
     """
 
-    selection: Selection = field(default_factory=Selection)
+    selection: CaseSelection = field(default_factory=CaseSelection)
     flag_compilers: tuple[str, ...] = ()
     include_slowdowns: bool = False
     run_name: str = ""
@@ -190,7 +190,7 @@ def _left_out(files: Sequence[str]) -> Iterator[str]:
         yield f"Not read, since the options ask for others: {', '.join(files[:5])}{more}."
 
 
-def _absent(tables: Sequence[SuiteTables], asked: Selection) -> Iterator[Problem]:
+def _absent(tables: Sequence[SuiteTables], asked: CaseSelection) -> Iterator[Problem]:
     """What was asked for and is not there."""
     axes = {
         "suites": (asked.suites, {item.suite for item in tables}),

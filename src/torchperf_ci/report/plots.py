@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path
 
-from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.frames import SuiteTables, sorted_models
+from torchperf_ci.core.text import one_line
 from torchperf_ci.report.colours import BAD, GRID, INK, PALE, PAPER
 from torchperf_ci.report.plots_style import DRAWN, log_axis, titled
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 from torchperf_ci.report.colours import GRID, INK
 from torchperf_ci.report.plots_style import DRAWN, log_axis, titled
 from torchperf_ci.report.summary import Line

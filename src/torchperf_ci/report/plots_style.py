@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 from torchperf_ci.report.colours import GRID, INK
 
 DOTS_PER_INCH = 110

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from tabulate import tabulate
 
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 from torchperf_ci.report.fit import Block, Line, Table
 
 ALL_ROWS = "report.html"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 import pandas as pd
 
-from torchperf_ci.core.escape import csv_cell
 from torchperf_ci.core.frames import Section
+from torchperf_ci.core.text import csv_cell
 from torchperf_ci.report.model import Findings
 from torchperf_ci.report.summary import Line
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 from torchperf_ci.report.model import Findings
 from torchperf_ci.report.summary import Line
 from torchperf_ci.report.summary_csv import passrate

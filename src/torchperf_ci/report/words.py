@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.frames import ACCURACY, LEAVES_COMPILER, Cell, SuiteTables
-from torchperf_ci.core.plural import count
 from torchperf_ci.core.records import METRICS, Environment, Metric
+from torchperf_ci.core.text import count, one_line
 from torchperf_ci.report.flags import COMPILE_SECONDS_ABOVE, COMPRESSION_BELOW, SPEEDUP_BELOW, Flag
 from torchperf_ci.report.model import Findings
 from torchperf_ci.report.summary import Line
