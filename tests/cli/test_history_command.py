@@ -17,7 +17,7 @@ from torchperf_ci.core.results import open_folder, read_results
 from torchperf_ci.history.files import LocalFiles
 from torchperf_ci.history.lookup import LookupHistory
 from torchperf_ci.history.parquet import ParquetHistory
-from torchperf_ci.report.case_csv import case_csvs
+from torchperf_ci.report.csv_tables import case_csvs
 
 History = Callable[..., object]
 

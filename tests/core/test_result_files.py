@@ -7,7 +7,7 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Mode
 from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import open_folder
-from torchperf_ci.report.case_csv import case_csvs
+from torchperf_ci.report.csv_tables import case_csvs
 
 
 def write(folder: Path, *cases) -> None:

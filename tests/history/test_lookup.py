@@ -20,7 +20,7 @@ from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import open_folder
 from torchperf_ci.history.lookup import LookupHistory
 from torchperf_ci.history.store import Run, Wanted
-from torchperf_ci.report.case_csv import case_csvs
+from torchperf_ci.report.csv_tables import case_csvs
 
 FLOAT32 = Wanted(selection=CaseSelection(dtypes=("float32",)))
 

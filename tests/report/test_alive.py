@@ -38,7 +38,7 @@ from torchperf_ci.expectations.update import plan_update
 from torchperf_ci.post.review import posting_of_results, unusable
 from torchperf_ci.post.stored import COMPARISON, Expected, read_posting
 from torchperf_ci.report.charts import Charts
-from torchperf_ci.report.legacy import legacy_parts
+from torchperf_ci.report.gh_parts import legacy_parts
 from torchperf_ci.report.markdown import markdown
 from torchperf_ci.report.model import ReportOptions, find
 from torchperf_ci.shards.uploads import Config

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torchperf_ci.dashboard.model import Dashboard, DashboardOptions
     from torchperf_ci.dashboard.run import Comment
     from torchperf_ci.history.store import Run
-    from torchperf_ci.report.model import Findings, ReportOptions
+    from torchperf_ci.report.model import ReportOptions, RunFindings
 
 Options = Mapping[str, Any]
 
@@ -171,7 +171,7 @@ def _checked(options: Options, github: GitHubOptions) -> Mapping[str, int]:
     return issues
 
 
-def _look(directory: Path, wanted: ReportOptions, options: Options) -> tuple[Findings, Run]:
+def _look(directory: Path, wanted: ReportOptions, options: Options) -> tuple[RunFindings, Run]:
     """What there is to report, and the run it is of."""
     from torchperf_ci.core.result_files import read_folder
     from torchperf_ci.report.write import look

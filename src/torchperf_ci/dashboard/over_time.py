@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from torchperf_ci.core.frames import CaseSelection, Section, SuiteTables, suite_tables
 from torchperf_ci.core.records import MACHINE_UNKNOWN, Environment, Record, Source
-from torchperf_ci.report.summary import Line, summarize
+from torchperf_ci.report.summary import CompilerSummary, summarize
 
 TRENDS: Mapping[str, str] = MappingProxyType(
     {
@@ -42,7 +42,7 @@ class Look:
 
     point: Point
     tables: tuple[SuiteTables, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[CompilerSummary, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ def trends(looks: Sequence[Look], *, include_slowdowns: bool) -> tuple[Trend, ..
     )
 
 
-def _value(line: Line | None, name: str, *, include_slowdowns: bool) -> float | None:
+def _value(line: CompilerSummary | None, name: str, *, include_slowdowns: bool) -> float | None:
     if line is None:
         return None
     match name:

@@ -19,8 +19,7 @@ from torchperf_ci.core.frames import (
 )
 from torchperf_ci.core.records import Environment, Status, Testing
 from torchperf_ci.dashboard.over_time import Look, Point, differences
-from torchperf_ci.report.flags import FLAGGED, is_flagged
-from torchperf_ci.report.summary import Line, summarize
+from torchperf_ci.report.summary import FLAGGED, CompilerSummary, is_flagged, summarize
 
 ABSENT = frozenset({MISSING, LEAVES_COMPILER, Status.NOT_RUN.value})
 """Statuses of cases that were not looked at: they have neither got worse nor better, they are not there."""
@@ -70,8 +69,8 @@ class Against:
     suite: str
     compiler: str
     before: Point | None
-    line: Line
-    line_before: Line | None
+    line: CompilerSummary
+    line_before: CompilerSummary | None
     doubts: tuple[str, ...]
     changes: tuple[Change, ...]
 
@@ -112,7 +111,7 @@ def _testings(point: Point, only: CaseSelection) -> set[Testing]:
     return {record.testing for record in point.records if record.status.value not in ABSENT and only.takes(record.case)}
 
 
-def _line(tables: SuiteTables, compiler: str) -> Line:
+def _line(tables: SuiteTables, compiler: str) -> CompilerSummary:
     return next(line for line in summarize(tables) if line.compiler == compiler)
 
 

@@ -21,7 +21,7 @@ from torchperf_ci.core.results import Results, csv_name
 from torchperf_ci.core.text import one_line
 from torchperf_ci.formats.inputs import moment
 from torchperf_ci.pytorch.nvml import Gpus
-from torchperf_ci.report.case_csv import ZERO_ON_ERROR
+from torchperf_ci.report.csv_tables import ZERO_ON_ERROR
 
 SCHEMA_VERSION = "v3"
 SCHEMA_FILE = "pytorch_benchmark_v3.schema.json"

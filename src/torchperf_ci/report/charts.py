@@ -1,15 +1,29 @@
-"""Which charts a report has, and what their files are called."""
+"""Which charts a report has, what their files are called, and their colours."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import Record, Testing
 from torchperf_ci.core.text import safe_name, short_name, unique
-from torchperf_ci.report.colours import colours
-from torchperf_ci.report.model import Findings
+from torchperf_ci.report.model import RunFindings
+
+INK = "#1f2329"
+GRID = "#d8dde3"
+PALE = "#8c959f"
+PAPER = "#ffffff"
+BAD = "#cf222e"
+"""Text and axes, grid, what is only context, the background, what failed."""
+
+PALETTE = ("#4269d0", "#efb118", "#3ca951", "#ff725c", "#a463f2", "#6cc5b0", "#ff8ab7", "#9c6b4e", "#97bbf5", "#9498a0")
+
+
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """A colour for every compiler."""
+    return {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(dict.fromkeys(names))}
+
 
 MOST_SAMPLES = 12
 """Of so many flagged cases the samples are drawn, the slowest first."""
@@ -42,12 +56,9 @@ class Charts:
             yield f"{chart.name}.png", chart.png
 
 
-def draw(findings: Findings) -> Charts:
+def draw(findings: RunFindings) -> Charts:
     """All charts of a report."""
-    from torchperf_ci.report.plots import speedup_figure
-    from torchperf_ci.report.plots_overview import overview_figure
-    from torchperf_ci.report.plots_samples import samples_figure
-    from torchperf_ci.report.plots_style import saved, style
+    from torchperf_ci.report.plots import overview_figure, samples_figure, saved, speedup_figure, style
 
     taken: set[str] = set()
 
@@ -82,7 +93,7 @@ def draw(findings: Findings) -> Charts:
         )
 
 
-def flagged_records(findings: Findings) -> list[Record]:
+def flagged_records(findings: RunFindings) -> list[Record]:
     """The records with samples whose speedup is flagged, the slowest first, at most `MOST_SAMPLES`."""
     tables = {(item.section, item.suite): item for item in findings.tables}
     flags = [flag for flag in findings.flags if flag.metric == "speedup" and flag.value is not None]

@@ -6,9 +6,9 @@ from report_builders import GOLDEN, both, case, check_golden, findings, performa
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Mode, Status
 from torchperf_ci.core.result_files import read_folder
-from torchperf_ci.report.legacy import legacy_parts
-from torchperf_ci.report.model import Checkout, ReportOptions, find
-from torchperf_ci.report.summary_csv import summary_csvs
+from torchperf_ci.report.csv_tables import summary_csvs
+from torchperf_ci.report.gh_parts import legacy_parts
+from torchperf_ci.report.model import ReportOptions, SourceTree, find
 
 PYTORCH = GOLDEN / "pytorch_folder"
 
@@ -102,7 +102,7 @@ def test_the_build_summary_is_that_of_the_measured_environment():
     """Flags, versions and variables come from the run, commits from the checkouts."""
     options = {
         "run_name": "day_325_21_11_26_performance_float32_123",
-        "checkouts": (Checkout(name="pytorch", commit="abc", date="2026-11-20"), Checkout(name="torchbench")),
+        "checkouts": (SourceTree(name="pytorch", commit="abc", date="2026-11-20"), SourceTree(name="torchbench")),
     }
     text = legacy_parts(findings(sample_records(), **options))["gh_build_summary.txt"]
     check_golden("report/sample/gh_build_summary.txt", text)
