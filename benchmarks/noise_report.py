@@ -293,7 +293,7 @@ def chart(card: Card) -> bytes:
     """Share of slowdowns found, by their size and the seconds per case, as SVG."""
     from matplotlib.figure import Figure
 
-    from torchperf_ci.report.charts import GRID, PALETTE
+    from torchperf_ci.report.palette import GRID, PALETTE
     from torchperf_ci.report.plots import saved, style
 
     with style():

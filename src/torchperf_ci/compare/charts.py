@@ -18,7 +18,7 @@ from torchperf_ci.compare.tolerances import LATENCY
 from torchperf_ci.compare.verdicts import Measured
 from torchperf_ci.compare.words import TIMED, name, ordered, percent
 from torchperf_ci.core.text import one_line, safe_name, short_name, unique
-from torchperf_ci.report.charts import BAD, GRID, INK, PALE, PALETTE
+from torchperf_ci.report.palette import BAD, GRID, INK, PALE, PALETTE
 from torchperf_ci.report.plots import Arms, arms_figure, log_axis, saved, style, titled
 
 MOST_ROWS = 80

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from torchperf_ci.core.text import one_line
 from torchperf_ci.dashboard.over_time import Trend
-from torchperf_ci.report.charts import GRID
+from torchperf_ci.report.palette import GRID
 from torchperf_ci.report.plots import titled
 
 ACROSS = 3

@@ -9,9 +9,10 @@ from torchperf_ci.core.frames import Section
 from torchperf_ci.core.text import code, count, safe_name, unique
 from torchperf_ci.dashboard.model import Dashboard
 from torchperf_ci.dashboard.over_time import TRENDS, Trend
-from torchperf_ci.report.charts import Charts, colours
+from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.document import Block, MarkdownTable, folded, pretty_table
 from torchperf_ci.report.gh_parts import section_title
+from torchperf_ci.report.palette import colours
 
 TREND, GRAPH = 6, 4
 """When what is hidden of a comment that gets too long; see `legacy`."""

@@ -1,29 +1,15 @@
-"""Which charts a report has, what their files are called, and their colours."""
+"""Which charts a report has, and what their files are called."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import Record, Testing
 from torchperf_ci.core.text import safe_name, short_name, unique
 from torchperf_ci.report.model import RunFindings
-
-INK = "#1f2329"
-GRID = "#d8dde3"
-PALE = "#8c959f"
-PAPER = "#ffffff"
-BAD = "#cf222e"
-"""Text and axes, grid, what is only context, the background, what failed."""
-
-PALETTE = ("#4269d0", "#efb118", "#3ca951", "#ff725c", "#a463f2", "#6cc5b0", "#ff8ab7", "#9c6b4e", "#97bbf5", "#9498a0")
-
-
-def colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for every compiler."""
-    return {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(dict.fromkeys(names))}
-
+from torchperf_ci.report.palette import colours
 
 MOST_SAMPLES = 12
 """Of so many flagged cases the samples are drawn, the slowest first."""

@@ -16,9 +16,10 @@ from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, SuiteTables, rows
 from torchperf_ci.core.records import Record, Testing
 from torchperf_ci.core.text import one_line
 from torchperf_ci.report import summary
-from torchperf_ci.report.charts import GRID, INK, PALE, PAPER, Chart, Charts
+from torchperf_ci.report.charts import Chart, Charts
 from torchperf_ci.report.gh_parts import Part, build_summary
 from torchperf_ci.report.model import RunFindings
+from torchperf_ci.report.palette import GRID, INK, PALE, PAPER
 from torchperf_ci.report.summary import Failure, Flag
 from torchperf_ci.report.words import ABSENT, fixed, flag_text, metric_title, own_names, percent, setting, verdict
 

@@ -28,7 +28,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from torchperf_ci.core.frames import SuiteTables, sorted_models
 from torchperf_ci.core.records import Record
 from torchperf_ci.core.text import one_line
-from torchperf_ci.report.charts import BAD, GRID, INK, PALE, PALETTE, PAPER
+from torchperf_ci.report.palette import BAD, GRID, INK, PALE, PALETTE, PAPER
 from torchperf_ci.report.summary import CompilerSummary
 from torchperf_ci.report.words import ratio
 
