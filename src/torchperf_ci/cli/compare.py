@@ -12,7 +12,7 @@ import click
 from torchperf_ci.cli.case_options import case_options
 from torchperf_ci.cli.finish import told_github
 from torchperf_ci.cli.history_options import past_options
-from torchperf_ci.cli.options import GitHubOptions, KeyValues, LineFolder, github_options, option
+from torchperf_ci.cli.options import GitHubOptions, KeyValues, LineFolder, command, github_options, option
 from torchperf_ci.compare.effects import LAUNCHES
 from torchperf_ci.core.errors import ExitCode, TorchperfError, UsageProblem
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SHARE = click.FloatRange(min=0, min_open=True, max=10)
 
 
-@click.command(short_help="Compare base with head on this machine, with a verdict per case.")
+@command(short_help="Compare base with head on this machine, with a verdict per case.")
 @click.argument("folders", metavar="[BASE_DIR] [HEAD_DIR]", nargs=-1, type=LineFolder(), envvar="TORCHPERF_RESULTS")
 @case_options
 @option("--base-python", help="The Python of base.  [default: --python]")

@@ -13,7 +13,15 @@ import click
 
 from torchperf_ci.cli.dashboard_targets import Targets
 from torchperf_ci.cli.history_options import Place, history_options, parsed_issues, repository_of, run_of_folder
-from torchperf_ci.cli.options import Decorated, GitHubOptions, decorated, github_options, option, results_dir_argument
+from torchperf_ci.cli.options import (
+    Decorated,
+    GitHubOptions,
+    command,
+    decorated,
+    github_options,
+    option,
+    results_dir_argument,
+)
 from torchperf_ci.cli.report_options import refuse_to_overwrite, report_options, report_options_from
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, UsageProblem
 from torchperf_ci.core.text import one_line
@@ -95,7 +103,7 @@ def _posting_options(function: Decorated) -> Decorated:
     return decorated(function, _POSTING)
 
 
-@click.command(short_help="Keep a run, compare it with earlier ones, post the dashboard.")
+@command(short_help="Keep a run, compare it with earlier ones, post the dashboard.")
 @results_dir_argument
 @report_options
 @history_options

@@ -15,7 +15,7 @@ import click
 
 from torchperf_ci.cli.history_options import history_options, opened_history
 from torchperf_ci.cli.import_options import import_options, import_request
-from torchperf_ci.cli.options import Decorated, GitHubOptions, github_options, option
+from torchperf_ci.cli.options import Decorated, GitHubOptions, Group, github_options, option
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.text import csv_cell, one_line
 from torchperf_ci.formats.imports import Format as ImportFormat
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FORMATS = ("table", "csv", "json")
 
 
-@click.group(short_help="Import, list, ask and compact the kept runs.")
+@click.group(cls=Group, short_help="Import, list, ask and compact the kept runs.")
 def history() -> None:
     """The runs that `torchperf-ci dashboard` keeps: Parquet files, one per run, shard and attempt."""
 

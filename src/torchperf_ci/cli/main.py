@@ -13,7 +13,7 @@ import click
 
 from torchperf_ci import __version__
 from torchperf_ci.cli.config import use_config
-from torchperf_ci.cli.options import shell_words
+from torchperf_ci.cli.options import Group, shell_words
 from torchperf_ci.core.errors import ExitCode, TorchperfError
 from torchperf_ci.core.text import guarded_streams
 
@@ -44,7 +44,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 """Every command: where it is, and its line in `--help`."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group that knows its commands' names and one-liners, and imports a command only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -79,7 +79,6 @@ Exit codes:
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     envvar="TORCHPERF_CONFIG",
-    show_envvar=True,
     help="Options per command, and what change counts.  [default: torchperf.toml, if there is one]",
 )
 @click.pass_context

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchperf_ci.cli.finish import conclude, told_github
-from torchperf_ci.cli.options import LineItem, option
+from torchperf_ci.cli.options import LineItem, command, option
 from torchperf_ci.core.errors import ExitCode, TorchperfError, UsageProblem
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LARGEST_LOG = 16 * 1024 * 1024
 
 
-@click.command(short_help="Join the results of several runners into one folder.")
+@command(short_help="Join the results of several runners into one folder.")
 @click.argument("folders", metavar="DIR...", nargs=-1, type=LineItem(), envvar="TORCHPERF_FOLDERS", required=True)
 @option(
     "--output-dir",

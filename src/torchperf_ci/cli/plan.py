@@ -12,7 +12,7 @@ import click
 
 from torchperf_ci.cli.case_options import model_options, models_from, worker_variables
 from torchperf_ci.cli.history_options import opened_history, past_options
-from torchperf_ci.cli.options import GitHubOptions, KeyValues, github_options, option, split_list
+from torchperf_ci.cli.options import GitHubOptions, KeyValues, command, github_options, option, split_list
 from torchperf_ci.cli.suites import preloaded_python
 from torchperf_ci.core.errors import UsageProblem
 
@@ -28,7 +28,7 @@ LARGEST_OUTPUT = 1_000_000
 """Bytes of a job's output; GitHub takes 1 MiB."""
 
 
-@click.command(short_help="Share models out over runners: a matrix for GitHub Actions.")
+@command(short_help="Share models out over runners: a matrix for GitHub Actions.")
 @model_options
 @option("--shards", type=click.IntRange(1, 256), default=1, help="Into how many parts the models go, on every runner.")
 @option(

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from torchperf_ci.cli.options import option, results_dir_argument
+from torchperf_ci.cli.options import command, option, results_dir_argument
 from torchperf_ci.cli.report_options import refuse_to_overwrite, report_options, report_options_from
 from torchperf_ci.core.errors import ExitCode
 from torchperf_ci.core.text import one_line
 
 
-@click.command()
+@command()
 @results_dir_argument
 @report_options
 @option("--output-dir", type=click.Path(file_okay=False, path_type=Path), help="Write there instead of into DIR.")

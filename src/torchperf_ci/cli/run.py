@@ -15,7 +15,7 @@ from torchperf_ci.cli.case_options import case_options, selection_from, settings
 from torchperf_ci.cli.dynamo_options import dynamo_options, refuse_other_harness
 from torchperf_ci.cli.finish import announce, conclude, resume_hint, told_github
 from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
-from torchperf_ci.cli.options import option
+from torchperf_ci.cli.options import command, option
 from torchperf_ci.core.errors import TorchperfError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torchperf_ci.run.plan import Selection
 
 
-@click.command(short_help="Measure eager against compiled models on this machine.")
+@command(short_help="Measure eager against compiled models on this machine.")
 @case_options
 @dynamo_options
 @option(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.cli.case_options import python_option, torchbench_option, worker_variables
+from torchperf_ci.cli.options import Group
 from torchperf_ci.core.text import one_line
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from torchperf_ci.run.session import Preloaded
 
 
-@click.group()
+@click.group(cls=Group)
 def suites() -> None:
     """Show the suites that can be measured."""
 

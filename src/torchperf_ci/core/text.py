@@ -6,6 +6,7 @@ spreadsheet, a terminal or a workflow's runner would obey. Nothing else in this 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 import signal
@@ -156,6 +157,15 @@ def name_problem(name: str, *, may_have_folders: bool = False) -> str:
     if len(parts) > 1 and not may_have_folders:
         return "holds a slash, which stands between suite and model"
     return ""
+
+
+def nearest(name: str, choices: Iterable[str], *, usual: str = "") -> str:
+    """Return " Did you mean …?" with the choice that is most like `name`, or a blank when none is.
+
+    usual: what people mean who type this name, which may be unlike in letters (fp16 for float16).
+    """
+    near = [usual] if usual else difflib.get_close_matches(name, list(choices), n=1)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def unique(name: str, taken: set[str]) -> str:
