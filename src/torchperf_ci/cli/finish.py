@@ -23,7 +23,7 @@ def resume_hint(folder_path: Path) -> str:
 
 def announce(folder_path: Path, name: str, shard: str) -> None:
     """Outputs that later steps need also when this one is cancelled: with them what was measured is uploaded."""
-    from torchperf_ci.core.results import safe_name
+    from torchperf_ci.core.text import safe_name
     from torchperf_ci.github.step_files import write_outputs
 
     attempt = os.environ.get("GITHUB_RUN_ATTEMPT", "1")
@@ -45,7 +45,7 @@ def conclude(
 
     fail_on: `never` makes the exit code 0 whatever failed. strict: a case of which nothing was compiled fails.
     """
-    from torchperf_ci.core.escape import one_line
+    from torchperf_ci.core.text import one_line
     from torchperf_ci.github.step_files import append_summary, write_outputs
     from torchperf_ci.report.write import write_report
 

@@ -70,7 +70,7 @@ def merge(folders: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401 - cl
 
 
 def _merge(folders: Sequence[Path], options: dict[str, Any]) -> int:
-    from torchperf_ci.core.folder import result_folders
+    from torchperf_ci.core.result_files import result_folders
     from torchperf_ci.core.results import open_folder, read_results
     from torchperf_ci.report.model import ReportOptions
     from torchperf_ci.shards.merge import merge as joined
@@ -104,7 +104,7 @@ def _told(merged: Merged, target: Path, options: dict[str, Any], code: int) -> i
     """The exit code with what is missing taken into account, told to GitHub as well."""
     missing = bool(merged.gaps) and not options["allow_missing"]
     if options["github_files"]:
-        from torchperf_ci.core.results import safe_name
+        from torchperf_ci.core.text import safe_name
         from torchperf_ci.github.step_files import write_outputs
 
         artifact = f"torchperf-merged-{safe_name(options['name'])}"
@@ -119,14 +119,14 @@ def _told(merged: Merged, target: Path, options: dict[str, Any], code: int) -> i
 def _piece(folder: Path) -> Piece:
     """The results of a folder with their shard and attempt. CSV files say nothing of one: without a name that does,
     their folder is a configuration of its own."""
-    from torchperf_ci.core.escape import one_line
-    from torchperf_ci.core.folder import read_folder
-    from torchperf_ci.core.frames import Selection
+    from torchperf_ci.core.frames import CaseSelection
+    from torchperf_ci.core.result_files import read_folder
     from torchperf_ci.core.results import RECORDS
+    from torchperf_ci.core.text import one_line
     from torchperf_ci.shards.merge import Piece
     from torchperf_ci.shards.uploads import Config, Shard, parse_own_artifact, shard_recorded
 
-    results = read_folder(folder, Selection())
+    results = read_folder(folder, CaseSelection())
     for problem in results.problems:
         click.echo(f"Warning: {folder / one_line(str(problem), limit=300)}", err=True)
     name = folder.resolve().name
@@ -139,7 +139,7 @@ def _piece(folder: Path) -> Piece:
 
 def _promises(matrix: str) -> list[Promise]:
     """The shards of a plan's matrix. Raises `UsageProblem` when it is none."""
-    from torchperf_ci.core.results import safe_name
+    from torchperf_ci.core.text import safe_name
     from torchperf_ci.shards.matrix import model_of
     from torchperf_ci.shards.merge import Promise
     from torchperf_ci.shards.uploads import Config, Shard, parse_shard_name

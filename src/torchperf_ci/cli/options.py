@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, get_type_hi
 import click
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.names import nearest
+from torchperf_ci.core.text import nearest
 
 if TYPE_CHECKING:
     from torchperf_ci.github.client import Client

@@ -151,11 +151,11 @@ def _listings(suites: Sequence[str], options: dict[str, Any]) -> dict[str, Suite
 
 
 def _records_on_disk(folders: Sequence[str]) -> Iterator[Record]:
-    from torchperf_ci.core.folder import read_folder
-    from torchperf_ci.core.frames import Selection
+    from torchperf_ci.core.frames import CaseSelection
+    from torchperf_ci.core.result_files import read_folder
 
     for folder in folders:
-        records = read_folder(Path(folder), Selection()).records
+        records = read_folder(Path(folder), CaseSelection()).records
         if not records:
             click.echo(f"Warning: {folder} holds no results, so it tells no durations", err=True)
         yield from records
@@ -196,7 +196,7 @@ def _records_in_history(github: GitHubOptions, options: dict[str, Any]) -> Seque
 
 
 def _tell(made: Sequence[Entry], models: int, *, known: bool) -> None:
-    from torchperf_ci.core.plural import count
+    from torchperf_ci.core.text import count
 
     for title in dict.fromkeys(entry.name for entry in made):
         seconds = [entry.seconds for entry in made if entry.name == title]

@@ -15,11 +15,10 @@ from torchperf_ci.cli.case_options import CaseOptions
 from torchperf_ci.cli.finish import announce
 from torchperf_ci.cli.options import shell_words
 from torchperf_ci.cli.run_options import HarnessOptions, RunOptions
-from torchperf_ci.core.command_log import CommandResult
 from torchperf_ci.core.errors import ExitCode, UsageProblem
-from torchperf_ci.core.folder import read_folder
-from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Build
+from torchperf_ci.core.result_files import CommandResult, read_folder
 from torchperf_ci.core.results import RECORDS, ResultsFolder, open_folder
 from torchperf_ci.github.workflow_commands import commands_stopped
 from torchperf_ci.pytorch.checkouts import read_checkouts
@@ -174,7 +173,7 @@ def _write_script(folder: ResultsFolder, request: Request, text: str) -> None:
 
 def _report_options(request: Request, checkout: Checkout, options: RunOptions) -> ReportOptions:
     return ReportOptions(
-        selection=Selection(
+        selection=CaseSelection(
             suites=request.suites,
             devices=request.devices,
             dtypes=request.dtypes,

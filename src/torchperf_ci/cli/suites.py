@@ -14,7 +14,7 @@ import click
 
 from torchperf_ci.cli.case_options import PythonOptions
 from torchperf_ci.cli.options import Group, argument, takes
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.run.catalog import SuiteEntry
