@@ -22,7 +22,7 @@ import remotezip
 import requests
 
 from torchperf_ci.core.errors import NothingToJudge, TorchperfError, UsageProblem
-from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.result_files import read_files, result_files
 from torchperf_ci.core.results import RECORDS, Results
 from torchperf_ci.github.client import TIMEOUT_S, USER_AGENT, Client, GitHubRefused, HttpReply, wait_before_next_try
@@ -134,7 +134,7 @@ def _read_results(client: Client, repository: str, artifact: Artifact) -> Result
     except ArtifactProblem as error:
         raise NothingToJudge(f"the artifact {artifact.name} {error}") from error
     contents = {PurePosixPath(name).name: content for name, content in members.items()}
-    results = read_files(contents, contents.__getitem__, Selection())
+    results = read_files(contents, contents.__getitem__, CaseSelection())
     if not results.records:
         raise NothingToJudge(f"the artifact {artifact.name} holds neither {RECORDS} nor CSV files with results")
     return results

@@ -29,7 +29,7 @@ from github.Requester import Requester
 
 from torchperf_ci import __version__
 from torchperf_ci.core.errors import Refused, UsageProblem
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 
 API_URL = "https://api.github.com"
 PER_PAGE = 100

@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torchperf_ci.core.console import write_unguarded
-from torchperf_ci.core.escape import break_commands, terminal
 from torchperf_ci.core.records import Source
+from torchperf_ci.core.text import break_commands, terminal, write_unguarded
 
 SUMMARY_LIMIT = 1_000_000
 """Bytes of a step summary; over 1 MiB GitHub drops the whole of it."""

@@ -9,8 +9,7 @@ import github.Artifact
 import github.WorkflowRun
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.escape import one_line
-from torchperf_ci.core.names import is_full_sha, is_repository, is_sha
+from torchperf_ci.core.text import is_full_sha, is_repository, is_sha, one_line
 from torchperf_ci.github.client import Client, GitHubRefused
 
 READS = "actions: read"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.names import is_full_sha, is_repository
+from torchperf_ci.core.text import is_full_sha, is_repository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
