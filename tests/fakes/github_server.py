@@ -23,7 +23,7 @@ _ALL = frozenset({"actions: read", "contents: read", "contents: write", "pull-re
 
 
 class FakeGitHub(FakeServer):
-    """State to set up, and routes over it. Everything is in the one repository `org/project`."""
+    """AttemptState to set up, and routes over it. Everything is in the one repository `org/project`."""
 
     def __init__(self, *, latency_s: float = 0.0) -> None:
         super().__init__(latency_s=latency_s)

@@ -16,8 +16,8 @@ from torchperf_ci.core.errors import ExitCode, UsageProblem
 from torchperf_ci.core.text import one_line
 
 if TYPE_CHECKING:
-    from torchperf_ci.expectations.check import Actual, Pair
-    from torchperf_ci.expectations.rules import Checked, Rules
+    from torchperf_ci.expectations.check import Actual, TablePair
+    from torchperf_ci.expectations.rules import Rules, TableCheck
 
 MOST_ANNOTATIONS = 50
 
@@ -87,7 +87,7 @@ class CheckOptions:
 
         return Rules(strict=self.strict, allow_missing=self.allow_missing)
 
-    def pairs(self, actual: Actual) -> Sequence[Pair]:
+    def pairs(self, actual: Actual) -> Sequence[TablePair]:
         """Find the expectation table of each table. Raises `UsageProblem`."""
         from torchperf_ci.expectations.check import pair
 
@@ -133,7 +133,7 @@ class PerformanceOptions(MetricOptions):
         rules = MetricOptions.rules(self)
         return rules if self.threshold is None else replace(rules, scale=self.scale or 1.0)
 
-    def pairs(self, actual: Actual) -> Sequence[Pair]:
+    def pairs(self, actual: Actual) -> Sequence[TablePair]:
         """Find the expectation table of each table, or hold all against the threshold. Raises `UsageProblem`."""
         from torchperf_ci.expectations.check import pair_with_threshold
 
@@ -208,13 +208,13 @@ def everything(options: AllOptions) -> None:
 
 def _check(options: CheckOptions, names: Sequence[str]) -> None:
     from torchperf_ci.expectations.check import read_actual, run_checks, uncovered
-    from torchperf_ci.expectations.flaky import Kind
+    from torchperf_ci.expectations.folder import CheckKind
     from torchperf_ci.expectations.report import check_markdown, check_text
 
     actual = read_actual(options.actual)
     for problem in actual.problems:
         _warn(problem)
-    pairs, rules, kinds = options.pairs(actual), options.rules(), [Kind(name) for name in names]
+    pairs, rules, kinds = options.pairs(actual), options.rules(), [CheckKind(name) for name in names]
     checks = run_checks(pairs, kinds, rules)
     command = _update_command(actual, pairs, checks, options) if any(c.failed or c.improved for c in checks) else ""
     notes = uncovered(pairs, kinds, rules)
@@ -233,7 +233,7 @@ def _warn(sentence: str) -> None:
     click.echo(f"Warning: {one_line(sentence, limit=300)}", err=True)
 
 
-def _tell_github(checks: Sequence[Checked], markdown: str) -> None:
+def _tell_github(checks: Sequence[TableCheck], markdown: str) -> None:
     from torchperf_ci.github.job import append_summary, write_outputs
 
     append_summary(os.environ, markdown)
@@ -244,7 +244,9 @@ def _tell_github(checks: Sequence[Checked], markdown: str) -> None:
     write_outputs(os.environ, {name: str(count) for name, count in counts.items()})
 
 
-def _update_command(actual: Actual, pairs: Sequence[Pair], checks: Sequence[Checked], options: CheckOptions) -> str:
+def _update_command(
+    actual: Actual, pairs: Sequence[TablePair], checks: Sequence[TableCheck], options: CheckOptions
+) -> str:
     """Make the command that takes these results as the expectation; empty where there is no table."""
     from torchperf_ci.expectations.check import command_to_update
     from torchperf_ci.github.job import source_from
@@ -255,7 +257,7 @@ def _update_command(actual: Actual, pairs: Sequence[Pair], checks: Sequence[Chec
     return command_to_update(actual, pairs, checks, options.expected, source)
 
 
-def _annotate(checks: Sequence[Checked], pairs: Sequence[Pair]) -> None:
+def _annotate(checks: Sequence[TableCheck], pairs: Sequence[TablePair]) -> None:
     from torchperf_ci.github.job import annotate
 
     files = {each.name: str(each.expected.path) for each in pairs if each.expected}

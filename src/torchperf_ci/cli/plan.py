@@ -19,7 +19,7 @@ from torchperf_ci.core.errors import UsageProblem
 if TYPE_CHECKING:
     from torchperf_ci.core.records import Record
     from torchperf_ci.run.plan import Selection, SuiteListing
-    from torchperf_ci.shards.matrix import Choice, Entry, Runner
+    from torchperf_ci.shards.matrix import MatrixJob, RunnerKind, SuiteModel
 
 RUNS_FOR_DURATIONS = 5
 """Of a history: some may have measured a few models only."""
@@ -76,26 +76,32 @@ def plan(github: GitHubOptions, **options: Any) -> None:  # noqa: ANN401 - click
       torchperf-ci plan --inference --suites huggingface --shards 4 --runner 'cuda=self-hosted gpu' --durations out
       torchperf-ci plan --training --suites huggingface --shards 4 --data-branch torchperf-data --name nightly-training
     """
-    from torchperf_ci.shards.matrix import entries
+    from torchperf_ci.shards.matrix import plan_jobs
 
     if options["fetch_durations"]:
         _fetch_durations(github, options)
         return
     selection, runners = models_from(options), _runners(options["runners"])
-    choice = _choice(selection, options)
+    models, specs = _models(selection, options)
     records = [*_records_elsewhere(github, options), *_records_on_disk(options["durations_dirs"])]
-    made = entries(
-        choice, runners, shards=options["shards"], name=options["name"], records=records, mode=selection.mode
+    jobs = plan_jobs(
+        models,
+        specs,
+        runners,
+        shards=options["shards"],
+        name=options["name"],
+        records=records,
+        mode=selection.mode,
     )
-    _tell(made, len(choice.models), known=bool(records))
-    matrix = json.dumps({"include": [entry.as_json() for entry in made]}, separators=(",", ":"))
+    _tell(jobs, len(models), known=bool(records))
+    matrix = json.dumps({"include": [job.as_json() for job in jobs]}, separators=(",", ":"))
     if len(matrix.encode()) > LARGEST_OUTPUT:
         raise UsageProblem(f"the matrix has {len(matrix):,} characters, more than GitHub takes; plan suites apart")
     click.echo(matrix)
     if options["github_files"]:
         from torchperf_ci.github.job import write_outputs
 
-        write_outputs(os.environ, {"matrix": matrix, "jobs": str(len(made))})
+        write_outputs(os.environ, {"matrix": matrix, "jobs": str(len(jobs))})
 
 
 def _fetch_durations(github: GitHubOptions, options: dict[str, Any]) -> None:
@@ -115,27 +121,32 @@ def _records_elsewhere(github: GitHubOptions, options: dict[str, Any]) -> list[R
     return [*_records_in_history(github, options), *_records_on_github(github, options["durations_artifact"])]
 
 
-def _runners(given: Sequence[tuple[str, str]]) -> list[Runner]:
-    from torchperf_ci.shards.matrix import Runner
+def _runners(given: Sequence[tuple[str, str]]) -> list[RunnerKind]:
+    from torchperf_ci.shards.matrix import RunnerKind
 
-    runners = [Runner(device=device.strip(), labels=tuple(split_list(labels))) for device, labels in given]
+    runners = [RunnerKind(device=device.strip(), labels=tuple(split_list(labels))) for device, labels in given]
     if empty := [runner.device for runner in runners if not runner.labels]:
         raise click.UsageError(f"--runner {empty[0]}= names no runner; say {empty[0]}=ubuntu-latest")
     return list(dict.fromkeys(runners))
 
 
-def _choice(selection: Selection, options: dict[str, Any]) -> Choice:
-    """What the suites have of what is asked for. Raises `UsageProblem` for what they do not."""
+def _models(selection: Selection, options: dict[str, Any]) -> tuple[tuple[SuiteModel, ...], dict[str, str]]:
+    """Find what the suites have of what is asked for, and how each suite was asked for, by its name.
+
+    Raises `UsageProblem` for what they do not have.
+    """
     from torchperf_ci.run.plan import chosen_models, nothing_left, suite_problems
-    from torchperf_ci.shards.matrix import Choice, Model
+    from torchperf_ci.shards.matrix import SuiteModel
 
     listings = _listings(selection.suites, options)
     if problems := suite_problems(selection, list(listings.values())):
         raise UsageProblem("\n".join(problems))
-    models = tuple(Model(suite.name, name) for suite in listings.values() for name in chosen_models(selection, suite))
+    models = tuple(
+        SuiteModel(suite.name, name) for suite in listings.values() for name in chosen_models(selection, suite)
+    )
     if not models:
         raise UsageProblem(nothing_left(selection, list(listings.values())))
-    return Choice(models=models, specs={suite.name: asked for asked, suite in listings.items()})
+    return models, {suite.name: asked for asked, suite in listings.items()}
 
 
 def _listings(suites: Sequence[str], options: dict[str, Any]) -> dict[str, SuiteListing]:
@@ -195,10 +206,10 @@ def _records_in_history(github: GitHubOptions, options: dict[str, Any]) -> Seque
     return [record for run in past.runs for record in run.results.records]
 
 
-def _tell(made: Sequence[Entry], models: int, *, known: bool) -> None:
+def _tell(jobs: Sequence[MatrixJob], models: int, *, known: bool) -> None:
     from torchperf_ci.core.text import count
 
-    for title in dict.fromkeys(entry.name for entry in made):
-        seconds = [entry.seconds for entry in made if entry.name == title]
+    for title in dict.fromkeys(job.name for job in jobs):
+        seconds = [job.seconds for job in jobs if job.name == title]
         expected = f", each about {min(seconds):,.0f} to {max(seconds):,.0f} s" if known and any(seconds) else ""
         click.echo(f"{title}: {count(models, 'model')} in {count(len(seconds), 'shard')}{expected}", err=True)

@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, TextIO, cast
@@ -131,6 +131,12 @@ def _is_formula(text: str) -> bool:
 def count(number: int, noun: str) -> str:
     """`1 case`, `1,234 cases`."""
     return f"{number:,} {noun if number == 1 else noun + 's'}"
+
+
+def some_of(names: Collection[str], most: int = 5) -> str:
+    """Join the first names with commas, and count the others: `a, b and 3 more`."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(list(names)[:most]) + more
 
 
 LONGEST_NAME = 200
