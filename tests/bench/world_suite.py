@@ -11,13 +11,9 @@ import time
 import torch
 import torch.distributed as dist
 
-WORLD = dict.fromkeys(
-    (
-        *("sleeps", "tells", "killed", "raises", "exits", "hangs", "wrong", "again", "silent"),
-        *("killed_while_loading", "linear"),
-    ),
-    2,
-)
+_ONES = ("linear", "sleeps", "wrong", "killed", "killed_while_loading", "exits", "silent", "raises", "hangs", "again")
+WORLD = dict.fromkeys(_ONES, 2)
+"""All models but `alone`."""
 
 
 class Second(torch.nn.Module):
@@ -67,11 +63,6 @@ def _hangs():
     time.sleep(1000)
 
 
-def _tells():
-    names = ("RANK", "WORLD_SIZE", "OMP_NUM_THREADS")
-    raise RuntimeError(f"{torch.get_num_threads()} {dist.get_world_size()} {[os.environ.get(name) for name in names]}")
-
-
 def _of(module):
     return lambda batch_size: (module(), (torch.randn(batch_size or 2, 4),))
 
@@ -90,7 +81,6 @@ MODELS = {
     "alone": lambda batch_size: (torch.nn.Linear(4, 4), (torch.randn(batch_size or 2, 4),)),
     "linear": _of(lambda: Adding(int)),
     "sleeps": _of(lambda: Second(lambda: time.sleep(float(os.environ.get("WORLD_SUITE_SLEEP", "0.05"))))),
-    "tells": _of(lambda: Second(_tells)),
     "killed": _of(lambda: Adding(lambda: os.kill(os.getpid(), signal.SIGKILL), after=2)),
     "raises": _of(lambda: Adding(_raises, after=2)),
     "exits": _of(lambda: Adding(lambda: os._exit(7), after=2)),
