@@ -148,7 +148,7 @@ def _table_of(models: Mapping[str, Mapping[Testing, Record]]) -> RunTable:
                     cells[name] = f"{value * METRICS[name].csv_scale if name in METRICS else value:.6f}"
         rows.append(cells)
     if not_run:
-        problems.append(f"not run, the budget was spent: {', '.join(not_run)}")
+        problems.append(f"not run: {', '.join(not_run)}")
     measured = dict.fromkeys(column for row in rows for column in row)
     known = [c for c in (NAME, ACCURACY, *METRIC_COLUMNS) if c in measured or c in {NAME, GRAPH_BREAKS}]
     columns = [*known, *(column for column in measured if column not in known and column != PERFORMANCE)]
