@@ -102,9 +102,8 @@ def changed(**fields: Any) -> str:
     ("content", "reason"),
     [
         ("[]", "Expected `object`, got `array`"),
-        ("{", "truncated"),
-        ("[" * 100_000, "Expected `object`"),
-        (f'{{"v": 1, "other": {"[" * 100_000}', "too deep"),
+        ("{", "Expecting property name"),
+        ("[" * 100_000, "too deep"),
         (changed(v=2), "Invalid enum value 2 - at `$.v`"),
         (changed(courses={"tiny/mlp": "▁ @octocat"}), "matching regex"),
         (changed(courses={"tiny/mlp": "▁" * 1001}), "length <= 1000"),
@@ -117,7 +116,7 @@ def changed(**fields: Any) -> str:
         (changed(comparisons__0__ratio="1"), "got `str` - at `$.comparisons[0].ratio`"),
         (changed(comparisons__0__ratio=10**400), "out of range"),
         (changed(comparisons__0__ratio=10**19), "<= 1e+18"),
-        (changed(comparisons__0__base=float("nan")), "malformed"),
+        (changed(comparisons__0__base=float("nan")), "NaN is not a finite number"),
         (changed(comparisons__0__case__model=7), "got `int` - at `$.comparisons[0].case.model`"),
     ],
 )

@@ -26,12 +26,12 @@ class Origin:
 
 
 def origin_of_workflow_run(event: Mapping[str, Any], repository: str) -> Origin:
-    """The run that a `workflow_run` event tells of. Raises `UsageProblem` for any other event."""
+    """Read from a `workflow_run` event which run has finished. Raises `UsageProblem` for any other event."""
     run = event.get("workflow_run")
     if not isinstance(run, dict):
         raise UsageProblem(
-            "`post` without a folder belongs into a workflow that `workflow_run` starts (examples/post.yml); "
-            "elsewhere name the folder to post"
+            "`post` without a folder belongs in a workflow that `workflow_run` starts (examples/post.yml); elsewhere "
+            "name the results folder: torchperf-ci post DIR"
         )
     return _checked(
         Origin(
@@ -46,7 +46,10 @@ def origin_of_workflow_run(event: Mapping[str, Any], repository: str) -> Origin:
 
 
 def origin_of_job(event: Mapping[str, Any], environ: Mapping[str, str], repository: str) -> Origin:
-    """The run that this job is part of. Of a pull request it is its head, not the commit that GitHub merged for it."""
+    """Read which run this job is part of. Of a pull request it is its head, not the commit that GitHub merged for it.
+
+    Raises `UsageProblem` where nothing says it.
+    """
     head = (event.get("pull_request") or {}).get("head") or {}
     return _checked(
         Origin(
@@ -61,9 +64,12 @@ def origin_of_job(event: Mapping[str, Any], environ: Mapping[str, str], reposito
 
 
 def _checked(origin: Origin) -> Origin:
-    """The origin, if its parts can be part of an address."""
+    """Return the origin, if its parts can be part of an address."""
     if not (is_full_sha(origin.sha) and is_repository(origin.head_repository)):
-        raise UsageProblem("the event names no commit of a repository; is this a job of GitHub Actions?")
+        raise UsageProblem(
+            "the event names no commit of a repository; `post` runs in a job of GitHub Actions, which sets "
+            "GITHUB_EVENT_PATH, GITHUB_SHA and GITHUB_RUN_ID"
+        )
     return origin
 
 

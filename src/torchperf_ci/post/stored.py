@@ -38,7 +38,7 @@ Reader = Callable[[bytes, Expected], Posting]
 
 
 def read_posting(files: Mapping[str, bytes], expected: Expected) -> Posting:
-    """What the stored files say. `files` has those of `READERS` that there are.
+    """Read what stored files say. `files` has those of `READERS` that there are.
 
     Raises `Forged` for what no run writes, and `NothingToJudge` when there is nothing.
     """
