@@ -112,6 +112,9 @@ _OPTIONS = (
         "--repeat", "-n", type=_POSITIVE, help="Exactly so many pairs of iterations.  [default: until precise enough]"
     ),
     option("--warmup", type=click.IntRange(min=0), help="Exactly so many pairs to warm up.  [default: until steady]"),
+    option(
+        "--cold-l2", is_flag=True, help="Empty an accelerator's L2 cache before every reading: the time of a first use."
+    ),
     option("--timeout", type=_SECONDS, default=1800.0, help="Seconds a case may take."),
     option("--budget", type=_SECONDS, help="Seconds the whole run may take; what is left over is a row that says so."),
     python_option,
@@ -207,6 +210,7 @@ def settings_from(options: dict[str, Any]) -> Settings:
         seed=options["seed"],
         scale=options["scale"],
         compile_scope=options["compile_scope"],
+        cold_l2=options["cold_l2"],
     )
 
 

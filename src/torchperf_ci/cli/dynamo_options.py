@@ -43,7 +43,7 @@ _ONLY_DYNAMO = (
     "enable_cpu_launcher",
     "cpu_launcher_args",
 )
-_ONLY_TORCHPERF = ("warmup", "seed", "scale", "compile_scope")
+_ONLY_TORCHPERF = ("warmup", "seed", "scale", "compile_scope", "cold_l2")
 
 
 def dynamo_options(function: Decorated) -> Decorated:

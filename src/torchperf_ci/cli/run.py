@@ -83,7 +83,15 @@ def run(**options: Any) -> int:  # noqa: ANN401 - click's values
 def _measure_and_report(selection: Selection, settings: Settings, options: Mapping[str, Any]) -> int:
     """Everything from the folder to the report; the exit code."""
     from torchperf_ci.bench.clocks import locked_clocks
-    from torchperf_ci.bench.run import Run, plan_run, preload, python_under_test, survey
+    from torchperf_ci.bench.run import (
+        Run,
+        note_settings,
+        plan_run,
+        preload,
+        python_under_test,
+        refuse_cold_l2,
+        survey,
+    )
     from torchperf_ci.cli.progress import progress_for
     from torchperf_ci.github.context import source_from
     from torchperf_ci.github.workflow_commands import commands_stopped
@@ -107,7 +115,8 @@ def _measure_and_report(selection: Selection, settings: Settings, options: Mappi
         with python.start() as preloaded:
             found = survey(preloaded, selection.suites, threads=settings.threads, command=sys.argv[1:])
             plan = plan_run(selection, found)
-            found = preload(preloaded, plan, found)
+            refuse_cold_l2(plan.cases, settings)
+            found = note_settings(preload(preloaded, plan, found), settings)
             if not options["keep_output_dir"]:
                 folder.empty()
             for warning in found.build.warnings:
