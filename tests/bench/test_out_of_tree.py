@@ -9,11 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from torch.utils import backend_registration
 
 from torchperf_ci.records import Build, Record, Testing
 from torchperf_ci.results import read_results
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
+        reason="this torch registers no device that is written in Python",
+    ),
+]
 
 DEVICE = Path(__file__).parent / "stand_in_device.py"
 
@@ -77,6 +84,19 @@ def test_one_that_breaks_is_lost_and_said_so(on_stand_in: Callable, tmp_path: Pa
     assert doctor.stdout.count("uncorrectable ECC error") == 1
     assert "arithmetic on standin:0" in doctor.stdout
     assert "the device standin was lost" in doctor.stderr
+
+
+def test_fastrnns_measures_on_it(on_stand_in: Callable) -> None:
+    """Where it breaks, the variant is a failure with the reason, and the command ends with 6."""
+    asked = ("fastrnns", "--device", "standin:0", "--group", "rnns", "--rnns", "py", "--threads", "1", "--print-json")
+    small = ("--nloops", "2", "--warmup", "1", "--seqLength", "3", "--hiddenSize", "8", "--inputSize", "8")
+    done = on_stand_in(*asked, *small)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["lstm"]["py"] > 0
+    broken = on_stand_in(*asked, *small, STANDIN_BROKEN="1")
+    assert broken.returncode == 6
+    assert json.loads(broken.stdout)["lstm"]["py"] is None
+    assert "failed: RuntimeError: StandIn error: uncorrectable ECC error" in broken.stderr
 
 
 def test_the_doctor_measures_on_it(on_stand_in: Callable) -> None:

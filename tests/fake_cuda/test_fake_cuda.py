@@ -127,3 +127,46 @@ def test_both_sides_of_a_case_share_a_device(on_fake_cuda, tmp_path: Path) -> No
     assert [case["case"]["device"] for case in cases] == ["cuda", "cuda"], done.stderr
     assert all(case["launches"] for case in cases)
     assert "LAUNCH on stream of" not in log.read_text()
+
+
+WORKERS = """
+import os, torch
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(256, 256)
+    def forward(self, x):
+        return torch.relu(self.layer(x))
+
+def model(batch_size):
+    print("WORKER", os.getpid(), flush=True)
+    return Model(), (torch.ones(8, 256),)
+
+MODELS = {"model": model}
+"""
+
+
+def test_compile_time_and_memory_with_cuda_graphs(on_fake_cuda, records, tmp_path: Path) -> None:
+    """Compile time comes from a worker of its own; a graph's pool is the compiled arm's memory, not eager's."""
+    (tmp_path / "suite.py").write_text(WORKERS)
+    asked = ("--inference", "--output-dir", "out", "--warmup", "1", "--repeat", "10", "--devices", "cuda")
+    done = on_fake_cuda("run", "--suites", "suite.py", *asked, "--compilers", "cudagraphs")
+    accuracy, performance = records()
+    assert (accuracy.status, performance.status) == (Status.PASS, Status.PASS), done.stderr
+    said = (tmp_path / "out" / performance.log).read_text().split()
+    assert len({said[at + 1] for at, word in enumerate(said) if word == "WORKER"}) == 2
+    assert len(performance.samples["compiled_device"]) == 10
+    eager, compiled = (performance.metrics[f"{arm}_peak_mem"] for arm in ("eager", "dynamo"))
+    assert 0 < eager < compiled
+
+
+def test_a_cold_cache_is_recorded_and_is_no_memory_of_the_model(on_fake_cuda, records) -> None:
+    """Nothing is quicker from the pretended cache, so the row says that it may not have been empty."""
+    on_fake_cuda(
+        "run", "--suites", "tiny", "-k", "^mlp$", "--devices", "cuda", "--no-accuracy", "--cold-l2", *ASKED
+    )  # fmt: skip
+    (performance,) = records()
+    assert performance.environment.l2_cache == "cold"
+    assert any("the L2 cache may not have been empty" in remark for remark in performance.remarks)
+    assert performance.metrics["eager_peak_mem"] < 2**28

@@ -172,7 +172,10 @@ class Bench:
         """
         self._cpus = tuple(cpus or ())
         _set_threads(threads, most=len(self._cpus))
-        self._device = choose_device(torch.device(case["device"]))
+        try:
+            self._device = choose_device(torch.device(case["device"]))
+        except Exception as error:  # whatever a driver says
+            raise CaseError(_word(error, "model_fail_to_load"), describe(error)) from error
         if cache_dir is not None:
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache_dir
             os.environ["TRITON_CACHE_DIR"] = os.path.join(cache_dir, "triton")  # noqa: PTH118 - text for the environment
@@ -439,7 +442,8 @@ class Bench:
                 self._workload.module.zero_grad(set_to_none=True)
                 prepare_arm(arm, 1)
 
-            others = frozenset() if name == "compiled" else graph_pools(device).keys() - self._pools_before
+            has_other = name != "compiled" and "compiled" in self._arms
+            others = graph_pools(device).keys() - self._pools_before if has_other else frozenset()
             peaks[name] = peak_while(device, arm, prepare, other_pools=others)
             process[name] = process_peak_while(arm, prepare) if device.type == "cpu" else None
         return {"peaks": peaks, "process": process}
