@@ -170,3 +170,20 @@ def test_a_cold_cache_is_recorded_and_is_no_memory_of_the_model(on_fake_cuda, re
     assert performance.environment.l2_cache == "cold"
     assert any("the L2 cache may not have been empty" in remark for remark in performance.remarks)
     assert performance.metrics["eager_peak_mem"] < 2**28
+
+
+def test_both_sides_of_a_comparison_compile_cold(on_fake_cuda, tmp_path: Path) -> None:
+    """Each checks accuracy in one worker and compiles in another; what was compared says that the cache was cold."""
+    (tmp_path / "suite.py").write_text(WORKERS)
+    arguments = ("--suites", "suite.py", "--head-env", "SIDE=head", "--launches", "1", "--interleave", "block")
+    asked = ("--inference", "--compilers", "cudagraphs", "--output-dir", "out", "--warmup", "1", "--repeat", "10")
+    done = on_fake_cuda("compare", *arguments, *asked, "--devices", "cuda", "--cold-l2")
+    document = json.loads((tmp_path / "out/compare.json").read_text())
+    (case,) = document["measured"]
+    assert case["base"]["memory_bytes"] == case["head"]["memory_bytes"] > 0, done.stderr
+    assert "L2 cache was emptied" in document["header"]["how"]
+    for side in ("base", "head"):
+        assert case[side]["accuracy"] == "pass"
+        assert len(case[side]["compile_seconds"]) == 1
+        (log,) = (tmp_path / "out/logs").glob(f"{side}_*.log")
+        assert log.read_text().count("WORKER") == 2
