@@ -74,7 +74,7 @@ Exit codes:
 
 
 @click.group(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="torchperf-ci")
+@click.version_option(__version__, "-V", "--version", prog_name="torchperf-ci")
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchperf_ci.cli.finish import conclude, told_github
+from torchperf_ci.cli.finish import conclude, write_exit_code
 from torchperf_ci.cli.options import LineItem, command, option
 from torchperf_ci.core.errors import ExitCode, TorchperfError, UsageProblem
 
@@ -65,7 +65,7 @@ def merge(folders: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401 - cl
     try:
         return _merge([Path(folder) for folder in folders], options)
     except TorchperfError as error:
-        told_github(int(error.exit_code), options)
+        write_exit_code(int(error.exit_code), github_files=options["github_files"])
         raise
 
 
@@ -87,7 +87,14 @@ def _merge(folders: Sequence[Path], options: dict[str, Any]) -> int:
         builds = merged.told(allow_missing=options["allow_missing"])
         folder.append(*builds, *(_with_log(record, found[place], folder) for record, place in merged.records))
         report = ReportOptions(flag_compilers=tuple(options["flag_compilers"]))
-        code = conclude(folder, read_results(target), report, options, os.environ)
+        code = conclude(
+            folder,
+            read_results(target),
+            report,
+            os.environ,
+            github_files=options["github_files"],
+            fail_on=options["fail_on"],
+        )
     code = _told(merged, target, options, code)
     click.echo(f"{len(merged.records)} results of {len(found)} folders are in {target}", err=True)
     return code
@@ -105,7 +112,7 @@ def _told(merged: Merged, target: Path, options: dict[str, Any], code: int) -> i
         write_outputs(os.environ, found)
     if missing:
         click.echo("Error: the results are not complete; --allow-missing takes them as they are", err=True)
-        return told_github(int(ExitCode.NOTHING_TO_JUDGE), options)
+        return write_exit_code(int(ExitCode.NOTHING_TO_JUDGE), github_files=options["github_files"])
     return code
 
 

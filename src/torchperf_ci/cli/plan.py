@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchperf_ci.cli.case_options import model_options, models_from, worker_variables
+from torchperf_ci.cli.case_options import PythonOptions, model_options, models_from
 from torchperf_ci.cli.history_options import opened_history, past_options
-from torchperf_ci.cli.options import GitHubOptions, KeyValues, command, github_options, option, split_list
+from torchperf_ci.cli.options import GitHubOptions, KeyValues, build, command, github_options, option, split_list
 from torchperf_ci.cli.suites import preloaded_python
 from torchperf_ci.core.errors import UsageProblem
 
@@ -145,7 +145,7 @@ def _listings(suites: Sequence[str], options: dict[str, Any]) -> dict[str, Suite
 
     if spaced := [name for name in suites if split_list(name) != [name]]:
         raise UsageProblem(f"--suites {spaced[0]!r}: a list of suites is split there; give the file another name")
-    extra = worker_variables(torchbench_dir=options["torchbench_dir"])
+    extra = build(PythonOptions, options).variables()
     with commands_stopped(os.environ), preloaded_python(options["python"], extra) as preloaded:
         return {name: list_suite(preloaded, name) for name in dict.fromkeys(suites)}
 
