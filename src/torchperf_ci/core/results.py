@@ -207,7 +207,7 @@ def results_from(lines: Iterable[tuple[int, str]]) -> Results:
 
 
 def csv_name(case: Case, testing: Testing) -> str:
-    """Name a CSV file `{compiler}_{suite}_{dtype}_{mode}_{device}_{testing}.csv`, of characters that are safe in one."""
+    """Name a file `{compiler}_{suite}_{dtype}_{mode}_{device}_{testing}.csv`, of characters that are safe in one."""
     parts = (case.compiler, case.suite, case.dtype, case.mode.value, case.device, testing.value)
     return short_name("_".join(safe_name(part) for part in parts)) + ".csv"
 
