@@ -38,7 +38,7 @@ from torchperf_ci.expectations.update import plan_update
 from torchperf_ci.post.review import posting_of_results, unusable
 from torchperf_ci.post.stored import COMPARISON, Expected, read_posting
 from torchperf_ci.report.charts import Charts
-from torchperf_ci.report.gh_parts import legacy_parts
+from torchperf_ci.report.gh_parts import render_parts
 from torchperf_ci.report.markdown import markdown
 from torchperf_ci.report.model import ReportOptions, find
 from torchperf_ci.shards.uploads import Config
@@ -170,7 +170,7 @@ def update(evil: str) -> str:
 
 
 def each_part(evil: str) -> Iterator[str]:
-    yield from legacy_parts(find(results(evil), ReportOptions())).values()
+    yield from render_parts(find(results(evil), ReportOptions())).values()
 
 
 RENDERERS: dict[str, Callable[[str], str]] = {

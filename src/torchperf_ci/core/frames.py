@@ -137,13 +137,13 @@ def suite_tables(records: Iterable[Record], selection: CaseSelection) -> tuple[S
     )
 
 
-def rows(tables: SuiteTables, name: str) -> Iterator[ModelRow]:
+def model_rows(tables: SuiteTables, name: str) -> Iterator[ModelRow]:
     """Yield the rows of the table of a metric, or of `ACCURACY`, best model first; none if it was not looked at."""
     testing = Testing.ACCURACY if name == ACCURACY else Testing.PERFORMANCE
     if testing not in tables.statuses:
         return
     words = tables.statuses[testing]
-    order = sorted_models(words if name == ACCURACY else tables.values[name]).index
+    order = sort_models(words if name == ACCURACY else tables.values[name]).index
     at = words.index.get_indexer(order)
     values = None if name == ACCURACY else tables.values[name].to_numpy()[at]
     arrays = zip(words.to_numpy()[at], tables.passed.to_numpy()[at], tables.counted.to_numpy()[at], strict=True)
@@ -157,7 +157,7 @@ def rows(tables: SuiteTables, name: str) -> Iterator[ModelRow]:
         yield ModelRow(model=model, batch_size=sizes.get(model, 0), cells=tuple(cells))
 
 
-def sorted_models(table: pd.DataFrame) -> pd.DataFrame:
+def sort_models(table: pd.DataFrame) -> pd.DataFrame:
     """Sort the best first: by the last compiler, then the one before it, …; by `inductor` first of all if it is there.
 
     The order of PyTorch's own tables; equal rows keep the order they came in.

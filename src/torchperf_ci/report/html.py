@@ -12,7 +12,7 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, SuiteTables, rows
+from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, SuiteTables, model_rows
 from torchperf_ci.core.records import Record, Testing
 from torchperf_ci.core.text import one_line
 from torchperf_ci.report import summary
@@ -270,7 +270,7 @@ def _compared(tables: SuiteTables) -> Grid:
                 ),
             ),
         )
-        for row in rows(tables, metric)
+        for row in model_rows(tables, metric)
     )
     return grid(("Model", "#Batch size", *(f"#{name}" for name in tables.compilers)), lines)
 

@@ -21,7 +21,7 @@ from torchperf_ci.core.frames import (
     Cell,
     Section,
     SuiteTables,
-    rows,
+    model_rows,
 )
 from torchperf_ci.core.records import Record, Testing
 
@@ -276,6 +276,6 @@ def is_flagged(metric: str, cell: Cell) -> bool:
 
 
 def _cells(tables: SuiteTables, metric: str) -> Iterator[tuple[str, str, Cell]]:
-    for row in rows(tables, metric):
+    for row in model_rows(tables, metric):
         for compiler, cell in zip(tables.compilers, row.cells, strict=True):
             yield row.model, compiler, cell

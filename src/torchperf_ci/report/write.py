@@ -7,7 +7,7 @@ from torchperf_ci.core.records import Mode
 from torchperf_ci.core.results import Results, ResultsFolder
 from torchperf_ci.report.charts import Charts, draw
 from torchperf_ci.report.csv_tables import case_csvs, summary_csvs
-from torchperf_ci.report.gh_parts import legacy_parts
+from torchperf_ci.report.gh_parts import render_parts
 from torchperf_ci.report.html import html_page
 from torchperf_ci.report.markdown import markdown
 from torchperf_ci.report.model import Report, ReportOptions, RunFindings, find
@@ -41,7 +41,7 @@ def write_findings(folder: ResultsFolder, findings: RunFindings, charts: Charts 
     texts = {
         **(dict(case_csvs(findings.records)) if findings.options.case_csvs else {}),
         **summary_csvs(findings),
-        **legacy_parts(findings),
+        **render_parts(findings),
         "report.md": markdown(findings),
         "report.html": html_page(findings, charts),
     }
