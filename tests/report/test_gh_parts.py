@@ -8,7 +8,7 @@ from torchperf_ci.core.records import Mode, Status
 from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.report.csv_tables import summary_csvs
 from torchperf_ci.report.gh_parts import render_parts
-from torchperf_ci.report.model import ReportOptions, SourceTree, find
+from torchperf_ci.report.model import ReportOptions, SourceTree, collect_findings
 
 PYTORCH = GOLDEN / "pytorch_folder"
 
@@ -18,7 +18,7 @@ def pytorch_findings():
     """What a PyTorch suite runner left behind: four compilers, two suites, one file without a header."""
     results = read_folder(PYTORCH / "input", CaseSelection())
     assert results.problems == ()
-    return find(results, ReportOptions())
+    return collect_findings(results, ReportOptions())
 
 
 @pytest.mark.parametrize("name", ["geomean.csv", "passrate.csv", "comp_time.csv", "memory.csv"])
@@ -30,7 +30,7 @@ def test_the_summary_files_are_pytorchs_byte_for_byte(pytorch_findings, name: st
 def test_slowdowns_can_be_counted(pytorch_findings):
     """Without clipping the geometric mean is the plain one."""
     results = read_folder(PYTORCH / "input", CaseSelection())
-    found = find(results, ReportOptions(include_slowdowns=True))
+    found = collect_findings(results, ReportOptions(include_slowdowns=True))
     check_golden("pytorch_folder/geomean_with_slowdowns.csv", summary_csvs(found)["geomean.csv"])
 
 

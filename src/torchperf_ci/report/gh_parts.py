@@ -121,8 +121,7 @@ def _summaries(findings: RunFindings) -> Iterator[MarkdownTable]:
         title = section_title(findings, section)
         tables = summary_tables(findings, section)
         for name, caption in CAPTIONS.items():
-            table = tables[name].fillna("0")
-            yield pretty_table(title + caption, list(table.columns), table.to_numpy().tolist())
+            yield pretty_table(title + caption, *tables[name])
             title = ""
 
 

@@ -293,7 +293,7 @@ def _interval(record: Record) -> str:
 
 def _cases(tables: SuiteTables) -> Grid:
     titles = ("Model", "Compiler", "#Batch size", "Accuracy", "Performance", "#Speedup", "#Compiled ms", "#Eager ms")
-    remarks = {(item.model, item.compiler): item.texts for item in summary.remarks(tables)}
+    remarks = {(item.model, item.compiler): item.texts for item in summary.list_remarks(tables)}
     judged = zip(tables.models, tables.counted.to_numpy(), tables.passed.to_numpy(), strict=True)
     lines = (
         (bool(counts and not passes), _case(tables, model, compiler, remarks))
