@@ -372,10 +372,7 @@ class Worker:
 
 def status_word(text: str) -> Status | str:
     """The status that a worker names, or its word where that is none of ours."""
-    try:
-        return Status(text)
-    except ValueError:
-        return text
+    return next((status for status in Status if status.value == text), text)
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
