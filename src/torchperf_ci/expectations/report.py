@@ -28,7 +28,7 @@ _WORDS = {
     CheckOutcome.MISSING: "missing",
     CheckOutcome.MISSING_ACTUAL: "missing",
     CheckOutcome.MISSING_ACCURACY: "missing",
-    CheckOutcome.MISSING_EXPECTED: "not in the table",
+    CheckOutcome.MISSING_EXPECTED: "new",
     CheckOutcome.IMPROVED: "improved",
     CheckOutcome.FAIL_BUT_FLAKY: "flaky",
     CheckOutcome.PASS_BUT_FLAKY: "flaky",
@@ -100,16 +100,14 @@ def check_markdown(checks: Sequence[TableCheck], command: str, notes: Sequence[s
 
 
 def _list_models(title: str, lines: Sequence[tuple[TableCheck, ModelCheck]], *, rank: int) -> list[Block]:
-    """List models in a table for each expectation table: its name is long, and a phone's screen narrow."""
-    names = dict.fromkeys(each.table for each, _ in lines)
-    blocks = [Block(before=f"\n### {title} ({len(lines):,})\n", rank=rank)] if lines else []
-    for name in names:
-        cells = [
-            (code(line.name), f"{_sign(line)} {line.outcome}", code(line.detail))
-            for each, line in lines
-            if each.table == name
-        ]
-        table = markdown_table(("Model", "Outcome", "Why"), cells, rank=rank, where=LOG, before=f"\n{code(name)}:\n")
+    """List models in a narrow table for each expectation table: its name is long, and a phone's screen is not."""
+    blocks = [Block(before=f"\n### {title}\n", rank=rank)] if lines else []
+    for name in dict.fromkeys(each.table for each, _ in lines):
+        # A model that one side lacks fails every kind of check for the same reason.
+        models = dict.fromkeys(line for each, line in lines if each.table == name)
+        cells = [(code(line.name), f"{_sign(line)} {line.outcome}: {code(line.detail)}") for line in models]
+        title = f"\n{code(name)}:\n"
+        table = markdown_table(("Model", "Outcome"), cells, rank=rank, where=LOG, before=title)
         blocks.append(Block(before="", tables=(table,), rank=rank))
     return blocks
 
@@ -141,7 +139,7 @@ def update_markdown(update: Update, *, sha: str = "", limit: int = LIMIT) -> str
     changes = sum(kind is not ChangeKind.KEPT for kind in kinds)
     headline = f"{count(changes, 'change')} in {count(len(update.written), 'table')}" if kinds else "nothing changes"
     incomplete = f"⚠️ Incomplete ({count(len(update.gaps), 'gap')}). " if update.gaps else ""
-    source = f" from commit {code(sha)}" if sha else ""
+    source = f" from commit {code(sha[:12])}" if sha else ""
     blocks = [Block(before=f"## {incomplete}Expectations: {headline}{source}\n")]
     if update.gaps:
         blocks.append(_list_sentences("Incomplete", update.gaps, rank=0))
@@ -149,9 +147,9 @@ def update_markdown(update: Update, *, sha: str = "", limit: int = LIMIT) -> str
         tables = f"The tables of {', '.join(map(code, update.untouched))} are as they were."
         blocks.append(Block(before=f"\n{tables} {_TAKE_WHAT_THERE_IS}\n", rank=0))
     for table in _worth_telling(update):
-        cells = [(code(change.name), change.kind.value, code(_describe(change))) for change in table.merged.changes]
+        cells = [(code(change.name), f"{change.kind}: {code(_describe(change))}") for change in table.merged.changes]
         title = f"\n### {code(table.path)}: {_count_changes(table)}\n"
-        tables_of_it = (markdown_table(("Model", "Row", "Change"), cells, rank=1, where="the diff"),) if cells else ()
+        tables_of_it = (markdown_table(("Model", "Row"), cells, rank=1, where="the diff"),) if cells else ()
         blocks.append(Block(before=title, tables=tables_of_it, rank=1))
     if update.notes:
         blocks.append(_list_sentences("Notes", update.notes, rank=2))
