@@ -25,13 +25,13 @@ _SCALE = option(
     "--threshold-scale",
     "-s",
     type=click.FloatRange(min=0, min_open=True),
-    help="How much of the expected value must be reached.  [default: 0.95; with --threshold: 1]",
+    help="The share of the expected value that must be reached.  [default: 0.95; with --threshold: 1]",
 )
 _METRIC = option(
     "--metric",
     type=click.Choice(["speedup", "abs_latency"]),
     default="speedup",
-    help="What performance means.",
+    help="The number that the performance is judged by.",
 )
 
 
@@ -46,7 +46,7 @@ class CheckOptions:
             "--expected",
             type=click.Path(exists=True, path_type=Path),
             metavar="TABLE_OR_DIR",
-            help="The expectation table, or a folder that has one of the same name.",
+            help="The expectation table, or a folder that has a table of the same name as the results.",
         ),
     ]
     strict: Annotated[
@@ -60,7 +60,9 @@ class CheckOptions:
     allow_missing: Annotated[
         bool,
         option(
-            "--allow-missing", is_flag=True, help="Do not fail on models that only the table has: ACTUAL is a shard."
+            "--allow-missing",
+            is_flag=True,
+            help="Do not fail on models that only the table has, say because ACTUAL is one shard of several.",
         ),
     ]
     tables: Annotated[
@@ -69,12 +71,12 @@ class CheckOptions:
             "--config",
             multiple=True,
             envvar="TORCHPERF_TABLES",
-            help="Only tables of this name (shell pattern). Repeatable.",
+            help="Only tables whose name matches this shell pattern. Repeatable.",
         ),
     ]
     summary_file: Annotated[Path | None, SUMMARY_FILE]
     annotate: Annotated[
-        bool, option("--annotate", is_flag=True, help="Print failures as annotations for GitHub Actions, too.")
+        bool, option("--annotate", is_flag=True, help="Also print failures as annotations for GitHub Actions.")
     ]
     github_files: Annotated[
         bool,
@@ -125,7 +127,8 @@ class PerformanceOptions(MetricOptions):
     """Allow one threshold for all models in place of a table."""
 
     threshold: Annotated[
-        float | None, option("--threshold", "-t", type=float, help="What every model must reach, instead of a table.")
+        float | None,
+        option("--threshold", "-t", type=float, help="A number that every model must reach, instead of a table."),
     ]
 
     def rules(self) -> Rules:
@@ -158,29 +161,29 @@ class AllOptions(MetricOptions):
     ]
 
 
-@click.group(cls=Group, short_help="Hold a run's results against expectation tables.")
+@click.group(cls=Group, short_help="Compare a run's results with expectation tables.")
 def check() -> None:
-    """Hold a run's results against expectation tables.
+    """Compare a run's results with expectation tables.
 
-    ACTUAL is a CSV of a suite runner or a results folder. Models that may pass or fail are named in flaky.yaml beside
-    the tables. Exit code 3: something is not as expected; 4: there was nothing to compare.
+    ACTUAL is a results folder, or one CSV file of a suite runner. The file flaky.yaml beside the tables names the
+    models that may pass or fail. Exit code 3: something is not as expected; 4: there was nothing to compare.
     """
 
 
 @check.command()
 @takes(CheckOptions)
 def accuracy(options: CheckOptions) -> None:
-    """Is every model's accuracy status the expected one?"""
+    """Check that every model's accuracy status is the expected one."""
     _check(options, ["accuracy"])
 
 
 @check.command("graph-breaks")
 @takes(CheckOptions)
 def graph_breaks(options: CheckOptions) -> None:
-    """Does every model break its graph, fall back to eager, compile again and capture calls as expected?
+    """Check graph breaks, fallbacks to eager, recompiles and captured calls.
 
-    More graph breaks, fallbacks or recompiles fail, and so do fewer captured calls or graphs; the other way it is an
-    improvement. Other whole numbers of the table must be the same.
+    More graph breaks, fallbacks or recompiles than expected fail, and so do fewer captured calls or graphs; the
+    opposite is an improvement. Other whole numbers of the table must be the same.
     """
     _check(options, ["graph-breaks"])
 
@@ -188,21 +191,21 @@ def graph_breaks(options: CheckOptions) -> None:
 @check.command()
 @takes(PerformanceOptions)
 def performance(options: PerformanceOptions) -> None:
-    """Did every model's performance run, and does its speedup, or its latency, reach what is expected?"""
+    """Check that every model's performance was measured, and that its speedup or latency is good enough."""
     _check(options, ["performance"])
 
 
 @check.command()
 @takes(MemoryOptions)
 def memory(options: MemoryOptions) -> None:
-    """Does every model's memory compression ratio reach what is expected?"""
+    """Check that every model's memory compression ratio is good enough."""
     _check(options, ["memory"])
 
 
 @check.command("all")
 @takes(AllOptions)
 def everything(options: AllOptions) -> None:
-    """All four checks, each for the tables that have a column for it."""
+    """Run all four checks, each on the tables that have a column for it."""
     _check(options, ["accuracy", "graph-breaks", "performance", "memory"])
 
 

@@ -36,7 +36,7 @@ class MergeOptions:
             "--output-dir",
             type=click.Path(path_type=Path),
             default=Path("benchmark_logs"),
-            help="The folder for the joined results. What an earlier command wrote there is removed first.",
+            help="The folder for the joined results. Results of an earlier command there are removed first.",
         ),
     ]
     matrix: Annotated[
@@ -46,12 +46,12 @@ class MergeOptions:
             default="",
             show_default=False,
             metavar="JSON",
-            help="What `plan` printed: every shard must be there.",
+            help="The matrix that `plan` printed: every shard and model of it must be there.",
         ),
     ]
     allow_missing: Annotated[
         bool,
-        option("--allow-missing", is_flag=True, help="Do not fail when a shard, or a model of it, is missing."),
+        option("--allow-missing", is_flag=True, help="Do not fail when a shard or a model is missing."),
     ]
     flag_compilers: Annotated[
         tuple[str, ...],
@@ -68,7 +68,7 @@ class MergeOptions:
             "--fail-on",
             type=click.Choice(["failed", "never"]),
             default="failed",
-            help="failed: exit with 6 when a case did not pass; never: with 0.",
+            help="failed: exit code 6 when a case did not pass; never: exit code 0.",
         ),
     ]
     name: Annotated[
@@ -86,14 +86,13 @@ class MergeOptions:
 @command(short_help="Join the results of several runners into one folder.")
 @takes(MergeOptions)
 def merge(options: MergeOptions) -> int:
-    """Join the results of several runners into one results folder, and make its report.
+    """Join the results of several runners into one results folder, and write its report.
 
-    DIR is a results folder (also one of CSV files of a suite runner), or a folder of such folders, say of all artifacts
-    that a workflow downloaded. Which shard
-    and which attempt a folder holds is said by its name, torchperf-{name}-{shard}-{attempt}, else by its records. Of
-    every shard the newest attempt counts.
+    DIR is a results folder, or a folder of results folders, such as all downloaded artifacts of a workflow run. The
+    name of a folder, torchperf-{name}-{shard}-{attempt}, or else its records say which shard and attempt it holds. The
+    newest attempt of each shard counts.
 
-    Exit code 4: a shard or a model is missing, or the results contradict each other; everything is named.
+    Exit code 4: a shard or a model is missing, or the results contradict each other; the messages name each of them.
 
     \b
     Example:

@@ -29,18 +29,22 @@ class PostOptions:
     results: Annotated[str, argument(metavar="[DIR]", default="", envvar="TORCHPERF_RESULTS")]
     artifact: Annotated[
         str,
-        option("--artifact", default=DEFAULT_ARTIFACT, help="Without DIR: the artifact of the run that has finished."),
+        option("--artifact", default=DEFAULT_ARTIFACT, help="Without DIR: the name of the finished run's artifact."),
     ]
     name: Annotated[
         str,
-        option("--name", default="torchperf", help="Name of the check, and what tells its comment from other ones."),
+        option(
+            "--name", default="torchperf", help="The name of the check. Comments of different names are kept apart."
+        ),
     ]
-    start: Annotated[bool, option("--start", is_flag=True, help="Only show the check as in progress.")]
-    check: Annotated[bool, option("--check/--no-check", default=True, help="Write a check run.")]
+    start: Annotated[
+        bool, option("--start", is_flag=True, help="Only show the check as in progress, before measuring.")
+    ]
+    check: Annotated[bool, option("--check/--no-check", default=True, help="Post a check.")]
     comment: Annotated[
         bool,
         option(
-            "--comment/--no-comment", default=True, help="Write one comment on the pull request, and edit it later."
+            "--comment/--no-comment", default=True, help="Post one comment on the pull request; later runs edit it."
         ),
     ]
     github_files: Annotated[
@@ -53,15 +57,15 @@ class PostOptions:
 @command(short_help="Post a stored report: check, comment and step summary.")
 @takes(PostOptions)
 def post(options: PostOptions) -> int:
-    """Post a stored report: a check, one comment on the pull request that is edited later, and the step summary.
+    """Post a stored report: as a check, as one comment on the pull request, and in the step summary.
 
-    In the job that measured, DIR is its results folder. For pull requests from forks, whose jobs may write nothing,
-    a second workflow on `workflow_run` calls `post` without DIR: it reads the artifact of the run that has finished
-    as data that anybody may have written, takes commit and repository from GitHub's event, finds the pull request
-    through the API, and never runs anything of it.
+    In the job that measured, DIR is the results folder. A job for a pull request from a fork has a read-only token and
+    cannot post. There, a second workflow that `workflow_run` starts calls `post` without DIR. It reads the finished
+    run's artifact as untrusted data: commit and repository come from GitHub's event, the pull request from its API, and
+    nothing from the artifact is executed.
 
-    What a permission is missing for is said, and the rest is done. Exit code 5: nothing could be posted; but a job of
-    a fork or of Dependabot, which may write nothing, leaves that to the second workflow.
+    When a permission is missing, the message names it and the rest is posted. Exit code 5: nothing could be posted. In
+    a job of a fork or of Dependabot that is no error, since the second workflow posts.
     """
     from torchperf_ci.github.job import event
     from torchperf_ci.github.runs import checked_repository
@@ -152,7 +156,11 @@ class _Desk:
             write_outputs(os.environ, outputs)
         click.echo(shown.title)
         if is_nothing_posted and self.is_left_to_another_workflow:
-            click.echo("This job may write nothing; a workflow on `workflow_run` can (examples/post.yml).", err=True)
+            click.echo(
+                "A job of a fork or of Dependabot has a read-only token; post from a workflow that `workflow_run` starts "
+                "(examples/post.yml)",
+                err=True,
+            )
         return int(code)
 
     def _comment(self, text: str) -> str:

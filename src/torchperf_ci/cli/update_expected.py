@@ -42,7 +42,7 @@ class SourceOptions:
             "--from",
             type=click.Path(exists=True, path_type=Path),
             metavar="DIR",
-            help="Read results on disk, not GitHub: the folder DIR, or the folders in it, or one CSV file of a run.",
+            help="Read results from disk instead of GitHub: a results folder, a folder of such folders, or one CSV file.",
         ),
     ]
     layout: Annotated[
@@ -51,7 +51,7 @@ class SourceOptions:
             "--layout",
             type=click.Choice(["pytorch", "torchperf"]),
             default="torchperf",
-            help="Whose names jobs and artifacts have: those of PyTorch's test jobs, or of torchperf-ci's run action.",
+            help="How jobs and artifacts are named: as PyTorch's test jobs, or as torchperf-ci's run action names them.",
         ),
     ]
     workflows: Annotated[
@@ -60,7 +60,7 @@ class SourceOptions:
             "--workflow",
             multiple=True,
             type=LineItem(),
-            help="Only runs of this workflow. Repeatable.  [default: all; pytorch: inductor, inductor-periodic]",
+            help="Only runs of this workflow. Repeatable.  [default: all; with --layout pytorch: inductor, inductor-periodic]",
         ),
     ]
     configs: Annotated[
@@ -69,7 +69,7 @@ class SourceOptions:
             "--config",
             multiple=True,
             envvar="TORCHPERF_TABLES",
-            help="Only this configuration. Repeatable.  [default: all that are found]",
+            help="Only this configuration. Repeatable.  [default: all]",
         ),
     ]
     exclude_jobs: Annotated[
@@ -78,11 +78,12 @@ class SourceOptions:
             "--exclude-job",
             multiple=True,
             type=LineItem(),
-            help="Leave out jobs whose name matches this regular expression. Repeatable.",
+            help="Ignore jobs whose name matches this regular expression. Repeatable.",
         ),
     ]
     jobs: Annotated[
-        int, option("--jobs", type=click.IntRange(1, 32), default=8, help="How many artifacts are read at a time.")
+        int,
+        option("--jobs", type=click.IntRange(1, 32), default=8, help="How many artifacts are read at the same time."),
     ]
 
 
@@ -94,7 +95,11 @@ class PullRequestOptions:
 
     pull_request: Annotated[
         bool,
-        option("--pull-request", is_flag=True, help="Commit the changes to a branch and open a pull request."),
+        option(
+            "--pull-request",
+            is_flag=True,
+            help="Commit the changes to a branch and open a pull request, or update the open one.",
+        ),
     ]
     branch: Annotated[
         str | None,
@@ -102,7 +107,7 @@ class PullRequestOptions:
     ]
     base: Annotated[
         str | None,
-        option("--base", help="The branch that the pull request is for.  [default: the repository's default]"),
+        option("--base", help="The branch to merge into.  [default: the repository's default branch]"),
     ]
 
 
@@ -126,19 +131,19 @@ class UpdateExpectedOptions:
         option(
             "--metric-column",
             multiple=True,
-            help="A column besides graph_breaks for every table, any that the run has, say calls_captured. Repeatable.",
+            help="Add this column of the results to every table, say calls_captured. Repeatable.",
         ),
     ]
-    prune: Annotated[bool, option("--prune", is_flag=True, help="Drop models that the run no longer has.")]
+    prune: Annotated[bool, option("--prune", is_flag=True, help="Remove models that the results no longer have.")]
     require_complete: Annotated[
         bool,
         option(
             "--require-complete/--allow-missing",
             default=True,
-            help="Leave a table alone when a shard of it is missing, or merge what there is.",
+            help="When a shard is missing, leave its tables as they are, or update them with what there is.",
         ),
     ]
-    dry_run: Annotated[bool, option("--dry-run", is_flag=True, help="Only say what would change.")]
+    dry_run: Annotated[bool, option("--dry-run", is_flag=True, help="Only show what would change; write nothing.")]
     summary_file: Annotated[Path | None, SUMMARY_FILE]
     github_files: Annotated[
         bool,
@@ -166,19 +171,18 @@ class UpdateExpectedOptions:
         return self.sha.strip().lower()
 
 
-@command(short_help="Rewrite expectation tables from a commit's runs on GitHub.")
+@command(short_help="Rewrite expectation tables from a commit's runs on GitHub, or from results on disk.")
 @takes(UpdateExpectedOptions)
 def update_expected(options: UpdateExpectedOptions) -> None:
-    """Rewrite expectation tables from what the runs of the commit SHA found.
+    """Rewrite expectation tables from the results of the commit SHA's workflow runs, or from results on disk.
 
-    Of every shard the newest attempt that finished counts. Only the files that are needed are read out of the
-    artifacts. A configuration that is not complete leaves its tables as they are; the others are updated, and the
-    exit code is 4.
+    The newest finished attempt of each shard counts. Only the files that are needed are read from the artifacts. When
+    results of a configuration are missing, its tables stay as they are, the others are updated, and the exit code is 4.
 
     \b
     Examples:
-      torchperf-ci update-expected 1a2b3c4 --repo org/project --expected-dir ci/expected
-      torchperf-ci update-expected --from benchmark_logs --expected-dir ci/expected
+      torchperf-ci update-expected 1a2b3c4 --repo org/project --dry-run
+      torchperf-ci update-expected --from benchmark_logs --expected-dir tables
     """
     with ExitStack() as opened:
         needs_github = bool(options.commit) or options.proposal.pull_request
