@@ -25,7 +25,7 @@ from torchperf_ci.core.plural import count
 from torchperf_ci.core.records import MACHINE_UNKNOWN, Record, Source
 from torchperf_ci.core.results import Results, open_folder
 from torchperf_ci.github.context import source_from
-from torchperf_ci.history.store import newest_source
+from torchperf_ci.history.runs import newest_source
 
 
 def compare_folders(options: dict[str, Any], github: GitHubOptions) -> int:

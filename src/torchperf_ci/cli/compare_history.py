@@ -21,8 +21,7 @@ from torchperf_ci.compare.tolerances import LATENCY, LEAST, SPEEDUP
 from torchperf_ci.compare.words import percent
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.plural import count
-from torchperf_ci.dashboard.run import before
-from torchperf_ci.history.store import Past, Wanted
+from torchperf_ci.history.runs import Past, RunFilter, find_earlier_runs
 
 LOOK_BACK = 3 * RUNS
 """Runs to look at for `RUNS` on a comparable environment."""
@@ -34,7 +33,7 @@ def compare_history(options: dict[str, Any], github: GitHubOptions) -> int:
     run = run_of_folder(options["folders"][0], results, name=options["name"])
     branch = options["baseline_branch"] or ""
     with opened_history(options, github) as history:
-        past = before(history, run, LOOK_BACK, Wanted(name=options["name"], branch=branch))
+        past = find_earlier_runs(history, run, LOOK_BACK, RunFilter(name=options["name"], branch=branch))
         where = history.files.where
     if not past.runs:
         of_branch = f" of the branch {branch}" if branch else ""

@@ -21,7 +21,7 @@ from torchperf_ci.core.escape import one_line
 if TYPE_CHECKING:
     from torchperf_ci.dashboard.model import Dashboard, DashboardOptions
     from torchperf_ci.dashboard.run import Comment
-    from torchperf_ci.history.store import Run
+    from torchperf_ci.history.runs import HistoryRun
     from torchperf_ci.report.model import Findings, ReportOptions
 
 Options = Mapping[str, Any]
@@ -116,9 +116,9 @@ def dashboard(directory: Path, *, github: GitHubOptions, **options: Any) -> int:
       torchperf-ci dashboard benchmark_logs --history s3://bucket/history --issue float32=7 --issue amp=8 --sticky
     """
     from torchperf_ci.core.results import open_folder
-    from torchperf_ci.dashboard.run import before, pictures_of, studied, write_dashboards
+    from torchperf_ci.dashboard.run import pictures_of, studied, write_dashboards
     from torchperf_ci.dashboard.terminal import dashboard_text
-    from torchperf_ci.history.store import Wanted
+    from torchperf_ci.history.runs import RunFilter, find_earlier_runs
     from torchperf_ci.report.charts import draw
 
     options = _settled(options)
@@ -129,8 +129,8 @@ def dashboard(directory: Path, *, github: GitHubOptions, **options: Any) -> int:
         client = opened.enter_context(github.client(os.environ)) if _needs_client(options, issues) else None
         place = Place.of(options, github)
         targets = Targets(options=options, place=place, issues=issues, environ=os.environ, client=client)
-        asked = Wanted(name=options["name"], branch=options["compare_branch"], selection=wanted.selection)
-        past = before(targets.history(), run, options["look_back"], asked)
+        asked = RunFilter(name=options["name"], branch=options["compare_branch"], selection=wanted.selection)
+        past = find_earlier_runs(targets.history(), run, options["look_back"], asked)
         dashboards = studied(findings, run, past, _dashboard_options(options, github))
         findings = replace(findings, regressed=_regressed(dashboards))
         charts = draw(findings)
@@ -171,7 +171,7 @@ def _checked(options: Options, github: GitHubOptions) -> Mapping[str, int]:
     return issues
 
 
-def _look(directory: Path, wanted: ReportOptions, options: Options) -> tuple[Findings, Run]:
+def _look(directory: Path, wanted: ReportOptions, options: Options) -> tuple[Findings, HistoryRun]:
     """What there is to report, and the run it is of."""
     from torchperf_ci.core.folder import read_folder
     from torchperf_ci.report.write import look

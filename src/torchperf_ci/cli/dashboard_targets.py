@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torchperf_ci.dashboard.run import Comment
     from torchperf_ci.github.client import Client
     from torchperf_ci.history.parquet import ParquetHistory
-    from torchperf_ci.history.store import History, Run
+    from torchperf_ci.history.runs import History, HistoryRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +37,12 @@ class Targets:
         """The history to compare with and to add to."""
         if archive := self.options["archive"]:
             from torchperf_ci.core.folder import read_folder
-            from torchperf_ci.history.lookup import LookupHistory
+            from torchperf_ci.history.archive import ArchiveHistory
 
-            return LookupHistory(root=archive, read=read_folder, archive_name=self.options["archive_name"])
+            return ArchiveHistory(root=archive, read=read_folder, archive_name=self.options["archive_name"])
         return self._parquet()
 
-    def picture_urls(self, run: Run, pictures: Mapping[Path, bytes]) -> Mapping[str, str]:
+    def picture_urls(self, run: HistoryRun, pictures: Mapping[Path, bytes]) -> Mapping[str, str]:
         """Where the pictures, by their path in the results folder, can be seen: by file name.
 
         On the data branch that is known before they are there; a command uploads them now.
@@ -68,7 +68,7 @@ class Targets:
             for path, content in pictures.items()
         }
 
-    def keep(self, run: Run, folder: Path, pictures: Mapping[Path, bytes]) -> None:
+    def keep(self, run: HistoryRun, folder: Path, pictures: Mapping[Path, bytes]) -> None:
         """Add the run to the history, and the pictures to the data branch: in one commit where both are there."""
         from torchperf_ci.history.data_branch import HISTORY, picture_path
 
@@ -84,7 +84,7 @@ class Targets:
         if on_branch:
             self._commit(run, on_branch)
 
-    def post(self, run: Run, comments: Sequence[Comment]) -> list[str]:
+    def post(self, run: HistoryRun, comments: Sequence[Comment]) -> list[str]:
         """Post the comments that have an issue; their addresses. Raises `Refused` after all of them were tried."""
         urls: list[str] = []
         failures: list[str] = []
@@ -106,7 +106,7 @@ class Targets:
 
         return ParquetHistory(files=self.place.files(self.environ, self.client))
 
-    def _add(self, run: Run, folder: Path) -> None:
+    def _add(self, run: HistoryRun, folder: Path) -> None:
         dry_run = self.options["dry_run"]
         added = self.history().add(run, folder, dry_run=dry_run)
         for path, size in added.sizes.items():
@@ -114,7 +114,7 @@ class Targets:
         if not added.sizes:
             click.echo(f"{added.where} has this run already", err=True)
 
-    def _commit(self, run: Run, files: Mapping[str, bytes]) -> None:
+    def _commit(self, run: HistoryRun, files: Mapping[str, bytes]) -> None:
         branch = self.place.branch()
         where = f"the branch {branch.name} of {branch.repository}"
         if self.options["dry_run"]:
@@ -130,7 +130,7 @@ class Targets:
         done = f"Committed {len(files)} files ({size:,} bytes) to" if commit.made else "Everything is already on"
         click.echo(f"{done} {where}", err=True)
 
-    def _post(self, run: Run, comment: Comment, issue: int) -> list[str]:
+    def _post(self, run: HistoryRun, comment: Comment, issue: int) -> list[str]:
         repository = repository_of(self.place.github)
         if self.options["dry_run"]:
             how = "edit the earlier comment on, or post one to," if self.options["sticky"] else "post a comment to"

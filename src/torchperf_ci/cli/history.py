@@ -22,7 +22,7 @@ from torchperf_ci.formats.imports import Format as ImportFormat
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Problem, Results
-    from torchperf_ci.history.store import Run
+    from torchperf_ci.history.runs import HistoryRun
 
 FORMATS = ("table", "csv", "json")
 
@@ -103,10 +103,10 @@ def import_(path: str, *, github: GitHubOptions, dry_run: bool, **options: Any) 
 @_format_option
 def list_(*, github: GitHubOptions, last: int, form: str, **options: Any) -> None:  # noqa: ANN401 - click's values
     """List the newest runs: key, time, commit, and what was measured."""
-    from torchperf_ci.history.store import Wanted
+    from torchperf_ci.history.runs import RunFilter
 
     with opened_history(options, github) as kept:
-        past = kept.last(last, Wanted(name=options["name"]))
+        past = kept.last(last, RunFilter(name=options["name"]))
         _warn(past.problems)
         if not past.runs:
             raise NothingToJudge(f"the history {kept.files.where} holds no runs of the series {options['name']}")
@@ -126,10 +126,9 @@ def query(sql: str, *, github: GitHubOptions, form: str, **options: Any) -> None
       torchperf-ci history query "SELECT run_time, value FROM history
         WHERE model = 'mlp' AND metric = 'speedup' ORDER BY run_time"
     """
-    from torchperf_ci.history.query import ask
 
     with opened_history(options, github) as kept:
-        answer = ask(kept, sql)
+        answer = kept.ask(sql)
         _warn(answer.problems)
         click.echo(_printed(answer.columns, answer.rows, form))
 
@@ -142,12 +141,11 @@ def export(key: str, directory: Path, *, github: GitHubOptions, **options: Any) 
     """Write the run KEY of `history list` back into the results folder DIR, say to compare another run with it."""
     from torchperf_ci.core.errors import UsageProblem
     from torchperf_ci.core.results import RECORDS, open_folder
-    from torchperf_ci.history.full import read_run
 
     if (directory / RECORDS).exists():
         raise UsageProblem(f"{directory} holds results already; choose another folder")
     with opened_history(options, github) as kept:
-        run = read_run(kept, name=options["name"], key=key)
+        run = kept.read_run(name=options["name"], key=key)
     with open_folder(directory) as folder:
         folder.append(*run.results.builds, *run.results.records)
     click.echo(f"Wrote {len(run.results.records):,} records to {directory / RECORDS}")
@@ -158,7 +156,7 @@ def export(key: str, directory: Path, *, github: GitHubOptions, **options: Any) 
 @option("--dry-run", is_flag=True, help="Only say what would be done.")
 def compact(*, github: GitHubOptions, dry_run: bool, **options: Any) -> None:  # noqa: ANN401 - click's values
     """Make one file of the many of every month that is over. Nothing is lost; the month that runs stays as it is."""
-    from torchperf_ci.history.compact import compact as compacted
+    from torchperf_ci.history.compaction import compact as compacted
 
     with opened_history(options, github) as kept:
         done = "Would compact" if dry_run else "Compacted"
@@ -175,9 +173,9 @@ def compact(*, github: GitHubOptions, dry_run: bool, **options: Any) -> None:  #
 
 def _given(time: str, commit: str, branch: str) -> dict[str, str]:
     """What was typed of a source, by the names of its fields."""
-    from torchperf_ci.history.store import moment_of
+    from torchperf_ci.history.runs import parse_time
 
-    moment = moment_of(time) if time else None
+    moment = parse_time(time) if time else None
     if time and moment is None:
         raise click.UsageError(f"--time {time!r} is no time; write it as 2026-01-31T12:00:00+00:00")
     fields = {"time": moment.isoformat() if moment else "", "commit": commit, "branch": branch}
@@ -195,13 +193,13 @@ def _with_source(results: Results, given: Mapping[str, str]) -> Results:
 
 def _runs_to_import(
     path: str, github: GitHubOptions, options: dict[str, Any]
-) -> Iterator[tuple[Run, Sequence[Problem]]]:
+) -> Iterator[tuple[HistoryRun, Sequence[Problem]]]:
     """The runs of our own folders, or of another tool's files; of these it is said what was taken and what was not."""
     from torchperf_ci.core.records import Source
     from torchperf_ci.core.results import RECORDS
     from torchperf_ci.formats.foreign import Defaults
     from torchperf_ci.formats.imports.read import read_location, runs_of
-    from torchperf_ci.history.lookup import INDEX
+    from torchperf_ci.history.archive import INDEX
 
     folder = Path(path)
     ours = [INDEX, RECORDS, "*_performance.csv", "*_accuracy.csv"]
@@ -230,7 +228,7 @@ def _runs_to_import(
 _LEFT_OUT_SHOWN = 20
 
 
-def _tell_import(runs: Sequence[Run], left_out: Sequence[str]) -> None:
+def _tell_import(runs: Sequence[HistoryRun], left_out: Sequence[str]) -> None:
     """Say what was taken, metric by metric, and what was not, and why."""
     from torchperf_ci.core.plural import count
     from torchperf_ci.core.records import Metric
@@ -259,34 +257,33 @@ def _tell_import(runs: Sequence[Run], left_out: Sequence[str]) -> None:
         click.echo(f"  and {len(left_out) - _LEFT_OUT_SHOWN:,} more")
 
 
-def _runs_in(path: Path, *, name: str, given: dict[str, str]) -> Iterator[tuple[Run, Sequence[Problem]]]:
+def _runs_in(path: Path, *, name: str, given: dict[str, str]) -> Iterator[tuple[HistoryRun, Sequence[Problem]]]:
     """The runs of an archive, oldest first, or the one of a results folder, each with what cannot be read of it."""
     from torchperf_ci.core.folder import read_folder
     from torchperf_ci.core.frames import Selection
     from torchperf_ci.core.records import Source
-    from torchperf_ci.dashboard.run import run_in
-    from torchperf_ci.history.lookup import INDEX, LookupHistory
-    from torchperf_ci.history.store import moment_of, run_of
+    from torchperf_ci.history.archive import INDEX, ArchiveHistory
+    from torchperf_ci.history.runs import make_folder_run, make_run, parse_time
 
     if not (path / INDEX).is_file():
         results = read_folder(path, Selection())
         source = Source(commit=given.get("commit", ""), branch=given.get("branch", ""))
-        run = run_in(path, results, name=name, source=source)
+        run = make_folder_run(path, results, name=name, source=source)
         if given:
-            run = run_of(_with_source(run.results, given), name=name, now=run.time)
+            run = make_run(_with_source(run.results, given), name=name, now=run.time)
         yield run, results.problems
         return
-    archive = LookupHistory(root=path, read=read_folder)
-    entries, problems = archive.entries()
+    archive = ArchiveHistory(root=path, read=read_folder)
+    entries, problems = archive.list_entries()
     _warn(problems)
     if len(entries) > 1 and {"time", "commit"} & set(given):
         raise click.UsageError(f"--time and --commit are for one run; {path} is an archive of {len(entries)}")
     for entry in entries:
-        run, problems = archive.run(entry, Selection(), name=name)
+        run, problems = archive.read_run(entry, Selection(), name=name)
         # A record needs a time to keep the source that was given; that of the archive is the run's.
         stamp = {"time": run.time.isoformat(), **given} if given else {}
         results = _with_source(run.results, stamp)
-        yield replace(run, results=results, time=moment_of(stamp["time"]) or run.time if stamp else run.time), problems
+        yield replace(run, results=results, time=parse_time(stamp["time"]) or run.time if stamp else run.time), problems
 
 
 def _warn(problems: Sequence[Problem]) -> None:
@@ -297,7 +294,7 @@ def _warn(problems: Sequence[Problem]) -> None:
 _LISTED = ("key", "time", "commit", "branch", "attempts", "suites", "compilers", "dtypes", "passed", "records")
 
 
-def _listed(run: Run) -> tuple[object, ...]:
+def _listed(run: HistoryRun) -> tuple[object, ...]:
     records = run.results.records
     cases = [record.case for record in records]
     return (

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from torchperf_ci.core.results import Results
     from torchperf_ci.github.branch import Branch
     from torchperf_ci.github.client import Client
-    from torchperf_ci.history.files import Files
     from torchperf_ci.history.parquet import ParquetHistory
-    from torchperf_ci.history.store import Run
+    from torchperf_ci.history.runs import HistoryRun
+    from torchperf_ci.history.storage import Files
 
 DEFAULT_HISTORY = "./torchperf-history"
 
@@ -82,7 +82,7 @@ class Place:
 
     def files(self, environ: Mapping[str, str], client: Client | None) -> Files:
         """The history's files. `client` is needed when they are on the data branch."""
-        from torchperf_ci.history.files import cache_folder, open_files
+        from torchperf_ci.history.storage import cache_folder, open_files
 
         cache = cache_folder(environ)
         if not self.needs_github:
@@ -94,15 +94,15 @@ class Place:
         return BranchFiles(client=client, branch=branch, cache=cache / branch.repository / branch.name)
 
 
-def run_of_folder(directory: Path, results: Results, *, name: str) -> Run:
+def run_of_folder(directory: Path, results: Results, *, name: str) -> HistoryRun:
     """The run that a results folder holds. In a GitHub job, what does not say where it comes from is of this job."""
     from torchperf_ci.core.records import Source
-    from torchperf_ci.dashboard.run import run_in
     from torchperf_ci.github.context import source_from
+    from torchperf_ci.history.runs import make_folder_run
 
     in_actions = os.environ.get("GITHUB_ACTIONS") == "true"
     source = source_from(os.environ, shard="1-1", folder=directory) if in_actions else Source()
-    return run_in(directory, results, name=name, source=source)
+    return make_folder_run(directory, results, name=name, source=source)
 
 
 @contextmanager

@@ -50,9 +50,9 @@ def import_request(options: Mapping[str, Any], defaults: Defaults, *, form: str 
     from torchperf_ci.formats.imports import Format
     from torchperf_ci.formats.imports.read import Request
     from torchperf_ci.formats.imports.tables import FIELDS
-    from torchperf_ci.history.store import moment_of
+    from torchperf_ci.history.runs import parse_time
 
-    when = moment_of(options["time"]) if options["time"] else None
+    when = parse_time(options["time"]) if options["time"] else None
     if options["time"] and when is None:
         raise UsageProblem(f"--time {options['time']!r}: expected ISO 8601, say 2026-11-28T13:00:00+00:00")
     columns: dict[str, list[str]] = {}

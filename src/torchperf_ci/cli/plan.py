@@ -182,11 +182,11 @@ def _records_in_history(github: GitHubOptions, options: dict[str, Any]) -> Seque
     if not (options["history"] or options["data_branch"]):
         return ()
     from torchperf_ci.core.errors import TorchperfError
-    from torchperf_ci.history.store import Wanted
+    from torchperf_ci.history.runs import RunFilter
 
     try:
         with opened_history(options, github) as history:
-            past = history.last(RUNS_FOR_DURATIONS, Wanted(name=options["name"]))
+            past = history.last(RUNS_FOR_DURATIONS, RunFilter(name=options["name"]))
     except TorchperfError as error:
         click.echo(f"Warning: no durations from the history: {error}", err=True)
         return ()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 
-from torchperf_ci.core.records import Record, Source
-from torchperf_ci.core.results import RECORDS, Results, ResultsFolder, safe_name
+from torchperf_ci.core.records import Record
+from torchperf_ci.core.results import Results, ResultsFolder, safe_name
 from torchperf_ci.dashboard.comment import comment, dashboard_parts, part_texts
 from torchperf_ci.dashboard.model import Dashboard, DashboardOptions, study
 from torchperf_ci.dashboard.over_time import Point
 from torchperf_ci.dashboard.trends import speedup_names, trend_pictures
-from torchperf_ci.history.store import History, Past, Run, Wanted, run_of
+from torchperf_ci.history.runs import HistoryRun, Past
 from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.model import Findings, Report, find
 from torchperf_ci.report.write import write_findings
@@ -31,26 +30,7 @@ class Comment:
     path: Path
 
 
-def run_in(directory: Path, results: Results, *, name: str, source: Source) -> Run:
-    """The run that a folder holds. What knows neither its commit nor its time, as CSV files do not, gets `source`, and
-    the time at which the newest file of results was written."""
-    written = max((path.stat().st_mtime for path in _result_files(directory)), default=0.0)
-    now = datetime.fromtimestamp(int(written), tz=timezone.utc)
-    stamped = replace(source, time=now.isoformat())
-    records = tuple(
-        replace(record, source=stamped) if record.source == Source() else record for record in results.records
-    )
-    return run_of(replace(results, records=records), name=name, now=now)
-
-
-def before(history: History, run: Run, count: int, wanted: Wanted) -> Past:
-    """The newest `count` runs before `run`."""
-    past = history.last(count + 1, replace(wanted, until=run.time))
-    earlier = [item for item in past.runs if item.key != run.key]
-    return replace(past, runs=tuple(earlier[-count:] if count else ()))
-
-
-def studied(findings: Findings, run: Run, past: Past, options: DashboardOptions) -> tuple[Dashboard, ...]:
+def studied(findings: Findings, run: HistoryRun, past: Past, options: DashboardOptions) -> tuple[Dashboard, ...]:
     """A dashboard for every dtype of the run, in the order of the report."""
     dtypes = list(dict.fromkeys(section.dtype for section in findings.sections))
     return tuple(
@@ -109,11 +89,6 @@ def _only(findings: Findings, dtype: str) -> Findings:
     return find(Results(records=records, builds=findings.builds, problems=findings.problems), options)
 
 
-def _point(run: Run, dtype: str) -> Point:
+def _point(run: HistoryRun, dtype: str) -> Point:
     records: tuple[Record, ...] = tuple(record for record in run.results.records if record.case.dtype == dtype)
     return Point(key=run.key, time=run.time, source=run.source, records=records)
-
-
-def _result_files(directory: Path) -> list[Path]:
-    records = directory / RECORDS
-    return [records] if records.is_file() else [path for path in directory.glob("*.csv") if path.is_file()]

@@ -18,18 +18,18 @@ from torchperf_ci.core.folder import read_folder
 from torchperf_ci.core.frames import Selection
 from torchperf_ci.core.records import Testing
 from torchperf_ci.core.results import open_folder
-from torchperf_ci.history.lookup import LookupHistory
-from torchperf_ci.history.store import Run, Wanted
+from torchperf_ci.history.archive import ArchiveHistory
+from torchperf_ci.history.runs import HistoryRun, RunFilter
 from torchperf_ci.report.case_csv import case_csvs
 
-FLOAT32 = Wanted(selection=Selection(dtypes=("float32",)))
+FLOAT32 = RunFilter(selection=Selection(dtypes=("float32",)))
 
 
-def archive(root: Path, name: str = "") -> LookupHistory:
-    return LookupHistory(root=root, read=read_folder, archive_name=name)
+def archive(root: Path, name: str = "") -> ArchiveHistory:
+    return ArchiveHistory(root=root, read=read_folder, archive_name=name)
 
 
-def results_folder(path: Path, run: Run, *, records: bool = True) -> Path:
+def results_folder(path: Path, run: HistoryRun, *, records: bool = True) -> Path:
     with open_folder(path) as folder:
         if records:
             folder.append(*run.results.records)
@@ -59,7 +59,7 @@ def pytorch_archive(root: Path, *names: str) -> Path:
     return root
 
 
-def speedups(run: Run) -> list[float]:
+def speedups(run: HistoryRun) -> list[float]:
     return [r.metrics["speedup"] for r in run.results.records if r.testing is Testing.PERFORMANCE]
 
 
@@ -78,7 +78,7 @@ def test_an_archive_of_pytorch_is_read(tmp_path: Path):
         (date(2023, 1, 2), [3.0]),
     ]
     assert [speedups(run) for run in archive(root).last(2, FLOAT32).runs] == [[1.0], [3.0]]
-    assert archive(root).last(10, Wanted(selection=Selection(dtypes=("amp",)))).runs == ()
+    assert archive(root).last(10, RunFilter(selection=Selection(dtypes=("amp",)))).runs == ()
 
 
 def test_a_folder_without_a_date_has_the_year_it_was_written(tmp_path: Path):
@@ -118,8 +118,8 @@ def test_every_file_of_an_archived_folder_counts_whatever_the_index_calls_its_pr
     root = pytorch_archive(tmp_path / "archive", name)
     for file in list((root / name).iterdir()):
         file.rename(file.with_name(file.name.replace("float32", "amp_bf16")))
-    entries, _ = archive(root).entries()
-    run, problems = archive(root).run(entries[0], Selection(), name="x")
+    entries, _ = archive(root).list_entries()
+    run, problems = archive(root).read_run(entries[0], Selection(), name="x")
     assert problems == []
     assert {record.case.dtype for record in run.results.records} == {"amp_bf16"}
 
@@ -187,7 +187,7 @@ def test_several_dtypes_share_a_folder(tmp_path: Path):
     archive(root, "both").add(run, results_folder(tmp_path / "out", run))
     assert (root / "lookup.csv").read_text() == "278,performance,float32,both\n278,performance,amp,both\n"
     assert speedups(archive(root).last(1, FLOAT32).runs[0]) == [1.0]
-    assert speedups(archive(root).last(1, Wanted()).runs[0]) == [1.0, 3.0]
+    assert speedups(archive(root).last(1, RunFilter()).runs[0]) == [1.0, 3.0]
 
 
 def test_an_archive_name_is_checked(tmp_path: Path):
@@ -217,7 +217,7 @@ def test_processes_append_at_the_same_time(tmp_path: Path):
     """Processes that add to one archive at once each leave their folders and whole lines."""
     script = (
         "import sys; from pathlib import Path; from run_builders import a_run\n"
-        "from test_lookup import archive, results_folder\n"
+        "from test_archive import archive, results_folder\n"
         "for day in range(int(sys.argv[2]), int(sys.argv[2]) + 8):\n"
         "    root, run = Path(sys.argv[1]), a_run(day)\n"
         "    archive(root / 'archive').add(run, results_folder(root / f'out{day}', run))\n"
