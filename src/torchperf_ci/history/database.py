@@ -105,7 +105,8 @@ class Database:
                 FROM chosen
                 WHERE kind = '{RowKind.METRIC}' AND value IS NOT NULL GROUP BY part, record
             )
-            SELECT {", ".join(_STATUS)}, names, numbers, units, directions FROM chosen LEFT JOIN of_record USING (part, record)
+            SELECT {", ".join(_STATUS)}, names, numbers, units, directions
+            FROM chosen LEFT JOIN of_record USING (part, record)
             WHERE kind = '{RowKind.STATUS}'
             ORDER BY max(run_time) OVER (PARTITION BY run_key), run_key, part, record"""  # noqa: S608 - our own names
         records: dict[str, list[Record]] = {}
