@@ -22,10 +22,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Testing
-from torchperf_ci.core.results import RECORDS, Problem, Results, safe_name
+from torchperf_ci.core.results import RECORDS, Problem, Results
 from torchperf_ci.core.safe_files import open_below
+from torchperf_ci.core.text import safe_name
 from torchperf_ci.history.runs import Addition, HistoryRun, Past, RunFilter, make_run
 
 INDEX = "lookup.csv"
@@ -35,7 +36,7 @@ _DATED_NAME = re.compile(r"day_\d{1,3}_(?P<date>\d\d_\d\d_\d\d)_")
 _ARCHIVE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NO_TIME = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
-Reader = Callable[[Path, Selection], Results]
+Reader = Callable[[Path, CaseSelection], Results]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,7 @@ class ArchiveHistory:
                 entries[entry.path] = replace(first, dtypes=tuple(dict.fromkeys((*first.dtypes, *entry.dtypes))))
         return _date_entries(self.root, list(entries.values())), problems
 
-    def read_run(self, entry: ArchiveEntry, selection: Selection, *, name: str) -> tuple[HistoryRun, list[Problem]]:
+    def read_run(self, entry: ArchiveEntry, selection: CaseSelection, *, name: str) -> tuple[HistoryRun, list[Problem]]:
         """Read the run of an entry, as far as `selection` takes it, and name what could not be read of it."""
         folder = self.root / entry.path
         if not folder.is_dir():

@@ -10,11 +10,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from torchperf_ci.core.errors import TorchperfError, UsageProblem
-from torchperf_ci.core.escape import one_line
-from torchperf_ci.core.extras import require
+from torchperf_ci.core.errors import TorchperfError, UsageProblem, require
 from torchperf_ci.core.records import Build, Record, from_line
 from torchperf_ci.core.results import Problem, Results
+from torchperf_ci.core.text import one_line
 from torchperf_ci.history.rows import (
     CASE_COLUMNS,
     COLUMNS,

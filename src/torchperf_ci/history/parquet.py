@@ -21,10 +21,9 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from torchperf_ci.core.errors import NothingToJudge, UsageProblem
-from torchperf_ci.core.extras import require
+from torchperf_ci.core.errors import NothingToJudge, UsageProblem, require
 from torchperf_ci.core.records import Build, Record, to_line
-from torchperf_ci.core.results import safe_name
+from torchperf_ci.core.text import safe_name
 from torchperf_ci.history.database import QueryResult, open_database, retry
 from torchperf_ci.history.rows import encode_rows, make_rows
 from torchperf_ci.history.runs import Addition, HistoryRun, Past, RunFilter
