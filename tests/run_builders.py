@@ -9,7 +9,6 @@ from datetime import datetime, timedelta, timezone
 from report_builders import both, case
 from torchperf_ci.core.records import Environment, Record, Source
 from torchperf_ci.core.results import Results
-from torchperf_ci.dashboard.over_time import Point
 from torchperf_ci.history.runs import HistoryRun, make_run
 
 FIRST_DAY = datetime(2026, 10, 5, 3, 15, tzinfo=timezone.utc)
@@ -37,8 +36,3 @@ def a_run(
     made = Source(**{**known, **source})  # type: ignore[arg-type]  # the fields of Source
     stamped = tuple(replace(record, source=made, environment=machine) for record in records or both(case()))
     return make_run(Results(records=stamped), name=name, now=time)
-
-
-def point(run: HistoryRun) -> Point:
-    """The run on the time line."""
-    return Point(key=run.key, time=run.time, source=run.source, records=run.results.records)

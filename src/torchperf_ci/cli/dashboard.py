@@ -27,8 +27,8 @@ from torchperf_ci.core.errors import ExitCode, NothingToJudge, UsageProblem
 from torchperf_ci.core.text import one_line
 
 if TYPE_CHECKING:
+    from torchperf_ci.dashboard.comment import Comment
     from torchperf_ci.dashboard.model import Dashboard, DashboardOptions
-    from torchperf_ci.dashboard.run import Comment
     from torchperf_ci.history.runs import HistoryRun
     from torchperf_ci.report.model import ReportOptions, RunFindings
 
@@ -124,8 +124,10 @@ def dashboard(directory: Path, *, github: GitHubOptions, **options: Any) -> int:
       torchperf-ci dashboard benchmark_logs --history s3://bucket/history --issue float32=7 --issue amp=8 --sticky
     """
     from torchperf_ci.core.results import open_folder
-    from torchperf_ci.dashboard.run import pictures_of, studied, write_dashboards
-    from torchperf_ci.dashboard.terminal import dashboard_text
+    from torchperf_ci.dashboard.charts import draw_pictures
+    from torchperf_ci.dashboard.comment import write_dashboards
+    from torchperf_ci.dashboard.model import study_run
+    from torchperf_ci.dashboard.words import write_terminal_text
     from torchperf_ci.history.runs import RunFilter, find_earlier_runs
     from torchperf_ci.report.charts import draw
 
@@ -139,10 +141,10 @@ def dashboard(directory: Path, *, github: GitHubOptions, **options: Any) -> int:
         targets = Targets(options=options, place=place, issues=issues, environ=os.environ, client=client)
         asked = RunFilter(name=options["name"], branch=options["compare_branch"], selection=wanted.selection)
         past = find_earlier_runs(targets.history(), run, options["look_back"], asked)
-        dashboards = studied(findings, run, past, _dashboard_options(options, github))
+        dashboards = study_run(findings, run, past, _dashboard_options(options, github))
         findings = replace(findings, regressed=_regressed(dashboards))
         charts = draw(findings)
-        pictures = {directory / name: content for name, content in pictures_of(dashboards, charts).items()}
+        pictures = {directory / name: content for name, content in draw_pictures(dashboards, charts).items()}
         with open_folder(directory, adopt=True) as folder:
             for path, content in pictures.items():
                 folder.write_bytes(path.name, content)
@@ -150,7 +152,7 @@ def dashboard(directory: Path, *, github: GitHubOptions, **options: Any) -> int:
             report, comments = write_dashboards(folder, findings, dashboards, charts, urls)
         for problem in (*report.problems, *past.problems):
             click.echo(f"Problem: {one_line(str(problem))}", err=True)
-        click.echo("\n\n".join([report.summary, *map(dashboard_text, dashboards)]))
+        click.echo("\n\n".join([report.summary, *map(write_terminal_text, dashboards)]))
         click.echo(f"The dashboard is in {', '.join(str(comment.path) for comment in comments)}", err=True)
         targets.keep(run, directory, pictures)
         posted = [] if options["no_gh_comment"] or not issues else targets.post(run, comments)
@@ -228,7 +230,4 @@ def _conclude(
 
 def _regressed(dashboards: Sequence[Dashboard]) -> int:
     """The cases that got worse since the run before."""
-    from torchperf_ci.dashboard.changes import by_case
-    from torchperf_ci.dashboard.regressions import Kind
-
-    return sum(len(by_case(item.changes(Kind.REGRESSED))) for item in dashboards)
+    return sum(len(item.regressed_cases()) for item in dashboards)

@@ -13,7 +13,7 @@ from torchperf_ci.cli.history_options import Place, repository_of
 from torchperf_ci.core.errors import Refused
 
 if TYPE_CHECKING:
-    from torchperf_ci.dashboard.run import Comment
+    from torchperf_ci.dashboard.comment import Comment
     from torchperf_ci.github.client import Client
     from torchperf_ci.history.parquet import ParquetHistory
     from torchperf_ci.history.runs import History, HistoryRun
@@ -47,17 +47,17 @@ class Targets:
 
         On the data branch that is known before they are there; a command uploads them now.
         """
-        from torchperf_ci.dashboard.image_command import upload_by_command
+        from torchperf_ci.dashboard.pictures import upload_by_command
 
         if command := self.options["image_uploader"]:
             if self.options["dry_run"]:
                 for path, content in pictures.items():
                     click.echo(f"Would run: {command} {path} ({len(content):,} bytes)", err=True)
                 return {}
-            uploaded = upload_by_command(command, list(pictures))
-            for problem in uploaded.problems:
+            urls, problems = upload_by_command(command, list(pictures))
+            for problem in problems:
                 click.echo(f"Warning: {problem}", err=True)
-            return uploaded.urls
+            return urls
         if not self.place.data_branch:
             return {}
         from torchperf_ci.history.data_branch import picture_path, picture_url, server_of
