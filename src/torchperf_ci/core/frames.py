@@ -120,7 +120,7 @@ class ModelRow:
 
 
 def suite_tables(records: Iterable[Record], selection: CaseSelection) -> tuple[SuiteTables, ...]:
-    """The tables of what `selection` takes, by section, then by suite, both in the order asked for or seen."""
+    """Make the tables of what `selection` takes, by section, then by suite, both in the order asked for or seen."""
     groups: dict[tuple[Section, str], list[Record]] = {}
     for record in {record.key: record for record in records}.values():
         case = record.case
@@ -138,7 +138,7 @@ def suite_tables(records: Iterable[Record], selection: CaseSelection) -> tuple[S
 
 
 def rows(tables: SuiteTables, name: str) -> Iterator[ModelRow]:
-    """The rows of the table of a metric, or of `ACCURACY`, best model first; none if it was not looked at."""
+    """Yield the rows of the table of a metric, or of `ACCURACY`, best model first; none if it was not looked at."""
     testing = Testing.ACCURACY if name == ACCURACY else Testing.PERFORMANCE
     if testing not in tables.statuses:
         return
@@ -158,7 +158,7 @@ def rows(tables: SuiteTables, name: str) -> Iterator[ModelRow]:
 
 
 def sorted_models(table: pd.DataFrame) -> pd.DataFrame:
-    """Best first: by the last compiler, then the one before it, and so on; by `inductor` first of all if it is there.
+    """Sort the best first: by the last compiler, then the one before it, …; by `inductor` first of all if it is there.
 
     The order of PyTorch's own tables; equal rows keep the order they came in.
     """
@@ -170,7 +170,7 @@ def sorted_models(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def rank(name: str, asked: Sequence[str]) -> int:
-    """Where `name` stands in a list that people gave; behind it when it is not there."""
+    """Find where `name` stands in a list that people gave; behind it when it is not there."""
     return asked.index(name) if name in asked else len(asked)
 
 
@@ -209,7 +209,7 @@ def _tables(section: Section, suite: str, records: Sequence[Record], selection: 
 def _wide(
     columns: Mapping[str, Sequence[object]], records: Sequence[Record], models: Sequence[str], compilers: Sequence[str]
 ) -> dict[str, pd.DataFrame]:
-    """Every column, with a value per record, as a table of models and compilers; NaN where there is no record."""
+    """Spread columns with a value per record into tables of models and compilers; NaN where there is no record."""
     import pandas as pd
 
     if not records:
@@ -255,7 +255,7 @@ def _batch_sizes(records: Sequence[Record]) -> dict[str, int]:
 
 
 def _in_order(items: Iterable[Item], *, key: Callable[[Item], Any]) -> list[Item]:
-    """The different items, those with the lowest key first, equal ones as they came."""
+    """Sort the different items by `key`, equal ones as they came."""
     return sorted(dict.fromkeys(items), key=key)
 
 

@@ -36,9 +36,9 @@ from torchperf_ci.core.records import (
     Mode,
     Record,
     Source,
+    Status,
     Testing,
     own_metric,
-    status_named,
     to_line,
 )
 from torchperf_ci.history.runs import parse_time
@@ -183,7 +183,7 @@ def make_record(status: Row, metrics: Iterable[tuple[str, float, str, str]], **d
     return Record(
         case=Case(mode=Mode(status["mode"]), **case),
         testing=Testing(status["testing"]),
-        status=status_named(status["status"]),
+        status=Status(status["status"]),
         batch_size=status["batch_size"],
         metrics={name: value for name, value, *_ in numbers},
         own_metrics={

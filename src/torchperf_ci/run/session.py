@@ -352,10 +352,7 @@ class Worker:
 
 
 def _status(text: str) -> Status | str:
-    try:
-        return Status(text)
-    except ValueError:
-        return text
+    return next((status for status in Status if status.value == text), text)
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
