@@ -12,7 +12,7 @@ from torchperf_ci.cli.compare_folders import (
     stored_tolerances,
     written,
 )
-from torchperf_ci.cli.history_options import opened_history, run_of_folder
+from torchperf_ci.cli.history_options import PastOptions, make_run_of_folder
 from torchperf_ci.cli.options import GitHubOptions
 from torchperf_ci.compare.against_history import compare_with_history
 from torchperf_ci.compare.band import LEAST_RUNS, RUNS
@@ -30,9 +30,10 @@ LOOK_BACK = 3 * RUNS
 def compare_history(options: dict[str, Any], github: GitHubOptions) -> int:
     """Compare the folder given with the history; the exit code."""
     results = folder_to_compare(options["folders"], instead="the history has base")
-    run = run_of_folder(options["folders"][0], results, name=options["name"])
+    run = make_run_of_folder(options["folders"][0], results, name=options["name"])
     branch = options["baseline_branch"] or ""
-    with opened_history(options, github) as history:
+    place = PastOptions(location=options["location"], data_branch=options["data_branch"])
+    with place.opened(github) as history:
         past = find_earlier_runs(history, run, LOOK_BACK, RunFilter(name=options["name"], branch=branch))
         where = history.files.where
     if not past.runs:
