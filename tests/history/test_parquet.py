@@ -32,7 +32,14 @@ from torchperf_ci.core.records import (
 )
 from torchperf_ci.core.results import Results
 from torchperf_ci.history.compaction import compact
-from torchperf_ci.history.parquet import ParquetHistory
+from torchperf_ci.history.parquet import (
+    ParquetHistory,
+    Part,
+    choose_parts,
+    encode_run,
+    name_compacted,
+    parse_part,
+)
 from torchperf_ci.history.runs import HistoryRun, RunFilter, make_run
 from torchperf_ci.history.storage import Files, LocalFiles, open_files
 
@@ -295,3 +302,37 @@ def count_rows(history: ParquetHistory) -> int:
 
 def rows_of(run: HistoryRun) -> int:
     return sum(1 + len(record.metrics) for record in run.results.records)
+
+
+def part(run: str = "", *, runs: int = 1, time: str = "20261105T000000Z") -> Part:
+    return Part(path=f"month/{run or f'compacted_{runs}'}", run=run, runs=runs, time=time if run else "")
+
+
+def test_names_of_files_are_read_as_they_are_written():
+    """A run's files have its time and key in their names, and a compacted file its number of runs."""
+    paths = list(encode_run(a_run(0, both(case()), shard="1-2", attempt=3)))
+    (one,) = (parse_part(*path.split("/")) for path in paths)
+    assert one == Part(path=paths[0], time="20261005T031500Z", run="octo-project-1000")
+    assert "_1-2_3_" in paths[0]
+    compacted = parse_part("month=2026-10", name_compacted([one], 312))
+    assert (compacted.is_compacted, compacted.runs) == (True, 312)
+    assert parse_part("month=2026-10", "notes.parquet") is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"),
+    [
+        (1, {"c", "c2", "compacted_7"}),
+        (2, {"c", "c2", "b", "compacted_7"}),
+        (3, {"c", "c2", "b", "a", "compacted_7", "compacted_5"}),
+    ],
+)
+def test_only_the_newest_files_are_opened(wanted: int, chosen: set[str]):
+    """Months are taken from the newest on, and one more for shards that began before midnight."""
+    november = [part("b"), part("c", time="20261109T000000Z"), replace(part("c"), path="month/c2")]
+    october = [part(runs=7), part("a")]
+    september = [part(runs=5)]
+    months = [("month=2026-11", november), ("month=2026-10", october), ("month=2026-09", september)]
+    paths, is_all = choose_parts(iter(months), wanted)
+    assert ({path.removeprefix("month/") for path in paths}, is_all) == (chosen, False)
+    assert choose_parts(iter(months), 50)[1]
