@@ -10,7 +10,7 @@ from torchperf_ci.core.frames import MISSING, Section
 from torchperf_ci.core.text import code, count, heading
 from torchperf_ci.dashboard.charts import name_speedup_charts, name_trend_charts
 from torchperf_ci.dashboard.model import Dashboard
-from torchperf_ci.dashboard.regressions import Change, ChangeKind, CompilerComparison
+from torchperf_ci.dashboard.regressions import Change, Transition, CompilerComparison
 from torchperf_ci.dashboard.trends import TRENDS, Trend, sparkline
 from torchperf_ci.dashboard.words import describe_lasting, name_section, write_rerun_of
 from torchperf_ci.report.charts import Charts
@@ -34,9 +34,9 @@ _REGRESSIONS = (
 )
 _LASTING = "Levels of single models that changed within the runs shown and have stayed changed since.\n\n"
 _OTHERS = {
-    ChangeKind.DISAPPEARED: ("Not there any more", LASTING),
-    ChangeKind.FIXED: ("Within the limits again", OTHER),
-    ChangeKind.APPEARED: ("New", OTHER),
+    Transition.DISAPPEARED: ("Not there any more", LASTING),
+    Transition.FIXED: ("Within the limits again", OTHER),
+    Transition.APPEARED: ("New", OTHER),
 }
 
 
@@ -128,13 +128,13 @@ def _make_suite_tables(dashboard: Dashboard, items: Sequence[CompilerComparison]
     title = f"{heading(suite)}{name_section(dashboard, section)}"
     head = f"### Regressions for {title} ###\n\n{_name_runs(dashboard, items)}"
     changes = [change for item in items for change in item.changes]
-    if all(change.kind is not ChangeKind.REGRESSED for change in changes):
+    if all(change.kind is not Transition.REGRESSED for change in changes):
         yield MarkdownTable(before=f"{head}No regressions found.\n\n", lines=(), where=CHANGES_FILE)
     for metric in FLAGGED:
         rows = [
             [*_make_cells(change), write_rerun_of(dashboard, section, suite, change.compiler, change.model)]
             for change in changes
-            if change.kind is ChangeKind.REGRESSED and change.metric == metric
+            if change.kind is Transition.REGRESSED and change.metric == metric
         ]
         if rows:
             columns = ["compiler", "name", "prev_status", "cur_status", "run again"]

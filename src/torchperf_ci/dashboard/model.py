@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from torchperf_ci.core.records import Case
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.dashboard.change_points import ChangePoint, find_change_points
-from torchperf_ci.dashboard.regressions import Change, ChangeKind, CompilerComparison, compare_with_past
+from torchperf_ci.dashboard.regressions import Change, Transition, CompilerComparison, compare_with_past
 from torchperf_ci.dashboard.trends import RunSummary, Trend, follow_numbers, summarize_run
 from torchperf_ci.history.runs import HistoryRun, Past
 from torchperf_ci.report.model import RunFindings, find
@@ -59,7 +59,7 @@ class Dashboard:
     def now(self) -> HistoryRun:
         return self.summaries[-1].run
 
-    def cases(self, kind: ChangeKind) -> list[list[Change]]:
+    def cases(self, kind: Transition) -> list[list[Change]]:
         """Group the changes of this kind by case, in the order of the dashboard."""
         groups: dict[object, list[Change]] = {}
         for change in (change for item in self.comparisons for change in item.changes if change.kind is kind):
@@ -68,7 +68,7 @@ class Dashboard:
 
     def regressed_cases(self) -> list[list[Change]]:
         """Group the regressions by case: first what fails now, then the largest change."""
-        return sorted(self.cases(ChangeKind.REGRESSED), key=lambda changes: -max(map(_size_of, changes)))
+        return sorted(self.cases(Transition.REGRESSED), key=lambda changes: -max(map(_size_of, changes)))
 
     def lasting_cases(self) -> list[list[ChangePoint]]:
         """Group the lasting changes of several metrics of one case at one time, in the order of the first of them."""

@@ -26,7 +26,7 @@ ABSENT = frozenset({MISSING, LEAVES_COMPILER, Status.NOT_RUN.value})
 """Statuses of cases that were not looked at: they have neither got worse nor better, they are not there."""
 
 
-class ChangeKind(str, Enum):
+class Transition(str, Enum):
     """How a case changed. The first two go by the limits of the warnings."""
 
     REGRESSED = "regressed"
@@ -44,7 +44,7 @@ class Change:
     before, now: what the metric's table says; None in a run that lacks the case.
     """
 
-    kind: ChangeKind
+    kind: Transition
     section: Section
     suite: str
     compiler: str
@@ -158,11 +158,11 @@ def _find_changes(tables: SuiteTables, earlier: SuiteTables, compiler: str) -> I
             if not now or not before or before.status in ABSENT or now.status in ABSENT - {MISSING}:
                 continue
             if (flagged := is_flagged(metric, now)) != is_flagged(metric, before):
-                kind = ChangeKind.REGRESSED if flagged else ChangeKind.FIXED
+                kind = Transition.REGRESSED if flagged else Transition.FIXED
                 yield change(kind=kind, model=model, metric=metric, before=before, now=now)
     for kind, models, where in (
-        (ChangeKind.DISAPPEARED, [model for model in present_before if model not in present], cells_before),
-        (ChangeKind.APPEARED, [model for model in present if model not in present_before], cells),
+        (Transition.DISAPPEARED, [model for model in present_before if model not in present], cells_before),
+        (Transition.APPEARED, [model for model in present if model not in present_before], cells),
     ):
         for model in models:
             metric = next(metric for metric in FLAGGED if model in where[metric])

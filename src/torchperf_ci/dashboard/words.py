@@ -12,7 +12,7 @@ from torchperf_ci.core.records import Source
 from torchperf_ci.core.text import code, heading, one_line
 from torchperf_ci.dashboard.change_points import ChangePoint
 from torchperf_ci.dashboard.model import Dashboard
-from torchperf_ci.dashboard.regressions import Change, ChangeKind
+from torchperf_ci.dashboard.regressions import Change, Transition
 from torchperf_ci.github.names import is_repository, is_sha
 from torchperf_ci.report.words import change_text, metric_title
 
@@ -23,20 +23,20 @@ MOST_LINES = 20
 def write_verdict(dashboard: Dashboard) -> tuple[str, str]:
     """Write a sign, and what changed, in plain text."""
     times = [item.before.time for item in dashboard.comparisons if item.before]
-    cases = {kind: len(dashboard.cases(kind)) for kind in ChangeKind}
+    cases = {kind: len(dashboard.cases(kind)) for kind in Transition}
     worse = sum(any(point.is_worse for point in points) for points in dashboard.lasting_cases())
     if not times and not worse:
         return "ℹ️", "There is no earlier run to compare with"
     words = [
-        (cases[ChangeKind.REGRESSED], "case regressed", "cases regressed"),
+        (cases[Transition.REGRESSED], "case regressed", "cases regressed"),
         (worse, "lasting change for the worse", "lasting changes for the worse"),
-        (cases[ChangeKind.DISAPPEARED], "case not there any more", "cases not there any more"),
-        (cases[ChangeKind.FIXED], "case within the limits again", "cases within the limits again"),
-        (cases[ChangeKind.APPEARED], "new case", "new cases"),
+        (cases[Transition.DISAPPEARED], "case not there any more", "cases not there any more"),
+        (cases[Transition.FIXED], "case within the limits again", "cases within the limits again"),
+        (cases[Transition.APPEARED], "new case", "new cases"),
     ]
     said = [f"{number:,} {one if number == 1 else many}" for number, one, many in words if number]
     since = f" since the run of {max(times):%Y-%m-%d %H:%M} UTC" if times else ""
-    if cases[ChangeKind.REGRESSED] or worse:
+    if cases[Transition.REGRESSED] or worse:
         return "❌", f"{' · '.join(said)}{since}"
     return "✅", f"Nothing regressed{since}" + (f": {' · '.join(said)}" if said else "")
 
