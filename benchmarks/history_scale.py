@@ -192,14 +192,14 @@ def _ask(folder: Path, layout: str) -> None:
         "chosen = RunFilter(selection=CaseSelection(suites=('huggingface',)))\n"
         "for count in (10, 10, 50):\n"
         "    start = time.perf_counter()\n"
-        "    found = history.last(count, chosen).runs\n"
+        "    found = history.read_last(count, chosen).runs\n"
         "    print(f'the last {len(found)} runs of one suite: {time.perf_counter() - start:.2f} s')\n"
     )
     print(
         subprocess.run([sys.executable, "-c", code, folder], check=True, capture_output=True, text=True).stdout, end=""
     )
-    paths = [part.path for _, parts in history.months() for part in parts]
-    with open_database(history.files.local(paths)) as opened:
+    paths = [part.path for _, parts in history.list_months() for part in parts]
+    with open_database(history.files.fetch(paths)) as opened:
         for title, query in {
             "count of metric rows": "SELECT count(*) FROM history WHERE kind = 'metric'",
             "a model's speedup over all runs": "SELECT count(value) FROM history WHERE metric = 'speedup' "

@@ -26,5 +26,5 @@ def results(folder: Path, day: int = 0, records: Sequence[Record] = GOOD, **sour
 
 def kept(folder: Path) -> list[str]:
     """The keys of the runs in a history, oldest first."""
-    runs = ParquetHistory(files=LocalFiles(root=folder)).last(50, RunFilter()).runs
+    runs = ParquetHistory(files=LocalFiles(root=folder)).read_last(50, RunFilter()).runs
     return [run.key for run in runs]

@@ -118,7 +118,7 @@ def test_pytorchs_own_folder_will_do(dashboard, tmp_path: Path):
     }  # fmt: skip
     done = dashboard("logs", env=env)
     assert done.returncode == 0, done.stderr
-    (run,) = ParquetHistory(files=LocalFiles(root=tmp_path / "torchperf-history")).last(5, RunFilter()).runs
+    (run,) = ParquetHistory(files=LocalFiles(root=tmp_path / "torchperf-history")).read_last(5, RunFilter()).runs
     assert (run.key, run.source.commit, run.source.branch) == ("octo/project/4711", env["GITHUB_SHA"], "main")
     assert (folder / "gh_training.txt").read_text() == (GOLDEN / "pytorch_folder" / "gh_training.txt").read_text()
 

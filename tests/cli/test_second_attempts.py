@@ -48,5 +48,5 @@ def test_a_second_attempt_takes_the_place_of_the_first(
     assert first == "float32: ❌ 1 case regressed since the run of 2026-10-05 03:15 UTC"
     assert second == "float32: ✅ Nothing regressed since the run of 2026-10-05 03:15 UTC"
     assert bodies == [(tmp_path / name / "dashboard_float32.md").read_text() for name in ("before", "second")]
-    _, newest = ParquetHistory(files=LocalFiles(root=tmp_path / "kept")).last(9, RunFilter()).runs
+    _, newest = ParquetHistory(files=LocalFiles(root=tmp_path / "kept")).read_last(9, RunFilter()).runs
     assert {(record.source.attempt, record.status) for record in newest.results.records} == {(2, Status.PASS)}

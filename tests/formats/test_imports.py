@@ -51,7 +51,7 @@ def kept(tmp_path):
 
 
 def runs_in(history):
-    return history.last(50, RunFilter()).runs
+    return history.read_last(50, RunFilter()).runs
 
 
 def test_a_data_js_becomes_runs(torchperf, tmp_path, kept):

@@ -37,7 +37,7 @@ def history(client: Client, tmp_path: Path) -> ParquetHistory:
 
 
 def keys(history: ParquetHistory, count: int = 20) -> list[str]:
-    return [run.key for run in history.last(count, ALL).runs]
+    return [run.key for run in history.read_last(count, ALL).runs]
 
 
 def test_the_branch_is_made_when_it_is_needed(history: ParquetHistory, server: DashboardGitHub, tmp_path: Path):

@@ -50,7 +50,7 @@ def test_the_newest_runs_are_those_that_are_chosen(tmp_path: Path, chosen: RunFi
         a_run(4),
     ]
     with open_database(write(tmp_path, *runs)) as database:
-        assert database.newest_keys(3, chosen) == [f"octo/project/{1000 + day}" for day in days]
+        assert database.find_newest_keys(3, chosen) == [f"octo/project/{1000 + day}" for day in days]
 
 
 def test_runs_are_read_with_metrics_and_without_samples(tmp_path: Path):

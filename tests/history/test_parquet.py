@@ -60,7 +60,7 @@ def history(files: Files) -> ParquetHistory:
 
 
 def keys(history: ParquetHistory, count: int = 10, wanted: RunFilter = ALL) -> list[str]:
-    return [run.key.rpartition("/")[2] for run in history.last(count, wanted).runs]
+    return [run.key.rpartition("/")[2] for run in history.read_last(count, wanted).runs]
 
 
 def speedups(run: HistoryRun) -> dict[str, float]:
@@ -71,7 +71,7 @@ def test_the_last_runs_come_back_oldest_first(history: ParquetHistory, tmp_path:
     """Of more runs than are asked for the newest come, over a month's end, and with what was measured."""
     for day in (40, 3, 0, 26, 27, 28):
         history.add(a_run(day, both(case(), 1 + day / 100)), tmp_path)
-    found = history.last(4, RunFilter())
+    found = history.read_last(4, RunFilter())
     assert [run.time.day for run in found.runs] == [31, 1, 2, 14]
     assert [speedups(run) for run in found.runs] == [{"mlp": 1.26}, {"mlp": 1.27}, {"mlp": 1.28}, {"mlp": 1.4}]
     assert found.runs[-1].source == a_run(40).source
@@ -80,7 +80,7 @@ def test_the_last_runs_come_back_oldest_first(history: ParquetHistory, tmp_path:
 
 def test_an_empty_history_has_no_runs(history: ParquetHistory):
     """A history that does not exist yet is one without runs."""
-    assert history.last(10, RunFilter()).runs == ()
+    assert history.read_last(10, RunFilter()).runs == ()
 
 
 def test_only_what_is_wanted_counts(history: ParquetHistory, tmp_path: Path):
@@ -122,7 +122,7 @@ def test_the_newest_attempt_wins(history: ParquetHistory, tmp_path: Path, order:
     }
     for attempt in order:
         history.add(attempts[attempt], tmp_path)
-    (run,) = history.last(10, RunFilter()).runs
+    (run,) = history.read_last(10, RunFilter()).runs
     assert speedups(run) == {"lstm": 1.0, "mlp": 2.0}
     assert len(run.results.records) == 4
     assert len(history.read_run(name="results", key=run.key).results.records) == 4
@@ -134,9 +134,9 @@ def test_shards_are_files_of_their_own_and_one_run(history: ParquetHistory, tmp_
     early = datetime(2026, 11, 1, 0, 1, tzinfo=timezone.utc).isoformat()
     history.add(a_run(27, both(case("mlp")), shard="1-2", run_id="77", time=late), tmp_path)
     history.add(a_run(27, both(case("lstm")), shard="2-2", run_id="77", time=early), tmp_path)
-    (run,) = history.last(1, RunFilter()).runs
+    (run,) = history.read_last(1, RunFilter()).runs
     assert sorted(speedups(run)) == ["lstm", "mlp"]
-    assert sorted(history.files.folders()) == ["month=2026-10", "month=2026-11"]
+    assert sorted(history.files.list_folders()) == ["month=2026-10", "month=2026-11"]
 
 
 def test_compacting_keeps_every_row(history: ParquetHistory, tmp_path: Path):
@@ -151,7 +151,7 @@ def test_compacting_keeps_every_row(history: ParquetHistory, tmp_path: Path):
     made = list(compact(history, now=datetime(2026, 11, 20, tzinfo=timezone.utc)))
 
     assert [(item.month, len(item.replaced)) for item in made] == [("month=2026-10", 28)]
-    assert [len(parts) for _, parts in history.months()] == [3, 1]
+    assert [len(parts) for _, parts in history.list_months()] == [3, 1]
     assert keys(history, 40) == list(before)
     assert {key: history.read_run(name="results", key=f"octo/project/{key}") for key in before} == before
     assert count_rows(history) == rows
@@ -164,13 +164,15 @@ def test_a_compaction_that_was_broken_off_counts_nothing_twice(history: ParquetH
     for run in runs:
         history.add(run, tmp_path)
     kept = {
-        part.path: history.files.local([part.path])[0].read_bytes() for _, found in history.months() for part in found
+        part.path: history.files.fetch([part.path])[0].read_bytes()
+        for _, found in history.list_months()
+        for part in found
     }
     list(compact(history, now=DECEMBER))
     history.files.write(kept)
-    assert [len(run.results.records) for run in history.last(10, RunFilter()).runs] == [2, 2, 2]
+    assert [len(run.results.records) for run in history.read_last(10, RunFilter()).runs] == [2, 2, 2]
     list(compact(history, now=DECEMBER))
-    assert [len(parts) for _, parts in history.months()] == [1]
+    assert [len(parts) for _, parts in history.list_months()] == [1]
     assert count_rows(history) == 3 * rows_of(runs[0])
 
 
@@ -192,7 +194,7 @@ def test_a_dry_compaction_changes_nothing(history: ParquetHistory, tmp_path: Pat
     (item,) = compact(history, now=DECEMBER, dry_run=True)
     assert len(item.replaced) == 2
     assert item.before > item.after > 0
-    assert [len(parts) for _, parts in history.months()] == [2]
+    assert [len(parts) for _, parts in history.list_months()] == [2]
 
 
 def test_an_unreadable_file_is_named_and_left_out(tmp_path: Path):
@@ -202,7 +204,7 @@ def test_an_unreadable_file_is_named_and_left_out(tmp_path: Path):
     history.add(a_run(1), tmp_path)
     broken = next(tmp_path.glob("month=*/*-1001_*"))
     broken.write_bytes(broken.read_bytes()[:-9])
-    found = history.last(10, RunFilter())
+    found = history.read_last(10, RunFilter())
     assert [run.key for run in found.runs] == ["octo/project/1000"]
     assert [problem.file for problem in found.problems] == [broken.name]
 
@@ -289,15 +291,15 @@ def test_text_that_no_file_can_hold_is_replaced(history: ParquetHistory, tmp_pat
     """Half a surrogate pair becomes a question mark, and an absurd number the largest there is."""
     odd = replace(performance(case("half \ud800")), batch_size=10**30)
     history.add(a_run(0, [odd]), tmp_path)
-    (record,) = history.last(1, RunFilter()).runs[0].results.records
+    (record,) = history.read_last(1, RunFilter()).runs[0].results.records
     assert (record.case.model, record.batch_size) == ("half ?", 2**63 - 1)
 
 
 def count_rows(history: ParquetHistory) -> int:
     import pyarrow.parquet as pq
 
-    paths = [part.path for _, parts in history.months() for part in parts]
-    return sum(pq.read_metadata(path).num_rows for path in history.files.local(paths))
+    paths = [part.path for _, parts in history.list_months() for part in parts]
+    return sum(pq.read_metadata(path).num_rows for path in history.files.fetch(paths))
 
 
 def rows_of(run: HistoryRun) -> int:

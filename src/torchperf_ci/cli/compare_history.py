@@ -33,7 +33,7 @@ def compare_history(options: dict[str, Any], github: GitHubOptions) -> int:
     run = make_run_of_folder(options["folders"][0], results, name=options["name"])
     branch = options["baseline_branch"] or ""
     place = PastOptions(location=options["location"], data_branch=options["data_branch"])
-    with place.opened(github) as history:
+    with place.open(github) as history:
         past = find_earlier_runs(history, run, LOOK_BACK, RunFilter(name=options["name"], branch=branch))
         where = history.files.where
     if not past.runs:

@@ -141,7 +141,7 @@ def import_(options: HistoryImportOptions) -> None:
       torchperf-ci history import .asv/results
       torchperf-ci history import times.csv --column model=name --column value=seconds --column time=date
     """
-    with options.history.opened(options.github) as kept:
+    with options.history.open(options.github) as kept:
         added = known = 0
         for run, problems in _read_runs(options):
             _warn(problems)
@@ -163,8 +163,8 @@ def list_(options: HistoryListOptions) -> None:
     """List the newest runs: key, time, commit, and what was measured."""
     from torchperf_ci.history.runs import RunFilter
 
-    with options.history.opened(options.github) as kept:
-        past = kept.last(options.last, RunFilter(name=options.history.name))
+    with options.history.open(options.github) as kept:
+        past = kept.read_last(options.last, RunFilter(name=options.history.name))
         _warn(past.problems)
         if not past.runs:
             raise NothingToJudge(f"the history {kept.files.where} holds no runs of the series {options.history.name}")
@@ -205,7 +205,7 @@ def query(options: HistoryQueryOptions) -> None:
       torchperf-ci history query "SELECT run_time, value FROM history
         WHERE model = 'mlp' AND metric = 'speedup' ORDER BY run_time"
     """
-    with options.history.opened(options.github) as kept:
+    with options.history.open(options.github) as kept:
         result = kept.ask(options.sql)
         _warn(result.problems)
         click.echo(_print_table(result.columns, result.rows, options.form))
@@ -220,7 +220,7 @@ def export(options: HistoryExportOptions) -> None:
     target = options.directory / RECORDS
     if target.exists():
         raise UsageProblem(f"{options.directory} holds results already; choose another folder")
-    with options.history.opened(options.github) as kept:
+    with options.history.open(options.github) as kept:
         run = kept.read_run(name=options.history.name, key=options.key)
     with open_folder(options.directory) as folder:
         folder.append(*run.results.builds, *run.results.records)
@@ -233,7 +233,7 @@ def compact(options: HistoryCompactOptions) -> None:
     """Make one file of the many of every month that is over. Nothing is lost; the month that runs stays as it is."""
     from torchperf_ci.history.compaction import compact as compact_months
 
-    with options.history.opened(options.github) as kept:
+    with options.history.open(options.github) as kept:
         done = "Would compact" if options.dry_run else "Compacted"
         months = 0
         for item in compact_months(kept, now=datetime.now(timezone.utc), dry_run=options.dry_run):

@@ -72,7 +72,7 @@ class PastOptions:
         return ParquetHistory(files=BranchFiles(client=client, branch=branch, cache=own))
 
     @contextmanager
-    def opened(self, github: GitHubOptions) -> Iterator[ParquetHistory]:
+    def open(self, github: GitHubOptions) -> Iterator[ParquetHistory]:
         """Open the history while the block runs, with a client where it is on the data branch."""
         if not self.is_on_branch:
             yield self.parquet(github, None)

@@ -186,8 +186,8 @@ def _records_in_history(github: GitHubOptions, options: dict[str, Any]) -> Seque
     from torchperf_ci.history.runs import RunFilter
 
     try:
-        with place.opened(github) as history:
-            past = history.last(RUNS_FOR_DURATIONS, RunFilter(name=options["name"]))
+        with place.open(github) as history:
+            past = history.read_last(RUNS_FOR_DURATIONS, RunFilter(name=options["name"]))
     except TorchperfError as error:
         click.echo(f"Warning: no durations from the history: {error}", err=True)
         return ()

@@ -10,7 +10,7 @@ from torchperf_ci.core.frames import MISSING, Section
 from torchperf_ci.core.text import code, count, heading
 from torchperf_ci.dashboard.charts import name_speedup_charts, name_trend_charts
 from torchperf_ci.dashboard.model import Dashboard
-from torchperf_ci.dashboard.regressions import Change, Transition, CompilerComparison
+from torchperf_ci.dashboard.regressions import Change, CompilerComparison, Transition
 from torchperf_ci.dashboard.trends import TRENDS, Trend, sparkline
 from torchperf_ci.dashboard.words import describe_lasting, name_section, write_rerun_of
 from torchperf_ci.report.charts import Charts

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from torchperf_ci.core.records import Case
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.dashboard.change_points import ChangePoint, find_change_points
-from torchperf_ci.dashboard.regressions import Change, Transition, CompilerComparison, compare_with_past
+from torchperf_ci.dashboard.regressions import Change, CompilerComparison, Transition, compare_with_past
 from torchperf_ci.dashboard.trends import RunSummary, Trend, follow_numbers, summarize_run
 from torchperf_ci.history.runs import HistoryRun, Past
 from torchperf_ci.report.model import RunFindings, find

@@ -63,7 +63,7 @@ class ArchiveHistory:
     read: Reader
     archive_name: str = ""
 
-    def last(self, count: int, chosen: RunFilter) -> Past:
+    def read_last(self, count: int, chosen: RunFilter) -> Past:
         entries, problems = self.list_entries()
         runs: dict[str, HistoryRun] = {}
         for entry in reversed(entries):

@@ -38,14 +38,14 @@ def compact(history: ParquetHistory, *, now: datetime, dry_run: bool = False) ->
     Raises `HistoryProblem` when a file cannot be read; its month then stays as it is.
     """
     require("pyarrow", extra="history", purpose="the history of runs")
-    for month, parts in history.months():
+    for month, parts in history.list_months():
         if month < name_month(now) and len(parts) > 1:
             yield _compact_month(history, month, parts, dry_run=dry_run)
 
 
 def _compact_month(history: ParquetHistory, month: str, parts: Sequence[Part], *, dry_run: bool) -> Compaction:
     paths = sorted((part.path for part in parts), key=lambda path: path.rpartition("/")[2])
-    files = history.files.local(paths)
+    files = history.files.fetch(paths)
     if len(files) < len(paths):
         raise HistoryProblem(f"somebody else is compacting {month}; repeat the command when they are done")
     before = sum(file.stat().st_size for file in files)

@@ -40,7 +40,7 @@ class BranchFiles:
     def where(self) -> str:
         return f"{self.branch.repository}, branch {self.branch.name}, {HISTORY}"
 
-    def folders(self) -> list[str]:
+    def list_folders(self) -> list[str]:
         content = Request(
             path=f"/repos/{self.branch.repository}/contents/{HISTORY}",
             parameters={"ref": self.branch.name},
@@ -50,9 +50,9 @@ class BranchFiles:
         self._folders = {entry["name"]: entry["sha"] for entry in self._list(content) if entry.get("type") == "dir"}
         return list(self._folders)
 
-    def names(self, folder: str) -> list[str]:
+    def list_files(self, folder: str) -> list[str]:
         if folder not in self._folders:
-            self.folders()
+            self.list_folders()
         if folder not in self._folders:
             return []
         tree = Request(
@@ -64,16 +64,16 @@ class BranchFiles:
         self._blobs.update({f"{folder}/{name}": sha for name, sha in blobs.items()})
         return list(blobs)
 
-    def local(self, paths: Sequence[str]) -> list[Path]:
+    def fetch(self, paths: Sequence[str]) -> list[Path]:
         absent = [path for path in paths if path in self._blobs and not (self.cache / path).is_file()]
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(self._fetch, absent))
         return [self.cache / path for path in paths if (self.cache / path).is_file()]
 
-    def absent(self, paths: Sequence[str]) -> list[str]:
-        self.folders()
+    def list_absent(self, paths: Sequence[str]) -> list[str]:
+        self.list_folders()
         folders = {path.partition("/")[0] for path in paths}
-        present = {f"{folder}/{name}" for folder in folders for name in self.names(folder)}
+        present = {f"{folder}/{name}" for folder in folders for name in self.list_files(folder)}
         return [path for path in paths if path not in present]
 
     def write(self, files: Mapping[str, bytes]) -> None:
@@ -82,7 +82,7 @@ class BranchFiles:
             commit_files(self.client, self.branch, below, message=self.message)
 
     def delete(self, paths: Sequence[str]) -> None:
-        gone = set(self.absent(paths))
+        gone = set(self.list_absent(paths))
         present: dict[str, bytes | None] = {f"{HISTORY}/{path}": None for path in paths if path not in gone}
         if present:
             commit_files(self.client, self.branch, present, message="Remove compacted files")

@@ -81,7 +81,7 @@ class Database:
     files: tuple[Path, ...]
     problems: tuple[Problem, ...]
 
-    def newest_keys(self, count: int, chosen: RunFilter) -> list[str]:
+    def find_newest_keys(self, count: int, chosen: RunFilter) -> list[str]:
         """Find the keys of the newest `count` runs that are chosen, newest first."""
         where, values = _write_condition(chosen)
         query = (

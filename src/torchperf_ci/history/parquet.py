@@ -65,9 +65,9 @@ class ParquetHistory:
         """Encode the files that keep `run`, without those that are there already."""
         require("pyarrow", extra="history", purpose="the history of runs")
         contents = encode_run(run)
-        return {path: contents[path] for path in self.files.absent(list(contents))}
+        return {path: contents[path] for path in self.files.list_absent(list(contents))}
 
-    def last(self, count: int, chosen: RunFilter) -> Past:
+    def read_last(self, count: int, chosen: RunFilter) -> Past:
         # So many of the newest runs are opened, of which too few may be chosen; then many more are.
         opened = 2 * count
         while (past := retry(partial(self._read_last, count, chosen, opened))) is None:
@@ -78,9 +78,9 @@ class ParquetHistory:
         """Read one run with samples, of every record the newest attempt. Raises `UsageProblem` when it is not there."""
 
         def read() -> HistoryRun | None:
-            parts = [part for _, of_month in self.months() for part in of_month]
+            parts = [part for _, of_month in self.list_months() for part in of_month]
             paths = [part.path for part in parts if part.is_compacted or part.run == name_run(key)]
-            with open_database(self.files.local(paths)) as database:
+            with open_database(self.files.fetch(paths)) as database:
                 return database.read_full_run(name=name, key=key) if database.files else None
 
         if (run := retry(read)) is None:
@@ -97,27 +97,27 @@ class ParquetHistory:
         """
 
         def answer() -> QueryResult:
-            paths = [part.path for _, parts in self.months() for part in parts]
-            with open_database(self.files.local(paths)) as database:
+            paths = [part.path for _, parts in self.list_months() for part in parts]
+            with open_database(self.files.fetch(paths)) as database:
                 if not database.files:
                     raise NothingToJudge(f"the history {self.files.where} holds no runs")
                 return database.answer(query)
 
         return retry(answer)
 
-    def months(self) -> Iterator[tuple[str, list[Part]]]:
+    def list_months(self) -> Iterator[tuple[str, list[Part]]]:
         """List the months and their files, newest month first; every month is listed when it is asked for."""
-        for month in sorted(filter(_MONTH.fullmatch, self.files.folders()), reverse=True):
-            parts = [parse_part(month, name) for name in self.files.names(month)]
+        for month in sorted(filter(_MONTH.fullmatch, self.files.list_folders()), reverse=True):
+            parts = [parse_part(month, name) for name in self.files.list_files(month)]
             yield month, [part for part in parts if part is not None]
 
     def _read_last(self, count: int, chosen: RunFilter, opened: int) -> Past | None:
         """Read the newest `count` runs that are chosen, if they are among the newest `opened`, or these are all."""
-        paths, are_all = choose_parts(self.months(), opened)
-        with open_database(self.files.local(paths)) as database:
+        paths, are_all = choose_parts(self.list_months(), opened)
+        with open_database(self.files.fetch(paths)) as database:
             if not database.files:
                 return Past(problems=database.problems)
-            keys = database.newest_keys(count, chosen)
+            keys = database.find_newest_keys(count, chosen)
             return database.read_runs(keys, chosen) if are_all or len(keys) == count else None
 
 

@@ -72,7 +72,7 @@ class Addition:
 class History(Protocol):
     """Runs that are kept."""
 
-    def last(self, count: int, chosen: RunFilter) -> Past:
+    def read_last(self, count: int, chosen: RunFilter) -> Past:
         """Read the newest `count` runs that are chosen; of every case the result of its newest attempt."""
 
     def add(self, run: HistoryRun, folder: Path, *, dry_run: bool = False) -> Addition:
@@ -111,7 +111,7 @@ def make_folder_run(directory: Path, results: Results, *, name: str, source: Sou
 
 def find_earlier_runs(history: History, run: HistoryRun, count: int, chosen: RunFilter) -> Past:
     """Read the newest `count` runs before `run`."""
-    past = history.last(count + 1, replace(chosen, until=run.time))
+    past = history.read_last(count + 1, replace(chosen, until=run.time))
     earlier = [item for item in past.runs if item.key != run.key]
     return replace(past, runs=tuple(earlier[-count:] if count else ()))
 

@@ -33,16 +33,16 @@ class Files(Protocol):
     def where(self) -> str:
         """Name the folder as people write it."""
 
-    def folders(self) -> list[str]:
+    def list_folders(self) -> list[str]:
         """List the folders in it."""
 
-    def names(self, folder: str) -> list[str]:
+    def list_files(self, folder: str) -> list[str]:
         """List the files in one of them."""
 
-    def local(self, paths: Sequence[str]) -> list[Path]:
+    def fetch(self, paths: Sequence[str]) -> list[Path]:
         """Fetch files to this machine, in order. One that is gone is left out."""
 
-    def absent(self, paths: Sequence[str]) -> list[str]:
+    def list_absent(self, paths: Sequence[str]) -> list[str]:
         """List those of the files that are not there."""
 
     def write(self, files: Mapping[str, bytes]) -> None:
@@ -62,17 +62,17 @@ class LocalFiles:
     def where(self) -> str:
         return str(self.root)
 
-    def folders(self) -> list[str]:
+    def list_folders(self) -> list[str]:
         return [item.name for item in self.root.iterdir() if item.is_dir()] if self.root.is_dir() else []
 
-    def names(self, folder: str) -> list[str]:
+    def list_files(self, folder: str) -> list[str]:
         directory = self.root / folder
         return [item.name for item in directory.iterdir()] if directory.is_dir() else []
 
-    def local(self, paths: Sequence[str]) -> list[Path]:
+    def fetch(self, paths: Sequence[str]) -> list[Path]:
         return [file for path in paths if (file := self.root / path).is_file()]
 
-    def absent(self, paths: Sequence[str]) -> list[str]:
+    def list_absent(self, paths: Sequence[str]) -> list[str]:
         return [path for path in paths if not (self.root / path).is_file()]
 
     def write(self, files: Mapping[str, bytes]) -> None:
@@ -102,16 +102,16 @@ class RemoteFiles:
     def where(self) -> str:
         return shown(self.url)
 
-    def folders(self) -> list[str]:
+    def list_folders(self) -> list[str]:
         return [name for name, kind in self._entries(self.root) if kind == "directory"]
 
-    def names(self, folder: str) -> list[str]:
+    def list_files(self, folder: str) -> list[str]:
         return [name for name, kind in self._entries(f"{self.root}/{folder}") if kind == "file"]
 
-    def local(self, paths: Sequence[str]) -> list[Path]:
+    def fetch(self, paths: Sequence[str]) -> list[Path]:
         wanted = {f"{self.root}/{path}": path for path in paths if not (self.cache / path).is_file()}
         if wanted:
-            with self._refusing("read"):
+            with self._refuse_errors("read"):
                 contents = self.system.cat(list(wanted), on_error="return")
             for name, content in contents.items():
                 if isinstance(content, bytes):
@@ -119,19 +119,19 @@ class RemoteFiles:
                     relative = name.lstrip("/").removeprefix(self.root.lstrip("/")).lstrip("/")
                     write_once(self.cache, wanted[f"{self.root}/{relative}"], content)
                 elif not isinstance(content, FileNotFoundError):
-                    with self._refusing("read"):
+                    with self._refuse_errors("read"):
                         raise content
         return [self.cache / path for path in paths if (self.cache / path).is_file()]
 
-    def absent(self, paths: Sequence[str]) -> list[str]:
-        with self._refusing("read"):
+    def list_absent(self, paths: Sequence[str]) -> list[str]:
+        with self._refuse_errors("read"):
             return [path for path in paths if not self.system.exists(f"{self.root}/{path}")]
 
     def write(self, files: Mapping[str, bytes]) -> None:
         """An object store shows a file when it is whole. Elsewhere it gets its name when it is."""
         for path, content in files.items():
             folder, _, name = f"{self.root}/{path}".rpartition("/")
-            with self._refusing("written"):
+            with self._refuse_errors("written"):
                 self.system.makedirs(folder, exist_ok=True)
                 if urlsplit(self.url).scheme in OBJECT_STORES:
                     self.system.pipe_file(f"{folder}/{name}", content)
@@ -141,7 +141,7 @@ class RemoteFiles:
                     self.system.mv(beside, f"{folder}/{name}")
 
     def delete(self, paths: Sequence[str]) -> None:
-        with self._refusing("written"):
+        with self._refuse_errors("written"):
             for path in paths:
                 if self.system.exists(f"{self.root}/{path}"):
                     self.system.rm_file(f"{self.root}/{path}")
@@ -149,12 +149,12 @@ class RemoteFiles:
     def _entries(self, folder: str) -> list[tuple[str, str]]:
         """List names and kinds, `file` or `directory`, as they are now."""
         self.system.invalidate_cache()
-        with self._refusing("read"), suppress(FileNotFoundError):
+        with self._refuse_errors("read"), suppress(FileNotFoundError):
             return [(PurePosixPath(item["name"]).name, item["type"]) for item in self.system.ls(folder, detail=True)]
         return []
 
     @contextmanager
-    def _refusing(self, done: str) -> Iterator[None]:
+    def _refuse_errors(self, done: str) -> Iterator[None]:
         """Turn errors into `Refused`. Those of file systems have no base in common but `Exception`."""
         try:
             yield
