@@ -187,7 +187,11 @@ class DashboardCommandOptions:
         if self.history.archive_name and not self.history.archive:
             raise UsageProblem("--archive-name names a folder of --dashboard-archive-path; give that as well")
         if not self.no_detect_regressions:
-            require("ruptures", extra="history", purpose="finding lasting changes")
+            require(
+                "ruptures",
+                purpose="finding lasting changes",
+                otherwise="--no-detect-regressions leaves them out, and regressions with them",
+            )
 
 
 @command(short_help="Keep a run, compare it with earlier ones, post the dashboard.")

@@ -37,7 +37,7 @@ def compact(history: ParquetHistory, *, now: datetime, dry_run: bool = False) ->
     rows twice and counts them once; the next compaction clears up.
     Raises `HistoryProblem` when a file cannot be read; its month then stays as it is.
     """
-    require("pyarrow", extra="history", purpose="the history of runs")
+    require("pyarrow", purpose="the history of runs")
     for month, parts in history.list_months():
         if month < name_month(now) and len(parts) > 1:
             yield _compact_month(history, month, parts, dry_run=dry_run)

@@ -170,7 +170,7 @@ class Database:
 def open_database(files: Sequence[Path]) -> Iterator[Database]:
     """Open a database in memory over these files; those that cannot be read are left out and named."""
     for module in ("duckdb", "pyarrow"):
-        require(module, extra="history", purpose="the history of runs")
+        require(module, purpose="the history of runs")
     import duckdb
 
     with duckdb.connect(":memory:") as connection:

@@ -63,7 +63,7 @@ class ParquetHistory:
 
     def encode(self, run: HistoryRun) -> Mapping[str, bytes]:
         """Encode the files that keep `run`, without those that are there already."""
-        require("pyarrow", extra="history", purpose="the history of runs")
+        require("pyarrow", purpose="the history of runs")
         contents = encode_run(run)
         return {path: contents[path] for path in self.files.list_absent(list(contents))}
 

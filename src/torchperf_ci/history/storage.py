@@ -168,7 +168,7 @@ def open_files(location: str, *, cache: Path) -> Files:
     scheme, _, rest = location.partition("://") if is_url(location) else ("", "", location)
     if scheme in {"", "file", "local"}:
         return LocalFiles(root=Path(rest))
-    system, root = open_file_system(location, extra="history", purpose=f"the history {shown(location)}")
+    system, root = open_file_system(location, purpose=f"the history {shown(location)}")
     own = hashlib.sha256(location.encode()).hexdigest()[:16]
     return RemoteFiles(url=location, root=root.rstrip("/"), cache=cache / own, system=system)
 

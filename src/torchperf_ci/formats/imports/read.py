@@ -245,7 +245,7 @@ def _is_asv_folder(path: Path) -> bool:
 
 
 def _url_files(url: str) -> list[tuple[str, bytes]]:
-    system, root = open_file_system(url, extra="history", purpose="reading from a URL")
+    system, root = open_file_system(url, purpose="reading from a URL")
     try:
         names = [root] if system.isfile(root) else sorted(name for name in system.find(root) if name.endswith(_ENDINGS))
         files = [(name, system.cat_file(name)) for name in names]
