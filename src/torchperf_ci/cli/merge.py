@@ -73,9 +73,7 @@ class MergeOptions:
     ]
     name: Annotated[
         str,
-        option(
-            "--name", default="results", help="Name of these results; part of the artifact's name in GitHub Actions."
-        ),
+        option("--name", default="results", help="The name of these results; it becomes part of the artifact's name."),
     ]
     github_files: Annotated[
         bool,

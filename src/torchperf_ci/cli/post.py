@@ -157,8 +157,7 @@ class _Desk:
         click.echo(shown.title)
         if is_nothing_posted and self.is_left_to_another_workflow:
             click.echo(
-                "A job of a fork or of Dependabot has a read-only token; post from a workflow that `workflow_run` starts "
-                "(examples/post.yml)",
+                "This job's token is read-only; post from a workflow that `workflow_run` starts (examples/post.yml)",
                 err=True,
             )
         return int(code)

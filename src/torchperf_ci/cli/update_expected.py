@@ -42,7 +42,7 @@ class SourceOptions:
             "--from",
             type=click.Path(exists=True, path_type=Path),
             metavar="DIR",
-            help="Read results from disk instead of GitHub: a results folder, a folder of such folders, or one CSV file.",
+            help="Read results from disk, not GitHub: a results folder, a folder of such folders, or one CSV file.",
         ),
     ]
     layout: Annotated[
@@ -51,7 +51,7 @@ class SourceOptions:
             "--layout",
             type=click.Choice(["pytorch", "torchperf"]),
             default="torchperf",
-            help="How jobs and artifacts are named: as PyTorch's test jobs, or as torchperf-ci's run action names them.",
+            help="How jobs and artifacts are named: as by PyTorch's test jobs, or as by torchperf-ci's run action.",
         ),
     ]
     workflows: Annotated[
@@ -60,7 +60,7 @@ class SourceOptions:
             "--workflow",
             multiple=True,
             type=LineItem(),
-            help="Only runs of this workflow. Repeatable.  [default: all; with --layout pytorch: inductor, inductor-periodic]",
+            help="Only runs of this workflow. Repeatable.  [default: all; for pytorch: inductor, inductor-periodic]",
         ),
     ]
     configs: Annotated[

@@ -97,6 +97,36 @@ def file_sha(client: Client, repository: str, path: str, *, branch: str) -> str:
     return "" if isinstance(content, list) else content.sha
 
 
+def list_folders(client: Client, branch: Branch, path: str) -> dict[str, str]:
+    """List the folders in a folder, each with the SHA of its tree; none when it is not there."""
+    try:
+        with client.asking(f"read the branch {branch.name}", needs=READS):
+            entries = client.repository(branch.repository).get_contents(path, ref=branch.name)
+    except GitHubRefused as error:
+        if error.status == 404:
+            return {}
+        raise
+    return {each.name: each.sha for each in (entries if isinstance(entries, list) else []) if each.type == "dir"}
+
+
+def list_blobs(client: Client, branch: Branch, tree: str, *, title: str) -> dict[str, str]:
+    """List the files of a tree, each with the SHA of its content; none when it is gone. `title` is for messages."""
+    try:
+        with client.asking(f"read {title} on the branch {branch.name}", needs=READS):
+            entries = client.repository(branch.repository).get_git_tree(tree).tree
+    except GitHubRefused as error:
+        if error.status == 404:
+            return {}
+        raise
+    return {entry.path: entry.sha for entry in entries if entry.type == "blob"}
+
+
+def read_blob(client: Client, branch: Branch, sha: str, *, title: str) -> bytes:
+    """Read the content with this SHA. `title` is for messages."""
+    with client.asking(f"read {title} on the branch {branch.name}", needs=READS):
+        return base64.b64decode(client.repository(branch.repository).get_git_blob(sha).content)
+
+
 def _store(client: Client, branch: Branch, path: str, content: bytes | None) -> InputGitTreeElement:
     """Return a file as a tree takes it, stored before if it is large or no text."""
     if content is None:

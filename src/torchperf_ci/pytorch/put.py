@@ -54,5 +54,5 @@ class Bucket:
 
 def open_bucket(url: str) -> Bucket:
     """The place `url` names. Raises `UsageProblem` for an unknown scheme, or when its library is missing."""
-    system, root = open_file_system(url, extra="hud", purpose=f"writing to {shown(url)}")
+    system, root = open_file_system(url, purpose=f"writing to {shown(url)}")
     return Bucket(url=url, root=root, system=system, has_headers=urlsplit(url).scheme in _WITH_HEADERS)

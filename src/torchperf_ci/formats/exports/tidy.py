@@ -66,7 +66,7 @@ def csv_table(records: Sequence[Record]) -> bytes:
 
 def parquet_table(records: Sequence[Record]) -> bytes:
     """A Parquet file. Raises `UsageProblem` when pyarrow is not installed."""
-    require("pyarrow", extra="history", purpose="writing Parquet")
+    require("pyarrow", purpose="writing Parquet")
     import pyarrow as pa
     import pyarrow.parquet as pq
 

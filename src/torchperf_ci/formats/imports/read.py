@@ -27,7 +27,7 @@ from torchperf_ci.formats.imports.series import DATA_JS, read_bencher, read_cust
 from torchperf_ci.formats.imports.tables import read_csv, read_openmetrics, read_parquet
 from torchperf_ci.formats.inputs import InputProblem
 from torchperf_ci.formats.pytest_benchmark import read_pytest_benchmark
-from torchperf_ci.history.store import Run, moment_of
+from torchperf_ci.history.runs import HistoryRun, parse_time
 
 LARGEST = 2**30
 """Bytes of one file, unpacked."""
@@ -126,7 +126,7 @@ def detect(content: bytes, *, file: str) -> Format:
     raise InputProblem([f"{file}: is in no format that is known here; if it is, say which with --format"])
 
 
-def runs_of(imported: Imported, *, name: str) -> tuple[list[Run], list[str]]:
+def runs_of(imported: Imported, *, name: str) -> tuple[list[HistoryRun], list[str]]:
     """The runs that the records are of, oldest first, and what cannot be put into one.
 
     A run is what has one time, commit, machine and workflow run; its key says these, so that importing twice is the
@@ -135,7 +135,7 @@ def runs_of(imported: Imported, *, name: str) -> tuple[list[Run], list[str]]:
     groups: dict[str, dict[Any, Record]] = {}
     left_out: list[str] = []
     for record in imported.records:
-        when = moment_of(record.source.time)
+        when = parse_time(record.source.time)
         if when is None:
             left_out.append(f"{record.case}: has no time; give it with --time")
             continue
@@ -148,8 +148,8 @@ def runs_of(imported: Imported, *, name: str) -> tuple[list[Run], list[str]]:
         group.setdefault(record.key, record)
     runs = []
     for key, group in groups.items():
-        times = [when for record in group.values() if (when := moment_of(record.source.time)) is not None]
-        runs.append(Run(name=name, key=key, time=min(times), results=Results(records=tuple(group.values()))))
+        times = [when for record in group.values() if (when := parse_time(record.source.time)) is not None]
+        runs.append(HistoryRun(name=name, key=key, time=min(times), results=Results(records=tuple(group.values()))))
     return sorted(runs, key=lambda run: run.time), left_out
 
 
@@ -245,7 +245,7 @@ def _is_asv_folder(path: Path) -> bool:
 
 
 def _url_files(url: str) -> list[tuple[str, bytes]]:
-    system, root = open_file_system(url, extra="history", purpose="reading from a URL")
+    system, root = open_file_system(url, purpose="reading from a URL")
     try:
         names = [root] if system.isfile(root) else sorted(name for name in system.find(root) if name.endswith(_ENDINGS))
         files = [(name, system.cat_file(name)) for name in names]

@@ -51,7 +51,7 @@ def read_csv(text: str, columns: Columns, defaults: Defaults, source: Source, *,
 
 def read_parquet(content: bytes, columns: Columns, defaults: Defaults, source: Source, *, file: str) -> Imported:
     """Read the same table from Parquet. Raises `InputProblem` for what is none."""
-    require("pyarrow", extra="history", purpose="reading Parquet")
+    require("pyarrow", purpose="reading Parquet")
     import pyarrow as pa
     import pyarrow.parquet as pq
 
