@@ -8,12 +8,12 @@ import click
 
 from torchperf_ci.cli.files import STREAM, results_in, write_output
 from torchperf_ci.cli.options import option, results_dir_argument
-from torchperf_ci.formats.exports import Format
+from torchperf_ci.formats.model import ExportFormat
 
 
 @click.command(short_help="Write results in the formats that other dashboards read.")
 @results_dir_argument
-@option("--format", "form", type=click.Choice([each.value for each in Format]), required=True, help="The format.")
+@option("--format", "form", type=click.Choice([each.value for each in ExportFormat]), required=True, help="The format.")
 @option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -35,15 +35,15 @@ def export(directory: Path, *, form: str, out: Path | None, better: str | None) 
     Example:
       torchperf-ci export out --format github-action-benchmark --better smaller --out latencies.json
     """
-    chosen = Format(form)
-    if (chosen is Format.GITHUB_ACTION_BENCHMARK) != (better is not None):
+    chosen = ExportFormat(form)
+    if (chosen is ExportFormat.GITHUB_ACTION_BENCHMARK) != (better is not None):
         raise click.UsageError(
             "--better bigger or --better smaller belongs to github-action-benchmark, and it needs one"
         )
-    if chosen is Format.PARQUET and out in {None, STREAM}:
+    if chosen is ExportFormat.PARQUET and out in {None, STREAM}:
         raise click.UsageError("a Parquet file is not text; name it with --out")
     from torchperf_ci.core.records import Direction
-    from torchperf_ci.formats.exports.write import export_records
+    from torchperf_ci.formats.exports import export_records
 
     direction = Direction.HIGHER if better == "bigger" else Direction.LOWER
     records = results_in(directory).records
@@ -52,7 +52,7 @@ def export(directory: Path, *, form: str, out: Path | None, better: str | None) 
         click.echo(f"{failed} of {len(records)} results did not pass", err=True)
     timed = [record for record in records if record.status.is_pass and "abs_latency" in record.metrics]
     bare = sum(not record.samples.get("compiled") for record in timed)
-    if chosen is Format.PYTEST_BENCHMARK and bare:
+    if chosen is ExportFormat.PYTEST_BENCHMARK and bare:
         click.echo(
             f"{bare} of {len(timed)} results have no raw times, so their medians stand alone; `ingest` reads that, "
             "`pytest-benchmark compare` does not load such a file",

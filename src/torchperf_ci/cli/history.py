@@ -18,7 +18,7 @@ from torchperf_ci.cli.import_options import import_options, import_request
 from torchperf_ci.cli.options import Decorated, GitHubOptions, github_options, option
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.escape import csv_cell, one_line
-from torchperf_ci.formats.imports import Format as ImportFormat
+from torchperf_ci.formats.model import ImportFormat
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Problem, Results
@@ -199,8 +199,8 @@ def _runs_to_import(
     """The runs of our own folders, or of another tool's files; of these it is said what was taken and what was not."""
     from torchperf_ci.core.records import Source
     from torchperf_ci.core.results import RECORDS
-    from torchperf_ci.formats.foreign import Defaults
-    from torchperf_ci.formats.imports.read import read_location, runs_of
+    from torchperf_ci.formats.imports import read_location, runs_of
+    from torchperf_ci.formats.model import ImportRequest
     from torchperf_ci.history.lookup import INDEX
 
     folder = Path(path)
@@ -210,16 +210,17 @@ def _runs_to_import(
         given = _given(options["time"], options["commit"], options["branch"])
         yield from _runs_in(folder, name=options["name"], given=given)
         return
-    defaults = Defaults(
+    known = ImportRequest(
         # Not of this job: what is imported was measured elsewhere, at another time.
         source=Source(repository=github.repository or ""),
+        form=ImportFormat(options["form"]) if options["form"] else None,
         commit=options["commit"],
         branch=options["branch"],
         suite=options["suite"],
         device=options["device"] or "cpu",
         dtype=options["dtype"] or "unknown",
     )
-    request = import_request(options, defaults, form=options["form"])
+    request = import_request(options, known)
     imported = read_location(path, request, git_branch=options["git_branch"])
     runs, timeless = runs_of(imported, name=options["name"])
     _tell_import(runs, [*imported.left_out, *timeless])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,8 +12,7 @@ from torchperf_ci.cli.options import Decorated, KeyValues, decorated, option
 from torchperf_ci.core.errors import UsageProblem
 
 if TYPE_CHECKING:
-    from torchperf_ci.formats.foreign import Defaults
-    from torchperf_ci.formats.imports.read import Request
+    from torchperf_ci.formats.model import ImportRequest
 
 
 def import_options(function: Decorated) -> Decorated:
@@ -45,11 +45,9 @@ def import_options(function: Decorated) -> Decorated:
     )
 
 
-def import_request(options: Mapping[str, Any], defaults: Defaults, *, form: str | None) -> Request:
-    """The request of these options. Raises `UsageProblem` for a time or a field that there is not."""
-    from torchperf_ci.formats.imports import Format
-    from torchperf_ci.formats.imports.read import Request
-    from torchperf_ci.formats.imports.tables import FIELDS
+def import_request(options: Mapping[str, Any], known: ImportRequest) -> ImportRequest:
+    """Add these options to a request. Raises `UsageProblem` for a time or a field that there is not."""
+    from torchperf_ci.formats.tables import COLUMNS
     from torchperf_ci.history.store import moment_of
 
     when = moment_of(options["time"]) if options["time"] else None
@@ -57,15 +55,14 @@ def import_request(options: Mapping[str, Any], defaults: Defaults, *, form: str 
         raise UsageProblem(f"--time {options['time']!r}: expected ISO 8601, say 2026-11-28T13:00:00+00:00")
     columns: dict[str, list[str]] = {}
     for name, column in options["column"]:
-        if name not in FIELDS:
-            raise UsageProblem(f"--column {name}={column}: {name!r} is no field; there are {', '.join(FIELDS)}")
+        if name not in COLUMNS:
+            raise UsageProblem(f"--column {name}={column}: {name!r} is no field; there are {', '.join(COLUMNS)}")
         if name != "value" and name in columns:
             raise UsageProblem(f"--column {name}={column}: {name} has the column {columns[name][0]} already")
         columns.setdefault(name, []).append(column)
     tools = {"bigger": "customBiggerIsBetter", "smaller": "customSmallerIsBetter", None: ""}
-    return Request(
-        defaults=defaults,
-        form=Format(form) if form else None,
+    return replace(
+        known,
         time=when.isoformat() if when else "",
         tool=tools[options["better"]],
         columns=columns,

@@ -110,7 +110,7 @@ def _fields(options: dict[str, Any]) -> Sequence[tuple[str, Fields]]:
     now = upload_from(os.environ, time=int(time.time()))
     if path is not None:
         content, name = read_input(path)
-        found = list(fields_of_benchmarks(read_pytest_benchmark(content, file=name), now))
+        found = list(fields_of_benchmarks(*read_pytest_benchmark(content, file=name), now))
     else:
         records = results_in(directory).records
         found = list(fields_of_records(records, now))

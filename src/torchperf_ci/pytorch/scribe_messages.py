@@ -31,12 +31,14 @@ def upload_from(environ: Mapping[str, str], *, time: int) -> Upload:
     )
 
 
-def fields_of_benchmarks(found: BenchmarkFile, upload: Upload) -> Iterator[tuple[str, Fields]]:
+def fields_of_benchmarks(
+    whole: BenchmarkFile, benchmarks: Sequence[Benchmark], upload: Upload
+) -> Iterator[tuple[str, Fields]]:
     """The place and the fields of every benchmark in the file. What the file does not say is None."""
-    machine, commit = found.machine, found.commit
+    machine, commit = whole.machine_info, whole.commit_info
     shared = {
         **_shared(upload),
-        "benchmark_time": found.time or None,
+        "benchmark_time": whole.datetime or None,
         "pytorch_commit_id": commit.get("id"),
         "pytorch_branch": commit.get("branch"),
         "pytorch_commit_time": commit.get("time"),
@@ -46,7 +48,7 @@ def fields_of_benchmarks(found: BenchmarkFile, upload: Upload) -> Iterator[tuple
         "machine_processor": machine.get("processor"),
         "machine_hostname": machine.get("node"),
     }
-    for benchmark in found.benchmarks:
+    for benchmark in benchmarks:
         yield (
             benchmark.where,
             {
@@ -56,7 +58,7 @@ def fields_of_benchmarks(found: BenchmarkFile, upload: Upload) -> Iterator[tuple
                 "benchmark_executor": _plain(benchmark.params.get("executor")),
                 "benchmark_fuser": _plain(benchmark.params.get("fuser")),
                 "benchmark_class": benchmark.fullname,
-                **{name: benchmark.stats[name] for name in STATS},
+                **{name: getattr(benchmark.stats, name) for name in STATS},
             },
         )
 
