@@ -28,7 +28,7 @@ def command(**options: object) -> None:
         ("--names a b c", ("a", "b", "c")),
         ("--names a --names b c", ("a", "b", "c")),
         ("--names=a b", ("a", "b")),
-        ("--names a,b c", ("a,b", "c")),
+        ("--names a,b c", ("a", "b", "c")),
         ("--names --flag", ()),
         ("--number -3 --names a", ("a",)),
         ("--names a --number 3", ("a",)),

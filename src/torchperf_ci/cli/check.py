@@ -4,39 +4,30 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from torchperf_ci.cli.options import Decorated, append_markdown, decorated, option, summary_file_option
+from torchperf_ci.cli.options import SUMMARY_FILE, Group, append_markdown, argument, option, takes
 from torchperf_ci.core.errors import ExitCode, UsageProblem
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.expectations.check import Actual, Pair
     from torchperf_ci.expectations.rules import Checked, Rules
 
-Options = Mapping[str, Any]
-
 MOST_ANNOTATIONS = 50
 
-_actual = click.argument("actual", type=click.Path(exists=True, path_type=Path), envvar="TORCHPERF_RESULTS")
-_expected = option(
-    "--expected",
-    type=click.Path(exists=True, path_type=Path),
-    metavar="TABLE_OR_DIR",
-    help="The expectation table, or a folder that has one of the same name.",
-)
-_scale = option(
+_SCALE = option(
     "--threshold-scale",
     "-s",
-    "scale",
     type=click.FloatRange(min=0, min_open=True),
     help="How much of the expected value must be reached.  [default: 0.95; with --threshold: 1]",
 )
-_metric = option(
+_METRIC = option(
     "--metric",
     type=click.Choice(["speedup", "abs_latency"]),
     default="speedup",
@@ -44,32 +35,130 @@ _metric = option(
 )
 
 
-_SHARED = (
-    option(
-        "--strict/--no-strict",
-        default=None,
-        help="Fail on improvements too.  [default: for accuracy and graph-breaks only]",
-    ),
-    option("--allow-missing", is_flag=True, help="Do not fail on models that only the table has: ACTUAL is a shard."),
-    option(
-        "--config",
-        "configs",
-        multiple=True,
-        envvar="TORCHPERF_TABLES",
-        help="Only tables of this name (shell pattern). Repeatable.",
-    ),
-    summary_file_option,
-    option("--annotate", is_flag=True, help="Print failures as annotations for GitHub Actions, too."),
-    option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."),
-)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOptions:
+    """Say what is held against which tables, and how strictly."""
+
+    actual: Annotated[Path, argument(type=click.Path(exists=True, path_type=Path), envvar="TORCHPERF_RESULTS")]
+    expected: Annotated[
+        Path | None,
+        option(
+            "--expected",
+            type=click.Path(exists=True, path_type=Path),
+            metavar="TABLE_OR_DIR",
+            help="The expectation table, or a folder that has one of the same name.",
+        ),
+    ]
+    strict: Annotated[
+        bool | None,
+        option(
+            "--strict/--no-strict",
+            default=None,
+            help="Fail on improvements too.  [default: for accuracy and graph-breaks only]",
+        ),
+    ]
+    allow_missing: Annotated[
+        bool,
+        option(
+            "--allow-missing", is_flag=True, help="Do not fail on models that only the table has: ACTUAL is a shard."
+        ),
+    ]
+    tables: Annotated[
+        tuple[str, ...],
+        option(
+            "--config",
+            multiple=True,
+            envvar="TORCHPERF_TABLES",
+            help="Only tables of this name (shell pattern). Repeatable.",
+        ),
+    ]
+    summary_file: Annotated[Path | None, SUMMARY_FILE]
+    annotate: Annotated[
+        bool, option("--annotate", is_flag=True, help="Print failures as annotations for GitHub Actions, too.")
+    ]
+    github_files: Annotated[
+        bool,
+        option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."),
+    ]
+
+    def rules(self) -> Rules:
+        """Return the rules of the comparison."""
+        from torchperf_ci.expectations.rules import Rules
+
+        return Rules(strict=self.strict, allow_missing=self.allow_missing)
+
+    def pairs(self, actual: Actual) -> Sequence[Pair]:
+        """Find the expectation table of each table. Raises `UsageProblem`."""
+        from torchperf_ci.expectations.check import pair
+
+        if self.expected is None:
+            raise UsageProblem(f"give --expected: what is {actual.path} to be held against?")
+        return pair(actual, self.expected, self.tables, warn=_warn)
 
 
-def _shared(function: Decorated) -> Decorated:
-    """Options that all checks have."""
-    return decorated(function, _SHARED)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryOptions(CheckOptions):
+    """Say how much of the expected value is enough, too."""
+
+    scale: Annotated[float | None, _SCALE]
+
+    def rules(self) -> Rules:
+        """Return the rules of the comparison, with the scale."""
+        from torchperf_ci.expectations.rules import SCALE
+
+        return replace(CheckOptions.rules(self), scale=self.scale or SCALE)
 
 
-@click.group(short_help="Hold a run's results against expectation tables.")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricOptions(MemoryOptions):
+    """Say what performance means, too."""
+
+    metric: Annotated[str, _METRIC]
+
+    def rules(self) -> Rules:
+        """Return the rules of the comparison, with scale and metric."""
+        return replace(MemoryOptions.rules(self), metric=self.metric)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerformanceOptions(MetricOptions):
+    """Allow one threshold for all models in place of a table."""
+
+    threshold: Annotated[
+        float | None, option("--threshold", "-t", type=float, help="What every model must reach, instead of a table.")
+    ]
+
+    def rules(self) -> Rules:
+        """Return the rules of the comparison; a threshold is to be reached whole."""
+        rules = MetricOptions.rules(self)
+        return rules if self.threshold is None else replace(rules, scale=self.scale or 1.0)
+
+    def pairs(self, actual: Actual) -> Sequence[Pair]:
+        """Find the expectation table of each table, or hold all against the threshold. Raises `UsageProblem`."""
+        from torchperf_ci.expectations.check import pair_with_threshold
+
+        if (self.expected is None) == (self.threshold is None):
+            raise UsageProblem(f"give either --expected or --threshold: what is {actual.path} to be held against?")
+        if self.threshold is not None:
+            return pair_with_threshold(actual, metric=self.metric, threshold=self.threshold)
+        return MetricOptions.pairs(self, actual)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllOptions(MetricOptions):
+    """Ask for a folder of tables."""
+
+    expected: Annotated[
+        Path | None,
+        option(
+            "--expected-dir",
+            type=click.Path(exists=True, file_okay=False, path_type=Path),
+            help="The folder of expectation tables.",
+        ),
+    ]
+
+
+@click.group(cls=Group, short_help="Hold a run's results against expectation tables.")
 def check() -> None:
     """Hold a run's results against expectation tables.
 
@@ -79,84 +168,62 @@ def check() -> None:
 
 
 @check.command()
-@_actual
-@_expected
-@_shared
-def accuracy(actual: Path, *, expected: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's values
+@takes(CheckOptions)
+def accuracy(options: CheckOptions) -> None:
     """Is every model's accuracy status the expected one?"""
-    _check(actual, expected, ["accuracy"], options)
+    _check(options, ["accuracy"])
 
 
 @check.command("graph-breaks")
-@_actual
-@_expected
-@_shared
-def graph_breaks(actual: Path, *, expected: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's values
+@takes(CheckOptions)
+def graph_breaks(options: CheckOptions) -> None:
     """Does every model break its graph, fall back to eager, compile again and capture calls as expected?
 
     More graph breaks, fallbacks or recompiles fail, and so do fewer captured calls or graphs; the other way it is an
     improvement. Other whole numbers of the table must be the same.
     """
-    _check(actual, expected, ["graph-breaks"], options)
+    _check(options, ["graph-breaks"])
 
 
 @check.command()
-@_actual
-@_expected
-@_metric
-@_scale
-@option("--threshold", "-t", type=float, help="What every model must reach, instead of a table.")
-@_shared
-def performance(actual: Path, *, expected: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's values
+@takes(PerformanceOptions)
+def performance(options: PerformanceOptions) -> None:
     """Did every model's performance run, and does its speedup, or its latency, reach what is expected?"""
-    _check(actual, expected, ["performance"], options)
+    _check(options, ["performance"])
 
 
 @check.command()
-@_actual
-@_expected
-@_scale
-@_shared
-def memory(actual: Path, *, expected: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's values
+@takes(MemoryOptions)
+def memory(options: MemoryOptions) -> None:
     """Does every model's memory compression ratio reach what is expected?"""
-    _check(actual, expected, ["memory"], options)
+    _check(options, ["memory"])
 
 
 @check.command("all")
-@_actual
-@option(
-    "--expected-dir",
-    "expected",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The folder of expectation tables.",
-)
-@_metric
-@_scale
-@_shared
-def everything(actual: Path, *, expected: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's values
+@takes(AllOptions)
+def everything(options: AllOptions) -> None:
     """All four checks, each for the tables that have a column for it."""
-    _check(actual, expected, ["accuracy", "graph-breaks", "performance", "memory"], options)
+    _check(options, ["accuracy", "graph-breaks", "performance", "memory"])
 
 
-def _check(actual_path: Path, expected: Path | None, kinds: Sequence[str], options: Options) -> None:
+def _check(options: CheckOptions, names: Sequence[str]) -> None:
     from torchperf_ci.expectations.check import read_actual, run_checks, uncovered
     from torchperf_ci.expectations.flaky import Kind
     from torchperf_ci.expectations.report import check_markdown, check_text
 
-    actual = read_actual(actual_path)
+    actual = read_actual(options.actual)
     for problem in actual.problems:
         _warn(problem)
-    pairs = _pairs(actual, expected, options)
-    rules = _rules(options)
-    checks = run_checks(pairs, [Kind(kind) for kind in kinds], rules)
-    command = _command(actual, pairs, checks, expected) if any(c.failed or c.improved for c in checks) else ""
-    notes = uncovered(pairs, [Kind(kind) for kind in kinds], rules)
+    pairs, rules, kinds = options.pairs(actual), options.rules(), [Kind(name) for name in names]
+    checks = run_checks(pairs, kinds, rules)
+    command = _update_command(actual, pairs, checks, options) if any(c.failed or c.improved for c in checks) else ""
+    notes = uncovered(pairs, kinds, rules)
     click.echo(check_text(checks, command, notes))
     markdown = check_markdown(checks, command, notes)
-    append_markdown(options["summary_file"], markdown)
-    if options["annotate"]:
+    append_markdown(options.summary_file, markdown)
+    if options.annotate:
         _annotate(checks, pairs)
-    if options["github_files"]:
+    if options.github_files:
         _tell_github(checks, markdown)
     if any(checked.failed for checked in checks):
         sys.exit(int(ExitCode.FAILED_CHECK))
@@ -177,37 +244,15 @@ def _tell_github(checks: Sequence[Checked], markdown: str) -> None:
     write_outputs(os.environ, {name: str(count) for name, count in counts.items()})
 
 
-def _pairs(actual: Actual, expected: Path | None, options: Options) -> Sequence[Pair]:
-    from torchperf_ci.expectations.check import pair, pair_with_threshold
-
-    threshold = options.get("threshold")
-    if (expected is None) == (threshold is None):
-        choice = "either --expected or --threshold" if "threshold" in options else "--expected"
-        raise UsageProblem(f"give {choice}: what is {actual.path} to be held against?")
-    if expected is None:
-        return pair_with_threshold(actual, metric=options["metric"], threshold=float(options["threshold"]))
-    return pair(actual, expected, options["configs"], warn=_warn)
-
-
-def _rules(options: Options) -> Rules:
-    from torchperf_ci.expectations.rules import SCALE, Rules
-
-    default = 1.0 if options.get("threshold") is not None else SCALE
-    return Rules(
-        strict=options["strict"],
-        allow_missing=options["allow_missing"],
-        metric=options.get("metric", "speedup"),
-        scale=options.get("scale") or default,
-    )
-
-
-def _command(actual: Actual, pairs: Sequence[Pair], checks: Sequence[Checked], expected: Path | None) -> str:
+def _update_command(actual: Actual, pairs: Sequence[Pair], checks: Sequence[Checked], options: CheckOptions) -> str:
+    """Make the command that takes these results as the expectation; empty where there is no table."""
     from torchperf_ci.expectations.check import command_to_update
     from torchperf_ci.github.context import source_from
 
-    if expected is None:
+    if options.expected is None:
         return ""
-    return command_to_update(actual, pairs, checks, expected, source_from(os.environ, shard="", folder=Path.cwd()))
+    source = source_from(os.environ, shard="", folder=Path.cwd())
+    return command_to_update(actual, pairs, checks, options.expected, source)
 
 
 def _annotate(checks: Sequence[Checked], pairs: Sequence[Pair]) -> None:

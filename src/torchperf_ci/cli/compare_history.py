@@ -20,7 +20,7 @@ from torchperf_ci.compare.report import Findings, Header
 from torchperf_ci.compare.tolerances import LATENCY, LEAST, SPEEDUP
 from torchperf_ci.compare.words import percent
 from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.plural import count
+from torchperf_ci.core.text import count
 from torchperf_ci.dashboard.run import before
 from torchperf_ci.history.store import Past, Wanted
 

@@ -12,7 +12,6 @@ threshold = 0.08
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -21,6 +20,7 @@ from typing import Any
 
 from torchperf_ci.compare.tolerances import ALL, Rule
 from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.text import nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -57,10 +57,8 @@ def read_config(path: Path, commands: Collection[str]) -> Config:
 
 def unknown(what: str, name: str, choices: Collection[str]) -> str:
     """A message about a name that is none of the choices, with the nearest one."""
-    near = difflib.get_close_matches(name, choices, n=1)
-    return f"unknown {what} {name!r}." + (
-        f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(choices)}."
-    )
+    hint = nearest(name, choices) or f" There are: {', '.join(choices)}."
+    return f"unknown {what} {name!r}.{hint}"
 
 
 def _table_problems(raw: Mapping[str, Any], commands: Collection[str]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchperf_ci.cli.options import option
+from torchperf_ci.cli.options import command, option
 from torchperf_ci.core.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torchperf_ci.doctor.survey import Sight
 
 
-@click.command(short_help="Say how noisy and how ready this machine is.")
+@command(short_help="Say how noisy and how ready this machine is.")
 @option("--python", default=sys.executable, show_default="this one", help="The Python to measure; it needs torch.")
 @option("--threads", "-t", type=click.IntRange(min=1), help="Threads of torch for --measure.")
 @option("--device", help="The device for --measure: cpu, cuda, cuda:1, …  [default: the accelerator, else the CPU]")

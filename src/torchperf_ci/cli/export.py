@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from torchperf_ci.cli.files import STREAM, results_in, write_output
-from torchperf_ci.cli.options import option, results_dir_argument
+from torchperf_ci.cli.options import command, option, results_dir_argument
 from torchperf_ci.formats.model import ExportFormat
 
 
-@click.command(short_help="Write results in the formats that other dashboards read.")
+@command(short_help="Write results in the formats that other dashboards read.")
 @results_dir_argument
 @option("--format", "form", type=click.Choice([each.value for each in ExportFormat]), required=True, help="The format.")
 @option(

@@ -14,9 +14,9 @@ import click
 
 from torchperf_ci.cli.files import STREAM, read_input
 from torchperf_ci.cli.import_options import import_options, import_request
-from torchperf_ci.cli.options import Decorated, option
+from torchperf_ci.cli.options import Decorated, Group, option
 from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 from torchperf_ci.formats.model import NOT_KNOWN, Clock, ImportFormat, ImportRequest
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _shared(function: Decorated) -> Decorated:
     return functools.reduce(lambda decorated, decorate: decorate(decorated), reversed(_OPTIONS), function)
 
 
-@click.group(short_help="Turn results of other benchmark tools into a results folder.")
+@click.group(cls=Group, short_help="Turn results of other benchmark tools into a results folder.")
 def ingest() -> None:
     """Turn results of other benchmark tools into a results folder, for reports, history and comparisons.
 

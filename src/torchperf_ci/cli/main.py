@@ -13,9 +13,9 @@ import click
 
 from torchperf_ci import __version__
 from torchperf_ci.cli.config import use_config
-from torchperf_ci.cli.options import shell_words
-from torchperf_ci.core.console import guarded_streams
+from torchperf_ci.cli.options import Group, shell_words
 from torchperf_ci.core.errors import ExitCode, TorchperfError
+from torchperf_ci.core.text import guarded_streams
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("torchperf_ci.cli.run:run", "Measure eager against compiled models on this machine."),
@@ -44,7 +44,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 """Every command: where it is, and its line in `--help`."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group that knows its commands' names and one-liners, and imports a command only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -74,12 +74,11 @@ Exit codes:
 
 
 @click.group(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="torchperf-ci")
+@click.version_option(__version__, "-V", "--version", prog_name="torchperf-ci")
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     envvar="TORCHPERF_CONFIG",
-    show_envvar=True,
     help="Options per command, and what change counts.  [default: torchperf.toml, if there is one]",
 )
 @click.pass_context

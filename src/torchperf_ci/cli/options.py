@@ -1,25 +1,43 @@
-"""What the commands' options have in common: environment variables, lists, shared decorators."""
+"""Declare the options of a command as one typed object, and share what commands have in common.
+
+A command's options are a frozen dataclass. A field says by `Annotated` which option or argument it is; a field that is
+such a dataclass itself is a group of options that commands share, with a section of its own in the help:
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class PlanOptions:
+        cases: CaseOptions
+        runners: Annotated[int, option("--runners", default=1, help="How many runners there are.")]
+
+    @command()
+    @takes(PlanOptions)
+    def plan(options: PlanOptions) -> None: ...
+"""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import shlex
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, get_type_hints
 
 import click
 
 from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.text import nearest
 
 if TYPE_CHECKING:
     from torchperf_ci.github.client import Client
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Options = TypeVar("Options")
 
 _SEPARATORS = re.compile(r"[\s,]+(?![^{}]*\})")
+_COMMAS = re.compile(r"\s*,\s*(?![^{}]*\})")
 
 
 def split_list(text: str) -> list[str]:
@@ -50,6 +68,10 @@ class ListItem(click.ParamType):  # type: ignore[type-arg]  # generic from click
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401, ARG002
         return str(value)
+
+
+class PatternItem(ListItem):
+    """A pattern, whose commas on the command line are its own."""
 
 
 class LineItem(ListItem):
@@ -86,22 +108,93 @@ class KeyValues(click.ParamType):  # type: ignore[type-arg]  # generic from clic
         return key, rest
 
 
-def option(*names: str, **settings: Any) -> Callable[[Decorated], Decorated]:  # noqa: ANN401 - click's keywords
-    """`click.option` with our habits.
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """An option or argument that is declared and belongs to no command yet."""
+
+    decorate: Callable[..., Callable[[Any], Any]]
+    names: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+    def __call__(self, function: Decorated) -> Decorated:
+        """Add it to a command's function under click's own name."""
+        decorated_function: Decorated = self.decorate(*self.names, **self.settings)(function)
+        return decorated_function
+
+    def add_to(self, function: Callable[..., Any], name: str, section: str) -> Callable[..., Any]:
+        """Add it to a command's function as the parameter `name`, in a section of the help."""
+        if self.decorate is click.argument:
+            return self.decorate(name, **self.settings)(function)  # type: ignore[no-any-return]
+        return self.decorate(*self.names, name, section=section, **self.settings)(function)  # type: ignore[no-any-return]
+
+
+def option(*names: str, **settings: Any) -> Parameter:  # noqa: ANN401 - click's keywords
+    """Declare an option as `click.option` does, with our habits.
 
     The environment variable is `TORCHPERF_` and the first long name; the default is shown in the help; a long name
-    with a hyphen is accepted with underscores as well (hidden from the help); `multiple` options take lists from the
-    environment.
+    with a hyphen is accepted with underscores as well (hidden from the help); `multiple` options take lists with
+    commas, and any list from the environment.
     """
     long_names = [part for name in names for part in name.split("/") if part.strip().startswith("--")]
     first = long_names[0].strip()
     settings.setdefault("envvar", "TORCHPERF_" + first[2:].replace("-", "_").upper())
     settings.setdefault("show_default", settings.get("default") is not None or settings.get("is_flag", False))
-    settings.setdefault("show_envvar", True)
     if settings.get("multiple") and "type" not in settings:
         settings["type"] = ListItem()
-    settings.setdefault("cls", UnderscoreOption)
-    return click.option(*names, **settings)
+    settings.setdefault("cls", Option)
+    return Parameter(click.option, names, settings)
+
+
+def argument(**settings: Any) -> Parameter:  # noqa: ANN401 - click's keywords
+    """Declare an argument as `click.argument` does."""
+    return Parameter(click.argument, (), settings)
+
+
+def takes(kind: type[Options]) -> Callable[[Callable[[Options], Any]], Callable[..., Any]]:
+    """Give a command the options that the dataclass `kind` declares; its function gets one object of it.
+
+    The help shows them in the order of the fields. A group has a section of its own, named by its class variable
+    `SECTION`; groups of the same name share one.
+    """
+
+    def decorate(function: Callable[[Options], Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def command(**values: Any) -> Any:  # noqa: ANN401 - click's values
+            return function(build(kind, values))
+
+        decorated_command: Callable[..., Any] = command
+        for name, parameter, section in reversed([*declared_parameters(kind)]):
+            decorated_command = parameter.add_to(decorated_command, name, section)
+        return decorated_command
+
+    return decorate
+
+
+def declared_parameters(kind: type[Any]) -> Iterator[tuple[str, Parameter, str]]:
+    """List what a dataclass and its groups declare, in order: name, parameter and section of the help."""
+    section = str(getattr(kind, "SECTION", ""))
+    for name, hint in _hints(kind).items():
+        if isinstance(hint, type) and is_dataclass(hint):
+            yield from declared_parameters(hint)
+            continue
+        parameters = [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Parameter)]
+        assert len(parameters) == 1, f"{kind.__name__}.{name} says not which option it is"
+        yield name, parameters[0], section
+
+
+def build(kind: type[Options], values: Mapping[str, Any]) -> Options:
+    """Make the object of click's values, groups inside first."""
+    return kind(
+        **{
+            name: build(hint, values) if isinstance(hint, type) and is_dataclass(hint) else values[name]
+            for name, hint in _hints(kind).items()
+        }
+    )
+
+
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    hints = get_type_hints(kind, include_extras=True)
+    return {each.name: hints[each.name] for each in fields(kind)}
 
 
 def decorated(function: Decorated, options: Sequence[Callable[[Any], Any]]) -> Decorated:
@@ -110,8 +203,28 @@ def decorated(function: Decorated, options: Sequence[Callable[[Any], Any]]) -> D
     return result
 
 
-class UnderscoreOption(click.Option):
-    """An option whose hyphens may be typed as underscores, as in the scripts people come from."""
+class Option(click.Option):
+    """An option in a section of the help, whose hyphens may be typed as underscores, as in scripts people come from.
+
+    One that may be given several times takes several values at once, too: `--compilers eager,inductor`.
+    """
+
+    def __init__(self, *arguments: Any, section: str = "", **settings: Any) -> None:  # noqa: ANN401 - click's
+        super().__init__(*arguments, **settings)
+        self.section = section
+        if self.metavar is None and isinstance(self.type, (click.types.IntParamType, click.types.FloatParamType)):
+            self.metavar = "N" if isinstance(self.type, click.types.IntParamType) else "NUMBER"
+
+    def get_help_extra(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's dictionary
+        """Leave the range of a number to the error that names it: `[x>=1]` in every line tells users little."""
+        extra = super().get_help_extra(ctx)
+        extra.pop("range", None)
+        return extra
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:  # noqa: ANN401 - click's signature
+        if self.multiple and type(self.type) is ListItem and value is not None:
+            value = tuple(part for text in value for part in _COMMAS.split(str(text)) if part)
+        return super().type_cast_value(ctx, value)
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:  # noqa: ANN401 - click's private parser type
         self.opts, shown = _with_underscores(self.opts), self.opts
@@ -127,20 +240,64 @@ def _with_underscores(names: list[str]) -> list[str]:
     return names + [name for name in spelled if name not in names]
 
 
+RESULTS_DIR = argument(
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="TORCHPERF_RESULTS",
+)
+"""The argument DIR: an existing results folder."""
+
+
 def results_dir_argument(function: Decorated) -> Decorated:
-    """The argument DIR: an existing results folder."""
-    folder = click.Path(exists=True, file_okay=False, path_type=Path)
-    return click.argument("directory", metavar="DIR", type=folder, envvar="TORCHPERF_RESULTS")(function)
+    """Add the argument DIR as `directory`."""
+    decorated_function: Decorated = RESULTS_DIR.add_to(function, "directory", "")  # type: ignore[assignment]
+    return decorated_function
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitHubOptions:
-    """Where GitHub is and who asks: what `github_options` gives a command."""
+    """Say where GitHub is and who asks."""
 
-    repository: str
-    token_file: Path | None
-    api_url: str
-    patience_s: float
+    SECTION: ClassVar[str] = "GitHub"
+
+    repository: Annotated[
+        str,
+        option(
+            "--repo",
+            metavar="OWNER/NAME",
+            default="",
+            show_default=False,
+            envvar=["TORCHPERF_REPO", "GITHUB_REPOSITORY"],
+            help="The repository on GitHub.",
+        ),
+    ]
+    token_file: Annotated[
+        Path | None,
+        option(
+            "--token-file",
+            type=click.Path(path_type=Path),
+            help="A file with GitHub's token.  [default: the token in GITHUB_TOKEN or GH_TOKEN]",
+        ),
+    ]
+    api_url: Annotated[
+        str,
+        option(
+            "--api-url",
+            default="https://api.github.com",
+            envvar=["TORCHPERF_API_URL", "GITHUB_API_URL"],
+            help="Where GitHub's REST API is: another address for GitHub Enterprise.",
+        ),
+    ]
+    patience_s: Annotated[
+        float,
+        option(
+            "--patience",
+            type=click.FloatRange(min=0),
+            default=900.0,
+            metavar="SECONDS",
+            help="How long a request may wait for GitHub's rate limits before the command gives up.",
+        ),
+    ]
 
     def client(self, environ: Mapping[str, str]) -> Client:
         """GitHub's API with the token of the options or of the environment. Raises `UsageProblem`."""
@@ -151,63 +308,27 @@ class GitHubOptions:
         return Client(access, say=lambda text: click.echo(text, err=True))
 
 
-_GITHUB_OPTIONS = (
-    option(
-        "--repo",
-        metavar="OWNER/NAME",
-        default="",
-        show_default=False,
-        envvar=["TORCHPERF_REPO", "GITHUB_REPOSITORY"],
-        help="The repository on GitHub.",
-    ),
-    option(
-        "--token-file",
-        type=click.Path(path_type=Path),
-        help="A file with GitHub's token.  [default: the token in GITHUB_TOKEN or GH_TOKEN]",
-    ),
-    option(
-        "--api-url",
-        default="https://api.github.com",
-        envvar=["TORCHPERF_API_URL", "GITHUB_API_URL"],
-        help="Where GitHub's REST API is: another address for GitHub Enterprise.",
-    ),
-    option(
-        "--patience",
-        type=click.FloatRange(min=0),
-        default=900.0,
-        metavar="SECONDS",
-        help="How long a request may wait for GitHub's rate limits before the command gives up.",
-    ),
-)
-
-
 def github_options(function: Decorated) -> Decorated:
     """Options of commands that talk to GitHub; the command gets them as `github: GitHubOptions`."""
+    names = [name for name, _, _ in declared_parameters(GitHubOptions)]
 
     @functools.wraps(function)
-    def command(
-        *arguments: Any,  # noqa: ANN401 - the command's own
-        repo: str,
-        token_file: Path | None,
-        api_url: str,
-        patience: float,
-        **settings: Any,  # noqa: ANN401 - the command's own
-    ) -> Any:  # noqa: ANN401 - what the command returns
-        options = GitHubOptions(repository=repo, token_file=token_file, api_url=api_url, patience_s=patience)
-        return function(*arguments, github=options, **settings)
+    def command(*arguments: Any, **settings: Any) -> Any:  # noqa: ANN401 - the command's own
+        github = build(GitHubOptions, {name: settings.pop(name) for name in names})
+        return function(*arguments, github=github, **settings)
 
     wrapped: Any = command
-    result: Decorated = decorated(wrapped, _GITHUB_OPTIONS)
+    for name, parameter, section in reversed([*declared_parameters(GitHubOptions)]):
+        wrapped = parameter.add_to(wrapped, name, section)
+    result: Decorated = wrapped
     return result
 
 
-def summary_file_option(function: Decorated) -> Decorated:
-    """The option --summary-file: a file to append Markdown to."""
-    return option(
-        "--summary-file",
-        type=click.Path(dir_okay=False, path_type=Path),
-        help="Append the summary to this file as Markdown, say $GITHUB_STEP_SUMMARY.",
-    )(function)
+SUMMARY_FILE = option(
+    "--summary-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Append the summary to this file as Markdown, say $GITHUB_STEP_SUMMARY.",
+)
 
 
 def append_markdown(path: Path | None, markdown: str) -> None:
@@ -221,7 +342,71 @@ def append_markdown(path: Path | None, markdown: str) -> None:
         raise UsageProblem(f"--summary-file {path} cannot be written ({error.strerror})") from error
 
 
-class ManyValues(click.Command):
+class Command(click.Command):
+    """A command whose help has a section per group of options, and which explains a list that was typed with spaces."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and record[1]:  # an argument without a text is in the usage line already
+                sections.setdefault(getattr(parameter, "section", "") or "Options", []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        typed = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            hint = self._list_hint(typed) if type(error) is click.UsageError else ""
+            if not hint:
+                raise
+            raise click.UsageError(f"{error.message}\n{hint}", ctx) from error
+
+    def _list_hint(self, args: Sequence[str]) -> str:
+        """Say how a list is written, if values follow an option that takes one each time."""
+        names = {name for item in self.params if isinstance(item, click.Option) and item.multiple for name in item.opts}
+        for position, name in enumerate(args):
+            values = list(itertools.takewhile(lambda each: not each.startswith("-"), args[position + 1 :]))
+            if name in names and len(values) > 1:
+                return f"A list is written with commas: {name} {','.join(values)}"
+        return ""
+
+
+class Group(click.Group):
+    """A group that says which command may be meant by one that is not there, and uses the width of the terminal."""
+
+    command_class = Command
+
+    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:  # noqa: ANN401 - click's
+        settings.setdefault("max_content_width", min(120, max(80, shutil.get_terminal_size().columns)))
+        return super().make_context(*arguments, **settings)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show the first sentence of every command whole."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(limit=1000)) for name, each in commands if each])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            there = self.list_commands(ctx)
+            hint = nearest(args[0], there) or f" There are: {', '.join(there)}."
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def command(name: str | None = None, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:  # noqa: ANN401
+    """Make a command of a function, as `click.command` does, with help in sections."""
+    settings.setdefault("cls", Command)
+    return click.command(name, **settings)
+
+
+class ManyValues(Command):
     """A command whose `multiple` options take several values in a row: `--names a b c` is `--names a --names b …`.
 
     For commands without arguments of their own. An option without any value is as if it were not there.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchperf_ci.cli.options import GitHubOptions, github_options, option
+from torchperf_ci.cli.options import GitHubOptions, command, github_options, option
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, TorchperfError, UsageProblem
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_ARTIFACT = "torchperf-report"
 
 
-@click.command(short_help="Post a stored report: check, comment and step summary.")
+@command(short_help="Post a stored report: check, comment and step summary.")
 @click.argument("results", metavar="[DIR]", default="", envvar="TORCHPERF_RESULTS")
 @github_options
 @option("--artifact", default=DEFAULT_ARTIFACT, help="Without DIR: the artifact of the run that has finished.")
@@ -154,7 +154,7 @@ class _Desk:
         return url or ""
 
     def _whence(self) -> str:
-        from torchperf_ci.core.escape import code
+        from torchperf_ci.core.text import code
 
         own = self.origin.head_repository == self.origin.repository
         by = "" if own else f", measured by the code of {code(self.origin.head_repository)} itself"

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchperf_ci.cli.options import (
+    SUMMARY_FILE,
     GitHubOptions,
     LineItem,
     append_markdown,
+    command,
     github_options,
     option,
-    summary_file_option,
 )
 from torchperf_ci.core.errors import ExitCode, UsageProblem
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 Options = Mapping[str, Any]
 
 
-@click.command(short_help="Rewrite expectation tables from a commit's runs on GitHub.")
+@command(short_help="Rewrite expectation tables from a commit's runs on GitHub.")
 @click.argument("sha", default="", metavar="[SHA]", envvar="TORCHPERF_SHA")
 @github_options
 @option(
@@ -89,7 +90,7 @@ Options = Mapping[str, Any]
     help="Leave a table alone when a shard of it is missing, or merge what there is.",
 )
 @option("--dry-run", is_flag=True, help="Only say what would change.")
-@summary_file_option
+@SUMMARY_FILE
 @option("--pull-request", is_flag=True, help="Commit the changes to a branch and open a pull request.")
 @option("--branch", help="The branch of the pull request.  [default: torchperf/update-expected-SHA]")
 @option("--base", help="The branch that the pull request is for.  [default: the repository's default]")
@@ -147,7 +148,7 @@ def _update(client: Client | None, github: GitHubOptions, sha: str, options: Opt
 
 
 def _refuse_nonsense(sha: str, options: Options) -> None:
-    from torchperf_ci.core.csv_records import is_column_name
+    from torchperf_ci.core.csv_files import is_column_name
     from torchperf_ci.expectations.table import NAME
 
     if bool(sha) == bool(options["from_dir"]):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchperf_ci.cli.files import STREAM, read_input, results_in, write_output
-from torchperf_ci.cli.options import KeyValues, option
+from torchperf_ci.cli.options import Group, KeyValues, option
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.pytorch.scribe_schema import API_URL, BATCH_BYTES
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _RESULTS = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
-@click.group(short_help="Send results to Scribe and to PyTorch's benchmark database.")
+@click.group(cls=Group, short_help="Send results to Scribe and to PyTorch's benchmark database.")
 def upload() -> None:
     """Send results to Scribe or to PyTorch's benchmark database."""
 

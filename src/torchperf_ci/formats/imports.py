@@ -12,10 +12,10 @@ from types import MappingProxyType
 from typing import Any
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.file_systems import is_url, open_file_system, shown
 from torchperf_ci.core.records import Record
 from torchperf_ci.core.results import Results
+from torchperf_ci.core.text import one_line
 from torchperf_ci.formats.asv import find_results, import_asv, is_asv
 from torchperf_ci.formats.google_benchmark import import_google_benchmark
 from torchperf_ci.formats.hud import import_hud

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 
 Typed = TypeVar("Typed")
 Choice = TypeVar("Choice", bound=Enum)

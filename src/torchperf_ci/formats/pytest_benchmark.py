@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from torchperf_ci import __version__
-from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.records import (
     METRICS,
     Case,
@@ -26,6 +25,7 @@ from torchperf_ci.core.records import (
     own_metric,
 )
 from torchperf_ci.core.statistics import quartiles
+from torchperf_ci.core.text import one_line
 from torchperf_ci.formats.inputs import (
     Duration,
     InputProblem,

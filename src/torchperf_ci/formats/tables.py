@@ -10,8 +10,7 @@ from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import Any
 
-from torchperf_ci.core.escape import csv_cell, from_csv_cell, one_line
-from torchperf_ci.core.extras import require
+from torchperf_ci.core.errors import require
 from torchperf_ci.core.records import (
     COUNTERS,
     METRICS,
@@ -25,6 +24,7 @@ from torchperf_ci.core.records import (
     Testing,
     own_metric,
 )
+from torchperf_ci.core.text import csv_cell, from_csv_cell, one_line
 from torchperf_ci.formats.case_names import labels_of
 from torchperf_ci.formats.inputs import InputProblem, choice, count_in, finite, moment, moment_of_seconds
 from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector

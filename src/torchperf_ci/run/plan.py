@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.patterns import search
 from torchperf_ci.core.records import Case, Mode
+from torchperf_ci.core.text import nearest, search
 from torchperf_ci.machine.accelerators import Signs, missing_accelerator
 
 DEFAULT_COMPILERS = ("eager", "aot_eager", "inductor", "inductor_no_cudagraphs")
@@ -203,7 +202,7 @@ def partition(models: Iterable[str], *, index: int, total: int) -> list[str]:
 def unknown_names(what: str, asked: Sequence[str], choices: Sequence[str]) -> list[str]:
     """A sentence for every name that is not among the choices, with the nearest one."""
     return [
-        f"unknown {what} {name!r}.{_nearest(name, choices)} There are: {', '.join(choices)}."
+        f"unknown {what} {name!r}.{nearest(name, choices)} There are: {', '.join(choices)}."
         for name in asked
         if name not in choices
     ]
@@ -252,11 +251,6 @@ def unknown_models(selection: Selection, suites: Sequence[SuiteListing]) -> list
     return [*_unknown_excluded(selection, suites), *_unmatched_filters(selection, suites)]
 
 
-def _nearest(name: str, choices: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, choices, n=1)
-    return f" Did you mean {near[0]}?" if near else ""
-
-
 def device_problem(device: str, machine: Machine) -> str | None:
     """Why `device` cannot be used on this machine, with those that can; None when it can."""
     kind, colon, index = device.partition(":")
@@ -281,7 +275,7 @@ def _same_names(suites: Sequence[SuiteListing]) -> list[str]:
 def _unknown_excluded(selection: Selection, suites: Sequence[SuiteListing]) -> list[str]:
     models = [model for suite in suites for model in suite.models]
     return [
-        f"--exclude {name!r}: no suite has such a model.{_nearest(name, models)} There are: {', '.join(models)}."
+        f"--exclude {name!r}: no suite has such a model.{nearest(name, models)} There are: {', '.join(models)}."
         for name in selection.exclude
         if name not in models
     ]
@@ -290,7 +284,7 @@ def _unknown_excluded(selection: Selection, suites: Sequence[SuiteListing]) -> l
 def _unmatched_filters(selection: Selection, suites: Sequence[SuiteListing]) -> list[str]:
     models = [model for suite in suites for model in suite.models]
     return [
-        f"--filter {pattern.pattern!r}: it matches no model.{_nearest(pattern.pattern, models)} "
+        f"--filter {pattern.pattern!r}: it matches no model.{nearest(pattern.pattern, models)} "
         f"There are: {', '.join(models)}."
         for pattern in selection.filters
         if not any(matches(pattern, suite) for suite in suites)
