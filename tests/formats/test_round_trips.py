@@ -29,7 +29,7 @@ from torchperf_ci.formats.case_names import case_of_name, name_of_case
 from torchperf_ci.formats.exports import export_records
 from torchperf_ci.formats.imports import detect, read_content
 from torchperf_ci.formats.model import ExportFormat, ImportFormat, ImportRequest
-from torchperf_ci.pytorch.hud import Identity, compressed, lines_of, rows_of
+from torchperf_ci.pytorch.hud import Identity, compress, lines_of, rows_of
 
 SOURCE = Source(repository="o/r", commit="c" * 40, branch="main", run_id="7", time="2026-03-01T12:00:00+00:00")
 ENVIRONMENT = Environment(host="box", cpu="A CPU", cpu_count=8, torch="2.13.0")
@@ -98,7 +98,7 @@ def test_every_export_is_read_back_with_the_same_cases_and_values(records) -> No
     assert_same(read(export_records(records, ExportFormat.CSV), ImportFormat.CSV), records)
     assert_same(read(export_records(records, ExportFormat.OPENMETRICS), ImportFormat.OPENMETRICS), records)
     rows = rows_of(Results(records=tuple(records)), Identity(now=0), gpus=None)
-    imported = read_content(compressed(lines_of(rows)), "f", REQUEST)
+    imported = read_content(compress(lines_of(rows)), "f", REQUEST)
     assert_same({record.case: record for record in imported.records}, records)
     for direction, tool in ((Direction.HIGHER, "customBiggerIsBetter"), (Direction.LOWER, "customSmallerIsBetter")):
         content = export_records(records, ExportFormat.GITHUB_ACTION_BENCHMARK, direction=direction)

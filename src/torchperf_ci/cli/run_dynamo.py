@@ -21,22 +21,21 @@ from torchperf_ci.core.records import Build
 from torchperf_ci.core.result_files import CommandResult, read_folder
 from torchperf_ci.core.results import RECORDS, ResultsFolder, open_folder
 from torchperf_ci.github.workflow_commands import commands_stopped
-from torchperf_ci.pytorch.checkouts import read_checkouts
+from torchperf_ci.pytorch.checkout import CheckoutRun, PyTorchCheckout, ask_skips, read_checkouts
 from torchperf_ci.pytorch.harness import (
     DEFAULT_DEVICES,
     DEFAULT_SUITES,
     SUITES_FOLDER,
     TESTINGS,
     Command,
-    Place,
-    Request,
+    HarnessRequest,
+    ScriptPlace,
     Skips,
     check,
     commands,
     script,
     script_name,
 )
-from torchperf_ci.pytorch.harness_run import Checkout, CheckoutRun, ask_skips
 from torchperf_ci.report.model import ReportOptions
 from torchperf_ci.run.run import survey
 from torchperf_ci.run.session import Preloaded, package_path
@@ -70,13 +69,13 @@ def run_dynamo(context: click.Context, options: RunOptions) -> int:
             build=build,
             timeout=timeout_from(context, options.cases),
             budget=options.cases.method.budget,
-        ).measure(Lines())
+        ).measure(CommandLines())
         report_options = _report_options(request, checkout, options)
         results = read_folder(folder_path, report_options.selection)
         return options.conclude(folder, results, report_options)
 
 
-class Lines:
+class CommandLines:
     """A line when a command starts, since it may take hours, and one when it has ended."""
 
     def begin(self, *, total: int, already: int) -> None:
@@ -93,7 +92,7 @@ class Lines:
         click.echo(f"    {result.summary}{trouble}", err=True)
 
 
-def _checkout(options: RunOptions) -> Checkout:
+def _checkout(options: RunOptions) -> PyTorchCheckout:
     """Raises `UsageProblem` when the folder is no checkout."""
     folder = _checkout_folder(options)
     if not (folder / SUITES_FOLDER).is_dir():
@@ -103,15 +102,15 @@ def _checkout(options: RunOptions) -> Checkout:
     environ = command_environment(
         os.environ, extra=dict(options.cases.machine.extra_env), module_paths=_module_paths(options)
     )
-    return Checkout(folder=folder, environ=environ)
+    return PyTorchCheckout(folder=folder, environ=environ)
 
 
-def _place(options: RunOptions) -> Place:
+def _place(options: RunOptions) -> ScriptPlace:
     """Run from the checkout itself, a script of it says what was typed; else it needs to know where everything is."""
     output: Path = options.output_dir
     folder = _checkout_folder(options)
     is_here = folder.resolve() == Path.cwd()
-    return Place(
+    return ScriptPlace(
         output=str(output if is_here else output.absolute()),
         checkout=None if is_here else str(folder),
         extra_env=dict(options.cases.machine.extra_env),
@@ -129,7 +128,7 @@ def _module_paths(options: RunOptions) -> tuple[str, ...]:
     return (str(torchbench.absolute()),) if torchbench else ()
 
 
-def _build(request: Request, checkout: Checkout) -> Build:
+def _build(request: HarnessRequest, checkout: PyTorchCheckout) -> Build:
     """The Python under test, as one of its processes describes it. Raises `UsageProblem` when it has no torch."""
     click.echo(f"Starting {request.python} …", err=True)
     with (
@@ -144,7 +143,7 @@ def _build(request: Request, checkout: Checkout) -> Build:
     return build
 
 
-def _skips(request: Request, checkout: Checkout) -> Skips:
+def _skips(request: HarnessRequest, checkout: PyTorchCheckout) -> Skips:
     found: dict[tuple[str, str], list[str]] = {}
     for suite in dict.fromkeys(request.suites):
         skips, reason = ask_skips(checkout, request, suite)
@@ -167,11 +166,11 @@ def _prepare(folder: ResultsFolder, options: RunOptions) -> None:
         announce(folder.path, options.name, options.cases.selection().shard)
 
 
-def _write_script(folder: ResultsFolder, request: Request, text: str) -> None:
+def _write_script(folder: ResultsFolder, request: HarnessRequest, text: str) -> None:
     folder.write_text(script_name(request), text).chmod(0o755)
 
 
-def _report_options(request: Request, checkout: Checkout, options: RunOptions) -> ReportOptions:
+def _report_options(request: HarnessRequest, checkout: PyTorchCheckout, options: RunOptions) -> ReportOptions:
     return ReportOptions(
         selection=CaseSelection(
             suites=request.suites,
@@ -189,14 +188,14 @@ def _report_options(request: Request, checkout: Checkout, options: RunOptions) -
     )
 
 
-def request_from(context: click.Context, cases: CaseOptions, harness: HarnessOptions) -> Request:
+def request_from(context: click.Context, cases: CaseOptions, harness: HarnessOptions) -> HarnessRequest:
     """What is asked of the checkout. Raises `click.UsageError` for what cannot be meant."""
     selection, settings = cases.selection(), cases.settings()
     if harness.cpu_launcher_args and not harness.enable_cpu_launcher:
         raise click.UsageError("--cpu-launcher-args without --enable-cpu-launcher has no effect; give both")
     launcher = shell_words(harness.cpu_launcher_args or "", name="--cpu-launcher-args")
     partitioned = selection.total_partitions > 1
-    return Request(
+    return HarnessRequest(
         mode=selection.mode,
         python=python_from(cases.interpreter.python),
         suites=selection.suites if _is_given(context, "suites") else DEFAULT_SUITES,
@@ -225,7 +224,7 @@ def python_from(text: str) -> str:
     return str(Path(text).absolute()) if "/" in text else text
 
 
-def script_python(context: click.Context, request: Request) -> str:
+def script_python(context: click.Context, request: HarnessRequest) -> str:
     """How the script calls Python: by the path that was given, else `python`, whichever that is where it is run."""
     return request.python if _is_given(context, "python") else "python"
 

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
+
 from torchperf_ci.core.csv_files import (
     KNOWN_COMPILERS,
     KNOWN_SUITES,
@@ -288,7 +290,7 @@ def parse_command_log(lines: Iterable[tuple[int, str]]) -> CommandLog:
                     results[result.csv] = result
                 case csvs:
                     planned.update(dict.fromkeys(csvs))
-        except (RecordProblem, LookupError, TypeError, ValueError) as error:
+        except (RecordProblem, LookupError, AttributeError, ValueError, msgspec.MsgspecError) as error:
             unreadable.append(Problem(file=COMMANDS, line=number, what=f"cannot be used: {error}"))
     return CommandLog(builds=tuple(builds), planned=tuple(planned), results=results, unreadable=tuple(unreadable))
 
@@ -297,18 +299,9 @@ def _parse(line: str) -> Build | CommandResult | tuple[str, ...]:
     raw: dict[str, Any] = parse_json(line)
     match raw.get("type"):
         case "command":
-            return CommandResult(
-                csv=str(raw["csv"]),
-                log=str(raw["log"]),
-                argv=tuple(map(str, raw["argv"])),
-                status=Status(raw["status"]),
-                reason=str(raw["reason"]),
-                seconds=float(raw["seconds"]),
-                rows=int(raw["rows"]),
-                lost=tuple(map(str, raw["lost"])),
-            )
+            return msgspec.convert(raw, CommandResult)
         case "plan":
-            return tuple(map(str, raw["csvs"]))
+            return msgspec.convert(raw["csvs"], tuple[str, ...])
         case _:
             item = from_line(line)
             if isinstance(item, Build):

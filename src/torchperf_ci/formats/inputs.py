@@ -68,9 +68,9 @@ def parse(content: bytes, *, file: str) -> Any:  # noqa: ANN401 - any JSON
 def convert(raw: object, kind: type[Typed], *, where: str) -> Typed:
     """Give parsed JSON a type. Raises `InputProblem` naming the place and what was expected there.
 
-    A field that is null is taken as one that is not there, in the outermost object only.
+    In a struct's own fields, not in those of what it holds, null is as good as a field that is not there.
     """
-    if isinstance(raw, dict):
+    if isinstance(raw, dict) and hasattr(kind, "__struct_fields__"):
         raw = {name: value for name, value in raw.items() if value is not None}
     try:
         return msgspec.convert(raw, kind)
@@ -82,6 +82,7 @@ def explain(error: msgspec.ValidationError) -> str:
     """Say in plain words what msgspec found wrong, the place first: `stats.min: expected a number, got text`."""
     text, _, place = str(error).partition(" - at `$")
     text = text.replace(f" <= {_LARGEST}", " that is finite").replace(f" >= -{_LARGEST}", " that is finite")
+    text = text.replace(" >= 0.0", " of at least 0")
     text = re.sub(r"Object missing required field `(\w+)`", r"'\1' is missing", text)
     text = re.sub(
         r"`([a-z |]+)`", lambda types: " or ".join(_WORDS.get(word, word) for word in types[1].split(" | ")), text
