@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath, PureWindowsPath
 from statistics import median
 from typing import Any
@@ -12,18 +12,17 @@ from typing import Any
 import msgspec
 
 from torchperf_ci.core.records import (
+    METRICS,
     Case,
     Direction,
     Environment,
     Metric,
-    Record,
     Source,
     Status,
-    Testing,
     own_metric,
 )
 from torchperf_ci.formats.inputs import Duration, InputProblem, as_object, convert, count_in, finite, parse, text_in
-from torchperf_ci.formats.model import Clock, Imported, ImportRequest, foreign_metric, timed_record
+from torchperf_ci.formats.model import Clock, Imported, ImportRequest, RecordCollector, foreign_metric
 
 _UNITS: Mapping[str, float] = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 _RATES: Mapping[str, Metric] = {
@@ -115,17 +114,15 @@ def import_google_benchmark(content: bytes, request: ImportRequest, *, file: str
             problems += error.problems
     if problems:
         raise InputProblem(problems)
-    records = [
-        record
-        for name, repetitions in groups.items()
-        if (record := _record(request.case(suite=suite, model=name), repetitions, environment, source))
-    ]
+    collector = RecordCollector()
+    for name, repetitions in groups.items():
+        _collect(collector, request.case(suite=suite, model=name), repetitions, environment, source)
     warnings = []
     if text_in(context, "library_build_type") == "debug":
         warnings.append("Google Benchmark itself was built without optimisation; times may be too long")
     if context.get("cpu_scaling_enabled") is True:
         warnings.append("CPU frequency scaling was on; times may vary with it")
-    return Imported(records=tuple(records), warnings=tuple(warnings))
+    return replace(collector.imported(), warnings=tuple(warnings))
 
 
 def _read_entry(raw: Mapping[str, Any], names: set[str], clock: Clock, *, where: str) -> tuple[str, _Repetition]:
@@ -152,31 +149,29 @@ def _read_entry(raw: Mapping[str, Any], names: set[str], clock: Clock, *, where:
     return entry.run_name or name, _Repetition(aggregate=aggregate, seconds=seconds, entry=entry, counters=counters)
 
 
-def _record(case: Case, repetitions: Sequence[_Repetition], environment: Environment, source: Source) -> Record | None:
-    """Make the record of a benchmark; None for what is no benchmark but a fit over several of them."""
-    entries = [each.entry for each in repetitions]
-    for status, reasons in (
-        (Status.FAIL_TO_RUN, [entry.error_message for entry in entries if entry.error_occurred]),
-        (Status.PASS_DUE_TO_SKIP, [entry.skip_message for entry in entries if entry.skipped]),
-    ):
-        if reasons:
-            return Record(
-                case=case,
-                testing=Testing.PERFORMANCE,
-                status=status,
-                reason=reasons[0] or "no message",
-                environment=environment,
-                source=source,
-            )
+def _collect(
+    collector: RecordCollector,
+    case: Case,
+    repetitions: Sequence[_Repetition],
+    environment: Environment,
+    source: Source,
+) -> None:
+    """Take a benchmark; what is none but a fit over several of them has no time, and is left aside."""
+    for entry in (each.entry for each in repetitions):
+        if entry.error_occurred or entry.skipped:
+            status = Status.FAIL_TO_RUN if entry.error_occurred else Status.PASS_DUE_TO_SKIP
+            reason = (entry.error_message if entry.error_occurred else entry.skip_message) or "no message"
+            collector.add(case, source, environment, status=status, reason=reason)
+            return
     times = [each.seconds for each in repetitions if not each.aggregate and each.seconds is not None]
     aggregates = {each.aggregate: each.seconds for each in repetitions if each.aggregate and each.seconds is not None}
     middle = median(times) if times else aggregates.get("median", aggregates.get("mean"))
     if middle is None:
-        return None
+        return
+    collector.add(case, source, environment, metric=METRICS["abs_latency"], value=middle * 1000, samples=times)
     kept = "" if times else "median" if "median" in aggregates else "mean"
     counters = [each.counters for each in repetitions if each.aggregate == kept]
-    own = {
-        _RATES.get(name) or foreign_metric(name): median(each[name] for each in counters if name in each)
-        for name in dict.fromkeys(name for each in counters for name in each)
-    }
-    return timed_record(case, times=times, middle=middle, environment=environment, source=source, own=own)
+    for name in dict.fromkeys(name for each in counters for name in each):
+        metric = _RATES.get(name) or foreign_metric(name)
+        value = median(each[name] for each in counters if name in each)
+        collector.add(case, source, environment, metric=metric, value=value)

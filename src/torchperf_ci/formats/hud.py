@@ -95,10 +95,8 @@ def import_hud(content: bytes, request: ImportRequest, *, file: str) -> Imported
     """Read all rows. One that is none is left out, and that is said. Raises `InputProblem` for what is not JSON."""
     collector = RecordCollector()
     for where, raw in _rows(content, file, collector):
-        try:
+        with collector.skip_faults():
             _collect(collector, convert(_without_nulls(raw), _Row, where=where), request, where)
-        except InputProblem as error:
-            collector.left_out.append(str(error))
     return collector.imported()
 
 
@@ -117,10 +115,8 @@ def _rows(content: bytes, file: str, collector: RecordCollector) -> Iterator[tup
         return
     for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
-            try:
+            with collector.skip_faults():
                 yield f"{file}:{number}", parse(line, file=f"{file}: line {number}")
-            except InputProblem as error:
-                collector.left_out.append(str(error))
 
 
 def _without_nulls(raw: Any) -> Any:  # noqa: ANN401 - any JSON

@@ -6,11 +6,11 @@ do, because those are what reports show as latency and what comparisons are made
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from enum import Enum
-from statistics import median
 
 from torchperf_ci.core.records import (
     METRICS,
@@ -25,7 +25,7 @@ from torchperf_ci.core.records import (
     Testing,
     own_metric,
 )
-from torchperf_ci.formats.inputs import moment
+from torchperf_ci.formats.inputs import InputProblem, moment
 
 NOT_KNOWN = "unknown"
 """The dtype of benchmarks that do not say it."""
@@ -192,6 +192,14 @@ class RecordCollector:
         if samples:
             part.samples["compiled" if metric.name == "abs_latency" else metric.name] = tuple(samples)
 
+    @contextmanager
+    def skip_faults(self) -> Iterator[None]:
+        """Leave out what the block cannot read, and say so: any `InputProblem` ends the block, and nothing else."""
+        try:
+            yield
+        except InputProblem as error:
+            self.left_out.append(str(error))
+
     def imported(self) -> Imported:
         """Return everything that was taken, in the order it came."""
         records = tuple(
@@ -202,6 +210,7 @@ class RecordCollector:
                 batch_size=part.batch_size,
                 metrics=part.metrics,
                 samples=part.samples,
+                seconds=sum(part.samples.get("compiled", ())),
                 counters=part.counters,
                 reason=part.reason,
                 environment=environment,
@@ -216,33 +225,3 @@ class RecordCollector:
 def foreign_metric(name: str, *, unit: str = "", direction: Direction = Direction.UNKNOWN) -> Metric:
     """Define a metric of another tool. One that only shares its name with one of ours is told apart from it."""
     return own_metric(f"own.{name}" if name in METRICS else name, unit=unit, direction=direction)
-
-
-def timed_record(
-    case: Case,
-    *,
-    times: Sequence[float],
-    middle: float | None,
-    environment: Environment,
-    source: Source,
-    batch_size: int = 0,
-    own: Mapping[Metric, float],
-) -> Record:
-    """Make the record of a benchmark that ran.
-
-    times: its raw rounds, seconds per iteration, where the file has them. middle: what the tool itself says of them, a
-    median or a mean, where it does. own: the tool's other metrics.
-    """
-    latency = median(times) if middle is None else middle
-    return Record(
-        case=case,
-        testing=Testing.PERFORMANCE,
-        status=Status.PASS,
-        batch_size=batch_size,
-        metrics={"abs_latency": latency * 1000, **{metric.name: value for metric, value in own.items()}},
-        samples={"compiled": tuple(times)} if times else {},
-        seconds=sum(times),
-        environment=environment,
-        source=source,
-        own_metrics={metric.name: metric for metric in own if metric.name not in METRICS},
-    )

@@ -85,22 +85,18 @@ def import_data_js(content: bytes, request: ImportRequest, *, file: str) -> Impo
     for suite, entries in data.entries.items():
         for place, raw_entry in enumerate(entries):
             where = f"{file}: {suite}[{place}]"
-            try:
+            with collector.skip_faults():
                 entry = convert(raw_entry, _Entry, where=where)
-            except InputProblem as error:
-                collector.left_out.append(str(error))
-                continue
-            when = moment_of_seconds(entry.date / 1000) if entry.date else moment(entry.commit.timestamp or "")
-            if when is None:
-                collector.left_out.append(f"{where}: has no date")
-                continue
-            source = Source(
-                repository=repository,
-                commit=request.commit or entry.commit.id,
-                branch=request.branch,
-                time=when.isoformat(),
-            )
-            _collect(collector, entry.benches, request, source, suite=suite, tool=entry.tool, where=where)
+                when = moment_of_seconds(entry.date / 1000) if entry.date else moment(entry.commit.timestamp or "")
+                if when is None:
+                    raise InputProblem([f"{where}: has no date"])
+                source = Source(
+                    repository=repository,
+                    commit=request.commit or entry.commit.id,
+                    branch=request.branch,
+                    time=when.isoformat(),
+                )
+                _collect(collector, entry.benches, request, source, suite=suite, tool=entry.tool, where=where)
     return collector.imported()
 
 
@@ -125,28 +121,24 @@ def _collect(
     units: dict[str, str] = {}
     for place, raw in enumerate(values):
         where_value = f"{where}: entry {place}"
-        try:
+        with collector.skip_faults():
             value = convert(raw, _Value, where=where_value)
-        except InputProblem as error:
-            collector.left_out.append(str(error))
-            continue
-        direction = Direction.LOWER if tool in _SMALLER else Direction.UNKNOWN
-        if tool in _BIGGER or (tool in {"go", "jmh"} and _RATE.fullmatch(value.unit)):  # these two report rates as well
-            direction = Direction.HIGHER
-        benchmark, _, name = value.name.rpartition(" ")
-        case = case_of_name(benchmark)
-        if case is None:  # not of our own export
-            # Some tools measure several things under one name.
-            model = (
-                value.name if units.setdefault(value.name, value.unit) == value.unit else f"{value.name} ({value.unit})"
-            )
-            case = request.case(suite=suite, model=model)
-            metric = own_metric("value", unit=value.unit, direction=direction)
-        elif name in METRICS and METRICS[name].unit == value.unit:
-            metric = METRICS[name]
-        else:
-            metric = own_metric(unquote(name), unit=value.unit, direction=direction)
-        collector.add(case, source, metric=metric, value=value.value, where=where_value)
+            direction = Direction.LOWER if tool in _SMALLER else Direction.UNKNOWN
+            # Go and JMH report rates as well.
+            if tool in _BIGGER or (tool in {"go", "jmh"} and _RATE.fullmatch(value.unit)):
+                direction = Direction.HIGHER
+            benchmark, _, name = value.name.rpartition(" ")
+            case = case_of_name(benchmark)
+            if case is None:  # not of our own export
+                is_first = units.setdefault(value.name, value.unit) == value.unit
+                # Some tools measure several things under one name.
+                case = request.case(suite=suite, model=value.name if is_first else f"{value.name} ({value.unit})")
+                metric = own_metric("value", unit=value.unit, direction=direction)
+            elif name in METRICS and METRICS[name].unit == value.unit:
+                metric = METRICS[name]
+            else:
+                metric = own_metric(unquote(name), unit=value.unit, direction=direction)
+            collector.add(case, source, metric=metric, value=value.value, where=where_value)
 
 
 class _Measure(msgspec.Struct, frozen=True):
@@ -169,23 +161,17 @@ def import_bencher(content: bytes, request: ImportRequest, *, file: str) -> Impo
         ours = case_of_name(name)
         for measure, content_of_measure in measures.items() if isinstance(measures, dict) else ():
             where = f"{file}: {name}: {measure}"
-            try:
+            with collector.skip_faults():
                 value = convert(content_of_measure, _Measure, where=where)
-            except InputProblem as error:
-                collector.left_out.append(str(error))
-                continue
-            own_name = measure.replace("-", "_")
-            if ours is None:
-                case = request.case(suite="bencher", model=name)
+                own_name = measure.replace("-", "_")
+                case = ours or request.case(suite="bencher", model=name)
                 metric = _BENCHER_MEASURES.get(measure) or foreign_metric(measure)
+                if ours:
+                    metric = METRICS.get(own_name) or own_metric(measure)
                 collector.add(case, source, metric=metric, value=value.value, where=where)
-                continue
-            metric = METRICS.get(own_name) or own_metric(measure)
-            collector.add(ours, source, metric=metric, value=value.value, where=where)
-            if own_name in _BOUNDS:
-                for end, bound in zip(_BOUNDS[own_name], (value.lower_value, value.upper_value), strict=True):
-                    if bound is not None:
-                        collector.add(ours, source, metric=METRICS[end], value=bound, where=where)
+                for end, bound in zip(_BOUNDS.get(own_name, ()), (value.lower_value, value.upper_value), strict=False):
+                    if ours and bound is not None:
+                        collector.add(case, source, metric=METRICS[end], value=bound, where=where)
     return collector.imported()
 
 
@@ -195,13 +181,10 @@ def import_fastrnns(content: bytes, request: ImportRequest, *, file: str) -> Imp
     collector = RecordCollector()
     for group, variants in raw.items():
         for name, value in variants.items() if isinstance(variants, dict) else ():
-            try:
+            with collector.skip_faults():
                 latency = convert(value, Finite, where=f"{file}: {group}: {name}")
-            except InputProblem as error:
-                collector.left_out.append(str(error))
-                continue
-            case = request.case(suite="fastrnns", model=f"{group}/{name}")
-            collector.add(case, request.usual_source, metric=METRICS["abs_latency"], value=latency, where=file)
+                case = request.case(suite="fastrnns", model=f"{group}/{name}")
+                collector.add(case, request.usual_source, metric=METRICS["abs_latency"], value=latency, where=file)
     return collector.imported()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timezone
 from statistics import fmean, median, stdev
 from typing import Any
@@ -21,6 +21,7 @@ from torchperf_ci.core.records import (
     Metric,
     Mode,
     Record,
+    Status,
     Testing,
     own_metric,
 )
@@ -37,7 +38,7 @@ from torchperf_ci.formats.inputs import (
     parse,
     text_in,
 )
-from torchperf_ci.formats.model import Imported, ImportRequest, foreign_metric, timed_record
+from torchperf_ci.formats.model import Imported, ImportRequest, foreign_metric
 
 STATS = ("stddev", "rounds", "min", "median", "max", "mean")
 """The statistics that every complete file has."""
@@ -209,51 +210,28 @@ def import_pytest_benchmark(content: bytes, request: ImportRequest, *, file: str
     )
     environment = _environment(whole.machine_info)
     ours = whole.version.startswith(_OUR_VERSION)
-    cases = [_our_case(each, request) for each in benchmarks] if ours else _cases(benchmarks, request)
-    records = [
-        timed_record(
-            case,
-            times=benchmark.times(),
-            middle=benchmark.middle(),
-            environment=environment,
-            source=source,
-            batch_size=count_in(benchmark.params, "batch_size") or count_in(benchmark.extra_info, "batch_size"),
-            own=_extra_metrics(benchmark.extra_info, ours=ours),
+    cases = [_case(each, request, ours=True) for each in benchmarks] if ours else _cases(benchmarks, request)
+    records = []
+    for benchmark, case in zip(benchmarks, cases, strict=True):
+        times, own = benchmark.times(), _extra_metrics(benchmark.extra_info, ours=ours)
+        latency = median(times) if (middle := benchmark.middle()) is None else middle
+        records.append(
+            Record(
+                case=case,
+                testing=Testing.PERFORMANCE,
+                status=Status.PASS,
+                batch_size=count_in(benchmark.params, "batch_size") or count_in(benchmark.extra_info, "batch_size"),
+                metrics={"abs_latency": latency * 1000, **{metric.name: value for metric, value in own.items()}},
+                samples={"compiled": times} if times else {},
+                seconds=sum(times),
+                environment=environment,
+                source=source,
+                own_metrics={metric.name: metric for metric in own if metric.name not in METRICS},
+            )
         )
-        for benchmark, case in zip(benchmarks, cases, strict=True)
-    ]
     dirty = whole.commit_info.get("dirty") is True
     warnings = ("the checkout had changes that were not committed",) if dirty else ()
     return Imported(records=tuple(records), warnings=warnings)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parameters:
-    """What a benchmark's parameters say of its case; the rest of them stays in its name, the `model`."""
-
-    device: str
-    dtype: str
-    mode: Mode | None
-    compiler: str
-    model: str
-
-
-def _parameters(benchmark: Benchmark) -> _Parameters:
-    params, ids = benchmark.params, benchmark.parameter_ids()
-    mode = choice(Mode, params.get("mode"), None)
-    words = {name: _word(params.get(name), ids.get(name, "")) for name in ("device", "dtype", "compiler", "backend")}
-    used = {name for name, word in words.items() if word} | ({"mode"} if mode else set())
-    inside = benchmark.fullname.partition("::")[2] or benchmark.name
-    # The class before the function's name stays; brackets may hold `::` too.
-    head = inside.partition("[")[0].rpartition("::")[0]
-    name = benchmark.name_without(used) if used else benchmark.name
-    return _Parameters(
-        device=words["device"],
-        dtype=words["dtype"],
-        mode=mode,
-        compiler=words["compiler"] or words["backend"],
-        model=f"{head}::{name}" if head else name,
-    )
 
 
 def _word(value: object, own_id: str) -> str:
@@ -274,27 +252,13 @@ def _word(value: object, own_id: str) -> str:
     return next((each for each in (word, own_id) if re.fullmatch(r"[\w.:+-]+", each)), "")
 
 
-def _our_case(benchmark: Benchmark, request: ImportRequest) -> Case:
-    """Read the case that our own export wrote, whatever its names hold."""
-    known = _parameters(benchmark)
-    model = benchmark.name.removesuffix(f"[{benchmark.param}]")
-    return request.case(
-        suite=benchmark.group,
-        model=model,
-        device=known.device,
-        dtype=known.dtype,
-        mode=known.mode,
-        compiler=known.compiler,
-    )
-
-
 def _cases(benchmarks: Sequence[Benchmark], request: ImportRequest) -> list[Case]:
     """Make a case of each, different ones: benchmarks of the same name in one group are told apart by their files, and
     objects whose texts differ by nothing but an address by the order they stand in."""
     cases = [_case(benchmark, request) for benchmark in benchmarks]
     times = Counter(cases)
     cases = [
-        _case(benchmark, request, whole=True) if times[case] > 1 else case
+        _case(benchmark, request, with_path=True) if times[case] > 1 else case
         for benchmark, case in zip(benchmarks, cases, strict=True)
     ]
     seen: Counter[Case] = Counter()
@@ -308,21 +272,39 @@ def _cases(benchmarks: Sequence[Benchmark], request: ImportRequest) -> list[Case
     return cases
 
 
-def _case(benchmark: Benchmark, request: ImportRequest, *, whole: bool = False) -> Case:
-    path, _, _ = benchmark.fullname.partition("::")
-    known = _parameters(benchmark)
-    # The memory addresses that Python puts into the repr of an object differ every time.
-    suite, model = (
-        re.sub(r"( at )?0x[0-9A-Fa-f]{5,}", "", text)
-        for text in (benchmark.group, f"{path}::{known.model}" if whole else known.model)
-    )
+def _case(benchmark: Benchmark, request: ImportRequest, *, ours: bool = False, with_path: bool = False) -> Case:
+    """Make the case of what the parameters say of it; the rest of them stays in the model's name.
+
+    ours: our own export wrote it, whose names may hold anything. with_path: the name begins with the file.
+    """
+    ids = benchmark.parameter_ids()
+    mode = choice(Mode, benchmark.params.get("mode"), None)
+    words = {
+        name: _word(benchmark.params.get(name), ids.get(name, ""))
+        for name in ("device", "dtype", "compiler", "backend")
+    }
+    path, _, inside = benchmark.fullname.partition("::")
+    if ours:
+        suite, model = benchmark.group, benchmark.name.removesuffix(f"[{benchmark.param}]")
+    else:
+        used = {name for name, word in words.items() if word} | ({"mode"} if mode else set())
+        name = benchmark.name_without(used) if used else benchmark.name
+        # The class before the function's name stays; brackets may hold `::` too.
+        head = (inside or benchmark.name).partition("[")[0].rpartition("::")[0]
+        parts = [path if with_path else "", head, name]
+        # The memory addresses that Python puts into the repr of an object differ every time.
+        suite, model = (
+            re.sub(r"( at )?0x[0-9A-Fa-f]{5,}", "", text)
+            for text in (benchmark.group, "::".join(part for part in parts if part))
+        )
+        suite = suite or path.removesuffix(".py") or benchmark.name
     return request.case(
-        suite=suite or path.removesuffix(".py") or benchmark.name,
+        suite=suite,
         model=model,
-        device=known.device,
-        dtype=known.dtype,
-        mode=known.mode,
-        compiler=known.compiler,
+        device=words["device"],
+        dtype=words["dtype"],
+        mode=mode,
+        compiler=words["compiler"] or words["backend"],
     )
 
 

@@ -184,11 +184,9 @@ def _collect_rows(
     for number, row in enumerate(rows, start=2):
         fields = {field: "" if row[column[0]] is None else str(row[column[0]]) for field, column in named.items()}
         for column in values:
-            try:
+            with collector.skip_faults():
                 name = column if len(values) > 1 else ""
                 _collect(collector, fields, row[column], request, column=name, where=f"{file}:{number}")
-            except InputProblem as error:
-                collector.left_out.append(str(error))
     return collector.imported()
 
 
