@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from torchperf_ci.cli.fastrnns import VariantOptions
+from torchperf_ci.cli.fastrnns import FastrnnsVariantOptions
 from torchperf_ci.suites.fastrnns.catalog import VARIANTS, Group
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -185,7 +185,7 @@ def test_options_choose_variants() -> None:
     """--rnns and --cnns choose within their groups, vl comes first, and nothing is measured twice."""
 
     def chosen(*groups: str, rnns: tuple[str, ...] = (), cnns: tuple[str, ...] = (), variable: bool = False) -> object:
-        return VariantOptions(groups=groups, rnns=rnns, cnns=cnns, variable_lstms=variable).variants()
+        return FastrnnsVariantOptions(groups=groups, rnns=rnns, cnns=cnns, variable_lstms=variable).variants()
 
     everything = (*VARIANTS[Group.RNNS], *VARIANTS[Group.CNNS])
     assert chosen("cnns", "rnns") == everything

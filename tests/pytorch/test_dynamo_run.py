@@ -17,7 +17,7 @@ from torchperf_ci.core.records import Build, Environment, Mode, Status, Testing
 from torchperf_ci.core.result_files import CommandResult, plan_line, read_command_log, read_folder
 from torchperf_ci.core.results import COMMANDS, open_folder
 from torchperf_ci.pytorch.checkout import CheckoutRun, PyTorchCheckout, ask_skips
-from torchperf_ci.pytorch.harness import TESTINGS, Command, HarnessRequest, commands
+from torchperf_ci.pytorch.harness import TESTINGS, HarnessCommand, HarnessRequest, commands
 from torchperf_ci.run.supervised import command_environment
 
 MODELS = ("AlbertForMaskedLM", "BertForMaskedLM", "SkippedForAll", "SkippedInTraining")
@@ -31,7 +31,7 @@ class Silent:
         self.total, self.already = total, already
         self.results: list[CommandResult] = []
 
-    def start(self, command: Command) -> None: ...
+    def start(self, command: HarnessCommand) -> None: ...
 
     def finish(self, result: CommandResult) -> None:
         self.results.append(result)

@@ -31,7 +31,7 @@ _DEFAULT = Sizes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VariantOptions:
+class FastrnnsVariantOptions:
     """Choose the variants."""
 
     SECTION: ClassVar[str] = "Variants"
@@ -236,7 +236,7 @@ class OutputOptions:
 class FastrnnsOptions:
     """Say what is measured, how, and what is printed."""
 
-    variants: VariantOptions
+    variants: FastrnnsVariantOptions
     sizes: SizeOptions
     measuring: MeasureOptions
     torchscript: TorchScriptOptions

@@ -55,7 +55,7 @@ class _Commit(msgspec.Struct, frozen=True):
     timestamp: str | None = None
 
 
-class _Entry(msgspec.Struct, frozen=True, kw_only=True):
+class _HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One commit of a suite's history; `date` is in milliseconds since 1970."""
 
     benches: list[Any]
@@ -86,7 +86,7 @@ def import_data_js(content: bytes, request: ImportRequest, *, file: str) -> Impo
         for place, raw_entry in enumerate(entries):
             where = f"{file}: {suite}[{place}]"
             with collector.skip_faults():
-                entry = convert(raw_entry, _Entry, where=where)
+                entry = convert(raw_entry, _HistoryEntry, where=where)
                 when = moment_of_seconds(entry.date / 1000) if entry.date else moment(entry.commit.timestamp or "")
                 if when is None:
                     raise InputProblem([f"{where}: has no date"])

@@ -19,7 +19,7 @@ from torchperf_ci.core.csv_files import CsvFile, parse_csv
 from torchperf_ci.core.records import Build, Mode, Status, to_line
 from torchperf_ci.core.result_files import CommandResult, plan_line, read_command_log, result_line
 from torchperf_ci.core.results import COMMANDS, ResultsFolder
-from torchperf_ci.pytorch.harness import SUITES_FOLDER, Command, HarnessRequest
+from torchperf_ci.pytorch.harness import SUITES_FOLDER, HarnessCommand, HarnessRequest
 from torchperf_ci.report.model import SourceTree
 from torchperf_ci.run.session import package_path
 from torchperf_ci.run.supervised import run_supervised
@@ -56,7 +56,7 @@ class CommandProgress(Protocol):
 
     def begin(self, *, total: int, already: int) -> None: ...
 
-    def start(self, command: Command) -> None: ...
+    def start(self, command: HarnessCommand) -> None: ...
 
     def finish(self, result: CommandResult) -> None: ...
 
@@ -101,7 +101,7 @@ def ask_skips(checkout: PyTorchCheckout, request: HarnessRequest, suite: str) ->
 class CheckoutRun:
     """A planned run of a checkout's scripts. timeout: seconds a command may take; budget: all of them together."""
 
-    commands: tuple[Command, ...]
+    commands: tuple[HarnessCommand, ...]
     checkout: PyTorchCheckout
     folder: ResultsFolder
     build: Build
@@ -121,7 +121,7 @@ class CheckoutRun:
             self.folder.append_lines(COMMANDS, [result_line(result)])
             progress.finish(result)
 
-    def _is_done(self, command: Command, result: CommandResult | None) -> bool:
+    def _is_done(self, command: HarnessCommand, result: CommandResult | None) -> bool:
         return (
             result is not None
             and result.status is Status.PASS
@@ -129,7 +129,7 @@ class CheckoutRun:
             and (self.folder.path / command.csv).is_file()
         )
 
-    def _run(self, command: Command, ends: float) -> CommandResult:
+    def _run(self, command: HarnessCommand, ends: float) -> CommandResult:
         planned = CommandResult(csv=command.csv, log=command.log, argv=command.argv, status=Status.NOT_RUN)
         left = ends - time.monotonic()
         if left <= 0:
@@ -158,14 +158,14 @@ class CheckoutRun:
         return result
 
 
-def _models_begun(command: Command, log: Path) -> list[str]:
+def _models_begun(command: HarnessCommand, log: Path) -> list[str]:
     """List the models that a script said it begins with: a line each of device, mode and name, padded to columns."""
     word = {Mode.TRAINING: "train", Mode.INFERENCE: "eval"}[command.case.mode]
     line = re.compile(rf"^{re.escape(command.case.device)} +{word} +(\S+) *$", re.MULTILINE)
     return list(dict.fromkeys(line.findall(log.read_text(encoding="utf-8", errors="replace"))))
 
 
-def _models_with_rows(command: Command, csv: Path) -> Sequence[str]:
+def _models_with_rows(command: HarnessCommand, csv: Path) -> Sequence[str]:
     if not csv.is_file():
         return ()
     case = command.case

@@ -103,7 +103,7 @@ class HarnessRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class HarnessCommand:
     """One line of the script: one testing of a suite with a compiler. `case` has no model, since it stands for all."""
 
     case: Case
@@ -160,7 +160,7 @@ def check(request: HarnessRequest, suites_there: Sequence[str]) -> None:
         raise UsageProblem("\n".join(problems))
 
 
-def commands(request: HarnessRequest, *, output: str, skips: Skips) -> tuple[Command, ...]:
+def commands(request: HarnessRequest, *, output: str, skips: Skips) -> tuple[HarnessCommand, ...]:
     """List every command in order. `output`: the folder of the CSV files, as the commands see it."""
     cases = [
         Case(suite=suite, model="", mode=request.mode, device=device, dtype=dtype, compiler=compiler)
@@ -169,7 +169,9 @@ def commands(request: HarnessRequest, *, output: str, skips: Skips) -> tuple[Com
         )
     ]
     return tuple(
-        Command(case=case, testing=testing, argv=tuple(_argv(request, case, testing, output=output, skips=skips)))
+        HarnessCommand(
+            case=case, testing=testing, argv=tuple(_argv(request, case, testing, output=output, skips=skips))
+        )
         for testing, case in product(request.testings, cases)
     )
 
@@ -181,7 +183,7 @@ def script_name(request: HarnessRequest) -> str:
     return short_name("_".join(["run", request.mode.value, *parts])) + ".sh"
 
 
-def script(items: Sequence[Command], place: ScriptPlace, *, keep: bool) -> str:
+def script(items: Sequence[HarnessCommand], place: ScriptPlace, *, keep: bool) -> str:
     """Write commands as a bash script. Where one fails it says so, goes on, and ends with exit code 6."""
 
     def quote_path(text: str) -> str:
