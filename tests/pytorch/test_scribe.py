@@ -5,12 +5,21 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from urllib.parse import quote_plus, urlencode
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from urllib3 import HTTPResponse
 
-from torchperf_ci.pytorch.scribe import ShortRetry, transport_from
+from torchperf_ci.core.errors import Refused
+from torchperf_ci.formats.inputs import InputProblem
+from torchperf_ci.pytorch.journal import Journal
+from torchperf_ci.pytorch.scribe import GraphApi, NoAnswer, ScribeEntry, ShortRetry, send, transport_from
+from torchperf_ci.pytorch.scribe_messages import CATEGORY
 from upload_builders import SOURCES, measured, write_results
 
 TOKEN = "secret|token/+="
@@ -269,3 +278,59 @@ def test_wrong_usage_is_said(torchperf, tmp_path, arguments, code, said):
     done = torchperf("upload", "scribe", *(argument.format(**places) for argument in arguments))
     assert done.code == code
     assert said in done.err
+
+
+@dataclass
+class Memory:
+    """A transport that keeps what it is given; before the request `fails_at`, counted from 0, it raises `error`."""
+
+    fails_at: int = -1
+    error: Exception = field(default_factory=lambda: Refused("no"))
+    sent: list[list[str]] = field(default_factory=list)
+    endpoint: str = "memory"
+
+    def batches(self, entries):
+        return [entries[at : at + 2] for at in range(0, len(entries), 2)]
+
+    def send(self, entries):
+        if len(self.sent) == self.fails_at:
+            raise self.error
+        self.sent.append([entry.id for entry in entries])
+
+
+@pytest.mark.parametrize(("error", "state"), [(Refused("no"), "refused"), (NoAnswer("silence"), "sending")])
+def test_a_journal_knows_what_became_of_every_message(error, state):
+    """Accepted ones are not sent again; refused ones and those without an answer are, and only those."""
+    entries = [ScribeEntry(id=name, where=name, text="{}") for name in "abcde"]
+    journal = Journal("memory")
+    with pytest.raises(Refused, match="2 of 5 messages were accepted"):
+        send(entries, Memory(fails_at=1, error=error), journal)
+    assert {name: str(known) for name, known in journal.states.items()} == {
+        **dict.fromkeys("ab", "accepted"),
+        **dict.fromkeys("cd", state),
+    }
+    second = Memory()
+    assert send(entries, second, journal) == (3, 2)
+    assert second.sent == [["c", "d"], ["e"]]
+    assert send(entries, second, journal) == (0, 0)
+
+
+@given(st.lists(st.text(max_size=300), max_size=20), st.integers(1000, 3000))
+def test_batches_are_as_full_as_the_limit_allows(texts, limit):
+    """Every message is in one batch, in order; a request of two batches would be too large."""
+    api = GraphApi(token="t", url="https://x.y/z", batch_bytes=limit, timeout_s=1, retries=0)
+    entries = [ScribeEntry(id=str(at), where="", text=text) for at, text in enumerate(texts)]
+    try:
+        batches = api.batches(entries)
+    except InputProblem:
+        assert any(len(quote_plus(text)) > limit / 6 for text in texts)
+        return
+    assert [entry for batch in batches for entry in batch] == entries
+
+    def size(batch):
+        logs = [{"category": CATEGORY, "message": entry.text, "line_escape": False} for entry in batch]
+        return len(urlencode({"access_token": "t", "logs": json.dumps(logs)}))
+
+    assert all(size(batch) <= limit for batch in batches)
+    # A comma more is counted for every message, so that the sum is never too small.
+    assert all(size([*one, other[0]]) > limit - 10 for one, other in pairwise(batches))
