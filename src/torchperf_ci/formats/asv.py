@@ -167,8 +167,3 @@ def _values(
             yield combination, value, msgspec.convert(times, tuple[Duration, ...])
         except msgspec.ValidationError:  # not recorded, or of a metric that is no time
             yield combination, value, ()
-
-
-def is_asv(raw: Mapping[str, Any]) -> bool:
-    """Does this object look like a file of asv's results?"""
-    return "commit_hash" in raw and ("results" in raw or "result" in raw)

@@ -16,7 +16,7 @@ from torchperf_ci.core.file_systems import is_url, open_file_system, shown
 from torchperf_ci.core.records import Record
 from torchperf_ci.core.results import Results
 from torchperf_ci.core.text import one_line
-from torchperf_ci.formats.asv import find_results, import_asv, is_asv
+from torchperf_ci.formats.asv import find_results, import_asv
 from torchperf_ci.formats.google_benchmark import import_google_benchmark
 from torchperf_ci.formats.hud import import_hud
 from torchperf_ci.formats.inputs import InputProblem, parse
@@ -143,7 +143,7 @@ def _form_of_json(raw: object) -> ImportFormat | None:
             return ImportFormat.HUD
         case [{"name": _, "value": _}, *_] | []:
             return ImportFormat.GITHUB_ACTION_BENCHMARK
-        case dict() if is_asv(raw):
+        case {"commit_hash": _, "results": _} | {"commit_hash": _, "result": _}:
             return ImportFormat.ASV
         case dict() if raw and all(isinstance(each, dict) for each in raw.values()):
             inner = [item for each in raw.values() for item in each.values()]

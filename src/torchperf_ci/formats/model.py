@@ -99,7 +99,7 @@ class ImportRequest:
 
     @property
     def usual_source(self) -> Source:
-        """Where numbers come from that do not say it."""
+        """Say where numbers come from that do not say it themselves."""
         source = self.source
         commit, branch = self.commit or source.commit, self.branch or source.branch
         return replace(source, commit=commit, branch=branch, time=self.time or source.time)

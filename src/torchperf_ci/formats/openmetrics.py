@@ -44,7 +44,11 @@ def as_openmetrics(records: Sequence[Record]) -> bytes:
     lines: list[str] = []
 
     def add(family: str, text: str, samples: Sequence[_Sample], *, unit: str = "") -> None:
-        rows = [f"{family}{{{_labels({**labels_of(record), **more})}}} {value}" for record, value, more in samples]
+        rows = []
+        for record, value, more in samples:
+            labels = {**labels_of(record), **more}
+            text_of_labels = ",".join(f'{name}="{_escape(label)}"' for name, label in labels.items())
+            rows.append(f"{family}{{{text_of_labels}}} {value}")
         if rows or family == _PASS:
             head = [f"# TYPE {family} gauge", *([f"# UNIT {family} {unit}"] if unit else [])]
             lines.extend([*head, f"# HELP {family} {_escape(text)}", *rows])
@@ -77,10 +81,6 @@ def as_openmetrics(records: Sequence[Record]) -> bytes:
         ]
         add(f"torchperf_{name}", f"Dynamo's counter {name}", counts)
     return "\n".join([*lines, "# EOF", ""]).encode("utf-8", errors="replace")
-
-
-def _labels(labels: Mapping[str, str]) -> str:
-    return ",".join(f'{name}="{_escape(value)}"' for name, value in labels.items())
 
 
 def _escape(text: str) -> str:

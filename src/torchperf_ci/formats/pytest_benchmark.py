@@ -383,13 +383,28 @@ def as_pytest_benchmark(records: Sequence[Record]) -> dict[str, Any]:
             }
         )
         newest = record if newest is None or record.source.time > newest.source.time else newest
-    return {
-        "machine_info": _machine(newest) if newest else {},
-        "commit_info": _commit(newest) if newest else {},
-        "benchmarks": benchmarks,
-        "datetime": newest.source.time if newest else "",
-        "version": f"{_OUR_VERSION} {__version__}",
-    }
+    whole = {"machine_info": {}, "commit_info": {}, "benchmarks": benchmarks, "datetime": ""}
+    if newest:
+        source, environment = newest.source, newest.environment
+        whole["datetime"] = source.time
+        whole["machine_info"] = {
+            "node": environment.host,
+            "processor": environment.cpu,
+            "machine": "",
+            "python_version": environment.python,
+            "release": environment.kernel,
+            "cpu": {"brand_raw": environment.cpu, "count": environment.cpu_count},
+            "gpu": environment.gpu,
+            "pytorch_version": environment.torch,
+        }
+        whole["commit_info"] = {
+            "id": source.commit or "unversioned",
+            "time": None,
+            "dirty": False,
+            "project": source.repository,
+            "branch": source.branch or "(unknown)",
+        }
+    return {**whole, "version": f"{_OUR_VERSION} {__version__}"}
 
 
 def _stats(times: Sequence[float]) -> dict[str, Any]:
@@ -418,29 +433,4 @@ def _stats(times: Sequence[float]) -> dict[str, Any]:
         "total": total,
         "data": list(times),
         "iterations": 1,
-    }
-
-
-def _machine(record: Record) -> dict[str, Any]:
-    environment = record.environment
-    return {
-        "node": environment.host,
-        "processor": environment.cpu,
-        "machine": "",
-        "python_version": environment.python,
-        "release": environment.kernel,
-        "cpu": {"brand_raw": environment.cpu, "count": environment.cpu_count},
-        "gpu": environment.gpu,
-        "pytorch_version": environment.torch,
-    }
-
-
-def _commit(record: Record) -> dict[str, Any]:
-    source = record.source
-    return {
-        "id": source.commit or "unversioned",
-        "time": None,
-        "dirty": False,
-        "project": source.repository,
-        "branch": source.branch or "(unknown)",
     }

@@ -111,7 +111,12 @@ class CheckoutRun:
     def measure(self, progress: CommandProgress) -> None:
         """Run what the folder does not hold the results of yet, adding a line for each command as it ends."""
         done = read_command_log(self.folder.path).results
-        todo = [command for command in self.commands if not self._is_done(command, done.get(command.csv))]
+        todo = []
+        for command in self.commands:
+            result = done.get(command.csv)
+            is_done = result is not None and result.status is Status.PASS and result.argv == command.argv
+            if not is_done or not (self.folder.path / command.csv).is_file():
+                todo.append(command)
         self.folder.append_lines(COMMANDS, [to_line(self.build), plan_line([item.csv for item in self.commands])])
         progress.begin(total=len(todo), already=len(self.commands) - len(todo))
         ends = time.monotonic() + self.budget if self.budget is not None else float("inf")
@@ -120,14 +125,6 @@ class CheckoutRun:
             result = self._run(command, ends)
             self.folder.append_lines(COMMANDS, [result_line(result)])
             progress.finish(result)
-
-    def _is_done(self, command: HarnessCommand, result: CommandResult | None) -> bool:
-        return (
-            result is not None
-            and result.status is Status.PASS
-            and result.argv == command.argv
-            and (self.folder.path / command.csv).is_file()
-        )
 
     def _run(self, command: HarnessCommand, ends: float) -> CommandResult:
         planned = CommandResult(csv=command.csv, log=command.log, argv=command.argv, status=Status.NOT_RUN)

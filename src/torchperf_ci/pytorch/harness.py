@@ -116,12 +116,12 @@ class HarnessCommand:
 
     @property
     def csv(self) -> str:
-        """The file it writes, in the results folder."""
+        """Name the file it writes, in the results folder."""
         return csv_name(self.case, self.testing)
 
     @property
     def log(self) -> str:
-        """Its log, below the results folder."""
+        """Name its log, below the results folder."""
         return f"{LOGS}/{self.csv.removesuffix('.csv')}.log"
 
 

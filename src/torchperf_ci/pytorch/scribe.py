@@ -50,7 +50,7 @@ class Transport(Protocol):
 
     @property
     def endpoint(self) -> str:
-        """Where it leads to, for people and for the journal. Holds no secret."""
+        """Name where it leads to, for people and for the journal, without a secret."""
 
     def batches(self, entries: Sequence[ScribeEntry]) -> list[list[ScribeEntry]]:
         """Split into what is sent in one go. Raises `InputProblem` when a message is too large to be sent at all."""
