@@ -174,7 +174,12 @@ HUD = {
     "head_branch": "main",
     "workflow_id": 5,
     "run_attempt": 2,
-    "benchmark": {"name": "TorchAO", "mode": "inference", "dtype": "int8", "extra_info": {"device": "cuda"}},
+    "benchmark": {
+        "name": "TorchAO",
+        "mode": "inference",
+        "dtype": "int8",
+        "extra_info": {"device": "cuda", "world_size": "2"},
+    },
     "model": {"name": "llama", "backend": "compile", "origins": ["torchbench"]},
     "metric": {"name": "tokens_per_second", "benchmark_values": [90.0, 100.0, 110.0], "target_value": 0},
     "runners": [{"name": "cuda", "gpu_info": "H100", "gpu_count": 1, "cpu_info": "x", "cpu_count": 4}],
@@ -194,6 +199,7 @@ def test_rows_of_the_benchmark_database(tmp_path, form):
     (record,) = imported.records
     assert str(record.case) == "torchbench/llama compile inference int8 cuda"
     assert record.metrics == {"tokens_per_second": 100.0}
+    assert record.environment.world == 2
     assert (record.environment.gpu, record.source.attempt, record.source.branch) == ("H100", 2, "main")
     ((run,), left_out) = runs_of(imported, name="s")
     assert (run.key, left_out) == ("pytorch/ao/5", [])

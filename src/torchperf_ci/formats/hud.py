@@ -222,4 +222,5 @@ def _environment(row: _Row, runner: _Machine) -> Environment:
         kernel=text_in(extra, "kernel"),
         host=text_in(extra, "hostname"),
         threads=count_in(extra, "threads"),
+        world=count_in(row.benchmark.extra_info, "world_size") or 1,
     )

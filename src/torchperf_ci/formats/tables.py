@@ -56,6 +56,7 @@ COLUMNS: Mapping[str, type] = MappingProxyType(
         "cpu": str,
         "gpu": str,
         "torch": str,
+        "world": int,
     }
 )
 """The columns and their types. `value` is empty, and `metric` too, in the one row of a record without numbers."""
@@ -130,6 +131,7 @@ def _rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
             "cpu": environment.cpu,
             "gpu": environment.gpu,
             "torch": environment.torch,
+            "world": environment.world,
         }
         values: list[tuple[str, float | None, str, str]] = [
             (metric.name, record.metrics[metric.name], metric.unit, metric.direction.value)
@@ -223,7 +225,13 @@ def _collect(
         shard=fields.get("shard") or usual.shard,
         time=when.isoformat() if when else usual.time,
     )
-    environment = Environment(**{name: fields.get(name, "") for name in ("host", "cpu", "gpu", "torch")})  # type: ignore[arg-type]
+    environment = Environment(
+        host=fields.get("host", ""),
+        cpu=fields.get("cpu", ""),
+        gpu=fields.get("gpu", ""),
+        torch=fields.get("torch", ""),
+        world=count_in(fields, "world") or 1,
+    )
     about: dict[str, Any] = {
         "testing": choice(Testing, fields.get("testing"), Testing.PERFORMANCE),
         "status": choice(Status, fields.get("status"), Status.PASS),
