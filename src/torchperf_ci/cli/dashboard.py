@@ -182,11 +182,11 @@ def _checked(options: Options, github: GitHubOptions) -> Mapping[str, int]:
 def _look(directory: Path, wanted: ReportOptions, options: Options) -> tuple[RunFindings, Run]:
     """What there is to report, and the run it is of."""
     from torchperf_ci.core.result_files import read_folder
-    from torchperf_ci.report.write import look
+    from torchperf_ci.report.write import judge_results
 
     refuse_to_overwrite(directory, instead="copy the results to another folder")
     results = read_folder(directory, wanted.selection)
-    findings = look(results, wanted)
+    findings = judge_results(results, wanted)
     if not findings.tables:
         raise NothingToJudge(f"there is nothing to show in {directory}: {findings.problems[0]}")
     return findings, run_of_folder(directory, results, name=options["name"])

@@ -43,6 +43,6 @@ class Refused(TorchperfError):
 
 
 def require(module: str, *, extra: str, purpose: str) -> None:
-    """Raises `UsageProblem` with the pip command when `module` of the extra `extra` is not installed."""
+    """Raise `UsageProblem` with the pip command when `module` of the extra `extra` is not installed."""
     if importlib.util.find_spec(module) is None:
         raise UsageProblem(f"{purpose} needs {module}, which is not installed; pip install 'torchperf-ci[{extra}]'")

@@ -18,12 +18,12 @@ follow references to other files, and a URL may come from a configuration file o
 
 
 def is_url(text: str) -> bool:
-    """Is this a URL, and not the path of a file?"""
+    """Say whether this is a URL, and not the path of a file."""
     return "://" in text
 
 
 def shown(url: str) -> str:
-    """`url` without what it may hold of secrets."""
+    """Cut off what `url` may hold of secrets."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
@@ -41,7 +41,7 @@ def _url_problem(url: str) -> str:
 
 
 def open_file_system(url: str, *, extra: str, purpose: str) -> tuple[Any, str]:
-    """fsspec's file system of `url`, and the path in it.
+    """Open fsspec's file system of `url`; return it and the path in it.
 
     Raises `UsageProblem` for a scheme that is not among `SCHEMES`, or when a library is missing: fsspec, which is in
     the extra `extra`, or the scheme's own. `purpose` is what the library would be needed for.

@@ -10,7 +10,7 @@ from torchperf_ci.dashboard.model import Dashboard
 from torchperf_ci.dashboard.trends import graphs, metrics_over_time
 from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit, folded, whole
-from torchperf_ci.report.gh_parts import legacy_blocks
+from torchperf_ci.report.gh_parts import part_blocks
 
 ORDER = (
     "gh_title.txt",
@@ -33,7 +33,7 @@ Parts = Mapping[str, Sequence[Block]]
 
 def dashboard_parts(dashboard: Dashboard, charts: Charts, pictures: Mapping[str, str]) -> Parts:
     """All parts by file name. `pictures`: where the charts can be seen, by file name."""
-    made = {**legacy_blocks(dashboard.findings), "gh_regression.txt": metrics_over_time(dashboard, pictures)}
+    made = {**part_blocks(dashboard.findings), "gh_regression.txt": metrics_over_time(dashboard, pictures)}
     if dashboard.options.detect:
         made["gh_summary_diff.txt"] = [summary_diff(dashboard)]
         made["gh_metric_regression.txt"] = regressions(dashboard)

@@ -14,7 +14,7 @@ from torchperf_ci.core.frames import (
     Cell,
     Section,
     SuiteTables,
-    rows,
+    model_rows,
     suite_tables,
 )
 from torchperf_ci.core.records import Environment, Status, Testing
@@ -160,7 +160,7 @@ def _kind(metric: str, before: Cell, now: Cell) -> Kind | None:
 
 def _cells(tables: SuiteTables, compiler: str) -> Cells:
     place = tables.compilers.index(compiler)
-    return {metric: {row.model: row.cells[place] for row in rows(tables, metric)} for metric in FLAGGED}
+    return {metric: {row.model: row.cells[place] for row in model_rows(tables, metric)} for metric in FLAGGED}
 
 
 def _present(cells: Cells) -> dict[str, None]:

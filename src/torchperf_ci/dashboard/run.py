@@ -16,7 +16,7 @@ from torchperf_ci.dashboard.over_time import Point
 from torchperf_ci.dashboard.trends import speedup_names, trend_pictures
 from torchperf_ci.history.store import History, Past, Run, Wanted, run_of
 from torchperf_ci.report.charts import Charts
-from torchperf_ci.report.model import Report, RunFindings, find
+from torchperf_ci.report.model import Report, RunFindings, collect_findings
 from torchperf_ci.report.write import write_findings
 
 PARTS_OF_HISTORY = ("gh_summary_diff.txt", "gh_regression.txt", "gh_metric_regression.txt", "gh_graphs.txt")
@@ -107,7 +107,7 @@ def _only(findings: RunFindings, dtype: str) -> RunFindings:
     """The findings of one dtype. What is wrong with the whole input stays."""
     options = replace(findings.options, selection=replace(findings.options.selection, dtypes=(dtype,)))
     records = tuple(record for record in findings.records if record.case.dtype == dtype)
-    return find(Results(records=records, builds=findings.builds, problems=findings.problems), options)
+    return collect_findings(Results(records=records, builds=findings.builds, problems=findings.problems), options)
 
 
 def _point(run: Run, dtype: str) -> Point:

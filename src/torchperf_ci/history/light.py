@@ -8,7 +8,7 @@ from functools import cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
-from torchperf_ci.core.records import Case, Environment, Metric, Mode, Record, Source, Testing, status_named
+from torchperf_ci.core.records import Case, Environment, Metric, Mode, Record, Source, Status, Testing
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.history import sql
 from torchperf_ci.history.columns import CASE_COLUMNS, ENVIRONMENT_COLUMNS
@@ -74,7 +74,7 @@ def _record(
     return Record(
         case=Case(suite=suite, model=model, mode=Mode(mode), device=device, dtype=dtype, compiler=compiler),
         testing=Testing(testing),
-        status=status_named(status),
+        status=Status(status),
         batch_size=batch_size,
         metrics=metrics,
         own_metrics=own,

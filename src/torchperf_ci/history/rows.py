@@ -22,10 +22,10 @@ from torchperf_ci.core.records import (
     Mode,
     Record,
     Source,
+    Status,
     Testing,
     from_line,
     own_metric,
-    status_named,
     to_line,
 )
 from torchperf_ci.history.columns import CASE_COLUMNS, COLUMNS, ENVIRONMENT_COLUMNS, NULLABLE, SERIES, Kind
@@ -65,7 +65,7 @@ def record_of(rows: Sequence[Row]) -> Record:
     return Record(
         case=case_of(first),
         testing=Testing(first["testing"]),
-        status=status_named(first["status"]),
+        status=Status(first["status"]),
         batch_size=first["batch_size"],
         metrics={row["metric"]: row["value"] for row in numbers if row["value"] is not None},
         samples={SERIES.get(row["metric"], row["metric"]): tuple(row["samples"]) for row in numbers if row["samples"]},
