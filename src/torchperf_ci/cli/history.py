@@ -152,7 +152,10 @@ def import_(options: HistoryImportOptions) -> None:
                 click.echo(f"{'Would write' if options.dry_run else 'Wrote'} {file} ({size:,} bytes)", err=True)
             added, known = (added + 1, known) if sizes else (added, known + 1)
         if not added and not known:
-            raise NothingToJudge(f"there are no results in {one_line(options.path)}")
+            raise NothingToJudge(
+                f"there are no results in {one_line(options.path)}; name a results folder, an archive with lookup.csv, "
+                "or another tool's files, of which --format says the format"
+            )
         done = "Would add" if options.dry_run else "Added"
         click.echo(f"{done} {count(added, 'run')} to {kept.files.where}; {known:,} were there already")
 
@@ -161,13 +164,14 @@ def import_(options: HistoryImportOptions) -> None:
 @takes(HistoryListOptions)
 def list_(options: HistoryListOptions) -> None:
     """List the newest runs: key, time, commit, and what was measured."""
+    from torchperf_ci.history.parquet import describe_empty
     from torchperf_ci.history.runs import RunFilter
 
     with options.history.open(options.github) as kept:
         past = kept.read_last(options.last, RunFilter(name=options.history.name))
         _warn(past.problems)
         if not past.runs:
-            raise NothingToJudge(f"the history {kept.files.where} holds no runs of the series {options.history.name}")
+            raise NothingToJudge(describe_empty(kept.files.where, options.history.name))
     rows = []
     for run in reversed(past.runs):
         records = run.results.records
