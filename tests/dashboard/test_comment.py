@@ -25,7 +25,7 @@ from torchperf_ci.dashboard.trends import sparkline
 from torchperf_ci.dashboard.words import write_changes, write_rerun, write_state, write_terminal_text
 from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.document import whole
-from torchperf_ci.report.model import ReportOptions, find
+from torchperf_ci.report.model import ReportOptions, collect_findings
 
 USUAL = DashboardOptions()
 NO_CHARTS = Charts(overviews=(), speedups={}, samples=())
@@ -41,7 +41,7 @@ def dashboard(
 ) -> Dashboard:
     """The dashboard of the last of these runs, a day apart."""
     made = [a_run(day, records, **source) for day, records in enumerate(runs)]
-    findings = find(Results(records=made[-1].results.records, builds=(BUILD,)), ReportOptions())
+    findings = collect_findings(Results(records=made[-1].results.records, builds=(BUILD,)), ReportOptions())
     *past, now = made
     return study(findings, now, past, options, problems=problems)
 
@@ -167,11 +167,11 @@ def test_unreadable_history_is_named_in_the_comment():
 def test_another_machine_is_told_above_the_folds():
     """When the run before comes from another machine, the comment says it where it is seen."""
     runs = [a_run(0, nightly(0), machine=replace(MACHINE, cpu="Xeon")), a_run(1, nightly(1))]
-    findings = find(Results(records=runs[1].results.records), ReportOptions())
+    findings = collect_findings(Results(records=runs[1].results.records), ReportOptions())
     made = study(findings, runs[1], [runs[0]], DashboardOptions())
     head = comment_of(made).partition("## Executive")[0]
     assert (
-        "⚠️ `tiny` with `inductor` is compared with a run on another machine: `CPU differs: Xeon against EPYC`" in head
+        "⚠️ `tiny` with `inductor` was measured under other conditions before: `CPU differs: Xeon against EPYC`" in head
     )
 
 
@@ -206,7 +206,7 @@ def test_a_suite_is_named_as_it_was_asked_for():
     """A suite of one's own is a file or a module: the command has that, not the suite's name in the tables."""
     runs = [a_run(day, both(case(suite="models"), speedup)) for day, speedup in enumerate((1.5, 0.5))]
     build = replace(BUILD, suites={"models": "bench marks/models.py"})
-    findings = find(Results(records=runs[1].results.records, builds=(build,)), ReportOptions())
+    findings = collect_findings(Results(records=runs[1].results.records, builds=(build,)), ReportOptions())
     made = study(findings, runs[1], [runs[0]], USUAL)
     text = parts_of(made)["gh_metric_regression.txt"]
     assert "--ref main -f 'suites=bench marks/models.py' -f 'filter=^(mlp)$'" in text
@@ -381,5 +381,5 @@ def test_every_selection_of_the_report_holds_for_the_past():
     """Suites that are not asked for are not compared either."""
     runs = [a_run(day, [*both(case(suite="one"), 1.5 - day), *both(case(suite="two"), 1.5 - day)]) for day in range(2)]
     options = ReportOptions(selection=CaseSelection(suites=("two",)))
-    made = study(find(runs[1].results, options), runs[1], [runs[0]], DashboardOptions())
+    made = study(collect_findings(runs[1].results, options), runs[1], [runs[0]], DashboardOptions())
     assert {change.suite for item in made.comparisons for change in item.changes} == {"two"}

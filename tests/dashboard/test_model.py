@@ -13,7 +13,7 @@ from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.dashboard.model import Dashboard, DashboardOptions, study_run
 from torchperf_ci.dashboard.regressions import Transition
 from torchperf_ci.history.runs import HistoryRun, Past
-from torchperf_ci.report.model import ReportOptions, find
+from torchperf_ci.report.model import ReportOptions, collect_findings
 
 OPTIONS = DashboardOptions(last=3)
 PROBLEM = Problem(file="x.parquet", what="cannot be read")
@@ -21,7 +21,9 @@ PROBLEM = Problem(file="x.parquet", what="cannot be read")
 
 def study(*runs: HistoryRun, options: DashboardOptions = OPTIONS) -> tuple[Dashboard, ...]:
     *past, now = runs
-    findings = find(Results(records=now.results.records, builds=(BUILD,), problems=(PROBLEM,)), ReportOptions())
+    findings = collect_findings(
+        Results(records=now.results.records, builds=(BUILD,), problems=(PROBLEM,)), ReportOptions()
+    )
     return study_run(findings, now, Past(runs=tuple(past), problems=(PROBLEM,)), options)
 
 

@@ -219,14 +219,14 @@ def dashboard(options: DashboardCommandOptions) -> int:
     from torchperf_ci.history.data_branch import server_of
     from torchperf_ci.history.runs import RunFilter, find_earlier_runs
     from torchperf_ci.report.charts import draw
-    from torchperf_ci.report.write import look
+    from torchperf_ci.report.write import judge_results
 
     options.check()
     directory, asked, issues = options.directory, options.history, options.issues()
     report_options = options.content.report_options(directory, limit=options.posting.limit)
     refuse_to_overwrite(directory, instead="copy the results to another folder")
     results = read_folder(directory, report_options.selection)
-    findings = look(results, report_options)
+    findings = judge_results(results, report_options)
     if not findings.tables:
         raise NothingToJudge(f"there is nothing to show in {directory}: {findings.problems[0]}")
     run = make_run_of_folder(directory, results, name=asked.name)

@@ -18,7 +18,7 @@ from torchperf_ci.cli.import_options import ImportOptions
 from torchperf_ci.cli.options import GitHubOptions, Group, argument, option, takes
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.text import count, csv_cell, one_line
-from torchperf_ci.formats.imports import Format as ImportFormat
+from torchperf_ci.formats.model import ImportFormat
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Problem, Results
@@ -254,8 +254,8 @@ def _read_runs(options: HistoryImportOptions) -> Iterator[tuple[HistoryRun, Sequ
     """Read the runs of our own folders, or of another tool's files; of these, say what was taken and what was not."""
     from torchperf_ci.core.records import Source
     from torchperf_ci.core.results import RECORDS
-    from torchperf_ci.formats.foreign import Defaults
-    from torchperf_ci.formats.imports.read import read_location, runs_of
+    from torchperf_ci.formats.imports import read_location, runs_of
+    from torchperf_ci.formats.model import ImportRequest
     from torchperf_ci.history.archive import INDEX
 
     folder = Path(options.path)
@@ -267,17 +267,17 @@ def _read_runs(options: HistoryImportOptions) -> Iterator[tuple[HistoryRun, Sequ
         given = {name: value for name, value in fields.items() if value}
         yield from _read_own_runs(folder, name=options.history.name, given=given)
         return
-    defaults = Defaults(
+    known = ImportRequest(
         # Not of this job: what is imported was measured elsewhere, at another time.
         source=Source(repository=options.github.repository or ""),
+        form=ImportFormat(options.form) if options.form else None,
         commit=options.commit,
         branch=options.branch,
         suite=options.suite,
         device=options.device or "cpu",
         dtype=options.dtype or "unknown",
     )
-    request = options.reading.request(defaults, form=options.form)
-    imported = read_location(options.path, request, git_branch=options.git_branch)
+    imported = read_location(options.path, options.reading.add_to(known), git_branch=options.git_branch)
     runs, timeless = runs_of(imported, name=options.history.name)
     _print_import(runs, [*imported.left_out, *timeless])
     for run in runs:

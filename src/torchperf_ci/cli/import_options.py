@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import click
 
-from torchperf_ci.cli.options import Decorated, KeyValues, declared_parameters, option
+from torchperf_ci.cli.options import KeyValues, option
 from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.text import nearest
 
 if TYPE_CHECKING:
-    from torchperf_ci.formats.foreign import Defaults
-    from torchperf_ci.formats.imports.read import Request
+    from torchperf_ci.formats.model import ImportRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,40 +62,23 @@ class ImportOptions:
             raise UsageProblem(f"--time {self.time!r}: expected ISO 8601, say 2026-11-28T13:00:00+00:00")
         return moment
 
-    def request(self, defaults: Defaults, *, form: str | None) -> Request:
-        """Return how to read the files. Raises `UsageProblem` for a time or a field that there is not."""
-        from torchperf_ci.formats.imports import Format
-        from torchperf_ci.formats.imports.read import Request
-        from torchperf_ci.formats.imports.tables import FIELDS
+    def add_to(self, request: ImportRequest) -> ImportRequest:
+        """Add how to read the files to a request. Raises `UsageProblem` for a time or a field that there is not."""
+        from torchperf_ci.formats.tables import COLUMNS
 
         moment = self.moment()
         columns: dict[str, list[str]] = {}
         for name, column in self.column:
-            if name not in FIELDS:
-                raise UsageProblem(f"--column {name}={column}: {name!r} is no field; there are {', '.join(FIELDS)}")
+            if name not in COLUMNS:
+                hint = f"{nearest(name, COLUMNS)} There are: {', '.join(COLUMNS)}."
+                raise UsageProblem(f"--column {name}={column}: {name!r} is no field.{hint}")
             if name != "value" and name in columns:
                 raise UsageProblem(f"--column {name}={column}: {name} has the column {columns[name][0]} already")
             columns.setdefault(name, []).append(column)
         tools = {"bigger": "customBiggerIsBetter", "smaller": "customSmallerIsBetter", None: ""}
-        return Request(
-            defaults=defaults,
-            form=Format(form) if form else None,
+        return replace(
+            request,
             time=moment.isoformat() if moment else "",
             tool=tools[self.better],
             columns=columns,
         )
-
-
-def import_options(function: Decorated) -> Decorated:
-    """Add `ImportOptions` to a command that takes no typed object yet."""
-    decorated_function: Any = function
-    for name, parameter, section in reversed([*declared_parameters(ImportOptions)]):
-        decorated_function = parameter.add_to(decorated_function, name, section)
-    result: Decorated = decorated_function
-    return result
-
-
-def import_request(options: Mapping[str, Any], defaults: Defaults, *, form: str | None) -> Request:
-    """Return how to read the files, from click's values."""
-    known = ImportOptions(**{field.name: options[field.name] for field in fields(ImportOptions)})
-    return known.request(defaults, form=form)

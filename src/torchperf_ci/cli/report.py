@@ -47,7 +47,7 @@ def report(options: ReportCommandOptions) -> None:
     """
     from torchperf_ci.core.result_files import read_folder
     from torchperf_ci.core.results import open_folder
-    from torchperf_ci.report.write import look, write_findings
+    from torchperf_ci.report.write import judge_results, write_findings
 
     report_options = options.content.report_options(options.directory, limit=options.limit)
     target = options.output_dir or options.directory
@@ -55,7 +55,7 @@ def report(options: ReportCommandOptions) -> None:
     results = read_folder(options.directory, report_options.selection)
     for name in results.left_out:
         click.echo(f"Not read, since the options ask for others: {one_line(name)}", err=True)
-    findings = look(results, report_options)
+    findings = judge_results(results, report_options)
     with open_folder(target, adopt=True) as folder:
         outcome = write_findings(folder, findings)
     click.echo(outcome.summary)

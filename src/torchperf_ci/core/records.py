@@ -61,7 +61,7 @@ class Status(str, Enum):
     TIMEOUT = "timeout"
     WARMUP_FAILED = "warmup_failed"
     INFRA_ERROR = "infra_error"
-    """What the model needs (a download, a key) could not be had."""
+    """What the model needs (a download, a key, a device or a library of it that works) could not be had."""
 
     CRASHED = "crashed"
     """The worker process ended by itself: a signal, or an exit code (also 0)."""
@@ -124,93 +124,23 @@ class Metric:
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
-        metric.name: metric
-        for metric in (
-            Metric(name="speedup", unit="ratio", direction=Direction.HIGHER, title="Performance speedup", csv_unit="x"),
-            Metric(
-                name="abs_latency",
-                unit="ms",
-                direction=Direction.LOWER,
-                title="Absolute latency (ms)",
-                csv_unit="ms",
-            ),
-            Metric(
-                name="compilation_latency",
-                unit="s",
-                direction=Direction.LOWER,
-                title="Compilation latency (sec)",
-                csv_unit="s",
-            ),
-            Metric(
-                name="compression_ratio",
-                unit="ratio",
-                direction=Direction.HIGHER,
-                title="Peak Memory Compression Ratio",
-                csv_unit="x",
-            ),
-            Metric(
-                name="eager_peak_mem",
-                unit="bytes",
-                direction=Direction.LOWER,
-                title="Peak memory, eager",
-                csv_unit="GB",
-                csv_scale=1e-9,
-            ),
-            Metric(
-                name="dynamo_peak_mem",
-                unit="bytes",
-                direction=Direction.LOWER,
-                title="Peak memory, compiled",
-                csv_unit="GB",
-                csv_scale=1e-9,
-            ),
-            Metric(
-                name="eager_process_mem",
-                unit="bytes",
-                direction=Direction.LOWER,
-                title="Largest size of the process, eager",
-                csv_unit="GB",
-                csv_scale=1e-9,
-            ),
-            Metric(
-                name="dynamo_process_mem",
-                unit="bytes",
-                direction=Direction.LOWER,
-                title="Largest size of the process, compiled",
-                csv_unit="GB",
-                csv_scale=1e-9,
-            ),
-            Metric(
-                name="speedup_low",
-                unit="ratio",
-                direction=Direction.HIGHER,
-                title="Speedup, lower end of the 95 % interval",
-            ),
-            Metric(
-                name="speedup_high",
-                unit="ratio",
-                direction=Direction.HIGHER,
-                title="Speedup, upper end of the 95 % interval",
-            ),
-            Metric(
-                name="speedup_of_medians",
-                unit="ratio",
-                direction=Direction.HIGHER,
-                title="Speedup as median eager / median compiled",
-            ),
-            Metric(
-                name="eager_latency",
-                unit="ms",
-                direction=Direction.LOWER,
-                title="Eager latency (ms)",
-                csv_unit="ms",
-            ),
-            Metric(
-                name="slow_share",
-                unit="ratio",
-                direction=Direction.LOWER,
-                title="Share of samples in the machine's slow state",
-            ),
+        name: Metric(
+            name=name, unit=unit, direction=Direction(direction), title=title, csv_unit=csv_unit, csv_scale=csv_scale
+        )
+        for name, unit, direction, title, csv_unit, csv_scale in (
+            ("speedup", "ratio", "higher", "Performance speedup", "x", 1.0),
+            ("abs_latency", "ms", "lower", "Absolute latency (ms)", "ms", 1.0),
+            ("compilation_latency", "s", "lower", "Compilation latency (sec)", "s", 1.0),
+            ("compression_ratio", "ratio", "higher", "Peak Memory Compression Ratio", "x", 1.0),
+            ("eager_peak_mem", "bytes", "lower", "Peak memory, eager", "GB", 1e-9),
+            ("dynamo_peak_mem", "bytes", "lower", "Peak memory, compiled", "GB", 1e-9),
+            ("eager_process_mem", "bytes", "lower", "Largest size of the process, eager", "GB", 1e-9),
+            ("dynamo_process_mem", "bytes", "lower", "Largest size of the process, compiled", "GB", 1e-9),
+            ("speedup_low", "ratio", "higher", "Speedup, lower end of the 95 % interval", "", 1.0),
+            ("speedup_high", "ratio", "higher", "Speedup, upper end of the 95 % interval", "", 1.0),
+            ("speedup_of_medians", "ratio", "higher", "Speedup as median eager / median compiled", "", 1.0),
+            ("eager_latency", "ms", "lower", "Eager latency (ms)", "ms", 1.0),
+            ("slow_share", "ratio", "lower", "Share of samples in the machine's slow state", "", 1.0),
         )
     }
 )
@@ -265,7 +195,10 @@ class GraphBreak:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """The machine and the Python under test, as the worker saw them. Empty text and 0 mean absent or not known."""
+    """The machine and the Python under test, as the worker saw them. Empty text and 0 mean absent or not known.
+
+    threads: of each process. world: the processes that ran the case together.
+    """
 
     python: str = ""
     torch: str = ""
@@ -287,6 +220,9 @@ class Environment:
     omp_wait_policy: str = ""
     governor: str = ""
     cpu_mhz: int = 0
+    world: int = 1
+    l2_cache: str = ""
+    """`cold` where the device's L2 cache was emptied before every reading."""
 
     @property
     def processor(self) -> str:
@@ -316,6 +252,8 @@ class Environment:
             "hip": "HIP version",
             "threads": "number of threads",
             "omp_wait_policy": "OpenMP wait policy",
+            "world": "number of processes",
+            "l2_cache": "state of the L2 cache",
         }
         return identity + [
             f"{title} differs: {mine or 'none'} against {theirs or 'none'}"

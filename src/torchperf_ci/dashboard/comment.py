@@ -149,7 +149,7 @@ def _make_compared(dashboard: Dashboard) -> Block:
         which = f": {', '.join(dict.fromkeys(cases))}" if len(compilers) > 1 else ""
         lines.append(f"Compared with {name}{which}\n")
     doubts = dict.fromkeys(
-        f"⚠️ {code(item.suite)} with {code(item.compiler)} is compared with a run on another machine: "
+        f"⚠️ {code(item.suite)} with {code(item.compiler)} was measured under other conditions before: "
         f"{code('; '.join(item.doubts), limit=200)}\n"
         for item in dashboard.comparisons
         if item.doubts

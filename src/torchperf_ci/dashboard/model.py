@@ -11,7 +11,7 @@ from torchperf_ci.dashboard.change_points import ChangePoint, find_change_points
 from torchperf_ci.dashboard.regressions import Change, CompilerComparison, Transition, compare_with_past
 from torchperf_ci.dashboard.trends import RunSummary, Trend, follow_numbers, summarize_run
 from torchperf_ci.history.runs import HistoryRun, Past
-from torchperf_ci.report.model import RunFindings, find
+from torchperf_ci.report.model import RunFindings, collect_findings
 
 DEFAULT_LAST = 10
 DEFAULT_LIMIT = 60_000
@@ -89,7 +89,7 @@ def study_run(findings: RunFindings, run: HistoryRun, past: Past, options: Dashb
             records = tuple(record for record in findings.records if record.case.dtype == dtype)
             results = Results(records=records, builds=findings.builds, problems=findings.problems)
             chosen = replace(findings.options.selection, dtypes=(dtype,))
-            of_dtype = find(results, replace(findings.options, selection=chosen))
+            of_dtype = collect_findings(results, replace(findings.options, selection=chosen))
         earlier = [item for item in (_keep_dtype(item, dtype) for item in past.runs) if item.results.records]
         dashboards.append(
             study(

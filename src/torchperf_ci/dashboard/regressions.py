@@ -14,7 +14,7 @@ from torchperf_ci.core.frames import (
     Cell,
     Section,
     SuiteTables,
-    rows,
+    model_rows,
     suite_tables,
 )
 from torchperf_ci.core.records import MACHINE_UNKNOWN, Environment, Status, Testing
@@ -123,9 +123,20 @@ def _compare_compiler(
     ]
     return compared(
         line_before=_line_of(earlier, compiler),
-        doubts=tuple(list_differences(*environments)),
+        doubts=(*list_differences(*environments), *_list_changed_worlds(before, now.run, of_compiler)),
         changes=tuple(_find_changes(tables, earlier, compiler)),
     )
+
+
+def _list_changed_worlds(before: HistoryRun, now: HistoryRun, selection: CaseSelection) -> list[str]:
+    """Say which models ran in another number of processes than before."""
+    worlds = {record.key: record.environment.world for record in before.results.records if selection.takes(record.case)}
+    changed = {
+        f"{record.case.model} ran in {worlds[record.key]} processes, now in {record.environment.world}": None
+        for record in now.results.records
+        if worlds.get(record.key, record.environment.world) != record.environment.world
+    }
+    return list(changed)
 
 
 def _list_testings(run: HistoryRun, selection: CaseSelection) -> set[Testing]:
@@ -173,4 +184,4 @@ def _find_changes(tables: SuiteTables, earlier: SuiteTables, compiler: str) -> I
 def _cells_of(tables: SuiteTables, compiler: str) -> Mapping[str, Mapping[str, Cell]]:
     """Take a compiler's cells out of the tables, by metric and model."""
     place = tables.compilers.index(compiler)
-    return {metric: {row.model: row.cells[place] for row in rows(tables, metric)} for metric in FLAGGED}
+    return {metric: {row.model: row.cells[place] for row in model_rows(tables, metric)} for metric in FLAGGED}

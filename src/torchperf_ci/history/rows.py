@@ -112,7 +112,7 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
 counts the records in it."""
 
 LATER_COLUMNS: Mapping[str, str] = MappingProxyType(
-    {"unit": "''", "direction": "''", "hip": "''", "gpu_uuid": "''", "cpu_mhz": "0"}
+    {"unit": "''", "direction": "''", "hip": "''", "gpu_uuid": "''", "cpu_mhz": "0", "world": "1", "l2_cache": "''"}
 )
 """Columns that files of earlier versions lack, and what stands for them there, in SQL."""
 

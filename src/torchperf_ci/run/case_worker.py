@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torchperf_ci.core.records import GraphBreak, Status, Testing
+from torchperf_ci.run.lanes import my_cpus
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.sampler import StopRule
-from torchperf_ci.run.session import Worker
 
 BREAKS_KEPT = 50
 """Graph breaks kept in a record; a model that has more tells nothing new with the rest."""
@@ -26,6 +26,7 @@ class Settings:
 
     cpus: the CPUs a worker is pinned to before it is timed; empty: those it is started with.
     compile_scope: what the compiler is given, `step` or `module`; `auto` leaves it to the suite and the mode.
+    cold_l2: the device's L2 cache is emptied before every reading.
     fresh_process: a new preloaded process for every worker, instead of a fork of the one there is.
     """
 
@@ -42,7 +43,13 @@ class Settings:
     seed: int = 0
     scale: str = "full"
     compile_scope: str = "auto"
+    cold_l2: bool = False
     fresh_process: bool = False
+
+    @property
+    def repeats(self) -> int | None:
+        """Calls in a reading, where there is no choice: only the first call after emptying a cache finds it empty."""
+        return 1 if self.cold_l2 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +78,15 @@ class Captured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """How the accuracy check ended; `reason` why not well, `remarks` what else a reader should know."""
+    """How the accuracy check ended; `reason` why not well, `remarks` what else a reader should know.
+
+    is_spent: whether the worker can time nothing afterwards, for what it has compiled is not what users run.
+    """
 
     status: Status
     reason: str
     remarks: tuple[str, ...] = ()
+    is_spent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,15 +100,29 @@ class Memory:
     process: Mapping[str, int | None]
 
 
+class Answering(Protocol):
+    """A worker, or the processes of a case that are asked as one."""
+
+    def ask(self, do: str, *, deadline: float, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
+        """The reply to a command. Raises `WorkerError`."""
+
+    def kill(self) -> None:
+        """End it; fine to call twice."""
+
+
 class CaseWorker:
     """A worker and the case it is for. Every method raises `WorkerError` when the command does not succeed."""
 
-    def __init__(self, worker: Worker, planned: PlannedCase, settings: Settings, *, deadline: float) -> None:
+    def __init__(self, worker: Answering, planned: PlannedCase, settings: Settings, *, deadline: float) -> None:
         self._worker, self._planned, self._settings, self._deadline = worker, planned, settings, deadline
 
     def extend(self, deadline: float) -> None:
         """Give it until then, a time of `time.monotonic`."""
         self._deadline = deadline
+
+    def kill(self) -> None:
+        """End the worker; what it holds on its device is free afterwards."""
+        self._worker.kill()
 
     def load(self, *, cache_dir: str | None) -> Loaded:
         """Load the model and run it eagerly. With `cache_dir` its compiler starts from that cache."""
@@ -115,7 +140,7 @@ class CaseWorker:
             scale=settings.scale,
             inductor_mode=settings.inductor_mode,
             cache_dir=cache_dir,
-            cpus=list(settings.cpus),
+            cpus=self._cpus(),
             compile_scope=settings.compile_scope,
         )
         return Loaded(
@@ -126,20 +151,29 @@ class CaseWorker:
             remarks=tuple(loaded["remarks"][:REMARKS_KEPT]),
         )
 
+    def _cpus(self) -> list[int]:
+        """The CPUs of the case: those of the settings, which are as many as one process has threads, for each of its
+        processes, as far as there are so many."""
+        cpus, wanted = self._settings.cpus, (self._settings.threads or 0) * self._planned.world
+        return my_cpus()[-wanted:] if cpus and wanted > len(cpus) else list(cpus)
+
     def accuracy(self) -> Checked:
         """Compare the compiled results with eager ones."""
         told = self.ask("accuracy")
         return Checked(
-            status=Status(told["status"]), reason=told["reason"], remarks=tuple(told["remarks"][:REMARKS_KEPT])
+            status=Status(told["status"]),
+            reason=told["reason"],
+            remarks=tuple(told["remarks"][:REMARKS_KEPT]),
+            is_spent=told.get("is_spent", False),
         )
 
     def compile(self) -> float:
         """Compile; the compilation latency in seconds."""
         return float(self.ask("compile")["compilation_latency"])
 
-    def settle(self) -> None:
-        """No garbage collection from here on."""
-        self.ask("settle")
+    def settle(self) -> tuple[str, ...]:
+        """Get ready to be timed, with no garbage collection from here on; what a reader should know of it."""
+        return tuple(self.ask("settle", cold_l2=self._settings.cold_l2)["remarks"])
 
     def capture(self) -> Captured:
         """What dynamo did so far."""

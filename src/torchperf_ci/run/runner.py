@@ -27,6 +27,7 @@ from torchperf_ci.run.lanes import PROBE_LIMIT, may_be_of_the_device
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.sampler import Pair, Sampler
 from torchperf_ci.run.session import Preloaded, Stopped, Worker, WorkerError, is_lack_of_room
+from torchperf_ci.run.world import log_names, start_worker
 
 LONGEST_REMARK = 300
 
@@ -114,6 +115,8 @@ class Runner:
         """One record per testing, each as soon as it is known."""
         if planned.skip is not None:
             yield from self.same_for_all(planned, testings, Status.PASS_DUE_TO_SKIP, planned.skip)
+        elif planned.lack:
+            yield from self.same_for_all(planned, testings, Status.NOT_RUN, planned.lack)
         elif self.clock() >= self.ends:
             reason = f"the run's budget of {self.settings.budget:g} s was spent"
             yield from self.same_for_all(planned, testings, Status.NOT_RUN, reason)
@@ -128,14 +131,18 @@ class Runner:
                 yield from _CaseRun(self, planned, gpu).records(testings)
 
     def worker(self, log: Path) -> Worker:
-        """A worker forked from the preloaded process, which is started if there is none (any more)."""
+        """A worker forked from the preloaded process."""
+        return self.process().fork(log)
+
+    def process(self) -> Preloaded:
+        """The preloaded process, which is started if there is none (any more)."""
         if self._stopped:
             raise Stopped
         if self._preloaded is None or not self._preloaded.alive or self.settings.fresh_process:
             self._stack.close()
             self._preloaded = self._stack.enter_context(self._start())
             self._preloaded.preload(self._modules)
-        return self._preloaded.fork(log)
+        return self._preloaded
 
     def has_lost(self, device: str, reason: str) -> bool:
         """Whether a device is lost, by trying it in a new worker, after a failure that may come from that."""
@@ -172,7 +179,7 @@ class Runner:
             raise Stopped
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         source = replace(self._surroundings.source, time=now)
-        environment = self._surroundings.environment_on(planned.device)
+        environment = replace(self._surroundings.environment_on(planned.device), world=planned.world)
         return Record(
             case=planned.case,
             testing=testing,
@@ -206,8 +213,9 @@ class _CaseRun:
                 yield self._attempt(testing)
 
     def _attempt(self, testing: Testing) -> Record:
-        """One testing. A testing that ends the worker leaves a new one to the next; what keeps the model from running
-        at all, and a time limit, end the case."""
+        """One testing. One that fails leaves a new worker to the next: what was compiled so far would make compiling
+        look quicker. What keeps the model from running at all, a compiler that is not there, and a time limit end the
+        case."""
         try:
             if self._end is not None:
                 raise self._end
@@ -215,15 +223,23 @@ class _CaseRun:
                 self._worker = self._prepared_worker()
             return self._measure(self._worker, testing)
         except WorkerError as error:
-            if self._worker is None or error.status is Status.TIMEOUT:
+            if self._worker is None or error.status in {Status.TIMEOUT, Status.COMPILER_NOT_AVAILABLE}:
                 self._end = error
-            if not error.alive:
-                self._worker = None
+            self._drop_worker()
             return self._failed(testing, error)
+
+    def _drop_worker(self) -> None:
+        """Let the next testing have a new worker, in which nothing was compiled."""
+        if self._worker is not None:
+            self._worker.kill()
+        self._worker = None
 
     def _prepared_worker(self) -> CaseWorker:
         """A worker that has loaded the model and run it eagerly."""
-        worker = self._stack.enter_context(self._runner.worker(self._runner.folder.claim(self._log)))
+        logs = [self._runner.folder.claim(name) for name in log_names(self._log, self._planned.world)]
+        worker = self._stack.enter_context(
+            start_worker(self._runner.process(), self._planned, self._settings, logs, deadline=self._deadline)
+        )
         case_worker = CaseWorker(worker, self._planned, self._settings, deadline=self._deadline)
         cold = self._settings.cold_start
         loaded = case_worker.load(cache_dir=self._stack.enter_context(cache_folder()) if cold else None)
@@ -244,15 +260,18 @@ class _CaseRun:
         checked = worker.accuracy()
         self._remark(*checked.remarks)
         self._capture(worker)
+        if checked.is_spent:
+            self._drop_worker()
         return self._record(Testing.ACCURACY, checked.status, checked.reason)
 
     def _performance(self, worker: CaseWorker) -> Record:
         found = self._found
         found.metrics["compilation_latency"] = worker.compile()
         self._capture(worker)
-        worker.settle()
+        self._remark(*worker.settle())
         pairs = WorkerPairs(worker)
-        sampler = Sampler(pairs, random.Random(f"{self._settings.seed} {self._case}"))  # noqa: S311 - an order, not a secret
+        order = random.Random(f"{self._settings.seed} {self._case}")  # noqa: S311 - an order, not a secret
+        sampler = Sampler(pairs, order, repeats=self._settings.repeats)
         sampler.warm_up(iterations=self._settings.warmup)
         found.samples = _samples(sampler.measure(self._settings.rule))
         self._capture_again(worker, pairs.recompiles)
