@@ -176,7 +176,6 @@ def list_(options: HistoryListOptions) -> None:
     for run in reversed(past.runs):
         records = run.results.records
         cases = [record.case for record in records]
-        names = ([case.suite for case in cases], [case.compiler for case in cases], [case.dtype for case in cases])
         rows.append(
             {
                 "key": run.key,
@@ -184,17 +183,18 @@ def list_(options: HistoryListOptions) -> None:
                 "commit": run.source.commit[:12],
                 "branch": run.source.branch,
                 "attempts": max(record.source.attempt for record in records),
-                **dict(
-                    zip(
-                        ("suites", "compilers", "dtypes"),
-                        (" ".join(dict.fromkeys(each)) for each in names),
-                        strict=True,
-                    )
-                ),
+                "suites": " ".join(dict.fromkeys(case.suite for case in cases)),
+                "compilers": " ".join(dict.fromkeys(case.compiler for case in cases)),
+                "dtypes": " ".join(dict.fromkeys(case.dtype for case in cases)),
                 "passed": sum(record.status.is_pass for record in records),
                 "records": len(records),
             }
         )
+    if options.form == "table":  # as narrow as can be; what is the same in all runs tells little
+        for row in rows:
+            row["passed"] = f"{row['passed']:,}/{row.pop('records'):,}"
+        if all(row["attempts"] == 1 for row in rows):
+            rows = [{name: cell for name, cell in row.items() if name != "attempts"} for row in rows]
     click.echo(_print_table(list(rows[0]), [list(row.values()) for row in rows], options.form))
 
 

@@ -79,8 +79,10 @@ def write_terminal_text(dashboard: Dashboard) -> str:
         lines.append(f"{worse} since {new.time:%Y-%m-%d}{commit}: {case.suite}/{case.model} {case.compiler}: {numbers}")
     more = [f"  … and {len(lines) - MOST_LINES:,} more, see dashboard_*.md"] if len(lines) > MOST_LINES else []
     shown = [f"  {one_line(line, limit=200)}" for line in lines[:MOST_LINES]]
-    sentence = f"{changes[0].lower()}{changes[1:]}"
-    return "\n".join([f"{sign} {one_line(dashboard.dtype)}: {sentence}", *shown, *more])
+    sentence = f"{one_line(dashboard.dtype)}: {changes[0].lower()}{changes[1:]}"
+    # Beside a failing model, that nothing changed is said without a green sign.
+    is_good = write_state(dashboard)[0] == "✅"
+    return "\n".join([sentence if sign == "✅" and not is_good else f"{sign} {sentence}", *shown, *more])
 
 
 def list_changes(changes: Sequence[Change], quote: Callable[[str], str]) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -87,7 +86,7 @@ class ParquetHistory:
         if (run := retry(read)) is None:
             raise UsageProblem(
                 f"the history {self.files.where} has no run {key} in the series {name}; "
-                f"`torchperf-ci history list --name {shlex.quote(name)}` has its runs"
+                "`torchperf-ci history list` with the same options has its runs"
             )
         return run
 
@@ -125,10 +124,10 @@ class ParquetHistory:
 
 def describe_empty(where: str, name: str = "") -> str:
     """Say that a history, or its series `name`, has no runs, and how it gets one."""
-    series = f" of the series {name}; --name chooses another series" if name else ""
+    series = f" of the series {name}" if name else ""
     return (
-        f"the history {where} holds no runs{series}; --history or --data-branch choose another place, and "
-        "`torchperf-ci dashboard DIR` or `torchperf-ci history import PATH` add a run"
+        f"the history {where} holds no runs{series}. `torchperf-ci dashboard DIR` adds one, `torchperf-ci history "
+        "import PATH` those of other places; --name, --history and --data-branch look elsewhere"
     )
 
 
