@@ -33,7 +33,7 @@ def test_a_run_of_pytest_benchmark_becomes_records(torchperf, bench_file, bench,
     """Every benchmark is a performance record with all of its raw rounds; its parameters say what they can."""
     out = tmp_path / "out"
     done = torchperf("ingest", "pytest-benchmark", bench_file, "--output-dir", out)
-    assert (done.code, done.out) == (0, f"Wrote {out}/records.jsonl: 5 benchmarks, 5 with raw rounds\n")
+    assert (done.code, done.out) == (0, f"Wrote {out}/records.jsonl: 5 results, 5 with raw rounds\n")
     results = read_results(out)
     in_training = {"device": "cuda", "mode": Mode.TRAINING, "compiler": "inductor"}
     assert [record.case for record in results.records] == [

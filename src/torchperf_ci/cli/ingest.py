@@ -159,7 +159,7 @@ def _take(options: IngestOptions, request: ImportRequest) -> None:
     for warning in dict.fromkeys(warning for build in builds for warning in build.warnings):
         click.echo(f"Warning: {warning}", err=True)
     raw, target = sum(bool(record.samples) for record in records), options.output_dir / RECORDS
-    summary = f"{count(len(records), 'benchmark')}, {raw:,} with raw rounds"
+    summary = f"{count(len(records), 'result')}, {raw:,} with raw rounds"
     if options.dry_run:
         click.echo(f"Would write {target}: {summary}")
         return
