@@ -17,9 +17,9 @@ from torchperf_ci.core.results import read_results
 from torchperf_ci.formats.imports import detect, read_content, read_location, runs_of
 from torchperf_ci.formats.inputs import InputProblem
 from torchperf_ci.formats.model import ImportFormat, ImportRequest
-from torchperf_ci.history.files import open_files
 from torchperf_ci.history.parquet import ParquetHistory
-from torchperf_ci.history.store import Wanted
+from torchperf_ci.history.runs import RunFilter
+from torchperf_ci.history.storage import open_files
 
 REQUEST = ImportRequest(source=Source(), time="2026-03-01T12:00:00+00:00")
 
@@ -51,7 +51,7 @@ def kept(tmp_path):
 
 
 def runs_in(history):
-    return history.last(50, Wanted()).runs
+    return history.read_last(50, RunFilter()).runs
 
 
 def test_a_data_js_becomes_runs(torchperf, tmp_path, kept):

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from report_builders import BUILD, SOURCE, accuracy, both, case
-from run_builders import a_run, point
+from run_builders import a_run
 from torchperf_ci.compare.effects import Comparison, Tolerance, Verdict
 from torchperf_ci.compare.report import Findings, Header, comparison_json
 from torchperf_ci.compare.report import markdown as compare_markdown
@@ -27,7 +27,7 @@ from torchperf_ci.compare.tolerances import LATENCY, Tolerances
 from torchperf_ci.core.records import Status
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.text import code, fenced, heading, html, one_line, sentence
-from torchperf_ci.dashboard.comment import comment, dashboard_parts
+from torchperf_ci.dashboard.comment import make_comment, make_parts
 from torchperf_ci.dashboard.model import DashboardOptions, study
 from torchperf_ci.expectations.collect import ConfigRun
 from torchperf_ci.expectations.flaky import Kind
@@ -148,10 +148,10 @@ def dashboard_comment(evil: str) -> str:
     now = results(evil)
     made = [a_run(day, now.records) for day in range(3)]
     findings = collect_findings(now, ReportOptions())
-    *past, newest = map(point, made)
+    *past, newest = made
     studied = study(findings, newest, past, DashboardOptions(), problems=now.problems)
     charts = Charts(overviews=(), speedups={}, samples=())
-    return comment(studied, dashboard_parts(studied, charts, {}))
+    return make_comment(studied, make_parts(studied, charts, {}))
 
 
 def check(evil: str) -> str:

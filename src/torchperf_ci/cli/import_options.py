@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import click
 
-from torchperf_ci.cli.options import Decorated, KeyValues, declared_parameters, option
+from torchperf_ci.cli.options import KeyValues, option
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.text import nearest
 
@@ -56,7 +55,7 @@ class ImportOptions:
 
     def moment(self) -> datetime | None:
         """Return the time of --time in UTC, if it is given. Raises `UsageProblem` for a time that there is not."""
-        from torchperf_ci.history.store import moment_of as parse_time
+        from torchperf_ci.history.runs import parse_time
 
         moment = parse_time(self.time) if self.time else None
         if self.time and moment is None:
@@ -83,18 +82,3 @@ class ImportOptions:
             tool=tools[self.better],
             columns=columns,
         )
-
-
-def import_options(function: Decorated) -> Decorated:
-    """Add `ImportOptions` to a command that takes no typed object yet."""
-    decorated_function: Any = function
-    for name, parameter, section in reversed([*declared_parameters(ImportOptions)]):
-        decorated_function = parameter.add_to(decorated_function, name, section)
-    result: Decorated = decorated_function
-    return result
-
-
-def import_request(options: Mapping[str, Any], request: ImportRequest) -> ImportRequest:
-    """Add how to read the files to a request, from click's values."""
-    known = ImportOptions(**{field.name: options[field.name] for field in fields(ImportOptions)})
-    return known.add_to(request)

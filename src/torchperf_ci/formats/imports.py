@@ -31,7 +31,7 @@ from torchperf_ci.formats.named_values import (
 from torchperf_ci.formats.openmetrics import import_openmetrics
 from torchperf_ci.formats.pytest_benchmark import import_pytest_benchmark
 from torchperf_ci.formats.tables import import_csv, import_parquet
-from torchperf_ci.history.store import Run, moment_of
+from torchperf_ci.history.runs import HistoryRun, parse_time
 
 LARGEST = 2**30
 """Bytes of one file, unpacked."""
@@ -152,7 +152,7 @@ def _form_of_json(raw: object) -> ImportFormat | None:
             return None
 
 
-def runs_of(imported: Imported, *, name: str) -> tuple[list[Run], list[str]]:
+def runs_of(imported: Imported, *, name: str) -> tuple[list[HistoryRun], list[str]]:
     """Group records into runs, oldest first, and say what cannot be put into one.
 
     A run is what has one time, commit, machine and workflow run; its key says these, so that importing twice is the
@@ -161,7 +161,7 @@ def runs_of(imported: Imported, *, name: str) -> tuple[list[Run], list[str]]:
     groups: dict[str, dict[Any, Record]] = {}
     left_out: list[str] = []
     for record in imported.records:
-        when = moment_of(record.source.time)
+        when = parse_time(record.source.time)
         if when is None:
             left_out.append(f"{record.case}: has no time; give it with --time")
             continue
@@ -174,8 +174,8 @@ def runs_of(imported: Imported, *, name: str) -> tuple[list[Run], list[str]]:
         group.setdefault(record.key, record)
     runs = []
     for key, group in groups.items():
-        times = [when for record in group.values() if (when := moment_of(record.source.time)) is not None]
-        runs.append(Run(name=name, key=key, time=min(times), results=Results(records=tuple(group.values()))))
+        times = [when for record in group.values() if (when := parse_time(record.source.time)) is not None]
+        runs.append(HistoryRun(name=name, key=key, time=min(times), results=Results(records=tuple(group.values()))))
     return sorted(runs, key=lambda run: run.time), left_out
 
 
@@ -199,7 +199,7 @@ def _unpack(content: bytes, file: str) -> bytes:
 
 
 def _url_files(url: str) -> list[tuple[str, bytes]]:
-    system, root = open_file_system(url, extra="history", purpose="reading from a URL")
+    system, root = open_file_system(url, purpose="reading from a URL")
     try:
         names = [root] if system.isfile(root) else sorted(name for name in system.find(root) if name.endswith(_ENDINGS))
         files = [(name, system.cat_file(name)) for name in names]

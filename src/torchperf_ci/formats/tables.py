@@ -94,7 +94,7 @@ def _cell(value: object) -> str:
 
 def as_parquet(records: Sequence[Record]) -> bytes:
     """Write a Parquet file. Raises `UsageProblem` when pyarrow is not installed."""
-    require("pyarrow", extra="history", purpose="writing Parquet")
+    require("pyarrow", purpose="writing Parquet")
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -157,7 +157,7 @@ def import_csv(content: bytes, request: ImportRequest, *, file: str) -> Imported
 
 def import_parquet(content: bytes, request: ImportRequest, *, file: str) -> Imported:
     """Read the same table from Parquet. Raises `InputProblem` for what is none."""
-    require("pyarrow", extra="history", purpose="reading Parquet")
+    require("pyarrow", purpose="reading Parquet")
     import pyarrow as pa
     import pyarrow.parquet as pq
 

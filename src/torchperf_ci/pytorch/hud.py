@@ -303,7 +303,7 @@ def put_files(url: str, files: Sequence[BucketFile]) -> list[str]:
     Raises `UsageProblem` for an unknown scheme, or when its library is missing, and `Refused` saying which files are
     there already.
     """
-    system, root = open_file_system(url, extra="hud", purpose=f"writing to {shown(url)}")
+    system, root = open_file_system(url, purpose=f"writing to {shown(url)}")
     # The database's loader reads `.json` and trusts the header; where there are no headers the name says it.
     has_headers = urlsplit(url).scheme in _SCHEMES_WITH_HEADERS
     headers = {"ContentEncoding": "gzip", "ContentType": "application/json"} if has_headers else {}

@@ -18,18 +18,18 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Testing
 from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import open_folder
-from torchperf_ci.history.lookup import LookupHistory
-from torchperf_ci.history.store import Run, Wanted
+from torchperf_ci.history.archive import ArchiveHistory
+from torchperf_ci.history.runs import HistoryRun, RunFilter
 from torchperf_ci.report.csv_tables import case_csvs
 
-FLOAT32 = Wanted(selection=CaseSelection(dtypes=("float32",)))
+FLOAT32 = RunFilter(selection=CaseSelection(dtypes=("float32",)))
 
 
-def archive(root: Path, name: str = "") -> LookupHistory:
-    return LookupHistory(root=root, read=read_folder, archive_name=name)
+def archive(root: Path, name: str = "") -> ArchiveHistory:
+    return ArchiveHistory(root=root, read=read_folder, archive_name=name)
 
 
-def results_folder(path: Path, run: Run, *, records: bool = True) -> Path:
+def results_folder(path: Path, run: HistoryRun, *, records: bool = True) -> Path:
     with open_folder(path) as folder:
         if records:
             folder.append(*run.results.records)
@@ -59,7 +59,7 @@ def pytorch_archive(root: Path, *names: str) -> Path:
     return root
 
 
-def speedups(run: Run) -> list[float]:
+def speedups(run: HistoryRun) -> list[float]:
     return [r.metrics["speedup"] for r in run.results.records if r.testing is Testing.PERFORMANCE]
 
 
@@ -71,21 +71,21 @@ def test_an_archive_of_pytorch_is_read(tmp_path: Path):
         "day_360_26_12_22_performance_float32_555",
         "day_002_02_01_23_performance_float32_100",
     )
-    found = archive(root).last(10, FLOAT32)
+    found = archive(root).read_last(10, FLOAT32)
     assert [(run.time.date(), speedups(run)) for run in found.runs] == [
         (date(2022, 12, 26), [2.0]),
         (date(2023, 1, 2), [1.0]),
         (date(2023, 1, 2), [3.0]),
     ]
-    assert [speedups(run) for run in archive(root).last(2, FLOAT32).runs] == [[1.0], [3.0]]
-    assert archive(root).last(10, Wanted(selection=CaseSelection(dtypes=("amp",)))).runs == ()
+    assert [speedups(run) for run in archive(root).read_last(2, FLOAT32).runs] == [[1.0], [3.0]]
+    assert archive(root).read_last(10, RunFilter(selection=CaseSelection(dtypes=("amp",)))).runs == ()
 
 
 def test_a_folder_without_a_date_has_the_year_it_was_written(tmp_path: Path):
     """Where the folder's name has no date, the day of the index is one of the year of the folder's last change."""
     root = pytorch_archive(tmp_path / "archive", "nightly_17_run")
     os.utime(root / "nightly_17_run", (1_700_000_000, 1_700_000_000))
-    (run,) = archive(root).last(1, FLOAT32).runs
+    (run,) = archive(root).read_last(1, FLOAT32).runs
     assert run.time.date() == date(2023, 1, 17)
 
 
@@ -95,7 +95,7 @@ def test_folders_without_dates_keep_the_order_of_the_index_over_a_new_year(tmp_p
     root = pytorch_archive(tmp_path / "archive", *names)
     for name in names:  # as a checkout leaves them
         os.utime(root / name, (1_700_000_000, 1_700_000_000))
-    found = archive(root).last(20, FLOAT32)
+    found = archive(root).read_last(20, FLOAT32)
     assert found.problems == ()
     assert [run.key for run in found.runs] == list(names)
     assert [run.time for run in found.runs] == sorted({run.time for run in found.runs})
@@ -109,7 +109,7 @@ def test_an_undated_folder_stands_between_its_dated_neighbours(tmp_path: Path):
     """It is from no day before the line above."""
     names = ("day_152_01_06_23_performance_float32_100", "mine_100", "day_182_01_07_23_performance_float32_101")
     root = pytorch_archive(tmp_path / "archive", *names)
-    assert [run.key for run in archive(root).last(9, FLOAT32).runs] == list(names)
+    assert [run.key for run in archive(root).read_last(9, FLOAT32).runs] == list(names)
 
 
 def test_every_file_of_an_archived_folder_counts_whatever_the_index_calls_its_precision(tmp_path: Path):
@@ -118,8 +118,8 @@ def test_every_file_of_an_archived_folder_counts_whatever_the_index_calls_its_pr
     root = pytorch_archive(tmp_path / "archive", name)
     for file in list((root / name).iterdir()):
         file.rename(file.with_name(file.name.replace("float32", "amp_bf16")))
-    entries, _ = archive(root).entries()
-    run, problems = archive(root).run(entries[0], CaseSelection(), name="x")
+    entries, _ = archive(root).list_entries()
+    run, problems = archive(root).read_run(entries[0], CaseSelection(), name="x")
     assert problems == []
     assert {record.case.dtype for record in run.results.records} == {"amp_bf16"}
 
@@ -130,7 +130,7 @@ def test_lines_that_cannot_be_used_are_named(tmp_path: Path):
     with (root / "lookup.csv").open("a") as index:
         index.write("\nnonsense\n2,performance,float32,../../etc\n400,performance,float32,x\n2,accuracy,float32,y\n")
         index.write("5,performance,float32,day_005_05_01_23_performance_float32_200\n")
-    found = archive(root).last(10, FLOAT32)
+    found = archive(root).read_last(10, FLOAT32)
     assert [run.key for run in found.runs] == ["day_002_02_01_23_performance_float32_101"]
     assert [str(problem) for problem in found.problems] == [
         "lookup.csv:3: has 1 columns, expected day,mode,precision,folder; the line was left out",
@@ -154,7 +154,7 @@ def test_a_run_is_added_as_pytorch_would(tmp_path: Path):
     assert name
     assert set(added.sizes) == {name[1], "lookup.csv"}
     assert (root / name[1] / "inductor_tiny_float32_inference_cpu_accuracy.csv").is_file()
-    (found,) = archive(root).last(1, FLOAT32).runs
+    (found,) = archive(root).read_last(1, FLOAT32).runs
     assert (found.key, found.time, found.results.records) == (run.key, run.time, run.results.records)
 
 
@@ -176,7 +176,7 @@ def test_attempts_are_one_run(tmp_path: Path):
     for attempt in (1, 2):
         run = a_run(0, both(case(), float(attempt)), attempt=attempt)
         archive(root).add(run, results_folder(tmp_path / str(attempt), run))
-    (run,) = archive(root).last(10, FLOAT32).runs
+    (run,) = archive(root).read_last(10, FLOAT32).runs
     assert speedups(run) == [2.0]
 
 
@@ -186,8 +186,8 @@ def test_several_dtypes_share_a_folder(tmp_path: Path):
     root = tmp_path / "archive"
     archive(root, "both").add(run, results_folder(tmp_path / "out", run))
     assert (root / "lookup.csv").read_text() == "278,performance,float32,both\n278,performance,amp,both\n"
-    assert speedups(archive(root).last(1, FLOAT32).runs[0]) == [1.0]
-    assert speedups(archive(root).last(1, Wanted()).runs[0]) == [1.0, 3.0]
+    assert speedups(archive(root).read_last(1, FLOAT32).runs[0]) == [1.0]
+    assert speedups(archive(root).read_last(1, RunFilter()).runs[0]) == [1.0, 3.0]
 
 
 def test_an_archive_name_is_checked(tmp_path: Path):
@@ -217,7 +217,7 @@ def test_processes_append_at_the_same_time(tmp_path: Path):
     """Processes that add to one archive at once each leave their folders and whole lines."""
     script = (
         "import sys; from pathlib import Path; from run_builders import a_run\n"
-        "from test_lookup import archive, results_folder\n"
+        "from test_archive import archive, results_folder\n"
         "for day in range(int(sys.argv[2]), int(sys.argv[2]) + 8):\n"
         "    root, run = Path(sys.argv[1]), a_run(day)\n"
         "    archive(root / 'archive').add(run, results_folder(root / f'out{day}', run))\n"
@@ -228,6 +228,6 @@ def test_processes_append_at_the_same_time(tmp_path: Path):
         for first in ("0", "8")
     ]
     assert [process.wait(120) for process in running] == [0, 0]
-    found = archive(tmp_path / "archive").last(20, FLOAT32)
+    found = archive(tmp_path / "archive").read_last(20, FLOAT32)
     assert [run.key for run in found.runs] == [f"octo/project/{1000 + day}" for day in range(16)]
     assert found.problems == ()

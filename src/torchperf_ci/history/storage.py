@@ -1,4 +1,4 @@
-"""Where the files of a Parquet history lie: on this machine, or below any URL that fsspec knows.
+"""The folder that holds the files of a Parquet history: on this machine, or below any URL that fsspec knows.
 
 Files are written whole under names that are never used for anything else, so that nothing ever has to be locked, and
 what was fetched once need never be fetched again.
@@ -13,7 +13,8 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -30,19 +31,19 @@ class Files(Protocol):
 
     @property
     def where(self) -> str:
-        """The folder, as people write it."""
+        """Name the folder as people write it."""
 
-    def folders(self) -> list[str]:
-        """The folders in it."""
+    def list_folders(self) -> list[str]:
+        """List the folders in it."""
 
-    def names(self, folder: str) -> list[str]:
-        """The files in one of them."""
+    def list_files(self, folder: str) -> list[str]:
+        """List the files in one of them."""
 
-    def local(self, paths: Sequence[str]) -> list[Path]:
-        """The files as files on this machine, in order. One that is gone is left out."""
+    def fetch(self, paths: Sequence[str]) -> list[Path]:
+        """Fetch files to this machine, in order. One that is gone is left out."""
 
-    def absent(self, paths: Sequence[str]) -> list[str]:
-        """Those of the files that are not there."""
+    def list_absent(self, paths: Sequence[str]) -> list[str]:
+        """List those of the files that are not there."""
 
     def write(self, files: Mapping[str, bytes]) -> None:
         """Write files whole, all or as many as can be."""
@@ -61,17 +62,17 @@ class LocalFiles:
     def where(self) -> str:
         return str(self.root)
 
-    def folders(self) -> list[str]:
+    def list_folders(self) -> list[str]:
         return [item.name for item in self.root.iterdir() if item.is_dir()] if self.root.is_dir() else []
 
-    def names(self, folder: str) -> list[str]:
-        found = self.root / folder
-        return [item.name for item in found.iterdir()] if found.is_dir() else []
+    def list_files(self, folder: str) -> list[str]:
+        directory = self.root / folder
+        return [item.name for item in directory.iterdir()] if directory.is_dir() else []
 
-    def local(self, paths: Sequence[str]) -> list[Path]:
-        return [found for path in paths if (found := self.root / path).is_file()]
+    def fetch(self, paths: Sequence[str]) -> list[Path]:
+        return [file for path in paths if (file := self.root / path).is_file()]
 
-    def absent(self, paths: Sequence[str]) -> list[str]:
+    def list_absent(self, paths: Sequence[str]) -> list[str]:
         return [path for path in paths if not (self.root / path).is_file()]
 
     def write(self, files: Mapping[str, bytes]) -> None:
@@ -101,78 +102,73 @@ class RemoteFiles:
     def where(self) -> str:
         return shown(self.url)
 
-    def folders(self) -> list[str]:
+    def list_folders(self) -> list[str]:
         return [name for name, kind in self._entries(self.root) if kind == "directory"]
 
-    def names(self, folder: str) -> list[str]:
+    def list_files(self, folder: str) -> list[str]:
         return [name for name, kind in self._entries(f"{self.root}/{folder}") if kind == "file"]
 
-    def local(self, paths: Sequence[str]) -> list[Path]:
-        absent = {f"{self.root}/{path}": path for path in paths if not (self.cache / path).is_file()}
-        if absent:
-            found = self._try("read", self.system.cat, list(absent), on_error="return")
-            for name, content in found.items():
+    def fetch(self, paths: Sequence[str]) -> list[Path]:
+        wanted = {f"{self.root}/{path}": path for path in paths if not (self.cache / path).is_file()}
+        if wanted:
+            with self._refuse_errors("read"):
+                contents = self.system.cat(list(wanted), on_error="return")
+            for name, content in contents.items():
                 if isinstance(content, bytes):
-                    write_once(self.cache, absent[self._below(name)], content)
+                    # Some file systems answer with a leading slash, or without one.
+                    relative = name.lstrip("/").removeprefix(self.root.lstrip("/")).lstrip("/")
+                    write_once(self.cache, wanted[f"{self.root}/{relative}"], content)
                 elif not isinstance(content, FileNotFoundError):
-                    raise self._refused("read", content)
+                    with self._refuse_errors("read"):
+                        raise content
         return [self.cache / path for path in paths if (self.cache / path).is_file()]
 
-    def absent(self, paths: Sequence[str]) -> list[str]:
-        return [path for path in paths if not self._try("read", self.system.exists, f"{self.root}/{path}")]
+    def list_absent(self, paths: Sequence[str]) -> list[str]:
+        with self._refuse_errors("read"):
+            return [path for path in paths if not self.system.exists(f"{self.root}/{path}")]
 
     def write(self, files: Mapping[str, bytes]) -> None:
+        """An object store shows a file when it is whole. Elsewhere it gets its name when it is."""
         for path, content in files.items():
-            self._try("written", self._write, f"{self.root}/{path}", content)
+            folder, _, name = f"{self.root}/{path}".rpartition("/")
+            with self._refuse_errors("written"):
+                self.system.makedirs(folder, exist_ok=True)
+                if urlsplit(self.url).scheme in OBJECT_STORES:
+                    self.system.pipe_file(f"{folder}/{name}", content)
+                else:
+                    beside = f"{folder}/.{name}.{secrets.token_hex(4)}"
+                    self.system.pipe_file(beside, content)
+                    self.system.mv(beside, f"{folder}/{name}")
 
     def delete(self, paths: Sequence[str]) -> None:
-        for path in paths:
-            if self._try("read", self.system.exists, f"{self.root}/{path}"):
-                self._try("written", self.system.rm_file, f"{self.root}/{path}")
-
-    def _write(self, target: str, content: bytes) -> None:
-        """An object store shows a file when it is whole. Elsewhere it gets its name when it is."""
-        folder, _, name = target.rpartition("/")
-        self.system.makedirs(folder, exist_ok=True)
-        if urlsplit(self.url).scheme in OBJECT_STORES:
-            self.system.pipe_file(target, content)
-            return
-        beside = f"{folder}/.{name}.{secrets.token_hex(4)}"
-        self.system.pipe_file(beside, content)
-        self.system.mv(beside, target)
+        with self._refuse_errors("written"):
+            for path in paths:
+                if self.system.exists(f"{self.root}/{path}"):
+                    self.system.rm_file(f"{self.root}/{path}")
 
     def _entries(self, folder: str) -> list[tuple[str, str]]:
+        """List names and kinds, `file` or `directory`, as they are now."""
         self.system.invalidate_cache()
+        with self._refuse_errors("read"), suppress(FileNotFoundError):
+            return [(PurePosixPath(item["name"]).name, item["type"]) for item in self.system.ls(folder, detail=True)]
+        return []
+
+    @contextmanager
+    def _refuse_errors(self, done: str) -> Iterator[None]:
+        """Turn errors into `Refused`. Those of file systems have no base in common but `Exception`."""
         try:
-            found = self.system.ls(folder, detail=True)
-        except FileNotFoundError:
-            return []
-        # Every file system raises errors of its own, which have no base in common but this one.
+            yield
         except Exception as error:
-            raise self._refused("read", error) from error
-        return [(PurePosixPath(item["name"]).name, item["type"]) for item in found]
-
-    def _below(self, name: str) -> str:
-        """A path as we asked for it; some file systems answer with a leading slash, or without one."""
-        return f"{self.root}/{name.lstrip('/').removeprefix(self.root.lstrip('/')).lstrip('/')}"
-
-    def _try(self, done: str, call: Any, *arguments: Any, **settings: Any) -> Any:  # noqa: ANN401 - fsspec's own
-        try:
-            return call(*arguments, **settings)
-        except Exception as error:
-            raise self._refused(done, error) from error
-
-    def _refused(self, done: str, error: object) -> Refused:
-        why = one_line(f"{type(error).__name__}: {error}", limit=300)
-        return Refused(f"the history {shown(self.url)} cannot be {done}: {why}")
+            why = one_line(f"{type(error).__name__}: {error}", limit=300)
+            raise Refused(f"the history {shown(self.url)} cannot be {done}: {why}") from error
 
 
 def open_files(location: str, *, cache: Path) -> Files:
-    """The folder that `location`, a path or a URL, names. Raises `UsageProblem` when it cannot be one."""
+    """Open the folder that `location`, a path or a URL, names. Raises `UsageProblem` when it cannot be one."""
     scheme, _, rest = location.partition("://") if is_url(location) else ("", "", location)
     if scheme in {"", "file", "local"}:
         return LocalFiles(root=Path(rest))
-    system, root = open_file_system(location, extra="history", purpose=f"the history {shown(location)}")
+    system, root = open_file_system(location, purpose=f"the history {shown(location)}")
     own = hashlib.sha256(location.encode()).hexdigest()[:16]
     return RemoteFiles(url=location, root=root.rstrip("/"), cache=cache / own, system=system)
 

@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING
 
 from torchperf_ci.core.errors import require
 from torchperf_ci.core.text import one_line
-from torchperf_ci.history.columns import ADDED
 from torchperf_ci.history.database import HistoryProblem
-from torchperf_ci.history.parquet import ParquetHistory
-from torchperf_ci.history.parts import Part, compacted_name, month_of
-from torchperf_ci.history.rows import ROWS_PER_GROUP, parquet_writer, schema
+from torchperf_ci.history.parquet import ParquetHistory, Part, name_compacted, name_month
+from torchperf_ci.history.rows import LATER_COLUMNS, ROWS_PER_GROUP, make_schema, open_parquet_writer
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,20 +37,20 @@ def compact(history: ParquetHistory, *, now: datetime, dry_run: bool = False) ->
     rows twice and counts them once; the next compaction clears up.
     Raises `HistoryProblem` when a file cannot be read; its month then stays as it is.
     """
-    require("pyarrow", extra="history", purpose="the history of runs")
-    for month, parts in history.months():
-        if month < month_of(now) and len(parts) > 1:
-            yield _compact(history, month, parts, dry_run=dry_run)
+    require("pyarrow", purpose="the history of runs")
+    for month, parts in history.list_months():
+        if month < name_month(now) and len(parts) > 1:
+            yield _compact_month(history, month, parts, dry_run=dry_run)
 
 
-def _compact(history: ParquetHistory, month: str, parts: Sequence[Part], *, dry_run: bool) -> Compaction:
+def _compact_month(history: ParquetHistory, month: str, parts: Sequence[Part], *, dry_run: bool) -> Compaction:
     paths = sorted((part.path for part in parts), key=lambda path: path.rpartition("/")[2])
-    found = history.files.local(paths)
-    if len(found) < len(paths):
+    files = history.files.fetch(paths)
+    if len(files) < len(paths):
         raise HistoryProblem(f"somebody else is compacting {month}; repeat the command when they are done")
-    before = sum(file.stat().st_size for file in found)
-    content, runs = _joined(found)
-    path = f"{month}/{compacted_name(parts, runs)}"
+    before = sum(file.stat().st_size for file in files)
+    content, runs = _join_files(files)
+    path = f"{month}/{name_compacted(parts, runs)}"
     replaced = tuple(old for old in paths if old != path)
     if not dry_run:
         history.files.write({path: content})
@@ -60,17 +58,25 @@ def _compact(history: ParquetHistory, month: str, parts: Sequence[Part], *, dry_
     return Compaction(month=month, path=path, replaced=replaced, before=before, after=len(content))
 
 
-def _joined(files: Sequence[Path]) -> tuple[bytes, int]:
-    """All rows of the files, but those of a part only once, as one file; and the number of runs in it."""
+def _join_files(files: Sequence[Path]) -> tuple[bytes, int]:
+    """Join all rows of the files, but those of a part only once, into one file; and count the runs in it."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     sink = io.BytesIO()
     seen: set[str] = set()
     runs: set[tuple[str, str]] = set()
-    with parquet_writer(sink) as writer:
+    with open_parquet_writer(sink) as writer:
         waiting: list[pa.Table] = []
-        for table in (_unseen(_read(file), seen) for file in files):
-            runs.update((row["name"], row["run_key"]) for row in _runs(table))
+        for file in files:
+            table = _read_table(file)
+            parts = set(table.column("part").unique().to_pylist())
+            if again := sorted(parts & seen):  # a compaction before this one was broken off
+                table = table.filter(pc.invert(pc.is_in(table.column("part"), pa.array(again, pa.string()))))
+            seen |= parts
+            runs.update(
+                (row["name"], row["run_key"]) for row in table.group_by(["name", "run_key"]).aggregate([]).to_pylist()
+            )
             waiting.append(table)
             if sum(map(len, waiting)) >= ROWS_PER_GROUP:
                 writer.write_table(pa.concat_tables(waiting), row_group_size=ROWS_PER_GROUP)
@@ -80,36 +86,19 @@ def _joined(files: Sequence[Path]) -> tuple[bytes, int]:
     return sink.getvalue(), len(runs)
 
 
-def _read(file: Path) -> pa.Table:
+def _read_table(file: Path) -> pa.Table:
+    """Read a file with the columns of today. Raises `HistoryProblem`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         table = pq.read_table(file, partitioning=None)
-        for name in ADDED:
-            if name not in table.column_names:  # a file of an earlier version
-                kind = schema().field(name).type
+        for name in LATER_COLUMNS:
+            if name not in table.column_names:
+                kind = make_schema().field(name).type
                 blank = pa.scalar(0 if pa.types.is_integer(kind) else "", kind)
                 table = table.append_column(name, pa.repeat(blank, len(table)))
-        return table.select(schema().names).cast(schema())
+        return table.select(make_schema().names).cast(make_schema())
     except (pa.ArrowException, OSError) as error:
         why = one_line(str(error), limit=200)
         raise HistoryProblem(f"{file.name} cannot be read, so its month is left as it is: {why}") from error
-
-
-def _unseen(table: pa.Table, seen: set[str]) -> pa.Table:
-    """The rows of parts that were not seen before; all of the table's have been from now on."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    parts = set(table.column("part").unique().to_pylist())
-    known = parts & seen
-    seen |= parts
-    if not known:
-        return table
-    return table.filter(pc.invert(pc.is_in(table.column("part"), pa.array(sorted(known), pa.string()))))
-
-
-def _runs(table: pa.Table) -> list[dict[str, str]]:
-    rows: list[dict[str, str]] = table.group_by(["name", "run_key"]).aggregate([]).to_pylist()
-    return rows
