@@ -1,4 +1,4 @@
-"""Finds suites by name, by file, by module and by entry point. Standard library only, so that listing costs nothing."""
+"""Find suites by name, by file, by module and by entry point. Standard library only, so that listing costs nothing."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Suite:
         return tuple(getattr(self.module, "SKIPS", ()))
 
     def build(self, model: str, *, batch_size: int | None, **request: str) -> tuple[Any, ...]:
-        """`(module, args)` or `(module, args, kwargs)` of `model`."""
+        """Return `(module, args)` or `(module, args, kwargs)` of `model`."""
         make = self.models[model]
         accepted = {
             name
@@ -86,26 +86,26 @@ class Suite:
         return made
 
     def missing(self, model: str | None = None) -> str | None:
-        """Why the suite, or one of its models, cannot run in this environment; None when it can."""
+        """Say why the suite, or one of its models, cannot run in this environment; None when it can."""
         ask = self.option("missing")
         return ask(model) if ask else None
 
     def describe(self, model: str) -> str:
-        """The model in one line: what the suite says, else the first line of its function's docstring."""
-        if told := self.option("describe"):
-            return str(told(model))
+        """Describe the model in one line: what the suite says, else the first line of its function's docstring."""
+        if describe := self.option("describe"):
+            return str(describe(model))
         make = self.models[model]
         documented = inspect.getdoc(make) if inspect.isroutine(make) else None
         return documented.splitlines()[0] if documented else ""
 
     def option(self, name: str) -> Callable[..., Any] | None:
-        """The module's optional function `name`."""
-        found: Callable[..., Any] | None = getattr(self.module, name, None)
-        return found
+        """Return the module's optional function `name`."""
+        function: Callable[..., Any] | None = getattr(self.module, name, None)
+        return function
 
 
 def resolve(spec: str) -> Suite:
-    """The suite of a name, a path to a `.py` file, or a dotted module name. Raises `SuiteError` naming the choices."""
+    """Load the suite of a name, a path to a `.py` file, or a dotted module name. Raises `SuiteError`."""
     module = _load(spec)
     models = getattr(module, "MODELS", None)
     if not isinstance(models, Mapping) or not models:
@@ -117,12 +117,12 @@ def resolve(spec: str) -> Suite:
 
 
 def suite_name(spec: str) -> str:
-    """The name a suite has in results: a file's stem, the last part of a dotted name, else the name itself."""
+    """Return the name a suite has in results: a file's stem, the last part of a dotted name, else the name itself."""
     return Path(spec).stem if spec.endswith(".py") else spec.rpartition(".")[2]
 
 
 def known() -> dict[str, str]:
-    """Every suite that can be named: the built-in ones and those other packages registered."""
+    """List every suite that can be named: the built-in ones and those other packages registered."""
     registered = {entry.name: entry.value for entry in metadata.entry_points(group=ENTRY_POINTS)}
     return {**registered, **BUILT_IN}
 

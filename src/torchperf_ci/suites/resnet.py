@@ -1,4 +1,4 @@
-"""ResNet-18 and ResNet-50 with torchvision's layers and parameter names, for where torchvision cannot be installed.
+"""ResNet-18 and ResNet-50 with torchvision's layers and parameter names, for Pythons that have no torchvision.
 
 Images are (batch, 3, height, width), results (batch, classes). The architecture is that of He et al., "Deep Residual
 Learning for Image Recognition" (2015), with the stride of a bottleneck in its 3×3 convolution; state dicts go both
