@@ -58,7 +58,7 @@ def _measure_and_report(options: RunOptions) -> int:
     from torchperf_ci.core.results import open_folder, read_results
     from torchperf_ci.github.context import source_from
     from torchperf_ci.github.workflow_commands import commands_stopped
-    from torchperf_ci.machine.clocks import locked_clocks
+    from torchperf_ci.machine.gpu import locked_clocks
     from torchperf_ci.pytorch.checkouts import read_checkouts
     from torchperf_ci.report.model import ReportOptions
     from torchperf_ci.run.run import Run, plan_run, preload, python_under_test, survey
