@@ -15,7 +15,7 @@ import pytest
 from torchperf_ci.cli.run import run
 from torchperf_ci.core.records import Status, Testing
 from torchperf_ci.core.results import open_folder, read_results
-from torchperf_ci.run.run import without_values
+from torchperf_ci.run.survey import without_values
 
 SMALL = """
 import os

@@ -32,7 +32,7 @@ from torchperf_ci.core.results import ResultsFolder, open_folder
 from torchperf_ci.github.context import base_branch_of, source_from
 from torchperf_ci.github.step_files import write_outputs
 from torchperf_ci.machine.gpu import locked_clocks
-from torchperf_ci.run.run import left_out_warnings
+from torchperf_ci.run.survey import left_out_warnings
 
 
 def compare_live(options: dict[str, Any]) -> int:

@@ -208,7 +208,7 @@ def _measure(variants: Sequence[str], settings: Settings, *, python: str, separa
     from torchperf_ci.github.workflow_commands import commands_stopped
     from torchperf_ci.pytorch.fastrnns.report import Table
     from torchperf_ci.pytorch.fastrnns.run import Bench
-    from torchperf_ci.run.run import python_under_test
+    from torchperf_ci.run.survey import python_under_test
 
     rows: list[Row] = []
     table = Table(variants, separator=separator)

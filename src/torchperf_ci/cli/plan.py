@@ -141,7 +141,7 @@ def _choice(selection: Selection, options: dict[str, Any]) -> Choice:
 def _listings(suites: Sequence[str], options: dict[str, Any]) -> dict[str, SuiteListing]:
     """What every suite holds, by how it was asked for."""
     from torchperf_ci.github.workflow_commands import commands_stopped
-    from torchperf_ci.run.run import list_suite
+    from torchperf_ci.run.survey import list_suite
 
     if spaced := [name for name in suites if split_list(name) != [name]]:
         raise UsageProblem(f"--suites {spaced[0]!r}: a list of suites is split there; give the file another name")

@@ -11,12 +11,12 @@ import click
 
 from torchperf_ci.core.records import Record, Testing
 from torchperf_ci.run.plan import PlannedCase
-from torchperf_ci.run.run import Progress
+from torchperf_ci.run.run import RunProgress
 from torchperf_ci.worker.protocol import one_line
 
 
 @contextmanager
-def progress_for(stream: Any) -> Iterator[Progress]:  # noqa: ANN401 - any text stream
+def progress_for(stream: Any) -> Iterator[RunProgress]:  # noqa: ANN401 - any text stream
     """The way of showing progress that fits the stream. However the block ends, the terminal is as it was."""
     if not stream.isatty():
         yield Lines()

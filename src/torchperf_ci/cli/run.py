@@ -61,7 +61,9 @@ def _measure_and_report(options: RunOptions) -> int:
     from torchperf_ci.machine.gpu import locked_clocks
     from torchperf_ci.pytorch.checkouts import read_checkouts
     from torchperf_ci.report.model import ReportOptions
-    from torchperf_ci.run.run import Run, plan_run, preload, python_under_test, survey
+    from torchperf_ci.run.plan import make_plan
+    from torchperf_ci.run.run import measure_plan
+    from torchperf_ci.run.survey import preload, python_under_test, survey
 
     selection, settings = options.cases.selection(), options.cases.settings()
     with (
@@ -78,32 +80,33 @@ def _measure_and_report(options: RunOptions) -> int:
     ):
         click.echo(f"Starting {options.cases.interpreter.python} …", err=True)
         with python.start() as preloaded:
-            found = survey(preloaded, selection.suites, threads=settings.threads, command=sys.argv[1:])
-            plan = plan_run(selection, found)
-            found = preload(preloaded, plan, found)
+            surveyed = survey(preloaded, selection.suites, threads=settings.threads, command=sys.argv[1:])
+            plan = make_plan(selection, surveyed.suites, surveyed.machine)
+            surveyed = preload(preloaded, plan, surveyed)
             if not options.keep_output_dir:
                 folder.empty()
-            for warning in found.build.warnings:
+            for warning in surveyed.build.warnings:
                 click.echo(f"Warning: {warning}", err=True)
             if options.github_files:
                 announce(folder.path, options.name, selection.shard)
-            planned = Run(
-                plan=plan,
-                survey=found,
-                settings=settings,
-                source=source_from(os.environ, shard=selection.shard, folder=Path.cwd()),
-                folder=folder,
-                python=python,
-            )
-            devices = [*plan.places, *(planned_case.device for planned_case in plan.cases)]
+            devices = [*plan.places, *(planned.device for planned in plan.cases)]
             clocks = options.cases.machine.lock_clocks
             with (
-                locked_clocks(clocks, devices, found.accelerators, found.build.variables) as notes,
+                locked_clocks(clocks, devices, surveyed.accelerators, surveyed.build.variables) as notes,
                 progress_for(sys.stderr) as progress,
             ):
                 for note in notes:
                     click.echo(f"Note: {note}.", err=True)
-                planned.measure(preloaded, progress)
+                measure_plan(
+                    plan,
+                    surveyed,
+                    settings,
+                    source=source_from(os.environ, shard=selection.shard, folder=Path.cwd()),
+                    folder=folder,
+                    python=python,
+                    preloaded=preloaded,
+                    progress=progress,
+                )
         report_options = ReportOptions(
             flag_compilers=options.flag_compilers,
             run_name=options.output_dir.resolve().name,

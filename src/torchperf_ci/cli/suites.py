@@ -17,8 +17,8 @@ from torchperf_ci.cli.options import Group, argument, takes
 from torchperf_ci.core.text import one_line
 
 if TYPE_CHECKING:
-    from torchperf_ci.run.catalog import SuiteEntry
     from torchperf_ci.run.session import Preloaded
+    from torchperf_ci.run.survey import SuiteEntry
 
 
 @click.group(cls=Group)
@@ -46,7 +46,7 @@ def list_suites(options: SuitesOptions) -> None:
       torchperf-ci suites list
       torchperf-ci suites list huggingface
     """
-    from torchperf_ci.run.catalog import describe_known, describe_suite
+    from torchperf_ci.run.survey import describe_known, describe_suite
 
     with preloaded_python(options.interpreter.python, options.interpreter.variables()) as preloaded:
         if options.suite is None:
@@ -58,7 +58,7 @@ def list_suites(options: SuitesOptions) -> None:
 @contextmanager
 def preloaded_python(python: str, extra: dict[str, str]) -> Iterator[Preloaded]:
     """The Python under test, started to be asked."""
-    from torchperf_ci.run.run import python_under_test
+    from torchperf_ci.run.survey import python_under_test
 
     with tempfile.TemporaryDirectory(prefix="torchperf-log-") as logs:
         log = Path(logs) / "preload.log"

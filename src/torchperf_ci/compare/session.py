@@ -28,8 +28,8 @@ from torchperf_ci.machine.gpu import watched_gpu
 from torchperf_ci.run.case_worker import Settings
 from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, my_cpus, work_on_lanes
 from torchperf_ci.run.plan import PlannedCase, Selection
-from torchperf_ci.run.run import python_under_test, survey
 from torchperf_ci.run.session import WorkerError, is_lack_of_room
+from torchperf_ci.run.survey import python_under_test, survey
 from torchperf_ci.suites import SHARING_VARIABLE
 
 LEAST_SECONDS = 1.0

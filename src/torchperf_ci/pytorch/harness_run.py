@@ -20,7 +20,7 @@ from torchperf_ci.core.result_files import CommandResult, plan_line, read_comman
 from torchperf_ci.core.results import COMMANDS, ResultsFolder
 from torchperf_ci.pytorch.harness import SUITES_FOLDER, Command, Request
 from torchperf_ci.run.session import package_path
-from torchperf_ci.run.supervised import run_supervised
+from torchperf_ci.run.supervisor import run_supervised
 
 _QUESTION_LIMIT = 300.0
 

@@ -12,8 +12,8 @@ from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Status
 from torchperf_ci.pytorch.fastrnns.results import Row
 from torchperf_ci.run.plan import Machine, device_problem
-from torchperf_ci.run.run import Python, survey
 from torchperf_ci.run.session import Preloaded, WorkerError
+from torchperf_ci.run.survey import Python, survey
 from torchperf_ci.suites.fastrnns.catalog import UNUSABLE_SETTINGS, Executor, Fuser, Sizes, group_of
 
 _LOG_LINES = 20
