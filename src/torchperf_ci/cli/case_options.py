@@ -16,7 +16,6 @@ from torchperf_ci.core.records import Mode, Testing
 from torchperf_ci.run.case_worker import BOTH, Settings
 from torchperf_ci.run.plan import DEFAULT_COMPILERS, Selection
 from torchperf_ci.run.sampler import StopRule
-from torchperf_ci.shards.uploads import MAX_SHARDS, parse_shard_name
 
 
 class Seconds(click.FloatRange):
@@ -393,15 +392,18 @@ def settings_from(options: dict[str, Any]) -> Settings:
 
 
 def _shard(text: str) -> str:
-    """The name of a shard, if it is one."""
+    """Return the name of a shard, if it is one. Raises `click.UsageError`."""
     if not text:
         return ""
+    from torchperf_ci.shards.uploads import MAX_SHARDS, parse_shard_name
+
     if (shard := parse_shard_name(text)) is None:
         raise click.UsageError(f"--shard {text!r} is not I-N, say 2-3 for the second of three, at most {MAX_SHARDS}")
     return f"{shard[0]}-{shard[1]}"
 
 
 def _pattern(text: str) -> re.Pattern[str]:
+    """Return the compiled pattern. Raises `click.UsageError`."""
     try:
         return re.compile(text)
     except re.error as error:

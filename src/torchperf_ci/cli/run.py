@@ -59,8 +59,7 @@ def _measure_and_report(options: RunOptions) -> int:
     from torchperf_ci.github.context import source_from
     from torchperf_ci.github.workflow_commands import commands_stopped
     from torchperf_ci.machine.gpu import locked_clocks
-    from torchperf_ci.pytorch.checkouts import read_checkouts
-    from torchperf_ci.report.model import ReportOptions
+    from torchperf_ci.report.model import ReportOptions, SourceTree
     from torchperf_ci.run.plan import make_plan
     from torchperf_ci.run.run import measure_plan
     from torchperf_ci.run.survey import preload, python_under_test, survey
@@ -110,6 +109,6 @@ def _measure_and_report(options: RunOptions) -> int:
         report_options = ReportOptions(
             flag_compilers=options.flag_compilers,
             run_name=options.output_dir.resolve().name,
-            checkouts=read_checkouts(pytorch_dir=None, torchbench_dir=None, base_sha=""),
+            checkouts=(SourceTree(name="pytorch"), SourceTree(name="torchbench")),
         )
         return options.conclude(folder, read_results(folder.path), report_options)
