@@ -413,8 +413,11 @@ def test_a_budget_leaves_rows_that_a_resumed_run_measures(cli, tmp_path: Path, s
         (model, Testing.PERFORMANCE, Status.NOT_RUN) for model in ("one", "two")
     ]
     assert rows[1].reason == "the run's budget of 0.001 s was spent"
-    resumed = cli(*command, "--keep-output-dir")
+    resumed = cli(*command, "--keep-output-dir", "--verbose")
     assert resumed.returncode == 0, resumed.stderr
+    logs = [line.removeprefix("  log: ") for line in resumed.stderr.splitlines() if line.startswith("  log: ")]
+    assert [Path(log).is_file() for log in logs] == [True, True]
+    assert rows[0].environment.torch in resumed.stderr
     rows = read_results(out).records
     assert [(row.case.model, row.testing, row.status) for row in rows] == [
         (model, Testing.PERFORMANCE, Status.PASS) for model in ("one", "two")
@@ -423,8 +426,10 @@ def test_a_budget_leaves_rows_that_a_resumed_run_measures(cli, tmp_path: Path, s
     assert [path.name for path in out.glob("*accuracy.csv")] == []
     again = cli(*command, "--keep-output-dir")
     assert again.returncode == 0
-    assert "2 cases are recorded already; 0 are left." in again.stderr
+    assert "2 cases are recorded already; 0 left to measure." in again.stderr
     assert read_results(out).records == rows
+    quiet = cli(*command, "--keep-output-dir", "-q")
+    assert (quiet.stderr, quiet.stdout) == ("", again.stdout)
 
 
 @pytest.mark.slow

@@ -302,6 +302,35 @@ class MachineOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TalkOptions:
+    """Say how much the command tells on stderr."""
+
+    quiet: Annotated[
+        bool, option("--quiet", "-q", is_flag=True, show_default=False, help="Print only results and errors.")
+    ]
+    verbose: Annotated[
+        bool,
+        option(
+            "--verbose",
+            "-v",
+            is_flag=True,
+            show_default=False,
+            help="Print versions and the log of every case as well.",
+        ),
+    ]
+
+    def say(self, text: str) -> None:
+        """Print a line on stderr, unless the command is to be quiet."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def explain(self, text: str) -> None:
+        """Print a line on stderr where everything is to be told."""
+        if self.verbose and not self.quiet:
+            click.echo(text, err=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CaseOptions:
     """Choose and measure cases: what every command that measures takes."""
 

@@ -56,6 +56,7 @@ def _measure_and_report(options: RunOptions) -> int:
     """Do everything from the folder to the report; return the exit code."""
     from torchperf_ci.cli.progress import progress_for
     from torchperf_ci.core.results import open_folder, read_results
+    from torchperf_ci.core.text import count
     from torchperf_ci.github.context import source_from
     from torchperf_ci.github.workflow_commands import commands_stopped
     from torchperf_ci.machine.gpu import locked_clocks
@@ -77,7 +78,8 @@ def _measure_and_report(options: RunOptions) -> int:
             log=Path(logs) / "preload.log",
         ) as python,
     ):
-        click.echo(f"Starting {options.cases.interpreter.python} …", err=True)
+        talk = options.talk
+        talk.say(f"Starting {options.cases.interpreter.python} …")
         with python.start() as preloaded:
             surveyed = survey(preloaded, selection.suites, threads=settings.threads, command=sys.argv[1:])
             plan = make_plan(selection, surveyed.suites, surveyed.machine)
@@ -85,17 +87,22 @@ def _measure_and_report(options: RunOptions) -> int:
             if not options.keep_output_dir:
                 folder.empty()
             for warning in surveyed.build.warnings:
-                click.echo(f"Warning: {warning}", err=True)
+                talk.say(f"Warning: {warning}")
+            environment = surveyed.environment
+            talk.explain(
+                f"Python {environment.python}, torch {environment.torch}, {count(environment.threads, 'thread')}, "
+                f"devices: {', '.join(surveyed.machine.devices)}; compilers: {', '.join(surveyed.machine.compilers)}"
+            )
             if options.github_files:
                 announce(folder.path, options.name, selection.shard)
             devices = [*plan.places, *(planned.device for planned in plan.cases)]
             clocks = options.cases.machine.lock_clocks
             with (
                 locked_clocks(clocks, devices, surveyed.accelerators, surveyed.build.variables) as notes,
-                progress_for(sys.stderr) as progress,
+                progress_for(sys.stderr, quiet=talk.quiet, logs_in=folder.path if talk.verbose else None) as progress,
             ):
                 for note in notes:
-                    click.echo(f"Note: {note}.", err=True)
+                    talk.say(f"Note: {note}.")
                 measure_plan(
                     plan,
                     surveyed,

@@ -114,7 +114,7 @@ def _device(asked: str | None, machine: Machine) -> str:
         if reason := machine.why_not_cpu(option="--device"):
             raise UsageProblem(reason)
         return machine.default_device
-    if problem := device_problem(asked, machine):
+    if problem := device_problem(asked, machine, option="--device"):
         raise UsageProblem(problem)
     return asked
 
