@@ -160,6 +160,8 @@ def _refusals(base: Record, head: Record) -> Iterator[str]:
         yield f"batch size {base.batch_size} against {head.batch_size}"
     if base.parameters and head.parameters and base.parameters != head.parameters:
         yield f"{base.parameters:,} parameters against {head.parameters:,}: not the same model"
+    if base.environment.world != head.environment.world:
+        yield f"{base.environment.world} against {head.environment.world} processes"
 
 
 def _timed(pair: _Pair, metric: Metric, tolerances: Tolerances) -> Iterator[Comparison]:

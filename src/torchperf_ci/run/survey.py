@@ -163,6 +163,7 @@ def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
         quick=tuple(answer["quick"]),
         groups={name: tuple(models) for name, models in answer["groups"].items()},
         preload=tuple(answer["preload"]),
+        worlds=answer["worlds"],
         skips=tuple(answer["skips"]),
     )
 
