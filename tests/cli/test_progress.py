@@ -67,6 +67,19 @@ def test_a_log_gets_a_line_per_case(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_a_model_that_cannot_be_loaded_says_why_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not again with every compiler and testing."""
+    testings = (Testing.ACCURACY, Testing.PERFORMANCE)
+    records = [record(testing, Status.MODEL_FAIL_TO_LOAD, reason="bench.py:5: no tuple") for testing in testings]
+    with progress_for(io.StringIO()) as progress:
+        progress.begin(total=2, already=0)
+        progress.finish(records)
+        progress.finish(records)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith(": model_fail_to_load: bench.py:5: no tuple")
+    assert second.endswith(": model_fail_to_load: as above")
+
+
 SCRIPT = """
 import sys, time
 from torchperf_ci.run.plan import PlannedCase

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class LogLines:
 
     def __init__(self, *, quiet: bool = False, logs_in: Path | None = None) -> None:
         self._quiet, self._logs_in = quiet, logs_in
+        self._told: set[tuple[str, str, str]] = set()
 
     def begin(self, *, total: int, already: int) -> None:
         self._total, self._number = total, 0
@@ -55,7 +57,8 @@ class LogLines:
         self._number += 1
         if not self._quiet:
             width = len(str(self._total))
-            click.echo(f"[{self._number:>{width}}/{self._total}] {describe(records, logs_in=self._logs_in)}", err=True)
+            line = describe(_shorten(records, self._told), logs_in=self._logs_in)
+            click.echo(f"[{self._number:>{width}}/{self._total}] {line}", err=True)
 
 
 class TerminalBar:
@@ -64,6 +67,7 @@ class TerminalBar:
     def __init__(self, *, logs_in: Path | None = None) -> None:
         self._bar: Any = None
         self._logs_in = logs_in
+        self._told: set[tuple[str, str, str]] = set()
 
     def begin(self, *, total: int, already: int) -> None:
         if already:
@@ -78,7 +82,7 @@ class TerminalBar:
         self._bar.render_progress()
 
     def finish(self, records: Sequence[Record]) -> None:
-        click.echo("\r\033[K" + describe(records, logs_in=self._logs_in), err=True)
+        click.echo("\r\033[K" + describe(_shorten(records, self._told), logs_in=self._logs_in), err=True)
         self._bar.update(1)
 
     def end(self) -> None:
@@ -95,6 +99,7 @@ def _tell_recorded(*, total: int, already: int) -> None:
 def describe(records: Sequence[Record], *, logs_in: Path | None = None) -> str:
     """Describe a case's records in one line, with `logs_in` a second one that names its log."""
     parts = []
+    failures = {(record.status, record.reason) for record in records}
     for record in records:
         if record.testing is Testing.PERFORMANCE and record.status.is_pass and record.metrics:
             parts.append(_numbers(record))
@@ -103,14 +108,24 @@ def describe(records: Sequence[Record], *, logs_in: Path | None = None) -> str:
         elif record.status.is_pass:
             parts.append(str(record.status))
         else:
-            parts.append(
-                f"{record.status} ({record.testing}): {record.reason}" if record.reason else str(record.status)
-            )
+            testing = "" if len(records) > 1 and len(failures) == 1 else f" ({record.testing})"
+            parts.append(f"{record.status}{testing}: {record.reason}" if record.reason else str(record.status))
     if any(record.not_compiled for record in records):
         parts.append("not compiled")
     line = one_line(f"{records[0].case}: {'; '.join(dict.fromkeys(parts))}") if records else ""
     log = next((record.log for record in records if record.log), "") if logs_in else ""
     return f"{line}\n  log: {logs_in}/{one_line(log)}" if log else line
+
+
+def _shorten(records: Sequence[Record], told: set[tuple[str, str, str]]) -> list[Record]:
+    """Return the records, without the reason that keeps a model from loading where another compiler's case told it."""
+    keys = [(record.case.suite, record.case.model, record.reason) for record in records]
+    shortened = [
+        replace(record, reason="as above") if key in told and record.status is Status.MODEL_FAIL_TO_LOAD else record
+        for key, record in zip(keys, records, strict=True)
+    ]
+    told.update(keys)
+    return shortened
 
 
 def _numbers(record: Record) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from torchperf_ci.suites.registry import resolve
+from torchperf_ci.suites.registry import SuiteError, resolve
 from torchperf_ci.worker import environment as surroundings
 from torchperf_ci.worker.accelerators import accelerators, device_types, probe_device, unusable_accelerator
 from torchperf_ci.worker.accuracy import (
@@ -198,7 +198,8 @@ class Bench:
             raise
         except BaseException as error:  # a model may raise anything while it loads
             if not _is_out_of_memory(error):
-                raise CaseError("model_fail_to_load", self._world.explain(describe(error))) from error
+                reason = str(error) if isinstance(error, SuiteError) else describe(error)
+                raise CaseError("model_fail_to_load", self._world.explain(reason)) from error
             problem = describe(error)
             self._refuse_to_shrink(problem)
         _free(self._case["device"])

@@ -223,13 +223,10 @@ def build(
     """Build `model` with fixed seeds and put it on the device. Raises whatever the suite's function raises."""
     request = {"mode": mode, "device": device, "dtype": dtype, "scale": scale}
     seed_all(seed)
-    made = suite.build(model, batch_size=batch_size, **request)
-    module, args = made[0], made[1]
-    kwargs = made[2] if len(made) == 3 else {}
-    if not isinstance(module, torch.nn.Module) or not isinstance(args, (tuple, list)):
-        raise TypeError(
-            f"expected a torch.nn.Module and a tuple of arguments, got {type(module).__name__}, {type(args).__name__}"
-        )
+    module, args, *named = suite.build(model, batch_size=batch_size, **request)
+    kwargs = named[0] if named else {}
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(f"{suite.name}/{model}: its function returned a {type(module).__name__}, not a torch.nn.Module")
     target, training = torch.device(device), mode == "training"
     module = module.to(target)
     with contextlib.suppress(NotImplementedError):  # an exported program has the mode that it was exported in
