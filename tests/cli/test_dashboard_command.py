@@ -11,9 +11,9 @@ import pytest
 from dashboard_runs import BAD, GOOD, kept, results
 from fakes.github_server import REPOSITORY
 from report_builders import GOLDEN
-from torchperf_ci.history.files import LocalFiles
 from torchperf_ci.history.parquet import ParquetHistory
-from torchperf_ci.history.store import Wanted
+from torchperf_ci.history.runs import RunFilter
+from torchperf_ci.history.storage import LocalFiles
 
 GITHUB = ("--repo", REPOSITORY)
 
@@ -118,7 +118,7 @@ def test_pytorchs_own_folder_will_do(dashboard, tmp_path: Path):
     }  # fmt: skip
     done = dashboard("logs", env=env)
     assert done.returncode == 0, done.stderr
-    (run,) = ParquetHistory(files=LocalFiles(root=tmp_path / "torchperf-history")).last(5, Wanted()).runs
+    (run,) = ParquetHistory(files=LocalFiles(root=tmp_path / "torchperf-history")).read_last(5, RunFilter()).runs
     assert (run.key, run.source.commit, run.source.branch) == ("octo/project/4711", env["GITHUB_SHA"], "main")
     assert (folder / "gh_training.txt").read_text() == (GOLDEN / "pytorch_folder" / "gh_training.txt").read_text()
 
@@ -196,7 +196,7 @@ def test_an_empty_folder_has_no_dashboard(dashboard, tmp_path: Path):
     ("module", "purpose"), [("duckdb", "the history of runs"), ("ruptures", "finding lasting changes")]
 )
 def test_a_missing_library_is_named_with_the_way_to_get_it(dashboard, tmp_path: Path, monkeypatch, module, purpose):
-    """Without the extra the message says which command installs it."""
+    """In an installation that was cut down the message says which command installs it."""
     import importlib.util
 
     found = importlib.util.find_spec
@@ -204,4 +204,5 @@ def test_a_missing_library_is_named_with_the_way_to_get_it(dashboard, tmp_path: 
     dashboard(results(tmp_path / "one", 0), "--no-detect-regressions", "--history", "memory://x")
     done = dashboard(results(tmp_path / "two", 1))
     assert done.returncode == 2
-    assert f"{purpose} needs {module}, which is not installed; pip install 'torchperf-ci[history]'" in done.stderr
+    assert f"{purpose} needs {module}, which is not installed" in done.stderr
+    assert f"{sys.executable} -m pip install {module}" in done.stderr

@@ -14,9 +14,9 @@ from report_builders import both, case
 from run_builders import a_run
 from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import open_folder, read_results
-from torchperf_ci.history.files import LocalFiles
-from torchperf_ci.history.lookup import LookupHistory
+from torchperf_ci.history.archive import ArchiveHistory
 from torchperf_ci.history.parquet import ParquetHistory
+from torchperf_ci.history.storage import LocalFiles
 from torchperf_ci.report.csv_tables import case_csvs
 
 History = Callable[..., object]
@@ -92,7 +92,7 @@ def test_text_from_results_does_not_control_the_terminal_or_a_spreadsheet(histor
 
 def test_an_archive_is_imported_once(history, tmp_path: Path):
     """Every run of lookup.csv comes in, with its date; a second time none does; a broken line is a warning."""
-    archive = LookupHistory(root=tmp_path / "archive", read=read_folder)
+    archive = ArchiveHistory(root=tmp_path / "archive", read=read_folder)
     for day in range(3):
         run = a_run(day, both(case(), 1.0 + day))
         with open_folder(tmp_path / f"out{day}") as folder:

@@ -15,9 +15,9 @@ from report_builders import accuracy, both, case
 from run_builders import a_run
 from torchperf_ci.core.records import Record, Status
 from torchperf_ci.core.results import open_folder
-from torchperf_ci.history.files import LocalFiles
 from torchperf_ci.history.parquet import ParquetHistory
-from torchperf_ci.history.store import Wanted
+from torchperf_ci.history.runs import RunFilter
+from torchperf_ci.history.storage import LocalFiles
 
 GOOD = both(case("mlp"), 1.5)
 BAD = [accuracy(case("mlp"), Status.FAIL_ACCURACY), *both(case("mlp"), 1.5)[1:]]
@@ -48,5 +48,5 @@ def test_a_second_attempt_takes_the_place_of_the_first(
     assert first == "float32: ❌ 1 case regressed since the run of 2026-10-05 03:15 UTC"
     assert second == "float32: ✅ Nothing regressed since the run of 2026-10-05 03:15 UTC"
     assert bodies == [(tmp_path / name / "dashboard_float32.md").read_text() for name in ("before", "second")]
-    _, newest = ParquetHistory(files=LocalFiles(root=tmp_path / "kept")).last(9, Wanted()).runs
+    _, newest = ParquetHistory(files=LocalFiles(root=tmp_path / "kept")).read_last(9, RunFilter()).runs
     assert {(record.source.attempt, record.status) for record in newest.results.records} == {(2, Status.PASS)}

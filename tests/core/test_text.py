@@ -198,7 +198,7 @@ def test_a_filter_that_backtracks_without_end_is_refused(pattern: str) -> None:
 def test_urls_that_are_no_plain_folder_are_refused(url: str, said: str) -> None:
     """Before anything of them is opened, and without the secrets they may hold."""
     with pytest.raises(UsageProblem, match="cannot be used") as refused:
-        open_file_system(url, extra="history", purpose="the history")
+        open_file_system(url, purpose="the history")
     assert said in str(refused.value)
     assert "password" not in str(refused.value)
 

@@ -12,18 +12,19 @@ from functools import cache
 import pytest
 
 from report_builders import BUILD, accuracy, blank_charts, both, case, check_golden, performance
-from run_builders import MACHINE, a_run, point
+from run_builders import MACHINE, a_run
 from torchperf_ci.cli.options import split_list
 from torchperf_ci.core.frames import CaseSelection, Section
 from torchperf_ci.core.records import Mode, Record, Status
 from torchperf_ci.core.results import Problem, Results
-from torchperf_ci.dashboard.comment import ORDER, comment, dashboard_parts, part_texts
+from torchperf_ci.dashboard.charts import draw_pictures, draw_trends, name_trend_charts
+from torchperf_ci.dashboard.comment import ORDER, Parts, make_comment, make_parts
 from torchperf_ci.dashboard.model import Dashboard, DashboardOptions, study
-from torchperf_ci.dashboard.run_again import run_again
-from torchperf_ci.dashboard.terminal import dashboard_text
-from torchperf_ci.dashboard.trends import sparkline, trend_names, trend_pictures
+from torchperf_ci.dashboard.trends import sparkline
+from torchperf_ci.dashboard.words import write_rerun, write_terminal_text
 from torchperf_ci.report.charts import Charts
-from torchperf_ci.report.model import ReportOptions, find
+from torchperf_ci.report.document import whole
+from torchperf_ci.report.model import ReportOptions, collect_findings
 
 USUAL = DashboardOptions()
 NO_CHARTS = Charts(overviews=(), speedups={}, samples=())
@@ -39,9 +40,13 @@ def dashboard(
 ) -> Dashboard:
     """The dashboard of the last of these runs, a day apart."""
     made = [a_run(day, records, **source) for day, records in enumerate(runs)]
-    findings = find(Results(records=made[-1].results.records, builds=(BUILD,)), ReportOptions())
-    *past, now = map(point, made)
+    findings = collect_findings(Results(records=made[-1].results.records, builds=(BUILD,)), ReportOptions())
+    *past, now = made
     return study(findings, now, past, options, problems=problems)
+
+
+def part_texts(parts: Parts) -> dict[str, str]:
+    return {name: whole(blocks) for name, blocks in parts.items()}
 
 
 def nightly(day: int) -> list[Record]:
@@ -77,21 +82,21 @@ def test_the_parts_with_history_in_full(name: str):
         "geomean_over_time.png": "https://example.org/geomean.png",
         "tiny_float32.png": "https://example.org/tiny.png",
     }
-    check_golden(f"dashboard/{name}", part_texts(dashboard_parts(nightly_dashboard(), NO_CHARTS, urls))[name])
+    check_golden(f"dashboard/{name}", part_texts(make_parts(nightly_dashboard(), NO_CHARTS, urls))[name])
 
 
 def test_the_comment_in_full():
     """All parts in PyTorch's order, with what changed behind the title."""
     made = nightly_dashboard()
-    parts = dashboard_parts(made, NO_CHARTS, {})
-    text = comment(made, parts)
+    parts = make_parts(made, NO_CHARTS, {})
+    text = make_comment(made, parts)
     check_golden("dashboard/comment.md", text)
     assert list(parts) == [name for name in ORDER if name != "gh_inference.txt"]
 
 
 def test_what_changed_on_a_terminal():
     """The verdict, regressions and lasting changes as plain text."""
-    assert dashboard_text(nightly_dashboard()) == (
+    assert write_terminal_text(nightly_dashboard()) == (
         "float32: ❌ 1 case regressed · 1 lasting change for the worse · 1 case within the limits again · 2 new cases "
         "since the run of 2026-10-13 03:15 UTC\n"
         "  huggingface/Bert inductor: Accuracy pass → fail_accuracy\n"
@@ -103,26 +108,26 @@ def test_what_changed_on_a_terminal():
 def test_the_first_run_has_nothing_to_compare_with():
     """Without history every part is there and says so; no part fails."""
     made = dashboard([nightly(0)])
-    texts = part_texts(dashboard_parts(made, NO_CHARTS, {}))
+    texts = part_texts(make_parts(made, NO_CHARTS, {}))
     assert "There is no earlier run to compare with." in texts["gh_summary_diff.txt"]
     assert "1 run, 2026-10-05 to 2026-10-05 UTC." in texts["gh_regression.txt"]
-    assert "**ℹ️ There is no earlier run to compare with**" in comment(made, dashboard_parts(made, NO_CHARTS, {}))
+    assert "**ℹ️ There is no earlier run to compare with**" in make_comment(made, make_parts(made, NO_CHARTS, {}))
 
 
 def test_parts_that_are_not_asked_for_are_left_out():
     """Without detection there is no comparison, without graphs no pictures and no word of them."""
     options = DashboardOptions(detect=False, graphs=False)
     made = dashboard([nightly(0), nightly(9)], options=options)
-    parts = dashboard_parts(made, NO_CHARTS, {})
+    parts = make_parts(made, NO_CHARTS, {})
     assert not {"gh_summary_diff.txt", "gh_metric_regression.txt", "gh_graphs.txt"} & set(parts)
-    assert ".png" not in comment(made, parts)
-    assert trend_pictures(made) == {}
+    assert ".png" not in make_comment(made, parts)
+    assert draw_pictures([made], NO_CHARTS) == {}
 
 
 def test_unreadable_history_is_named_in_the_comment():
     """A reader learns which runs the comparison does not know."""
     made = dashboard([nightly(0)], problems=[Problem(file="x.parquet", what="cannot be read and was left out")])
-    text = comment(made, dashboard_parts(made, NO_CHARTS, {}))
+    text = make_comment(made, make_parts(made, NO_CHARTS, {}))
     assert "## 1 problem with the history ##" in text
     assert "`x.parquet: cannot be read and was left out`" in text
 
@@ -130,9 +135,9 @@ def test_unreadable_history_is_named_in_the_comment():
 def test_another_machine_is_told_above_the_folds():
     """When the run before comes from another machine, the comment says it where it is seen."""
     runs = [a_run(0, nightly(0), machine=replace(MACHINE, cpu="Xeon")), a_run(1, nightly(1))]
-    findings = find(Results(records=runs[1].results.records), ReportOptions())
-    made = study(findings, point(runs[1]), [point(runs[0])], DashboardOptions())
-    head = comment(made, dashboard_parts(made, NO_CHARTS, {})).partition("## Executive")[0]
+    findings = collect_findings(Results(records=runs[1].results.records), ReportOptions())
+    made = study(findings, runs[1], [runs[0]], DashboardOptions())
+    head = make_comment(made, make_parts(made, NO_CHARTS, {})).partition("## Executive")[0]
     assert (
         "⚠️ `tiny` with `inductor` is compared with a run on another machine: `CPU differs: Xeon against EPYC`" in head
     )
@@ -142,14 +147,12 @@ def test_regressions_name_the_command_that_runs_them_again():
     """On GitHub a dispatch of the run's workflow; elsewhere the command itself. Quotes and patterns are escaped."""
     odd = case("it's.a[model]")
     runs = [both(odd, 1.5), both(odd, 0.5)]
-    there = part_texts(dashboard_parts(dashboard(runs), NO_CHARTS, {}))["gh_metric_regression.txt"]
+    there = part_texts(make_parts(dashboard(runs), NO_CHARTS, {}))["gh_metric_regression.txt"]
     assert (
         "gh workflow run nightly --repo octo/project --ref main -f suites=tiny "
         "-f 'filter=^(it'\"'\"'s\\.a\\[model\\])$'"
     ) in there
-    here = part_texts(dashboard_parts(dashboard(runs, workflow="", run_id=""), NO_CHARTS, {}))[
-        "gh_metric_regression.txt"
-    ]
+    here = part_texts(make_parts(dashboard(runs, workflow="", run_id=""), NO_CHARTS, {}))["gh_metric_regression.txt"]
     assert "torchperf-ci run --suites tiny --inference --devices cpu --dtypes float32 --compilers inductor" in here
 
 
@@ -159,7 +162,7 @@ def test_regressions_name_the_command_that_runs_them_again():
 def test_the_command_fits_its_model_alone(model: str):
     """What the input `filter` gets is one word of a list, without a `/`, and fits this model only."""
     section = Section(mode=Mode.INFERENCE, device="cpu", dtype="float32")
-    command = run_again(section, "tiny", "inductor", [model], a_run(0).source)
+    command = write_rerun(section, "tiny", "inductor", [model], a_run(0).source)
     (pattern,) = [word.removeprefix("filter=") for word in shlex.split(command) if word.startswith("filter=")]
     assert split_list(pattern) == [pattern]
     assert "/" not in pattern
@@ -171,9 +174,9 @@ def test_a_suite_is_named_as_it_was_asked_for():
     """A suite of one's own is a file or a module: the command has that, not the suite's name in the tables."""
     runs = [a_run(day, both(case(suite="models"), speedup)) for day, speedup in enumerate((1.5, 0.5))]
     build = replace(BUILD, suites={"models": "bench marks/models.py"})
-    findings = find(Results(records=runs[1].results.records, builds=(build,)), ReportOptions())
-    made = study(findings, point(runs[1]), [point(runs[0])], USUAL)
-    text = part_texts(dashboard_parts(made, NO_CHARTS, {}))["gh_metric_regression.txt"]
+    findings = collect_findings(Results(records=runs[1].results.records, builds=(build,)), ReportOptions())
+    made = study(findings, runs[1], [runs[0]], USUAL)
+    text = part_texts(make_parts(made, NO_CHARTS, {}))["gh_metric_regression.txt"]
     assert "--ref main -f 'suites=bench marks/models.py' -f 'filter=^(mlp)$'" in text
 
 
@@ -181,7 +184,7 @@ def test_a_workflow_without_a_name_is_its_file():
     """GitHub then calls it by its path; gh wants the file's name."""
     section = Section(mode=Mode.INFERENCE, device="cpu", dtype="float32")
     source = replace(a_run(0).source, workflow=".github/workflows/perf nightly.yml")
-    command = run_again(section, "tiny", "inductor", ["mlp"], source)
+    command = write_rerun(section, "tiny", "inductor", ["mlp"], source)
     assert command.startswith("gh workflow run 'perf nightly.yml' --repo octo/project --ref main -f suites=tiny -f ")
 
 
@@ -199,13 +202,13 @@ def test_the_worst_regressions_are_named_first():
         ],
     ]
     made = dashboard(runs)
-    head = comment(made, dashboard_parts(made, NO_CHARTS, {})).partition("## Executive")[0]
+    head = make_comment(made, make_parts(made, NO_CHARTS, {})).partition("## Executive")[0]
     assert [line for line in head.splitlines() if line.startswith("- ")] == [
         "- `tiny/fails` with `inductor`: Performance speedup 1.50x → `crashed`",
         "- `tiny/much` with `inductor`: Performance speedup 1.50x → 0.75x",
         "- `tiny/slightly` with `inductor`: Performance speedup 0.9502x → 0.9498x",
     ]
-    assert dashboard_text(made).splitlines()[1:] == [
+    assert write_terminal_text(made).splitlines()[1:] == [
         "  tiny/fails inductor: Performance speedup 1.50x → crashed",
         "  tiny/much inductor: Performance speedup 1.50x → 0.75x",
         "  tiny/slightly inductor: Performance speedup 0.9502x → 0.9498x",
@@ -217,7 +220,7 @@ def test_models_that_are_gone_are_not_hidden():
     gone = "timm_models_ForSequenceClassification_9"
     runs = [large(8), [record for record in large(9) if record.case.model != gone]]
     made = dashboard(runs, options=DashboardOptions(limit=16_000))
-    text = comment(made, dashboard_parts(made, NO_CHARTS, {}))
+    text = make_comment(made, make_parts(made, NO_CHARTS, {}))
     assert "are hidden here for length" in text
     assert len(re.findall(rf"\| +inductor\w* +\| +{gone} +\| +pass +\| +missing +\| +Accuracy +\|", text)) == 2
 
@@ -227,7 +230,7 @@ def test_markdown_in_folds_is_markdown():
     made = dashboard([nightly(day) for day in range(2)])
     charts = blank_charts(made.findings)
     for pictures in ({}, {f"{name}.png": "https://example.org/x.png" for name in ("chart", "geomean_over_time")}):
-        text = comment(made, dashboard_parts(made, charts, pictures))
+        text = make_comment(made, make_parts(made, charts, pictures))
         assert re.findall(r"</summary>\n(?:[^\n]+\n)*[^\n]*[`!*][^\n]*", text) == []
 
 
@@ -238,7 +241,7 @@ def test_hostile_names_stay_names():
     made = dashboard(
         [both(of, 1.5)] * 5 + [both(of, 0.5)] * 5, commit=bad, repository=bad, run_id=bad, workflow=bad, branch=bad
     )
-    text = comment(made, dashboard_parts(made, NO_CHARTS, {}))
+    text = make_comment(made, make_parts(made, NO_CHARTS, {}))
     outside = re.sub(r"^~~~\n.*?^~~~$", "", text, flags=re.S | re.M)
     outside = re.sub(r"<code>.*?</code>", "", re.sub(r"`[^`\n]*`", "", outside))
     assert "<script>" not in outside
@@ -254,9 +257,9 @@ def test_sections_have_tables_and_pictures_of_their_own():
         for day in range(3)
     ]
     made = dashboard(runs)
-    assert len(trend_names(made)) == 8
-    assert "geomean_over_time_float32_training_cpu.png" in trend_names(made)
-    texts = part_texts(dashboard_parts(made, NO_CHARTS, {}))
+    assert len(name_trend_charts(made)) == 8
+    assert "geomean_over_time_float32_training_cpu.png" in name_trend_charts(made)
+    texts = part_texts(make_parts(made, NO_CHARTS, {}))
     for name in ("gh_summary_diff.txt", "gh_regression.txt"):
         assert "`inference, float32, cpu`" in texts[name]
         assert "`training, float32, cpu`" in texts[name]
@@ -272,7 +275,7 @@ def test_charts_over_time_are_drawn_for_any_number_of_runs_and_suites():
         ]
     )
     for made in (one, five):
-        pictures = trend_pictures(made)
+        pictures = draw_trends(made)
         assert sorted(pictures) == [f"{name}_over_time.png" for name in ("comp_time", "geomean", "memory", "passrate")]
         assert all(content.startswith(b"\x89PNG") for content in pictures.values())
 
@@ -281,9 +284,9 @@ def test_only_the_last_runs_are_shown_and_all_are_compared():
     """--last shortens what is shown; a compiler whose last run is longer ago is compared with that."""
     runs = [both(case(), 1.5), *([both(case("mlp", "eager"), 1.0)] * 8), both(case(), 0.5)]
     made = dashboard(runs, options=DashboardOptions(last=3))
-    assert [look.point.time.day for look in made.looks] == [12, 13, 14]
-    assert made.against[0].before.time.day == 5
-    assert [change.metric for change in made.against[0].changes] == ["speedup"]
+    assert [look.run.time.day for look in made.summaries] == [12, 13, 14]
+    assert made.comparisons[0].before.time.day == 5
+    assert [change.metric for change in made.comparisons[0].changes] == ["speedup"]
 
 
 @pytest.mark.parametrize(
@@ -307,8 +310,8 @@ def test_a_large_dashboard_fits_and_keeps_what_matters():
     """3 suites, 4 compilers, 60 models and 10 runs stay below the limit; regressions, lasting changes and warnings are
     whole, and what is hidden is counted."""
     made = dashboard([large(day) for day in TEN])
-    parts = dashboard_parts(made, NO_CHARTS, {})
-    text = comment(made, parts)
+    parts = make_parts(made, NO_CHARTS, {})
+    text = make_comment(made, parts)
     assert 50_000 < len(text.encode()) <= 60_000
     assert sum(map(len, part_texts(parts).values())) > 120_000
     for name in (
@@ -352,5 +355,5 @@ def test_every_selection_of_the_report_holds_for_the_past():
     """Suites that are not asked for are not compared either."""
     runs = [a_run(day, [*both(case(suite="one"), 1.5 - day), *both(case(suite="two"), 1.5 - day)]) for day in range(2)]
     options = ReportOptions(selection=CaseSelection(suites=("two",)))
-    made = study(find(runs[1].results, options), point(runs[1]), [point(runs[0])], DashboardOptions())
-    assert {change.suite for item in made.against for change in item.changes} == {"two"}
+    made = study(collect_findings(runs[1].results, options), runs[1], [runs[0]], DashboardOptions())
+    assert {change.suite for item in made.comparisons for change in item.changes} == {"two"}

@@ -16,9 +16,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from pytest_benchmark.stats import Stats
 
 from torchperf_ci.core.records import METRICS, Direction, Status
-from torchperf_ci.formats.exports import Format
-from torchperf_ci.formats.exports.openmetrics import openmetrics
-from torchperf_ci.formats.exports.write import export_records
+from torchperf_ci.formats.exports import export_records
+from torchperf_ci.formats.model import ExportFormat
+from torchperf_ci.formats.openmetrics import as_openmetrics
 from upload_builders import GOLDEN, accuracy, measured, record, write_results
 
 RECORDS = (
@@ -32,11 +32,11 @@ RECORDS = (
 @pytest.mark.parametrize(
     ("form", "direction", "name"),
     [
-        (Format.GITHUB_ACTION_BENCHMARK, Direction.HIGHER, "bigger_is_better.json"),
-        (Format.GITHUB_ACTION_BENCHMARK, Direction.LOWER, "smaller_is_better.json"),
-        (Format.BENCHER, Direction.LOWER, "bencher.json"),
-        (Format.OPENMETRICS, Direction.LOWER, "openmetrics.txt"),
-        (Format.CSV, Direction.LOWER, "tidy.csv"),
+        (ExportFormat.GITHUB_ACTION_BENCHMARK, Direction.HIGHER, "bigger_is_better.json"),
+        (ExportFormat.GITHUB_ACTION_BENCHMARK, Direction.LOWER, "smaller_is_better.json"),
+        (ExportFormat.BENCHER, Direction.LOWER, "bencher.json"),
+        (ExportFormat.OPENMETRICS, Direction.LOWER, "openmetrics.txt"),
+        (ExportFormat.CSV, Direction.LOWER, "tidy.csv"),
     ],
 )
 def test_a_text_format_in_whole(form, direction, name):
@@ -46,7 +46,7 @@ def test_a_text_format_in_whole(form, direction, name):
 
 def test_prometheus_reads_openmetrics():
     """Its parser finds every metric with its unit and every label as it was, and the failed record too."""
-    families = {family.name: family for family in text_string_to_metric_families(openmetrics(RECORDS).decode())}
+    families = {family.name: family for family in text_string_to_metric_families(as_openmetrics(RECORDS).decode())}
     latency = families["torchperf_abs_latency_seconds"]
     assert (latency.type, latency.unit) == ("gauge", "seconds")
     assert [sample.value for sample in latency.samples] == [0.0025, 0.0025]
@@ -64,14 +64,14 @@ def test_prometheus_reads_openmetrics():
 def test_any_name_survives_openmetrics(model):
     """A label's value is read back as it was written, whatever it holds."""
     named = replace(measured(), case=replace(measured().case, model=model))
-    (first, *_) = text_string_to_metric_families(openmetrics([named]).decode())
+    (first, *_) = text_string_to_metric_families(as_openmetrics([named]).decode())
     assert first.samples[0].labels["model"] == model.encode("utf-8", errors="replace").decode()
 
 
 def test_every_unit_has_a_base_unit():
     """A metric with a new unit cannot be forgotten here."""
     everything = record(metrics=dict.fromkeys(METRICS, 1.0))
-    assert len(list(text_string_to_metric_families(openmetrics([everything]).decode()))) == len(METRICS) + 1
+    assert len(list(text_string_to_metric_families(as_openmetrics([everything]).decode()))) == len(METRICS) + 1
 
 
 @given(st.lists(st.floats(min_value=1e-9, max_value=1e3), min_size=1, max_size=40))
@@ -80,7 +80,7 @@ def test_statistics_are_those_of_pytest_benchmark(times):
     theirs = Stats()
     for time in times:
         theirs.update(time)
-    exported = json.loads(export_records([measured(samples={"compiled": tuple(times)})], Format.PYTEST_BENCHMARK))
+    exported = json.loads(export_records([measured(samples={"compiled": tuple(times)})], ExportFormat.PYTEST_BENCHMARK))
     ours = exported["benchmarks"][0]["stats"]
     exact = {"rounds", "data", "iterations", "min", "max"}
     counts = {"outliers", "iqr_outliers", "stddev_outliers", "ld15iqr", "hd15iqr"}  # differ by rounding at the fences
@@ -96,7 +96,7 @@ def test_outliers_are_counted_as_pytest_benchmark_does():
     theirs = Stats()
     for time in times:
         theirs.update(time)
-    exported = json.loads(export_records([measured(samples={"compiled": times})], Format.PYTEST_BENCHMARK))
+    exported = json.loads(export_records([measured(samples={"compiled": times})], ExportFormat.PYTEST_BENCHMARK))
     ours = exported["benchmarks"][0]["stats"]
     assert {name: ours[name] for name in ("outliers", "ld15iqr", "hd15iqr")} == {
         "outliers": theirs.outliers,
@@ -131,14 +131,14 @@ def test_pytest_benchmark_compares_exports(torchperf, tmp_path):
 
 def test_a_latency_without_raw_times_is_a_median_alone():
     """Results that were recorded without samples have no rounds and no spread, and none are made up."""
-    exported = json.loads(export_records([record(metrics={"abs_latency": 4.0})], Format.PYTEST_BENCHMARK))
+    exported = json.loads(export_records([record(metrics={"abs_latency": 4.0})], ExportFormat.PYTEST_BENCHMARK))
     stats = exported["benchmarks"][0]["stats"]
     assert stats == {"median": 0.004}
 
 
 def test_csv_is_tidy_and_harmless():
     """A line per value with the columns' meaning fixed; a record without numbers has one too; no cell is a formula."""
-    text = export_records(RECORDS, Format.CSV).decode()
+    text = export_records(RECORDS, ExportFormat.CSV).decode()
     rows = list(csv.DictReader(io.StringIO(text)))
     assert text.count("\n") == len(rows) + 1
     assert [row["metric"] for row in rows if row["model"] == "mlp" and row["testing"] == "accuracy"] == [""]
@@ -166,10 +166,10 @@ def test_parquet_is_read_by_duckdb(torchperf, tmp_path):
 def test_nothing_measured_is_still_a_file_of_the_format():
     """Without a number every format is empty, and valid."""
     failed = [record(status=Status.OOM)]
-    assert json.loads(export_records(failed, Format.GITHUB_ACTION_BENCHMARK)) == []
-    assert json.loads(export_records(failed, Format.BENCHER)) == {}
-    assert json.loads(export_records(failed, Format.PYTEST_BENCHMARK))["benchmarks"] == []
-    assert [family.name for family in text_string_to_metric_families(openmetrics(failed).decode())] == [
+    assert json.loads(export_records(failed, ExportFormat.GITHUB_ACTION_BENCHMARK)) == []
+    assert json.loads(export_records(failed, ExportFormat.BENCHER)) == {}
+    assert json.loads(export_records(failed, ExportFormat.PYTEST_BENCHMARK))["benchmarks"] == []
+    assert [family.name for family in text_string_to_metric_families(as_openmetrics(failed).decode())] == [
         "torchperf_pass"
     ]
 

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from report_builders import BUILD, SOURCE, accuracy, both, case
-from run_builders import a_run, point
+from run_builders import a_run
 from torchperf_ci.compare.effects import Comparison, Tolerance, Verdict
 from torchperf_ci.compare.report import Findings, Header, comparison_json
 from torchperf_ci.compare.report import markdown as compare_markdown
@@ -27,7 +27,7 @@ from torchperf_ci.compare.tolerances import LATENCY, Tolerances
 from torchperf_ci.core.records import Status
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.text import code, fenced, heading, html, one_line, sentence
-from torchperf_ci.dashboard.comment import comment, dashboard_parts
+from torchperf_ci.dashboard.comment import make_comment, make_parts
 from torchperf_ci.dashboard.model import DashboardOptions, study
 from torchperf_ci.expectations.collect import ConfigRun
 from torchperf_ci.expectations.flaky import Kind
@@ -38,9 +38,9 @@ from torchperf_ci.expectations.update import plan_update
 from torchperf_ci.post.review import posting_of_results, unusable
 from torchperf_ci.post.stored import COMPARISON, Expected, read_posting
 from torchperf_ci.report.charts import Charts
-from torchperf_ci.report.gh_parts import legacy_parts
+from torchperf_ci.report.gh_parts import render_parts
 from torchperf_ci.report.markdown import markdown
-from torchperf_ci.report.model import ReportOptions, find
+from torchperf_ci.report.model import ReportOptions, collect_findings
 from torchperf_ci.shards.uploads import Config
 
 OURS = "https://github.com/octo/project/"
@@ -147,11 +147,11 @@ def results(evil: str) -> Results:
 def dashboard_comment(evil: str) -> str:
     now = results(evil)
     made = [a_run(day, now.records) for day in range(3)]
-    findings = find(now, ReportOptions())
-    *past, newest = map(point, made)
+    findings = collect_findings(now, ReportOptions())
+    *past, newest = made
     studied = study(findings, newest, past, DashboardOptions(), problems=now.problems)
     charts = Charts(overviews=(), speedups={}, samples=())
-    return comment(studied, dashboard_parts(studied, charts, {}))
+    return make_comment(studied, make_parts(studied, charts, {}))
 
 
 def check(evil: str) -> str:
@@ -170,7 +170,7 @@ def update(evil: str) -> str:
 
 
 def each_part(evil: str) -> Iterator[str]:
-    yield from legacy_parts(find(results(evil), ReportOptions())).values()
+    yield from render_parts(collect_findings(results(evil), ReportOptions())).values()
 
 
 RENDERERS: dict[str, Callable[[str], str]] = {
@@ -178,7 +178,7 @@ RENDERERS: dict[str, Callable[[str], str]] = {
     "post compare.json": lambda evil: (
         read_posting({COMPARISON: comparison_json(comparison(evil)).encode()}, Expected()).text
     ),
-    "report.md": lambda evil: markdown(find(results(evil), ReportOptions())),
+    "report.md": lambda evil: markdown(collect_findings(results(evil), ReportOptions())),
     "post records.jsonl": lambda evil: posting_of_results(results(evil)).text,
     "post what cannot be used": lambda evil: unusable(evil).text,
     "gh_*.txt": lambda evil: "\n\n".join(each_part(evil)),

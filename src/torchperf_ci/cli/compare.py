@@ -122,7 +122,7 @@ def compare(*, github: GitHubOptions, **options: Any) -> int:  # noqa: ANN401 - 
 
 
 def _compare(options: dict[str, Any], github: GitHubOptions) -> int:
-    past = options["history"] or options["data_branch"]
+    past = options["location"] or options["data_branch"]
     if past and options["baseline_artifact"]:
         raise click.UsageError("--baseline-artifact and --history are two bases; give one of them")
     if options["output_dir"].resolve() in [folder.resolve() for folder in options["folders"]]:

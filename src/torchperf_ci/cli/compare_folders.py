@@ -24,7 +24,7 @@ from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import Results, open_folder
 from torchperf_ci.core.text import code, count
 from torchperf_ci.github.context import source_from
-from torchperf_ci.history.store import newest_source
+from torchperf_ci.history.runs import newest_source
 
 
 def compare_folders(options: dict[str, Any], github: GitHubOptions) -> int:

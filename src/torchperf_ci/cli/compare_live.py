@@ -108,6 +108,8 @@ def _header(request: CompareRequest, base: LiveSide, head: LiveSide) -> Header:
         if plan.one_process
         else f"Two processes on the same CPUs or GPU, in turn by {turns}, in {launches}."
     )
+    if request.settings.cold_l2:
+        how += " The L2 cache was emptied before every reading."
     pairs = [("Python", one.python, two.python), ("torch", one.torch, two.torch)]
     same = request.base.commit is not None and request.base.commit == request.head.commit
     return Header(

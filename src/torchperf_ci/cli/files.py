@@ -21,7 +21,7 @@ STREAM = Path("-")
 
 
 def read_input(path: Path) -> tuple[bytes, str]:
-    """The content of a file, or of standard input for `-`, and its name for messages."""
+    """Read a file, or standard input for `-`; return the content, and a name for messages."""
     if path == STREAM:
         return sys.stdin.buffer.read(), "standard input"
     try:
@@ -51,7 +51,7 @@ def write_output(path: Path | None, content: bytes) -> None:
 
 
 def results_in(directory: Path) -> Results:
-    """The results in any folder; what cannot be used is said on stderr. Raises `NothingToJudge` without any."""
+    """Read the results in any folder; what cannot be used is said on stderr. Raises `NothingToJudge` without any."""
     from torchperf_ci.core.frames import CaseSelection
     from torchperf_ci.core.result_files import read_folder
     from torchperf_ci.core.text import one_line

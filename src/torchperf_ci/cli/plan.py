@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchperf_ci.cli.case_options import PythonOptions, model_options, models_from
-from torchperf_ci.cli.history_options import opened_history, past_options
+from torchperf_ci.cli.history_options import PastOptions, past_options
 from torchperf_ci.cli.options import GitHubOptions, KeyValues, build, command, github_options, option, split_list
 from torchperf_ci.cli.suites import preloaded_python
 from torchperf_ci.core.errors import UsageProblem
@@ -179,14 +179,15 @@ def _records_on_github(github: GitHubOptions, name: str | None) -> Sequence[Reco
 
 def _records_in_history(github: GitHubOptions, options: dict[str, Any]) -> Sequence[Record]:
     """The records of the last runs, oldest first; as above, a refusal is a warning."""
-    if not (options["history"] or options["data_branch"]):
+    place = PastOptions(location=options["location"], data_branch=options["data_branch"])
+    if not (place.location or place.data_branch):
         return ()
     from torchperf_ci.core.errors import TorchperfError
-    from torchperf_ci.history.store import Wanted
+    from torchperf_ci.history.runs import RunFilter
 
     try:
-        with opened_history(options, github) as history:
-            past = history.last(RUNS_FOR_DURATIONS, Wanted(name=options["name"]))
+        with place.open(github) as history:
+            past = history.read_last(RUNS_FOR_DURATIONS, RunFilter(name=options["name"]))
     except TorchperfError as error:
         click.echo(f"Warning: no durations from the history: {error}", err=True)
         return ()

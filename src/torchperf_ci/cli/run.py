@@ -63,7 +63,7 @@ def _measure_and_report(options: RunOptions) -> int:
     from torchperf_ci.report.model import ReportOptions, SourceTree
     from torchperf_ci.run.plan import make_plan
     from torchperf_ci.run.run import measure_plan
-    from torchperf_ci.run.survey import preload, python_under_test, survey
+    from torchperf_ci.run.survey import note_settings, preload, python_under_test, refuse_cold_l2, survey
 
     selection, settings = options.cases.selection(), options.cases.settings()
     with (
@@ -83,7 +83,8 @@ def _measure_and_report(options: RunOptions) -> int:
         with python.start() as preloaded:
             surveyed = survey(preloaded, selection.suites, threads=settings.threads, command=sys.argv[1:])
             plan = make_plan(selection, surveyed.suites, surveyed.machine)
-            surveyed = preload(preloaded, plan, surveyed)
+            refuse_cold_l2(plan.cases, settings)
+            surveyed = note_settings(preload(preloaded, plan, surveyed), settings)
             if not options.keep_output_dir:
                 folder.empty()
             for warning in surveyed.build.warnings:

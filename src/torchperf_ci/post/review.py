@@ -12,7 +12,7 @@ from torchperf_ci.post.posting import LIMIT, Conclusion, Note, Posting
 from torchperf_ci.report.markdown import markdown
 from torchperf_ci.report.model import ReportOptions, RunFindings, RunOutcome
 from torchperf_ci.report.words import verdict
-from torchperf_ci.report.write import look
+from torchperf_ci.report.write import judge_results
 
 TITLE_LENGTH = 200
 MOST_NOTES = 500
@@ -29,7 +29,7 @@ def posting_of_results(results: Results) -> Posting:
     """What the results of a run say: failure when a case failed, could not run, or a line could not be used; neutral
     when something that passed was not compiled."""
     try:
-        findings = look(results, ReportOptions(limit=LIMIT))
+        findings = judge_results(results, ReportOptions(limit=LIMIT))
     except NothingToJudge as error:
         return unusable(str(error))
     sign, sentence = verdict(findings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from torchperf_ci.core.frames import ACCURACY, Cell, SuiteTables, rows
+from torchperf_ci.core.frames import ACCURACY, Cell, SuiteTables, model_rows
 from torchperf_ci.core.text import code, count, html, sentence
 from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
 from torchperf_ci.report.gh_parts import build_summary
@@ -175,7 +175,7 @@ def _details(findings: RunFindings) -> Iterator[Block]:
 
 
 def _detail(tables: SuiteTables, metric: str, rank: int) -> Iterator[MarkdownTable]:
-    found = list(rows(tables, metric))
+    found = list(model_rows(tables, metric))
     if any(metric == ACCURACY or cell.measured for row in found for cell in row.cells):
         lines = [
             (code(row.model), whole(row.batch_size), *(_cell(cell, metric) for cell in row.cells)) for row in found

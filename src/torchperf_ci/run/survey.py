@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -16,8 +16,9 @@ from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Build, Environment, environment_from
 from torchperf_ci.core.text import name_problem, one_line
 from torchperf_ci.machine.accelerators import Accelerator, Signs, accelerators_from, read_signs
+from torchperf_ci.run.case_worker import Settings
 from torchperf_ci.run.lanes import unlike_devices
-from torchperf_ci.run.plan import Machine, Plan, SuiteListing, suite_spec
+from torchperf_ci.run.plan import Machine, Plan, PlannedCase, SuiteListing, suite_spec
 from torchperf_ci.run.session import Preloaded, WorkerError, is_shared_machine, package_path, worker_environment
 
 READY = "ready"
@@ -103,6 +104,22 @@ def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, 
         suites=tuple(listings.values()),
         accelerators=accelerators_from(answer["accelerators"]),
     )
+
+
+def note_settings(surveyed: Survey, settings: Settings) -> Survey:
+    """Put into the environment those settings that decide whether times may be compared."""
+    if not settings.cold_l2:
+        return surveyed
+    environment = replace(surveyed.environment, l2_cache="cold")
+    return replace(surveyed, build=replace(surveyed.build, environment=environment))
+
+
+def refuse_cold_l2(cases: Iterable[PlannedCase], settings: Settings) -> None:
+    """Raise `UsageProblem` where a cache is to be emptied that torch knows nothing about."""
+    if settings.cold_l2 and any(planned.device.startswith(("cpu", "mps")) for planned in cases):
+        raise UsageProblem(
+            "--cold-l2 empties the L2 cache of CUDA, ROCm and XPU devices; leave it out, or choose one with --devices"
+        )
 
 
 def without_values(command: Sequence[str]) -> Iterator[str]:
