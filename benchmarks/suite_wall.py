@@ -23,7 +23,7 @@ from typing import Any
 
 from torchperf_ci.core.records import Mode, Source, Testing
 from torchperf_ci.core.results import open_folder
-from torchperf_ci.run.case_worker import BOTH, Settings
+from torchperf_ci.run.case_worker import BOTH, CaseSettings
 from torchperf_ci.run.plan import Plan, PlannedCase, Selection, make_plan
 from torchperf_ci.run.runner import Runner, Surroundings
 from torchperf_ci.run.sampler import StopRule
@@ -59,7 +59,7 @@ def measure(python: Python, plan: Plan, found: Survey, *, scale: str) -> tuple[f
         ways = []
         for fresh, rounds in ((False, (BOTH,)), (True, ((Testing.PERFORMANCE,), (Testing.ACCURACY,)))):
             folder = stack.enter_context(open_folder(out / str(fresh)))
-            settings = Settings(rule=StopRule(repeat=PAIRS), scale=scale, fresh_process=fresh)
+            settings = CaseSettings(rule=StopRule(repeat=PAIRS), scale=scale, fresh_process=fresh)
             modules = () if fresh else plan.preload
             runner = stack.enter_context(Runner(python.start, settings, surroundings, folder, modules=modules))
             ways.append(Way(runner, rounds))

@@ -27,7 +27,7 @@ def resume_hint(folder_path: Path) -> str:
 
 
 def announce(folder_path: Path, name: str, shard: str) -> None:
-    """Outputs that later steps need also when this one is cancelled: with them what was measured is uploaded."""
+    """Write outputs that later steps need also when this one is cancelled: what was measured is then uploaded."""
     from torchperf_ci.core.text import safe_name
     from torchperf_ci.github.step_files import write_outputs
 
@@ -82,7 +82,7 @@ def write_exit_code(code: int, *, github_files: bool) -> int:
 
 
 def _counts(results: Results) -> tuple[int, int]:
-    """Cases of which every testing passed, and the others: also those that the report leaves out of its pass rate."""
+    """Count the cases of which every testing passed, and all others, also those that the report leaves out."""
     cases = {record.case for record in results.records}
     failed = {record.case for record in results.records if not record.status.is_pass}
     return len(cases - failed), len(failed)

@@ -14,7 +14,7 @@ import click
 from torchperf_ci.core.records import Record, Status, Testing
 from torchperf_ci.core.text import count, one_line
 from torchperf_ci.run.plan import PlannedCase
-from torchperf_ci.run.run import RunProgress
+from torchperf_ci.run.runner import RunProgress
 
 
 @contextmanager
@@ -51,7 +51,7 @@ class LogLines:
             _tell_recorded(total=total, already=already)
 
     def start(self, case: PlannedCase) -> None:
-        """A line is written at the end; several cases may be under way at the same time."""
+        """Do nothing: a line is written at the end, and several cases may be under way at the same time."""
 
     def finish(self, records: Sequence[Record]) -> None:
         self._number += 1

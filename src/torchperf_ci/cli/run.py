@@ -62,7 +62,7 @@ def _measure_and_report(options: RunOptions) -> int:
     from torchperf_ci.machine.gpu import locked_clocks
     from torchperf_ci.report.model import ReportOptions, SourceTree
     from torchperf_ci.run.plan import make_plan
-    from torchperf_ci.run.run import measure_plan
+    from torchperf_ci.run.runner import measure_plan
     from torchperf_ci.run.survey import note_settings, preload, python_under_test, refuse_cold_l2, survey
 
     selection, settings = options.cases.selection(), options.cases.settings()

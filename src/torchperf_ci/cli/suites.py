@@ -57,7 +57,7 @@ def list_suites(options: SuitesOptions) -> None:
 
 @contextmanager
 def preloaded_python(python: str, extra: dict[str, str]) -> Iterator[Preloaded]:
-    """The Python under test, started to be asked."""
+    """Start the Python under test, to ask it something."""
     from torchperf_ci.run.survey import python_under_test
 
     with tempfile.TemporaryDirectory(prefix="torchperf-log-") as logs:
@@ -83,7 +83,7 @@ def _models(entry: SuiteEntry) -> str:
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns of text. What a suite says about itself comes from outside, so it can't control the terminal."""
+    """Lay out columns of text, harmless for a terminal: what a suite says about itself comes from outside."""
     from tabulate import tabulate
 
     shown = [[one_line(cell) for cell in row] for row in rows]

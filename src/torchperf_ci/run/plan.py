@@ -43,7 +43,7 @@ class Selection:
 
     @property
     def shard(self) -> str:
-        """`1-4`: the first of four."""
+        """Return `1-4`: the first of four."""
         return self.shard_name or f"{self.partition_id + 1}-{self.total_partitions}"
 
 
@@ -211,7 +211,7 @@ def parallel_problems(selection: Selection, places: Sequence[str], machine: Mach
 
 
 def lack_of_devices(device: str, world: int, machine: Machine) -> str:
-    """Why so many processes, each with a device of its own, cannot run on the type of `device`; empty when they can."""
+    """Say why so many processes, each with a device of its own, cannot run on a type of device; else empty."""
     kind, _, index = device.partition(":")
     if world == 1 or kind == "cpu":
         return ""

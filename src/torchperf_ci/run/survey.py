@@ -16,7 +16,7 @@ from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Build, Environment, environment_from
 from torchperf_ci.core.text import name_problem, one_line
 from torchperf_ci.machine.accelerators import Accelerator, Signs, accelerators_from, read_signs
-from torchperf_ci.run.case_worker import Settings
+from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.lanes import unlike_devices
 from torchperf_ci.run.plan import Machine, Plan, PlannedCase, SuiteListing, suite_spec
 from torchperf_ci.run.session import Preloaded, WorkerError, is_shared_machine, package_path, worker_environment
@@ -106,7 +106,7 @@ def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, 
     )
 
 
-def note_settings(surveyed: Survey, settings: Settings) -> Survey:
+def note_settings(surveyed: Survey, settings: CaseSettings) -> Survey:
     """Put into the environment those settings that decide whether times may be compared."""
     if not settings.cold_l2:
         return surveyed
@@ -114,7 +114,7 @@ def note_settings(surveyed: Survey, settings: Settings) -> Survey:
     return replace(surveyed, build=replace(surveyed.build, environment=environment))
 
 
-def refuse_cold_l2(cases: Iterable[PlannedCase], settings: Settings) -> None:
+def refuse_cold_l2(cases: Iterable[PlannedCase], settings: CaseSettings) -> None:
     """Raise `UsageProblem` where a cache is to be emptied that torch knows nothing about."""
     if settings.cold_l2 and any(planned.device.startswith(("cpu", "mps")) for planned in cases):
         raise UsageProblem(

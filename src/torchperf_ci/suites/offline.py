@@ -45,7 +45,7 @@ def no_downloads(model: str) -> Iterator[None]:
 
 @contextmanager
 def replaced(owner: Any, name: str, value: object) -> Iterator[None]:  # noqa: ANN401 - a module or a class
-    """Another value under the attribute `name` while the block runs."""
+    """Put another value under the attribute `name` while the block runs."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

@@ -85,7 +85,7 @@ class Suite:
         return tuple(getattr(self.module, "SKIPS", ()))
 
     def world(self, model: str) -> int:
-        """The processes that run `model` together: `WORLD`, a number, or a mapping from models to numbers (else 1)."""
+        """Return the number of processes that run `model` together, as the suite's WORLD has it."""
         world: int | Mapping[str, int] = getattr(self.module, "WORLD", 1)
         return world.get(model, 1) if isinstance(world, Mapping) else world
 

@@ -39,7 +39,7 @@ class Network:
 
 @pytest.fixture(scope="class")
 def network(request: pytest.FixtureRequest, net_name: str, executor: str, fuser: str) -> Network:
-    """The network `net_name`, built under the fuser and the executor."""
+    """Return the network `net_name`, built under the fuser and the executor."""
     apply_settings(Fuser(fuser), None if executor == DEFAULT_EXECUTOR else Executor(executor))
     name = request.config.getoption("net_device") or ("cuda" if torch.cuda.is_available() else "cpu")
     device = choose_device(torch.device(name))

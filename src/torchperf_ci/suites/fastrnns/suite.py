@@ -40,7 +40,7 @@ class Layer(nn.Module):
         initialise(self, hidden)
 
     def forward(self, x: Any, hidden: Tensor, cell: Tensor) -> Any:  # noqa: ANN401 - a tensor, or a list of sequences
-        """`x` through the loop: outputs of every step, last hidden state, last cell state."""
+        """Return `x` through the loop: outputs of every step, last hidden state, last cell state."""
         return self.loop(x, hidden, cell, self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
 
 
@@ -142,7 +142,7 @@ class LayerNormBound(nn.Module):
         self.norm_cell = nn.LayerNorm(sizes.hidden_size)
 
     def forward(self, x: Tensor, states: States, gates: Tensor) -> tuple[list[Tensor], States]:
-        """`gates`: (batch, 4·hidden), what the norms of the gates begin with."""
+        """Return `gates`: (batch, 4·hidden), what the norms of the gates begin with."""
         output, last = self.lstm(x, states)
         cell = last[1][-1]
         for _ in range(x.shape[0] * self.lstm.num_layers):
@@ -152,7 +152,7 @@ class LayerNormBound(nn.Module):
 
 
 def initialise(module: nn.Module, hidden: int) -> None:
-    """nn.LSTM's initial weights: uniform within ±1/√hidden."""
+    """Give parameters nn.LSTM's initial weights: uniform within ±1/√hidden."""
     bound = 1 / math.sqrt(hidden)
     for parameter in module.parameters():
         nn.init.uniform_(parameter, -bound, bound)
@@ -166,7 +166,7 @@ Made = tuple[nn.Module, tuple[Any, ...]]
 
 
 def build(variant: str, sizes: Sizes) -> Made:
-    """The module of `variant` in training mode, and its positional arguments; weights and inputs are random.
+    """Build the module of `variant` in training mode, and its positional arguments; all values are random.
 
     Raises `KeyError` for a name that is not in the catalog and `ValueError` for sizes that the variant cannot have.
     """
@@ -174,7 +174,7 @@ def build(variant: str, sizes: Sizes) -> Made:
 
 
 def heads(output: Any) -> list[Tensor]:  # noqa: ANN401 - any variant's output
-    """The tensors that a backward pass starts from."""
+    """Return the tensors that a backward pass starts from."""
     first = output if isinstance(output, Tensor) else output[0]
     return [first] if isinstance(first, Tensor) else list(first)
 
@@ -194,7 +194,7 @@ def _sequences(sizes: Sizes) -> tuple[list[Tensor], States]:
 
 
 def _torch_lstm(kind: type[nn.LSTM], sizes: Sizes, *, dropout: float = 0.0) -> nn.LSTM:
-    """nn.LSTM has dropout between layers, and warns of it where there is one layer."""
+    """Make nn.LSTM, which has dropout between layers, and warns of it where there is one layer."""
     return kind(sizes.input_size, sizes.hidden_size, sizes.num_layers, dropout=dropout if sizes.num_layers > 1 else 0.0)
 
 
@@ -268,7 +268,7 @@ SEQUENCES = 4
 
 
 def make(variant: str, batch_size: int | None, *, scale: str = "full") -> Made:
-    """`variant` at the sizes of `scale`; with two layers where there is dropout, which lies between layers."""
+    """Build `variant` at the sizes of `scale`; with two layers where there is dropout, which lies between layers."""
     sizes = SIZES[scale]
     if group_of(variant) is Group.VL:
         sizes = replace(sizes, mini_batch=SEQUENCES)
@@ -285,7 +285,7 @@ MODELS: dict[str, Callable[..., Made]] = {
 
 
 def batch_size(model: str, args: tuple[Any, ...]) -> int:
-    """How many sequences or images `args` hold."""
+    """Count the sequences or images that `args` hold."""
     match group_of(model):
         case Group.RNNS:
             return int(args[0].shape[1])
@@ -296,5 +296,5 @@ def batch_size(model: str, args: tuple[Any, ...]) -> int:
 
 
 def loss(module: nn.Module, output: Any) -> Tensor:  # noqa: ANN401, ARG001 - any variant's output
-    """The mean of what a backward pass starts from."""
+    """Return the mean of what a backward pass starts from."""
     return torch.stack([head.float().mean() for head in heads(output)]).mean()
