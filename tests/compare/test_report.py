@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from torchperf_ci.compare.effects import Launch
+from torchperf_ci.compare.effects import Launch, Verdict
 from torchperf_ci.compare.report import (
     Findings,
     Header,
@@ -54,12 +54,13 @@ def measured(model: str, ratio: float = 1.0, *, wobble: float = 0.001, head: Sid
 
 def everything() -> list[Measured]:
     """A case of every verdict."""
-    slow = measured("slow", 1.2)
+    slow, fast = measured("slow", 1.2), measured("fast", 0.8)
     return [
         replace(slow, again=slow),
         replace(measured("slow_once", 1.3), again=measured("slow_once")),
         measured("same"),
-        measured("fast", 0.8),
+        replace(fast, again=fast),
+        replace(measured("fast_once", 0.7), again=measured("fast_once")),
         replace(measured("open", 1.03), between=0.05),
         measured("broken", head=SideResult(failure="crashed: ended by signal 11 (SIGSEGV)")),
         measured("wrong", head=replace(GOOD, accuracy="fail_accuracy: output 0 differs")),
@@ -91,15 +92,24 @@ def test_a_case_is_told_in_one_line() -> None:
 def test_counts_decide_the_exit_code() -> None:
     """What is new, fixed or refused is not a comparison."""
     found = findings()
-    assert (found.blocking, found.inconclusive, found.compared) == (5, 2, 9)
+    assert (found.blocking, found.inconclusive, found.compared) == (5, 3, 10)
     nothing = judged(HEADER, [replace(measured("other"), refusals=("x",)), replace(measured("added"), base=None)])
     assert (nothing.blocking, nothing.compared, nothing.sign) == (0, 0, "⚠️")
+
+
+def test_an_interrupt_leaves_no_improvement_that_was_seen_once() -> None:
+    """It is open; what is worse is shown as worse all the same."""
+    found = judged(HEADER, [measured("fast", 0.7), measured("slow", 1.3)], unmeasured=2)
+    assert [c.verdict for c in found.comparisons if c.metric == "abs_latency"] == [
+        Verdict.INCONCLUSIVE,
+        Verdict.REGRESSED,
+    ]
 
 
 def test_the_json_holds_every_raw_time() -> None:
     """And is strict JSON, also where an interval is infinite."""
     found = json.loads(comparison_json(findings()))
-    assert len(found["measured"]) == 11
+    assert len(found["measured"]) == 12
     assert len(found["measured"][0]["launches"][0]["base"]) == 48
     assert found["comparisons"][0]["verdict"] == "regressed"
     assert found["comparisons"][0]["blocks"] is True
@@ -131,7 +141,8 @@ def test_the_folder_gets_charts_of_what_changed(tmp_path: Path) -> None:
     with open_folder(tmp_path / "out") as folder:
         write_comparison(folder, findings())
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    charts = {"compare", *(f"compare_tiny_{model}_inductor" for model in ("slow", "slow_once", "fast", "open"))}
+    drawn = ("slow", "slow_once", "fast", "fast_once", "open")
+    charts = {"compare", *(f"compare_tiny_{model}_inductor" for model in drawn)}
     assert names == {".torchperf-ci", "compare.md", "compare.json"} | {
         f"{chart}.{ending}" for chart in charts for ending in ("svg", "png")
     }

@@ -169,6 +169,27 @@ def test_what_to_repeat_twice_stays_bad() -> None:
     assert found.p == of(measured(1.1), "abs_latency").p
 
 
+@pytest.mark.parametrize(
+    ("again", "verdict"), [(0.75, Verdict.IMPROVED), (1.0, Verdict.INCONCLUSIVE), (1.3, Verdict.INCONCLUSIVE)]
+)
+def test_what_is_better_has_to_be_seen_twice_as_well(again: float, verdict: Verdict) -> None:
+    """Whole launches of equal code under load looked 33 % faster."""
+    assert to_repeat(measured(0.67), TOLERANCES)
+    found = of(replace(measured(0.67), again=measured(again)), "abs_latency")
+    assert (found.verdict, found.confirmed) == (verdict, verdict is Verdict.IMPROVED)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.floats(min_value=0.5, max_value=2.0), st.floats(min_value=0.5, max_value=2.0))
+def test_a_second_measurement_treats_both_sides_alike(first: float, second: float) -> None:
+    """With base and head exchanged in both, faster becomes slower and what is open stays open."""
+    forth = replace(measured(first), again=measured(second))
+    back = replace(measured(1 / first), again=measured(1 / second))
+    mirror = {Verdict.REGRESSED: Verdict.IMPROVED, Verdict.IMPROVED: Verdict.REGRESSED}
+    verdict = of(forth, "abs_latency").verdict
+    assert of(back, "abs_latency").verdict is mirror.get(verdict, verdict)
+
+
 def test_a_crash_that_does_not_come_back_gives_way_to_the_second_measurement() -> None:
     """Its numbers count, and the crash is told."""
     broken = measured(head=replace(GOOD, failure="killed_oom: killed by the kernel"))

@@ -92,8 +92,8 @@ def compare(*, github: GitHubOptions, **options: Any) -> int:  # noqa: ANN401 - 
 
     Without folders it measures now, on this machine: the two run in processes of their own on the same CPUs or the
     same GPU, one iteration each in turn, in several launches, because processes of equal code differ among
-    themselves. What looks slower is measured again. With the compiler `eager` the module runs as it is, without
-    torch.compile.
+    themselves. What looks slower or faster is measured again. With the compiler `eager` the module runs as it is,
+    without torch.compile.
 
     With two results folders of `run` it compares what is recorded there; with one, and --baseline-artifact, base comes
     from GitHub; with one, and --history or --data-branch, it is held against what the last 30 runs on such a machine

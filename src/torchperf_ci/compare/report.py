@@ -13,7 +13,7 @@ from typing import Any
 
 from torchperf_ci.compare.effects import Comparison, Verdict, correct_family
 from torchperf_ci.compare.tolerances import LATENCY, Tolerances
-from torchperf_ci.compare.verdicts import Measured, compare_case
+from torchperf_ci.compare.verdicts import Measured, compare_case, open_unconfirmed
 from torchperf_ci.compare.words import (
     ORDER,
     SIGNS,
@@ -113,7 +113,11 @@ class Findings:
 
 def judged(header: Header, measured: Sequence[Measured], *, unmeasured: int = 0) -> Findings:
     """Every comparison of cases that were measured live, corrected for how many there are."""
-    comparisons = [comparison for item in measured for comparison in compare_case(item, header.tolerances)]
+    comparisons = [
+        comparison if item.again else open_unconfirmed(comparison)
+        for item in measured
+        for comparison in compare_case(item, header.tolerances)
+    ]
     return Findings(
         header=header,
         comparisons=tuple(correct_family(comparisons)),

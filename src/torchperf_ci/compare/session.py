@@ -1,4 +1,4 @@
-"""A whole live comparison: set up both sides, measure every case, and what looks worse once more."""
+"""A whole live comparison: set up both sides, measure every case, and what seems to have changed once more."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def shared_cpus(threads: int | None) -> tuple[int, ...]:
 
 
 class Progress(Protocol):
-    """Hears of each case as it is done; `again` is the second measurement of what looked bad."""
+    """Hears of each case as it is done; `again` is the second measurement of what seems to have changed."""
 
     def __call__(self, number: int, total: int, measured: Measured, *, again: bool) -> None: ...
 
@@ -203,18 +203,18 @@ class LiveComparison:
         return len(self.cases) - len(self._finished) + self._unconfirmed
 
     def run(self, tell: Progress) -> None:
-        """Measure every case, then those that look worse once more, in fresh processes: what is bad by accident, of
-        the processes or of the minute, is not bad twice."""
+        """Measure every case, then those that look worse or better once more, in fresh processes: what differs by
+        accident, of the processes or of the minute, does not differ twice."""
         with ExitStack() as stack:
             lanes = self._lanes(stack)
             budget = CaseBudget(self._request.settings.budget, usual=self._plan.seconds, lanes=len(lanes))
             self._measure(lanes, range(len(self.cases)), budget, tell, again=False)
-            bad = [number for number in sorted(self._finished) if self._is_to_repeat(self._finished[number])]
-            self._unconfirmed = len(bad)
-            for lane in lanes if bad else ():
+            changed = [number for number in sorted(self._finished) if self._is_to_repeat(self._finished[number])]
+            self._unconfirmed = len(changed)
+            for lane in lanes if changed else ():
                 lane.base.processes.renew()
                 lane.head.processes.renew()
-            self._measure([lane for lane in lanes if not lane.lost], bad, budget, tell, again=True)
+            self._measure([lane for lane in lanes if not lane.lost], changed, budget, tell, again=True)
 
     def _lanes(self, stack: ExitStack) -> list[_Lane]:
         """A lane per device that cases are spread over, or one for all cases."""

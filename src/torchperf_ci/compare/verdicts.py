@@ -34,8 +34,8 @@ from torchperf_ci.compare.tolerances import (
 from torchperf_ci.core.records import Case, Record, Status
 from torchperf_ci.machine.host import HostLoad
 
-BAD = frozenset({Verdict.REGRESSED, Verdict.FAILED})
-"""Verdicts that have to be seen twice."""
+SEEN_TWICE = frozenset({Verdict.REGRESSED, Verdict.FAILED, Verdict.IMPROVED})
+"""Verdicts that have to be seen twice. What is better by accident is as frequent as what is worse."""
 
 _ONE_SIDED = frozenset({Verdict.FAILED, Verdict.FIXED})
 """What a failure by accident, of either side, looks like."""
@@ -75,8 +75,8 @@ class Measured:
 
     A side that does not have the model is None. between: see `effect`. seconds: what sampling took.
     look: the index of `LOOKS` at which it ended. refusals: why it may not be compared. remarks: what a reader should
-    know. host: how busy the system said it was, to which no verdict listens. again: a second measurement in fresh
-    processes, made when the first one showed something bad.
+    know. host: the system's load; recorded, not used in verdicts. again: a second measurement in fresh processes, made
+    when the first one showed a change.
     """
 
     case: Case
@@ -93,9 +93,9 @@ class Measured:
 
 
 def compare_case(measured: Measured, tolerances: Tolerances) -> list[Comparison]:
-    """Verdicts on every metric of a case, times first. The family's correction is still to come.
+    """Judge every metric of a case, times first. The family's correction is still to come.
 
-    With a second measurement only what is bad in both stays bad, and a side that failed once only is not said to fail.
+    With a second measurement only what changed in both stays changed, and a side that failed once is not said to fail.
     """
     first = _compare_once(measured, tolerances)
     if measured.again is None:
@@ -105,37 +105,47 @@ def compare_case(measured: Measured, tolerances: Tolerances) -> list[Comparison]
     if before.verdict in _ONE_SIDED and after.verdict is not before.verdict:
         then = "and could not be measured again" if after.verdict is Verdict.REFUSED else "not again"
         why = _joined(f"failed at first, {then}: {before.why}", after.why)
-        return [_open_if_bad(found, "only one measurement says so") for found in (replace(after, why=why), *second[1:])]
+        return [_open_change(found, "only one measurement says so") for found in (replace(after, why=why), *second[1:])]
     return [_held_against(comparison, second) for comparison in first]
 
 
 def to_repeat(measured: Measured, tolerances: Tolerances) -> bool:
-    """Whether it has to be measured again: something in it is bad, or one side alone failed."""
+    """Say whether it has to be measured again: something in it is worse or better, or one side alone failed."""
     first = _compare_once(measured, tolerances)
-    return first[0].verdict in _ONE_SIDED or any(comparison.verdict in BAD for comparison in first)
+    return first[0].verdict in _ONE_SIDED or any(comparison.verdict in SEEN_TWICE for comparison in first)
 
 
 def _held_against(first: Comparison, second: Sequence[Comparison]) -> Comparison:
-    """What is bad stays so if the second measurement says the same of its metric, or if head does not run any more."""
-    if first.verdict not in BAD:
+    """Keep a change if the second measurement says the same of its metric, and what is worse also if head does not run
+    any more."""
+    if first.verdict not in SEEN_TWICE:
         return first
     own = second[0]
     same = own if own.verdict is Verdict.FAILED else next((c for c in second if c.metric == first.metric), None)
     p = first.p if same is None or first.p is None or same.p is None else max(first.p, same.p)
-    if same is not None and same.verdict in BAD:
+    agrees = same is not None and same.verdict in SEEN_TWICE
+    if same is not None and agrees and (same.verdict is Verdict.IMPROVED) == (first.verdict is Verdict.IMPROVED):
         return replace(first, confirmed=True, p=p)
-    if own.verdict in {Verdict.REFUSED, Verdict.FIXED}:
-        return replace(_open_if_bad(first, f"it could not be measured again: {own.why}"), p=p)
+    if own.verdict in {Verdict.REFUSED, Verdict.FIXED, Verdict.FAILED}:
+        return replace(_open_change(first, f"it could not be measured again: {own.why}"), p=p)
     return replace(
-        _open_if_bad(first, f"{first.verdict} at first, but not when measured again in fresh processes"), p=p
+        _open_change(first, f"{first.verdict} at first, but not when measured again in fresh processes"), p=p
     )
 
 
-def _open_if_bad(comparison: Comparison, why: str) -> Comparison:
-    """Inconclusive instead of bad, because it was not seen twice."""
-    if comparison.verdict not in BAD:
+def _open_change(comparison: Comparison, why: str) -> Comparison:
+    """Make a change inconclusive, because it was not seen twice."""
+    if comparison.verdict not in SEEN_TWICE:
         return comparison
     return replace(comparison, confirmed=False, verdict=Verdict.INCONCLUSIVE, why=_joined(comparison.why, why))
+
+
+def open_unconfirmed(comparison: Comparison) -> Comparison:
+    """Take back an improvement that was seen in one measurement alone, as an interrupt leaves it. What is worse stays:
+    nobody should miss it."""
+    if comparison.verdict is not Verdict.IMPROVED or comparison.confirmed:
+        return comparison
+    return _open_change(comparison, "improved at first, and was not measured again")
 
 
 def _compare_once(measured: Measured, tolerances: Tolerances) -> list[Comparison]:
