@@ -10,18 +10,8 @@ from pathlib import Path
 import pytest
 
 from torchperf_ci.compare.effects import Launch, Verdict
-from torchperf_ci.compare.report import (
-    Findings,
-    Header,
-    comparison_json,
-    describe_case,
-    judged,
-    markdown,
-    text,
-    write_comparison,
-)
-from torchperf_ci.compare.tolerances import Tolerances
-from torchperf_ci.compare.verdicts import Measured, SideResult
+from torchperf_ci.compare.model import ComparisonFindings, Header, Measured, SideResult, ToleranceRules
+from torchperf_ci.compare.report import comparison_json, describe_case, judged, markdown, text, write_comparison
 from torchperf_ci.compare.words import sparkline
 from torchperf_ci.core.records import Case, Mode
 from torchperf_ci.core.results import open_folder
@@ -32,7 +22,7 @@ HEADER = Header(
     head="HEAD",
     how="Two processes on the same CPUs or GPU, in turn by iteration, in up to 10 launches.",
     machine="AMD EPYC, 2 CPUs, torch 2.13.0",
-    tolerances=Tolerances(),
+    tolerances=ToleranceRules(),
     warnings=("torch differs: 2.12.0 against 2.13.0",),
 )
 GOOD = SideResult(accuracy="pass", batch_size=8, parameters=100, memory_bytes=100_000_000)
@@ -71,7 +61,7 @@ def everything() -> list[Measured]:
     ]
 
 
-def findings() -> Findings:
+def findings() -> ComparisonFindings:
     return judged(HEADER, everything())
 
 
@@ -84,7 +74,7 @@ def test_the_report_reads_as_expected(name: str, made: object) -> None:
 
 def test_a_case_is_told_in_one_line() -> None:
     """As it is finished, on stderr."""
-    assert describe_case(measured("slow", 1.2), Tolerances()) == (
+    assert describe_case(measured("slow", 1.2), ToleranceRules()) == (
         "tiny/slow inductor: regressed +20.0 % (+18.9 % to +21.1 %)"
     )
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from torchperf_ci.compare.effects import Comparison, Tolerance, Verdict
-from torchperf_ci.compare.report import Findings, Header, comparison_json, markdown
-from torchperf_ci.compare.tolerances import ACCURACY, LATENCY, Rule, Tolerances
+from torchperf_ci.compare.effects import ChangeTolerance, Verdict
+from torchperf_ci.compare.model import ACCURACY, LATENCY, Comparison, ComparisonFindings, Header, Rule, ToleranceRules
+from torchperf_ci.compare.report import comparison_json, markdown
 from torchperf_ci.core.records import Case, Mode, Source
 from torchperf_ci.post.posting import Conclusion
 from torchperf_ci.post.stored import COMPARISON, Expected, Forged, read_posting
@@ -22,16 +22,16 @@ def case(model: str = "mlp") -> Case:
     return Case(suite="tiny", model=model, mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="inductor")
 
 
-def findings(*comparisons: Comparison, **header: Any) -> Findings:
+def findings(*comparisons: Comparison, **header: Any) -> ComparisonFindings:
     known: dict[str, Any] = {
         "base": "merge-base 0123",
         "head": "HEAD",
         "how": "",
         "machine": "a CPU",
         "source": Source(commit="a" * 40),
-        "tolerances": Tolerances(latency=Tolerance(margin=0.02, threshold=0.05), rules=(Rule(),)),
+        "tolerances": ToleranceRules(latency=ChangeTolerance(margin=0.02, threshold=0.05), rules=(Rule(),)),
     }
-    return Findings(header=Header(**{**known, **header}), comparisons=comparisons)
+    return ComparisonFindings(header=Header(**{**known, **header}), comparisons=comparisons)
 
 
 def compared(verdict: Verdict, model: str = "mlp", **options: Any) -> Comparison:

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from report_builders import BUILD, SOURCE, accuracy, both, case
 from run_builders import a_run, point
-from torchperf_ci.compare.effects import Comparison, Tolerance, Verdict
-from torchperf_ci.compare.report import Findings, Header, comparison_json
+from torchperf_ci.compare.effects import ChangeTolerance, Verdict
+from torchperf_ci.compare.model import LATENCY, Comparison, ComparisonFindings, Header, ToleranceRules
+from torchperf_ci.compare.report import comparison_json
 from torchperf_ci.compare.report import markdown as compare_markdown
-from torchperf_ci.compare.tolerances import LATENCY, Tolerances
 from torchperf_ci.core.escape import code, fenced, heading, html, one_line, sentence
 from torchperf_ci.core.records import Status
 from torchperf_ci.core.results import Problem, Results
@@ -112,17 +112,17 @@ def alive_in(posted: str) -> list[str]:
     return reader.alive
 
 
-def comparison(evil: str) -> Findings:
+def comparison(evil: str) -> ComparisonFindings:
     header = Header(
         base=evil,
         head=evil,
         how="",
         machine=evil,
-        tolerances=Tolerances(latency=Tolerance(margin=0.02, threshold=0.05)),
+        tolerances=ToleranceRules(latency=ChangeTolerance(margin=0.02, threshold=0.05)),
         warnings=(evil,),
     )
     of = case(evil, evil, suite=evil)
-    return Findings(
+    return ComparisonFindings(
         header=header,
         comparisons=(
             Comparison(case=of, metric=LATENCY, verdict=Verdict.FAILED, why=evil, blocks=True, listed=True),

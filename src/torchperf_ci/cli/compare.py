@@ -17,7 +17,7 @@ from torchperf_ci.compare.effects import LAUNCHES
 from torchperf_ci.core.errors import ExitCode, TorchperfError, UsageProblem
 
 if TYPE_CHECKING:
-    from torchperf_ci.compare.report import Findings
+    from torchperf_ci.compare.model import ComparisonFindings
 
 _SHARE = click.FloatRange(min=0, min_open=True, max=10)
 
@@ -142,7 +142,7 @@ def _compare(options: dict[str, Any], github: GitHubOptions) -> int:
     return compare_live(options)
 
 
-def conclude(findings: Findings, options: Mapping[str, Any]) -> int:
+def conclude(findings: ComparisonFindings, options: Mapping[str, Any]) -> int:
     """Print what was found, hand it to GitHub; the exit code."""
     from torchperf_ci.compare.report import markdown, text
 
@@ -156,9 +156,9 @@ def conclude(findings: Findings, options: Mapping[str, Any]) -> int:
     return int(_exit_code(findings, strict=options["strict"]))
 
 
-def _exit_code(findings: Findings, *, strict: bool) -> ExitCode:
+def _exit_code(findings: ComparisonFindings, *, strict: bool) -> ExitCode:
     if findings.blocking:
         return ExitCode.FAILED_CHECK
     if not findings.compared:
         return ExitCode.NOTHING_TO_JUDGE
-    return ExitCode.FAILED_CHECK if strict and findings.open else ExitCode.OK
+    return ExitCode.FAILED_CHECK if strict and findings.is_open else ExitCode.OK

@@ -13,9 +13,17 @@ from torchperf_ci.cli.compare import conclude
 from torchperf_ci.cli.compare_live import tolerances_from
 from torchperf_ci.cli.history_options import repository_of
 from torchperf_ci.cli.options import GitHubOptions
-from torchperf_ci.compare.recorded import compare_runs, unequal
-from torchperf_ci.compare.report import Findings, Header, write_comparison
-from torchperf_ci.compare.tolerances import LATENCY, LEAST, SPEEDUP, Tolerances, at_least
+from torchperf_ci.compare.model import (
+    LATENCY,
+    LEAST,
+    SPEEDUP,
+    ComparisonFindings,
+    Header,
+    ToleranceRules,
+    widen_for_days,
+)
+from torchperf_ci.compare.recorded import compare_runs, list_differences
+from torchperf_ci.compare.report import write_comparison
 from torchperf_ci.compare.words import percent
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.escape import code
@@ -51,7 +59,7 @@ def folder_to_compare(folders: Sequence[Path], *, instead: str) -> Results:
     return _results_in(folders[0])
 
 
-def written(findings: Findings, options: dict[str, Any]) -> int:
+def written(findings: ComparisonFindings, options: dict[str, Any]) -> int:
     """Write and tell what was found; the exit code."""
     with open_folder(options["output_dir"]) as folder:
         folder.empty()
@@ -61,10 +69,10 @@ def written(findings: Findings, options: dict[str, Any]) -> int:
     return conclude(findings, options)
 
 
-def stored_tolerances(options: dict[str, Any]) -> Tolerances:
+def stored_tolerances(options: dict[str, Any]) -> ToleranceRules:
     """The limits of the options, as far as runs of different days allow."""
     tolerances = tolerances_from(options, LEAST[SPEEDUP])
-    return Tolerances(latency=at_least(tolerances.latency, SPEEDUP), rules=tolerances.rules)
+    return ToleranceRules(latency=widen_for_days(tolerances.latency, SPEEDUP), rules=tolerances.rules)
 
 
 def machine_of(records: Sequence[Record]) -> str:
@@ -102,10 +110,12 @@ def _baseline(head: Results, options: dict[str, Any], github: GitHubOptions) -> 
     return label, found.results
 
 
-def _findings(base_label: str, head_label: str, base: Results, head: Results, options: dict[str, Any]) -> Findings:
+def _findings(
+    base_label: str, head_label: str, base: Results, head: Results, options: dict[str, Any]
+) -> ComparisonFindings:
     same_machine: bool = options["same_machine"]
-    reasons = unequal(base.records, head.records, same_machine=same_machine)
-    assumed = same_machine and not reasons and unequal(base.records, head.records)
+    reasons = list_differences(base.records, head.records, same_machine=same_machine)
+    assumed = same_machine and not reasons and list_differences(base.records, head.records)
     header = Header(
         base=base_label,
         head=head_label,
@@ -119,7 +129,7 @@ def _findings(base_label: str, head_label: str, base: Results, head: Results, op
         ),
     )
     comparisons = compare_runs(base.records, head.records, header.tolerances, same_machine=same_machine)
-    return Findings(
+    return ComparisonFindings(
         header=header,
         comparisons=tuple(comparisons),
         not_compiled=not_compiled((*base.records, *head.records)),

@@ -14,10 +14,8 @@ from torchperf_ci.cli.compare_folders import (
 )
 from torchperf_ci.cli.history_options import opened_history, run_of_folder
 from torchperf_ci.cli.options import GitHubOptions
-from torchperf_ci.compare.against_history import compare_with_history
-from torchperf_ci.compare.band import LEAST_RUNS, RUNS
-from torchperf_ci.compare.report import Findings, Header
-from torchperf_ci.compare.tolerances import LATENCY, LEAST, SPEEDUP
+from torchperf_ci.compare.model import LATENCY, LEAST, SPEEDUP, ComparisonFindings, Header
+from torchperf_ci.compare.recorded import LEAST_RUNS, RUNS, compare_with_history
 from torchperf_ci.compare.words import percent
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.plural import count
@@ -51,7 +49,9 @@ def compare_history(options: dict[str, Any], github: GitHubOptions) -> int:
     )
     earlier = [item.results.records for item in past.runs]
     comparisons = compare_with_history(run.results.records, earlier, tolerances, same_machine=options["same_machine"])
-    findings = Findings(header=header, comparisons=tuple(comparisons), not_compiled=not_compiled(run.results.records))
+    findings = ComparisonFindings(
+        header=header, comparisons=tuple(comparisons), not_compiled=not_compiled(run.results.records)
+    )
     return written(findings, options)
 
 

@@ -17,14 +17,13 @@ from torchperf_ci.cli.compare import conclude
 from torchperf_ci.cli.config import tolerance_rules
 from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
 from torchperf_ci.compare.checkouts import MERGE_BASE, Repository
-from torchperf_ci.compare.effects import LEAST_PAIRS, ONE_PROCESS, TWO_PROCESSES, Tolerance
+from torchperf_ci.compare.effects import LEAST_PAIRS, ONE_PROCESS, TWO_PROCESSES, ChangeTolerance
 from torchperf_ci.compare.live import ComparePlan
+from torchperf_ci.compare.model import ComparisonFindings, Header, Measured, Rule, ToleranceRules
 from torchperf_ci.compare.pairs import Interleave
-from torchperf_ci.compare.report import Findings, Header, describe_case, judged, write_comparison
+from torchperf_ci.compare.report import describe_case, judged, write_comparison
 from torchperf_ci.compare.session import CompareRequest, LiveComparison, SideSpec, running_sides, shared_cpus
 from torchperf_ci.compare.sides import LiveSide
-from torchperf_ci.compare.tolerances import Rule, Tolerances
-from torchperf_ci.compare.verdicts import Measured
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import MACHINE_UNKNOWN, Source
 from torchperf_ci.core.results import ResultsFolder, open_folder
@@ -51,7 +50,9 @@ def compare_live(options: dict[str, Any]) -> int:
     return conclude(findings, options)
 
 
-def _measure(request: CompareRequest, folder: ResultsFolder, scratch: Path, *, lock_clocks: str | None) -> Findings:
+def _measure(
+    request: CompareRequest, folder: ResultsFolder, scratch: Path, *, lock_clocks: str | None
+) -> ComparisonFindings:
     click.echo(f"Setting up base ({request.base.label}) and head ({request.head.label}) …", err=True)
     with running_sides(request, scratch) as (base, head):
         header = _header(request, base, head)
@@ -79,7 +80,7 @@ def _measure(request: CompareRequest, folder: ResultsFolder, scratch: Path, *, l
 class _Told:
     """Says each case on stderr as it is done."""
 
-    def __init__(self, tolerances: Tolerances) -> None:
+    def __init__(self, tolerances: ToleranceRules) -> None:
         self._tolerances = tolerances
 
     def __call__(self, number: int, total: int, measured: Measured, *, again: bool) -> None:
@@ -206,7 +207,7 @@ def _same_but_compiler(base: SideSpec, head: SideSpec) -> bool:
     return alike and base.compiler == "eager" != head.compiler
 
 
-def tolerances_from(options: dict[str, Any], usual: Tolerance) -> Tolerances:
+def tolerances_from(options: dict[str, Any], usual: ChangeTolerance) -> ToleranceRules:
     """The limits of the options, and where they are silent `usual`, with the rules of the configuration file."""
     margin, threshold = options["margin"] or usual.margin, options["threshold"] or usual.threshold
     if options["threshold"] is None:
@@ -216,7 +217,7 @@ def tolerances_from(options: dict[str, Any], usual: Tolerance) -> Tolerances:
             f"--margin {margin:g} is above --threshold {threshold:g}: a case could be both slower and unchanged"
         )
     rules: tuple[Rule, ...] = tolerance_rules()
-    return Tolerances(latency=Tolerance(margin=margin, threshold=threshold), rules=rules)
+    return ToleranceRules(latency=ChangeTolerance(margin=margin, threshold=threshold), rules=rules)
 
 
 def _plan(options: dict[str, Any], *, one_process: bool) -> ComparePlan:

@@ -12,7 +12,7 @@ from torchperf_ci.core.errors import UsageProblem
 
 if TYPE_CHECKING:
     from torchperf_ci.cli.config_file import Config
-    from torchperf_ci.compare.tolerances import Rule
+    from torchperf_ci.compare.model import Rule
 
 
 def use_config(ctx: click.Context, path: Path | None, commands: Collection[str]) -> None:

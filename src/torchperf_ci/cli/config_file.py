@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from torchperf_ci.compare.tolerances import ALL, Rule
+from torchperf_ci.compare.model import ALL, Rule
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.names import nearest
 

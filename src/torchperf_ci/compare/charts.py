@@ -12,11 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from torchperf_ci.compare.effects import Comparison, Tolerance, Verdict
-from torchperf_ci.compare.report import Findings
-from torchperf_ci.compare.tolerances import LATENCY
-from torchperf_ci.compare.verdicts import Measured
-from torchperf_ci.compare.words import TIMED, name, ordered, percent
+from torchperf_ci.compare.effects import ChangeTolerance, Verdict
+from torchperf_ci.compare.model import LATENCY, TIMED, Comparison, ComparisonFindings, Measured
+from torchperf_ci.compare.words import name, ordered, percent
 from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.file_names import unique
 from torchperf_ci.core.results import safe_name, short_name
@@ -38,7 +36,7 @@ COLOURS = {
 """The verdicts that have a ratio."""
 
 
-def comparison_charts(findings: Findings) -> Iterator[tuple[str, bytes]]:
+def comparison_charts(findings: ComparisonFindings) -> Iterator[tuple[str, bytes]]:
     """File names and contents: `compare.svg` and `.png`, and a pair per case that changed or is open."""
     timed = [c for c in ordered(findings.comparisons) if c.metric in TIMED and c.ratio and c.verdict in COLOURS]
     if not timed:
@@ -63,7 +61,7 @@ def _samples(measured: Measured | None) -> bool:
     return measured is not None and any(len(launch.base) > 1 for launch in measured.launches)
 
 
-def forest_figure(comparisons: Sequence[Comparison], tolerance: Tolerance) -> Figure:
+def forest_figure(comparisons: Sequence[Comparison], tolerance: ChangeTolerance) -> Figure:
     """Every ratio head / base with its interval, the most urgent at the top, over the margin and the threshold."""
     shown = list(comparisons)[:MOST_ROWS]
     figure = Figure(figsize=(9.0, 1.6 + 0.24 * len(shown)), layout="constrained")
@@ -89,7 +87,7 @@ def _label(comparison: Comparison) -> str:
     return one_line(name(comparison.case), limit=LABEL_LENGTH) + metric
 
 
-def _bounds(axes: Axes, tolerance: Tolerance) -> None:
+def _bounds(axes: Axes, tolerance: ChangeTolerance) -> None:
     threshold, margin = 1 + tolerance.threshold, 1 + tolerance.margin
     axes.axvspan(1 / threshold, threshold, color=PALE, alpha=0.15, linewidth=0, zorder=0.4)
     axes.axvline(1.0, color=INK, linewidth=0.8)
@@ -104,7 +102,7 @@ def _row(axes: Axes, row: float, comparison: Comparison) -> None:
     axes.plot([comparison.ratio or 1.0], [row], "o", color=colour, markersize=4.5)
 
 
-def _limits(comparisons: Sequence[Comparison], tolerance: Tolerance) -> tuple[float, float]:
+def _limits(comparisons: Sequence[Comparison], tolerance: ChangeTolerance) -> tuple[float, float]:
     """As far as the points and the bounds go, and of the intervals what does not squeeze these together."""
     ratios = [c.ratio for c in comparisons if c.ratio]
     far = max(abs(math.log(ratio)) for ratio in [*ratios, (1 + tolerance.threshold) ** 1.3])
@@ -114,7 +112,7 @@ def _limits(comparisons: Sequence[Comparison], tolerance: Tolerance) -> tuple[fl
     return 1 / reach, reach
 
 
-def _legend(comparisons: Sequence[Comparison], tolerance: Tolerance) -> list[Artist]:
+def _legend(comparisons: Sequence[Comparison], tolerance: ChangeTolerance) -> list[Artist]:
     found = {comparison.verdict for comparison in comparisons}
     return [
         *(

@@ -6,18 +6,15 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from typing import Any
 
-from torchperf_ci.compare.effects import Comparison, Verdict, correct_family
-from torchperf_ci.compare.tolerances import LATENCY, Tolerances
-from torchperf_ci.compare.verdicts import Measured, compare_case, open_unconfirmed
+from torchperf_ci.compare.model import LATENCY, Comparison, ComparisonFindings, Header, Measured, ToleranceRules
+from torchperf_ci.compare.verdicts import compare_case, correct_family, open_unconfirmed
 from torchperf_ci.compare.words import (
     ORDER,
     SIGNS,
-    by_case,
     change,
     interval,
     is_change,
@@ -31,7 +28,6 @@ from torchperf_ci.compare.words import (
 )
 from torchperf_ci.core.escape import code, html, one_line
 from torchperf_ci.core.plural import count
-from torchperf_ci.core.records import Source
 from torchperf_ci.core.results import ResultsFolder
 from torchperf_ci.core.statistics import slow_share
 from torchperf_ci.report.fit import Block, Line, Table, fit
@@ -40,85 +36,15 @@ LIMIT = 60_000
 LONGEST_NAME = 200
 LONGEST_WARNING = 1_000
 
-_JUDGED = frozenset(
-    {
-        Verdict.REGRESSED,
-        Verdict.IMPROVED,
-        Verdict.UNCHANGED,
-        Verdict.INCONCLUSIVE,
-        Verdict.FAILED,
-        Verdict.MISSING,
-    }
-)
-"""Verdicts of cases that base had and could run: without one of these nothing was compared."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """What was compared, how and where. `how` is a whole sentence or several; `source` is where head comes from."""
-
-    base: str
-    head: str
-    how: str
-    machine: str
-    tolerances: Tolerances
-    warnings: tuple[str, ...] = ()
-    source: Source = field(default_factory=Source)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
-    """Everything a report of a comparison is made of. `measured` is empty for runs that were not measured here.
-
-    courses: how the ratio of a case, by its whole name, went over its launches, as a `sparkline`.
-    unmeasured: cases that an interrupted comparison did not come to, or not to measure again.
-    not_compiled: cases that run, of which a side did not compile anything.
-    """
-
-    header: Header
-    comparisons: tuple[Comparison, ...]
-    measured: tuple[Measured, ...] = ()
-    courses: Mapping[str, str] = field(default_factory=dict)
-    unmeasured: int = 0
-    not_compiled: int = 0
-
-    @property
-    def blocking(self) -> int:
-        return sum(comparison.blocks for comparison in self.comparisons)
-
-    @property
-    def inconclusive(self) -> int:
-        return sum(c.verdict is Verdict.INCONCLUSIVE for c in by_case(self.comparisons).values())
-
-    @property
-    def compared(self) -> int:
-        """Cases about which something was found out."""
-        return sum(c.verdict in _JUDGED for c in by_case(self.comparisons).values())
-
-    @property
-    def refused(self) -> int:
-        return len({c.case for c in self.comparisons if c.verdict is Verdict.REFUSED})
-
-    @property
-    def open(self) -> bool:
-        """Whether there are cases of which nobody knows whether they are slower."""
-        return not self.compared or bool(self.inconclusive or self.refused or self.unmeasured)
-
-    @property
-    def sign(self) -> str:
-        if self.blocking:
-            return "❌"
-        return "⚠️" if self.open or self.not_compiled else "✅"
-
-
-def judged(header: Header, measured: Sequence[Measured], *, unmeasured: int = 0) -> Findings:
+def judged(header: Header, measured: Sequence[Measured], *, unmeasured: int = 0) -> ComparisonFindings:
     """Every comparison of cases that were measured live, corrected for how many there are."""
     comparisons = [
         comparison if item.again else open_unconfirmed(comparison)
         for item in measured
         for comparison in compare_case(item, header.tolerances)
     ]
-    return Findings(
+    return ComparisonFindings(
         header=header,
         comparisons=tuple(correct_family(comparisons)),
         measured=tuple(measured),
@@ -128,7 +54,7 @@ def judged(header: Header, measured: Sequence[Measured], *, unmeasured: int = 0)
     )
 
 
-def write_comparison(folder: ResultsFolder, findings: Findings) -> None:
+def write_comparison(folder: ResultsFolder, findings: ComparisonFindings) -> None:
     """Write compare.json with every raw time, compare.md and the charts."""
     from torchperf_ci.compare.charts import comparison_charts
 
@@ -138,7 +64,7 @@ def write_comparison(folder: ResultsFolder, findings: Findings) -> None:
         folder.write_bytes(file, content)
 
 
-def text(findings: Findings) -> str:
+def text(findings: ComparisonFindings) -> str:
     """The verdict and what changed, for a terminal."""
     lines = [
         f"  {SIGNS[c.verdict]} {name(c.case)} {c.metric}: {c.verdict}{_numbers(c)}{' – ' * bool(why(c))}{why(c)}"
@@ -153,7 +79,7 @@ def text(findings: Findings) -> str:
     return "\n".join([f"{findings.sign} {said}", *lines])
 
 
-def describe_case(measured: Measured, tolerances: Tolerances) -> str:
+def describe_case(measured: Measured, tolerances: ToleranceRules) -> str:
     """A case in one line, as it is finished; before the correction for the size of the family."""
     first, *others = compare_case(measured, tolerances)
     changed = [f"{c.metric} {c.verdict}" for c in others if is_change(c)]
@@ -168,7 +94,7 @@ def _numbers(comparison: Comparison) -> str:
     return f" {change(comparison.ratio)}{span}"
 
 
-def markdown(findings: Findings) -> str:
+def markdown(findings: ComparisonFindings) -> str:
     """compare.md, at most `LIMIT` bytes: what fails is hidden last."""
     changed = ordered([c for c in findings.comparisons if is_change(c)])
     rest = ordered([c for c in findings.comparisons if not is_change(c)])
@@ -191,7 +117,7 @@ def markdown(findings: Findings) -> str:
     return fit(blocks, LIMIT)
 
 
-def _head(findings: Findings) -> str:
+def _head(findings: ComparisonFindings) -> str:
     header = findings.header
     short = partial(code, limit=LONGEST_NAME)
     said = sentence(
@@ -230,7 +156,7 @@ def _cells(comparison: Comparison, courses: Mapping[str, str]) -> Iterator[str]:
     yield html(why(comparison))
 
 
-def _foot(findings: Findings) -> Iterator[str]:
+def _foot(findings: ComparisonFindings) -> Iterator[str]:
     header = findings.header
     family = sum(c.p is not None for c in findings.comparisons)
     if family:
@@ -240,7 +166,7 @@ def _foot(findings: Findings) -> Iterator[str]:
         yield f"The machine was in its slow state for {percent(round(slow_share(probes), 2))} of the probes."
 
 
-def _rule(tolerances: Tolerances, family: int) -> str:
+def _rule(tolerances: ToleranceRules, family: int) -> str:
     """How verdicts with an error probability were made."""
     tolerance = tolerances.latency
     rules = " Some cases or metrics have limits of their own." if tolerances.rules else ""
@@ -251,7 +177,7 @@ def _rule(tolerances: Tolerances, family: int) -> str:
     )
 
 
-def comparison_json(findings: Findings) -> str:
+def comparison_json(findings: ComparisonFindings) -> str:
     """compare.json: the verdicts and everything they are made of."""
     document = {"v": 1, **{item.name: getattr(findings, item.name) for item in dataclasses.fields(findings)}}
     return json.dumps(_plain(document), ensure_ascii=False, allow_nan=False)

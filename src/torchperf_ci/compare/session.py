@@ -18,8 +18,9 @@ from typing import Protocol
 
 from torchperf_ci.compare.checkouts import Checkout, Repository, put_suite
 from torchperf_ci.compare.live import CaseComparer, ComparePlan, Sides
+from torchperf_ci.compare.model import Measured, SideResult
 from torchperf_ci.compare.sides import LiveSide, Processes, all_cases, live_side
-from torchperf_ci.compare.verdicts import Measured, SideResult, to_repeat
+from torchperf_ci.compare.verdicts import is_to_repeat
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Source
 from torchperf_ci.core.results import LOGS, ResultsFolder, safe_name
@@ -279,7 +280,7 @@ class LiveComparison:
         return measured
 
     def _is_to_repeat(self, measured: Measured) -> bool:
-        return to_repeat(measured, self._plan.tolerances)
+        return is_to_repeat(measured, self._plan.tolerances)
 
     def _log(self, planned: PlannedCase, side: str) -> Path:
         parts = (side, planned.case.suite, planned.case.model, planned.case.compiler, planned.case.dtype)

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
-from torchperf_ci.compare.effects import Comparison, Launch, Verdict
-from torchperf_ci.compare.tolerances import ACCURACY, LATENCY, SPEEDUP, Tolerances
+from torchperf_ci.compare.effects import Launch, Verdict
+from torchperf_ci.compare.model import ACCURACY, LATENCY, TIMED, Comparison, ToleranceRules, pick_case_verdicts
 from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.plural import count
 from torchperf_ci.core.records import METRICS, Case
@@ -25,11 +25,7 @@ SIGNS = {
     Verdict.IMPROVED: "✅",
     Verdict.UNCHANGED: "▫️",
 }
-ORDER = tuple(SIGNS)
-"""Verdicts, the most urgent first."""
-
-TIMED = (LATENCY, SPEEDUP)
-"""The metrics a case's own verdict is made of."""
+ORDER = tuple(Verdict)
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 """What a sparkline is drawn with, low to high, and spaces between launches."""
@@ -37,22 +33,9 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 Quote = Callable[[str], str]
 
 
-def by_case(comparisons: Sequence[Comparison]) -> dict[Case, Comparison]:
-    """Every case's own verdict: the most urgent one of its times."""
-    found: dict[Case, Comparison] = {}
-    for comparison in comparisons:
-        if comparison.metric in TIMED and _urgency(comparison) < _urgency(found.get(comparison.case)):
-            found[comparison.case] = comparison
-    return found
-
-
-def _urgency(comparison: Comparison | None) -> int:
-    return len(ORDER) if comparison is None else ORDER.index(comparison.verdict)
-
-
 def sentence(
     comparisons: Sequence[Comparison],
-    tolerances: Tolerances,
+    tolerances: ToleranceRules,
     quote: Quote = one_line,
     *,
     unmeasured: int = 0,
@@ -64,8 +47,8 @@ def sentence(
     return "; ".join([*_parts(comparisons, tolerances, quote), *left]) + "."
 
 
-def _parts(comparisons: Sequence[Comparison], tolerances: Tolerances, quote: Quote) -> Iterator[str]:
-    cases = list(by_case(comparisons).values())
+def _parts(comparisons: Sequence[Comparison], tolerances: ToleranceRules, quote: Quote) -> Iterator[str]:
+    cases = list(pick_case_verdicts(comparisons).values())
     number = Counter(c.verdict for c in cases)
     yield _slower([c for c in cases if c.verdict is Verdict.REGRESSED], len(cases), quote)
     bad = [c for c in comparisons if c.verdict in {Verdict.FAILED, Verdict.MISSING}]

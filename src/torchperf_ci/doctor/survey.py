@@ -16,11 +16,10 @@ from pathlib import Path
 
 import psutil
 
-from torchperf_ci.compare.effects import BETWEEN_FLOOR, LAUNCHES, LOOKS, Launch, effect
+from torchperf_ci.compare.effects import BETWEEN_FLOOR, LAUNCHES, LOOKS, Launch, estimate_effect
 from torchperf_ci.compare.live import ComparePlan
+from torchperf_ci.compare.model import Measured, ToleranceRules
 from torchperf_ci.compare.session import CompareRequest, LiveComparison, SideSpec, running_sides, shared_cpus
-from torchperf_ci.compare.tolerances import Tolerances
-from torchperf_ci.compare.verdicts import Measured
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.records import Mode, Testing
@@ -189,7 +188,7 @@ def measure(python: str, *, device: str | None, threads: int | None, seconds: fl
 
     Raises `NothingToJudge` when the model does not run, `UsageProblem` when there is no such device.
     """
-    tolerances = Tolerances()
+    tolerances = ToleranceRules()
     side = SideSpec(name="base", python=python, label="base")
     request = CompareRequest(
         base=side,
@@ -219,7 +218,7 @@ def _silent(number: int, total: int, measured: Measured, *, again: bool) -> None
 
 
 def _sight(measured: Measured, margin: float) -> Sight:
-    found = effect(measured.launches, between=measured.between)
+    found = estimate_effect(measured.launches, between=measured.between)
     if found is None:
         failures = [side.failure for side in (measured.base, measured.head) if side is not None and side.failure]
         raise NothingToJudge(f"equal code could not be compared: {'; '.join(failures) or 'too few samples'}")
@@ -247,7 +246,7 @@ def smallest_change(
     The error within launches shrinks with the root of the time, that between launches with the root of their number,
     which is `LAUNCHES` there.
     """
-    whole, inside = effect(launches, between=between), effect(launches, between=0.0)
+    whole, inside = estimate_effect(launches, between=between), estimate_effect(launches, between=0.0)
     if whole is None or inside is None:
         return None
     apart = max(0.0, whole.error**2 - inside.error**2) * whole.launches / LAUNCHES

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torchperf_ci.compare.effects import Comparison, Tolerance, Verdict
-from torchperf_ci.compare.report import Findings, Header, markdown, text
-from torchperf_ci.compare.tolerances import ACCURACY, ALL, Rule, Tolerances
+from torchperf_ci.compare.effects import ChangeTolerance, Verdict
+from torchperf_ci.compare.model import ACCURACY, ALL, Comparison, ComparisonFindings, Header, Rule, ToleranceRules
+from torchperf_ci.compare.report import markdown, text
 from torchperf_ci.compare.words import BLOCKS, change, name, why
 from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.records import Case, Mode, Source
@@ -23,12 +23,12 @@ LONGEST_COURSE = 1_000
 _BAD = frozenset({Verdict.REGRESSED, Verdict.FAILED, Verdict.MISSING})
 
 
-def read_comparison(content: bytes) -> Findings:
+def read_comparison(content: bytes) -> ComparisonFindings:
     """Read a stored comparison. Raises `ValueError` naming what in it no comparison writes."""
     return _findings(_parsed(content))
 
 
-def posting_of_comparison(findings: Findings) -> Posting:
+def posting_of_comparison(findings: ComparisonFindings) -> Posting:
     """Turn a comparison into what reviewers see.
 
     Failure: something is slower, fails or went missing. Neutral: something is inconclusive or refused. Action required:
@@ -42,7 +42,7 @@ def posting_of_comparison(findings: Findings) -> Posting:
     )
 
 
-def _conclusion(findings: Findings) -> Conclusion:
+def _conclusion(findings: ComparisonFindings) -> Conclusion:
     if findings.blocking:
         return Conclusion.FAILURE
     if not findings.compared or findings.unmeasured:
@@ -64,14 +64,14 @@ def _parsed(content: bytes) -> Mapping[str, Any]:
     return _mapping(parse_json(content.decode("utf-8")), "compare.json")
 
 
-def _findings(raw: Mapping[str, Any]) -> Findings:
+def _findings(raw: Mapping[str, Any]) -> ComparisonFindings:
     listed = raw.get("comparisons")
     if raw.get("v") != 1 or not isinstance(listed, list):
         raise ValueError("it is no comparison of this version")
     if len(listed) > MOST_COMPARISONS:
         raise ValueError(f"it has {len(listed):,} comparisons, more than {MOST_COMPARISONS:,}")
     header = _header(_mapping(raw.get("header"), "header"))
-    return Findings(
+    return ComparisonFindings(
         header=header,
         comparisons=tuple(_comparison(_mapping(item, "comparison")) for item in listed),
         courses={name: _course(value) for name, value in _mapping(raw.get("courses", {}), "courses").items()},
@@ -87,7 +87,7 @@ def _header(raw: Mapping[str, Any]) -> Header:
         head=_text(raw, "head"),
         how="",  # a sentence of ours that is shown as it is: not one that others wrote
         machine=_text(raw, "machine"),
-        tolerances=Tolerances(
+        tolerances=ToleranceRules(
             latency=_tolerance(_mapping(tolerances.get("latency"), "latency")),
             rules=(Rule(),) if tolerances.get("rules") else (),
         ),
@@ -102,8 +102,8 @@ def _source(raw: Mapping[str, Any]) -> Source:
     return Source(repository=repository, commit=commit, run_id=run)
 
 
-def _tolerance(raw: Mapping[str, Any]) -> Tolerance:
-    return Tolerance(margin=_number(raw, "margin") or 0.0, threshold=_number(raw, "threshold") or 0.0)
+def _tolerance(raw: Mapping[str, Any]) -> ChangeTolerance:
+    return ChangeTolerance(margin=_number(raw, "margin") or 0.0, threshold=_number(raw, "threshold") or 0.0)
 
 
 def _comparison(raw: Mapping[str, Any]) -> Comparison:
