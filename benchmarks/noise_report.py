@@ -293,8 +293,8 @@ def chart(card: Card) -> bytes:
     """Share of slowdowns found, by their size and the seconds per case, as SVG."""
     from matplotlib.figure import Figure
 
-    from torchperf_ci.report.colours import GRID, PALETTE
-    from torchperf_ci.report.plots_style import saved, style
+    from torchperf_ci.report.palette import GRID, PALETTE
+    from torchperf_ci.report.plots import saved, style
 
     with style():
         figure = Figure(figsize=(9.0, 3.2), layout="constrained")

@@ -9,7 +9,7 @@ from pathlib import Path
 from torchperf_ci.core.records import Build, Case, Environment, GraphBreak, Mode, Record, Source, Status, Testing
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.report.charts import Chart, Charts
-from torchperf_ci.report.model import Findings, ReportOptions, find
+from torchperf_ci.report.model import ReportOptions, RunFindings, find
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -82,7 +82,7 @@ def both(of: Case, speedup: float = 1.0, **metrics: float) -> list[Record]:
     return [accuracy(of), performance(of, speedup, **metrics)]
 
 
-def findings(records: Sequence[Record], *, problems: Sequence[Problem] = (), **options: object) -> Findings:
+def findings(records: Sequence[Record], *, problems: Sequence[Problem] = (), **options: object) -> RunFindings:
     results = Results(records=tuple(records), builds=(BUILD,), problems=tuple(problems))
     return find(results, ReportOptions(**options))
 
@@ -133,7 +133,7 @@ BLANK = (
 )
 
 
-def blank_charts(found: Findings) -> Charts:
+def blank_charts(found: RunFindings) -> Charts:
     """Charts that do not hang on the version of the library that draws them."""
     blank = Chart(name="chart", title="a chart", svg=BLANK, png=b"")
     return Charts(

@@ -46,7 +46,7 @@ def in_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def dashboard(in_process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
     """The command in a folder of its own; GitHub's waits and drawing take no time, and what is fetched stays there."""
-    monkeypatch.setattr("torchperf_ci.report.plots_style.saved", lambda _: {"svg": b"<svg/>", "png": b"\x89PNG"})
+    monkeypatch.setattr("torchperf_ci.report.plots.saved", lambda _: {"svg": b"<svg/>", "png": b"\x89PNG"})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("BETWEEN_WRITES_S", "FIRST_WAIT_S"):
         monkeypatch.setattr(f"torchperf_ci.github.patience.{name}", 0.0)

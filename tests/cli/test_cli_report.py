@@ -11,11 +11,11 @@ import pytest
 
 from report_builders import BUILD, GOLDEN, both, case, sample_records
 from torchperf_ci.cli.main import main
-from torchperf_ci.core.folder import read_folder
-from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import to_line
+from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import open_folder
-from torchperf_ci.report.case_csv import case_csvs
+from torchperf_ci.report.csv_tables import case_csvs
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 HEADER = "dev,name,batch_size,speedup,abs_latency,compilation_latency,compression_ratio\n"
@@ -174,7 +174,7 @@ def test_files_that_the_options_do_not_ask_for_are_named(in_process, tmp_path: P
     """Neither a suite nor a dtype makes a file vanish without a word."""
     for name, text in case_csvs([*both(case("m")), *both(case("n", suite="huggingface"))]):
         (tmp_path / name).write_text(text)
-    found = read_folder(tmp_path, Selection(suites=("huggingface",)))
+    found = read_folder(tmp_path, CaseSelection(suites=("huggingface",)))
     assert found.left_out == tuple(f"inductor_tiny_float32_inference_cpu_{t}.csv" for t in ("accuracy", "performance"))
     done = in_process(
         "report", str(tmp_path), "--suites", "huggingface", "--output-dir", str(tmp_path / "report"), cwd=tmp_path

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from torchperf_ci.core.command_log import CommandResult, plan_line, result_line
 from torchperf_ci.core.records import Build, Environment, Status, from_line, to_line
+from torchperf_ci.core.result_files import CommandResult, plan_line, result_line
 from torchperf_ci.core.results import read_results
 
 STEM = "inductor_huggingface_amp_bf16_inference_cpu"

@@ -12,12 +12,12 @@ from fakes.dashboard_server import DashboardGitHub
 from fakes.github_server import REPOSITORY
 from report_builders import both, case
 from run_builders import a_run
-from torchperf_ci.core.folder import read_folder
+from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import open_folder, read_results
 from torchperf_ci.history.files import LocalFiles
 from torchperf_ci.history.lookup import LookupHistory
 from torchperf_ci.history.parquet import ParquetHistory
-from torchperf_ci.report.case_csv import case_csvs
+from torchperf_ci.report.csv_tables import case_csvs
 
 History = Callable[..., object]
 

@@ -63,9 +63,9 @@ def test_a_command_gets_one_object_with_its_groups_inside() -> None:
 
 
 def test_the_help_has_a_section_per_group_and_no_ranges() -> None:
-    """A number is told by its name, the command's own options come first."""
+    """In the order in which they are declared."""
     text = call("--help")
-    assert text.index("Options:") < text.index("--how-many N") < text.index("Machines:") < text.index("--devices")
+    assert text.index("Machines:") < text.index("--devices") < text.index("Options:") < text.index("--how-many N")
     assert "x>=" not in text
     assert "env" not in text
 

@@ -367,17 +367,15 @@ def test_a_list_is_split_at_spaces_commas_and_new_lines(text: str, monkeypatch: 
 
 
 def test_the_command_line_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And is not split: a name may hold what separates a list elsewhere."""
+    """And is split at commas alone: a name may hold spaces."""
     monkeypatch.setenv("TORCHPERF_SUITES", "a b")
-    assert parsed("--suites", "my suite,2.py")["suites"] == ("my suite,2.py",)
+    assert parsed("--suites", "my suite.py, b")["suites"] == ("my suite.py", "b")
 
 
-def test_help_names_every_option_and_its_variable(cli) -> None:
-    """What can be asked for can be found."""
+def test_help_names_every_option(cli) -> None:
+    """What can be asked for can be found; the variables stand in docs/cli.md."""
     text = cli("run", "--help").stdout
-    shown = {name for name in VALUES if name not in {"mode"}}
-    assert {name for name in shown if f"--{name.replace('_', '-')}" in text} == shown
-    assert "".join(text.split()).count("TORCHPERF_") >= len(shown)
+    assert [name for name in VALUES if f"--{name.replace('_', '-')}" not in text] == []
     assert "--batch_size" not in text
 
 

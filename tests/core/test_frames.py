@@ -3,10 +3,10 @@
 import math
 
 from report_builders import accuracy, both, case, performance
-from torchperf_ci.core.frames import ACCURACY, Section, Selection, rows, suite_tables
+from torchperf_ci.core.frames import ACCURACY, CaseSelection, Section, rows, suite_tables
 from torchperf_ci.core.records import Mode, Status, Testing
 
-ALL = Selection()
+ALL = CaseSelection()
 
 
 def test_every_suite_mode_device_and_dtype_has_tables_of_its_own():
@@ -36,7 +36,7 @@ def test_a_selection_chooses_and_orders():
         for compiler in ("eager", "aot_eager", "inductor")
         for record in both(case("mlp", compiler, suite=suite))
     ]
-    made = suite_tables(records, Selection(suites=("c", "a"), compilers=("inductor", "eager")))
+    made = suite_tables(records, CaseSelection(suites=("c", "a"), compilers=("inductor", "eager")))
     assert [(tables.suite, tables.compilers) for tables in made] == [
         ("c", ("inductor", "eager")),
         ("a", ("inductor", "eager")),

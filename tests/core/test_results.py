@@ -9,7 +9,8 @@ import pytest
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Case, Mode, Record, Status, Testing, to_line
-from torchperf_ci.core.results import Problem, csv_name, open_folder, read_results, safe_name
+from torchperf_ci.core.results import Problem, csv_name, open_folder, read_results
+from torchperf_ci.core.text import safe_name
 
 
 def record(model: str = "mlp", *, status: Status = Status.PASS, testing: Testing = Testing.ACCURACY) -> Record:

@@ -14,7 +14,7 @@ import pytest
 from report_builders import BUILD, accuracy, blank_charts, both, case, check_golden, performance
 from run_builders import MACHINE, a_run, point
 from torchperf_ci.cli.options import split_list
-from torchperf_ci.core.frames import Section, Selection
+from torchperf_ci.core.frames import CaseSelection, Section
 from torchperf_ci.core.records import Mode, Record, Status
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.dashboard.comment import ORDER, comment, dashboard_parts, part_texts
@@ -351,6 +351,6 @@ def large(day: int) -> list[Record]:
 def test_every_selection_of_the_report_holds_for_the_past():
     """Suites that are not asked for are not compared either."""
     runs = [a_run(day, [*both(case(suite="one"), 1.5 - day), *both(case(suite="two"), 1.5 - day)]) for day in range(2)]
-    options = ReportOptions(selection=Selection(suites=("two",)))
+    options = ReportOptions(selection=CaseSelection(suites=("two",)))
     made = study(find(runs[1].results, options), point(runs[1]), [point(runs[0])], DashboardOptions())
     assert {change.suite for item in made.against for change in item.changes} == {"two"}

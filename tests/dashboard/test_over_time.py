@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from report_builders import both, case
 from run_builders import a_run, point
-from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.dashboard.over_time import look_at, trends
 
 
 def test_every_compiler_of_any_run_has_its_numbers():
     """A compiler that a run lacks has a gap there; the order is the newest run's."""
     looks = [
-        look_at(point(a_run(day, records)), Selection())
+        look_at(point(a_run(day, records)), CaseSelection())
         for day, records in enumerate(
             [
                 both(case("a"), 2.0, compilation_latency=10.0, compression_ratio=0.5),
@@ -33,6 +33,8 @@ def test_every_compiler_of_any_run_has_its_numbers():
 
 def test_what_is_not_selected_is_not_looked_at():
     """Other suites leave no trace."""
-    look = look_at(point(a_run(0, [*both(case(suite="one")), *both(case(suite="two"))])), Selection(suites=("one",)))
+    look = look_at(
+        point(a_run(0, [*both(case(suite="one")), *both(case(suite="two"))])), CaseSelection(suites=("one",))
+    )
     assert [tables.suite for tables in look.tables] == ["one"]
     assert {line.suite for line in look.lines} == {"one"}

@@ -14,15 +14,15 @@ import pytest
 from report_builders import both, case
 from run_builders import a_run
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.folder import read_folder
-from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Testing
+from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import open_folder
 from torchperf_ci.history.lookup import LookupHistory
 from torchperf_ci.history.store import Run, Wanted
-from torchperf_ci.report.case_csv import case_csvs
+from torchperf_ci.report.csv_tables import case_csvs
 
-FLOAT32 = Wanted(selection=Selection(dtypes=("float32",)))
+FLOAT32 = Wanted(selection=CaseSelection(dtypes=("float32",)))
 
 
 def archive(root: Path, name: str = "") -> LookupHistory:
@@ -78,7 +78,7 @@ def test_an_archive_of_pytorch_is_read(tmp_path: Path):
         (date(2023, 1, 2), [3.0]),
     ]
     assert [speedups(run) for run in archive(root).last(2, FLOAT32).runs] == [[1.0], [3.0]]
-    assert archive(root).last(10, Wanted(selection=Selection(dtypes=("amp",)))).runs == ()
+    assert archive(root).last(10, Wanted(selection=CaseSelection(dtypes=("amp",)))).runs == ()
 
 
 def test_a_folder_without_a_date_has_the_year_it_was_written(tmp_path: Path):
@@ -119,7 +119,7 @@ def test_every_file_of_an_archived_folder_counts_whatever_the_index_calls_its_pr
     for file in list((root / name).iterdir()):
         file.rename(file.with_name(file.name.replace("float32", "amp_bf16")))
     entries, _ = archive(root).entries()
-    run, problems = archive(root).run(entries[0], Selection(), name="x")
+    run, problems = archive(root).run(entries[0], CaseSelection(), name="x")
     assert problems == []
     assert {record.case.dtype for record in run.results.records} == {"amp_bf16"}
 

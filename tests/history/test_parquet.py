@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from report_builders import accuracy, both, case, performance
 from run_builders import FIRST_DAY, MACHINE, a_run
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import (
     COUNTERS,
     METRICS,
@@ -84,11 +84,11 @@ def test_only_what_is_wanted_counts(history: ParquetHistory, tmp_path: Path):
         history.add(a_run(day), tmp_path)
     history.add(a_run(9, branch="topic"), tmp_path)
     history.add(a_run(10, name="a100"), tmp_path)
-    assert keys(history, 1, Wanted(selection=Selection(suites=("resnet",)))) == ["1000"]
+    assert keys(history, 1, Wanted(selection=CaseSelection(suites=("resnet",)))) == ["1000"]
     assert keys(history, 1, Wanted(branch="main")) == ["1008"]
     assert keys(history, 1, Wanted(branch="topic")) == ["1009"]
     assert keys(history, 3, Wanted(name="a100")) == ["1010"]
-    assert keys(history, 3, Wanted(selection=Selection(dtypes=("bfloat16",)))) == []
+    assert keys(history, 3, Wanted(selection=CaseSelection(dtypes=("bfloat16",)))) == []
 
 
 def test_a_run_is_kept_once(history: ParquetHistory, tmp_path: Path):

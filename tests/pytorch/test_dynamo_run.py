@@ -12,10 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from torchperf_ci.core.command_log import CommandResult, plan_line, read_command_log
-from torchperf_ci.core.folder import read_folder
-from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Build, Environment, Mode, Status, Testing
+from torchperf_ci.core.result_files import CommandResult, plan_line, read_command_log, read_folder
 from torchperf_ci.core.results import COMMANDS, open_folder
 from torchperf_ci.pytorch.harness import TESTINGS, Command, Request, commands
 from torchperf_ci.pytorch.harness_run import Checkout, CheckoutRun, ask_skips
@@ -115,7 +114,7 @@ def test_commands_that_fail_in_every_way_are_told_apart_and_leave_their_rows(pyt
     assert list(read_command_log(out).results.values()) == made.results
     for result in made.results[:4]:
         assert (out / result.log).is_file()
-    problems = [problem.file for problem in read_folder(out, Selection()).problems]
+    problems = [problem.file for problem in read_folder(out, CaseSelection()).problems]
     assert problems == [csv_of(compiler) for compiler in compilers[:6]] + [csv_of("ts_nnc")]
     assert not [
         p for p in psutil.process_iter(["cmdline"]) if f"time.sleep(2718.{os.getpid()})" in str(p.info["cmdline"])
@@ -151,7 +150,7 @@ def test_a_second_run_takes_up_what_failed_and_leaves_what_passed(pytorch: Path,
     assert not (out / csv_of("eager")).exists()
     third = measure(request_for("eager", "inductor"), pytorch, out)
     assert (third.total, third.already) == (1, 3)
-    assert read_folder(out, Selection()).problems == ()
+    assert read_folder(out, CaseSelection()).problems == ()
 
 
 def test_commands_beyond_the_budget_are_not_run_and_said_so(pytorch: Path, tmp_path: Path) -> None:
@@ -167,15 +166,15 @@ def test_a_folder_tells_its_readers_what_became_of_its_commands(pytorch: Path, t
     """Environment of the run, commands that never ran, lines that cannot be read; no fuss about what was not asked."""
     out, left = tmp_path / "out", csv_of("inductor", "accuracy")
     measure(request_for("eager", testings=(Testing.PERFORMANCE,)), pytorch, out)
-    results = read_folder(out, Selection())
+    results = read_folder(out, CaseSelection())
     assert (results.problems, results.builds) == ((), (BUILD,))
     with (out / COMMANDS).open("a") as stream:
         stream.write(f'{plan_line([left])}\n{{"type":\n')
-    assert [str(problem) for problem in read_folder(out, Selection()).problems] == [
+    assert [str(problem) for problem in read_folder(out, CaseSelection()).problems] == [
         "commands.jsonl:5: cannot be used: Expecting value: line 1 column 9 (char 8)",
         f"{left}: its command was not run to its end; --keep-output-dir runs what is left",
     ]
-    assert len(read_folder(out, Selection(compilers=("eager",))).problems) == 1
+    assert len(read_folder(out, CaseSelection(compilers=("eager",))).problems) == 1
 
 
 def test_a_python_that_cannot_be_started_fails_every_command(pytorch: Path, tmp_path: Path) -> None:

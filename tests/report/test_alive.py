@@ -24,9 +24,9 @@ from torchperf_ci.compare.effects import ChangeTolerance, Verdict
 from torchperf_ci.compare.model import LATENCY, Comparison, ComparisonFindings, Header, ToleranceRules
 from torchperf_ci.compare.report import comparison_json
 from torchperf_ci.compare.report import markdown as compare_markdown
-from torchperf_ci.core.escape import code, fenced, heading, html, one_line, sentence
 from torchperf_ci.core.records import Status
 from torchperf_ci.core.results import Problem, Results
+from torchperf_ci.core.text import code, fenced, heading, html, one_line, sentence
 from torchperf_ci.dashboard.comment import comment, dashboard_parts
 from torchperf_ci.dashboard.model import DashboardOptions, study
 from torchperf_ci.expectations.collect import ConfigRun
@@ -38,7 +38,7 @@ from torchperf_ci.expectations.update import plan_update
 from torchperf_ci.post.review import posting_of_results, unusable
 from torchperf_ci.post.stored import COMPARISON, Expected, read_posting
 from torchperf_ci.report.charts import Charts
-from torchperf_ci.report.legacy import legacy_parts
+from torchperf_ci.report.gh_parts import legacy_parts
 from torchperf_ci.report.markdown import markdown
 from torchperf_ci.report.model import ReportOptions, find
 from torchperf_ci.shards.uploads import Config

@@ -11,7 +11,7 @@ from matplotlib import image
 from report_builders import accuracy, both, case, findings, performance, sample_records
 from torchperf_ci.core.records import Mode, Status
 from torchperf_ci.report.charts import draw, flagged_records
-from torchperf_ci.report.plots_style import _ticks
+from torchperf_ci.report.plots import _ticks
 
 SAMPLES = [0.01 * (1 + 0.05 * (number % 7)) for number in range(40)]
 

@@ -12,16 +12,15 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from report_builders import accuracy, blank_charts, both, case, check_golden, findings, performance, sample_records
-from torchperf_ci.core.escape import code
 from torchperf_ci.core.records import Case, Mode, Record, Status, Testing
 from torchperf_ci.core.results import Problem, Results
+from torchperf_ci.core.text import code
 from torchperf_ci.post.posting import Conclusion
 from torchperf_ci.post.review import posting_of_results
-from torchperf_ci.report.case_csv import case_csvs
+from torchperf_ci.report.csv_tables import case_csvs, summary_csvs
+from torchperf_ci.report.gh_parts import legacy_parts
 from torchperf_ci.report.html import html_page
-from torchperf_ci.report.legacy import legacy_parts
 from torchperf_ci.report.markdown import markdown
-from torchperf_ci.report.summary_csv import summary_csvs
 from torchperf_ci.report.terminal import terminal
 
 GITHUB = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])

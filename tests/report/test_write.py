@@ -6,7 +6,7 @@ import pytest
 
 from report_builders import BUILD, both, case, check_golden, findings, performance, sample_records
 from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.results import Problem, Results, open_folder
 from torchperf_ci.report.model import ReportOptions
 from torchperf_ci.report.terminal import terminal
@@ -62,7 +62,7 @@ def test_nothing_to_report_is_said(tmp_path: Path):
     with open_folder(tmp_path / "out") as folder:
         with pytest.raises(NothingToJudge, match="no results to report"):
             write_report(folder, Results(), ReportOptions())
-        chosen = ReportOptions(selection=Selection(suites=("zoo",)))
+        chosen = ReportOptions(selection=CaseSelection(suites=("zoo",)))
         with pytest.raises(NothingToJudge, match=r"none of the 2 results .* the suites there are: tiny"):
             write_report(folder, Results(records=tuple(both(case()))), chosen)
     assert written(tmp_path / "out") == {".torchperf-ci"}

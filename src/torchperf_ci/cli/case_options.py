@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import click
 
-from torchperf_ci.cli.options import Decorated, KeyValues, decorated, option
+from torchperf_ci.cli.options import Decorated, KeyValues, PatternItem, build, declared_parameters, option
 from torchperf_ci.core.records import Mode, Testing
 from torchperf_ci.run.case_worker import BOTH, Settings
 from torchperf_ci.run.plan import DEFAULT_COMPILERS, Selection
@@ -41,187 +40,356 @@ _POSITIVE = click.IntRange(min=1)
 _SECONDS = Seconds(min=0, min_open=True)
 _SEED = click.IntRange(min=0, max=2**63 - 1)
 
-python_option = option(
-    "--python", default=sys.executable, show_default="this one", help="The Python to measure; it needs torch."
-)
-torchbench_option = option(
-    "--torchbench-dir",
-    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
-    help="A checkout of pytorch/benchmark for the suite torchbench.  [default: the installed torchbenchmark]",
-)
 
-_SUITES = option(
-    "--suites",
-    multiple=True,
-    default=("tiny",),
-    help="Suite: a built-in one, a path to a .py file with MODELS, or a module. Repeatable.",
-)
-_MODE = (
-    option("--inference", is_flag=True, help="Forward passes.  [this or --training]", show_default=False),
-    option("--training", is_flag=True, help="Forward, loss and backward.  [this or --inference]", show_default=False),
-    option("--mode", type=click.Choice([mode.value for mode in Mode]), hidden=True),
-)
-_MODELS = (
-    option("--quick", is_flag=True, help="Only the few models that the suite names for a quick look."),
-    option(
-        "--filter",
-        "-k",
-        "filters",
-        multiple=True,
-        metavar="REGEX",
-        help="Keep these models, or a group; one with a / is held against suite/model. Repeatable.",
-    ),
-    option("--exclude", "-x", multiple=True, metavar="NAME", help="Leave out this model. Repeatable."),
-)
-_OPTIONS = (
-    _SUITES,
-    option(
-        "--devices",
-        multiple=True,
-        help="cpu, cuda, cuda:1, xpu, mps, or all: every accelerator. Repeatable.  [default: what is there]",
-    ),
-    option(
-        "--lock-clocks",
-        is_flag=False,
-        flag_value="default",
-        callback=_clock,
-        metavar="[MHZ]",
-        help="Lock the clocks of NVIDIA GPUs while measuring, where that is permitted.  [without a value: to the GPU's "
-        "default for applications]",
-    ),
-    option("--parallel", is_flag=True, help="Spread the cases over the devices (default: all), a worker on each."),
-    option(
-        "--runner-labels",
-        multiple=True,
-        metavar="LABEL",
-        help="Labels of the job's runner: one that promises a GPU makes measuring the CPU in its place an error. "
-        "Repeatable.",
-    ),
-    option("--dtypes", multiple=True, default=("float32",), help="float32, float16, bfloat16 or amp. Repeatable."),
-    option(
-        "--compilers",
-        multiple=True,
-        default=DEFAULT_COMPILERS,
-        help="What to compare with eager: a name of docs/glossary.md or of torch._dynamo.list_backends(). Repeatable.",
-    ),
-    *_MODE,
-    *_MODELS,
-    option("--batch-size", type=_POSITIVE, help="Batch size.  [default: the model's own]"),
-    option("--threads", "-t", type=_POSITIVE, help="Threads of torch on the CPU, at most the CPUs there are."),
-    option(
-        "--repeat", "-n", type=_POSITIVE, help="Exactly so many pairs of iterations.  [default: until precise enough]"
-    ),
-    option("--warmup", type=click.IntRange(min=0), help="Exactly so many pairs to warm up.  [default: until steady]"),
-    option("--timeout", type=_SECONDS, default=1800.0, help="Seconds a case may take."),
-    option("--budget", type=_SECONDS, help="Seconds the whole run may take; what is left over is a row that says so."),
-    python_option,
-    torchbench_option,
-    option("--total-partitions", type=_POSITIVE, default=1, help="Split every suite's models into so many parts …"),
-    option("--partition-id", type=click.IntRange(min=0), default=0, help="… and run this one, counted from 0."),
-    option(
-        "--shard",
-        "shard_name",
-        default="",
-        metavar="I-N",
-        show_default=False,
-        help="What records and artifact call this part: I of N, as `plan` says.  [default: as partitioned]",
-    ),
-    option("--no-cold-start-latency", is_flag=True, help="Let compilers use the caches that are there."),
-    option(
-        "--compile-scope",
-        type=click.Choice(["auto", "step", "module"]),
-        default="auto",
-        help="What is compiled: the whole step (forward, loss, backward), or the module alone; auto: the step for "
-        "huggingface, timm_models and torchbench in training, as PyTorch's scripts do, else the module.",
-    ),
-    option("--inductor-compile-mode", help="torch.compile's mode for inductor, say max-autotune."),
-    option("--seed", type=_SEED, default=0, help="Seed of weights, inputs and the order of samples."),
-    option(
-        "--scale",
-        type=click.Choice(["full", "small"]),
-        default="full",
-        help="Size of the models, for suites that have both.",
-    ),
-    option("--accuracy/--no-accuracy", default=True, help="Check that compiled results are right."),
-    option("--performance/--no-performance", default=True, help="Measure time and memory."),
-    option("--extra-env", multiple=True, type=KeyValues(), metavar="KEY=VALUE", help="For the measured processes."),
-)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """Say which models are meant, and in which mode."""
+
+    SECTION: ClassVar[str] = "What to measure"
+
+    suites: Annotated[
+        tuple[str, ...],
+        option(
+            "--suites",
+            multiple=True,
+            default=("tiny",),
+            help="Suite: a built-in one, a path to a .py file with MODELS, or a module. Repeatable.",
+        ),
+    ]
+    inference: Annotated[
+        bool, option("--inference", is_flag=True, help="Forward passes.  [this or --training]", show_default=False)
+    ]
+    training: Annotated[
+        bool,
+        option(
+            "--training",
+            is_flag=True,
+            help="Forward, loss and backward.  [this or --inference]",
+            show_default=False,
+        ),
+    ]
+    mode: Annotated[
+        str | None,
+        option("--mode", type=click.Choice([mode.value for mode in Mode]), help="The same by its name."),
+    ]
+    filters: Annotated[
+        tuple[str, ...],
+        option(
+            "--filter",
+            "-k",
+            multiple=True,
+            type=PatternItem(),
+            metavar="REGEX",
+            help="Keep these models, or a group; one with a / is held against suite/model. Repeatable.",
+        ),
+    ]
+    exclude: Annotated[
+        tuple[str, ...],
+        option("--exclude", "-x", multiple=True, metavar="NAME", help="Leave out this model. Repeatable."),
+    ]
+    quick: Annotated[
+        bool, option("--quick", is_flag=True, help="Only the few models that the suite names for a quick look.")
+    ]
+
+    def selection(self) -> Selection:
+        """Return the models that are asked for. Raises `click.UsageError` for what cannot be meant."""
+        return Selection(
+            suites=self.suites,
+            mode=self.one_mode(),
+            filters=tuple(_pattern(text) for text in self.filters),
+            exclude=self.exclude,
+            quick=self.quick,
+        )
+
+    def one_mode(self) -> Mode:
+        """Return the one mode that is asked for. Raises `click.UsageError` when it is none or both."""
+        asked = {Mode.INFERENCE: self.inference, Mode.TRAINING: self.training}
+        modes = {mode for mode in Mode if asked[mode] or self.mode == mode.value}
+        if len(modes) != 1:
+            raise click.UsageError("give exactly one of --inference and --training")
+        return modes.pop()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PythonOptions:
+    """Say which Python is measured."""
+
+    SECTION: ClassVar[str] = "Where to measure"
+
+    python: Annotated[
+        str,
+        option(
+            "--python", default=sys.executable, show_default="this one", help="The Python to measure; it needs torch."
+        ),
+    ]
+    torchbench_dir: Annotated[
+        Path | None,
+        option(
+            "--torchbench-dir",
+            type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+            help="A checkout of pytorch/benchmark for the suite torchbench.  [default: the installed torchbenchmark]",
+        ),
+    ]
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment variables that these options give to the measured processes."""
+        return {"TORCHPERF_TORCHBENCH_DIR": str(self.torchbench_dir)} if self.torchbench_dir else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantOptions:
+    """Say which variants of the models are measured, and which testings."""
+
+    SECTION: ClassVar[str] = ModelOptions.SECTION
+
+    compilers: Annotated[
+        tuple[str, ...],
+        option(
+            "--compilers",
+            multiple=True,
+            default=DEFAULT_COMPILERS,
+            help="What to compare with eager: a name of docs/glossary.md or of torch._dynamo.list_backends(). "
+            "Repeatable.",
+        ),
+    ]
+    devices: Annotated[
+        tuple[str, ...],
+        option(
+            "--devices",
+            multiple=True,
+            help="cpu, cuda, cuda:1, xpu, mps, or all: every accelerator. Repeatable.  [default: what is there]",
+        ),
+    ]
+    dtypes: Annotated[
+        tuple[str, ...],
+        option("--dtypes", multiple=True, default=("float32",), help="float32, float16, bfloat16 or amp. Repeatable."),
+    ]
+    accuracy: Annotated[
+        bool, option("--accuracy/--no-accuracy", default=True, help="Check that compiled results are right.")
+    ]
+    performance: Annotated[
+        bool, option("--performance/--no-performance", default=True, help="Measure time and memory.")
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodOptions:
+    """Say how a case is measured."""
+
+    SECTION: ClassVar[str] = "How to measure"
+
+    batch_size: Annotated[
+        int | None, option("--batch-size", type=_POSITIVE, help="Batch size.  [default: the model's own]")
+    ]
+    threads: Annotated[
+        int | None,
+        option("--threads", "-t", type=_POSITIVE, help="Threads of torch on the CPU, at most the CPUs there are."),
+    ]
+    repeat: Annotated[
+        int | None,
+        option(
+            "--repeat",
+            "-n",
+            type=_POSITIVE,
+            help="Exactly so many pairs of iterations.  [default: until precise enough]",
+        ),
+    ]
+    warmup: Annotated[
+        int | None,
+        option(
+            "--warmup", type=click.IntRange(min=0), help="Exactly so many pairs to warm up.  [default: until steady]"
+        ),
+    ]
+    timeout: Annotated[float, option("--timeout", type=_SECONDS, default=1800.0, help="Seconds a case may take.")]
+    budget: Annotated[
+        float | None,
+        option(
+            "--budget",
+            type=_SECONDS,
+            help="Seconds the whole run may take; what is left over is a row that says so.",
+        ),
+    ]
+    no_cold_start_latency: Annotated[
+        bool, option("--no-cold-start-latency", is_flag=True, help="Let compilers use the caches that are there.")
+    ]
+    compile_scope: Annotated[
+        str,
+        option(
+            "--compile-scope",
+            type=click.Choice(["auto", "step", "module"]),
+            default="auto",
+            help="What is compiled: the whole step (forward, loss, backward), or the module alone; auto: the step for "
+            "huggingface, timm_models and torchbench in training, as PyTorch's scripts do, else the module.",
+        ),
+    ]
+    inductor_compile_mode: Annotated[
+        str | None,
+        option("--inductor-compile-mode", help="torch.compile's mode for inductor, say max-autotune."),
+    ]
+    seed: Annotated[
+        int, option("--seed", type=_SEED, default=0, help="Seed of weights, inputs and the order of samples.")
+    ]
+    scale: Annotated[
+        str,
+        option(
+            "--scale",
+            type=click.Choice(["full", "small"]),
+            default="full",
+            help="Size of the models, for suites that have both.",
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineOptions:
+    """Say on what of this machine it is measured, and which part of the work."""
+
+    SECTION: ClassVar[str] = PythonOptions.SECTION
+
+    extra_env: Annotated[
+        tuple[tuple[str, str], ...],
+        option(
+            "--extra-env",
+            multiple=True,
+            type=KeyValues(),
+            metavar="KEY=VALUE",
+            help="An environment variable for the measured processes. Repeatable.",
+        ),
+    ]
+    parallel: Annotated[
+        bool,
+        option("--parallel", is_flag=True, help="Spread the cases over the devices (default: all), a worker on each."),
+    ]
+    lock_clocks: Annotated[
+        str | None,
+        option(
+            "--lock-clocks",
+            is_flag=False,
+            flag_value="default",
+            callback=_clock,
+            metavar="[MHZ]",
+            help="Lock the clocks of NVIDIA GPUs while measuring, where that is permitted.  [without a value: to the "
+            "GPU's default for applications]",
+        ),
+    ]
+    runner_labels: Annotated[
+        tuple[str, ...],
+        option(
+            "--runner-labels",
+            multiple=True,
+            metavar="LABEL",
+            help="Labels of the job's runner: one that promises a GPU makes measuring the CPU in its place an error. "
+            "Repeatable.",
+        ),
+    ]
+    total_partitions: Annotated[
+        int,
+        option("--total-partitions", type=_POSITIVE, default=1, help="Split every suite's models into so many parts …"),
+    ]
+    partition_id: Annotated[
+        int,
+        option("--partition-id", type=click.IntRange(min=0), default=0, help="… and run this one, counted from 0."),
+    ]
+    shard_name: Annotated[
+        str,
+        option(
+            "--shard",
+            default="",
+            metavar="I-N",
+            show_default=False,
+            help="What records and artifact call this part: I of N, as `plan` says.  [default: as partitioned]",
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseOptions:
+    """Choose and measure cases: what every command that measures takes."""
+
+    models: ModelOptions
+    variants: VariantOptions
+    method: MethodOptions
+    interpreter: PythonOptions
+    machine: MachineOptions
+
+    def selection(self) -> Selection:
+        """Return what is asked for. Raises `click.UsageError` for what cannot be meant."""
+        variants, machine = self.variants, self.machine
+        if machine.partition_id >= machine.total_partitions:
+            raise click.UsageError(
+                f"--partition-id {machine.partition_id} is not below --total-partitions {machine.total_partitions}; "
+                "partitions count from 0"
+            )
+        return replace(
+            self.models.selection(),
+            devices=variants.devices,
+            dtypes=variants.dtypes,
+            compilers=variants.compilers,
+            partition_id=machine.partition_id,
+            total_partitions=machine.total_partitions,
+            shard_name=_shard(machine.shard_name),
+            parallel=machine.parallel,
+            runner_labels=machine.runner_labels,
+        )
+
+    def settings(self) -> Settings:
+        """Return how it is measured. Raises `click.UsageError` when nothing would be."""
+        asked = {Testing.ACCURACY: self.variants.accuracy, Testing.PERFORMANCE: self.variants.performance}
+        if not any(asked.values()):
+            raise click.UsageError("--no-accuracy and --no-performance together leave nothing to do")
+        method = self.method
+        return Settings(
+            testings=tuple(testing for testing in BOTH if asked[testing]),
+            batch_size=method.batch_size,
+            threads=method.threads,
+            warmup=method.warmup,
+            rule=StopRule(repeat=method.repeat),
+            timeout=method.timeout,
+            budget=method.budget,
+            cold_start=not method.no_cold_start_latency,
+            inductor_mode=method.inductor_compile_mode,
+            seed=method.seed,
+            scale=method.scale,
+            compile_scope=method.compile_scope,
+        )
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment variables that the options give to the measured processes."""
+        return {**self.interpreter.variables(), **dict(self.machine.extra_env)}
+
+
+# The functions below serve the commands that still take their options as a dict.
+def _add(function: Decorated, *kinds: type) -> Decorated:
+    added: Any = function
+    for name, parameter, section in reversed([each for kind in kinds for each in declared_parameters(kind)]):
+        added = parameter.add_to(added, name, section)
+    result: Decorated = added
+    return result
 
 
 def case_options(function: Decorated) -> Decorated:
     """All options that choose and measure cases."""
-    return decorated(function, _OPTIONS)
+    return _add(function, CaseOptions)
 
 
 def model_options(function: Decorated) -> Decorated:
     """The options that choose models, for commands that do not measure."""
-    return decorated(function, (_SUITES, *_MODE, *_MODELS, python_option, torchbench_option))
+    return _add(function, ModelOptions, PythonOptions)
 
 
 def models_from(options: dict[str, Any]) -> Selection:
     """The models that `model_options` ask for. Raises `click.UsageError` for what cannot be meant."""
-    return Selection(
-        suites=tuple(options["suites"]),
-        mode=mode_from(options),
-        filters=tuple(_pattern(text) for text in options["filters"]),
-        exclude=tuple(options["exclude"]),
-        quick=options["quick"],
-    )
+    return build(ModelOptions, options).selection()
 
 
 def selection_from(options: dict[str, Any]) -> Selection:
     """What is asked for. Raises `click.UsageError` for what cannot be meant."""
-    if options["partition_id"] >= options["total_partitions"]:
-        raise click.UsageError(
-            f"--partition-id {options['partition_id']} is not below --total-partitions {options['total_partitions']}; "
-            "partitions count from 0"
-        )
-    return replace(
-        models_from(options),
-        devices=tuple(options["devices"]),
-        dtypes=tuple(options["dtypes"]),
-        compilers=tuple(options["compilers"]),
-        partition_id=options["partition_id"],
-        total_partitions=options["total_partitions"],
-        shard_name=_shard(options["shard_name"]),
-        parallel=options["parallel"],
-        runner_labels=tuple(options["runner_labels"]),
-    )
+    return build(CaseOptions, options).selection()
 
 
 def settings_from(options: dict[str, Any]) -> Settings:
     """How it is measured. Raises `click.UsageError` when nothing would be."""
-    asked = {Testing.ACCURACY: options["accuracy"], Testing.PERFORMANCE: options["performance"]}
-    if not any(asked.values()):
-        raise click.UsageError("--no-accuracy and --no-performance together leave nothing to do")
-    return Settings(
-        testings=tuple(testing for testing in BOTH if asked[testing]),
-        batch_size=options["batch_size"],
-        threads=options["threads"],
-        warmup=options["warmup"],
-        rule=StopRule(repeat=options["repeat"]),
-        timeout=options["timeout"],
-        budget=options["budget"],
-        cold_start=not options["no_cold_start_latency"],
-        inductor_mode=options["inductor_compile_mode"],
-        seed=options["seed"],
-        scale=options["scale"],
-        compile_scope=options["compile_scope"],
-    )
-
-
-def worker_variables(*, torchbench_dir: Path | None, extra_env: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-    """The variables that the options give to the measured processes."""
-    own = {"TORCHPERF_TORCHBENCH_DIR": str(torchbench_dir)} if torchbench_dir else {}
-    return {**own, **dict(extra_env)}
-
-
-def mode_from(options: dict[str, Any]) -> Mode:
-    """The one mode that was asked for."""
-    flags = {mode for mode in Mode if options[mode.value] or options["mode"] == mode.value}
-    if len(flags) != 1:
-        raise click.UsageError("give exactly one of --inference and --training")
-    return flags.pop()
+    return build(CaseOptions, options).settings()
 
 
 def _shard(text: str) -> str:

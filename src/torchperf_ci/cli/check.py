@@ -13,7 +13,7 @@ import click
 
 from torchperf_ci.cli.options import SUMMARY_FILE, Group, append_markdown, argument, option, takes
 from torchperf_ci.core.errors import ExitCode, UsageProblem
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.expectations.check import Actual, Pair

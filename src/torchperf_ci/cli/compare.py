@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchperf_ci.cli.case_options import case_options
-from torchperf_ci.cli.finish import told_github
+from torchperf_ci.cli.finish import write_exit_code
 from torchperf_ci.cli.history_options import past_options
 from torchperf_ci.cli.options import GitHubOptions, KeyValues, LineFolder, command, github_options, option
 from torchperf_ci.compare.effects import LAUNCHES
@@ -116,9 +116,9 @@ def compare(*, github: GitHubOptions, **options: Any) -> int:  # noqa: ANN401 - 
         with commands_stopped(os.environ):
             code = _compare(options, github)
     except TorchperfError as error:
-        told_github(int(error.exit_code), options)
+        write_exit_code(int(error.exit_code), github_files=options["github_files"])
         raise
-    return told_github(code, options)
+    return write_exit_code(code, github_files=options["github_files"])
 
 
 def _compare(options: dict[str, Any], github: GitHubOptions) -> int:

@@ -26,12 +26,11 @@ from torchperf_ci.compare.recorded import compare_runs, list_differences
 from torchperf_ci.compare.report import write_comparison
 from torchperf_ci.compare.words import percent
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
-from torchperf_ci.core.escape import code
-from torchperf_ci.core.folder import read_folder
-from torchperf_ci.core.frames import Selection
-from torchperf_ci.core.plural import count
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import MACHINE_UNKNOWN, Record, Source
+from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import Results, open_folder
+from torchperf_ci.core.text import code, count
 from torchperf_ci.github.context import source_from
 from torchperf_ci.history.store import newest_source
 
@@ -88,7 +87,7 @@ def source_of(records: Sequence[Record]) -> Source:
 
 
 def _results_in(folder: Path) -> Results:
-    results = read_folder(folder, Selection())
+    results = read_folder(folder, CaseSelection())
     if not results.records:
         raise NothingToJudge(f"{folder} holds no results; make them with `torchperf-ci run --output-dir {folder}`")
     return results

@@ -18,7 +18,7 @@ from torchperf_ci.compare.model import LATENCY, LEAST, SPEEDUP, ComparisonFindin
 from torchperf_ci.compare.recorded import LEAST_RUNS, RUNS, compare_with_history
 from torchperf_ci.compare.words import percent
 from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.plural import count
+from torchperf_ci.core.text import count
 from torchperf_ci.dashboard.run import before
 from torchperf_ci.history.store import Past, Wanted
 

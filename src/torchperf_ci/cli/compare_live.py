@@ -12,10 +12,11 @@ from typing import Any
 
 import click
 
-from torchperf_ci.cli.case_options import selection_from, settings_from, worker_variables
+from torchperf_ci.cli.case_options import CaseOptions, selection_from, settings_from
 from torchperf_ci.cli.compare import conclude
 from torchperf_ci.cli.config import tolerance_rules
 from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
+from torchperf_ci.cli.options import build
 from torchperf_ci.compare.checkouts import MERGE_BASE, Repository
 from torchperf_ci.compare.effects import LEAST_PAIRS, ONE_PROCESS, TWO_PROCESSES, ChangeTolerance
 from torchperf_ci.compare.live import ComparePlan
@@ -189,7 +190,7 @@ def _side(name: str, options: dict[str, Any], commit: tuple[str, str] | None) ->
         python=python,
         label=label,
         environ={
-            **worker_variables(torchbench_dir=options["torchbench_dir"], extra_env=options["extra_env"]),
+            **build(CaseOptions, options).variables(),
             **dict(own_env),
         },
         compiler=compiler,

@@ -20,7 +20,7 @@ from typing import Any
 
 from torchperf_ci.compare.model import ALL, Rule
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.names import nearest
+from torchperf_ci.core.text import nearest
 
 if sys.version_info >= (3, 11):
     import tomllib

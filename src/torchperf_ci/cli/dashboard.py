@@ -24,13 +24,13 @@ from torchperf_ci.cli.options import (
 )
 from torchperf_ci.cli.report_options import refuse_to_overwrite, report_options, report_options_from
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, UsageProblem
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.dashboard.model import Dashboard, DashboardOptions
     from torchperf_ci.dashboard.run import Comment
     from torchperf_ci.history.store import Run
-    from torchperf_ci.report.model import Findings, ReportOptions
+    from torchperf_ci.report.model import ReportOptions, RunFindings
 
 Options = Mapping[str, Any]
 
@@ -165,7 +165,7 @@ def _settled(options: Options) -> dict[str, Any]:
 
 def _checked(options: Options, github: GitHubOptions) -> Mapping[str, int]:
     """The issues to post to. Raises `UsageProblem` for what cannot be done, before anything is."""
-    from torchperf_ci.core.extras import require
+    from torchperf_ci.core.errors import require
 
     issues = parsed_issues(options["issues"])
     if issues or options["data_branch"]:
@@ -179,9 +179,9 @@ def _checked(options: Options, github: GitHubOptions) -> Mapping[str, int]:
     return issues
 
 
-def _look(directory: Path, wanted: ReportOptions, options: Options) -> tuple[Findings, Run]:
+def _look(directory: Path, wanted: ReportOptions, options: Options) -> tuple[RunFindings, Run]:
     """What there is to report, and the run it is of."""
-    from torchperf_ci.core.folder import read_folder
+    from torchperf_ci.core.result_files import read_folder
     from torchperf_ci.report.write import look
 
     refuse_to_overwrite(directory, instead="copy the results to another folder")

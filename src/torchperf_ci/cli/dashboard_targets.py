@@ -36,7 +36,7 @@ class Targets:
     def history(self) -> History:
         """The history to compare with and to add to."""
         if archive := self.options["archive"]:
-            from torchperf_ci.core.folder import read_folder
+            from torchperf_ci.core.result_files import read_folder
             from torchperf_ci.history.lookup import LookupHistory
 
             return LookupHistory(root=archive, read=read_folder, archive_name=self.options["archive_name"])

@@ -204,7 +204,7 @@ def _warn(variants: Sequence[str], settings: Settings) -> None:
 
 def _measure(variants: Sequence[str], settings: Settings, *, python: str, separator: str) -> list[Row]:
     """Measure, printing the table row by row; the rows."""
-    from torchperf_ci.core.escape import one_line
+    from torchperf_ci.core.text import one_line
     from torchperf_ci.github.workflow_commands import commands_stopped
     from torchperf_ci.pytorch.fastrnns.report import Table
     from torchperf_ci.pytorch.fastrnns.run import Bench

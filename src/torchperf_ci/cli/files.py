@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
-from torchperf_ci.core.escape import break_commands
 from torchperf_ci.core.safe_files import write_whole
+from torchperf_ci.core.text import break_commands
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Results
@@ -52,11 +52,11 @@ def write_output(path: Path | None, content: bytes) -> None:
 
 def results_in(directory: Path) -> Results:
     """The results in any folder; what cannot be used is said on stderr. Raises `NothingToJudge` without any."""
-    from torchperf_ci.core.escape import one_line
-    from torchperf_ci.core.folder import read_folder
-    from torchperf_ci.core.frames import Selection
+    from torchperf_ci.core.frames import CaseSelection
+    from torchperf_ci.core.result_files import read_folder
+    from torchperf_ci.core.text import one_line
 
-    results = read_folder(directory, Selection())
+    results = read_folder(directory, CaseSelection())
     for problem in results.problems:
         click.echo(f"Warning: {directory / one_line(str(problem), limit=300)}", err=True)
     if not results.records:

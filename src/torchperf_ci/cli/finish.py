@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,7 +23,7 @@ def resume_hint(folder_path: Path) -> str:
 
 def announce(folder_path: Path, name: str, shard: str) -> None:
     """Outputs that later steps need also when this one is cancelled: with them what was measured is uploaded."""
-    from torchperf_ci.core.results import safe_name
+    from torchperf_ci.core.text import safe_name
     from torchperf_ci.github.step_files import write_outputs
 
     attempt = os.environ.get("GITHUB_RUN_ATTEMPT", "1")
@@ -35,11 +35,17 @@ def conclude(
     folder: ResultsFolder,
     results: Results,
     report_options: ReportOptions,
-    options: Mapping[str, Any],
     environ: Mapping[str, str],
+    *,
+    github_files: bool,
+    fail_on: str,
+    strict: bool = False,
 ) -> int:
-    """Write the report, print its summary, hand outputs to GitHub; the exit code."""
-    from torchperf_ci.core.escape import one_line
+    """Write the report, print its summary, hand outputs to GitHub; return the exit code.
+
+    fail_on: `never` makes the exit code 0 whatever failed. strict: a case of which nothing was compiled fails.
+    """
+    from torchperf_ci.core.text import one_line
     from torchperf_ci.github.step_files import append_summary, write_outputs
     from torchperf_ci.report.write import write_report
 
@@ -48,21 +54,21 @@ def conclude(
     click.echo(f"The report is {folder.path / 'report.md'}", err=True)
     for problem in report.problems:
         click.echo(f"Problem: {one_line(str(problem))}", err=True)
-    is_good = report.outcome.is_pass and not (options.get("strict") and report.not_compiled)
+    is_good = report.outcome.is_pass and not (strict and report.not_compiled)
     code = ExitCode.OK if is_good else ExitCode.SOME_FAILED
-    if options["github_files"]:
+    if github_files:
         passed, failed = _counts(results)
         write_outputs(environ, {"passed": str(passed), "failed": str(failed)})
         append_summary(environ, (folder.path / "report.md").read_text(encoding="utf-8"))
-    told_github(int(code), options)
-    return int(ExitCode.OK if options["fail_on"] == "never" else code)
+    write_exit_code(int(code), github_files=github_files)
+    return int(ExitCode.OK if fail_on == "never" else code)
 
 
-def told_github(code: int, options: Mapping[str, Any]) -> int:
-    """`code`, which is now the output `exit-code` of the step."""
+def write_exit_code(code: int, *, github_files: bool) -> int:
+    """Make `code` the output `exit-code` of the step, where GitHub is told anything; return it."""
     from torchperf_ci.github.step_files import write_outputs
 
-    if options["github_files"]:
+    if github_files:
         write_outputs(os.environ, {"exit-code": str(code)})
     return code
 

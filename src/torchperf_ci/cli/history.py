@@ -17,7 +17,7 @@ from torchperf_ci.cli.history_options import history_options, opened_history
 from torchperf_ci.cli.import_options import import_options, import_request
 from torchperf_ci.cli.options import Decorated, GitHubOptions, Group, github_options, option
 from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.escape import csv_cell, one_line
+from torchperf_ci.core.text import csv_cell, one_line
 from torchperf_ci.formats.imports import Format as ImportFormat
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def import_(path: str, *, github: GitHubOptions, dry_run: bool, **options: Any) 
       torchperf-ci history import .asv/results
       torchperf-ci history import times.csv --column model=name --column value=seconds --column time=date
     """
-    from torchperf_ci.core.plural import count
+    from torchperf_ci.core.text import count
 
     with opened_history(options, github) as kept:
         added = known = 0
@@ -232,8 +232,8 @@ _LEFT_OUT_SHOWN = 20
 
 def _tell_import(runs: Sequence[Run], left_out: Sequence[str]) -> None:
     """Say what was taken, metric by metric, and what was not, and why."""
-    from torchperf_ci.core.plural import count
     from torchperf_ci.core.records import Metric
+    from torchperf_ci.core.text import count
 
     series: dict[Metric, set[object]] = {}
     values = 0
@@ -261,15 +261,15 @@ def _tell_import(runs: Sequence[Run], left_out: Sequence[str]) -> None:
 
 def _runs_in(path: Path, *, name: str, given: dict[str, str]) -> Iterator[tuple[Run, Sequence[Problem]]]:
     """The runs of an archive, oldest first, or the one of a results folder, each with what cannot be read of it."""
-    from torchperf_ci.core.folder import read_folder
-    from torchperf_ci.core.frames import Selection
+    from torchperf_ci.core.frames import CaseSelection
     from torchperf_ci.core.records import Source
+    from torchperf_ci.core.result_files import read_folder
     from torchperf_ci.dashboard.run import run_in
     from torchperf_ci.history.lookup import INDEX, LookupHistory
     from torchperf_ci.history.store import moment_of, run_of
 
     if not (path / INDEX).is_file():
-        results = read_folder(path, Selection())
+        results = read_folder(path, CaseSelection())
         source = Source(commit=given.get("commit", ""), branch=given.get("branch", ""))
         run = run_in(path, results, name=name, source=source)
         if given:
@@ -282,7 +282,7 @@ def _runs_in(path: Path, *, name: str, given: dict[str, str]) -> Iterator[tuple[
     if len(entries) > 1 and {"time", "commit"} & set(given):
         raise click.UsageError(f"--time and --commit are for one run; {path} is an archive of {len(entries)}")
     for entry in entries:
-        run, problems = archive.run(entry, Selection(), name=name)
+        run, problems = archive.run(entry, CaseSelection(), name=name)
         # A record needs a time to keep the source that was given; that of the archive is the run's.
         stamp = {"time": run.time.isoformat(), **given} if given else {}
         results = _with_source(run.results, stamp)

@@ -15,7 +15,7 @@ from torchperf_ci.cli.files import STREAM, read_input
 from torchperf_ci.cli.import_options import import_options, import_request
 from torchperf_ci.cli.options import Decorated, Group, option
 from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.formats.foreign import Defaults, Ingested

@@ -14,8 +14,8 @@ import click
 from torchperf_ci import __version__
 from torchperf_ci.cli.config import use_config
 from torchperf_ci.cli.options import Group, shell_words
-from torchperf_ci.core.console import guarded_streams
 from torchperf_ci.core.errors import ExitCode, TorchperfError
+from torchperf_ci.core.text import guarded_streams
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("torchperf_ci.cli.run:run", "Measure eager against compiled models on this machine."),
@@ -74,7 +74,7 @@ Exit codes:
 
 
 @click.group(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="torchperf-ci")
+@click.version_option(__version__, "-V", "--version", prog_name="torchperf-ci")
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchperf_ci.cli.finish import conclude, told_github
+from torchperf_ci.cli.finish import conclude, write_exit_code
 from torchperf_ci.cli.options import LineItem, command, option
 from torchperf_ci.core.errors import ExitCode, TorchperfError, UsageProblem
 
@@ -65,12 +65,12 @@ def merge(folders: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401 - cl
     try:
         return _merge([Path(folder) for folder in folders], options)
     except TorchperfError as error:
-        told_github(int(error.exit_code), options)
+        write_exit_code(int(error.exit_code), github_files=options["github_files"])
         raise
 
 
 def _merge(folders: Sequence[Path], options: dict[str, Any]) -> int:
-    from torchperf_ci.core.folder import result_folders
+    from torchperf_ci.core.result_files import result_folders
     from torchperf_ci.core.results import open_folder, read_results
     from torchperf_ci.report.model import ReportOptions
     from torchperf_ci.shards.merge import merge as joined
@@ -87,7 +87,14 @@ def _merge(folders: Sequence[Path], options: dict[str, Any]) -> int:
         builds = merged.told(allow_missing=options["allow_missing"])
         folder.append(*builds, *(_with_log(record, found[place], folder) for record, place in merged.records))
         report = ReportOptions(flag_compilers=tuple(options["flag_compilers"]))
-        code = conclude(folder, read_results(target), report, options, os.environ)
+        code = conclude(
+            folder,
+            read_results(target),
+            report,
+            os.environ,
+            github_files=options["github_files"],
+            fail_on=options["fail_on"],
+        )
     code = _told(merged, target, options, code)
     click.echo(f"{len(merged.records)} results of {len(found)} folders are in {target}", err=True)
     return code
@@ -97,7 +104,7 @@ def _told(merged: Merged, target: Path, options: dict[str, Any], code: int) -> i
     """The exit code with what is missing taken into account, told to GitHub as well."""
     missing = bool(merged.gaps) and not options["allow_missing"]
     if options["github_files"]:
-        from torchperf_ci.core.results import safe_name
+        from torchperf_ci.core.text import safe_name
         from torchperf_ci.github.step_files import write_outputs
 
         artifact = f"torchperf-merged-{safe_name(options['name'])}"
@@ -105,21 +112,21 @@ def _told(merged: Merged, target: Path, options: dict[str, Any], code: int) -> i
         write_outputs(os.environ, found)
     if missing:
         click.echo("Error: the results are not complete; --allow-missing takes them as they are", err=True)
-        return told_github(int(ExitCode.NOTHING_TO_JUDGE), options)
+        return write_exit_code(int(ExitCode.NOTHING_TO_JUDGE), github_files=options["github_files"])
     return code
 
 
 def _piece(folder: Path) -> Piece:
     """The results of a folder with their shard and attempt. CSV files say nothing of one: without a name that does,
     their folder is a configuration of its own."""
-    from torchperf_ci.core.escape import one_line
-    from torchperf_ci.core.folder import read_folder
-    from torchperf_ci.core.frames import Selection
+    from torchperf_ci.core.frames import CaseSelection
+    from torchperf_ci.core.result_files import read_folder
     from torchperf_ci.core.results import RECORDS
+    from torchperf_ci.core.text import one_line
     from torchperf_ci.shards.merge import Piece
     from torchperf_ci.shards.uploads import Config, Shard, parse_own_artifact, shard_recorded
 
-    results = read_folder(folder, Selection())
+    results = read_folder(folder, CaseSelection())
     for problem in results.problems:
         click.echo(f"Warning: {folder / one_line(str(problem), limit=300)}", err=True)
     name = folder.resolve().name
@@ -132,7 +139,7 @@ def _piece(folder: Path) -> Piece:
 
 def _promises(matrix: str) -> list[Promise]:
     """The shards of a plan's matrix. Raises `UsageProblem` when it is none."""
-    from torchperf_ci.core.results import safe_name
+    from torchperf_ci.core.text import safe_name
     from torchperf_ci.shards.matrix import model_of
     from torchperf_ci.shards.merge import Promise
     from torchperf_ci.shards.uploads import Config, Shard, parse_shard_name

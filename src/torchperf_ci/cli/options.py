@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, get_type_hi
 import click
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.names import nearest
+from torchperf_ci.core.text import nearest
 
 if TYPE_CHECKING:
     from torchperf_ci.github.client import Client
@@ -68,6 +68,10 @@ class ListItem(click.ParamType):  # type: ignore[type-arg]  # generic from click
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401, ARG002
         return str(value)
+
+
+class PatternItem(ListItem):
+    """A pattern, whose commas on the command line are its own."""
 
 
 class LineItem(ListItem):
@@ -149,14 +153,14 @@ def argument(**settings: Any) -> Parameter:  # noqa: ANN401 - click's keywords
 def takes(kind: type[Options]) -> Callable[[Callable[[Options], Any]], Callable[..., Any]]:
     """Give a command the options that the dataclass `kind` declares; its function gets one object of it.
 
-    The help shows them in the order of the fields, the command's own before those of its groups. A group is named by
-    its class variable `SECTION`.
+    The help shows them in the order of the fields. A group has a section of its own, named by its class variable
+    `SECTION`; groups of the same name share one.
     """
 
     def decorate(function: Callable[[Options], Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def command(**values: Any) -> Any:  # noqa: ANN401 - click's values
-            return function(_build(kind, values))
+            return function(build(kind, values))
 
         decorated_command: Callable[..., Any] = command
         for name, parameter, section in reversed([*declared_parameters(kind)]):
@@ -167,25 +171,22 @@ def takes(kind: type[Options]) -> Callable[[Callable[[Options], Any]], Callable[
 
 
 def declared_parameters(kind: type[Any]) -> Iterator[tuple[str, Parameter, str]]:
-    """List what a dataclass declares: name, parameter and section of the help, with those of its groups at the end."""
+    """List what a dataclass and its groups declare, in order: name, parameter and section of the help."""
     section = str(getattr(kind, "SECTION", ""))
-    groups = []
     for name, hint in _hints(kind).items():
         if isinstance(hint, type) and is_dataclass(hint):
-            groups.append(hint)
+            yield from declared_parameters(hint)
             continue
         parameters = [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Parameter)]
         assert len(parameters) == 1, f"{kind.__name__}.{name} says not which option it is"
         yield name, parameters[0], section
-    for group in groups:
-        yield from declared_parameters(group)
 
 
-def _build(kind: type[Any], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an object of `kind`
+def build(kind: type[Options], values: Mapping[str, Any]) -> Options:
     """Make the object of click's values, groups inside first."""
     return kind(
         **{
-            name: _build(hint, values) if isinstance(hint, type) and is_dataclass(hint) else values[name]
+            name: build(hint, values) if isinstance(hint, type) and is_dataclass(hint) else values[name]
             for name, hint in _hints(kind).items()
         }
     )
@@ -313,7 +314,7 @@ def github_options(function: Decorated) -> Decorated:
 
     @functools.wraps(function)
     def command(*arguments: Any, **settings: Any) -> Any:  # noqa: ANN401 - the command's own
-        github = _build(GitHubOptions, {name: settings.pop(name) for name in names})
+        github = build(GitHubOptions, {name: settings.pop(name) for name in names})
         return function(*arguments, github=github, **settings)
 
     wrapped: Any = command

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchperf_ci.cli.case_options import model_options, models_from, worker_variables
+from torchperf_ci.cli.case_options import PythonOptions, model_options, models_from
 from torchperf_ci.cli.history_options import opened_history, past_options
-from torchperf_ci.cli.options import GitHubOptions, KeyValues, command, github_options, option, split_list
+from torchperf_ci.cli.options import GitHubOptions, KeyValues, build, command, github_options, option, split_list
 from torchperf_ci.cli.suites import preloaded_python
 from torchperf_ci.core.errors import UsageProblem
 
@@ -145,17 +145,17 @@ def _listings(suites: Sequence[str], options: dict[str, Any]) -> dict[str, Suite
 
     if spaced := [name for name in suites if split_list(name) != [name]]:
         raise UsageProblem(f"--suites {spaced[0]!r}: a list of suites is split there; give the file another name")
-    extra = worker_variables(torchbench_dir=options["torchbench_dir"])
+    extra = build(PythonOptions, options).variables()
     with commands_stopped(os.environ), preloaded_python(options["python"], extra) as preloaded:
         return {name: list_suite(preloaded, name) for name in dict.fromkeys(suites)}
 
 
 def _records_on_disk(folders: Sequence[str]) -> Iterator[Record]:
-    from torchperf_ci.core.folder import read_folder
-    from torchperf_ci.core.frames import Selection
+    from torchperf_ci.core.frames import CaseSelection
+    from torchperf_ci.core.result_files import read_folder
 
     for folder in folders:
-        records = read_folder(Path(folder), Selection()).records
+        records = read_folder(Path(folder), CaseSelection()).records
         if not records:
             click.echo(f"Warning: {folder} holds no results, so it tells no durations", err=True)
         yield from records
@@ -196,7 +196,7 @@ def _records_in_history(github: GitHubOptions, options: dict[str, Any]) -> Seque
 
 
 def _tell(made: Sequence[Entry], models: int, *, known: bool) -> None:
-    from torchperf_ci.core.plural import count
+    from torchperf_ci.core.text import count
 
     for title in dict.fromkeys(entry.name for entry in made):
         seconds = [entry.seconds for entry in made if entry.name == title]

@@ -154,7 +154,7 @@ class _Desk:
         return url or ""
 
     def _whence(self) -> str:
-        from torchperf_ci.core.escape import code
+        from torchperf_ci.core.text import code
 
         own = self.origin.head_repository == self.origin.repository
         by = "" if own else f", measured by the code of {code(self.origin.head_repository)} itself"

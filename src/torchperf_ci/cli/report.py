@@ -11,7 +11,7 @@ import click
 from torchperf_ci.cli.options import command, option, results_dir_argument
 from torchperf_ci.cli.report_options import refuse_to_overwrite, report_options, report_options_from
 from torchperf_ci.core.errors import ExitCode
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 
 
 @command()
@@ -27,7 +27,7 @@ def report(directory: Path, *, output_dir: Path | None, limit: int, **options: A
 
     Exit code 6: something in DIR could not be used, or a model has no result with some compiler; the report says what.
     """
-    from torchperf_ci.core.folder import read_folder
+    from torchperf_ci.core.result_files import read_folder
     from torchperf_ci.core.results import open_folder
     from torchperf_ci.report.write import look, write_findings
 

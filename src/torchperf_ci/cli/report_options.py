@@ -48,12 +48,12 @@ def report_options(function: Decorated) -> Decorated:
 
 def report_options_from(directory: Path, options: Mapping[str, Any], *, limit: int) -> ReportOptions:
     """How to report on the results in `directory`; `limit` is the largest size of report.md in bytes."""
-    from torchperf_ci.core.frames import Selection
+    from torchperf_ci.core.frames import CaseSelection
     from torchperf_ci.pytorch.checkouts import read_checkouts
     from torchperf_ci.report.model import ReportOptions
 
     return ReportOptions(
-        selection=Selection(
+        selection=CaseSelection(
             suites=options["suites"],
             devices=options["devices"],
             dtypes=options["dtypes"],

@@ -5,49 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchperf_ci.cli.case_options import case_options, selection_from, settings_from, worker_variables
-from torchperf_ci.cli.dynamo_options import dynamo_options, refuse_other_harness
-from torchperf_ci.cli.finish import announce, conclude, resume_hint, told_github
+from torchperf_ci.cli.finish import announce, resume_hint, write_exit_code
 from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
-from torchperf_ci.cli.options import command, option
+from torchperf_ci.cli.options import command, takes
+from torchperf_ci.cli.run_options import RunOptions, refuse_other_harness
 from torchperf_ci.core.errors import TorchperfError
-
-if TYPE_CHECKING:
-    from torchperf_ci.run.case_worker import Settings
-    from torchperf_ci.run.plan import Selection
 
 
 @command(short_help="Measure eager against compiled models on this machine.")
-@case_options
-@dynamo_options
-@option(
-    "--flag-compilers",
-    multiple=True,
-    help="Compilers whose slow, failing or heavy models the report warns about. Repeatable.  [default: inductor's]",
-)
-@option(
-    "--output-dir",
-    type=click.Path(path_type=Path),
-    default=Path("benchmark_logs"),
-    help="The results folder. What an earlier run wrote there is removed first.",
-)
-@option("--keep-output-dir", is_flag=True, help="Keep what is recorded there, and measure only the rest.")
-@option(
-    "--fail-on",
-    type=click.Choice(["failed", "never"]),
-    default="failed",
-    help="failed: exit with 6 when a case did not pass; never: with 0.",
-)
-@option("--strict", is_flag=True, help="Exit with 6 as well when a case passed without anything being compiled.")
-@option("--name", default="results", help="Name of these results; part of the artifact's name in GitHub Actions.")
-@option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions.")
-def run(**options: Any) -> int:  # noqa: ANN401 - click's values
+@takes(RunOptions)
+def run(options: RunOptions) -> int:
     """Measure eager against compiled models on this machine.
 
     Every case is a model with a compiler. A process of its own checks that compiled results are right, then runs
@@ -64,24 +35,25 @@ def run(**options: Any) -> int:  # noqa: ANN401 - click's values
       torchperf-ci run --suites tiny --inference --compilers eager --compilers inductor --output-dir out
       torchperf-ci run --harness dynamo --pytorch-dir ~/pytorch --training --suites huggingface --output-dir out
     """
-    refuse_other_harness(click.get_current_context(), options["harness"])
-    if options["harness"] == "dynamo":
-        from torchperf_ci.cli.run_dynamo import run_dynamo
-
-        return run_dynamo(options)
-    selection, settings = selection_from(options), settings_from(options)
+    context = click.get_current_context()
+    refuse_other_harness(context, options.harness.harness)
     try:
         with signals_interrupt():
-            return _measure_and_report(selection, settings, options)
+            if options.harness.harness == "dynamo":
+                from torchperf_ci.cli.run_dynamo import run_dynamo
+
+                return run_dynamo(context, options)
+            return _measure_and_report(options)
     except Interrupted as error:
-        return told_github(interrupted(error, resume_hint(options["output_dir"])), options)
+        code = interrupted(error, resume_hint(options.output_dir))
+        return write_exit_code(code, github_files=options.github_files)
     except TorchperfError as error:
-        told_github(int(error.exit_code), options)
+        write_exit_code(int(error.exit_code), github_files=options.github_files)
         raise
 
 
-def _measure_and_report(selection: Selection, settings: Settings, options: Mapping[str, Any]) -> int:
-    """Everything from the folder to the report; the exit code."""
+def _measure_and_report(options: RunOptions) -> int:
+    """Do everything from the folder to the report; return the exit code."""
     from torchperf_ci.cli.progress import progress_for
     from torchperf_ci.core.results import open_folder, read_results
     from torchperf_ci.github.context import source_from
@@ -91,29 +63,30 @@ def _measure_and_report(selection: Selection, settings: Settings, options: Mappi
     from torchperf_ci.report.model import ReportOptions
     from torchperf_ci.run.run import Run, plan_run, preload, python_under_test, survey
 
+    selection, settings = options.cases.selection(), options.cases.settings()
     with (
         commands_stopped(os.environ),
-        open_folder(options["output_dir"]) as folder,
+        open_folder(options.output_dir) as folder,
         tempfile.TemporaryDirectory(prefix="torchperf-log-") as logs,
         python_under_test(
-            options["python"],
+            options.cases.interpreter.python,
             os.environ,
             threads=settings.threads,
-            extra=worker_variables(torchbench_dir=options["torchbench_dir"], extra_env=options["extra_env"]),
+            extra=options.cases.variables(),
             log=Path(logs) / "preload.log",
         ) as python,
     ):
-        click.echo(f"Starting {options['python']} …", err=True)
+        click.echo(f"Starting {options.cases.interpreter.python} …", err=True)
         with python.start() as preloaded:
             found = survey(preloaded, selection.suites, threads=settings.threads, command=sys.argv[1:])
             plan = plan_run(selection, found)
             found = preload(preloaded, plan, found)
-            if not options["keep_output_dir"]:
+            if not options.keep_output_dir:
                 folder.empty()
             for warning in found.build.warnings:
                 click.echo(f"Warning: {warning}", err=True)
-            if options["github_files"]:
-                announce(folder.path, options["name"], selection.shard)
+            if options.github_files:
+                announce(folder.path, options.name, selection.shard)
             planned = Run(
                 plan=plan,
                 survey=found,
@@ -123,16 +96,17 @@ def _measure_and_report(selection: Selection, settings: Settings, options: Mappi
                 python=python,
             )
             devices = [*plan.places, *(planned_case.device for planned_case in plan.cases)]
+            clocks = options.cases.machine.lock_clocks
             with (
-                locked_clocks(options["lock_clocks"], devices, found.accelerators, found.build.variables) as told,
+                locked_clocks(clocks, devices, found.accelerators, found.build.variables) as notes,
                 progress_for(sys.stderr) as progress,
             ):
-                for sentence in told:
-                    click.echo(f"Note: {sentence}.", err=True)
+                for note in notes:
+                    click.echo(f"Note: {note}.", err=True)
                 planned.measure(preloaded, progress)
         report_options = ReportOptions(
-            flag_compilers=tuple(options["flag_compilers"]),
-            run_name=options["output_dir"].resolve().name,
+            flag_compilers=options.flag_compilers,
+            run_name=options.output_dir.resolve().name,
             checkouts=read_checkouts(pytorch_dir=None, torchbench_dir=None, base_sha=""),
         )
-        return conclude(folder, read_results(folder.path), report_options, options, os.environ)
+        return options.conclude(folder, read_results(folder.path), report_options)

@@ -6,14 +6,15 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from torchperf_ci.cli.case_options import python_option, torchbench_option, worker_variables
-from torchperf_ci.cli.options import Group
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.cli.case_options import PythonOptions
+from torchperf_ci.cli.options import Group, argument, takes
+from torchperf_ci.core.text import one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.run.catalog import SuiteEntry
@@ -25,11 +26,17 @@ def suites() -> None:
     """Show the suites that can be measured."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuitesOptions:
+    """Say which suite is shown, and which Python is asked."""
+
+    suite: Annotated[str | None, argument(required=False)]
+    interpreter: PythonOptions
+
+
 @suites.command("list")
-@click.argument("suite", required=False)
-@python_option
-@torchbench_option
-def list_suites(suite: str | None, *, python: str, torchbench_dir: Path | None) -> None:
+@takes(SuitesOptions)
+def list_suites(options: SuitesOptions) -> None:
     """List the suites of the Python under test, or the models of SUITE.
 
     SUITE is a name, a path to a .py file, or a module. What cannot run here says why, and what to type.
@@ -41,11 +48,11 @@ def list_suites(suite: str | None, *, python: str, torchbench_dir: Path | None) 
     """
     from torchperf_ci.run.catalog import describe_known, describe_suite
 
-    with preloaded_python(python, worker_variables(torchbench_dir=torchbench_dir)) as preloaded:
-        if suite is None:
+    with preloaded_python(options.interpreter.python, options.interpreter.variables()) as preloaded:
+        if options.suite is None:
             click.echo(_overview(list(describe_known(preloaded))))
         else:
-            click.echo(_models(describe_suite(preloaded, suite)))
+            click.echo(_models(describe_suite(preloaded, options.suite)))
 
 
 @contextmanager

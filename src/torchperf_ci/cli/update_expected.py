@@ -148,7 +148,7 @@ def _update(client: Client | None, github: GitHubOptions, sha: str, options: Opt
 
 
 def _refuse_nonsense(sha: str, options: Options) -> None:
-    from torchperf_ci.core.csv_records import is_column_name
+    from torchperf_ci.core.csv_files import is_column_name
     from torchperf_ci.expectations.table import NAME
 
     if bool(sha) == bool(options["from_dir"]):

@@ -15,12 +15,9 @@ from matplotlib.patches import Patch
 from torchperf_ci.compare.effects import ChangeTolerance, Verdict
 from torchperf_ci.compare.model import LATENCY, TIMED, Comparison, ComparisonFindings, Measured
 from torchperf_ci.compare.words import name, ordered, percent
-from torchperf_ci.core.escape import one_line
-from torchperf_ci.core.file_names import unique
-from torchperf_ci.core.results import safe_name, short_name
-from torchperf_ci.report.colours import BAD, GRID, INK, PALE, PALETTE
-from torchperf_ci.report.plots_samples import Arms, arms_figure
-from torchperf_ci.report.plots_style import log_axis, saved, style, titled
+from torchperf_ci.core.text import one_line, safe_name, short_name, unique
+from torchperf_ci.report.palette import BAD, GRID, INK, PALE, PALETTE
+from torchperf_ci.report.plots import Arms, arms_figure, log_axis, saved, style, titled
 
 MOST_ROWS = 80
 """Of more cases than these only the most urgent are drawn."""

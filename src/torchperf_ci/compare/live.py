@@ -27,8 +27,8 @@ from torchperf_ci.compare.effects import (
 from torchperf_ci.compare.model import LATENCY, Measured, SideResult, ToleranceRules
 from torchperf_ci.compare.pairs import AskedPairs, Interleave, OneArm, TwoWorkerPairs, launch_of, plain_arm
 from torchperf_ci.compare.verdicts import is_compile_time_open
-from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.records import Status, Testing
+from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.machine.host import HostWatch
 from torchperf_ci.run.case_worker import CaseWorker, Settings

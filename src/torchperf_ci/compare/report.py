@@ -26,11 +26,10 @@ from torchperf_ci.compare.words import (
     sparkline,
     why,
 )
-from torchperf_ci.core.escape import code, html, one_line
-from torchperf_ci.core.plural import count
 from torchperf_ci.core.results import ResultsFolder
 from torchperf_ci.core.statistics import slow_share
-from torchperf_ci.report.fit import Block, Line, Table, fit
+from torchperf_ci.core.text import code, count, html, one_line
+from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
 
 LIMIT = 60_000
 LONGEST_NAME = 200
@@ -132,15 +131,15 @@ def _head(findings: ComparisonFindings) -> str:
     return f"## {findings.sign} {said}\n\n{where}\n{warnings}"
 
 
-def _table(comparisons: Sequence[Comparison], courses: Mapping[str, str], *, rank: int) -> Table:
+def _table(comparisons: Sequence[Comparison], courses: Mapping[str, str], *, rank: int) -> MarkdownTable:
     rounds = ["Rounds"] if courses else []  # runs that were recorded have none
     columns = ("", "Case", "Metric", "Base", "Head", "Change", "Interval", *rounds, "Why")
     head = "| " + " | ".join(columns) + " |\n" + "|" + " --- |" * len(columns) + "\n"
     lines = tuple(
-        Line(text="| " + " | ".join(_cells(c, courses)) + " |", rank=rank + min(ORDER.index(c.verdict), 7))
+        TableLine(text="| " + " | ".join(_cells(c, courses)) + " |", rank=rank + min(ORDER.index(c.verdict), 7))
         for c in comparisons
     )
-    return Table(before=head, lines=lines, where="compare.json")
+    return MarkdownTable(before=head, lines=lines, where="compare.json")
 
 
 def _cells(comparison: Comparison, courses: Mapping[str, str]) -> Iterator[str]:

@@ -23,7 +23,8 @@ from torchperf_ci.compare.sides import LiveSide, Processes, all_cases, live_side
 from torchperf_ci.compare.verdicts import is_to_repeat
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Source
-from torchperf_ci.core.results import LOGS, ResultsFolder, safe_name
+from torchperf_ci.core.results import LOGS, ResultsFolder
+from torchperf_ci.core.text import safe_name
 from torchperf_ci.machine.gpu import watched_gpu
 from torchperf_ci.run.case_worker import Settings
 from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, my_cpus, work_on_lanes

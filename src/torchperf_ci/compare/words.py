@@ -8,9 +8,8 @@ from statistics import median
 
 from torchperf_ci.compare.effects import Launch, Verdict
 from torchperf_ci.compare.model import ACCURACY, LATENCY, TIMED, Comparison, ToleranceRules, pick_case_verdicts
-from torchperf_ci.core.escape import one_line
-from torchperf_ci.core.plural import count
 from torchperf_ci.core.records import METRICS, Case
+from torchperf_ci.core.text import count, one_line
 from torchperf_ci.report.words import ABSENT
 
 SIGNS = {

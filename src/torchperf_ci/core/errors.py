@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from enum import IntEnum
 
 
@@ -39,3 +40,9 @@ class Refused(TorchperfError):
     """GitHub, an upload endpoint or the network said no."""
 
     exit_code = ExitCode.REFUSED
+
+
+def require(module: str, *, extra: str, purpose: str) -> None:
+    """Raises `UsageProblem` with the pip command when `module` of the extra `extra` is not installed."""
+    if importlib.util.find_spec(module) is None:
+        raise UsageProblem(f"{purpose} needs {module}, which is not installed; pip install 'torchperf-ci[{extra}]'")

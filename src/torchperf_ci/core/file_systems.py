@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.escape import one_line
-from torchperf_ci.core.extras import require
+from torchperf_ci.core.errors import UsageProblem, require
+from torchperf_ci.core.text import one_line
 
 OBJECT_STORES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 """Schemes of stores that show a file only when it is whole, and the packages they need."""

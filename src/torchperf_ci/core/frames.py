@@ -46,7 +46,7 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class CaseSelection:
     """What of the records to look at, and in which order; an empty field means all, as they come."""
 
     suites: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ModelRow:
     """A model in one table; a cell per compiler."""
 
     model: str
@@ -119,7 +119,7 @@ class Row:
         return any(cell.counted and not cell.passed for cell in self.cells)
 
 
-def suite_tables(records: Iterable[Record], selection: Selection) -> tuple[SuiteTables, ...]:
+def suite_tables(records: Iterable[Record], selection: CaseSelection) -> tuple[SuiteTables, ...]:
     """The tables of what `selection` takes, by section, then by suite, both in the order asked for or seen."""
     groups: dict[tuple[Section, str], list[Record]] = {}
     for record in {record.key: record for record in records}.values():
@@ -137,7 +137,7 @@ def suite_tables(records: Iterable[Record], selection: Selection) -> tuple[Suite
     )
 
 
-def rows(tables: SuiteTables, name: str) -> Iterator[Row]:
+def rows(tables: SuiteTables, name: str) -> Iterator[ModelRow]:
     """The rows of the table of a metric, or of `ACCURACY`, best model first; none if it was not looked at."""
     testing = Testing.ACCURACY if name == ACCURACY else Testing.PERFORMANCE
     if testing not in tables.statuses:
@@ -154,7 +154,7 @@ def rows(tables: SuiteTables, name: str) -> Iterator[Row]:
             Cell(status=word, value=float(value), passed=bool(good), counted=bool(counts))
             for word, value, good, counts in zip(statuses, numbers, passed, counted, strict=True)
         )
-        yield Row(model=model, batch_size=sizes.get(model, 0), cells=tuple(cells))
+        yield ModelRow(model=model, batch_size=sizes.get(model, 0), cells=tuple(cells))
 
 
 def sorted_models(table: pd.DataFrame) -> pd.DataFrame:
@@ -174,7 +174,7 @@ def rank(name: str, asked: Sequence[str]) -> int:
     return asked.index(name) if name in asked else len(asked)
 
 
-def _tables(section: Section, suite: str, records: Sequence[Record], selection: Selection) -> SuiteTables:
+def _tables(section: Section, suite: str, records: Sequence[Record], selection: CaseSelection) -> SuiteTables:
     compilers = tuple(_in_order((r.case.compiler for r in records), key=lambda name: rank(name, selection.compilers)))
     models = tuple(dict.fromkeys(record.case.model for record in records))
     by_testing = {testing: [record for record in records if record.testing is testing] for testing in Testing}
@@ -259,5 +259,5 @@ def _in_order(items: Iterable[Item], *, key: Callable[[Item], Any]) -> list[Item
     return sorted(dict.fromkeys(items), key=key)
 
 
-def _section_rank(section: Section, selection: Selection) -> tuple[int, int]:
+def _section_rank(section: Section, selection: CaseSelection) -> tuple[int, int]:
     return (rank(section.device, selection.devices), rank(section.dtype, selection.dtypes))

@@ -1,25 +1,87 @@
-"""The files of a results folder, wherever it lies (on a disk, in an artifact), into results: our records, or else the
-CSV files of any suite runner with what commands.jsonl says about the commands that wrote them. Pure."""
+"""The files of a results folder, on a disk or in an artifact: our records, or else the CSV files of any suite runner,
+with what commands.jsonl says about the commands that wrote them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from pathlib import PurePosixPath
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-from torchperf_ci.core.command_log import CommandLog, parse_command_log
-from torchperf_ci.core.csv_names import (
+from torchperf_ci.core.csv_files import (
     KNOWN_COMPILERS,
     KNOWN_SUITES,
     AskedNames,
     CsvFile,
-    name_problem,
+    csv_name_problem,
+    parse_csv,
     parse_name,
 )
-from torchperf_ci.core.csv_records import parse_csv
-from torchperf_ci.core.frames import Selection
-from torchperf_ci.core.records import Record, Testing
-from torchperf_ci.core.results import COMMANDS, RECORDS, Problem, Results, lines_of, parse_results
+from torchperf_ci.core.errors import NothingToJudge, UsageProblem
+from torchperf_ci.core.frames import CaseSelection
+from torchperf_ci.core.records import Build, Record, RecordProblem, Status, Testing, from_line
+from torchperf_ci.core.results import (
+    COMMANDS,
+    RECORDS,
+    Problem,
+    Results,
+    lines_of,
+    parse_results,
+    read_lines,
+    read_results,
+)
+from torchperf_ci.core.strict_json import parse_json
+
+
+def read_folder(path: Path, selection: CaseSelection) -> Results:
+    """The results in `path`: of records.jsonl if there is one, else of all CSV files with a suite runner's name.
+
+    Files that `selection` does not take are not read. What cannot be used is among the problems, and so is what
+    commands.jsonl, where there is one, says about the commands that wrote the files.
+    """
+    if (path / RECORDS).is_file():
+        return read_results(path)
+    names = [item.name for item in (*path.glob("*.csv"), *path.glob(COMMANDS)) if item.is_file()]
+    return read_files(names, lambda name: read_file(path / name), selection)
+
+
+def read_file(path: Path) -> bytes | str:
+    """A file's content, or why it has none."""
+    try:
+        if path.suffix == ".csv" and path.stat().st_size > LARGEST_CSV:
+            return f"is larger than {LARGEST_CSV // 1024**2} MiB and is not read"
+        return path.read_bytes()
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def holds_results(path: Path) -> bool:
+    """Is there anything in a folder that `read_folder` reads?"""
+    return any((path / name).is_file() for name in (RECORDS, COMMANDS)) or any(
+        is_result_csv(item.name) and item.is_file() for item in path.glob("*.csv")
+    )
+
+
+def result_folders(given: Sequence[Path]) -> list[Path]:
+    """The folders with results among those given and right below them, each once.
+
+    Raises `UsageProblem` for what is no folder, and `NothingToJudge` when there are none.
+    """
+    folders: dict[Path, Path] = {}
+    for folder in given:
+        if not folder.is_dir():
+            raise UsageProblem(f"there is no folder {folder}")
+        below = sorted(path for path in folder.iterdir() if path.is_dir())
+        folders |= {each.resolve(): each for each in (folder, *below) if holds_results(each)}
+    if not folders:
+        raise NothingToJudge(
+            f"there is neither {RECORDS} nor a CSV file of results in {', '.join(map(str, given))}, nor in folders "
+            "right below"
+        )
+    return list(folders.values())
+
 
 LARGEST_CSV = 64 * 1024 * 1024
 """Bytes; a table of a million models is smaller."""
@@ -44,7 +106,7 @@ def is_result_csv(name: str) -> bool:
     return any(name.endswith(f"_{testing}.csv") for testing in Testing)
 
 
-def read_files(names: Iterable[str], read: Read, selection: Selection) -> Results:
+def read_files(names: Iterable[str], read: Read, selection: CaseSelection) -> Results:
     """The results in the files with these names, all of one folder.
 
     Files that `selection` does not take are not read, but named. What cannot be used is among the problems, and so is
@@ -65,7 +127,7 @@ def read_files(names: Iterable[str], read: Read, selection: Selection) -> Result
         Problem(file=name, what=what)
         for testing in Testing
         for name in there
-        if name.endswith(f"_{testing}.csv") and (what := name_problem(name, asked))
+        if name.endswith(f"_{testing}.csv") and (what := csv_name_problem(name, asked))
     ]
     for file in taken:
         found, wrong = _read_csv(file, read)
@@ -116,7 +178,7 @@ def _of_harness(record: Record, log: CommandLog) -> Record:
     return replace(record, metrics=metrics, environment=environment)
 
 
-def _is_taken(name: str, selection: Selection, asked: AskedNames) -> bool:
+def _is_taken(name: str, selection: CaseSelection, asked: AskedNames) -> bool:
     file = parse_name(name, asked)
     return file is None or selection.takes(file.case("any"))
 
@@ -136,3 +198,128 @@ def _alone(files: Iterable[CsvFile], planned: Sequence[str]) -> list[Problem]:
         for file in files
         if file.other_name not in names and (file.name not in planned or file.other_name in planned)
     ]
+
+
+_NAMED = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandResult:
+    """How a command ended: `pass` when it exited with 0 and wrote rows, else with a one-line reason.
+
+    csv, log: its files, below the results folder. seconds: wall time. rows: rows of results in its CSV file.
+    lost: models that it began and that have no row, as happens to one whose process is killed.
+    """
+
+    csv: str
+    log: str
+    argv: tuple[str, ...]
+    status: Status
+    reason: str = ""
+    seconds: float = 0.0
+    rows: int = 0
+    lost: tuple[str, ...] = ()
+
+    @property
+    def trouble(self) -> str:
+        """What went wrong, in one line; empty when nothing did."""
+        lost = f"no row for {_names(self.lost)}" if self.lost else ""
+        return "; ".join(part for part in (self.reason, lost) if part)
+
+    @property
+    def summary(self) -> str:
+        """How much it wrote, and where to read more."""
+        rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
+        return f"{rows} in {self.seconds:.0f} s" + (f", see {self.log}" if self.log and self.trouble else "")
+
+    @property
+    def problem(self) -> Problem | None:
+        """What a report has to say about it, if anything."""
+        return Problem(file=self.csv, what=f"its command: {self.trouble} ({self.summary})") if self.trouble else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandLog:
+    """What commands.jsonl holds: the CSV files that were planned, the newest result of each, lines that are neither."""
+
+    builds: tuple[Build, ...] = ()
+    planned: tuple[str, ...] = ()
+    results: Mapping[str, CommandResult]
+    unreadable: tuple[Problem, ...] = ()
+
+    def problems(self) -> Iterator[Problem]:
+        """Everything that went wrong, commands that were planned and not run included."""
+        yield from self.unreadable
+        for csv in dict.fromkeys([*self.planned, *self.results]):
+            result = self.results.get(csv)
+            if result is None:
+                yield Problem(file=csv, what="its command was not run to its end; --keep-output-dir runs what is left")
+            elif result.problem:
+                yield result.problem
+
+
+def plan_line(csvs: Sequence[str]) -> str:
+    """The line that says which files are going to be written."""
+    return _line("plan", csvs=list(csvs))
+
+
+def result_line(result: CommandResult) -> str:
+    """The line of a command that has ended."""
+    return _line("command", **asdict(result))
+
+
+def read_command_log(folder: Path) -> CommandLog:
+    """The lines of a results folder; empty where no commands were run."""
+    return parse_command_log(read_lines(folder / COMMANDS))
+
+
+def parse_command_log(lines: Iterable[tuple[int, str]]) -> CommandLog:
+    """The lines of a commands.jsonl, each with its number from 1."""
+    builds: list[Build] = []
+    planned: dict[str, None] = {}
+    results: dict[str, CommandResult] = {}
+    unreadable: list[Problem] = []
+    for number, line in lines:
+        try:
+            match _parse(line):
+                case Build() as build:
+                    builds.append(build)
+                case CommandResult() as result:
+                    results[result.csv] = result
+                case csvs:
+                    planned.update(dict.fromkeys(csvs))
+        except (RecordProblem, LookupError, TypeError, ValueError) as error:
+            unreadable.append(Problem(file=COMMANDS, line=number, what=f"cannot be used: {error}"))
+    return CommandLog(builds=tuple(builds), planned=tuple(planned), results=results, unreadable=tuple(unreadable))
+
+
+def _parse(line: str) -> Build | CommandResult | tuple[str, ...]:
+    raw: dict[str, Any] = parse_json(line)
+    match raw.get("type"):
+        case "command":
+            return CommandResult(
+                csv=str(raw["csv"]),
+                log=str(raw["log"]),
+                argv=tuple(map(str, raw["argv"])),
+                status=Status(raw["status"]),
+                reason=str(raw["reason"]),
+                seconds=float(raw["seconds"]),
+                rows=int(raw["rows"]),
+                lost=tuple(map(str, raw["lost"])),
+            )
+        case "plan":
+            return tuple(map(str, raw["csvs"]))
+        case _:
+            item = from_line(line)
+            if isinstance(item, Build):
+                return item
+            raise RecordProblem("a record does not belong here")
+
+
+def _line(kind: str, **fields: Any) -> str:  # noqa: ANN401 - JSON values
+    return json.dumps({"type": kind, "v": 1, **fields}, ensure_ascii=False, separators=(",", ":"))
+
+
+def _names(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

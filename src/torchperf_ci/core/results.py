@@ -7,10 +7,8 @@ those files, so that nothing a person put beside them goes away.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import io
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,12 +17,12 @@ from pathlib import Path
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Build, Case, Record, RecordProblem, Status, Testing, from_line, to_line
 from torchperf_ci.core.safe_files import PlantedLink, is_below, open_below, prepare_below, write_below
+from torchperf_ci.core.text import safe_name, short_name
 
 MANIFEST = ".torchperf-ci"
 RECORDS = "records.jsonl"
 COMMANDS = "commands.jsonl"
 LOGS = "logs"
-LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,18 +210,6 @@ def csv_name(case: Case, testing: Testing) -> str:
     """`{compiler}_{suite}_{dtype}_{mode}_{device}_{testing}.csv`, with what no file name should hold replaced."""
     parts = (case.compiler, case.suite, case.dtype, case.mode.value, case.device, testing.value)
     return short_name("_".join(safe_name(part) for part in parts)) + ".csv"
-
-
-def safe_name(text: str) -> str:
-    """`text` as part of a file name: letters, digits, `.`, `-` and `_`, at most 100 of them, never hidden."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".")[:100] or "-"
-
-
-def short_name(name: str) -> str:
-    """`name`, or when it leaves no room for endings in a file name, its beginning and a digest of all of it."""
-    if len(name) <= LONGEST_NAME:
-        return name
-    return f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

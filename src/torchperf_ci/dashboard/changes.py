@@ -6,18 +6,17 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from torchperf_ci.compare.words import change as percent_text
-from torchperf_ci.core.escape import code, heading
 from torchperf_ci.core.frames import MISSING, Section
 from torchperf_ci.core.records import Case
+from torchperf_ci.core.text import code, heading
 from torchperf_ci.dashboard.change_points import ChangePoint
 from torchperf_ci.dashboard.model import Dashboard
 from torchperf_ci.dashboard.regressions import Against, Change, Kind
 from torchperf_ci.dashboard.run_again import run_again
-from torchperf_ci.report.fit import Block, Line, Table
-from torchperf_ci.report.flags import FLAGGED
-from torchperf_ci.report.legacy import cell_text, section_title
-from torchperf_ci.report.pretty import folded, pretty_table
-from torchperf_ci.report.summary_csv import cells
+from torchperf_ci.report.csv_tables import cells
+from torchperf_ci.report.document import Block, MarkdownTable, TableLine, folded, pretty_table
+from torchperf_ci.report.gh_parts import cell_text, section_title
+from torchperf_ci.report.summary import FLAGGED
 from torchperf_ci.report.words import change_text, metric_title
 
 VERDICT, DIFF, REGRESSION, LASTING, OTHER = 1, 5, 2, 3, 12
@@ -46,11 +45,11 @@ _OTHERS = {
 
 def verdict_block(dashboard: Dashboard) -> Block:
     """What changed, in a sentence, and the regressions by name."""
-    lines = [Line(text=f"- {_named(dashboard, changes)}", rank=VERDICT) for changes in regressed_cases(dashboard)]
+    lines = [TableLine(text=f"- {_named(dashboard, changes)}", rank=VERDICT) for changes in regressed_cases(dashboard)]
     shown, more = lines[:NAMED], len(lines) - NAMED
     after = f"- … and {more:,} more below\n" if more > 0 else ""
     doubts = "".join(f"\n⚠️ {text}\n" for text in _doubts(dashboard.against))
-    table = Table(before="", lines=tuple(shown), where=WHERE, after=f"{after}{doubts}\n")
+    table = MarkdownTable(before="", lines=tuple(shown), where=WHERE, after=f"{after}{doubts}\n")
     before = f"**{' '.join(verdict(dashboard))}**\n\n{_this_run(dashboard)}"
     return Block(before=before, tables=(table,), rank=VERDICT)
 
@@ -166,7 +165,7 @@ def _runs(dashboard: Dashboard, items: Sequence[Against]) -> Iterator[str]:
         yield f"Previous run: {code(run)} ({', '.join(map(code, dict.fromkeys(compilers)))})\n\n"
 
 
-def _diff_tables(dashboard: Dashboard) -> Iterator[Table]:
+def _diff_tables(dashboard: Dashboard) -> Iterator[MarkdownTable]:
     write = cells(include_slowdowns=dashboard.findings.options.include_slowdowns)
     columns = ["compiler", "suite", "prev_value", "cur_value"]
     for section in dashboard.findings.sections:
@@ -190,14 +189,14 @@ def _by_suite(items: Sequence[Against]) -> list[list[Against]]:
     return list(groups.values())
 
 
-def _suite_tables(dashboard: Dashboard, items: Sequence[Against]) -> Iterator[Table]:
+def _suite_tables(dashboard: Dashboard, items: Sequence[Against]) -> Iterator[MarkdownTable]:
     section, suite = items[0].section, items[0].suite
     title = f"{heading(suite)}{_distinction(dashboard, section)}"
     head = f"### Regressions for {title} ###\n\n{''.join(_runs(dashboard, items))}"
     changes = [change for item in items for change in item.changes]
     regressed = [change for change in changes if change.kind is Kind.REGRESSED]
     if not regressed:
-        yield Table(before=f"{head}No regressions found.\n\n", lines=(), where=WHERE)
+        yield MarkdownTable(before=f"{head}No regressions found.\n\n", lines=(), where=WHERE)
         head = ""
     for metric in FLAGGED:
         found = [change for change in regressed if change.metric == metric]
@@ -227,12 +226,12 @@ def _again(dashboard: Dashboard, section: Section, suite: str, compiler: str, mo
     return run_again(section, asked.get(suite, suite), compiler, [model], dashboard.now.source)
 
 
-def _lasting(dashboard: Dashboard) -> Iterator[Table]:
+def _lasting(dashboard: Dashboard) -> Iterator[MarkdownTable]:
     lines = [f"- {_lasting_line(dashboard, items)}" for items in by_case_and_run(dashboard.lasting)]
     if lines:
-        yield Table(
+        yield MarkdownTable(
             before=f"\n### Lasting changes ###\n\n{_LASTING}",
-            lines=tuple(Line(text=text, rank=LASTING) for text in lines),
+            lines=tuple(TableLine(text=text, rank=LASTING) for text in lines),
             where=WHERE,
         )
 

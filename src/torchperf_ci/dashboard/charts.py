@@ -11,10 +11,10 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 from torchperf_ci.dashboard.over_time import Trend
-from torchperf_ci.report.colours import GRID
-from torchperf_ci.report.plots_style import titled
+from torchperf_ci.report.palette import GRID
+from torchperf_ci.report.plots import titled
 
 ACROSS = 3
 """So many panels beside each other."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from torchperf_ci.core.escape import code
-from torchperf_ci.core.plural import count
+from torchperf_ci.core.text import code, count
 from torchperf_ci.dashboard.changes import regressions, summary_diff, verdict_block
 from torchperf_ci.dashboard.model import Dashboard
 from torchperf_ci.dashboard.trends import graphs, metrics_over_time
 from torchperf_ci.report.charts import Charts
-from torchperf_ci.report.fit import Block, Line, Table, fit, whole
-from torchperf_ci.report.legacy import legacy_blocks
-from torchperf_ci.report.pretty import folded
+from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit, folded, whole
+from torchperf_ci.report.gh_parts import legacy_blocks
 
 ORDER = (
     "gh_title.txt",
@@ -61,6 +59,6 @@ def _problems(dashboard: Dashboard) -> list[Block]:
     """What of the history could not be read: the comparison does not know it."""
     if not dashboard.problems:
         return []
-    lines = tuple(Line(text=f"- {code(str(problem), limit=300)}", rank=PROBLEM) for problem in dashboard.problems)
+    lines = tuple(TableLine(text=f"- {code(str(problem), limit=300)}", rank=PROBLEM) for problem in dashboard.problems)
     title = f"## {count(len(lines), 'problem')} with the history ##"
-    return [folded(title, "\n", [Table(before="", lines=lines, where="the command's output")], rank=PROBLEM)]
+    return [folded(title, "\n", [MarkdownTable(before="", lines=lines, where="the command's output")], rank=PROBLEM)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 
 TIMEOUT_S = 120
 

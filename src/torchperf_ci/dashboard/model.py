@@ -9,7 +9,7 @@ from torchperf_ci.core.results import Problem
 from torchperf_ci.dashboard.change_points import ChangePoint, find_changes
 from torchperf_ci.dashboard.over_time import Look, Point, Trend, look_at, trends
 from torchperf_ci.dashboard.regressions import Against, Change, Kind, held_against
-from torchperf_ci.report.model import Findings
+from torchperf_ci.report.model import RunFindings
 
 DEFAULT_LAST = 10
 DEFAULT_LIMIT = 60_000
@@ -46,7 +46,7 @@ class Dashboard:
     options: DashboardOptions
     dtype: str
     alone: bool
-    findings: Findings
+    findings: RunFindings
     looks: tuple[Look, ...]
     trends: tuple[Trend, ...]
     against: tuple[Against, ...]
@@ -63,7 +63,7 @@ class Dashboard:
 
 
 def study(
-    findings: Findings,
+    findings: RunFindings,
     now: Point,
     past: Sequence[Point],
     options: DashboardOptions,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
-from torchperf_ci.core.frames import Section, Selection, SuiteTables, suite_tables
+from torchperf_ci.core.frames import CaseSelection, Section, SuiteTables, suite_tables
 from torchperf_ci.core.records import MACHINE_UNKNOWN, Environment, Record, Source
-from torchperf_ci.report.summary import Line, summarize
+from torchperf_ci.report.summary import CompilerSummary, summarize
 
 TRENDS: Mapping[str, str] = MappingProxyType(
     {
@@ -42,7 +42,7 @@ class Look:
 
     point: Point
     tables: tuple[SuiteTables, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[CompilerSummary, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ def differences(before: Environment, now: Environment) -> list[str]:
     return [reason for reason in before.comparable_to(now) if reason != MACHINE_UNKNOWN]
 
 
-def look_at(point: Point, selection: Selection) -> Look:
+def look_at(point: Point, selection: CaseSelection) -> Look:
     """The tables of a run, as far as `selection` takes it."""
     tables = suite_tables(point.records, selection)
     return Look(point=point, tables=tables, lines=tuple(line for item in tables for line in summarize(item)))
@@ -89,7 +89,7 @@ def trends(looks: Sequence[Look], *, include_slowdowns: bool) -> tuple[Trend, ..
     )
 
 
-def _value(line: Line | None, name: str, *, include_slowdowns: bool) -> float | None:
+def _value(line: CompilerSummary | None, name: str, *, include_slowdowns: bool) -> float | None:
     if line is None:
         return None
     match name:

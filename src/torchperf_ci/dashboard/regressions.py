@@ -10,17 +10,16 @@ from functools import partial
 from torchperf_ci.core.frames import (
     LEAVES_COMPILER,
     MISSING,
+    CaseSelection,
     Cell,
     Section,
-    Selection,
     SuiteTables,
     rows,
     suite_tables,
 )
 from torchperf_ci.core.records import Environment, Status, Testing
 from torchperf_ci.dashboard.over_time import Look, Point, differences
-from torchperf_ci.report.flags import FLAGGED, is_flagged
-from torchperf_ci.report.summary import Line, summarize
+from torchperf_ci.report.summary import FLAGGED, CompilerSummary, is_flagged, summarize
 
 ABSENT = frozenset({MISSING, LEAVES_COMPILER, Status.NOT_RUN.value})
 """Statuses of cases that were not looked at: they have neither got worse nor better, they are not there."""
@@ -70,8 +69,8 @@ class Against:
     suite: str
     compiler: str
     before: Point | None
-    line: Line
-    line_before: Line | None
+    line: CompilerSummary
+    line_before: CompilerSummary | None
     doubts: tuple[str, ...]
     changes: tuple[Change, ...]
 
@@ -88,7 +87,7 @@ def held_against(now: Look, past: Sequence[Point], compilers: Sequence[str]) -> 
 
 def _against(now: Look, tables: SuiteTables, compiler: str, past: Sequence[Point]) -> Against:
     section = tables.section
-    suite_only = Selection(
+    suite_only = CaseSelection(
         suites=(tables.suite,), devices=(section.device,), dtypes=(section.dtype,), mode=section.mode
     )
     only = replace(suite_only, compilers=(compiler,))
@@ -107,16 +106,16 @@ def _against(now: Look, tables: SuiteTables, compiler: str, past: Sequence[Point
     )
 
 
-def _testings(point: Point, only: Selection) -> set[Testing]:
+def _testings(point: Point, only: CaseSelection) -> set[Testing]:
     """What of a run's tests was looked at."""
     return {record.testing for record in point.records if record.status.value not in ABSENT and only.takes(record.case)}
 
 
-def _line(tables: SuiteTables, compiler: str) -> Line:
+def _line(tables: SuiteTables, compiler: str) -> CompilerSummary:
     return next(line for line in summarize(tables) if line.compiler == compiler)
 
 
-def _doubts(before: Point, now: Point, only: Selection) -> tuple[str, ...]:
+def _doubts(before: Point, now: Point, only: CaseSelection) -> tuple[str, ...]:
     earlier, later = (
         next((record.environment for record in point.records if only.takes(record.case)), Environment())
         for point in (before, now)

@@ -8,14 +8,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from torchperf_ci.core.records import Record, Source
-from torchperf_ci.core.results import RECORDS, Results, ResultsFolder, safe_name
+from torchperf_ci.core.results import RECORDS, Results, ResultsFolder
+from torchperf_ci.core.text import safe_name
 from torchperf_ci.dashboard.comment import comment, dashboard_parts, part_texts
 from torchperf_ci.dashboard.model import Dashboard, DashboardOptions, study
 from torchperf_ci.dashboard.over_time import Point
 from torchperf_ci.dashboard.trends import speedup_names, trend_pictures
 from torchperf_ci.history.store import History, Past, Run, Wanted, run_of
 from torchperf_ci.report.charts import Charts
-from torchperf_ci.report.model import Findings, Report, find
+from torchperf_ci.report.model import Report, RunFindings, find
 from torchperf_ci.report.write import write_findings
 
 PARTS_OF_HISTORY = ("gh_summary_diff.txt", "gh_regression.txt", "gh_metric_regression.txt", "gh_graphs.txt")
@@ -50,7 +51,7 @@ def before(history: History, run: Run, count: int, wanted: Wanted) -> Past:
     return replace(past, runs=tuple(earlier[-count:] if count else ()))
 
 
-def studied(findings: Findings, run: Run, past: Past, options: DashboardOptions) -> tuple[Dashboard, ...]:
+def studied(findings: RunFindings, run: Run, past: Past, options: DashboardOptions) -> tuple[Dashboard, ...]:
     """A dashboard for every dtype of the run, in the order of the report."""
     dtypes = list(dict.fromkeys(section.dtype for section in findings.sections))
     return tuple(
@@ -79,7 +80,7 @@ def pictures_of(dashboards: Sequence[Dashboard], charts: Charts) -> dict[str, by
 
 def write_dashboards(
     folder: ResultsFolder,
-    findings: Findings,
+    findings: RunFindings,
     dashboards: Sequence[Dashboard],
     charts: Charts,
     urls: Mapping[str, str],
@@ -102,7 +103,7 @@ def write_dashboards(
     return report, tuple(comments)
 
 
-def _only(findings: Findings, dtype: str) -> Findings:
+def _only(findings: RunFindings, dtype: str) -> RunFindings:
     """The findings of one dtype. What is wrong with the whole input stays."""
     options = replace(findings.options, selection=replace(findings.options.selection, dtypes=(dtype,)))
     records = tuple(record for record in findings.records if record.case.dtype == dtype)

@@ -6,9 +6,9 @@ import re
 import shlex
 from collections.abc import Iterable
 
-from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import Source
+from torchperf_ci.core.text import one_line
 
 
 def run_again(section: Section, suite: str, compiler: str, models: Iterable[str], source: Source) -> str:

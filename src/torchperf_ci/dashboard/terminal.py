@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torchperf_ci.compare.words import change as percent_text
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 from torchperf_ci.dashboard.changes import by_case_and_run, regressed_cases, verdict, what_changed
 from torchperf_ci.dashboard.model import Dashboard
 from torchperf_ci.report.words import metric_title

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
-from torchperf_ci.core.escape import code
-from torchperf_ci.core.file_names import unique
 from torchperf_ci.core.frames import Section
-from torchperf_ci.core.plural import count
-from torchperf_ci.core.results import safe_name
+from torchperf_ci.core.text import code, count, safe_name, unique
 from torchperf_ci.dashboard.model import Dashboard
 from torchperf_ci.dashboard.over_time import TRENDS, Trend
 from torchperf_ci.report.charts import Charts
-from torchperf_ci.report.colours import colours
-from torchperf_ci.report.fit import Block, Table
-from torchperf_ci.report.legacy import section_title
-from torchperf_ci.report.pretty import folded, pretty_table
+from torchperf_ci.report.document import Block, MarkdownTable, folded, pretty_table
+from torchperf_ci.report.gh_parts import section_title
+from torchperf_ci.report.palette import colours
 
 TREND, GRAPH = 6, 4
 """When what is hidden of a comment that gets too long; see `legacy`."""
@@ -73,7 +69,7 @@ def trend_pictures(dashboard: Dashboard) -> Mapping[str, bytes]:
     if not dashboard.options.graphs:
         return {}
     from torchperf_ci.dashboard.charts import over_time_figure
-    from torchperf_ci.report.plots_style import saved, style
+    from torchperf_ci.report.plots import saved, style
 
     now = (name for tables in dashboard.findings.tables for name in tables.compilers)
     inks = colours((*now, *(trend.compiler for trend in dashboard.trends)))
@@ -111,7 +107,7 @@ def _distinction(dashboard: Dashboard, section: Section) -> tuple[str, ...]:
     return () if dashboard.alone else (section.dtype,)
 
 
-def _trend_tables(dashboard: Dashboard, section: Section) -> Iterator[Table]:
+def _trend_tables(dashboard: Dashboard, section: Section) -> Iterator[MarkdownTable]:
     of_section = [trend for trend in dashboard.trends if trend.section == section]
     title = section_title(dashboard.findings, section)
     columns = ["suite", "compiler", "trend", "oldest", "previous", "newest"]

@@ -21,10 +21,10 @@ from torchperf_ci.compare.live import ComparePlan
 from torchperf_ci.compare.model import Measured, ToleranceRules
 from torchperf_ci.compare.session import CompareRequest, LiveComparison, SideSpec, running_sides, shared_cpus
 from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.records import Mode, Testing
 from torchperf_ci.core.results import open_folder
 from torchperf_ci.core.statistics import slow_share, student_t
+from torchperf_ci.core.text import one_line
 from torchperf_ci.doctor.findings import Facts, GpuFacts
 from torchperf_ci.machine.accelerators import Signs, accelerators_from, missing_accelerator, read_signs
 from torchperf_ci.machine.gpu import THERMAL, UNLISTED_MIB, ListedGpu, one_reading, read_occupancy, smi

@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
-from torchperf_ci.core.folder import read_file
 from torchperf_ci.core.records import Mode, Source
+from torchperf_ci.core.result_files import read_file
 from torchperf_ci.core.results import RECORDS
 from torchperf_ci.expectations.files import Expectation, read_expectation, read_expectations
 from torchperf_ci.expectations.flaky import Kind, flaky_names

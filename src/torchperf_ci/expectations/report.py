@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from torchperf_ci.core.escape import code, fenced, one_line
-from torchperf_ci.core.plural import count
+from torchperf_ci.core.text import code, count, fenced, one_line
 from torchperf_ci.expectations.flaky import Kind
 from torchperf_ci.expectations.merge import CellChange, ChangeKind, RowChange
 from torchperf_ci.expectations.rules import Checked, Line, Outcome, failed_names
 from torchperf_ci.expectations.update import TableUpdate, Update
-from torchperf_ci.report.fit import Block, fit
-from torchperf_ci.report.fit import Line as Row
-from torchperf_ci.report.fit import Table as Rows
+from torchperf_ci.report.document import Block, fit
+from torchperf_ci.report.document import MarkdownTable as Rows
+from torchperf_ci.report.document import TableLine as Row
 
 LIMIT = 60_000
 """Bytes of a Markdown summary: it fits into a comment and into a pull request's text."""

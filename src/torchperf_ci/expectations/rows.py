@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torchperf_ci.core.csv_records import (
+from torchperf_ci.core.csv_files import (
     CsvRow,
     CsvRows,
     finite,
@@ -16,7 +16,7 @@ from torchperf_ci.core.csv_records import (
     read_rows,
     row_status,
 )
-from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import COUNTERS, METRICS, Case, Record, Source, Status, Testing
 from torchperf_ci.core.result_files import Read, is_result_csv, log_problems, read_files
 from torchperf_ci.core.results import RECORDS, csv_name
@@ -66,7 +66,7 @@ def tables_from_files(names: Iterable[str], read: Read) -> FoundTables:
     """The tables of the files of a results folder: of its records.jsonl, else of all CSVs that hold a run's numbers."""
     there = sorted(names)
     if RECORDS in there:
-        results = read_files(there, read, Selection())
+        results = read_files(there, read, CaseSelection())
         return FoundTables(
             tables=tables_from_records(results.records),
             problems=tuple(map(str, results.problems)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 
-from torchperf_ci.core.csv_records import finite, integer
+from torchperf_ci.core.csv_files import finite, integer
 from torchperf_ci.core.records import COUNTERS, METRICS, Direction, Status
 from torchperf_ci.expectations.flaky import Kind
 from torchperf_ci.expectations.rows import PERFORMANCE

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
-from torchperf_ci.core.folder import holds_results, read_file
+from torchperf_ci.core.result_files import holds_results, read_file
 from torchperf_ci.core.results import RECORDS, read_results
 from torchperf_ci.expectations.collect import (
     ConfigRun,

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.patterns import search
+from torchperf_ci.core.text import search
 from torchperf_ci.expectations.collect import ConfigRun, Files, assemble, wanted_files
 from torchperf_ci.github.artifacts import read_members
 from torchperf_ci.github.blob import ArtifactProblem, store_session

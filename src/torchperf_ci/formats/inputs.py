@@ -9,7 +9,7 @@ from datetime import datetime, timezone, tzinfo
 from typing import Any
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 
 _SHOWN = 20
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 from torchperf_ci.formats.inputs import InputProblem, object_in, objects_in, read_object, text_in
 
 UNSERIALIZABLE = "UNSERIALIZABLE["

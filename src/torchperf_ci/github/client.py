@@ -22,7 +22,7 @@ from requests.utils import parse_header_links
 
 from torchperf_ci import __version__
 from torchperf_ci.core.errors import Refused, UsageProblem
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 from torchperf_ci.github.patience import Answer, Pace, wait_before_next_try
 
 API_URL = "https://api.github.com"

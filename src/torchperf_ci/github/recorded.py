@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
-from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.result_files import read_files, result_files
 from torchperf_ci.core.results import RECORDS, Results
 from torchperf_ci.github.artifacts import read_members
@@ -112,7 +112,7 @@ def _results_in(client: Client, repository: str, artifact: Artifact) -> Results:
     except ArtifactProblem as error:
         raise NothingToJudge(f"the artifact {artifact.name} {error}") from error
     contents = {PurePosixPath(member.name).name: member.content for member in members}
-    results = read_files(contents, contents.__getitem__, Selection())
+    results = read_files(contents, contents.__getitem__, CaseSelection())
     if not results.records:
         raise NothingToJudge(f"the artifact {artifact.name} holds neither {RECORDS} nor CSV files with results")
     return results

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 from torchperf_ci.github.client import Client, GitHubRefused, Request
 from torchperf_ci.github.names import FULL_SHA_DIGITS, is_repository, is_sha
 

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
-from torchperf_ci.core.console import write_unguarded
-from torchperf_ci.core.escape import break_commands, terminal
+from torchperf_ci.core.text import break_commands, terminal, write_unguarded
 
 
 class Level(str, Enum):

@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchperf_ci.core.escape import one_line
-from torchperf_ci.core.extras import require
+from torchperf_ci.core.errors import require
+from torchperf_ci.core.text import one_line
 from torchperf_ci.history.columns import ADDED
 from torchperf_ci.history.database import HistoryProblem
 from torchperf_ci.history.parquet import ParquetHistory

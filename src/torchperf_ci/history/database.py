@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from torchperf_ci.core.errors import TorchperfError
-from torchperf_ci.core.escape import one_line
-from torchperf_ci.core.extras import require
+from torchperf_ci.core.errors import TorchperfError, require
 from torchperf_ci.core.results import Problem
+from torchperf_ci.core.text import one_line
 from torchperf_ci.history import sql
 from torchperf_ci.history.columns import ADDED, COLUMNS
 

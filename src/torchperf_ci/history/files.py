@@ -20,9 +20,9 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from torchperf_ci.core.errors import Refused, UsageProblem
-from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.file_systems import OBJECT_STORES, is_url, open_file_system, shown
 from torchperf_ci.core.safe_files import write_below
+from torchperf_ci.core.text import one_line
 
 
 class Files(Protocol):

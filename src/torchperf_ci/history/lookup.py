@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Testing
-from torchperf_ci.core.results import RECORDS, Problem, Results, safe_name
+from torchperf_ci.core.results import RECORDS, Problem, Results
 from torchperf_ci.core.safe_files import open_below
+from torchperf_ci.core.text import safe_name
 from torchperf_ci.history.store import Added, Past, Run, Wanted, run_of
 
 INDEX = "lookup.csv"
@@ -36,7 +37,7 @@ _ARCHIVE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 _NO_TIME = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
-Reader = Callable[[Path, Selection], Results]
+Reader = Callable[[Path, CaseSelection], Results]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +109,7 @@ class LookupHistory:
                 found[entry.path] = replace(before, dtypes=tuple(dict.fromkeys((*before.dtypes, *entry.dtypes))))
         return _in_time(self.root, list(found.values())), problems
 
-    def run(self, entry: Entry, selection: Selection, *, name: str) -> tuple[Run, list[Problem]]:
+    def run(self, entry: Entry, selection: CaseSelection, *, name: str) -> tuple[Run, list[Problem]]:
         """The run of an entry, as far as `selection` takes it, and what could not be read of it."""
         folder = self.root / entry.path
         if not folder.is_dir():

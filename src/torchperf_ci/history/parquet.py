@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torchperf_ci.core.extras import require
+from torchperf_ci.core.errors import require
 from torchperf_ci.history import sql
 from torchperf_ci.history.database import database, retried
 from torchperf_ci.history.files import Files

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from torchperf_ci.core.records import Build, Record, to_line
-from torchperf_ci.core.results import safe_name
+from torchperf_ci.core.text import safe_name
 from torchperf_ci.history.rows import parquet_bytes, rows_of
 from torchperf_ci.history.store import Run
 

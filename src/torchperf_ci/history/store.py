@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
 
-from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Record, Source
 from torchperf_ci.core.results import Problem, Results
 
@@ -42,7 +42,7 @@ class Wanted:
 
     name: str = DEFAULT_NAME
     branch: str = ""
-    selection: Selection = field(default_factory=Selection)
+    selection: CaseSelection = field(default_factory=CaseSelection)
     until: datetime | None = None
 
 

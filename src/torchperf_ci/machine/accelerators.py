@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 
 _LIMIT_S = 20
 

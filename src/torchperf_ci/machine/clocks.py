@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.accelerators import Accelerator
 from torchperf_ci.machine.gpu import ListedGpu, find_gpu, parse_listing, smi
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.escape import code, one_line
-from torchperf_ci.core.results import Results, safe_name
+from torchperf_ci.core.results import Results
+from torchperf_ci.core.text import code, one_line, safe_name
 from torchperf_ci.post.posting import LIMIT, Conclusion, Note, Posting
 from torchperf_ci.report.markdown import markdown
-from torchperf_ci.report.model import Findings, Outcome, ReportOptions
+from torchperf_ci.report.model import ReportOptions, RunFindings, RunOutcome
 from torchperf_ci.report.words import verdict
 from torchperf_ci.report.write import look
 
@@ -18,10 +18,10 @@ TITLE_LENGTH = 200
 MOST_NOTES = 500
 
 _CONCLUSIONS = {
-    Outcome.GOOD: Conclusion.SUCCESS,
-    Outcome.DOUBTFUL: Conclusion.NEUTRAL,
-    Outcome.INCOMPLETE: Conclusion.FAILURE,
-    Outcome.FAILED: Conclusion.FAILURE,
+    RunOutcome.GOOD: Conclusion.SUCCESS,
+    RunOutcome.DOUBTFUL: Conclusion.NEUTRAL,
+    RunOutcome.INCOMPLETE: Conclusion.FAILURE,
+    RunOutcome.FAILED: Conclusion.FAILURE,
 }
 
 
@@ -65,7 +65,7 @@ def with_origin(posting: Posting, sentence: str) -> Posting:
     return replace(posting, text=f"{posting.text.rstrip()}\n\n<sub>{sentence}</sub>\n")
 
 
-def _notes(findings: Findings) -> Iterator[Note]:
+def _notes(findings: RunFindings) -> Iterator[Note]:
     for failure in sorted(findings.failures, key=lambda failure: not failure.counts):
         yield Note(
             path=f"{safe_name(failure.suite)}/{safe_name(failure.model)}",

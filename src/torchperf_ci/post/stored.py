@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.names import LONGEST_NAME
 from torchperf_ci.core.records import Case, Record, Source
 from torchperf_ci.core.results import RECORDS, parse_results
+from torchperf_ci.core.text import LONGEST_NAME
 from torchperf_ci.post.posting import Posting
 from torchperf_ci.post.review import posting_of_results
 

@@ -9,10 +9,9 @@ from torchperf_ci.compare.effects import ChangeTolerance, Verdict
 from torchperf_ci.compare.model import ACCURACY, ALL, Comparison, ComparisonFindings, Header, Rule, ToleranceRules
 from torchperf_ci.compare.report import markdown, text
 from torchperf_ci.compare.words import BLOCKS, change, name, why
-from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.records import Case, Mode, Source
-from torchperf_ci.core.results import safe_name
 from torchperf_ci.core.strict_json import parse_json
+from torchperf_ci.core.text import one_line, safe_name
 from torchperf_ci.post.posting import Conclusion, Note, Posting
 from torchperf_ci.post.review import MOST_NOTES, TITLE_LENGTH
 

@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from torchperf_ci.core.command_log import CommandResult, plan_line, read_command_log, result_line
-from torchperf_ci.core.csv_names import CsvFile
-from torchperf_ci.core.csv_records import parse_csv
+from torchperf_ci.core.csv_files import CsvFile, parse_csv
 from torchperf_ci.core.records import Build, Mode, Status, to_line
+from torchperf_ci.core.result_files import CommandResult, plan_line, read_command_log, result_line
 from torchperf_ci.core.results import COMMANDS, ResultsFolder
 from torchperf_ci.pytorch.harness import SUITES_FOLDER, Command, Request
 from torchperf_ci.run.session import package_path

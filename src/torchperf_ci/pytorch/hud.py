@@ -15,14 +15,13 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
-from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.escape import one_line
-from torchperf_ci.core.extras import require
+from torchperf_ci.core.errors import UsageProblem, require
 from torchperf_ci.core.records import COUNTERS, METRICS, Build, Environment, Record, Source, Testing
 from torchperf_ci.core.results import Results, csv_name
+from torchperf_ci.core.text import one_line
 from torchperf_ci.formats.inputs import moment
 from torchperf_ci.pytorch.nvml import Gpus
-from torchperf_ci.report.case_csv import ZERO_ON_ERROR
+from torchperf_ci.report.csv_tables import ZERO_ON_ERROR
 
 SCHEMA_VERSION = "v3"
 SCHEMA_FILE = "pytorch_benchmark_v3.schema.json"

@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from torchperf_ci.core.errors import Refused
-from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.file_systems import open_file_system, shown
+from torchperf_ci.core.text import one_line
 from torchperf_ci.pytorch.hud import BucketFile, compressed
 
 _WITH_HEADERS = frozenset({"s3", "s3a"})

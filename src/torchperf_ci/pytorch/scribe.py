@@ -19,7 +19,7 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
 
 from torchperf_ci.core.errors import Refused, UsageProblem
-from torchperf_ci.core.escape import one_line
+from torchperf_ci.core.text import one_line
 from torchperf_ci.formats.inputs import InputProblem
 from torchperf_ci.pytorch.journal import Journal, State
 from torchperf_ci.pytorch.scribe_schema import API_URL, BATCH_BYTES, CATEGORY, Message

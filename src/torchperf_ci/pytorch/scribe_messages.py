@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
 
-from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.records import Record, Testing
+from torchperf_ci.core.text import one_line
 from torchperf_ci.formats.pytest_benchmark import STATS, Benchmark, BenchmarkFile
 
 Fields = Mapping[str, object]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from torchperf_ci.core.file_names import unique
 from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import Record, Testing
-from torchperf_ci.core.results import safe_name, short_name
-from torchperf_ci.report.colours import colours
-from torchperf_ci.report.model import Findings
+from torchperf_ci.core.text import safe_name, short_name, unique
+from torchperf_ci.report.model import RunFindings
+from torchperf_ci.report.palette import colours
 
 MOST_SAMPLES = 12
 """Of so many flagged cases the samples are drawn, the slowest first."""
@@ -43,12 +42,9 @@ class Charts:
             yield f"{chart.name}.png", chart.png
 
 
-def draw(findings: Findings) -> Charts:
+def draw(findings: RunFindings) -> Charts:
     """All charts of a report."""
-    from torchperf_ci.report.plots import speedup_figure
-    from torchperf_ci.report.plots_overview import overview_figure
-    from torchperf_ci.report.plots_samples import samples_figure
-    from torchperf_ci.report.plots_style import saved, style
+    from torchperf_ci.report.plots import overview_figure, samples_figure, saved, speedup_figure, style
 
     taken: set[str] = set()
 
@@ -83,7 +79,7 @@ def draw(findings: Findings) -> Charts:
         )
 
 
-def flagged_records(findings: Findings) -> list[Record]:
+def flagged_records(findings: RunFindings) -> list[Record]:
     """The records with samples whose speedup is flagged, the slowest first, at most `MOST_SAMPLES`."""
     tables = {(item.section, item.suite): item for item in findings.tables}
     flags = [flag for flag in findings.flags if flag.metric == "speedup" and flag.value is not None]

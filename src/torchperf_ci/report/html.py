@@ -5,25 +5,96 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, SuiteTables, rows
 from torchperf_ci.core.records import Record, Testing
+from torchperf_ci.core.text import one_line
 from torchperf_ci.report import summary
-from torchperf_ci.report.build_summary import Part, build_summary
 from torchperf_ci.report.charts import Chart, Charts
-from torchperf_ci.report.colours import GRID, INK, PALE, PAPER
-from torchperf_ci.report.flags import Flag
-from torchperf_ci.report.html_table import Grid, bad_word, decimals, grid, number, text, whole
-from torchperf_ci.report.model import Findings
-from torchperf_ci.report.summary import Failure
-from torchperf_ci.report.words import fixed, flag_text, metric_title, own_names, percent, setting, verdict
+from torchperf_ci.report.gh_parts import Part, build_summary
+from torchperf_ci.report.model import RunFindings
+from torchperf_ci.report.palette import GRID, INK, PALE, PAPER
+from torchperf_ci.report.summary import Failure, Flag
+from torchperf_ci.report.words import ABSENT, fixed, flag_text, metric_title, own_names, percent, setting, verdict
+
+LONG = 40
+"""Texts of more characters are broken into lines of a width of their own, also on a phone; shorter ones never are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    title: str
+    numeric: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridRow:
+    """`cells` is what stands between `<tr>` and `</tr>`. `bad`: something in it failed."""
+
+    cells: Markup
+    bad: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    columns: tuple[Column, ...]
+    lines: tuple[GridRow, ...]
+
+
+def grid(titles: Sequence[str], lines: Iterable[tuple[bool, Sequence[str]]]) -> Grid:
+    """A table without its empty columns. Titles that begin with `#` are of numbers; lines are `bad` and their cells."""
+    held = list(lines)
+    kept = [place for place in range(len(titles)) if any(cells[place] not in _EMPTY for _, cells in held)]
+    return Grid(
+        columns=tuple(_column(titles[place]) for place in kept),
+        lines=tuple(_row([cells[place] for place in kept], bad=bad) for bad, cells in held),
+    )
+
+
+def text(value: str) -> str:
+    if not value:
+        return _EMPTY[0]
+    shown = one_line(value)
+    kind = ' class="l"' if len(shown) > LONG else ""
+    return f"<td{kind}>{escape(shown)}</td>"
+
+
+def number(value: str, remark: str = "") -> str:
+    """A number that is text already, with something smaller behind it."""
+    small = f" <small>{escape(remark)}</small>" if remark else ""
+    return f'<td class="n">{escape(value)}{small}</td>'
+
+
+def decimals(value: float | None, digits: int, unit: str = "") -> str:
+    return _EMPTY[1] if value is None else number(f"{fixed(value, digits)}{unit}")
+
+
+def whole(value: int) -> str:
+    """A count; nothing for 0."""
+    return number(f"{value:,}") if value else _EMPTY[1]
+
+
+def bad_word(value: str) -> str:
+    """The word for a failure, in a column of numbers."""
+    return f'<td class="n"><b>{escape(one_line(value))}</b></td>'
+
+
+def _column(title: str) -> Column:
+    return Column(title=one_line(title.removeprefix("#")), numeric=title.startswith("#"))
+
+
+def _row(cells: Sequence[str], *, bad: bool) -> GridRow:
+    return GridRow(cells=Markup("".join(cells)), bad=bad)  # noqa: S704 - made by the functions above, which escape
+
+
+_EMPTY = (f"<td>{ABSENT}</td>", f'<td class="n">{ABSENT}</td>')
+
 
 TONES = {"✅": ("passed", "✓"), "❌": ("failed", "✗")}
 """The verdict's class and its sign: a letter that every font has, where Markdown has an emoji."""
@@ -41,7 +112,7 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Suite:
+class SuitePage:
     """One suite in one section: `compared` has a column per compiler, `cases` every measurement of every case."""
 
     name: str
@@ -68,11 +139,11 @@ class Page:
     warnings: Grid
     samples: Sequence[Markup]
     left_out: Grid
-    suites: Sequence[Suite]
+    suites: Sequence[SuitePage]
     build: Sequence[Part]
 
 
-def html_page(findings: Findings, charts: Charts) -> str:
+def html_page(findings: RunFindings, charts: Charts) -> str:
     """The page as text."""
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     script = _template("report.js")
@@ -85,7 +156,7 @@ def html_page(findings: Findings, charts: Charts) -> str:
     )
 
 
-def _page(findings: Findings, charts: Charts) -> Page:
+def _page(findings: RunFindings, charts: Charts) -> Page:
     sign, sentence = verdict(findings)
     tone, letter = TONES.get(sign, ("unsure", "!"))
     return Page(
@@ -105,7 +176,7 @@ def _page(findings: Findings, charts: Charts) -> Page:
         samples=[_inline(chart) for chart in charts.samples],
         left_out=_failures(findings, counts=False),
         suites=[
-            Suite(
+            SuitePage(
                 name=one_line(tables.suite),
                 section=one_line(str(tables.section)),
                 chart=_inline(charts.speedups.get((tables.section, tables.suite))),
@@ -119,7 +190,7 @@ def _page(findings: Findings, charts: Charts) -> Page:
     )
 
 
-def _failures(findings: Findings, *, counts: bool) -> Grid:
+def _failures(findings: RunFindings, *, counts: bool) -> Grid:
     return grid(
         ("Suite", "Model", "Compiler", "Section", "Testing", "Status", "Reason", "Log"),
         (
@@ -136,24 +207,24 @@ def _failures(findings: Findings, *, counts: bool) -> Grid:
     )
 
 
-def _warnings(findings: Findings) -> Grid:
+def _warnings(findings: RunFindings) -> Grid:
     flagged = [flag for flag in findings.flags if flag.value is not None]
     lines = ((False, (*_where(findings, flag), text(flag_text(flag)))) for flag in flagged)
     return grid(("Suite", "Model", "Compiler", "Section", "What"), lines)
 
 
-def _remarks(findings: Findings) -> Grid:
+def _remarks(findings: RunFindings) -> Grid:
     lines = ((False, (*_where(findings, remark), text("; ".join(remark.texts)))) for remark in findings.remarks)
     return grid(("Suite", "Model", "Compiler", "Section", "Remark"), lines)
 
 
-def _where(findings: Findings, item: Failure | Flag | summary.Remark) -> tuple[str, ...]:
+def _where(findings: RunFindings, item: Failure | Flag | summary.Remark) -> tuple[str, ...]:
     """Suite, model, compiler and section; the last is blank where there is only one."""
     section = str(item.section) if len(findings.sections) > 1 else ""
     return tuple(map(text, (item.suite, item.model, item.compiler, section)))
 
 
-def _summary(lines: Sequence[summary.Line]) -> Grid:
+def _summary(lines: Sequence[summary.CompilerSummary]) -> Grid:
     titles = ("Compiler", "Suite", "#Passed", "#Not compiled", "#Missing", "#Left out", "#Geomean speedup")
     return grid(
         (*titles, "#Geomean, slowdowns as 1x", "#Mean compile time", "#Memory compression"),

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from torchperf_ci.core.escape import code, html, sentence
 from torchperf_ci.core.frames import ACCURACY, Cell, SuiteTables, rows
-from torchperf_ci.core.plural import count
-from torchperf_ci.report.build_summary import build_summary
-from torchperf_ci.report.fit import Block, Line, Table, fit
-from torchperf_ci.report.flags import Flag
-from torchperf_ci.report.model import Findings
-from torchperf_ci.report.summary import Failure, Remark
+from torchperf_ci.core.text import code, count, html, sentence
+from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
+from torchperf_ci.report.gh_parts import build_summary
+from torchperf_ci.report.model import RunFindings
+from torchperf_ci.report.summary import Failure, Flag, Remark
 from torchperf_ci.report.words import (
     ABSENT,
     flag_text,
@@ -38,7 +36,7 @@ OPEN_FAILURES = 25
 ALL_ROWS = "report.html"
 
 
-def markdown(findings: Findings) -> str:
+def markdown(findings: RunFindings) -> str:
     """The whole document, at most `findings.options.limit` bytes."""
     blocks = [
         _head(findings),
@@ -55,13 +53,13 @@ def markdown(findings: Findings) -> str:
     return fit(blocks, findings.options.limit)
 
 
-def _head(findings: Findings) -> Block:
+def _head(findings: RunFindings) -> Block:
     sign, sentence = verdict(findings, code)
     known = " · ".join(code(text, limit=LONGEST_SETTING) for text in setting(findings))
     return Block(before=f"## {sign} {sentence}\n" + (f"\n{known}\n" if known else ""), rank=HEAD)
 
 
-def _failures(findings: Findings) -> Iterator[Block]:
+def _failures(findings: RunFindings) -> Iterator[Block]:
     failed = [failure for failure in findings.failures if failure.counts]
     if failed:
         first, rest = failed[:OPEN_FAILURES], failed[OPEN_FAILURES:]
@@ -71,7 +69,7 @@ def _failures(findings: Findings) -> Iterator[Block]:
             yield _fold(f"{len(rest):,} more that failed", [_failure_table(findings, rest)], FAILING)
 
 
-def _failure_table(findings: Findings, failed: Sequence[Failure]) -> Table:
+def _failure_table(findings: RunFindings, failed: Sequence[Failure]) -> MarkdownTable:
     rows = [
         (
             *_where(findings, failure),
@@ -84,13 +82,13 @@ def _failure_table(findings: Findings, failed: Sequence[Failure]) -> Table:
     return _table(("Suite", "Model", "Compiler", "Section", "Testing", "Status", "Reason"), rows, FAILING)
 
 
-def _where(findings: Findings, item: Failure | Flag | Remark) -> tuple[str, ...]:
+def _where(findings: RunFindings, item: Failure | Flag | Remark) -> tuple[str, ...]:
     """Suite, model, compiler and section; the last is blank where there is only one."""
     section = code(str(item.section)) if len(findings.sections) > 1 else ABSENT
     return (code(item.suite), code(item.model), code(item.compiler), section)
 
 
-def _summary(findings: Findings) -> Iterator[Block]:
+def _summary(findings: RunFindings) -> Iterator[Block]:
     several = len({line.suite for line in findings.lines}) > 1
     columns = ("Compiler", "Suite", "Passed", "Not compiled", "Missing", "Left out", "Geomean speedup")
     for section in findings.sections:
@@ -115,13 +113,13 @@ def _summary(findings: Findings) -> Iterator[Block]:
 
 
 def _list(title: str, items: Iterable[str], rank: int) -> Iterator[Block]:
-    lines = tuple(Line(text=f"- {code(item, limit=300)}", rank=rank) for item in items)
+    lines = tuple(TableLine(text=f"- {code(item, limit=300)}", rank=rank) for item in items)
     if lines:
-        table = Table(before="", lines=lines, where=ALL_ROWS)
+        table = MarkdownTable(before="", lines=lines, where=ALL_ROWS)
         yield Block(before=f"\n### {title} ({len(lines):,})\n\n", tables=(table,), rank=rank)
 
 
-def _remarks(findings: Findings) -> Iterator[Block]:
+def _remarks(findings: RunFindings) -> Iterator[Block]:
     """What is to be known of single cases: first those of which nothing was compiled, then the others, folded."""
     columns = ("Suite", "Model", "Compiler", "Section", "Remark")
     for title, not_compiled in (("Not compiled", True), ("Remarks", False)):
@@ -139,14 +137,14 @@ def _remarks(findings: Findings) -> Iterator[Block]:
             yield _fold(more, [_table(columns, rest, WARNING)], WARNING)
 
 
-def _warnings(findings: Findings) -> Iterator[Block]:
+def _warnings(findings: RunFindings) -> Iterator[Block]:
     rows = [(*_where(findings, flag), flag_text(flag)) for flag in findings.flags if flag.value is not None]
     if rows:
         table = _table(("Suite", "Model", "Compiler", "Section", "What"), rows, WARNING)
         yield _fold(count(len(rows), "warning"), [table], WARNING)
 
 
-def _left_out(findings: Findings) -> Iterator[Block]:
+def _left_out(findings: RunFindings) -> Iterator[Block]:
     """What leaves the pass rate, the models with the same reason together."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for failure in findings.failures:
@@ -164,7 +162,7 @@ def _models(models: Sequence[str]) -> str:
     return shown if len(models) <= 3 else f"{shown} and {len(models) - 3:,} more"
 
 
-def _details(findings: Findings) -> Iterator[Block]:
+def _details(findings: RunFindings) -> Iterator[Block]:
     for tables in findings.tables:
         models = count(len(tables.models), "model")
         title = f"<code>{html(tables.suite)}</code> ({html(str(tables.section))}): {models}"
@@ -176,7 +174,7 @@ def _details(findings: Findings) -> Iterator[Block]:
         yield _fold(title, made, DETAIL)
 
 
-def _detail(tables: SuiteTables, metric: str, rank: int) -> Iterator[Table]:
+def _detail(tables: SuiteTables, metric: str, rank: int) -> Iterator[MarkdownTable]:
     found = list(rows(tables, metric))
     if any(metric == ACCURACY or cell.measured for row in found for cell in row.cells):
         lines = [
@@ -187,11 +185,11 @@ def _detail(tables: SuiteTables, metric: str, rank: int) -> Iterator[Table]:
         yield _table(columns, lines, *ranks, title=f"\n**{sentence(metric_title(metric, tables.metrics))}**\n")
 
 
-def _build(findings: Findings) -> Block:
+def _build(findings: RunFindings) -> Block:
     parts = [
-        Table(
+        MarkdownTable(
             before=f"\n**{title}**\n\n",
-            lines=tuple(Line(text=f"- {code(text)}", rank=BUILD) for text in lines),
+            lines=tuple(TableLine(text=f"- {code(text)}", rank=BUILD) for text in lines),
             where="gh_build_summary.txt",
         )
         for title, lines in build_summary(findings)
@@ -206,20 +204,20 @@ def _cell(cell: Cell, metric: str) -> str:
     return f"{text} ❌" if metric == "speedup" and cell.counted and not cell.passed else text
 
 
-def _fold(title: str, tables: Sequence[Table], rank: int) -> Block:
+def _fold(title: str, tables: Sequence[MarkdownTable], rank: int) -> Block:
     before = f"\n<details>\n<summary>{title}</summary>\n"
     return Block(before=before, tables=tuple(tables), after="\n</details>\n", rank=rank)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *ranks: int, title: str = "") -> Table:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *ranks: int, title: str = "") -> MarkdownTable:
     """A table without its empty columns; one rank for all rows, or one for each."""
     kept = [place for place in range(len(columns)) if any(cells[place] != ABSENT for cells in rows)]
     head = [columns[place] for place in kept]
     of_row = ranks if len(ranks) == len(rows) else ranks[:1] * len(rows)
-    return Table(
+    return MarkdownTable(
         before=f"{title}\n{_row(head)}\n{_row(['---'] * len(head))}\n",
         lines=tuple(
-            Line(text=_row([cells[place] for place in kept]), rank=rank)
+            TableLine(text=_row([cells[place] for place in kept]), rank=rank)
             for cells, rank in zip(rows, of_row, strict=True)
         ),
         where=ALL_ROWS,

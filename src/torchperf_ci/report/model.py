@@ -6,16 +6,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from torchperf_ci.core.frames import Section, Selection, SuiteTables, rank, suite_tables
+from torchperf_ci.core.frames import CaseSelection, Section, SuiteTables, rank, suite_tables
 from torchperf_ci.core.records import Build, Environment, Record, Source, Testing
 from torchperf_ci.core.results import Problem, Results
-from torchperf_ci.report.flags import Flag, flag_compilers, flags
-from torchperf_ci.report.summary import Failure, Line, Remark, failures, remarks, summarize
+from torchperf_ci.report.summary import (
+    CompilerSummary,
+    Failure,
+    Flag,
+    Remark,
+    failures,
+    flag_compilers,
+    flags,
+    remarks,
+    summarize,
+)
 
 DEFAULT_LIMIT = 60_000
 
 
-class Outcome(Enum):
+class RunOutcome(Enum):
     """How results stand, best first."""
 
     GOOD = "good"
@@ -27,16 +36,16 @@ class Outcome(Enum):
 
     @property
     def sign(self) -> str:
-        return {Outcome.GOOD: "✅", Outcome.FAILED: "❌"}.get(self, "⚠️")
+        return {RunOutcome.GOOD: "✅", RunOutcome.FAILED: "❌"}.get(self, "⚠️")
 
     @property
     def is_pass(self) -> bool:
         """Whether a run that ends so may exit with 0."""
-        return self in {Outcome.GOOD, Outcome.DOUBTFUL}
+        return self in {RunOutcome.GOOD, RunOutcome.DOUBTFUL}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checkout:
+class SourceTree:
     """The commit of a source tree. Empty `commit`: there is none at that place."""
 
     name: str
@@ -53,17 +62,17 @@ class ReportOptions:
     run_name, checkouts: what the build summary calls the run, and the source trees it names.
     """
 
-    selection: Selection = field(default_factory=Selection)
+    selection: CaseSelection = field(default_factory=CaseSelection)
     flag_compilers: tuple[str, ...] = ()
     include_slowdowns: bool = False
     run_name: str = ""
-    checkouts: tuple[Checkout, ...] = ()
+    checkouts: tuple[SourceTree, ...] = ()
     limit: int = DEFAULT_LIMIT
     case_csvs: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
+class RunFindings:
     """Everything a report says, before it is drawn; all of it in the order of the report.
 
     flag_compilers: those whose results are compared with the limits; `flags` is what was found.
@@ -75,7 +84,7 @@ class Findings:
     options: ReportOptions
     records: tuple[Record, ...]
     tables: tuple[SuiteTables, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[CompilerSummary, ...]
     failures: tuple[Failure, ...]
     flags: tuple[Flag, ...]
     remarks: tuple[Remark, ...]
@@ -116,18 +125,18 @@ class Findings:
         return sum(line.not_compiled for line in self.lines)
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> RunOutcome:
         """What every headline and every exit code is made from, so that they cannot contradict each other."""
         if self.passed < self.total or self.left_out:
-            return Outcome.FAILED
+            return RunOutcome.FAILED
         if not self.total or self.problems:
-            return Outcome.INCOMPLETE
-        return Outcome.DOUBTFUL if self.not_compiled or self.regressed else Outcome.GOOD
+            return RunOutcome.INCOMPLETE
+        return RunOutcome.DOUBTFUL if self.not_compiled or self.regressed else RunOutcome.GOOD
 
     def tables_of(self, section: Section) -> tuple[SuiteTables, ...]:
         return tuple(tables for tables in self.tables if tables.section == section)
 
-    def lines_of(self, section: Section) -> tuple[Line, ...]:
+    def lines_of(self, section: Section) -> tuple[CompilerSummary, ...]:
         return tuple(line for line in self.lines if line.section == section)
 
     def compilers_of(self, section: Section) -> tuple[str, ...]:
@@ -146,7 +155,7 @@ class Report:
     whose compiler is not available; missing those of `failed` that have no result at all.
     """
 
-    outcome: Outcome
+    outcome: RunOutcome
     verdict: str
     summary: str
     passed: int
@@ -157,13 +166,13 @@ class Report:
     problems: tuple[Problem, ...]
 
 
-def find(results: Results, options: ReportOptions) -> Findings:
+def find(results: Results, options: ReportOptions) -> RunFindings:
     """Everything to report about `results`."""
     records = tuple(record for record in results.records if options.selection.takes(record.case))
     tables = suite_tables(records, options.selection)
     present = tuple(dict.fromkeys(name for item in tables for name in item.compilers))
     flagged = flag_compilers(present, options.flag_compilers)
-    return Findings(
+    return RunFindings(
         options=options,
         records=records,
         tables=tables,
@@ -190,7 +199,7 @@ def _left_out(files: Sequence[str]) -> Iterator[str]:
         yield f"Not read, since the options ask for others: {', '.join(files[:5])}{more}."
 
 
-def _absent(tables: Sequence[SuiteTables], asked: Selection) -> Iterator[Problem]:
+def _absent(tables: Sequence[SuiteTables], asked: CaseSelection) -> Iterator[Problem]:
     """What was asked for and is not there."""
     axes = {
         "suites": (asked.suites, {item.suite for item in tables}),

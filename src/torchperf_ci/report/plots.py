@@ -1,23 +1,116 @@
-"""The chart of a suite: speedup per model and compiler. Matplotlib is used here without its global state."""
+"""The figures: speedups of a suite, the overview of a section, the samples of a case; how they look and become files.
+
+Matplotlib is used without its global state.
+"""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.frames import SuiteTables, sorted_models
-from torchperf_ci.report.colours import BAD, GRID, INK, PALE, PAPER
-from torchperf_ci.report.plots_style import DRAWN, log_axis, titled
+from torchperf_ci.core.records import Record
+from torchperf_ci.core.text import one_line
+from torchperf_ci.report.palette import BAD, GRID, INK, PALE, PALETTE, PAPER
+from torchperf_ci.report.summary import CompilerSummary
+from torchperf_ci.report.words import ratio
+
+DOTS_PER_INCH = 110
+DRAWN = (1e-6, 1e6)
+"""Ratios beyond these are drawn at the edge: a file may hold any number."""
+
+_STYLE: Any = {
+    "svg.hashsalt": "torchperf-ci",  # the same figure gives the same file
+    "svg.fonttype": "none",
+    "figure.dpi": DOTS_PER_INCH,  # also for the layout, so that the PNG finds every text measured already
+    "font.size": 9.0,
+    "text.hinting": "none",  # an eighth of the time; at this size it shows nowhere
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GRID,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw and save figures inside of this."""
+    with rc_context(_STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the font lacks some character of a name
+        yield
+
+
+def titled(figure: Figure, title: str, handles: Sequence[Artist]) -> None:
+    """A title at the upper left, and the legend in a line below it."""
+    legend = figure.legend(
+        handles=list(handles),
+        loc="outside upper left",
+        ncols=max(1, min(len(handles), 6)),
+        title=" ",
+        alignment="left",
+        frameon=False,
+        handlelength=1.2,
+        columnspacing=1.4,
+        borderpad=0.2,
+    )
+    text = legend.get_title()
+    text.set_parse_math(False)
+    text.set(text=one_line(title, limit=120), fontsize=11, fontweight="bold")
+
+
+def log_axis(axes: Axes, which: Literal["x", "y"], limits: tuple[float, float], unit: str = "") -> None:
+    """Make an axis logarithmic, with ticks at round numbers that read like `0.8x`, `1x`, `2x`."""
+    low, high = limits
+    axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(FixedLocator(_ticks(low, high)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}{unit}"))
+
+
+def saved(figure: Figure) -> dict[str, bytes]:
+    """The figure as a file of each kind: `svg` and `png`. It is laid out once for both: that is what takes the time."""
+    FigureCanvasAgg(figure)
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        layout.execute(figure)
+        figure.set_layout_engine(None)
+    svg, png = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 1})
+    figure.savefig(svg, format="svg", metadata={"Date": None})
+    return {"svg": svg.getvalue(), "png": png.getvalue()}
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Some five round numbers: even steps in a narrow range, then halves of powers of 2, then powers of 2 or 10."""
+    if high / low < 4:
+        return [float(tick) for tick in MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if tick > 0]
+    base = 2.0 if high / low < 2**9 else 10.0
+    powers = [base**power for power in range(math.floor(math.log(low, base)), math.ceil(math.log(high, base)) + 1)]
+    between = [1.5 * power for power in powers] if high / low < 2**4 else []
+    return sorted(tick for tick in powers + between if low <= tick <= high)
+
 
 PER_PANEL = 40
 MOST_MODELS = 240
@@ -117,3 +210,140 @@ def _boxes(left: Values, width: float, values: Values, ink: str) -> PathPatch:
     corners = ((left, ones), (left, values), (right, values), (right, ones))
     boxes = np.stack([np.stack(corner, axis=1) for corner in corners], axis=1)
     return PathPatch(Path.make_compound_path_from_polys(boxes), facecolor=ink, edgecolor="none")
+
+
+MOST_LINES = 60
+"""More suites times compilers than these are not drawn."""
+
+_BESIDE: Any = {"textcoords": "offset points", "xytext": (4, 0), "va": "center", "fontsize": 8}
+
+
+def overview_figure(title: str, lines: Sequence[CompilerSummary], colours: Mapping[str, str]) -> Figure:
+    """A row per suite and compiler, in the order of `lines`."""
+    hidden = max(0, len(lines) - MOST_LINES)
+    shown = list(lines[:MOST_LINES])
+    inks = [colours[line.compiler] for line in shown]
+    figure = Figure(figsize=(9.0, 1.2 + 0.27 * len(shown)), layout="constrained")
+    rates, means = figure.subplots(1, 2, sharey=True)
+    places = _places(shown)
+    _rates(rates, shown, places, inks)
+    _means(means, shown, places, inks)
+    suites = len({line.suite for line in lines}) > 1
+    labels = [one_line(f"{line.suite}  {line.compiler}" if suites else line.compiler, limit=48) for line in shown]
+    rates.set_yticks(places, labels, parse_math=False)
+    rates.invert_yaxis()
+    for axes in (rates, means):
+        axes.grid(axis="x", color=GRID, linewidth=0.6)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+    titled(figure, title + (f" ({hidden:,} lines are not drawn)" if hidden else ""), [])
+    return figure
+
+
+def _places(lines: Sequence[CompilerSummary]) -> list[float]:
+    """Where the bars stand: one below the other, with a gap between suites."""
+    suites = list(dict.fromkeys(line.suite for line in lines))
+    return [number + 0.5 * suites.index(line.suite) for number, line in enumerate(lines)]
+
+
+def _rates(axes: Axes, lines: Sequence[CompilerSummary], places: Sequence[float], inks: Sequence[str]) -> None:
+    shares = [100 * line.passed / max(line.total, 1) for line in lines]
+    axes.barh(list(places), shares, color=list(inks), height=0.7)
+    axes.set_xlim(0, 118)
+    axes.set_xticks([0, 25, 50, 75, 100], ["0", "25", "50", "75", "100 %"])
+    axes.set_xlabel("models that pass")
+    for place, share, line in zip(places, shares, lines, strict=True):
+        axes.annotate(f"{line.passed}/{line.total}", (share, place), **_BESIDE)
+
+
+def _means(axes: Axes, lines: Sequence[CompilerSummary], places: Sequence[float], inks: Sequence[str]) -> None:
+    means = np.clip([line.geomean or 1.0 for line in lines], *DRAWN)
+    axes.barh(list(places), means - 1, left=1, color=list(inks), height=0.7)
+    low, high = min(0.95, means.min()), max(1.05, means.max())
+    room = high / low
+    log_axis(axes, "x", (float(low / room**0.05), float(high * room**0.15)), "x")
+    axes.axvline(1.0, color=INK, linewidth=0.8)
+    axes.set_xlabel("geometric mean speedup over eager")
+    for place, mean, line in zip(places, means, lines, strict=True):
+        axes.annotate(ratio(line.geomean), (max(mean, 1.0), place), **_BESIDE)
+
+
+MOST_POINTS = 500
+"""More pairs than these are drawn as evenly spaced ones."""
+BINS = 31
+COMPILED = PALETTE[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arms:
+    """Two arms that were measured in pairs: their names, their times in ms per iteration, and a ratio of each pair.
+
+    estimate: the ratio of all with the ends of its interval; absent ends are not drawn.
+    """
+
+    title: str
+    names: tuple[str, str]
+    times: tuple[Values, Values]
+    ratios: Values
+    ratio_name: str
+    estimate: tuple[float | None, float | None, float | None]
+
+
+def samples_figure(record: Record) -> Figure:
+    """Both arms in the order they were taken, and how the speedups of the pairs are spread."""
+    eager, compiled = (1e3 * np.array(record.samples[arm], dtype=np.float64) for arm in ("eager", "compiled"))
+    metrics = record.metrics
+    return arms_figure(
+        Arms(
+            title=str(record.case),
+            names=("eager", "compiled"),
+            times=(eager, compiled),
+            ratios=eager / compiled,
+            ratio_name="speedup",
+            estimate=(metrics.get("speedup"), metrics.get("speedup_low"), metrics.get("speedup_high")),
+        )
+    )
+
+
+def arms_figure(arms: Arms) -> Figure:
+    """Both arms in the order they were taken, and how the ratios of the pairs are spread."""
+    figure = Figure(figsize=(9.0, 3.0), layout="constrained")
+    course, spread = figure.subplots(1, 2, width_ratios=[3, 2])
+    _course(course, *arms.times)
+    _spread(spread, arms)
+    titled(figure, arms.title, [*_arms_legend(arms.names), *_interval(spread, arms)])
+    return figure
+
+
+def _course(axes: Axes, eager: Values, compiled: Values) -> None:
+    step = max(1, math.ceil(len(eager) / MOST_POINTS))
+    at = np.arange(len(eager))[::step]
+    axes.plot(at, eager[::step], "o", color=PALE, markersize=3)
+    axes.plot(at, compiled[::step], "o", color=COMPILED, markersize=3)
+    low, high = (float(function([*eager, *compiled])) for function in (min, max))
+    log_axis(axes, "y", (low * 0.97, high * 1.03))
+    axes.set(xlabel="pair, in the order taken", ylabel="ms per iteration")
+
+
+def _spread(axes: Axes, arms: Arms) -> None:
+    """A histogram; what is beyond the middle 98 % stands in its first and last bar."""
+    low, high = np.quantile(arms.ratios, [0.01, 0.99])
+    edges = np.geomspace(low * 0.98, high * 1.02, BINS + 1)
+    axes.hist(np.clip(arms.ratios, edges[0], edges[-1]), bins=list(edges), color=COMPILED)
+    axes.axvline(1.0, color=INK, linewidth=0.8, linestyle=":")
+    log_axis(axes, "x", (float(edges[0]), float(edges[-1])), "x")
+    axes.set(xlabel=f"{arms.ratio_name} of a pair", ylabel="pairs")
+
+
+def _arms_legend(names: tuple[str, str]) -> list[Artist]:
+    return [Patch(color=PALE, label=names[0]), Patch(color=COMPILED, label=names[1])]
+
+
+def _interval(axes: Axes, arms: Arms) -> list[Artist]:
+    """Draw the estimate, and its interval as a band; what the legend says about them."""
+    value, low, high = arms.estimate
+    if value is None or low is None or high is None:
+        return []
+    axes.axvspan(low, high, color=BAD, alpha=0.2, linewidth=0, zorder=0.5)
+    axes.axvline(value, color=BAD, linewidth=1.2)
+    return [Line2D([], [], color=BAD, label=arms.ratio_name), Patch(color=BAD, alpha=0.2, label="its 95 % interval")]

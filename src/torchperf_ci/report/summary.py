@@ -1,13 +1,28 @@
-"""The executive summary: pass rate, geometric mean speedup, compile time and memory per section, suite and compiler."""
+"""The findings about a suite: its executive summary, what failed, remarks, and what deserves a second look.
+
+The summary has the pass rate, geometric mean speedup, compile time and memory per section, suite and compiler. The
+limits of what is flagged are those of PyTorch's own dashboard.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from torchperf_ci.core.frames import LEAVES_TABLE, MISSING, Section, SuiteTables
+from torchperf_ci.core.frames import (
+    ACCURACY,
+    LEAVES_COMPILER,
+    LEAVES_TABLE,
+    MISSING,
+    PASSES,
+    Cell,
+    Section,
+    SuiteTables,
+    rows,
+)
 from torchperf_ci.core.records import Record, Testing
 
 NO_SPEEDUP = "no_speedup"
@@ -15,7 +30,7 @@ NO_SPEEDUP = "no_speedup"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class CompilerSummary:
     """One compiler on one suite in one section.
 
     total: the cases that count: all but those that could not be loaded, not run in eager, or whose compiler is not
@@ -70,7 +85,7 @@ class Remark:
     texts: tuple[str, ...]
 
 
-def summarize(tables: SuiteTables) -> tuple[Line, ...]:
+def summarize(tables: SuiteTables) -> tuple[CompilerSummary, ...]:
     """A line per compiler, in the order of the tables."""
     return tuple(_line(tables, compiler) for compiler in tables.compilers)
 
@@ -112,11 +127,11 @@ def _remark(tables: SuiteTables, model: str, compiler: str) -> Remark:
     )
 
 
-def _line(tables: SuiteTables, compiler: str) -> Line:
+def _line(tables: SuiteTables, compiler: str) -> CompilerSummary:
     counted, passed = tables.counted[compiler], tables.passed[compiler]
     speedups = _measured(tables, "speedup", compiler)
     absent = np.logical_and.reduce([words[compiler] == MISSING for words in tables.statuses.values()])
-    return Line(
+    return CompilerSummary(
         section=tables.section,
         suite=tables.suite,
         compiler=compiler,
@@ -188,3 +203,79 @@ def _geomean(values: pd.Series[float]) -> float | None:
 def _mean(values: pd.Series[float]) -> float | None:
     with np.errstate(over="ignore"):
         return float(values.to_numpy(dtype=float).mean()) if len(values) else None
+
+
+SPEEDUP_BELOW = 0.95
+COMPILE_SECONDS_ABOVE = 120.0
+COMPRESSION_BELOW = 0.9
+
+FLAGGED = (ACCURACY, "speedup", "compilation_latency", "compression_ratio")
+"""What is looked at, in the order of the warnings."""
+
+DEFAULT_FLAG_COMPILERS = ("inductor", "inductor_no_cudagraphs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flag:
+    """One case beyond the limit of one metric. `value` is None where the case failed, so that nothing was measured."""
+
+    section: Section
+    suite: str
+    model: str
+    compiler: str
+    metric: str
+    status: str
+    value: float | None
+
+
+def flag_compilers(present: Sequence[str], asked: Sequence[str]) -> tuple[str, ...]:
+    """The compilers to warn about: those asked for, else the defaults, else all, as far as they are present."""
+    wanted = asked or DEFAULT_FLAG_COMPILERS
+    found = tuple(name for name in wanted if name in present)
+    return found if found or asked else tuple(present)
+
+
+def flags(tables: SuiteTables, compilers: Sequence[str]) -> tuple[Flag, ...]:
+    """Everything beyond a limit for `compilers`, by metric, then in the order of that metric's table."""
+    return tuple(
+        Flag(
+            section=tables.section,
+            suite=tables.suite,
+            model=model,
+            compiler=compiler,
+            metric=metric,
+            status=cell.status,
+            value=cell.value if cell.measured else None,
+        )
+        for metric in FLAGGED
+        for model, compiler, cell in _cells(tables, metric)
+        if compiler in compilers and is_flagged(metric, cell)
+    )
+
+
+def is_flagged(metric: str, cell: Cell) -> bool:
+    """Is this case beyond the limit?
+
+    Of a case that failed, speedup and compression count as 0, as in PyTorch's files; a metric that was merely not
+    measured is beyond no limit.
+    """
+    if cell.status == LEAVES_COMPILER:
+        return False
+    failed = not cell.measured and cell.status not in PASSES
+    match metric:
+        case "accuracy":
+            return "pass" not in cell.status
+        case "speedup":
+            return failed or cell.value < SPEEDUP_BELOW
+        case "compilation_latency":
+            return cell.value > COMPILE_SECONDS_ABOVE
+        case "compression_ratio":
+            return failed or cell.value < COMPRESSION_BELOW
+        case _:
+            return False
+
+
+def _cells(tables: SuiteTables, metric: str) -> Iterator[tuple[str, str, Cell]]:
+    for row in rows(tables, metric):
+        for compiler, cell in zip(tables.compilers, row.cells, strict=True):
+            yield row.model, compiler, cell

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from torchperf_ci.core.escape import one_line
-from torchperf_ci.report.model import Findings
-from torchperf_ci.report.summary import Line
-from torchperf_ci.report.summary_csv import passrate
+from torchperf_ci.core.text import one_line
+from torchperf_ci.report.csv_tables import passrate
+from torchperf_ci.report.model import RunFindings
+from torchperf_ci.report.summary import CompilerSummary
 from torchperf_ci.report.words import ratio, seconds, verdict
 
 COLUMNS = ("compiler", "suite", "passed", "geomean", "slowdowns as 1x", "compile time", "memory")
 SHOWN_FAILURES = 20
 
 
-def terminal(findings: Findings) -> str:
+def terminal(findings: RunFindings) -> str:
     """Verdict, failures and the summary table of every section."""
     sign, sentence = verdict(findings)
     parts = [f"{sign} {sentence}", *_failures(findings), *_remarks(findings)]
@@ -26,7 +26,7 @@ def terminal(findings: Findings) -> str:
     return "\n".join(parts)
 
 
-def _failures(findings: Findings) -> list[str]:
+def _failures(findings: RunFindings) -> list[str]:
     failed = sorted(findings.failures, key=lambda failure: not failure.counts)
     texts = (
         f"{item.suite}/{item.model} {item.compiler}: {item.status} ({item.testing}) {item.reason}" for item in failed
@@ -34,7 +34,7 @@ def _failures(findings: Findings) -> list[str]:
     return _first([*texts], more="more")
 
 
-def _remarks(findings: Findings) -> list[str]:
+def _remarks(findings: RunFindings) -> list[str]:
     """List what is to be known of single cases, those first of which nothing was compiled."""
     remarks = sorted(findings.remarks, key=lambda remark: not remark.not_compiled)
     texts = (f"{item.suite}/{item.model} {item.compiler}: {'; '.join(item.texts)}" for item in remarks)
@@ -48,7 +48,7 @@ def _first(texts: Sequence[str], *, more: str) -> list[str]:
     return [*shown, *([f"  … and {left:,} {more}, see report.md"] if left else [])]
 
 
-def _cells(line: Line) -> list[str]:
+def _cells(line: CompilerSummary) -> list[str]:
     return [
         one_line(line.compiler),
         one_line(line.suite),

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.frames import ACCURACY, LEAVES_COMPILER, Cell, SuiteTables
-from torchperf_ci.core.plural import count
 from torchperf_ci.core.records import METRICS, Environment, Metric
-from torchperf_ci.report.flags import COMPILE_SECONDS_ABOVE, COMPRESSION_BELOW, SPEEDUP_BELOW, Flag
-from torchperf_ci.report.model import Findings
-from torchperf_ci.report.summary import Line
+from torchperf_ci.core.text import count, one_line
+from torchperf_ci.report.model import RunFindings
+from torchperf_ci.report.summary import COMPILE_SECONDS_ABOVE, COMPRESSION_BELOW, SPEEDUP_BELOW, CompilerSummary, Flag
 
 ABSENT = "–"
 MOST_FIXED = 1e9
@@ -37,7 +35,7 @@ def whole(number: int) -> str:
     return f"{number:,}" if number else ABSENT
 
 
-def percent(line: Line) -> str:
+def percent(line: CompilerSummary) -> str:
     """`85 %`, never rounded up to 100."""
     if not line.total:
         return ABSENT
@@ -90,7 +88,7 @@ def flag_text(flag: Flag) -> str:
             return flag.status
 
 
-def verdict(findings: Findings, quote: Callable[[str], str] = one_line) -> tuple[str, str]:
+def verdict(findings: RunFindings, quote: Callable[[str], str] = one_line) -> tuple[str, str]:
     """A sign and the sentence that comes first. Text from outside in it goes through `quote`."""
     failed = findings.total - findings.passed
     remarks = [
@@ -112,7 +110,7 @@ def verdict(findings: Findings, quote: Callable[[str], str] = one_line) -> tuple
     return findings.outcome.sign, said
 
 
-def _could_not_run(findings: Findings, quote: Callable[[str], str]) -> str:
+def _could_not_run(findings: RunFindings, quote: Callable[[str], str]) -> str:
     """How many models, or cases where other compilers ran them, could not run; and why, the commonest reason first."""
     left_out = [failure for failure in findings.failures if not failure.counts]
     reasons = Counter(failure.reason for failure in left_out if failure.reason)
@@ -126,7 +124,7 @@ def _could_not_run(findings: Findings, quote: Callable[[str], str]) -> str:
     return f"{number:,} of {whole_number} could not run{why}"
 
 
-def setting(findings: Findings) -> list[str]:
+def setting(findings: RunFindings) -> list[str]:
     """What the numbers come from: torch, machine, commit, time, as far as they are known."""
     source, build = findings.source, findings.build
     parts = [

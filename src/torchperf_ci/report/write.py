@@ -5,13 +5,12 @@ from __future__ import annotations
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import Mode
 from torchperf_ci.core.results import Results, ResultsFolder
-from torchperf_ci.report.case_csv import case_csvs
 from torchperf_ci.report.charts import Charts, draw
+from torchperf_ci.report.csv_tables import case_csvs, summary_csvs
+from torchperf_ci.report.gh_parts import legacy_parts
 from torchperf_ci.report.html import html_page
-from torchperf_ci.report.legacy import legacy_parts
 from torchperf_ci.report.markdown import markdown
-from torchperf_ci.report.model import Findings, Report, ReportOptions, find
-from torchperf_ci.report.summary_csv import summary_csvs
+from torchperf_ci.report.model import Report, ReportOptions, RunFindings, find
 from torchperf_ci.report.terminal import terminal
 from torchperf_ci.report.words import verdict
 
@@ -24,7 +23,7 @@ def write_report(folder: ResultsFolder, results: Results, options: ReportOptions
     return write_findings(folder, look(results, options))
 
 
-def look(results: Results, options: ReportOptions) -> Findings:
+def look(results: Results, options: ReportOptions) -> RunFindings:
     """What there is to report. Raises `NothingToJudge` when that is neither a result nor a problem."""
     findings = find(results, options)
     if not findings.tables and not results.problems:
@@ -32,7 +31,7 @@ def look(results: Results, options: ReportOptions) -> Findings:
     return findings
 
 
-def write_findings(folder: ResultsFolder, findings: Findings, charts: Charts | None = None) -> Report:
+def write_findings(folder: ResultsFolder, findings: RunFindings, charts: Charts | None = None) -> Report:
     """Write all files of a report, and remove those of an earlier one that this one does not have.
 
     `charts` are those of `findings`, where they were drawn already.
@@ -60,7 +59,7 @@ def _is_part(name: str) -> bool:
     return name.startswith("samples_") or name in {f"gh_{mode}.txt" for mode in Mode}
 
 
-def _report(findings: Findings) -> Report:
+def _report(findings: RunFindings) -> Report:
     return Report(
         outcome=findings.outcome,
         verdict=" ".join(verdict(findings)),

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.escape import one_line
-from torchperf_ci.core.names import name_problem
 from torchperf_ci.core.records import Build, Environment, Record, Source, Status, Testing, environment_from
 from torchperf_ci.core.results import ResultsFolder, read_results
+from torchperf_ci.core.text import name_problem, one_line
 from torchperf_ci.machine.accelerators import Accelerator, Signs, accelerators_from, read_signs
 from torchperf_ci.run.case_worker import Settings
 from torchperf_ci.run.lanes import cpu_sets, my_cpus, unlike_devices, work_on_lanes

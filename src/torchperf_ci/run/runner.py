@@ -16,10 +16,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.records import Case, Environment, GraphBreak, Record, Source, Status, Testing
-from torchperf_ci.core.results import LOGS, ResultsFolder, safe_name
+from torchperf_ci.core.results import LOGS, ResultsFolder
 from torchperf_ci.core.statistics import paired_ratio, slow_share
+from torchperf_ci.core.text import one_line, safe_name
 from torchperf_ci.machine.accelerators import Accelerator, indexed
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.run.case_worker import CaseWorker, Memory, Settings

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Mode, Record
-from torchperf_ci.core.results import safe_name
+from torchperf_ci.core.text import safe_name
 
 MAX_ENTRIES = 256
 """GitHub's limit of jobs in a matrix."""

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from torchperf_ci.core.escape import csv_cell, one_line
-from torchperf_ci.core.extras import require
+from torchperf_ci.core.errors import require
 from torchperf_ci.core.records import COUNTERS, Record
+from torchperf_ci.core.text import csv_cell, one_line
 from torchperf_ci.formats.exports.values import key_of
 
 COLUMNS: Mapping[str, type] = MappingProxyType(

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.escape import one_line
 from torchperf_ci.core.file_systems import is_url, open_file_system, shown
 from torchperf_ci.core.records import Record, Source
 from torchperf_ci.core.results import Results
+from torchperf_ci.core.text import one_line
 from torchperf_ci.formats.foreign import Defaults
 from torchperf_ci.formats.imports import Columns, Format, Imported
 from torchperf_ci.formats.imports.asv import is_asv, read_asv, read_asv_file

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from torchperf_ci.core.escape import from_csv_cell
-from torchperf_ci.core.extras import require
+from torchperf_ci.core.errors import require
 from torchperf_ci.core.records import (
     COUNTERS,
     METRICS,
@@ -24,6 +23,7 @@ from torchperf_ci.core.records import (
     Testing,
     own_metric,
 )
+from torchperf_ci.core.text import from_csv_cell
 from torchperf_ci.formats.exports.openmetrics import BASE_UNITS, OWN
 from torchperf_ci.formats.exports.tidy import COLUMNS
 from torchperf_ci.formats.foreign import Defaults

@@ -11,7 +11,7 @@ from enum import Enum
 
 from tabulate import tabulate
 
-from torchperf_ci.core.escape import code, csv_cell, one_line
+from torchperf_ci.core.text import code, csv_cell, one_line
 from torchperf_ci.pytorch.fastrnns.results import Pair, Row, deviation
 
 COLUMNS = ("name", "avg_fwd", "std_fwd", "info_fwd", "avg_bwd", "std_bwd", "info_bwd")

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from report_builders import accuracy, case, performance
-from torchperf_ci.core.folder import read_folder
-from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import COUNTERS, GraphBreak, Mode, Status
-from torchperf_ci.report.case_csv import case_csvs
+from torchperf_ci.core.result_files import read_folder
+from torchperf_ci.report.csv_tables import case_csvs
 
 COUNTER_NAMES = ",".join(COUNTERS)
 
@@ -77,6 +77,6 @@ def test_what_is_written_can_be_read_back(tmp_path):
     ]
     for name, text in case_csvs(records):
         (tmp_path / name).write_text(text)
-    read = read_folder(tmp_path, Selection())
+    read = read_folder(tmp_path, CaseSelection())
     assert read.problems == ()
     assert [(r.key, r.status, r.metrics) for r in read.records] == [(r.key, r.status, r.metrics) for r in records]

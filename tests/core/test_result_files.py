@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from report_builders import both, case
-from torchperf_ci.core.folder import read_folder
-from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Mode
+from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import open_folder
-from torchperf_ci.report.case_csv import case_csvs
+from torchperf_ci.report.csv_tables import case_csvs
 
 
 def write(folder: Path, *cases) -> None:
@@ -21,7 +21,7 @@ def test_records_are_preferred_to_the_files_made_from_them(tmp_path: Path):
     with open_folder(tmp_path / "out") as folder:
         folder.append(*both(case("from_records")))
     write(tmp_path / "out", case("from_csv"))
-    assert {record.case.model for record in read_folder(tmp_path / "out", Selection()).records} == {"from_records"}
+    assert {record.case.model for record in read_folder(tmp_path / "out", CaseSelection()).records} == {"from_records"}
 
 
 def test_compilers_and_suites_come_in_pytorchs_order(tmp_path: Path):
@@ -31,7 +31,7 @@ def test_compilers_and_suites_come_in_pytorchs_order(tmp_path: Path):
         tmp_path,
         *(case("m", name, suite=suite) for name in compilers for suite in ("tiny", "huggingface", "torchbench")),
     )
-    found = read_folder(tmp_path, Selection()).records
+    found = read_folder(tmp_path, CaseSelection()).records
     assert list(dict.fromkeys(record.case.suite for record in found)) == ["torchbench", "huggingface", "tiny"]
     assert list(dict.fromkeys(record.case.compiler for record in found)) == ["eager", "aot_eager", "inductor", "zz"]
 
@@ -40,7 +40,7 @@ def test_what_is_not_asked_for_is_not_read(tmp_path: Path):
     """Its problems are not reported either."""
     write(tmp_path, case("m", mode=Mode.TRAINING), case("m", mode=Mode.INFERENCE))
     (tmp_path / "inductor_tiny_float32_inference_cpu_accuracy.csv").write_text("rubbish")
-    found = read_folder(tmp_path, Selection(mode=Mode.TRAINING))
+    found = read_folder(tmp_path, CaseSelection(mode=Mode.TRAINING))
     assert ({record.case.mode for record in found.records}, found.problems) == ({Mode.TRAINING}, ())
 
 
@@ -50,7 +50,7 @@ def test_a_file_without_its_counterpart_is_named(tmp_path: Path):
     (tmp_path / "eager_tiny_float32_inference_cpu_accuracy.csv").unlink()
     (tmp_path / "inductor_tiny_float32_inference_cpu_performance.csv").unlink()
     stem = "tiny_float32_inference_cpu"
-    assert [str(problem) for problem in read_folder(tmp_path, Selection()).problems] == [
+    assert [str(problem) for problem in read_folder(tmp_path, CaseSelection()).problems] == [
         f"eager_{stem}_accuracy.csv: is absent, though eager_{stem}_performance.csv is there",
         f"inductor_{stem}_performance.csv: is absent, though inductor_{stem}_accuracy.csv is there",
     ]
@@ -62,7 +62,7 @@ def test_other_csv_files_are_left_alone_and_misnamed_results_are_named(tmp_path:
     (tmp_path / "geomean.csv").write_text("x")
     (tmp_path / "inductor_tiny_float32_inference_cpu_performance_stats.csv").write_text("x")
     (tmp_path / "mine_accuracy.csv").write_text("x")
-    found = read_folder(tmp_path, Selection())
+    found = read_folder(tmp_path, CaseSelection())
     assert [problem.file for problem in found.problems] == ["mine_accuracy.csv"]
     assert "{compiler}_{suite}_{dtype}_{mode}_{device}_{testing}.csv" in found.problems[0].what
 
@@ -73,6 +73,6 @@ def test_a_binary_and_an_unreadable_file_are_named(tmp_path: Path):
     name = "inductor_tiny_float32_inference_cpu"
     (tmp_path / f"{name}_accuracy.csv").write_bytes(b"\x00\xff\x00PNG")
     (tmp_path / f"{name}_performance.csv").write_bytes(b"dev,name,batch_size,speedup\ncpu,caf\xe9,8,1.5\n")
-    found = read_folder(tmp_path, Selection())
+    found = read_folder(tmp_path, CaseSelection())
     assert [str(problem) for problem in found.problems] == [f"{name}_accuracy.csv: is not text"]
     assert {record.case.model for record in found.records} == {"m", "caf\ufffd"}

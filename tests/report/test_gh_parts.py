@@ -3,12 +3,12 @@
 import pytest
 
 from report_builders import GOLDEN, both, case, check_golden, findings, performance, sample_records
-from torchperf_ci.core.folder import read_folder
-from torchperf_ci.core.frames import Selection
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Mode, Status
-from torchperf_ci.report.legacy import legacy_parts
-from torchperf_ci.report.model import Checkout, ReportOptions, find
-from torchperf_ci.report.summary_csv import summary_csvs
+from torchperf_ci.core.result_files import read_folder
+from torchperf_ci.report.csv_tables import summary_csvs
+from torchperf_ci.report.gh_parts import legacy_parts
+from torchperf_ci.report.model import ReportOptions, SourceTree, find
 
 PYTORCH = GOLDEN / "pytorch_folder"
 
@@ -16,7 +16,7 @@ PYTORCH = GOLDEN / "pytorch_folder"
 @pytest.fixture(scope="module")
 def pytorch_findings():
     """What a PyTorch suite runner left behind: four compilers, two suites, one file without a header."""
-    results = read_folder(PYTORCH / "input", Selection())
+    results = read_folder(PYTORCH / "input", CaseSelection())
     assert results.problems == ()
     return find(results, ReportOptions())
 
@@ -29,7 +29,7 @@ def test_the_summary_files_are_pytorchs_byte_for_byte(pytorch_findings, name: st
 
 def test_slowdowns_can_be_counted(pytorch_findings):
     """Without clipping the geometric mean is the plain one."""
-    results = read_folder(PYTORCH / "input", Selection())
+    results = read_folder(PYTORCH / "input", CaseSelection())
     found = find(results, ReportOptions(include_slowdowns=True))
     check_golden("pytorch_folder/geomean_with_slowdowns.csv", summary_csvs(found)["geomean.csv"])
 
@@ -102,7 +102,7 @@ def test_the_build_summary_is_that_of_the_measured_environment():
     """Flags, versions and variables come from the run, commits from the checkouts."""
     options = {
         "run_name": "day_325_21_11_26_performance_float32_123",
-        "checkouts": (Checkout(name="pytorch", commit="abc", date="2026-11-20"), Checkout(name="torchbench")),
+        "checkouts": (SourceTree(name="pytorch", commit="abc", date="2026-11-20"), SourceTree(name="torchbench")),
     }
     text = legacy_parts(findings(sample_records(), **options))["gh_build_summary.txt"]
     check_golden("report/sample/gh_build_summary.txt", text)

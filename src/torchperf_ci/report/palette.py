@@ -1,4 +1,4 @@
-"""The colours of the charts. The HTML page swaps the first four for its own, light or dark."""
+"""Colours of the charts. The HTML page swaps the first four for its own, light or dark."""
 
 from __future__ import annotations
 

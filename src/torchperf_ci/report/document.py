@@ -1,13 +1,21 @@
-"""A Markdown document under a byte limit: what matters least is hidden first, and the text says how much and where."""
+"""A Markdown document under a byte limit, and its tables.
+
+What matters least is hidden first, and the text says how much and where. Tables and folds can be drawn the way
+PyTorch's dashboard has them: plain text in a fence, which every reader lines up.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from tabulate import tabulate
+
+from torchperf_ci.core.text import one_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class TableLine:
     """A row of a table, without its line end. Lower ranks are kept longer, over the whole document."""
 
     text: str
@@ -15,11 +23,11 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class MarkdownTable:
     """What stands before the lines, the lines, what stands after them, and where those are that are hidden here."""
 
     before: str
-    lines: tuple[Line, ...]
+    lines: tuple[TableLine, ...]
     where: str
     after: str = ""
 
@@ -32,7 +40,7 @@ class Block:
     """
 
     before: str
-    tables: tuple[Table, ...] = ()
+    tables: tuple[MarkdownTable, ...] = ()
     after: str = ""
     rank: int = 0
 
@@ -80,7 +88,7 @@ def _rendered(block: Block, shown: set[int] | None) -> str:
     return "".join((block.before, *(_table(table, shown) for table in block.tables), block.after))
 
 
-def _table(table: Table, shown: set[int] | None) -> str:
+def _table(table: MarkdownTable, shown: set[int] | None) -> str:
     lines = [line.text for line in table.lines if shown is None or id(line) in shown]
     return "".join(
         (
@@ -92,7 +100,7 @@ def _table(table: Table, shown: set[int] | None) -> str:
     )
 
 
-def _hidden_note(table: Table, hidden: int) -> Iterator[str]:
+def _hidden_note(table: MarkdownTable, hidden: int) -> Iterator[str]:
     if hidden:
         rows = "1 row is" if hidden == 1 else f"{hidden:,} rows are"
         yield f"\n_{rows} hidden here for length, see {table.where}._\n"
@@ -107,3 +115,42 @@ def _left_out_note(blocks: int, where: str) -> str:
 
 def _size(text: str) -> int:
     return len(text.encode())
+
+
+ALL_ROWS = "report.html"
+
+
+def pretty_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    ranks: Sequence[int] = (),
+    where: str = ALL_ROWS,
+    left: Collection[str] = (),
+) -> MarkdownTable:
+    """A table under a title, which is Markdown already. `ranks`: how soon each row may be hidden; none: all last.
+    `left`: the columns that are not centred."""
+    cells = [[one_line(str(cell)) for cell in row] for row in rows]
+    aligned = [("left" if name in left else "center") for name in columns] if left else None
+    headers = [one_line(name) for name in columns]
+    made = tabulate(cells, headers=headers, tablefmt="pretty", colalign=aligned).splitlines()
+    lines = zip(made[3:-1], ranks or [0] * len(rows), strict=True)
+    return MarkdownTable(
+        before=f"{title}~~~\n" + "".join(f"{line}\n" for line in made[:3]),
+        lines=tuple(TableLine(text=text, rank=rank) for text, rank in lines),
+        after=f"{made[-1]}\n~~~\n",
+        where=where,
+    )
+
+
+def folded(
+    title: str, before: str = "", tables: Iterable[MarkdownTable] = (), *, rank: int = 0, after: str = ""
+) -> Block:
+    """A title, and a fold that holds text, tables and more text."""
+    return Block(
+        before=f"{title}\n<details>\n<summary>see more</summary>\n{before}",
+        tables=tuple(tables),
+        after=f"{after}\n</details>\n\n",
+        rank=rank,
+    )

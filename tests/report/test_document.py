@@ -3,14 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchperf_ci.report.fit import Block, Line, Table, fit
+from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
 
 HEAD = Block(before="## verdict\n", rank=0)
 
 
-def table(*ranks: int, name: str = "row", before: str = "| a |\n| --- |\n") -> Table:
-    lines = tuple(Line(text=f"| {name} {rank} {number} |", rank=rank) for number, rank in enumerate(ranks))
-    return Table(before=before, lines=lines, where="report.html")
+def table(*ranks: int, name: str = "row", before: str = "| a |\n| --- |\n") -> MarkdownTable:
+    lines = tuple(TableLine(text=f"| {name} {rank} {number} |", rank=rank) for number, rank in enumerate(ranks))
+    return MarkdownTable(before=before, lines=lines, where="report.html")
 
 
 def test_what_fits_is_shown_whole():
@@ -59,9 +59,9 @@ def test_a_beginning_that_is_too_long_is_not_cut():
 
 ranks = st.integers(min_value=1, max_value=4)
 tables = st.builds(
-    lambda rows, title: Table(
+    lambda rows, title: MarkdownTable(
         before=f"\n{title}\n",
-        lines=tuple(Line(text=f"| {text} |", rank=rank) for rank, text in rows),
+        lines=tuple(TableLine(text=f"| {text} |", rank=rank) for rank, text in rows),
         where="report.html",
     ),
     st.lists(st.tuples(ranks, st.text(max_size=20)), max_size=8),
@@ -84,11 +84,11 @@ def test_no_document_is_over_its_limit_and_no_line_goes_before_a_less_important_
             after=block.after,
             rank=min([line.rank for each in block.tables for line in each.lines], default=block.rank),
             tables=tuple(
-                Table(
+                MarkdownTable(
                     before=each.before,
                     where=each.where,
                     lines=tuple(
-                        Line(text=f"{line.text}\u2063{place}.{inner}.{number}\u2063", rank=line.rank)
+                        TableLine(text=f"{line.text}\u2063{place}.{inner}.{number}\u2063", rank=line.rank)
                         for number, line in enumerate(each.lines)
                     ),
                 )

@@ -1,28 +1,98 @@
-"""The parts of PyTorch's performance dashboard, one text each: gh_title.txt, gh_executive_summary.txt and so on.
-
-Titles, tables and their order are those that people and scripts know from there. A folder with several modes, dtypes
-or devices gets every table once per section, with the section's name above it.
-"""
+"""The gh_*.txt parts of PyTorch's dashboard, the build summary among them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from torchperf_ci.core.escape import heading, sentence
-from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, Row, Section, SuiteTables, rows
-from torchperf_ci.core.records import Mode
-from torchperf_ci.report.build_summary import build_summary
-from torchperf_ci.report.fit import Block, Table, whole
-from torchperf_ci.report.flags import (
-    COMPILE_SECONDS_ABOVE,
-    COMPRESSION_BELOW,
-    FLAGGED,
-    SPEEDUP_BELOW,
-)
-from torchperf_ci.report.model import Findings
-from torchperf_ci.report.pretty import folded, pretty_table
-from torchperf_ci.report.summary_csv import summary_tables
+from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, ModelRow, Section, SuiteTables, rows
+from torchperf_ci.core.records import Build, Environment, Mode, Source
+from torchperf_ci.core.text import heading, one_line, sentence
+from torchperf_ci.report.csv_tables import summary_tables
+from torchperf_ci.report.document import Block, MarkdownTable, folded, pretty_table, whole
+from torchperf_ci.report.model import RunFindings, SourceTree
+from torchperf_ci.report.summary import COMPILE_SECONDS_ABOVE, COMPRESSION_BELOW, FLAGGED, SPEEDUP_BELOW
 from torchperf_ci.report.words import metric_title
+
+NOT_RECORDED = "not recorded"
+ALWAYS_SHOWN = ("TORCH_CUDA_ARCH_LIST", "CUDA_HOME", "USE_LLVM")
+"""Environment variables that are named even where they are not set."""
+
+Part = tuple[str, Sequence[str]]
+
+
+def build_summary(findings: RunFindings) -> list[Part]:
+    """Titles, and the lines under each."""
+    build = findings.build
+    parts: list[Part] = [
+        ("Run name", [findings.options.run_name or NOT_RECORDED]),
+        (
+            "Commit hashes",
+            [*_source(findings.source), *(line for item in findings.options.checkouts for line in _checkout(item))],
+        ),
+        ("TorchDynamo config flags", _flags(build)),
+        ("Torch version", _versions(build)),
+        ("Environment variables", _variables(build.variables if build else {})),
+    ]
+    environment = build.environment if build else None
+    if environment and environment.gpu:
+        parts.append(("GPU details", _gpu(environment)))
+    if environment and environment.cpu:
+        parts.append(("CPU and memory", _machine(environment)))
+    return [(title, [one_line(line) for line in lines]) for title, lines in parts]
+
+
+def _source(source: Source) -> list[str]:
+    name = source.repository or "measured repository"
+    return [f"{name} commit: {source.commit}"] if source.commit else []
+
+
+def _checkout(item: SourceTree) -> list[str]:
+    if not item.commit:
+        return [f"{item.name} Absent"]
+    date = [f"{item.name} commit date: {item.date}"] if item.date else []
+    return [f"{item.name} commit: {item.commit}", *date]
+
+
+def _flags(build: Build | None) -> list[str]:
+    flags = build.dynamo_flags if build else {}
+    return [f"torch._dynamo.config.{name} = {value}" for name, value in sorted(flags.items())] or [NOT_RECORDED]
+
+
+def _versions(build: Build | None) -> list[str]:
+    if build is None or not build.environment.torch:
+        return [f"torch: {NOT_RECORDED}"]
+    environment = build.environment
+    known = {
+        "torch": environment.torch,
+        "torch commit": environment.torch_git,
+        "python": environment.python,
+        "cuda": environment.cuda,
+        **{name: version for name, version in sorted(build.packages.items()) if name != "torch"},
+    }
+    return [f"{name}: {version}" for name, version in known.items() if version]
+
+
+def _variables(variables: Mapping[str, str]) -> list[str]:
+    shown = {**dict.fromkeys(ALWAYS_SHOWN, "None"), **variables}
+    return [f"{name} = {value}" for name, value in shown.items()]
+
+
+def _gpu(environment: Environment) -> list[str]:
+    return [
+        f"CUDNN VERSION: {environment.cudnn or NOT_RECORDED}",
+        f"Number CUDA Devices: {environment.gpu_count}",
+        f"Device Name: {environment.gpu}",
+        f"Device Memory [GB]: {environment.gpu_memory_bytes / 1e9}",
+        f"Driver: {environment.driver or NOT_RECORDED}",
+    ]
+
+
+def _machine(environment: Environment) -> list[str]:
+    lines = [f"CPU: {environment.cpu}", f"Number of CPUs: {environment.cpu_count}", f"Threads: {environment.threads}"]
+    if environment.memory_bytes:
+        lines.append(f"Memory [GB]: {environment.memory_bytes / 1e9:.1f}")
+    return [*lines, *([f"Kernel: {environment.kernel}"] if environment.kernel else [])]
+
 
 WARNING, BUILD, DETAIL = 10, 20, 30
 """What of a comment that gets too long is hidden later and what sooner. Every metric of the details has two ranks of
@@ -51,12 +121,12 @@ LIMITS = (
 )
 
 
-def legacy_parts(findings: Findings) -> Mapping[str, str]:
+def legacy_parts(findings: RunFindings) -> Mapping[str, str]:
     """File name and text of every part that needs no history."""
     return {name: whole(blocks) for name, blocks in legacy_blocks(findings).items()}
 
 
-def legacy_blocks(findings: Findings) -> Mapping[str, Sequence[Block]]:
+def legacy_blocks(findings: RunFindings) -> Mapping[str, Sequence[Block]]:
     """The same parts as they can be shortened: by file name, in the order of the dashboard."""
     modes = dict.fromkeys(section.mode for section in findings.sections)
     return {
@@ -68,17 +138,17 @@ def legacy_blocks(findings: Findings) -> Mapping[str, Sequence[Block]]:
     }
 
 
-def _title(findings: Findings) -> Block:
+def _title(findings: RunFindings) -> Block:
     dtypes = dict.fromkeys(section.dtype for section in findings.sections)
     return Block(before=f"\n# Performance Dashboard for {', '.join(map(heading, dtypes))} precision ##\n\n")
 
 
-def _executive_summary(findings: Findings) -> Block:
+def _executive_summary(findings: RunFindings) -> Block:
     before = "\n## Executive Summary ##\n" + whole([folded("", METHOD)]) + METHOD_AFTER
     return Block(before=before, tables=tuple(_summaries(findings)))
 
 
-def _summaries(findings: Findings) -> Iterator[Table]:
+def _summaries(findings: RunFindings) -> Iterator[MarkdownTable]:
     for section in findings.sections:
         title = section_title(findings, section)
         tables = summary_tables(findings, section)
@@ -88,7 +158,7 @@ def _summaries(findings: Findings) -> Iterator[Table]:
             title = ""
 
 
-def _warnings(findings: Findings) -> Iterator[Table]:
+def _warnings(findings: RunFindings) -> Iterator[MarkdownTable]:
     for section in findings.sections:
         title = section_title(findings, section)
         for metric in FLAGGED:
@@ -100,7 +170,7 @@ def _warnings(findings: Findings) -> Iterator[Table]:
                 title = ""
 
 
-def _flagged(findings: Findings, tables: SuiteTables, metric: str) -> Iterator[list[str]]:
+def _flagged(findings: RunFindings, tables: SuiteTables, metric: str) -> Iterator[list[str]]:
     models = {
         flag.model
         for flag in findings.flags
@@ -112,7 +182,7 @@ def _flagged(findings: Findings, tables: SuiteTables, metric: str) -> Iterator[l
             yield [tables.suite, row.model, *(cells.get(name, MISSING) for name in findings.flag_compilers)]
 
 
-def _suites(findings: Findings, mode: Mode) -> Iterator[Block]:
+def _suites(findings: RunFindings, mode: Mode) -> Iterator[Block]:
     devices = {section.device for section in findings.sections}
     for tables in findings.tables:
         if tables.section.mode is mode:
@@ -122,7 +192,7 @@ def _suites(findings: Findings, mode: Mode) -> Iterator[Block]:
     yield Block(before="\n", rank=DETAIL)
 
 
-def _metric_tables(tables: SuiteTables) -> Iterator[Table]:
+def _metric_tables(tables: SuiteTables) -> Iterator[MarkdownTable]:
     for place, metric in enumerate(SUITE_METRICS):
         found = list(rows(tables, metric))
         if found:
@@ -131,7 +201,7 @@ def _metric_tables(tables: SuiteTables) -> Iterator[Table]:
             yield pretty_table(f"\n{metric_title(metric)}\n", ["name", "bs", *tables.compilers], lines, ranks=ranks)
 
 
-def _texts(row: Row, metric: str) -> list[str]:
+def _texts(row: ModelRow, metric: str) -> list[str]:
     return [cell_text(cell, metric) for cell in row.cells]
 
 
@@ -144,12 +214,12 @@ def cell_text(cell: Cell, metric: str) -> str:
     return "n/a" if cell.status == "pass" else "0.0"
 
 
-def section_title(findings: Findings, section: Section) -> str:
+def section_title(findings: RunFindings, section: Section) -> str:
     """What stands over the tables of a section where there are several."""
     return f"### {heading(str(section))} ###\n\n" if len(findings.sections) > 1 else ""
 
 
-def _build(findings: Findings) -> str:
+def _build(findings: RunFindings) -> str:
     return "".join(
         f"\n### {title} ###\n" + "".join(f"{sentence(line)}\n" for line in lines)
         for title, lines in build_summary(findings)

@@ -1,0 +1,157 @@
+"""The options of `torchperf-ci run`, for both harnesses."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import click
+from click.core import ParameterSource
+
+from torchperf_ci.cli.case_options import CaseOptions
+from torchperf_ci.cli.finish import conclude
+from torchperf_ci.cli.options import option
+
+if TYPE_CHECKING:
+    from torchperf_ci.core.results import Results, ResultsFolder
+    from torchperf_ci.report.model import ReportOptions
+
+_FOLDER = click.Path(path_type=Path)
+
+_ONLY_DYNAMO = (
+    "pytorch_dir",
+    "print_run_commands",
+    "log_operator_inputs",
+    "extra_args",
+    "enable_cpu_launcher",
+    "cpu_launcher_args",
+)
+_ONLY_TORCHPERF = ("warmup", "seed", "scale", "compile_scope")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HarnessOptions:
+    """Choose the harness, and say what only PyTorch's own takes."""
+
+    SECTION: ClassVar[str] = "PyTorch's own suite runner"
+
+    harness: Annotated[
+        str,
+        option(
+            "--harness",
+            type=click.Choice(["torchperf", "dynamo"]),
+            default="torchperf",
+            help="torchperf: measure as docs/method.md says; dynamo: run the scripts of a PyTorch checkout "
+            "(benchmarks/dynamo), with the commands of PyTorch's own suite runner.",
+        ),
+    ]
+    pytorch_dir: Annotated[
+        Path | None,
+        option(
+            "--pytorch-dir", type=_FOLDER, help="dynamo: the PyTorch checkout to run in.  [default: the working folder]"
+        ),
+    ]
+    print_run_commands: Annotated[
+        bool,
+        option(
+            "--print-run-commands", is_flag=True, help="dynamo: write and print the script of the commands; run none."
+        ),
+    ]
+    log_operator_inputs: Annotated[
+        bool, option("--log-operator-inputs", is_flag=True, help="dynamo: let the scripts log the operators' inputs.")
+    ]
+    extra_args: Annotated[
+        str | None,
+        option("--extra-args", metavar="ARGS", help="dynamo: more arguments for the scripts, quoted as in a shell."),
+    ]
+    enable_cpu_launcher: Annotated[
+        bool,
+        option(
+            "--enable-cpu-launcher", is_flag=True, help="dynamo: start the scripts with torch.backends.xeon.run_cpu."
+        ),
+    ]
+    cpu_launcher_args: Annotated[
+        str | None,
+        option("--cpu-launcher-args", metavar="ARGS", help="dynamo: arguments of that launcher, quoted as in a shell."),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """Say what to run, where its results go, and what makes it fail."""
+
+    cases: CaseOptions
+    output_dir: Annotated[
+        Path,
+        option(
+            "--output-dir",
+            type=click.Path(path_type=Path),
+            default=Path("benchmark_logs"),
+            help="The results folder. What an earlier run wrote there is removed first.",
+        ),
+    ]
+    keep_output_dir: Annotated[
+        bool, option("--keep-output-dir", is_flag=True, help="Keep what is recorded there, and measure only the rest.")
+    ]
+    fail_on: Annotated[
+        str,
+        option(
+            "--fail-on",
+            type=click.Choice(["failed", "never"]),
+            default="failed",
+            help="failed: exit with 6 when a case did not pass; never: with 0.",
+        ),
+    ]
+    strict: Annotated[
+        bool,
+        option(
+            "--strict", is_flag=True, help="Exit with 6 as well when a case passed without anything being compiled."
+        ),
+    ]
+    flag_compilers: Annotated[
+        tuple[str, ...],
+        option(
+            "--flag-compilers",
+            multiple=True,
+            help="Compilers whose slow, failing or heavy models the report warns about. Repeatable.  [default: "
+            "inductor's]",
+        ),
+    ]
+    harness: HarnessOptions
+    name: Annotated[
+        str,
+        option(
+            "--name", default="results", help="Name of these results; part of the artifact's name in GitHub Actions."
+        ),
+    ]
+    github_files: Annotated[
+        bool,
+        option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."),
+    ]
+
+    def conclude(self, folder: ResultsFolder, results: Results, report_options: ReportOptions) -> int:
+        """Write and print the report as these options ask; return the exit code."""
+        return conclude(
+            folder,
+            results,
+            report_options,
+            os.environ,
+            github_files=self.github_files,
+            fail_on=self.fail_on,
+            strict=self.strict,
+        )
+
+
+def refuse_other_harness(context: click.Context, harness: str) -> None:
+    """Raise `click.UsageError` for options on the command line that the harness does not know.
+
+    Those of the environment may be meant for another command, and stay unused.
+    """
+    other = _ONLY_TORCHPERF if harness == "dynamo" else _ONLY_DYNAMO
+    typed = [name for name in other if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if typed:
+        names = ", ".join("--" + name.replace("_", "-") for name in typed)
+        advice = "; the scripts' own options go into --extra-args" if harness == "dynamo" else ""
+        raise click.UsageError(f"{names}: not an option of --harness {harness}{advice}")

@@ -1,0 +1,261 @@
+"""Text: made harmless for the place where it is shown, cut to one line, counted, and used as a name.
+
+What comes from outside (a model's name, an exception's message, what GitHub answers) may hold what Markdown, a
+spreadsheet, a terminal or a workflow's runner would obey. Nothing else in this package escapes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn, TextIO, cast
+
+from torchperf_ci.core.errors import UsageProblem
+
+_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]")
+_OURS = re.compile(r"\A\r(?=[^\n])|\r\n|\x1b\[(?:K|\?25[lh])")
+"""What progress is drawn with: back to the line's start, erase the rest of it, hide and show the cursor."""
+_COMMAND = re.compile(r"(?:^|(?<=\r))[^\S\n]*:(?=:)|##(?=\[)", re.MULTILINE)
+_ZERO_WIDTH_SPACE = "\u200b"
+_SPACE = re.compile(r"\s+")
+_TAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(_[A-Za-z0-9.-]+)*")
+_TAME_LINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ .:,;=+()/\[\]@%-]*")
+_MEANING = re.compile(r"\]\(|\]\[|@\w|://|www\.|\bgh-\d|(?<![^\W_])[0-9a-f]{7,40}(?![^\W_])", re.IGNORECASE)
+"""What GitHub makes something of in bare text: links, addresses, mentions, references to issues and commits."""
+_REFERENCE = re.compile(r"[@#](?=.)|:(?=//)|www(?=\.)|\bgh-(?=\d)|(?<![^\W_])[0-9a-f]{7,40}(?![^\W_])", re.IGNORECASE)
+_WORD_JOINER = "\u2060"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def one_line(text: str, *, limit: int = 0) -> str:
+    """`text` without line ends and without characters that control or reorder what stands beside them.
+
+    Longer texts than `limit` characters (0: no limit) are cut, which an ellipsis says.
+    """
+    seen = _SPACE.sub(" ", text).strip()
+    seen = _HIDDEN.sub("\N{REPLACEMENT CHARACTER}", seen)
+    return seen[: limit - 1].rstrip() + "…" if limit and len(seen) > limit else seen
+
+
+def code(text: str, *, limit: int = 0) -> str:
+    """`text` as inline code in GitHub-flavoured Markdown, in a table or anywhere else.
+
+    Code is where GitHub looks for no mentions, references, links, emoji or mathematics. A back-tick or a pipe cannot
+    be escaped there without doubt, so such a text becomes a `<code>` element of character references.
+    """
+    seen = one_line(text, limit=limit)
+    if not seen:
+        return "–"
+    if "`" not in seen and "|" not in seen:
+        return f"`{seen}`"
+    return f"<code>{html(seen)}</code>"
+
+
+def heading(text: str) -> str:
+    """`text` in a Markdown heading: as it is when nothing in it can mean anything, else as inline code."""
+    return text if _TAME.fullmatch(text) and not _MEANING.search(text) else code(text)
+
+
+def sentence(text: str) -> str:
+    """`text` as a line of Markdown: as it is when nothing in it can mean anything, else as inline code."""
+    return text if _TAME_LINE.fullmatch(text) and not _MEANING.search(text) else code(text)
+
+
+def html(text: str) -> str:
+    """`text` as bare words or in an HTML element in Markdown: ASCII characters that could mean something by number.
+
+    GitHub looks for mentions, addresses and references after it has decoded these, and for addresses in a `<code>`
+    element as well: so what it looks for is broken by a character that cannot be seen.
+    """
+    return "".join(
+        char if char.isalnum() or char in " ," or ord(char) > 127 else f"&#{ord(char)};"
+        for char in _REFERENCE.sub(_broken, one_line(text))
+    )
+
+
+def _broken(reference: re.Match[str]) -> str:
+    """A sign with a word joiner behind it; a commit's digits with one after every sixth, since seven are looked for."""
+    parts = [reference[0][at : at + 6] for at in range(0, len(reference[0]), 6)]
+    return _WORD_JOINER.join(parts) if len(parts) > 1 else reference[0] + _WORD_JOINER
+
+
+def terminal(text: str) -> str:
+    """Make `text`, which may have several lines, harmless for a terminal: nothing in it moves, colours or reorders."""
+    parts, at = [], 0
+    for ours in _OURS.finditer(text):
+        parts += [_show_hidden(text[at : ours.start()]), "\n" if ours[0] == "\r\n" else ours[0]]
+        at = ours.end()
+    return "".join([*parts, _show_hidden(text[at:])])
+
+
+def break_commands(text: str) -> str:
+    """Put what cannot be seen into whatever GitHub's runner would take for a command.
+
+    It obeys `::command::` at the start of a line, spaces before it left aside, and `##[command]` anywhere in one.
+    """
+    return _COMMAND.sub(lambda command: command[0] + _ZERO_WIDTH_SPACE, text)
+
+
+def _show_hidden(text: str) -> str:
+    return "".join(char if char in "\n\t" else _HIDDEN.sub("\N{REPLACEMENT CHARACTER}", char) for char in text)
+
+
+def fenced(text: str, *, language: str = "") -> str:
+    """`text`, which may have several lines, as a block of code in Markdown."""
+    ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{ticks}{language}\n{_show_hidden(text)}\n{ticks}"
+
+
+def csv_cell(text: str) -> str:
+    """`text` for a CSV cell: one that a spreadsheet would take for a formula gets an apostrophe in front."""
+    return f"'{text}" if _is_formula(text) else text
+
+
+def from_csv_cell(text: str) -> str:
+    """The text that `csv_cell` was given."""
+    return text[1:] if text.startswith("'") and _is_formula(text[1:]) else text
+
+
+def _is_formula(text: str) -> bool:
+    """Also one that has apostrophes in front already, so that it can be told from what was put there."""
+    return text.lstrip("'").startswith(_FORMULA)
+
+
+def count(number: int, noun: str) -> str:
+    """`1 case`, `1,234 cases`."""
+    return f"{number:,} {noun if number == 1 else noun + 's'}"
+
+
+LONGEST_NAME = 200
+"""Characters of a suite's or a model's name."""
+
+LONGEST_FILE_NAME = 200
+"""Characters of a file's name that leave room for endings."""
+
+
+def name_problem(name: str, *, may_have_folders: bool = False) -> str:
+    """Say what is wrong with a name; blank when nothing is.
+
+    may_have_folders: `org/model`, as model hubs have it, is a name as well.
+    """
+    parts = name.split("/")
+    if not name.strip():
+        return "is blank"
+    if len(name) > LONGEST_NAME:
+        return f"has {len(name):,} characters, more than {LONGEST_NAME}"
+    if one_line(name) != name:
+        return "holds a line end, a control character or other characters that cannot be seen, or begins or ends blank"
+    if any(not part.strip(".") for part in parts) or name.startswith("~") or "\\" in name:
+        return "is no name but a path"
+    if len(parts) > 1 and not may_have_folders:
+        return "holds a slash, which stands between suite and model"
+    return ""
+
+
+def nearest(name: str, choices: Iterable[str], *, usual: str = "") -> str:
+    """Return " Did you mean …?" with the choice that is most like `name`, or a blank when none is.
+
+    usual: what people mean who type this name, which may be unlike in letters (fp16 for float16).
+    """
+    near = [usual] if usual else difflib.get_close_matches(name, list(choices), n=1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """`name`, with a number behind it if it is taken already; it is taken from now on."""
+    number = 1
+    candidate = name
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}-{number}"
+    taken.add(candidate)
+    return candidate
+
+
+LIMIT_S = 2.0
+"""CPU seconds for one name, which takes microseconds unless a pattern backtracks without end."""
+
+
+def search(pattern: re.Pattern[str], text: str, *, whole: bool = False) -> bool:
+    """Say whether `pattern` matches somewhere in `text`, or with `whole` all of it.
+
+    Raises `UsageProblem` when that takes too long, as `(a+)+$` does: the time doubles with each letter. CPU time
+    counts, so that a busy machine makes no difference. Python looks for signals in its main thread alone; in others
+    there is no limit.
+    """
+    look = pattern.fullmatch if whole else pattern.search
+    if threading.current_thread() is not threading.main_thread():
+        return look(text) is not None
+
+    def give_up(_: int, __: FrameType | None) -> NoReturn:
+        raise UsageProblem(
+            f"the pattern {pattern.pattern[:100]!r} takes more than {LIMIT_S:g} s on the name {text[:60]!r}; write it "
+            "without a repetition inside of a repetition"
+        )
+
+    before = signal.signal(signal.SIGVTALRM, give_up)
+    try:
+        signal.setitimer(signal.ITIMER_VIRTUAL, LIMIT_S)
+        return look(text) is not None
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+class GuardedStream:
+    """A text stream that shows control characters and workflow commands instead of having them obeyed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.unguarded = stream
+        self._line = ""
+        """The end of the current line, as far as a command could go on from it."""
+
+    def write(self, text: str) -> int:
+        shown = break_commands(self._line + terminal(text))[len(self._line) :]
+        self.unguarded.write(shown)
+        line = re.split(r"[\r\n]", self._line + shown)[-1]
+        has_words = bool(line.strip().strip(":"))
+        self._line = f"x{line[-2:]}" if has_words else line[-3:]
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the stream has
+        return getattr(self.unguarded, name)
+
+
+@contextmanager
+def guarded_streams() -> Iterator[None]:
+    """Guard standard output and standard error while the block runs."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast("TextIO", GuardedStream(stream)) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def write_unguarded(line: str, stream: TextIO) -> None:
+    """Write a line of ours that the runner is to obey."""
+    print(line, file=getattr(stream, "unguarded", stream), flush=True)
+
+
+def safe_name(text: str) -> str:
+    """`text` as part of a file name: letters, digits, `.`, `-` and `_`, at most 100 of them, never hidden."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".")[:100] or "-"
+
+
+def short_name(name: str) -> str:
+    """`name`, or when it leaves no room for endings in a file name, its beginning and a digest of all of it."""
+    if len(name) <= LONGEST_FILE_NAME:
+        return name
+    return f"{name[: LONGEST_FILE_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
