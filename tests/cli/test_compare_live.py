@@ -70,7 +70,8 @@ def verdicts(folder: Path) -> dict[str, dict[str, Any]]:
 @pytest.mark.slow
 def test_every_case_gets_its_verdict(cli: Cli, folder: Path) -> None:
     """Equal code is unchanged, 30 % more is found twice, and what fails, is new or is gone is said."""
-    done = cli("compare", *SIDES, *QUICKLY, cwd=folder)
+    limits = ("--margin", "0.1", "--threshold", "0.25")  # a busy machine leaves less than that open
+    done = cli("compare", *SIDES, *QUICKLY, *limits, cwd=folder)
     assert done.returncode == 3, done.stderr
     found = verdicts(folder)
     assert {model: c["verdict"] for model, c in found.items()} == {

@@ -11,7 +11,7 @@ import pytest
 
 from torchperf_ci.compare.effects import Launch, Verdict
 from torchperf_ci.compare.model import ComparisonFindings, Header, Measured, SideResult, ToleranceRules
-from torchperf_ci.compare.report import comparison_json, describe_case, judged, markdown, text, write_comparison
+from torchperf_ci.compare.report import comparison_json, describe_case, judge_cases, markdown, text, write_comparison
 from torchperf_ci.compare.words import sparkline
 from torchperf_ci.core.records import Case, Mode
 from torchperf_ci.core.results import open_folder
@@ -62,7 +62,7 @@ def everything() -> list[Measured]:
 
 
 def findings() -> ComparisonFindings:
-    return judged(HEADER, everything())
+    return judge_cases(HEADER, everything())
 
 
 @pytest.mark.parametrize(("name", "made"), [("compare.md", markdown), ("compare.txt", text)])
@@ -83,13 +83,13 @@ def test_counts_decide_the_exit_code() -> None:
     """What is new, fixed or refused is not a comparison."""
     found = findings()
     assert (found.blocking, found.inconclusive, found.compared) == (5, 3, 10)
-    nothing = judged(HEADER, [replace(measured("other"), refusals=("x",)), replace(measured("added"), base=None)])
+    nothing = judge_cases(HEADER, [replace(measured("other"), refusals=("x",)), replace(measured("added"), base=None)])
     assert (nothing.blocking, nothing.compared, nothing.sign) == (0, 0, "⚠️")
 
 
 def test_an_interrupt_leaves_no_improvement_that_was_seen_once() -> None:
     """It is open; what is worse is shown as worse all the same."""
-    found = judged(HEADER, [measured("fast", 0.7), measured("slow", 1.3)], unmeasured=2)
+    found = judge_cases(HEADER, [measured("fast", 0.7), measured("slow", 1.3)], unmeasured=2)
     assert [c.verdict for c in found.comparisons if c.metric == "abs_latency"] == [
         Verdict.INCONCLUSIVE,
         Verdict.REGRESSED,
@@ -109,7 +109,7 @@ def test_the_json_holds_every_raw_time() -> None:
 def test_hostile_names_stay_inside_their_cells() -> None:
     """A model's name cannot close a table cell, mention people, or start a heading."""
     evil = replace(measured("x", 1.5), case=replace(case("x"), model="a | b `c` @org/team\n# big <img src=x>"))
-    made = markdown(judged(replace(HEADER, base="<b>\n@x", warnings=("@y `z` |",)), [evil]))
+    made = markdown(judge_cases(replace(HEADER, base="<b>\n@x", warnings=("@y `z` |",)), [evil]))
     assert "\n# big" not in made
     assert "<img" not in made
     assert "@org" not in made.replace("<code>", "")
@@ -120,7 +120,7 @@ def test_hostile_names_stay_inside_their_cells() -> None:
 def test_a_long_report_keeps_what_failed() -> None:
     """Hundreds of unchanged cases are hidden before one that is slower."""
     many = [measured(f"model_{number}") for number in range(400)]
-    made = markdown(judged(HEADER, [*many, replace(measured("slow", 1.5), again=measured("slow", 1.5))]))
+    made = markdown(judge_cases(HEADER, [*many, replace(measured("slow", 1.5), again=measured("slow", 1.5))]))
     assert len(made.encode()) <= 60_000
     assert "tiny/slow inductor" in made
     assert "hidden here for length, see compare.json" in made

@@ -189,6 +189,14 @@ def pick_case_verdicts(comparisons: Sequence[Comparison]) -> dict[Case, Comparis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CommitSummary:
+    """What people know a commit by. The subject is blank where it is not at hand."""
+
+    sha: str
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """What was compared, how and where. `how` is a whole sentence or several; `source` is where head comes from."""
 

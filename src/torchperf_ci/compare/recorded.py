@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import pairwise
 from statistics import fmean, median, quantiles, stdev
 
@@ -16,10 +17,13 @@ from torchperf_ci.compare.effects import LEAST_PAIRS, ChangeTolerance, Verdict, 
 from torchperf_ci.compare.model import (
     COMPILING,
     LATENCY,
+    LEAST,
     MEMORY,
     PROCESS,
     SPEEDUP,
     Comparison,
+    ComparisonFindings,
+    Header,
     ToleranceRules,
     widen_for_days,
 )
@@ -36,8 +40,10 @@ from torchperf_ci.compare.verdicts import (
     list_remarks,
     with_effect,
 )
-from torchperf_ci.core.records import MACHINE_UNKNOWN, METRICS, Case, Direction, Metric, Record, Status, Testing
+from torchperf_ci.core.records import MACHINE_UNKNOWN, METRICS, Case, Direction, Metric, Record, Source, Status, Testing
+from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.statistics import BATCHES, batch_squared_error, student_t
+from torchperf_ci.core.text import code
 
 RUNS = 30
 """Runs a band is made of, at most: the newest ones."""
@@ -51,6 +57,100 @@ _ROUNDING = 1e-9
 """Relative differences below this come from adding up floating-point numbers in another order."""
 
 _Key = tuple[Case, Testing]
+
+
+def compare_results(
+    base: tuple[str, Results],
+    head: tuple[str, Results],
+    tolerances: ToleranceRules,
+    *,
+    source: Source,
+    same_machine: bool,
+) -> ComparisonFindings:
+    """Compare two recorded runs, each with its label. `source` is where head comes from."""
+    tolerances = replace(tolerances, latency=widen_for_days(tolerances.latency, SPEEDUP))
+    (base_label, one), (head_label, two) = base, head
+    reasons = list_differences(one.records, two.records, same_machine=same_machine)
+    times = [max((record.source.time for record in run.records), default="") for run in (one, two)]
+    when = f" ({code(times[0])} and {code(times[1])})" if all(times) else ""
+    latency = (
+        "Times are not compared."
+        if reasons
+        else "The machine looks the same, so times are compared as well, but count only beyond "
+        f"{100 * LEAST[LATENCY].margin:.3g} %."
+    )
+    how = (
+        f"The two were recorded in different runs{when}: another moment, and maybe another machine, is part of every "
+        f"difference. So the speedup over eager is compared, whose two arms ran side by side. {latency}"
+    )
+    warnings = []
+    if same_machine and not reasons and list_differences(one.records, two.records):
+        warnings.append(f"{MACHINE_UNKNOWN}: times are compared because --same-machine says that it is one")
+    if MACHINE_UNKNOWN in reasons:
+        warnings.append(f"{MACHINE_UNKNOWN}, so times are not compared; --same-machine compares them if it was one")
+    if others := [reason for reason in reasons if reason != MACHINE_UNKNOWN]:
+        warnings.append(f"only speedups are compared, not times: {'; '.join(others)}")
+    return ComparisonFindings(
+        header=Header(
+            base=base_label,
+            head=head_label,
+            how=how,
+            machine=_describe_machine(two.records),
+            tolerances=tolerances,
+            source=source,
+            warnings=(*warnings, *map(str, (*one.problems, *two.problems))),
+        ),
+        comparisons=tuple(compare_runs(one.records, two.records, tolerances, same_machine=same_machine)),
+        not_compiled=_count_not_compiled((*one.records, *two.records)),
+    )
+
+
+def compare_with_past(
+    head: tuple[str, Results],
+    past: tuple[str, Sequence[Sequence[Record]]],
+    tolerances: ToleranceRules,
+    *,
+    days: tuple[datetime, datetime],
+    problems: Sequence[Problem],
+    source: Source,
+    same_machine: bool,
+) -> ComparisonFindings:
+    """Compare a recorded run with the runs before it, oldest first, each side with its label.
+
+    days: when the first and the last of them began. problems: what of them could not be read.
+    """
+    tolerances = replace(tolerances, latency=widen_for_days(tolerances.latency, SPEEDUP))
+    (head_label, results), (past_label, earlier) = head, past
+    speedup, latency = (f"{100 * LEAST[metric].margin:.3g} %" for metric in (SPEEDUP, LATENCY))
+    how = (
+        f"Head is held against what the runs between {days[0]:%Y-%m-%d} and {days[1]:%Y-%m-%d} usually gave: up to "
+        f"{RUNS} of them on a comparable machine, at least {LEAST_RUNS}. They are of other days: another moment, and "
+        "maybe another machine of the same kind, is part of every difference. A speedup counts as changed beyond "
+        f"{speedup}, a time beyond {latency}, and only outside of the interval that 19 of 20 such runs fall into."
+    )
+    return ComparisonFindings(
+        header=Header(
+            base=past_label,
+            head=head_label,
+            how=how,
+            machine=_describe_machine(results.records),
+            tolerances=tolerances,
+            source=source,
+            warnings=tuple(map(str, (*problems, *results.problems))),
+        ),
+        comparisons=tuple(compare_with_history(results.records, earlier, tolerances, same_machine=same_machine)),
+        not_compiled=_count_not_compiled(results.records),
+    )
+
+
+def _describe_machine(records: Sequence[Record]) -> str:
+    environment = records[0].environment
+    return f"{environment.gpu or environment.cpu or 'an unknown machine'}, torch {environment.torch or 'unknown'}"
+
+
+def _count_not_compiled(records: Sequence[Record]) -> int:
+    """Count the cases that ran, of which nothing was compiled."""
+    return len({record.case for record in records if record.not_compiled and record.status.is_pass})
 
 
 def compare_runs(

@@ -36,8 +36,8 @@ LONGEST_NAME = 200
 LONGEST_WARNING = 1_000
 
 
-def judged(header: Header, measured: Sequence[Measured], *, unmeasured: int = 0) -> ComparisonFindings:
-    """Every comparison of cases that were measured live, corrected for how many there are."""
+def judge_cases(header: Header, measured: Sequence[Measured], *, unmeasured: int = 0) -> ComparisonFindings:
+    """Judge the cases that were measured live; the verdicts are corrected for how many there are."""
     comparisons = [
         comparison if item.again else open_unconfirmed(comparison)
         for item in measured

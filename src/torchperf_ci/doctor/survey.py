@@ -209,12 +209,8 @@ def measure(python: str, *, device: str | None, threads: int | None, seconds: fl
         running_sides(request, Path(scratch)) as (base, head),
     ):
         live = LiveComparison(request, base, head, folder)
-        live.run(_silent)
+        live.run(lambda *_: None)
     return _sight(live.measured[0], tolerances.latency.margin)
-
-
-def _silent(number: int, total: int, measured: Measured, *, again: bool) -> None:
-    """Nobody is told."""
 
 
 def _sight(measured: Measured, margin: float) -> Sight:
