@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from torchperf_ci.cli.config_file import read_config
+from torchperf_ci.cli.config import read_config
 from torchperf_ci.compare.model import Rule
 from torchperf_ci.core.errors import UsageProblem
 

@@ -7,16 +7,16 @@ import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import click
 
 from torchperf_ci.cli.options import Decorated, KeyValues, PatternItem, build, declared_parameters, option
-from torchperf_ci.core.records import Mode, Testing
-from torchperf_ci.run.case_worker import BOTH, Settings
-from torchperf_ci.run.plan import DEFAULT_COMPILERS, Selection
-from torchperf_ci.run.sampler import StopRule
-from torchperf_ci.shards.uploads import MAX_SHARDS, parse_shard_name
+from torchperf_ci.core.records import DEFAULT_COMPILERS, Mode, Testing
+
+if TYPE_CHECKING:
+    from torchperf_ci.run.case_worker import Settings
+    from torchperf_ci.run.plan import Selection
 
 
 class Seconds(click.FloatRange):
@@ -93,6 +93,8 @@ class ModelOptions:
 
     def selection(self) -> Selection:
         """Return the models that are asked for. Raises `click.UsageError` for what cannot be meant."""
+        from torchperf_ci.run.plan import Selection
+
         return Selection(
             suites=self.suites,
             mode=self.one_mode(),
@@ -334,6 +336,9 @@ class CaseOptions:
 
     def settings(self) -> Settings:
         """Return how it is measured. Raises `click.UsageError` when nothing would be."""
+        from torchperf_ci.run.case_worker import BOTH, Settings
+        from torchperf_ci.run.sampler import StopRule
+
         asked = {Testing.ACCURACY: self.variants.accuracy, Testing.PERFORMANCE: self.variants.performance}
         if not any(asked.values()):
             raise click.UsageError("--no-accuracy and --no-performance together leave nothing to do")
@@ -367,11 +372,6 @@ def _add(function: Decorated, *kinds: type) -> Decorated:
     return result
 
 
-def case_options(function: Decorated) -> Decorated:
-    """All options that choose and measure cases."""
-    return _add(function, CaseOptions)
-
-
 def model_options(function: Decorated) -> Decorated:
     """The options that choose models, for commands that do not measure."""
     return _add(function, ModelOptions, PythonOptions)
@@ -382,20 +382,12 @@ def models_from(options: dict[str, Any]) -> Selection:
     return build(ModelOptions, options).selection()
 
 
-def selection_from(options: dict[str, Any]) -> Selection:
-    """What is asked for. Raises `click.UsageError` for what cannot be meant."""
-    return build(CaseOptions, options).selection()
-
-
-def settings_from(options: dict[str, Any]) -> Settings:
-    """How it is measured. Raises `click.UsageError` when nothing would be."""
-    return build(CaseOptions, options).settings()
-
-
 def _shard(text: str) -> str:
     """The name of a shard, if it is one."""
     if not text:
         return ""
+    from torchperf_ci.shards.uploads import MAX_SHARDS, parse_shard_name
+
     if (shard := parse_shard_name(text)) is None:
         raise click.UsageError(f"--shard {text!r} is not I-N, say 2-3 for the second of three, at most {MAX_SHARDS}")
     return f"{shard[0]}-{shard[1]}"
