@@ -117,6 +117,7 @@ def test_rows_of_one_side_are_new_or_missing() -> None:
         ({}, {"status": Status.TIMEOUT, "reason": "too long"}, Verdict.FAILED, "head: timeout: too long"),
         ({"status": Status.CRASHED}, {}, Verdict.FIXED, "base: crashed"),
         ({}, {"batch_size": 4}, Verdict.REFUSED, "batch size 8 against 4"),
+        ({}, {"environment": replace(HERE, world=2)}, Verdict.REFUSED, "1 against 2 processes"),
         ({"status": Status.NOT_RUN, "reason": "budget"}, {}, Verdict.REFUSED, "base: not_run: budget"),
     ],
 )

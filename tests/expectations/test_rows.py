@@ -120,7 +120,7 @@ def test_a_case_that_was_not_run_is_no_row_but_a_problem():
     assert each.table.names == ("mlp",)
     assert each.problems == (
         "the model '=cmd()' does not start with a letter, a digit or _",
-        "not run, the budget was spent: lstm",
+        "not run: lstm",
     )
 
 

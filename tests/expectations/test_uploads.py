@@ -237,7 +237,7 @@ def test_our_own_run_that_is_going_on_is_incomplete(server, gather):
 @pytest.mark.parametrize(
     ("content", "gap"),
     [
-        (own(record("a"), record("b", Status.NOT_RUN)), "not run, the budget was spent: b"),
+        (own(record("a"), record("b", Status.NOT_RUN)), "not run: b"),
         (zipped({"records.jsonl": records_file(record("a")) + '{"type":'}), "records.jsonl:2: not JSON"),
         (zipped({"records.jsonl": "\n"}), "holds no results"),
         (zipped({"report.md": ""}), "holds neither records.jsonl nor a CSV file of results"),

@@ -80,3 +80,12 @@ def test_what_is_written_can_be_read_back(tmp_path):
     read = read_folder(tmp_path, CaseSelection())
     assert read.problems == ()
     assert [(r.key, r.status, r.metrics) for r in read.records] == [(r.key, r.status, r.metrics) for r in records]
+
+
+def test_the_number_of_processes_is_a_column_where_there_are_several():
+    """PyTorch's files have no such column, so it is there only then, as the last one."""
+    one = accuracy(case("mlp"))
+    two = accuracy(case("lstm"))
+    two = replace(two, environment=replace(two.environment, world=2))
+    ((_, text),) = case_csvs([one, two])
+    assert [line.rpartition(",")[2] for line in text.splitlines()] == ["world", "1", "2"]

@@ -152,3 +152,28 @@ def test_the_registry_itself_needs_no_torch() -> None:
     """So that a list of suites costs nothing."""
     source = Path(registry.__file__).read_text()
     assert "import torch\n" not in source
+
+
+@pytest.mark.parametrize(("world", "sizes"), [("2", [2, 2]), ("{'two': 3}", [1, 3])])
+def test_a_suite_says_in_how_many_processes_its_models_run(tmp_path: Path, world: str, sizes: list[int]) -> None:
+    """All of them, or by model; the others run alone."""
+    (tmp_path / "worlds.py").write_text(f"MODELS = {{'one': int, 'two': int}}\nWORLD = {world}\n")
+    suite = resolve(str(tmp_path / "worlds.py"))
+    assert [suite.world(model) for model in suite.models] == sizes
+
+
+@pytest.mark.parametrize(
+    ("world", "problem"),
+    [
+        ("0", "WORLD is 0, expected"),
+        ("'2'", "WORLD is '2', expected"),
+        ("True", "WORLD is True, expected"),
+        ("{'one': 1.5}", r"WORLD\['one'\] is 1.5, expected"),
+        ("{'three': 2}", r"WORLD\['three'\]: MODELS has no such model"),
+    ],
+)
+def test_a_number_of_processes_that_cannot_be_is_refused(tmp_path: Path, world: str, problem: str) -> None:
+    """By name and value."""
+    (tmp_path / "worlds.py").write_text(f"MODELS = {{'one': int, 'two': int}}\nWORLD = {world}\n")
+    with pytest.raises(SuiteError, match=problem):
+        resolve(str(tmp_path / "worlds.py"))

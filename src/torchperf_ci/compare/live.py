@@ -36,6 +36,7 @@ from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import WorkerPairs, cache_folder
 from torchperf_ci.run.sampler import Pair, Sampler, StopRule
 from torchperf_ci.run.session import Preloaded, WorkerError, is_lack_of_room
+from torchperf_ci.run.world import start_worker
 
 UNPAIRED_FLOOR = 0.03
 """Standard deviation between launches whose sides did not run in turn: the machine's mood is then in the ratio."""
@@ -109,18 +110,19 @@ class Sides:
 
 
 class CaseComparer:
-    """Compares one case after the other. `log`: where the output of a side's worker for a case goes."""
+    """Compares one case after the other. `logs`: where the output of a side's worker for a case goes, and of its
+    ranks."""
 
     def __init__(
         self,
         sides: Sides,
         settings: Settings,
-        log: Callable[[PlannedCase, str], Path],
+        logs: Callable[[PlannedCase, str], Sequence[Path]],
         *,
         clock: Callable[[], float] = time.monotonic,
         watch: Callable[[str], AbstractContextManager[GpuWatch]] = watched_gpu,
     ) -> None:
-        self.sides, self.settings, self.log, self.clock, self.watch = sides, settings, log, clock, watch
+        self.sides, self.settings, self.logs, self.clock, self.watch = sides, settings, logs, clock, watch
 
     def compare(self, planned: PlannedCase, plan: ComparePlan, *, attempt: int = 0) -> Measured:
         """Measure a case on both sides. Another `attempt` takes its samples in another order."""
@@ -131,6 +133,8 @@ class CaseComparer:
                 base=None if base is None else SideResult(),
                 head=None if head is None else SideResult(),
             )
+        if refusals := tuple(_world_problems(base, head)):
+            return Measured(case=planned.case, base=SideResult(), head=SideResult(), refusals=refusals)
         host = HostWatch()
         with self.watch(planned.device) as gpu:
             comparison = _CaseComparison(self, plan, {"base": base, "head": head}, planned, attempt=attempt)
@@ -140,10 +144,11 @@ class CaseComparer:
                 again = _CaseComparison(self, in_turn, {"base": base, "head": head}, planned, attempt=attempt)
                 measured = replace(again.measure(), remarks=(f"measured in whole launches: {comparison.no_room}",))
         seen = gpu.findings()
+        world = (f"{head.world} processes on each side; the slowest one's times count",) if head.world > 1 else ()
         return replace(
             measured,
             refusals=(*measured.refusals, *seen.refusals),
-            remarks=(*measured.remarks, *seen.remarks),
+            remarks=(*measured.remarks, *world, *seen.remarks),
             host=host.seen(),
         )
 
@@ -283,7 +288,10 @@ class _CaseComparison:
             preloaded = self._comparer.sides.of(side).process(number)
             if any(result.failure for result in self._results.values()):
                 self._renew_deadline()  # what the other side used up, by hanging, is not this one's
-            worker = stack.enter_context(preloaded.fork(self._comparer.log(planned, side)))
+            logs = self._comparer.logs(planned, side)
+            worker = stack.enter_context(
+                start_worker(preloaded, planned, self._settings, logs, deadline=self._deadline)
+            )
             case_worker = CaseWorker(worker, planned, self._settings, deadline=self._deadline)
             loaded = case_worker.load(cache_dir=self._cache(stack, side, number))
             self._note(side, batch_size=loaded.batch_size, parameters=loaded.parameters)
@@ -456,6 +464,13 @@ def _unpaired(base: Sequence[Pair], head: Sequence[Pair]) -> Launch:
     times = [[time for pair in zip(side.base, side.head, strict=True) for time in pair] for side in (one, two)]
     size = min(len(times[0]), len(times[1]))
     return Launch(base=tuple(times[0][:size]), head=tuple(times[1][:size]), probe=one.probe + two.probe)
+
+
+def _world_problems(base: PlannedCase, head: PlannedCase) -> Iterator[str]:
+    """Why the sides cannot be compared: another number of processes, or more than there are devices."""
+    if base.world != head.world:
+        yield f"{base.world} processes against {head.world}: not the same model"
+    yield from dict.fromkeys(filter(None, (base.lack, head.lack)))
 
 
 def _failure_text(error: WorkerError) -> str:

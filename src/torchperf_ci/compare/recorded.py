@@ -206,11 +206,7 @@ def _compare_performance(
     base: Record, head: Record, tolerances: ToleranceRules, *, same_machine: bool
 ) -> Iterator[Comparison]:
     case, sides = head.case, (("base", base), ("head", head))
-    refusals = [f"{name}: {describe_status(side)}" for name, side in sides if side.status in SILENT]
-    if base.batch_size and head.batch_size and base.batch_size != head.batch_size:
-        refusals.append(f"batch size {base.batch_size} against {head.batch_size}")
-    if base.parameters and head.parameters and base.parameters != head.parameters:
-        refusals.append(f"{base.parameters:,} parameters against {head.parameters:,}: not the same model")
+    refusals = _list_refusals(base, head)
     if refusals:
         yield Comparison(case=case, metric=SPEEDUP, verdict=Verdict.REFUSED, why="; ".join(refusals))
         return
@@ -241,6 +237,20 @@ def _compare_performance(
         yield from compare_memory(case, *peaks, tolerances, processes=sizes)
     one, two = ([side.metrics[COMPILING]] if COMPILING in side.metrics else [] for side in (base, head))
     yield from compare_compile_times(case, one, two, tolerances)
+
+
+def _list_refusals(base: Record, head: Record) -> list[str]:
+    """List why two records of a case are not of the same thing."""
+    refusals = [
+        f"{name}: {describe_status(side)}" for name, side in (("base", base), ("head", head)) if side.status in SILENT
+    ]
+    if base.batch_size and head.batch_size and base.batch_size != head.batch_size:
+        refusals.append(f"batch size {base.batch_size} against {head.batch_size}")
+    if base.parameters and head.parameters and base.parameters != head.parameters:
+        refusals.append(f"{base.parameters:,} parameters against {head.parameters:,}: not the same model")
+    if base.environment.world != head.environment.world:
+        refusals.append(f"{base.environment.world} against {head.environment.world} processes")
+    return refusals
 
 
 def _is_memory_comparable(base: Record, head: Record) -> bool:

@@ -30,6 +30,7 @@ from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, 
 from torchperf_ci.run.plan import PlannedCase, Selection
 from torchperf_ci.run.run import left_out_warnings, python_under_test, survey
 from torchperf_ci.run.session import WorkerError, is_lack_of_room
+from torchperf_ci.run.world import log_names
 from torchperf_ci.suites import SHARING_VARIABLE
 
 LEAST_SECONDS = 1.0
@@ -270,7 +271,9 @@ class LiveComparison:
                     replace(side, processes=stack.enter_context(side.processes.beside())) for side in self._sides
                 )
             pinned = cpus[place][-(settings.threads or len(cpus[place])) :] if cpus else settings.cpus
-            comparer = CaseComparer(Sides(base=base, head=head), replace(settings, cpus=pinned), self._log, watch=watch)
+            comparer = CaseComparer(
+                Sides(base=base, head=head), replace(settings, cpus=pinned), self._logs, watch=watch
+            )
             lanes.append(_Lane(place=place, base=base, head=head, comparer=comparer))
         return lanes
 
@@ -322,9 +325,10 @@ class LiveComparison:
     def _is_to_repeat(self, measured: Measured) -> bool:
         return is_to_repeat(measured, self._plan.tolerances)
 
-    def _log(self, planned: PlannedCase, side: str) -> Path:
+    def _logs(self, planned: PlannedCase, side: str) -> list[Path]:
         parts = (side, planned.case.suite, planned.case.model, planned.case.compiler, planned.case.dtype)
-        return self._folder.claim(f"{LOGS}/{safe_name('_'.join(safe_name(part) for part in parts))}.log")
+        name = f"{LOGS}/{safe_name('_'.join(safe_name(part) for part in parts))}.log"
+        return [self._folder.claim(one) for one in log_names(name, planned.world)]
 
 
 def _not_measured(planned: PlannedCase, why: str) -> Measured:

@@ -274,7 +274,10 @@ class GraphBreak:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """The machine and the Python under test, as the worker saw them. Empty text and 0 mean absent or not known."""
+    """The machine and the Python under test, as the worker saw them. Empty text and 0 mean absent or not known.
+
+    threads: of each process. world: the processes that ran the case together.
+    """
 
     python: str = ""
     torch: str = ""
@@ -296,6 +299,7 @@ class Environment:
     omp_wait_policy: str = ""
     governor: str = ""
     cpu_mhz: int = 0
+    world: int = 1
 
     @property
     def processor(self) -> str:
@@ -325,6 +329,7 @@ class Environment:
             "hip": "HIP version",
             "threads": "number of threads",
             "omp_wait_policy": "OpenMP wait policy",
+            "world": "number of processes",
         }
         return identity + [
             f"{title} differs: {mine or 'none'} against {theirs or 'none'}"

@@ -120,7 +120,13 @@ def _doubts(before: Point, now: Point, only: CaseSelection) -> tuple[str, ...]:
         next((record.environment for record in point.records if only.takes(record.case)), Environment())
         for point in (before, now)
     )
-    return tuple(differences(earlier, later))
+    worlds = {record.key: record.environment.world for record in before.records if only.takes(record.case)}
+    changed = {
+        f"{record.case.model} ran in {worlds[record.key]} processes, now in {record.environment.world}": None
+        for record in now.records
+        if worlds.get(record.key, record.environment.world) != record.environment.world
+    }
+    return (*differences(earlier, later), *changed)
 
 
 def _changes(tables: SuiteTables, earlier: SuiteTables, compiler: str) -> Iterator[Change]:

@@ -191,7 +191,7 @@ def _found(models: Mapping[str, Mapping[Testing, Record]]) -> Found:
     kept = {model: testings for model, testings in models.items() if not name_refusal(model)}
     not_run = [model for model, testings in kept.items() if _not_run(testings)]
     if not_run:
-        problems.append(f"not run, the budget was spent: {', '.join(not_run)}")
+        problems.append(f"not run: {', '.join(not_run)}")
     rows = [_cells(model, testings) for model, testings in kept.items() if model not in not_run]
     measured = dict.fromkeys(column for row in rows for column in row)
     known = [c for c in (NAME, ACCURACY, *METRIC_COLUMNS) if c in measured or c in {NAME, GRAPH_BREAKS}]

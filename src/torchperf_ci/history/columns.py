@@ -84,7 +84,7 @@ COLUMNS: Mapping[str, str] = MappingProxyType({**RUN_COLUMNS, **CASE_COLUMNS, **
 """Every column and its type, in the order of the file."""
 
 ADDED: Mapping[str, str] = MappingProxyType(
-    {"unit": "''", "direction": "''", "hip": "''", "gpu_uuid": "''", "cpu_mhz": "0"}
+    {"unit": "''", "direction": "''", "hip": "''", "gpu_uuid": "''", "cpu_mhz": "0", "world": "1"}
 )
 """Columns that files of earlier versions lack, and what stands for them there, in SQL."""
 

@@ -176,6 +176,7 @@ def _benchmark(record: Record, identity: Identity) -> Row:
         "suite": case.suite,
         "output": csv_name(case, record.testing),  # HUD reads the compiler and the testing from this name
         "parameters": str(record.parameters or ""),
+        "world_size": str(record.environment.world) if record.environment.world > 1 else "",
         "status": record.status.value,
         "reason": one_line(record.reason, limit=300),
     }

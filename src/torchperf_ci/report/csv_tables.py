@@ -39,7 +39,11 @@ def case_csvs(records: Iterable[Record]) -> Iterator[tuple[str, str]]:
     taken: set[str] = set()
     for (case, testing), held in files.items():
         stem = unique(csv_name(case, testing).removesuffix(".csv"), taken)
-        yield f"{stem}.csv", _text([COLUMNS[testing], *map(_row, held)])
+        rows = [list(COLUMNS[testing]), *map(_row, held)]
+        if any(record.environment.world > 1 for record in held):  # PyTorch's files have no word for it
+            worlds = ("world", *(str(record.environment.world) for record in held))
+            rows = [[*row, world] for row, world in zip(rows, worlds, strict=True)]
+        yield f"{stem}.csv", _text(rows)
         breaks = list(_graph_breaks(held))
         if breaks:
             yield f"{stem}_graph_breaks.csv", _text([("model", "reason", "user_stack"), *breaks])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torchperf_ci.core.records import GraphBreak, Status, Testing
+from torchperf_ci.run.lanes import my_cpus
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.sampler import StopRule
-from torchperf_ci.run.session import Worker
 
 BREAKS_KEPT = 50
 """Graph breaks kept in a record; a model that has more tells nothing new with the rest."""
@@ -89,10 +89,17 @@ class Memory:
     process: Mapping[str, int | None]
 
 
+class Answering(Protocol):
+    """A worker, or the processes of a case that are asked as one."""
+
+    def ask(self, do: str, *, deadline: float, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
+        """The reply to a command. Raises `WorkerError`."""
+
+
 class CaseWorker:
     """A worker and the case it is for. Every method raises `WorkerError` when the command does not succeed."""
 
-    def __init__(self, worker: Worker, planned: PlannedCase, settings: Settings, *, deadline: float) -> None:
+    def __init__(self, worker: Answering, planned: PlannedCase, settings: Settings, *, deadline: float) -> None:
         self._worker, self._planned, self._settings, self._deadline = worker, planned, settings, deadline
 
     def extend(self, deadline: float) -> None:
@@ -115,7 +122,7 @@ class CaseWorker:
             scale=settings.scale,
             inductor_mode=settings.inductor_mode,
             cache_dir=cache_dir,
-            cpus=list(settings.cpus),
+            cpus=self._cpus(),
             compile_scope=settings.compile_scope,
         )
         return Loaded(
@@ -125,6 +132,12 @@ class CaseWorker:
             threads=loaded["threads"],
             remarks=tuple(loaded["remarks"][:REMARKS_KEPT]),
         )
+
+    def _cpus(self) -> list[int]:
+        """The CPUs of the case: those of the settings, which are as many as one process has threads, for each of its
+        processes, as far as there are so many."""
+        cpus, wanted = self._settings.cpus, (self._settings.threads or 0) * self._planned.world
+        return my_cpus()[-wanted:] if cpus and wanted > len(cpus) else list(cpus)
 
     def accuracy(self) -> Checked:
         """Compare the compiled results with eager ones."""

@@ -48,7 +48,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteListing:
-    """What a suite said about itself. `spec` is what resolves it again; `skips` maps a model to the reason."""
+    """What a suite said about itself. `spec` is what resolves it again; `skips` maps a model to the reason.
+
+    worlds: the number of processes of the models that run in more than one.
+    """
 
     spec: str
     name: str
@@ -56,6 +59,7 @@ class SuiteListing:
     quick: tuple[str, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     preload: tuple[str, ...] = ()
+    worlds: Mapping[str, int] = field(default_factory=dict)
     skips: tuple[Mapping[str, str | None], ...] = ()
 
     def skip_reason(self, case: Case) -> str | None:
@@ -93,12 +97,15 @@ class PlannedCase:
     """A case, where its suite is, and why the suite leaves it out (None: it is run).
 
     place: the device it runs on, where the case names only the type: cases that are spread over devices.
+    world: the processes that run it together. lack: why this machine cannot run so many.
     """
 
     case: Case
     spec: str
     skip: str | None = None
     place: str = ""
+    world: int = 1
+    lack: str = ""
 
     @property
     def device(self) -> str:
@@ -128,6 +135,7 @@ def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Mac
         *unknown_names("dtype", selection.dtypes, machine.dtypes),
         *(problem for device in places or devices if (problem := device_problem(device, machine))),
         *parallel_problems(selection, places, machine),
+        *_spread_worlds(places, suites),
         *suite_problems(selection, suites),
     ]
     if not selection.devices and (problem := machine.why_not_cpu(selection.runner_labels)):
@@ -135,7 +143,13 @@ def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Mac
     if problems:
         raise UsageProblem("\n".join(problems))
     cases = tuple(
-        PlannedCase(case=case, spec=suite.spec, skip=suite.skip_reason(case))
+        PlannedCase(
+            case=case,
+            spec=suite.spec,
+            skip=suite.skip_reason(case),
+            world=suite.worlds.get(model, 1),
+            lack=lack_of_devices(device, suite.worlds.get(model, 1), machine),
+        )
         for suite in suites
         for model in _models(selection, suite)
         for device in dict.fromkeys(devices)
@@ -188,6 +202,27 @@ def parallel_problems(selection: Selection, places: Sequence[str], machine: Mach
     if len(kinds) > 1:
         return [f"--parallel spreads cases over devices of one type, not over {' and '.join(kinds)}; run them apart"]
     return []
+
+
+def lack_of_devices(device: str, world: int, machine: Machine) -> str:
+    """Why so many processes, each with a device of its own, cannot run on the type of `device`; empty when they can."""
+    kind, _, index = device.partition(":")
+    if world == 1 or kind == "cpu":
+        return ""
+    if (count := machine.devices.get(kind, 0)) < world:
+        return f"needs {world} devices, has {count} (WORLD = {world}, {kind})"
+    if index:
+        return f"needs {world} devices: it runs on {kind}:0 to {kind}:{world - 1}; give --devices {kind}"
+    return ""
+
+
+def _spread_worlds(places: Sequence[str], suites: Sequence[SuiteListing]) -> list[str]:
+    return [
+        f"--parallel gives every case one device, and {suite.name}/{model} runs in {world} processes; "
+        "leave --parallel out, or leave the model out with --exclude"
+        for suite in (suites if places and places != ("cpu",) else ())
+        for model, world in suite.worlds.items()
+    ]
 
 
 def partition(models: Iterable[str], *, index: int, total: int) -> list[str]:

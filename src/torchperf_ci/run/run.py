@@ -147,6 +147,7 @@ def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
         quick=tuple(told["quick"]),
         groups={name: tuple(models) for name, models in told["groups"].items()},
         preload=tuple(told["preload"]),
+        worlds=told["worlds"],
         skips=tuple(told["skips"]),
     )
 

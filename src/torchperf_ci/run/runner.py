@@ -27,6 +27,7 @@ from torchperf_ci.run.lanes import PROBE_LIMIT, may_be_of_the_device
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.sampler import Pair, Sampler
 from torchperf_ci.run.session import Preloaded, Stopped, Worker, WorkerError, is_lack_of_room
+from torchperf_ci.run.world import log_names, start_worker
 
 LONGEST_REMARK = 300
 
@@ -114,6 +115,8 @@ class Runner:
         """One record per testing, each as soon as it is known."""
         if planned.skip is not None:
             yield from self.same_for_all(planned, testings, Status.PASS_DUE_TO_SKIP, planned.skip)
+        elif planned.lack:
+            yield from self.same_for_all(planned, testings, Status.NOT_RUN, planned.lack)
         elif self.clock() >= self.ends:
             reason = f"the run's budget of {self.settings.budget:g} s was spent"
             yield from self.same_for_all(planned, testings, Status.NOT_RUN, reason)
@@ -128,14 +131,18 @@ class Runner:
                 yield from _CaseRun(self, planned, gpu).records(testings)
 
     def worker(self, log: Path) -> Worker:
-        """A worker forked from the preloaded process, which is started if there is none (any more)."""
+        """A worker forked from the preloaded process."""
+        return self.process().fork(log)
+
+    def process(self) -> Preloaded:
+        """The preloaded process, which is started if there is none (any more)."""
         if self._stopped:
             raise Stopped
         if self._preloaded is None or not self._preloaded.alive or self.settings.fresh_process:
             self._stack.close()
             self._preloaded = self._stack.enter_context(self._start())
             self._preloaded.preload(self._modules)
-        return self._preloaded.fork(log)
+        return self._preloaded
 
     def has_lost(self, device: str, reason: str) -> bool:
         """Whether a device is lost, by trying it in a new worker, after a failure that may come from that."""
@@ -172,7 +179,7 @@ class Runner:
             raise Stopped
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         source = replace(self._surroundings.source, time=now)
-        environment = self._surroundings.environment_on(planned.device)
+        environment = replace(self._surroundings.environment_on(planned.device), world=planned.world)
         return Record(
             case=planned.case,
             testing=testing,
@@ -223,7 +230,10 @@ class _CaseRun:
 
     def _prepared_worker(self) -> CaseWorker:
         """A worker that has loaded the model and run it eagerly."""
-        worker = self._stack.enter_context(self._runner.worker(self._runner.folder.claim(self._log)))
+        logs = [self._runner.folder.claim(name) for name in log_names(self._log, self._planned.world)]
+        worker = self._stack.enter_context(
+            start_worker(self._runner.process(), self._planned, self._settings, logs, deadline=self._deadline)
+        )
         case_worker = CaseWorker(worker, self._planned, self._settings, deadline=self._deadline)
         cold = self._settings.cold_start
         loaded = case_worker.load(cache_dir=self._stack.enter_context(cache_folder()) if cold else None)

@@ -181,6 +181,17 @@ class Preloaded:
                 os.close(descriptor)
         return Worker(self, message["forked"], request_write, reply_read, log)
 
+    def launch(self, module: str, arguments: Sequence[str], environ: Mapping[str, str], log: Path) -> int:
+        """Run a module in a new Python, with these variables besides the usual ones and output to `log`; its process
+        id. It can be killed like a worker, with everything below it."""
+        with open_log(log) as stream:
+            try:
+                request = {"do": "launch", "arguments": ["-m", module, *arguments], "environ": dict(environ)}
+                socket.send_fds(self._control, [json.dumps(request).encode()], [stream.fileno()])
+                return int(self._receive(time.monotonic() + _START_LIMIT, "forked")["forked"])
+            except OSError as error:
+                raise WorkerError(Status.CRASHED, "the preloaded process has gone", alive=False) from error
+
     def preload(self, modules: Sequence[str]) -> None:
         """Import more modules, so that the workers forked from now on have them. Those that touch a device when they
         are imported are then in `left_out`, with the device: every worker imports them for itself."""
@@ -195,6 +206,10 @@ class Preloaded:
             with contextlib.suppress(OSError):
                 self._control.sendall(json.dumps({"do": "kill", "pid": pid}).encode())
                 self.exit_status(pid, time.monotonic() + 5)
+
+    def has_ended(self, pid: int) -> bool:
+        """Whether a worker is known to have ended, or nobody can know any more."""
+        return pid in self._exits or not self.alive
 
     def exit_status(self, pid: int, deadline: float) -> int | None:
         """The wait status of a worker, or None when it has not ended by `deadline` (or nobody can know)."""
@@ -295,7 +310,7 @@ class Worker:
             raise self._death() from None
         reply = self._reply(deadline, do)
         if "error" in reply:
-            raise WorkerError(_status(reply["error"]["status"]), reply["error"]["reason"], alive=True)
+            raise WorkerError(status_word(reply["error"]["status"]), reply["error"]["reason"], alive=True)
         answer: dict[str, Any] = reply["ok"]
         return answer
 
@@ -326,7 +341,7 @@ class Worker:
                     self._buffer += received
                 elif self._parent in ready:
                     self._parent.poll()
-                    if self.pid in self._parent._exits or not self._parent.alive:
+                    if self._parent.has_ended(self.pid):
                         raise self._death()
         line, _, self._buffer = self._buffer.partition(b"\n")
         return self._parsed(line)
@@ -351,7 +366,8 @@ class Worker:
         return WorkerError(word, reason, alive=False)
 
 
-def _status(text: str) -> Status | str:
+def status_word(text: str) -> Status | str:
+    """The status that a worker names, or its word where that is none of ours."""
     try:
         return Status(text)
     except ValueError:

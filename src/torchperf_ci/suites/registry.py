@@ -69,6 +69,11 @@ class Suite:
     def skips(self) -> Sequence[Skip]:
         return tuple(getattr(self.module, "SKIPS", ()))
 
+    def world(self, model: str) -> int:
+        """The processes that run `model` together: `WORLD`, a number, or a mapping from models to numbers (else 1)."""
+        world: int | Mapping[str, int] = getattr(self.module, "WORLD", 1)
+        return world.get(model, 1) if isinstance(world, Mapping) else world
+
     def build(self, model: str, *, batch_size: int | None, **request: str) -> tuple[Any, ...]:
         """`(module, args)` or `(module, args, kwargs)` of `model`."""
         make = self.models[model]
@@ -113,7 +118,20 @@ def resolve(spec: str) -> Suite:
     broken = [str(name) for name, make in models.items() if not isinstance(name, str) or not callable(make)]
     if broken:
         raise SuiteError(f"suite {spec}: MODELS[{broken[0]!r}] is not a function under a text name")
+    if problem := _world_problem(getattr(module, "WORLD", 1), models):
+        raise SuiteError(f"suite {spec}: {problem}")
     return Suite(name=suite_name(spec), module=module)
+
+
+def _world_problem(world: Any, models: Mapping[str, Any]) -> str:  # noqa: ANN401 - whatever the suite says
+    sizes = world if isinstance(world, Mapping) else {"": world}
+    for model, size in sizes.items():
+        where = f"WORLD[{model!r}]" if isinstance(world, Mapping) else "WORLD"
+        if isinstance(world, Mapping) and model not in models:
+            return f"{where}: MODELS has no such model"
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            return f"{where} is {size!r:.60}, expected the number of processes, a whole number of at least 1"
+    return ""
 
 
 def suite_name(spec: str) -> str:

@@ -46,6 +46,7 @@ from torchperf_ci.worker.memory import device_module, peak_while, process_peak_w
 from torchperf_ci.worker.processes import pin_threads
 from torchperf_ci.worker.protocol import CaseError, Handler, describe
 from torchperf_ci.worker.timing import Arm, prepare_arm, sample, synchronizer
+from torchperf_ci.worker.world import World, torch_backend
 
 WHOLE_STEP_SUITES = frozenset({"huggingface", "timm_models", "torchbench"})
 """Suites that bear PyTorch's names: in training its harness compiles the whole step, not the module."""
@@ -63,7 +64,9 @@ class Bench:
     of it, or, where there is no faithful copy, on what the suite's function builds anew: all start from the same state.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, world: World | None = None) -> None:
+        """world: the processes that this one runs the case with; None when it is alone."""
+        self._world = world or World()
         self._arms: dict[str, Arm] = {}
         self._eager_seconds: list[float] = []
         self._compiled_seconds = 0.0
@@ -118,6 +121,7 @@ class Bench:
             "quick": list(found.quick),
             "groups": {name: list(models) for name, models in found.groups.items()},
             "preload": list(getattr(found.module, "PRELOAD", ())),
+            "worlds": {model: found.world(model) for model in found.models if found.world(model) > 1},
             "skips": [
                 {"model": skip.model, "reason": skip.reason, "device": skip.device, "mode": skip.mode}
                 for skip in found.skips
@@ -143,8 +147,9 @@ class Bench:
         compile_scope: what is compiled in training: the `module`, or the whole `step` with loss and backward; `auto` is
         the step for the suites that bear PyTorch's names.
         """
-        self._cpus = tuple(cpus or ())
-        _set_threads(threads, most=len(self._cpus))
+        self._cpus = self._world.share_of(cpus or ())
+        _set_threads(threads, most=len(self._cpus or self._world.share_of(sorted(surroundings.cpu_set()))))
+        case = {**case, "device": self._world.join(case["device"])}
         _choose(torch.device(case["device"]))
         self._cache_dir = cache_dir
         self._use_cache("first")
@@ -170,8 +175,16 @@ class Bench:
             "parameters": self._workload.parameters,
             "compile_scope": "step" if whole_step else "module",
             "threads": torch.get_num_threads(),
-            "remarks": list(self._workload.remarks),
+            "remarks": [*self._workload.remarks, *self._about_world()],
         }
+
+    def _about_world(self) -> list[str]:
+        if not self._world.is_shared:
+            return []
+        size, cpus = self._world.size, len(surroundings.cpu_set())
+        crowded = [f"{size} processes on {cpus} CPUs"] if self._workload.device.type == "cpu" and size > cpus else []
+        how = f"{size} processes ({torch_backend()}): times are those of the slowest, memory that of the largest"
+        return [how, *crowded]
 
     def _load_what_fits(self, batch_size: int | None) -> Workload:
         """Build the model with the batch size asked for, or, while that does not fit, with half of it.
@@ -185,8 +198,9 @@ class Bench:
             raise
         except BaseException as error:  # a model may raise anything while it loads
             if not _is_out_of_memory(error):
-                raise CaseError("model_fail_to_load", describe(error)) from error
+                raise CaseError("model_fail_to_load", self._world.explain(describe(error))) from error
             problem = describe(error)
+            self._refuse_to_shrink(problem)
         _free(self._case["device"])
         if batch_size is not None:
             if batch_size <= 1:
@@ -206,6 +220,11 @@ class Bench:
             raise CaseError("OOM", f"out of memory while loading, at batch size 1 as well: {problem}")
         return self._build(fits)
 
+    def _refuse_to_shrink(self, problem: str) -> None:
+        """Several processes keep their batch size: the others do not know that this one has no memory left."""
+        if self._world.is_shared:
+            raise CaseError("OOM", f"out of memory in one of several processes; give a smaller --batch-size: {problem}")
+
     def eager(self) -> Mapping[str, Any]:
         """Run the first eager calls. Out of memory halves the batch until it fits; the batch size is in the reply."""
         while True:
@@ -216,6 +235,7 @@ class Bench:
                 if not _is_out_of_memory(error):
                     raise CaseError("eager_fail_to_run", describe(error)) from error
                 problem = describe(error)
+            self._refuse_to_shrink(problem)
             self._shrink(problem)
         self._arms["eager"] = self._workload.iteration()
         return {"batch_size": self._workload.batch_size, "seconds": self._eager_seconds}
@@ -256,7 +276,12 @@ class Bench:
             self._eager_seconds.append(self._timed(scratch.iteration())[0])
 
     def _independent(self) -> Workload:
-        """Return the workload's state once more: a copy, or where that would not be faithful what is built anew."""
+        """Return the workload's state once more: a copy, or where that would not be faithful what is built anew.
+
+        In several processes it is always built anew: a module holds its process groups, which cannot be copied.
+        """
+        if self._world.is_shared:
+            return self._workload.built_anew()
         try:
             return self._workload.copied()
         except CannotCopy as copying:
@@ -295,10 +320,10 @@ class Bench:
             verdict = self._compare(self._independent, float64, remark)
             failure = None
         except CaseError as error:
-            if not error.status.startswith("eager"):
-                raise
+            if not error.status.startswith("eager") or self._world.is_shared:
+                raise  # the other processes do not know of it, and would wait for ever
             verdict, failure = _verdict(error.status, error.reason), error
-        if verdict["status"] in _MAY_BE_THE_COPYS_FAULT:
+        if verdict["status"] in _MAY_BE_THE_COPYS_FAULT and not self._world.is_shared:
             try:
                 again = self._compare(lambda: self._workload.built_anew(same_state=False), float64, remark)
             except (CaseError, CannotCopy):
@@ -319,8 +344,11 @@ class Bench:
         if float64 is not None and not torch.equal(_random_state(self._workload.device), self._random_state_in_float64):
             float64, remark = None, "no float64 reference: it draws other random numbers"
         second = self._eager_outcome("2nd", make)
-        if differs := self._difference(first, second, None, tolerance, exact=True):
-            return _verdict("eager_two_runs_differ", f"two eager runs differ: {differs}")
+        differs = self._difference(first, second, None, tolerance, exact=True)
+        if self._world.is_any(differs is not None):
+            elsewhere = "two eager runs differ in another process"
+            said = f"two eager runs differ: {differs}" if differs else elsewhere
+            return _verdict("eager_two_runs_differ", said)
         del second
         if self._compiled is None:
             self._compiled = self._compiled_outcome()
@@ -347,7 +375,7 @@ class Bench:
     def compile(self) -> Mapping[str, Any]:
         """Run compiled calls until no new graph appears: `compilation_latency` in seconds, beyond eager's calls."""
         device = self._workload.device
-        if self._deterministic_compile and (device.type != "cpu" or self._draws_random_numbers):
+        if self._deterministic_compile and (device.type != "cpu" or self._world.is_any(self._draws_random_numbers)):
             self._arms.pop("compiled", None)
             forget_compilations()
             self._use_cache("second")
@@ -376,7 +404,14 @@ class Bench:
     ) -> Mapping[str, Any]:
         """Timed iterations in the given order, in nanoseconds; `recompiled` says that the sample is not valid."""
         before, recompiles = compiled_graphs(), self._graphs.recompiles()
-        sweep = sample(self._arms, order, device=self._workload.device, inner=inner or {}, discard=discard)
+        sweep = sample(
+            self._arms,
+            order,
+            device=self._workload.device,
+            inner=inner or {},
+            discard=discard,
+            wait_for_all=self._world.wait_for_all,
+        )
         return {
             "host": sweep.host,
             "device": sweep.device,
@@ -477,7 +512,7 @@ class Bench:
         if "compiled" not in self._arms:
             self._compile_arm()
         graphs = -1
-        while graphs != compiled_graphs() and self._compiled_calls < _MAX_COMPILED_CALLS:
+        while self._world.is_any(graphs != compiled_graphs()) and self._compiled_calls < _MAX_COMPILED_CALLS:
             graphs = compiled_graphs()
             prepare_arm(self._arms["compiled"], 1)
             self._compiled_seconds += self._timed(self._arms["compiled"])[0]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.nn.parameter import is_lazy
 
 from torchperf_ci.worker.protocol import describe
@@ -23,7 +24,7 @@ from torchperf_ci.worker.protocol import describe
 Change = Callable[[torch.Tensor], torch.Tensor]
 
 _MOST_OBJECTS = 5_000_000
-_OPAQUE = (
+_OPAQUE: tuple[type, ...] = (
     type,
     types.ModuleType,
     types.CodeType,
@@ -35,6 +36,10 @@ _OPAQUE = (
     int,
 )
 """What a walk does not enter: definitions and what is shared by a whole process."""
+if dist.is_available():
+    from torch.distributed.device_mesh import DeviceMesh
+
+    _OPAQUE = (*_OPAQUE, DeviceMesh)
 
 
 class CannotCopy(Exception):

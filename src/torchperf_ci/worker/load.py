@@ -11,12 +11,14 @@ from itertools import islice
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from torchperf_ci.suites.registry import Suite
 from torchperf_ci.worker.accuracy import Outcome
 from torchperf_ci.worker.copying import CannotCopy, copy_faithfully, shares_state, tensors_in
+from torchperf_ci.worker.world import wait_for_results
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _CAST = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
@@ -78,7 +80,7 @@ class Workload:
 
         Inference returns the outputs; training returns outputs and loss, and leaves the gradients in the parameters.
         """
-        step = self._step(call)
+        step = self._finished_step(call)
         if self.inputs_change:
             return FreshInputs(step, self.fresh_inputs)
         inputs = (self.args, self.kwargs)
@@ -88,6 +90,13 @@ class Workload:
     def to_compile(self) -> Callable[..., Any]:
         """What a compiler is given: the module, or a function of the inputs that is a whole training step."""
         return self._training_step(self.module) if self.whole_step else self.module
+
+    def _finished_step(self, call: Callable[..., Any] | None) -> Callable[[Inputs], Any]:
+        """Return a step that ends when its results are there: with other processes, what comes from them is late."""
+        step = self._step(call)
+        if not (dist.is_available() and dist.is_initialized()):
+            return step
+        return lambda inputs: wait_for_results(step(inputs))
 
     def _step(self, call: Callable[..., Any] | None) -> Callable[[Inputs], Any]:
         forward = self.module if call is None else call
@@ -138,7 +147,7 @@ class Workload:
         }
         for tensor in leaves.values():
             tensor.grad = None
-        step = self._step(call)
+        step = self._finished_step(call)
         for _ in range(calls - 1):
             step(self.fresh_inputs() if self.inputs_change else inputs)
         result = step(inputs)
@@ -150,6 +159,8 @@ class Workload:
         if self.training:
             outcome.gradients = {f"gradient of {name}": weight.grad for name, weight in module.named_parameters()}
             outcome.gradients |= {name: tensor.grad for name, tensor in leaves.items()}
+            if dist.is_available() and dist.is_initialized():
+                outcome.gradients = wait_for_results(outcome.gradients)
         outcome.state = {f"buffer {name}": buffer for name, buffer in module.named_buffers()}
         outcome.state |= {f"parameter {name}": weight.detach() for name, weight in module.named_parameters()}
         outcome.given = given

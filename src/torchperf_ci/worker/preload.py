@@ -1,9 +1,11 @@
 """The preloaded process: imports what takes long once, touches no device, and forks one worker per case.
 
 On its control socket it receives `{"do": "fork"}` with three descriptors (the worker's stdin, stdout and stderr) and
-answers `{"forked": pid}`; `{"do": "kill", "pid": …}`; `{"do": "preload", "modules": […]}`, answered as at the start;
-and tells `{"exited": pid, "status": wait status}` whenever a worker ends. When the socket closes, the controller is
-gone: everything below this process is killed, and it exits.
+answers `{"forked": pid}`; `{"do": "launch", "arguments": […], "environ": {…}}` with one (where its output goes),
+answered likewise, for a new Python that starts a case's processes; `{"do": "kill", "pid": …}`;
+`{"do": "preload", "modules": […]}`, answered as at the start; and tells `{"exited": pid, "status": wait status}`
+whenever a worker ends. When the socket closes, the controller is gone: everything below this process is killed, and it
+exits.
 """
 
 from __future__ import annotations
@@ -126,10 +128,12 @@ def _obey(control: socket.socket, workers: set[int]) -> bool:
     if not message:
         return False
     request = json.loads(message)
-    if request["do"] == "fork":
+    if request["do"] in {"fork", "launch"}:
         pid = os.fork()
         if pid == 0:
             control.close()
+            if request["do"] == "launch":
+                _become_program(request["arguments"], request["environ"], descriptors[0])
             _become_worker(descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -164,6 +168,22 @@ def _become_worker(descriptors: Sequence[int]) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _become_program(arguments: Sequence[str], environ: Mapping[str, str], output: int) -> NoReturn:
+    """In the child: own session, then a Python that is not a fork, and ends with its parent."""
+    try:
+        os.setsid()
+        die_with_parent()
+        _volunteer_for_oom_killer()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)  # a program inherits what is ignored
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.execve(sys.executable, [sys.executable, *arguments], {**os.environ, **environ})  # noqa: S606 - this program
+    finally:
+        os._exit(1)
 
 
 def _own_descriptors(stdin: int, stdout: int, stderr: int) -> int:

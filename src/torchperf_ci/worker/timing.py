@@ -60,13 +60,15 @@ def sample(
     device: torch.device,
     inner: Mapping[str, int],
     discard: int = 0,
+    wait_for_all: Callable[[], None] | None = None,
 ) -> Sweep:
     """Run the arms as `order` says: a sequence of sweeps, each naming arms; one reading per name, one probe per sweep.
 
     inner: repeats of an arm inside one reading (the reading is divided by it), for calls under 50 µs.
     discard: untimed iterations before each reading, for a device that another process has just used.
+    wait_for_all: returns when all processes of the case have called it; every reading begins with it.
     """
-    take = Reader(device)
+    take = Reader(device, wait_for_all or _nothing)
     sweep = Sweep()
     for names in order:
         for name in names:
@@ -92,8 +94,8 @@ def prepare_arm(arm: Arm, calls: int) -> None:
 class Reader:
     """Takes one reading: host nanoseconds and, where the device has timed events, device nanoseconds."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._synchronize = synchronizer(device)
+    def __init__(self, device: torch.device, wait_for_all: Callable[[], None] = _nothing) -> None:
+        self._synchronize, self._wait_for_all = synchronizer(device), wait_for_all
         self._events = None
         if device.type in {"cuda", "xpu"}:
             event = device_module(device).Event
@@ -102,6 +104,7 @@ class Reader:
     def __call__(self, arm: Arm, repeats: int) -> tuple[int, int | None]:
         prepare_arm(arm, repeats)
         self._synchronize()
+        self._wait_for_all()
         if self._events is None:
             return self._host(arm, repeats), None
         first, last = self._events

@@ -41,6 +41,7 @@ COLUMNS: Mapping[str, type] = MappingProxyType(
         "cpu": str,
         "gpu": str,
         "torch": str,
+        "world": int,
     }
 )
 """The columns and their types. `value` is empty, and `metric` too, in the one row of a record without numbers."""
@@ -111,6 +112,7 @@ def _shared(record: Record) -> Row:
         "cpu": environment.cpu,
         "gpu": environment.gpu,
         "torch": environment.torch,
+        "world": environment.world,
     }
 
 

@@ -126,7 +126,11 @@ def _take(
         time=when.isoformat() if when else source.time,
     )
     environment = Environment(
-        host=said.get("host", ""), cpu=said.get("cpu", ""), gpu=said.get("gpu", ""), torch=said.get("torch", "")
+        host=said.get("host", ""),
+        cpu=said.get("cpu", ""),
+        gpu=said.get("gpu", ""),
+        torch=said.get("torch", ""),
+        world=_whole(said.get("world", "")) or 1,
     )
     testing = next((each for each in Testing if each.value == said.get("testing")), Testing.PERFORMANCE)
     status = next((each for each in Status if each.value == said.get("status")), Status.PASS)

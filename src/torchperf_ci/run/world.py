@@ -1,0 +1,279 @@
+"""A case that runs in several processes, from the controller's side: torchrun's ranks, asked as one worker.
+
+Every rank answers on a socket of its own, so that the one that failed, died or is late can be named. Their replies
+become one: the slowest rank's times, the largest one's memory, the worst outcome.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import struct
+import tempfile
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from torchperf_ci.core.records import Status
+from torchperf_ci.core.safe_files import open_log
+from torchperf_ci.run.case_worker import Answering, Settings
+from torchperf_ci.run.exit_reasons import how_it_ended, last_line, limit_log, oom_kills
+from torchperf_ci.run.lanes import my_cpus
+from torchperf_ci.run.plan import PlannedCase
+from torchperf_ci.run.session import Preloaded, WorkerError, status_word
+
+_LOOK_EVERY = 0.5
+_GRACE = 1.0
+"""Seconds after a rank's error in which the end of another one, which may have caused it, comes to light."""
+
+_END_LIMIT = 5.0
+"""Seconds in which torchrun has noticed the end of a rank, and ended the others."""
+
+_STACK_SECONDS = 0.3
+"""Seconds in which a rank has written its stack to its log."""
+
+_TORCHRUN = -1
+
+_OUTCOMES = ("pass", "not_judged", "eager_two_runs_differ")
+"""Outcomes of the accuracy check from the best on; every other one is worse."""
+
+
+def start_worker(
+    preloaded: Preloaded, planned: PlannedCase, settings: Settings, logs: Sequence[Path], *, deadline: float
+) -> AbstractContextManager[Answering]:
+    """A worker for a case: a fork, or the ranks that torchrun starts. `logs`: its own, then one per rank."""
+    if planned.world == 1:
+        return preloaded.fork(logs[0])
+    return WorldWorker(preloaded, planned.world, logs, cpus=settings.cpus or my_cpus(), deadline=deadline)
+
+
+def log_names(name: str, world: int) -> list[str]:
+    """The logs of a case: `x.log`; of several processes also `x_rank0.log` and so on."""
+    return [name, *(f"{name.removesuffix('.log')}_rank{rank}.log" for rank in range(world) if world > 1)]
+
+
+class WorldWorker:
+    """The ranks of one case, with the methods of a `Worker`. An error of one rank ends them all."""
+
+    def __init__(
+        self, parent: Preloaded, size: int, logs: Sequence[Path], *, cpus: Sequence[int], deadline: float
+    ) -> None:
+        """Start the ranks. Raises `WorkerError` when they are not there by `deadline`, a time of `time.monotonic`."""
+        self._parent, self._logs, self._size = parent, tuple(logs), size
+        self._folder = tempfile.TemporaryDirectory(prefix="torchperf-world-", ignore_cleanup_errors=True)
+        self._ranks: dict[int, socket.socket] = {}
+        self._pids: dict[int, int] = {}
+        self._buffers = dict.fromkeys(range(size), b"")
+        self._number = 0
+        self._oom_kills = oom_kills()
+        folder = Path(self._folder.name)
+        (folder / "progress").write_bytes(bytes(8 * size))
+        for log in logs:
+            open_log(log).close()
+        environ = {
+            "TORCHPERF_WORLD_SOCKET": str(folder / "socket"),
+            "TORCHPERF_WORLD_PROGRESS": str(folder / "progress"),
+            "TORCHPERF_WORLD_LOGS": json.dumps([str(log.absolute()) for log in logs[1:]]),
+        }
+        threads = max(1, (len(cpus) or os.cpu_count() or 1) // size)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(folder / "socket"))
+            listener.listen(size)
+            arguments = [str(size), str(folder), str(threads)]
+            self.pid = parent.launch("torchperf_ci.worker.torchrun", arguments, environ, logs[0])
+            try:
+                self._welcome(listener, deadline)
+            except BaseException:
+                self.kill()
+                raise
+
+    def __enter__(self) -> WorldWorker:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.kill()
+
+    def ask(self, do: str, *, deadline: float, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
+        """The replies of all ranks as one. Raises `WorkerError` like a `Worker`, naming the rank; all ranks are gone
+        then."""
+        self._number += 1
+        line = json.dumps({"id": self._number, "do": do, **arguments}) + "\n"
+        for rank in range(self._size):
+            try:
+                self._ranks[rank].sendall(line.encode())
+            except (OSError, KeyError):  # it has gone, or all were killed before
+                raise self._death(rank) from None
+        replies: dict[int, dict[str, Any]] = {}
+        while waiting := self._ranks.keys() - replies.keys():
+            reply = self._next_reply(waiting, deadline)
+            if reply is None:
+                raise self._too_late(waiting, do)
+            rank, replies[rank] = reply
+            if "error" in replies[rank]:
+                raise self._failure(rank, replies)
+        return merge_replies([replies[rank]["ok"] for rank in range(self._size)])
+
+    def kill(self) -> None:
+        """End torchrun and every rank; fine to call twice."""
+        self._parent.kill(self.pid)
+        for connection in self._ranks.values():
+            connection.close()
+        self._ranks.clear()
+        self._folder.cleanup()
+
+    def _welcome(self, listener: socket.socket, deadline: float) -> None:
+        """Accept a connection from every rank."""
+        listener.settimeout(_LOOK_EVERY)
+        while len(self._ranks) < self._size:
+            if deadline <= time.monotonic():
+                raise WorkerError(Status.TIMEOUT, "the time limit passed while torchrun started", alive=False)
+            try:
+                connection, _ = listener.accept()
+            except TimeoutError:
+                self._parent.poll()
+                if self._parent.has_ended(self.pid):
+                    raise self._death(None) from None
+                continue
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            hello = b""
+            with contextlib.suppress(OSError):  # the rank has ended; torchrun will say so
+                while not hello.endswith(b"\n") and (received := connection.recv(1)):
+                    hello += received
+            if hello.endswith(b"\n"):
+                told = json.loads(hello)
+                self._ranks[told["rank"]], self._pids[told["rank"]] = connection, told["pid"]
+
+    def _next_reply(self, waiting: Collection[int], deadline: float) -> tuple[int, dict[str, Any]] | None:
+        """The next reply of one of these ranks; None when there is none by `deadline`. Raises `WorkerError` when any
+        rank has ended."""
+        with selectors.DefaultSelector() as selector:
+            for rank, connection in self._ranks.items():
+                selector.register(connection, selectors.EVENT_READ, rank)
+            selector.register(self._parent, selectors.EVENT_READ, _TORCHRUN)
+            while True:
+                for rank in waiting:
+                    if b"\n" in self._buffers[rank]:
+                        line, _, self._buffers[rank] = self._buffers[rank].partition(b"\n")
+                        return rank, self._parsed(rank, line)
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                self._take_in({key.data for key, _ in selector.select(min(left, _LOOK_EVERY))})
+
+    def _take_in(self, ready: set[int]) -> None:
+        """Read what these ranks have sent, and what has been said about torchrun."""
+        for log in self._logs:
+            limit_log(log)
+        for rank in sorted(ready - {_TORCHRUN}):
+            received = b""
+            with contextlib.suppress(ConnectionError):
+                received = self._ranks[rank].recv(1 << 20)
+            if not received:
+                raise self._death(rank)
+            self._buffers[rank] += received
+        if ready == {_TORCHRUN}:
+            self._parent.poll()
+            if self._parent.has_ended(self.pid):
+                raise self._death(None)
+
+    def _parsed(self, rank: int, line: bytes) -> dict[str, Any]:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            reply: dict[str, Any] = json.loads(line)
+            if reply["id"] == self._number and ("ok" in reply or "error" in reply):
+                return reply
+        self.kill()
+        raise WorkerError(Status.CRASHED, f"rank {rank} sent something that is not a reply", alive=False)
+
+    def _failure(self, first: int, replies: dict[int, dict[str, Any]]) -> WorkerError:
+        """The error that a rank told of. Raises `WorkerError` when another one ends a moment later: a rank that dies
+        breaks the collectives of the others, which may be heard of first."""
+        error, until = replies[first]["error"], time.monotonic() + _GRACE
+        while (waiting := self._ranks.keys() - replies.keys()) and (reply := self._next_reply(waiting, until)):
+            rank, replies[rank] = reply
+        same = min(rank for rank, reply in replies.items() if reply.get("error") == error)
+        self.kill()
+        reason = f"rank {same}: {error['reason']} (see {self._log_of(same)})"
+        return WorkerError(status_word(error["status"]), reason, alive=False)
+
+    def _too_late(self, waiting: Collection[int], do: str) -> WorkerError:
+        """Name the ranks that the others wait for: those that have come to fewer barriers, else all without a reply.
+        Their logs get the stack of every rank."""
+        counts = self._barriers()
+        late = [rank for rank in sorted(waiting) if counts[rank] == min(counts[other] for other in waiting)]
+        for rank in waiting:
+            with contextlib.suppress(OSError):
+                os.kill(self._pids[rank], signal.SIGUSR1)
+        time.sleep(_STACK_SECONDS)
+        self.kill()
+        who = f"rank {late[0]}" if len(late) == 1 else f"ranks {', '.join(map(str, late))}"
+        logs = ", ".join(self._log_of(rank) for rank in late)
+        reason = f"the time limit passed in its step '{do}', waiting for {who} (see {logs})"
+        return WorkerError(Status.TIMEOUT, reason, alive=False)
+
+    def _barriers(self) -> list[int]:
+        """How many barriers each rank has come to: `worker.world` counts them in a file that all share."""
+        content = Path(self._folder.name, "progress").read_bytes()
+        return [count for (count,) in struct.iter_unpack("=q", content)]
+
+    def _death(self, rank: int | None) -> WorkerError:
+        """How the first rank to fail ended, as torchrun tells it; all are gone then. rank: the one that was seen to
+        have gone, None where it is torchrun that ended."""
+        status = self._parent.exit_status(self.pid, time.monotonic() + _END_LIMIT)
+        told: dict[str, int] = {}
+        with contextlib.suppress(OSError, ValueError):
+            told = json.loads(Path(self._folder.name, "failure.json").read_text())
+        self.kill()
+        if told:
+            word, reason = how_it_ended(told["exit_code"], oom_kills_before=self._oom_kills)
+            return WorkerError(word, f"rank {told['rank']} {reason} (see {self._log_of(told['rank'])})", alive=False)
+        if rank is not None:
+            return WorkerError(Status.CRASHED, f"rank {rank} ended (see {self._log_of(rank)})", alive=False)
+        if status is None:
+            return WorkerError(Status.CRASHED, "torchrun stopped answering", alive=False)
+        word, reason = how_it_ended(os.waitstatus_to_exitcode(status), oom_kills_before=self._oom_kills)
+        return WorkerError(word, f"torchrun {reason}: {last_line(self._logs[0])}", alive=False)
+
+    def _log_of(self, rank: int) -> str:
+        return self._logs[1 + rank].name
+
+
+def merge_replies(replies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all ranks say as one reply: numbers are the largest, flags are true if one is, and so for what is in lists
+    and mappings; None where one does not know. Outcomes of the accuracy check are the worst, with its rank.
+
+    What is not measured (text, graph breaks) is the first rank's; remarks are everybody's.
+    """
+    if "status" in replies[0]:
+        worst = max(range(len(replies)), key=lambda rank: (_badness(replies[rank]["status"]), -rank))
+        merged = dict(replies[worst])
+        if merged["reason"]:
+            merged["reason"] = f"rank {worst}: {merged['reason']}"
+    else:
+        merged = {name: _merge([reply[name] for reply in replies]) for name in replies[0]}
+    if "remarks" in merged:
+        merged["remarks"] = list(dict.fromkeys(remark for reply in replies for remark in reply["remarks"]))
+    return merged
+
+
+def _merge(values: Sequence[Any]) -> Any:  # noqa: ANN401 - JSON values
+    if any(value is None for value in values):
+        return None
+    match values[0]:
+        case int() | float():
+            return max(values)
+        case dict():
+            return {name: _merge([value.get(name) for value in values]) for name in values[0]}
+        case [int() | float(), *_]:
+            return [max(items) for items in zip(*values, strict=True)]
+        case _:
+            return values[0]
+
+
+def _badness(status: str) -> int:
+    return _OUTCOMES.index(status) if status in _OUTCOMES else len(_OUTCOMES)
