@@ -17,7 +17,7 @@ from fakes.http_server import Reply
 from fakes.review_server import ReviewGitHub
 from torchperf_ci.compare.effects import ChangeTolerance, Verdict
 from torchperf_ci.compare.model import LATENCY, Comparison, ComparisonFindings, Header, ToleranceRules
-from torchperf_ci.compare.report import comparison_json
+from torchperf_ci.compare.report import to_json
 from torchperf_ci.core.records import Record, Source, Status
 from torchperf_ci.github.patience import Pace
 
@@ -54,7 +54,7 @@ def comparison(*, model: str = "mlp", how: str = "", **source: str) -> str:
     )
     case = replace(record(model).case, model=model)
     same = Comparison(case=case, metric=LATENCY, verdict=Verdict.UNCHANGED, base=1.0, head=1.0, ratio=1.0)
-    return comparison_json(ComparisonFindings(header=header, comparisons=(same,)))
+    return to_json(ComparisonFindings(header=header, comparisons=(same,)))
 
 
 GOOD = (own(record("mlp")),)

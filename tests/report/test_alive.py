@@ -22,8 +22,8 @@ from report_builders import BUILD, SOURCE, accuracy, both, case
 from run_builders import a_run, point
 from torchperf_ci.compare.effects import ChangeTolerance, Verdict
 from torchperf_ci.compare.model import LATENCY, Comparison, ComparisonFindings, Header, ToleranceRules
-from torchperf_ci.compare.report import comparison_json
-from torchperf_ci.compare.report import markdown as compare_markdown
+from torchperf_ci.compare.report import to_json
+from torchperf_ci.compare.report import to_markdown as compare_markdown
 from torchperf_ci.core.records import Status
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.text import code, fenced, heading, html, one_line, sentence
@@ -175,9 +175,7 @@ def each_part(evil: str) -> Iterator[str]:
 
 RENDERERS: dict[str, Callable[[str], str]] = {
     "compare.md": lambda evil: compare_markdown(comparison(evil)),
-    "post compare.json": lambda evil: (
-        read_posting({COMPARISON: comparison_json(comparison(evil)).encode()}, Expected()).text
-    ),
+    "post compare.json": lambda evil: read_posting({COMPARISON: to_json(comparison(evil)).encode()}, Expected()).text,
     "report.md": lambda evil: markdown(find(results(evil), ReportOptions())),
     "post records.jsonl": lambda evil: posting_of_results(results(evil)).text,
     "post what cannot be used": lambda evil: unusable(evil).text,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -186,15 +187,16 @@ def _write_and_conclude(findings: ComparisonFindings, options: CompareOptions) -
 
 def _conclude(findings: ComparisonFindings, options: CompareOptions) -> int:
     """Print what was found, hand it to GitHub; return the exit code."""
-    from torchperf_ci.compare.report import markdown, text
+    from torchperf_ci.compare.report import to_markdown, to_text
 
-    click.echo(text(findings))
+    click.echo(to_text(findings))
+    click.echo(f"The report is {options.output_dir / 'compare.html'}", err=True)
     if options.step.github_files:
         from torchperf_ci.github.step_files import append_summary, write_outputs
 
         outputs = {"results": str(options.output_dir), "regressed": str(findings.blocking)}
         write_outputs(os.environ, {**outputs, "inconclusive": str(findings.inconclusive)})
-        append_summary(os.environ, markdown(findings))
+        append_summary(os.environ, to_markdown(findings))
     if findings.blocking:
         return int(ExitCode.FAILED_CHECK)
     if not findings.compared:
@@ -294,6 +296,7 @@ def _request_from(options: CompareOptions) -> CompareRequest:
         and base.compiler == "eager" != head.compiler
         and options.effort.interleave in {"auto", "iteration"}
     )
+    source = _source_of_head(repository, sides.head_ref)
     return CompareRequest(
         base=base,
         head=head,
@@ -309,7 +312,9 @@ def _request_from(options: CompareOptions) -> CompareRequest:
         repository=repository,
         setup=sides.setup,
         command=tuple(sys.argv[1:]),
-        source=_source_of_head(repository, sides.head_ref),
+        source=source,
+        server=_find_server(source),
+        reproduction=(_write_command(base_commit, head_commit),),
     )
 
 
@@ -355,6 +360,35 @@ def _choose_commits(options: CompareOptions) -> tuple[Repository | None, SideCom
         names = ", ".join(untracked[:3]) + (" …" if len(untracked) > 3 else "")
         click.echo(f"Not tracked, so not part of head unless you `git add` them: {names}", err=True)
     return repository, base, head
+
+
+def _find_server(source: Source) -> str:
+    """Find where GitHub's pages of a run are; blank for what was not made there."""
+    return os.environ.get("GITHUB_SERVER_URL", "https://github.com") if source.run_id else ""
+
+
+def _write_command(base: SideCommit | None, head: SideCommit | None) -> str:
+    """Write the command that measures the same again: what was given, with commits in place of branches.
+
+    Values of variables may be secrets, and stay out.
+    """
+    context = click.get_current_context()
+    words = ["torchperf-ci", "compare"]
+    if base is not None:
+        words += ["--base-ref", base.checkout]
+    if head is not None and head.checkout == head.known.sha:
+        words += ["--head-ref", head.checkout]
+    left_out = {"base_ref", "head_ref", "upstream", "output_dir", "github_files", "token_file", "api_url", "patience_s"}
+    for option in context.command.params:
+        value = context.params[str(option.name)]
+        if not isinstance(option, click.Option) or option.name in left_out or value == option.get_default(context):
+            continue
+        for each in value if option.multiple else [value]:
+            if isinstance(each, bool):
+                words.append(option.opts[0] if each else option.secondary_opts[0])
+            elif each not in {None, ""}:
+                words += [option.opts[0], f"{each[0]}=…" if isinstance(each, tuple) else str(each)]
+    return shlex.join(words)
 
 
 def _source_of_head(repository: Repository | None, head_ref: str | None) -> Source:

@@ -77,10 +77,9 @@ class Repository:
             head = replace(head, label="HEAD with the changes of the working tree", checkout=changes)
         if base_ref == MERGE_BASE:
             base_sha = self.find_merge_base(upstream or self.choose_upstream(base_branch), head_sha)
-            label = f"{MERGE_BASE} {base_sha[:12]}"
         else:
-            base_sha, label = self.find_commit(base_ref), base_ref
-        return SideCommit(label=label, checkout=base_sha, known=self._summarize(base_sha)), head
+            base_sha = self.find_commit(base_ref)
+        return SideCommit(label=base_ref, checkout=base_sha, known=self._summarize(base_sha)), head
 
     def find_commit(self, ref: str) -> str:
         """Find the commit that a ref names. Raises `UsageProblem` when it names none."""

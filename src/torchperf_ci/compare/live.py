@@ -28,6 +28,7 @@ from torchperf_ci.compare.model import LATENCY, Measured, SideResult, ToleranceR
 from torchperf_ci.compare.pairs import AskedPairs, Interleave, OneArm, TwoWorkerPairs, launch_of, plain_arm
 from torchperf_ci.compare.verdicts import is_compile_time_open
 from torchperf_ci.core.records import Status, Testing
+from torchperf_ci.core.results import LOGS
 from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.machine.host import HostWatch
@@ -289,6 +290,7 @@ class _CaseComparison:
             if any(result.failure for result in self._results.values()):
                 self._renew_deadline()  # what the other side used up, by hanging, is not this one's
             logs = self._comparer.logs(planned, side)
+            self._note(side, log=f"{LOGS}/{logs[0].name}")
             worker = stack.enter_context(
                 start_worker(preloaded, planned, self._settings, logs, deadline=self._deadline)
             )

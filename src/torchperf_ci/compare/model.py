@@ -109,6 +109,7 @@ class SideResult:
     memory_bytes: what an iteration of the compared arm needs. process_bytes: the largest size of the process. Both are
         None where they cannot be measured.
     not_compiled: nothing of it was compiled, though it should have been. remarks: what else a reader should know.
+    log: what its process printed, as a path in the results folder.
     """
 
     accuracy: str = ""
@@ -121,6 +122,7 @@ class SideResult:
     process_bytes: int | None = None
     not_compiled: bool = False
     remarks: tuple[str, ...] = ()
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +154,8 @@ class Comparison:
 
     p: of "the slowdown is at most the margin".
     confirmed: whether a second measurement in fresh processes says the same; None when there was none.
+    again: what that one says of the metric.
+    log: the log of the side that failed, as a path in the results folder.
     more_seconds, more_launches: what an inconclusive one would need on top.
     fails_on_both: neither side runs, or is right: there is nothing to compare, and it is nobody's change.
     listed, blocks: whether it stands after the correction for the size of the family (Benjamini and Hochberg for what
@@ -171,9 +175,11 @@ class Comparison:
     blocks: bool = False
     fails_on_both: bool = False
     confirmed: bool | None = None
+    again: Comparison | None = None
     more_seconds: float | None = None
     more_launches: int | None = None
     why: str = ""
+    log: str = ""
 
 
 def pick_case_verdicts(comparisons: Sequence[Comparison]) -> dict[Case, Comparison]:
@@ -198,7 +204,12 @@ class CommitSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What was compared, how and where. `how` is a whole sentence or several; `source` is where head comes from."""
+    """What was compared, how and where.
+
+    base, head: what the sides are called. how: whole sentences of ours, shown as they are. source: where head comes
+    from. server: where pages of commits and runs are, say https://github.com; blank where there are none.
+    commands: what measures the same again.
+    """
 
     base: str
     head: str
@@ -207,13 +218,16 @@ class Header:
     tolerances: ToleranceRules
     warnings: tuple[str, ...] = ()
     source: Source = field(default_factory=Source)
+    base_commit: CommitSummary | None = None
+    head_commit: CommitSummary | None = None
+    server: str = ""
+    commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonFindings:
     """Everything a report of a comparison is made of. `measured` is empty for runs that were not measured here.
 
-    courses: how the ratio of a case, by its whole name, went over its launches, as a sparkline.
     unmeasured: cases that an interrupted comparison did not come to, or not to measure again.
     not_compiled: cases that run, of which a side did not compile anything.
     """
@@ -221,7 +235,6 @@ class ComparisonFindings:
     header: Header
     comparisons: tuple[Comparison, ...]
     measured: tuple[Measured, ...] = ()
-    courses: Mapping[str, str] = field(default_factory=dict)
     unmeasured: int = 0
     not_compiled: int = 0
 

@@ -21,6 +21,7 @@ from torchperf_ci.compare.model import (
     MEMORY,
     PROCESS,
     SPEEDUP,
+    CommitSummary,
     Comparison,
     ComparisonFindings,
     Header,
@@ -43,7 +44,6 @@ from torchperf_ci.compare.verdicts import (
 from torchperf_ci.core.records import MACHINE_UNKNOWN, METRICS, Case, Direction, Metric, Record, Source, Status, Testing
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.statistics import BATCHES, batch_squared_error, student_t
-from torchperf_ci.core.text import code
 
 RUNS = 30
 """Runs a band is made of, at most: the newest ones."""
@@ -71,8 +71,9 @@ def compare_results(
     tolerances = replace(tolerances, latency=widen_for_days(tolerances.latency, SPEEDUP))
     (base_label, one), (head_label, two) = base, head
     reasons = list_differences(one.records, two.records, same_machine=same_machine)
-    times = [max((record.source.time for record in run.records), default="") for run in (one, two)]
-    when = f" ({code(times[0])} and {code(times[1])})" if all(times) else ""
+    sources = [max((record.source for record in run.records), key=lambda source: source.time) for run in (one, two)]
+    days = [day for each in sources if (day := _format_time(each.time))]
+    when = f" ({days[0]} and {days[1]})" if len(days) == 2 else ""
     latency = (
         "Times are not compared."
         if reasons
@@ -98,6 +99,8 @@ def compare_results(
             machine=_describe_machine(two.records),
             tolerances=tolerances,
             source=source,
+            base_commit=CommitSummary(sha=sources[0].commit) if sources[0].commit else None,
+            head_commit=CommitSummary(sha=source.commit) if source.commit else None,
             warnings=(*warnings, *map(str, (*one.problems, *two.problems))),
         ),
         comparisons=tuple(compare_runs(one.records, two.records, tolerances, same_machine=same_machine)),
@@ -136,11 +139,20 @@ def compare_with_past(
             machine=_describe_machine(results.records),
             tolerances=tolerances,
             source=source,
+            head_commit=CommitSummary(sha=source.commit) if source.commit else None,
             warnings=tuple(map(str, (*problems, *results.problems))),
         ),
         comparisons=tuple(compare_with_history(results.records, earlier, tolerances, same_machine=same_machine)),
         not_compiled=_count_not_compiled(results.records),
     )
+
+
+def _format_time(text: str) -> str:
+    """Format a record's time, which may be any text; blank for what is none."""
+    try:
+        return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M}"
+    except ValueError:
+        return ""
 
 
 def _describe_machine(records: Sequence[Record]) -> str:

@@ -58,7 +58,8 @@ class SideSpec:
 class CompareRequest:
     """What to compare and how.
 
-    setup: the shell command that installs a commit in its environment. source: where head comes from.
+    setup: the shell command that installs a commit in its environment. source: where head comes from. server: where
+    pages of commits are. reproduction: the commands that do the same again.
     """
 
     base: SideSpec
@@ -70,6 +71,8 @@ class CompareRequest:
     setup: str = ""
     command: tuple[str, ...] = ()
     source: Source = field(default_factory=Source)
+    server: str = ""
+    reproduction: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -149,6 +152,10 @@ def describe_request(request: CompareRequest, base: LiveSide, head: LiveSide) ->
         machine=f"{two.gpu or two.cpu}, {two.cpu_count} CPUs, torch {two.torch}",
         tolerances=plan.tolerances,
         source=request.source,
+        base_commit=request.base.commit.known if request.base.commit else None,
+        head_commit=request.head.commit.known if request.head.commit else None,
+        server=request.server,
+        commands=request.reproduction,
         warnings=(
             *(["base and head are the same commit"] if len(commits) == 2 and commits[0] == commits[1] else []),
             *(f"{part} differs: {mine} against {theirs}" for part, mine, theirs in pairs if mine != theirs),

@@ -89,6 +89,7 @@ def _hold_against(first: Comparison, second: Sequence[Comparison]) -> Comparison
     own = second[0]
     same = own if own.verdict is Verdict.FAILED else next((c for c in second if c.metric == first.metric), None)
     p = first.p if same is None or first.p is None or same.p is None else max(first.p, same.p)
+    first = replace(first, again=same)
     agrees = same is not None and same.verdict in _SEEN_TWICE
     if same is not None and agrees and (same.verdict is Verdict.IMPROVED) == (first.verdict is Verdict.IMPROVED):
         return replace(first, confirmed=True, p=p)
@@ -112,13 +113,17 @@ def _compare_once(measured: Measured, tolerances: ToleranceRules) -> list[Compar
         verdict, why = (Verdict.NEW, "base does not have it") if base is None else (Verdict.MISSING, "head lost it")
         return [Comparison(case=case, metric=LATENCY, verdict=verdict, why=why)]
     if base.failure or head.failure:
-        return [compare_failures(case, base.failure, head.failure, metric=LATENCY)]
+        log = head.log if head.failure else base.log
+        return [replace(compare_failures(case, base.failure, head.failure, metric=LATENCY), log=log)]
     if measured.refusals:
         return [Comparison(case=case, metric=LATENCY, verdict=Verdict.REFUSED, why="; ".join(measured.refusals))]
     sizes = (base.process_bytes, head.process_bytes)
     return [
         _compare_latency(measured, base, head, tolerances),
-        *compare_accuracy(case, base.accuracy, head.accuracy),
+        *(
+            replace(c, log=head.log) if c.verdict is Verdict.FAILED else c
+            for c in compare_accuracy(case, base.accuracy, head.accuracy)
+        ),
         *compare_counts(case, base.counters, head.counters, tolerances),
         *compare_memory(case, base.memory_bytes, head.memory_bytes, tolerances, processes=sizes),
         *compare_compile_times(case, base.compile_seconds, head.compile_seconds, tolerances),

@@ -6,9 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from torchperf_ci.compare.effects import ChangeTolerance, Verdict
-from torchperf_ci.compare.model import ACCURACY, ALL, Comparison, ComparisonFindings, Header, Rule, ToleranceRules
-from torchperf_ci.compare.report import markdown, text
-from torchperf_ci.compare.words import BLOCKS, change, name, why
+from torchperf_ci.compare.model import (
+    ACCURACY,
+    ALL,
+    CommitSummary,
+    Comparison,
+    ComparisonFindings,
+    Header,
+    Rule,
+    ToleranceRules,
+)
+from torchperf_ci.compare.report import to_markdown, to_text
+from torchperf_ci.compare.words import change, metric_name, name, why
 from torchperf_ci.core.records import Case, Mode, Source
 from torchperf_ci.core.strict_json import parse_json
 from torchperf_ci.core.text import one_line, safe_name
@@ -18,7 +27,6 @@ from torchperf_ci.post.review import MOST_NOTES, TITLE_LENGTH
 MOST_COMPARISONS = 50_000
 LONGEST_TEXT = 4_000
 LARGEST_NUMBER = 1e18
-LONGEST_COURSE = 1_000
 _BAD = frozenset({Verdict.REGRESSED, Verdict.FAILED, Verdict.MISSING})
 
 
@@ -35,8 +43,8 @@ def posting_of_comparison(findings: ComparisonFindings) -> Posting:
     """
     return Posting(
         conclusion=_conclusion(findings),
-        title=one_line(text(findings).partition("\n")[0], limit=TITLE_LENGTH),
-        text=markdown(findings),
+        title=one_line(to_text(findings).partition("\n")[0], limit=TITLE_LENGTH),
+        text=to_markdown(findings),
         notes=tuple(_note(c) for c in findings.comparisons if c.verdict in _BAD)[:MOST_NOTES],
     )
 
@@ -51,10 +59,11 @@ def _conclusion(findings: ComparisonFindings) -> Conclusion:
 
 def _note(comparison: Comparison) -> Note:
     case = comparison.case
-    told = f" {change(comparison.ratio)}" if comparison.ratio else ""
+    number = f" {change(comparison.ratio)}" if comparison.ratio else ""
+    title = f"{name(case)} {metric_name(comparison.metric)}: {comparison.verdict}{number}"
     return Note(
         path=f"{safe_name(case.suite)}/{safe_name(case.model)}",
-        title=one_line(f"{name(case)} {comparison.metric}: {comparison.verdict}{told}", limit=TITLE_LENGTH),
+        title=one_line(title, limit=TITLE_LENGTH),
         message=one_line(why(comparison), limit=1_000) or str(case),
     )
 
@@ -73,7 +82,6 @@ def _findings(raw: Mapping[str, Any]) -> ComparisonFindings:
     return ComparisonFindings(
         header=header,
         comparisons=tuple(_comparison(_mapping(item, "comparison")) for item in listed),
-        courses={name: _course(value) for name, value in _mapping(raw.get("courses", {}), "courses").items()},
         unmeasured=max(0, int(_number(raw, "unmeasured") or 0)),
         not_compiled=max(0, int(_number(raw, "not_compiled") or 0)),
     )
@@ -92,7 +100,16 @@ def _header(raw: Mapping[str, Any]) -> Header:
         ),
         warnings=tuple(_text({"warning": item}, "warning") for item in _short_list(raw, "warnings")),
         source=_source(_mapping(raw.get("source", {}), "source")),
+        base_commit=_commit(raw, "base_commit"),
+        head_commit=_commit(raw, "head_commit"),
     )
+
+
+def _commit(raw: Mapping[str, Any], what: str) -> CommitSummary | None:
+    if raw.get(what) is None:
+        return None
+    commit = _mapping(raw[what], what)
+    return CommitSummary(sha=_text(commit, "sha"), subject=_text(commit, "subject"))
 
 
 def _source(raw: Mapping[str, Any]) -> Source:
@@ -105,7 +122,7 @@ def _tolerance(raw: Mapping[str, Any]) -> ChangeTolerance:
     return ChangeTolerance(margin=_number(raw, "margin") or 0.0, threshold=_number(raw, "threshold") or 0.0)
 
 
-def _comparison(raw: Mapping[str, Any]) -> Comparison:
+def _comparison(raw: Mapping[str, Any], *, depth: int = 0) -> Comparison:
     case = _mapping(raw.get("case"), "case")
     launches = _number(raw, "more_launches")
     if raw.get("metric") not in (*ALL, ACCURACY):
@@ -134,13 +151,8 @@ def _comparison(raw: Mapping[str, Any]) -> Comparison:
         more_seconds=_number(raw, "more_seconds"),
         more_launches=None if launches is None else int(launches),
         why=_text(raw, "why"),
+        again=_comparison(_mapping(raw["again"], "again"), depth=1) if raw.get("again") and not depth else None,
     )
-
-
-def _course(value: object) -> str:
-    if not isinstance(value, str) or len(value) > LONGEST_COURSE or not {*value} <= {*BLOCKS, " "}:
-        raise ValueError("courses holds something else than blocks")
-    return value
 
 
 def _mapping(value: object, what: str) -> Mapping[str, Any]:
