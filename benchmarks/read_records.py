@@ -1,10 +1,10 @@
-"""Time and memory of reading a large artifact's records.jsonl, with and without the decoder.
+"""Time and memory of reading a large artifact's records.jsonl.
 
     python benchmarks/read_records.py
     python benchmarks/read_records.py --records 40000 --samples 30 --rounds 5
 
-Both ways take turns in processes of their own; the table shows medians of processor time, which neighbours on the
-machine change less than wall time, and the largest memory of a process that reads the file and of one that only starts.
+Processes that read it take turns with others that only start; the table shows medians of processor time, which
+neighbours on the machine change less than wall time, and the largest memory of a process.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ import time
 from pathlib import Path
 from statistics import median
 
-from torchperf_ci.core import records
 from torchperf_ci.core.records import Case, Environment, Mode, Record, Source, Status, Testing, to_line
 from torchperf_ci.core.results import RECORDS, read_results
 
 SERIES = ("eager", "compiled", "probe")
-WAYS = {"decoder": True, "field by field": False}
+WAYS = ("reading", "nothing")
 
 
 def write_records(path: Path, *, count: int, samples: int) -> None:
@@ -68,10 +67,8 @@ def measure(folder: Path, way: str) -> tuple[float, float]:
 
 def read(folder: str, way: str) -> None:
     """Print what one reading costs."""
-    if not WAYS.get(way, True):
-        records._record_at_once = lambda _: None
     began = time.process_time()
-    if way in WAYS:
+    if way == "reading":
         read_results(Path(folder))
     print(time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
@@ -85,7 +82,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / RECORDS
         write_records(path, count=options.records, samples=options.samples)
-        costs = {way: [] for way in (*WAYS, "nothing")}
+        costs = {way: [] for way in WAYS}
         for _ in range(options.rounds):
             for way, found in costs.items():
                 found.append(measure(Path(scratch), way))

@@ -9,7 +9,7 @@ from pathlib import Path
 from torchperf_ci.core.records import Build, Case, Environment, GraphBreak, Mode, Record, Source, Status, Testing
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.report.charts import Chart, Charts
-from torchperf_ci.report.model import ReportOptions, RunFindings, find
+from torchperf_ci.report.model import ReportOptions, RunFindings, collect_findings
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -84,7 +84,7 @@ def both(of: Case, speedup: float = 1.0, **metrics: float) -> list[Record]:
 
 def findings(records: Sequence[Record], *, problems: Sequence[Problem] = (), **options: object) -> RunFindings:
     results = Results(records=tuple(records), builds=(BUILD,), problems=tuple(problems))
-    return find(results, ReportOptions(**options))
+    return collect_findings(results, ReportOptions(**options))
 
 
 def sample_records() -> list[Record]:

@@ -20,7 +20,7 @@ try:
 finally:
     print(*sorted({name for name in sys.modules if name.startswith("torchperf_ci.")}), file=sys.stderr)
 """
-FOR_ACTIONS = {"github.context", "github.step_files", "github.workflow_commands"}
+FOR_ACTIONS = {"github.job"}
 """The modules of `github` that a step of GitHub Actions needs, and that talk to nobody."""
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchperf_ci.core.csv_files import AskedNames, CsvFile, csv_name_problem, parse_csv, parse_name, readings_of
+from torchperf_ci.core.csv_files import CsvFile, csv_name_problem, parse_csv, parse_name, readings_of
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import COUNTERS, Mode, Status, Testing
 
 COMPILERS = (
@@ -57,12 +58,12 @@ def test_a_name_of_known_parts_says_them(compiler, suite, dtype, device, mode, t
 def test_a_name_with_a_foreign_part_says_it_once_it_was_asked_for(compiler, suite, dtype, device, backend):
     """The fix that the problem recommends works: every name is read with the names that were asked for."""
     file = csv_file(backend, suite, dtype, device)
-    asked = AskedNames(compilers=[backend], suites=[suite])
+    asked = CaseSelection(compilers=(backend,), suites=(suite,))
     assert file in readings_of(file.name, asked)
     read = parse_name(file.name)
     assert (read is None) == bool(csv_name_problem(file.name))
     only_suite = csv_file(compiler, suite, dtype, device)
-    assert only_suite in readings_of(only_suite.name, AskedNames(suites=[suite]))
+    assert only_suite in readings_of(only_suite.name, CaseSelection(suites=(suite,)))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_two_unknown_parts_side_by_side_are_a_problem_that_says_what_to_type():
     assert parse_name(name) is None
     assert "several ways" in csv_name_problem(name)
     assert "--compilers" in csv_name_problem(name)
-    for asked in (AskedNames(compilers=["my_back_end"]), AskedNames(suites=["my_suite"])):
+    for asked in (CaseSelection(compilers=("my_back_end",)), CaseSelection(suites=("my_suite",))):
         file = parse_name(name, asked)
         assert file is not None
         assert (file.compiler, file.suite, file.device) == ("my_back_end", "my_suite", "cuda-1")
@@ -97,7 +98,7 @@ def test_two_unknown_parts_side_by_side_are_a_problem_that_says_what_to_type():
 
 def test_what_was_asked_for_does_not_cut_a_name_that_is_known():
     """A suite of a short name does not take the end of another one's."""
-    file = parse_name("inductor_huggingface_llm_float32_inference_cpu_accuracy.csv", AskedNames(suites=["llm"]))
+    file = parse_name("inductor_huggingface_llm_float32_inference_cpu_accuracy.csv", CaseSelection(suites=("llm",)))
     assert file is not None
     assert file.suite == "huggingface_llm"
 

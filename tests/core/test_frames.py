@@ -3,7 +3,7 @@
 import math
 
 from report_builders import accuracy, both, case, performance
-from torchperf_ci.core.frames import ACCURACY, CaseSelection, Section, rows, suite_tables
+from torchperf_ci.core.frames import ACCURACY, CaseSelection, Section, model_rows, suite_tables
 from torchperf_ci.core.records import Mode, Status, Testing
 
 ALL = CaseSelection()
@@ -111,21 +111,21 @@ def test_rows_come_best_first_by_inductor_then_by_the_last_compiler():
         for compiler, value in zip(("eager", "inductor", "inductor_no_cudagraphs"), values, strict=True)
     ]
     (tables,) = suite_tables(records, ALL)
-    assert [row.model for row in rows(tables, "speedup")] == ["b", "c", "a", "d"]
+    assert [row.model for row in model_rows(tables, "speedup")] == ["b", "c", "a", "d"]
 
 
 def test_a_table_that_was_not_looked_at_has_no_rows():
     """Accuracy alone makes no table of speedups."""
     (tables,) = suite_tables([accuracy(case("a"))], ALL)
-    assert list(rows(tables, "speedup")) == []
-    assert [row.cells[0].status for row in rows(tables, ACCURACY)] == ["pass"]
+    assert list(model_rows(tables, "speedup")) == []
+    assert [row.cells[0].status for row in model_rows(tables, ACCURACY)] == ["pass"]
 
 
 def test_the_batch_size_of_a_row_is_the_largest_of_its_compilers():
     """An error row has 0, which says nothing."""
     records = [performance(case("a", "eager"), batch_size=16), performance(case("a", "inductor"), batch_size=0)]
     (tables,) = suite_tables(records, ALL)
-    assert next(rows(tables, "speedup")).batch_size == 16
+    assert next(model_rows(tables, "speedup")).batch_size == 16
 
 
 def test_a_section_reads_as_mode_dtype_and_device():

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from report_builders import both, case
+from report_builders import BUILD, both, case, performance
 from torchperf_ci.core.frames import CaseSelection
-from torchperf_ci.core.records import Mode
-from torchperf_ci.core.result_files import read_folder
+from torchperf_ci.core.records import Mode, Status, to_line
+from torchperf_ci.core.result_files import CommandResult, parse_command_log, plan_line, read_folder, result_line
 from torchperf_ci.core.results import open_folder
 from torchperf_ci.report.csv_tables import case_csvs
 
@@ -76,3 +76,32 @@ def test_a_binary_and_an_unreadable_file_are_named(tmp_path: Path):
     found = read_folder(tmp_path, CaseSelection())
     assert [str(problem) for problem in found.problems] == [f"{name}_accuracy.csv: is not text"]
     assert {record.case.model for record in found.records} == {"m", "caf\ufffd"}
+
+
+def test_a_log_of_commands_comes_back_and_names_what_went_wrong():
+    """The newest result of a command counts; what was planned and never ran is a problem, and so is a foreign line."""
+    crashed = CommandResult(
+        csv="a.csv",
+        log="a.log",
+        argv=("python", "a"),
+        status=Status.CRASHED,
+        reason="signal 11",
+        rows=1,
+        lost=("m", "n"),
+    )
+    passed = CommandResult(csv="b.csv", log="", argv=("python", "b"), status=Status.PASS, seconds=2.4, rows=3)
+    lines = [
+        to_line(BUILD),
+        plan_line(["a.csv", "b.csv", "c.csv"]),
+        result_line(passed),
+        result_line(crashed),
+        to_line(performance(case())),
+        '{"type":"command","csv":3}',
+    ]
+    log = parse_command_log(enumerate(lines, start=1))
+    assert (log.builds, log.planned) == ((BUILD,), ("a.csv", "b.csv", "c.csv"))
+    assert log.results == {"b.csv": passed, "a.csv": crashed}
+    wrong = {(problem.file, problem.line) for problem in log.problems()}
+    assert wrong == {("commands.jsonl", 5), ("commands.jsonl", 6), ("a.csv", 0), ("c.csv", 0)}
+    (told,) = (problem.what for problem in log.problems() if problem.file == "a.csv")
+    assert "signal 11; no row for m, n (1 row in 0 s, see a.log)" in told

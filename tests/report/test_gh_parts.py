@@ -7,8 +7,8 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Mode, Status
 from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.report.csv_tables import summary_csvs
-from torchperf_ci.report.gh_parts import legacy_parts
-from torchperf_ci.report.model import ReportOptions, SourceTree, find
+from torchperf_ci.report.gh_parts import render_parts
+from torchperf_ci.report.model import ReportOptions, SourceTree, collect_findings
 
 PYTORCH = GOLDEN / "pytorch_folder"
 
@@ -18,7 +18,7 @@ def pytorch_findings():
     """What a PyTorch suite runner left behind: four compilers, two suites, one file without a header."""
     results = read_folder(PYTORCH / "input", CaseSelection())
     assert results.problems == ()
-    return find(results, ReportOptions())
+    return collect_findings(results, ReportOptions())
 
 
 @pytest.mark.parametrize("name", ["geomean.csv", "passrate.csv", "comp_time.csv", "memory.csv"])
@@ -30,7 +30,7 @@ def test_the_summary_files_are_pytorchs_byte_for_byte(pytorch_findings, name: st
 def test_slowdowns_can_be_counted(pytorch_findings):
     """Without clipping the geometric mean is the plain one."""
     results = read_folder(PYTORCH / "input", CaseSelection())
-    found = find(results, ReportOptions(include_slowdowns=True))
+    found = collect_findings(results, ReportOptions(include_slowdowns=True))
     check_golden("pytorch_folder/geomean_with_slowdowns.csv", summary_csvs(found)["geomean.csv"])
 
 
@@ -40,12 +40,12 @@ def test_slowdowns_can_be_counted(pytorch_findings):
 )
 def test_the_parts_of_the_dashboard_in_full(pytorch_findings, name: str):
     """Titles, cells and order of the tables are PyTorch's."""
-    check_golden(f"pytorch_folder/{name}", legacy_parts(pytorch_findings)[name])
+    check_golden(f"pytorch_folder/{name}", render_parts(pytorch_findings)[name])
 
 
 def test_there_is_a_part_for_each_mode_and_none_that_needs_history(pytorch_findings):
     """The parts about other runs are written by what knows other runs."""
-    assert sorted(legacy_parts(pytorch_findings)) == [
+    assert sorted(render_parts(pytorch_findings)) == [
         "gh_build_summary.txt",
         "gh_executive_summary.txt",
         "gh_title.txt",
@@ -62,7 +62,7 @@ def test_several_sections_have_tables_of_their_own():
         for device in ("cpu", "cuda")
         for record in both(case("mlp", mode=mode, device=device), 1.5 if mode is Mode.TRAINING else 0.5)
     ]
-    parts = legacy_parts(findings(records))
+    parts = render_parts(findings(records))
     check_golden("report/sections/gh_executive_summary.txt", parts["gh_executive_summary.txt"])
     check_golden("report/sections/gh_warnings.txt", parts["gh_warnings.txt"])
     check_golden("report/sections/gh_training.txt", parts["gh_training.txt"])
@@ -76,7 +76,7 @@ def test_failures_missing_results_and_what_was_not_measured_look_different():
         *both(case("a", "inductor")),
         performance(case("b", "eager"), None, Status.CRASHED),
     ]
-    table = legacy_parts(findings(records))["gh_inference.txt"]
+    table = render_parts(findings(records))["gh_inference.txt"]
     assert "|  b   | 8  |  0.0  | missing  |" in table
     assert "|  a   | 8  |  n/a  |   n/a    |" in table
 
@@ -92,7 +92,7 @@ def test_a_suite_that_lacks_a_compiler_has_a_zero_in_the_summary():
 def test_names_from_outside_are_no_formulas_and_no_markup():
     """In a heading they are code, in a fence one line, in a CSV cell text."""
     records = both(case("a\n~~~\n<b>", "=cmd", suite="@all *x*"))
-    parts = legacy_parts(findings(records))
+    parts = render_parts(findings(records))
     assert "## `@all *x*` suite with float32 precision ##" in parts["gh_inference.txt"]
     assert "| a ~~~ <b> |" in parts["gh_inference.txt"]
     assert summary_csvs(findings(records))["geomean.csv"] == ",Compiler,'@all *x*\n'=cmd,'=cmd,1.00x\n"
@@ -104,5 +104,5 @@ def test_the_build_summary_is_that_of_the_measured_environment():
         "run_name": "day_325_21_11_26_performance_float32_123",
         "checkouts": (SourceTree(name="pytorch", commit="abc", date="2026-11-20"), SourceTree(name="torchbench")),
     }
-    text = legacy_parts(findings(sample_records(), **options))["gh_build_summary.txt"]
+    text = render_parts(findings(sample_records(), **options))["gh_build_summary.txt"]
     check_golden("report/sample/gh_build_summary.txt", text)

@@ -15,10 +15,10 @@ from report_builders import accuracy, blank_charts, both, case, check_golden, fi
 from torchperf_ci.core.records import Case, Mode, Record, Status, Testing
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.text import code
-from torchperf_ci.post.posting import Conclusion
+from torchperf_ci.github.checks import Conclusion
 from torchperf_ci.post.review import posting_of_results
 from torchperf_ci.report.csv_tables import case_csvs, summary_csvs
-from torchperf_ci.report.gh_parts import legacy_parts
+from torchperf_ci.report.gh_parts import render_parts
 from torchperf_ci.report.html import html_page
 from torchperf_ci.report.markdown import markdown
 from torchperf_ci.report.terminal import terminal
@@ -202,7 +202,7 @@ def test_any_records_and_any_limit_make_a_valid_report(records: list[Record], li
 def test_any_records_can_be_drawn_in_every_form(records: list[Record]):
     """Text, page and parts are valid UTF-8 without control characters; files of data hold what they were given."""
     found = findings(records)
-    shown = [terminal(found), html_page(found, blank_charts(found)), *legacy_parts(found).values()]
+    shown = [terminal(found), html_page(found, blank_charts(found)), *render_parts(found).values()]
     assert all(text.encode("utf-8") for text in shown)
     assert not any(control in text for text in shown for control in ("\x1b", "\u202e", "\x07"))
     assert list(summary_csvs(found)) == ["passrate.csv", "geomean.csv", "comp_time.csv", "memory.csv"]

@@ -7,7 +7,7 @@ import pytest
 from report_builders import accuracy, both, case, performance, sample_records
 from torchperf_ci.core.frames import CaseSelection, suite_tables
 from torchperf_ci.core.records import Status
-from torchperf_ci.report.summary import failures, flag_compilers, flags, summarize
+from torchperf_ci.report.summary import find_flags, flag_compilers, list_failures, summarize
 
 
 def tables_of(records):
@@ -48,7 +48,7 @@ def test_every_case_that_did_not_pass_is_listed_once_with_its_reason():
     """Accuracy first, because it is looked at first."""
     found = [
         (failure.model, failure.compiler, failure.status, failure.counts)
-        for failure in failures(tables_of(sample_records()))
+        for failure in list_failures(tables_of(sample_records()))
     ]
     assert found == [
         ("unet", "inductor", "fail_accuracy", True),
@@ -62,14 +62,14 @@ def test_every_case_that_did_not_pass_is_listed_once_with_its_reason():
 def test_a_pass_that_is_left_out_says_so():
     """It hangs on another compiler, which the reason points at."""
     records = [accuracy(case("a", "eager"), Status.EAGER_FAIL_TO_RUN), accuracy(case("a", "inductor"))]
-    _, other = failures(tables_of(records))
+    _, other = list_failures(tables_of(records))
     assert (other.status, other.counts) == ("eager_fail_to_run", False)
     assert other.reason == "passed here; see the same model with the other compilers"
 
 
 def flagged(records, *compilers):
     (tables,) = suite_tables(records, CaseSelection())
-    return [(flag.metric, flag.model, flag.value) for flag in flags(tables, compilers or tables.compilers)]
+    return [(flag.metric, flag.model, flag.value) for flag in find_flags(tables, compilers or tables.compilers)]
 
 
 @pytest.mark.parametrize(

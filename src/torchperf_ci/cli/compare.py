@@ -51,7 +51,7 @@ def compare(options: CompareOptions) -> int:
 
     Exit code 0: nothing is slower; 3: something is; 4: nothing could be compared.
     """
-    from torchperf_ci.github.workflow_commands import commands_stopped
+    from torchperf_ci.github.job import commands_stopped
 
     recorded = options.recorded
     try:
@@ -60,7 +60,7 @@ def compare(options: CompareOptions) -> int:
                 f"{options.output_dir} is one of the folders to compare; choose another with --output-dir"
             )
         with commands_stopped(os.environ):
-            if recorded.history or recorded.data_branch:
+            if options.past.location or options.past.data_branch:
                 code = _compare_with_history(options)
             elif options.folders or recorded.baseline_artifact:
                 code = _compare_folders(options)
@@ -102,7 +102,7 @@ def _fetch_baseline(head: Results, name: str, options: CompareOptions) -> tuple[
     """Fetch the label and the results of the artifact nearest to where head left its branch."""
     from torchperf_ci.cli.history_options import repository_of
     from torchperf_ci.core.text import count
-    from torchperf_ci.github.recorded import nearest_results
+    from torchperf_ci.github.artifacts import nearest_results
 
     repository, commit = repository_of(options.github), _source_of(head).commit
     if not commit:
@@ -117,22 +117,20 @@ def _fetch_baseline(head: Results, name: str, options: CompareOptions) -> tuple[
 
 def _compare_with_history(options: CompareOptions) -> int:
     """Compare the folder given with what the runs before it usually gave; return the exit code."""
-    from torchperf_ci.cli.history_options import opened_history, run_of_folder
+    from torchperf_ci.cli.history_options import make_run_of_folder
     from torchperf_ci.compare.model import LEAST, SPEEDUP
     from torchperf_ci.compare.recorded import RUNS, compare_with_past
     from torchperf_ci.core.text import count
-    from torchperf_ci.dashboard.run import before
-    from torchperf_ci.history.store import Wanted
+    from torchperf_ci.history.runs import RunFilter, find_earlier_runs
 
     recorded, branch = options.recorded, options.recorded.baseline_branch or ""
     if recorded.baseline_artifact:
         raise click.UsageError("--baseline-artifact and --history are two bases; give one of them")
     results = _read_one_folder(options, instead="the history has base")
-    run = run_of_folder(options.folders[0], results, name=recorded.name)
-    place = {"history": recorded.history, "data_branch": recorded.data_branch}
-    with opened_history(place, options.github) as history:
+    run = make_run_of_folder(options.folders[0], results, name=recorded.name)
+    with options.past.open(options.github) as history:
         # Three times as many runs as a band is made of: not all are of a comparable environment.
-        past = before(history, run, 3 * RUNS, Wanted(name=recorded.name, branch=branch))
+        past = find_earlier_runs(history, run, 3 * RUNS, RunFilter(name=recorded.name, branch=branch))
         where = history.files.where
     if not past.runs:
         of_branch = f" of the branch {branch}" if branch else ""
@@ -167,7 +165,7 @@ def _read_results(folder: Path) -> Results:
 
 def _source_of(results: Results) -> Source:
     """Say where recorded results come from; what other tools wrote names nothing, so it is of this job or checkout."""
-    from torchperf_ci.github.context import source_from
+    from torchperf_ci.github.job import source_from
 
     newest = max((record.source for record in results.records), key=lambda source: source.time)
     return newest if newest.commit else source_from(os.environ, shard="", folder=Path.cwd())
@@ -192,7 +190,7 @@ def _conclude(findings: ComparisonFindings, options: CompareOptions) -> int:
     click.echo(to_text(findings))
     click.echo(f"The report is {options.output_dir / 'compare.html'}", err=True)
     if options.step.github_files:
-        from torchperf_ci.github.step_files import append_summary, write_outputs
+        from torchperf_ci.github.job import append_summary, write_outputs
 
         outputs = {"results": str(options.output_dir), "regressed": str(findings.blocking)}
         write_outputs(os.environ, {**outputs, "inconclusive": str(findings.inconclusive)})
@@ -208,7 +206,7 @@ def _compare_live(options: CompareOptions) -> int:
     """Measure and report; return the exit code."""
     from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
     from torchperf_ci.core.results import open_folder
-    from torchperf_ci.github.step_files import write_outputs
+    from torchperf_ci.github.job import write_outputs
 
     request = _request_from(options)
     try:
@@ -343,7 +341,7 @@ def _make_side(
 def _choose_commits(options: CompareOptions) -> tuple[Repository | None, SideCommit | None, SideCommit | None]:
     """Choose the repository and both sides' commits; nothing when no ref was given."""
     from torchperf_ci.compare.checkouts import Repository
-    from torchperf_ci.github.context import base_branch_of
+    from torchperf_ci.github.job import base_branch_of
 
     sides = options.sides
     if not sides.base_ref:
@@ -396,7 +394,7 @@ def _source_of_head(repository: Repository | None, head_ref: str | None) -> Sour
 
     What is checked out for a pull request is a merge commit, and stands for the head that GitHub's event names.
     """
-    from torchperf_ci.github.context import source_from
+    from torchperf_ci.github.job import source_from
 
     source = source_from(os.environ, shard="", folder=Path.cwd())
     if repository is None or not head_ref:

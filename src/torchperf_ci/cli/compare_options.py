@@ -10,6 +10,7 @@ import click
 
 from torchperf_ci.cli.case_options import CaseOptions
 from torchperf_ci.cli.config import tolerance_rules
+from torchperf_ci.cli.history_options import PastOptions
 from torchperf_ci.cli.options import GitHubOptions, KeyValues, LineFolder, argument, option
 from torchperf_ci.compare.effects import LAUNCHES
 
@@ -186,20 +187,6 @@ class RecordedOptions:
             help="The branch that head left.  [default: the repository's default branch]",
         ),
     ]
-    history: Annotated[
-        str | None,
-        option(
-            "--history",
-            metavar="URI",
-            help="The runs that `dashboard` keeps: a folder, or a URL, say s3://bucket/history.",
-        ),
-    ]
-    data_branch: Annotated[
-        str,
-        option(
-            "--data-branch", metavar="BRANCH", default="", show_default=False, help="The branch of --repo with them."
-        ),
-    ]
     name: Annotated[str, option("--name", default="results", help="The series of runs in the history.")]
     same_machine: Annotated[
         bool,
@@ -246,5 +233,6 @@ class CompareOptions:
     cases: CaseOptions
     effort: EffortOptions
     recorded: RecordedOptions
+    past: PastOptions
     github: GitHubOptions
     step: StepOptions

@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import click
 
-from torchperf_ci.cli.options import command, option, results_dir_argument
-from torchperf_ci.cli.report_options import refuse_to_overwrite, report_options, report_options_from
+from torchperf_ci.cli.options import RESULTS_DIR, command, option, takes
+from torchperf_ci.cli.report_options import ContentOptions, refuse_to_overwrite
 from torchperf_ci.core.errors import ExitCode
 from torchperf_ci.core.text import one_line
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportCommandOptions:
+    """Say where results are and where the report goes."""
+
+    directory: Annotated[Path, RESULTS_DIR]
+    output_dir: Annotated[
+        Path | None,
+        option(
+            "--output-dir",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Write there instead of into DIR.",
+        ),
+    ]
+    limit: Annotated[
+        int,
+        option("--limit", type=click.IntRange(min=1000), default=60_000, help="Largest size of report.md in bytes."),
+    ]
+    content: ContentOptions
+
+
 @command()
-@results_dir_argument
-@report_options
-@option("--output-dir", type=click.Path(file_okay=False, path_type=Path), help="Write there instead of into DIR.")
-@option("--limit", type=click.IntRange(min=1000), default=60_000, help="Largest size of report.md in bytes.")
-def report(directory: Path, *, output_dir: Path | None, limit: int, **options: Any) -> None:  # noqa: ANN401 - click's values
+@takes(ReportCommandOptions)
+def report(options: ReportCommandOptions) -> None:
     """Make tables, charts and the report from the results in DIR, and print the executive summary.
 
     DIR is a results folder, or any folder of CSV files named as PyTorch's suite runner names them,
@@ -29,20 +47,20 @@ def report(directory: Path, *, output_dir: Path | None, limit: int, **options: A
     """
     from torchperf_ci.core.result_files import read_folder
     from torchperf_ci.core.results import open_folder
-    from torchperf_ci.report.write import look, write_findings
+    from torchperf_ci.report.write import judge_results, write_findings
 
-    wanted = report_options_from(directory, options, limit=limit)
-    target = output_dir or directory
+    report_options = options.content.report_options(options.directory, limit=options.limit)
+    target = options.output_dir or options.directory
     refuse_to_overwrite(target, instead="choose another folder with --output-dir")
-    results = read_folder(directory, wanted.selection)
+    results = read_folder(options.directory, report_options.selection)
     for name in results.left_out:
         click.echo(f"Not read, since the options ask for others: {one_line(name)}", err=True)
-    findings = look(results, wanted)
+    findings = judge_results(results, report_options)
     with open_folder(target, adopt=True) as folder:
-        made = write_findings(folder, findings)
-    click.echo(made.summary)
+        outcome = write_findings(folder, findings)
+    click.echo(outcome.summary)
     click.echo(f"The report is in {target / 'report.md'} and {target / 'report.html'}.", err=True)
-    for problem in made.problems:
+    for problem in outcome.problems:
         click.echo(f"Problem: {one_line(str(problem))}", err=True)
-    if made.problems or made.missing:
+    if outcome.problems or outcome.missing:
         sys.exit(int(ExitCode.SOME_FAILED))

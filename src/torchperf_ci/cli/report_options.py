@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import click
 
-from torchperf_ci.cli.options import Decorated, decorated, option
+from torchperf_ci.cli.options import Decorated, declared_parameters, option
 from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Mode
 from torchperf_ci.core.results import MANIFEST, RECORDS
 
@@ -19,62 +21,115 @@ if TYPE_CHECKING:
 OURS = ("report.md", "report.html")
 """Files that only this program writes; PyTorch's own script writes the others of a report as well."""
 
-_OPTIONS = (
-    option("--suites", multiple=True, help="Only these suites, in this order. Repeatable."),
-    option("--devices", multiple=True, help="Only these devices, in this order. Repeatable."),
-    option("--dtypes", multiple=True, help="Only these dtypes, in this order. Repeatable."),
-    option("--compilers", multiple=True, help="Only these compilers, in this order. Repeatable."),
-    option(
-        "--flag-compilers",
-        multiple=True,
-        help="Warn about these compilers only (else inductor and inductor_no_cudagraphs, or all if neither is there). "
-        "Repeatable.",
-    ),
-    option("--inference", "mode", flag_value="inference", envvar="TORCHPERF_MODE", help="Only inference."),
-    option("--training", "mode", flag_value="training", envvar="TORCHPERF_MODE", help="Only training."),
-    option(
-        "--include-slowdowns", is_flag=True, help="Count slowdowns in geomean.csv, where they are else taken as 1x."
-    ),
-    option("--base-sha", default="", help="The commit of the tested PyTorch, for the build summary."),
-    option("--pytorch-dir", type=click.Path(path_type=Path), help="A PyTorch checkout, for the build summary."),
-    option("--torchbench-dir", type=click.Path(path_type=Path), help="A torchbench checkout, for the build summary."),
-)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentOptions:
+    """Say what to report on, and what the build summary names."""
+
+    SECTION: ClassVar[str] = "What to report on"
+
+    suites: Annotated[
+        tuple[str, ...], option("--suites", multiple=True, help="Only these suites, in this order. Repeatable.")
+    ]
+    devices: Annotated[
+        tuple[str, ...], option("--devices", multiple=True, help="Only these devices, in this order. Repeatable.")
+    ]
+    dtypes: Annotated[
+        tuple[str, ...], option("--dtypes", multiple=True, help="Only these dtypes, in this order. Repeatable.")
+    ]
+    compilers: Annotated[
+        tuple[str, ...], option("--compilers", multiple=True, help="Only these compilers, in this order. Repeatable.")
+    ]
+    flag_compilers: Annotated[
+        tuple[str, ...],
+        option(
+            "--flag-compilers",
+            multiple=True,
+            help="Warn about these compilers only (else inductor and inductor_no_cudagraphs, or all if neither is "
+            "there). Repeatable.",
+        ),
+    ]
+    inference: Annotated[bool, option("--inference", is_flag=True, help="Only inference.")]
+    training: Annotated[bool, option("--training", is_flag=True, help="Only training.")]
+    mode: Annotated[
+        str | None,
+        option("--mode", type=click.Choice([mode.value for mode in Mode]), help="The same by its name."),
+    ]
+    include_slowdowns: Annotated[
+        bool,
+        option(
+            "--include-slowdowns", is_flag=True, help="Count slowdowns in geomean.csv, where they are else taken as 1x."
+        ),
+    ]
+    base_sha: Annotated[
+        str,
+        option(
+            "--base-sha",
+            default="",
+            show_default=False,
+            help="The commit of the tested PyTorch, for the build summary.",
+        ),
+    ]
+    pytorch_dir: Annotated[
+        Path | None,
+        option("--pytorch-dir", type=click.Path(path_type=Path), help="A PyTorch checkout, for the build summary."),
+    ]
+    torchbench_dir: Annotated[
+        Path | None,
+        option(
+            "--torchbench-dir", type=click.Path(path_type=Path), help="A torchbench checkout, for the build summary."
+        ),
+    ]
+
+    def selection(self) -> CaseSelection:
+        """Return what of the records is asked for. Raises `click.UsageError` for both modes at once."""
+        asked = {Mode.INFERENCE: self.inference, Mode.TRAINING: self.training}
+        modes = [mode for mode in Mode if asked[mode] or self.mode == mode.value]
+        if len(modes) > 1:
+            raise click.UsageError("give one of --inference and --training, or neither for both")
+        return CaseSelection(
+            suites=self.suites,
+            devices=self.devices,
+            dtypes=self.dtypes,
+            compilers=self.compilers,
+            mode=modes[0] if modes else None,
+        )
+
+    def report_options(self, directory: Path, *, limit: int) -> ReportOptions:
+        """Return how to report on the results in `directory`; `limit` is the largest size of report.md in bytes."""
+        from torchperf_ci.pytorch.checkout import read_checkouts
+        from torchperf_ci.report.model import ReportOptions
+
+        return ReportOptions(
+            selection=self.selection(),
+            flag_compilers=self.flag_compilers,
+            include_slowdowns=self.include_slowdowns,
+            run_name=directory.resolve().name,
+            checkouts=read_checkouts(
+                pytorch_dir=self.pytorch_dir, torchbench_dir=self.torchbench_dir, base_sha=self.base_sha
+            ),
+            limit=limit,
+            case_csvs=(directory / RECORDS).is_file(),
+        )
 
 
 def report_options(function: Decorated) -> Decorated:
-    """What to report on, and what the build summary names."""
-    return decorated(function, _OPTIONS)
+    """Add the options of `ContentOptions` to a command that takes no typed object yet."""
+    decorated_function: Any = function
+    for name, parameter, section in reversed([*declared_parameters(ContentOptions)]):
+        decorated_function = parameter.add_to(decorated_function, name, section)
+    result: Decorated = decorated_function
+    return result
 
 
 def report_options_from(directory: Path, options: Mapping[str, Any], *, limit: int) -> ReportOptions:
-    """How to report on the results in `directory`; `limit` is the largest size of report.md in bytes."""
-    from torchperf_ci.core.frames import CaseSelection
-    from torchperf_ci.pytorch.checkouts import read_checkouts
-    from torchperf_ci.report.model import ReportOptions
-
-    return ReportOptions(
-        selection=CaseSelection(
-            suites=options["suites"],
-            devices=options["devices"],
-            dtypes=options["dtypes"],
-            compilers=options["compilers"],
-            mode=Mode(options["mode"]) if options["mode"] else None,
-        ),
-        flag_compilers=options["flag_compilers"],
-        include_slowdowns=options["include_slowdowns"],
-        run_name=directory.resolve().name,
-        checkouts=read_checkouts(
-            pytorch_dir=options["pytorch_dir"],
-            torchbench_dir=options["torchbench_dir"],
-            base_sha=options["base_sha"],
-        ),
-        limit=limit,
-        case_csvs=(directory / RECORDS).is_file(),
-    )
+    """Return how to report on the results in `directory`, from click's values."""
+    content = ContentOptions(**{field.name: options[field.name] for field in fields(ContentOptions)})
+    return content.report_options(directory, limit=limit)
 
 
 def refuse_to_overwrite(target: Path, *, instead: str) -> None:
-    """A report of somebody else stays. `instead` says what to do then."""
+    """Raise `UsageProblem` where a report of somebody else would be overwritten. `instead`: what to do then."""
     foreign = [name for name in OURS if (target / name).exists()]
     if foreign and not (target / MANIFEST).is_file():
         raise UsageProblem(f"{target / foreign[0]} was not written by torchperf-ci; {instead}")

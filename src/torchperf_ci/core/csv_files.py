@@ -14,7 +14,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torchperf_ci.core.records import COUNTERS, METRICS, Case, Mode, Record, Status, Testing, status_named
+from torchperf_ci.core.frames import CaseSelection
+from torchperf_ci.core.records import COUNTERS, METRICS, Case, Mode, Record, Status, Testing
 from torchperf_ci.core.results import Problem
 from torchperf_ci.core.text import from_csv_cell
 
@@ -106,26 +107,20 @@ class CsvFile:
         return self.name.removesuffix(f"{self.testing}.csv") + f"{other}.csv"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskedNames:
-    """What a run was asked for: names that count as known besides those that suite runners have."""
-
-    compilers: Sequence[str] = ()
-    suites: Sequence[str] = ()
-    dtypes: Sequence[str] = ()
+_NOTHING_ASKED = CaseSelection()
 
 
-_NOTHING_ASKED = AskedNames()
+def parse_name(name: str, asked: CaseSelection = _NOTHING_ASKED) -> CsvFile | None:
+    """Read the name of a result file; None for any other name, and for one that can be read in several ways.
 
-
-def parse_name(name: str, asked: AskedNames = _NOTHING_ASKED) -> CsvFile | None:
-    """What the name of a result file says; None for any other name, and for one that can be read in several ways."""
+    asked: what a run was asked for; its names count as known besides those that suite runners have.
+    """
     readings = readings_of(name, asked)
     return readings[0] if len(readings) == 1 else None
 
 
-def csv_name_problem(name: str, asked: AskedNames = _NOTHING_ASKED) -> str:
-    """Why a file that ends like a result is not read; empty when it is."""
+def csv_name_problem(name: str, asked: CaseSelection = _NOTHING_ASKED) -> str:
+    """Say why a file that ends like a result is not read; blank when it is."""
     readings = readings_of(name, asked)
     if not readings:
         return "is not named {compiler}_{suite}_{dtype}_{mode}_{device}_{testing}.csv; it is not read"
@@ -139,23 +134,34 @@ def csv_name_problem(name: str, asked: AskedNames = _NOTHING_ASKED) -> str:
     )
 
 
-def readings_of(name: str, asked: AskedNames = _NOTHING_ASKED) -> list[CsvFile]:
-    """The likeliest readings of a name: those in which most parts are known, and of these the one whose known parts
-    are the longest (`huggingface_llm` before `huggingface`), as far as that decides.
+def readings_of(name: str, asked: CaseSelection = _NOTHING_ASKED) -> list[CsvFile]:
+    """List the likeliest readings of a name: those in which most parts are known; of these, where names of the run's
+    own options stand; then the one whose known parts are the longest (`huggingface_llm` before `huggingface`).
 
     A part that nobody knows may be anything, so two unknown parts side by side leave several readings.
     """
     match = _NAME.fullmatch(name)
-    scored = [(_score(file, asked), file) for file in _splits(match, name)] if match else []
-    if not scored:
+    files = list(_splits(match["head"], Testing(match["testing"]), name)) if match else []
+    if not files:
         return []
-    best = max(score for score, _ in scored)
-    return [file for score, file in scored if score == best]
+
+    def score(file: CsvFile) -> tuple[int, int, int]:
+        known = {
+            file.compiler: file.compiler in _COMPILERS or file.compiler in asked.compilers,
+            file.suite: file.suite in _SUITES or file.suite in asked.suites,
+            file.dtype: bool(_DTYPE.fullmatch(file.dtype)) or file.dtype in asked.dtypes,
+            file.device: bool(_DEVICE.fullmatch(file.device)),
+        }
+        wanted = sum([file.compiler in asked.compilers, file.suite in asked.suites, file.dtype in asked.dtypes])
+        return sum(known.values()), wanted, sum(len(part) for part, is_known in known.items() if is_known)
+
+    best = max(map(score, files))
+    return [file for file in files if score(file) == best]
 
 
-def _splits(match: re.Match[str], name: str) -> Iterator[CsvFile]:
-    """Every way to cut a name at underscores into its parts, none of them empty."""
-    words = match["head"].split("_")
+def _splits(head: str, testing: Testing, name: str) -> Iterator[CsvFile]:
+    """Cut what stands before the testing at underscores into its five parts, in every way that leaves none empty."""
+    words = head.split("_")
     for at in range(3, len(words) - 1):
         if words[at] not in _MODES:
             continue
@@ -171,33 +177,12 @@ def _splits(match: re.Match[str], name: str) -> Iterator[CsvFile]:
                         dtype=dtype,
                         mode=Mode(words[at]),
                         device=device,
-                        testing=Testing(match["testing"]),
+                        testing=testing,
                     )
 
 
-def _score(file: CsvFile, asked: AskedNames) -> tuple[int, int, int]:
-    """How many parts are known, how many were asked for, and how long the known ones are together."""
-    known = {
-        file.compiler: file.compiler in _COMPILERS or file.compiler in asked.compilers,
-        file.suite: file.suite in _SUITES or file.suite in asked.suites,
-        file.dtype: bool(_DTYPE.fullmatch(file.dtype)) or file.dtype in asked.dtypes,
-        file.device: bool(_DEVICE.fullmatch(file.device)),
-    }
-    wanted = sum([file.compiler in asked.compilers, file.suite in asked.suites, file.dtype in asked.dtypes])
-    return sum(known.values()), wanted, sum(len(part) for part, is_known in known.items() if is_known)
-
-
-_OLDER_COUNTERS = (
-    "calls_captured",
-    "unique_graphs",
-    "fallbacks_to_eager",
-    "graph_breaks",
-    "unique_graph_breaks",
-    "autograd_captures",
-    "autograd_compiles",
-    "cudagraph_skips",
-)
-"""Those of the files without a header, which get no new columns."""
+_OLDER_COUNTERS = COUNTERS[:-1]
+"""Those of the files without a header, which get no new columns: all but `recompiles`."""
 
 WITHOUT_DYNAMO = frozenset({"ts_nnc", "ts_nvfuser", "ts_nvfuser_cudagraphs", "trt", "torchscript-onnx", "dynamo-onnx"})
 """Compilers that make no graph of dynamo's, so that having none says nothing."""
@@ -262,7 +247,7 @@ class CsvRows:
 
     @property
     def extra_columns(self) -> list[str]:
-        """The columns nobody told us about, of which a run's numbers may be in some."""
+        """List the columns that are unknown here; some may hold numbers of a run."""
         known = {*_DESCRIBING, *METRICS, *COUNTERS}
         return [column for column in self.columns if column not in known and is_column_name(column)]
 
@@ -272,6 +257,24 @@ class CsvRows:
             self._problems.append(Problem(file=self.file, line=line, what=what))
         else:
             self._more += 1
+
+    def add_row(self, line: int, cells: Sequence[str]) -> None:
+        """Take a row, or note why it cannot be used."""
+        least = _LEAST_CELLS if self.columns in HEADERLESS.values() else len(self.columns)
+        if not least <= len(cells) <= len(self.columns):
+            expected = f"has {len(cells)} cells where {len(self.columns)} are expected"
+            self.add_problem(line, f"{expected}; the row is not used")
+            return
+        by_column = dict(zip(self.columns, cells, strict=False))
+        model = from_csv_cell(by_column["name"])
+        if not model:
+            self.add_problem(line, "has no model name; the row is not used")
+            return
+        if model in self.rows:
+            lines = self.doubles.setdefault(model, [self.rows[model].line])
+            self.add_problem(line, f"{model!r} again, first on line {lines[0]}; {self.meaning_of_double}")
+            lines.append(line)
+        self.rows[model] = CsvRow(line=line, model=model, cells=by_column)
 
     @property
     def problems(self) -> list[Problem]:
@@ -293,34 +296,43 @@ def read_rows(
     those of PyTorch's runner for this `testing` (None: that of the row's fourth cell, a number or a word).
     meaning_of_double: what messages say becomes of a model's second row.
     """
-    found = CsvRows(file=file, meaning_of_double=meaning_of_double)
+    table = CsvRows(file=file, meaning_of_double=meaning_of_double)
     if "\0" in text:
-        found.add_problem(0, "is not text")
-        return found
-    for line, cells in _cells(text, found):
-        if not found.columns:
-            has_header = bool({"name", "dev"} & set(cells)) or (testing is None and not _may_be_row(cells))
-            found.columns = tuple(cells) if has_header else HEADERLESS[testing or _testing_of(cells)]
-            if absent := [name for name in needed if name not in found.columns]:
-                columns = ", ".join(found.columns)[:200]
-                found.add_problem(line, f"has no column {', '.join(absent)}; its columns are {columns}")
-                return found
+        table.add_problem(0, "is not text")
+        return table
+    for line, cells in _cells(text, table):
+        if not table.columns:
+            # A row without a header has a batch size in its third cell, and a number or a word in its fourth.
+            may_be_row = len(cells) >= _LEAST_CELLS and integer(cells[2]) is not None
+            has_header = bool({"name", "dev"} & set(cells)) or (testing is None and not may_be_row)
+            if has_header:
+                table.columns = tuple(cells)
+            else:
+                is_word = finite(cells[_LEAST_CELLS - 1]) is None if testing is None else testing is Testing.ACCURACY
+                table.columns = HEADERLESS[Testing.ACCURACY if is_word else Testing.PERFORMANCE]
+            if absent := [name for name in needed if name not in table.columns]:
+                columns = ", ".join(table.columns)[:200]
+                table.add_problem(line, f"has no column {', '.join(absent)}; its columns are {columns}")
+                return table
             if has_header:
                 continue
-        _add_row(found, line, cells)
-    if not found.columns:
-        found.add_problem(0, "is empty")
-    elif not found.rows and not found.problems:
-        found.add_problem(0, "holds no rows")
-    return found
+        table.add_row(line, cells)
+    if not table.columns:
+        table.add_problem(0, "is empty")
+    elif not table.rows and not table.problems:
+        table.add_problem(0, "holds no rows")
+    return table
 
 
 def parse_csv(file: CsvFile, text: str) -> tuple[list[Record], list[Problem]]:
-    """The records of a file's text, the last one where a name comes twice, and what could not be used."""
-    found = read_rows(text, file=file.name, testing=file.testing, needed=NEEDED[file.testing])
-    counts = [c for c in found.extra_columns if all(_is_count(r.cells.get(c, "")) for r in found.rows.values())]
-    records = [_record(file, row, found, counts) for row in found.rows.values()]
-    return records, found.problems
+    """Make records of a file's text, the last one where a name comes twice, and what could not be used."""
+    table = read_rows(text, file=file.name, testing=file.testing, needed=NEEDED[file.testing])
+    counts = [
+        column
+        for column in table.extra_columns
+        if all(_is_count(row.cells.get(column, "")) for row in table.rows.values())
+    ]
+    return [_record(file, row, table, counts) for row in table.rows.values()], table.problems
 
 
 def row_status(testing: Testing, cells: Mapping[str, str]) -> tuple[Status, str]:
@@ -334,13 +346,13 @@ def row_status(testing: Testing, cells: Mapping[str, str]) -> tuple[Status, str]
         case Testing.ACCURACY:
             word = cells["accuracy"]
             try:
-                return status_named(word), ""
+                return Status(word), ""
             except ValueError:
                 return Status.FAIL_TO_RUN, f"accuracy is {word[:80] or 'blank'}"
 
 
 def finite(text: str) -> float | None:
-    """The finite number that `text` writes, or nothing."""
+    """Read the finite number that `text` writes; None for other text."""
     try:
         value = float(text)
     except ValueError:
@@ -349,23 +361,23 @@ def finite(text: str) -> float | None:
 
 
 def integer(text: str) -> int | None:
-    """The integer that `text` writes (also as 3.0), or nothing."""
+    """Read the integer that `text` writes (also as 3.0); None for other text."""
     value = finite(text)
     return int(value) if value is not None and value.is_integer() and abs(value) < 1e15 else None
 
 
 def is_column_name(name: str) -> bool:
-    """May a number of this name stand in a table's column?"""
+    """Say whether a number of this name may stand in a table's column."""
     return len(name) <= LONGEST_COLUMN and _COLUMN.fullmatch(name) is not None
 
 
 def is_inflated_memory(column: str, value: float, device: str) -> bool:
-    """Is this a CPU's memory that PyTorch's scripts wrote 100 times too large? `value` is in GB."""
+    """Say whether this is a CPU's memory that PyTorch's scripts wrote 100 times too large. `value` is in GB."""
     return column in _MEMORY and device.startswith("cpu") and value >= LEAST_INFLATED_GB
 
 
-def _cells(text: str, found: CsvRows) -> Iterator[tuple[int, list[str]]]:
-    """Line and stripped cells of everything that is neither blank nor a remark, up to what is no CSV."""
+def _cells(text: str, table: CsvRows) -> Iterator[tuple[int, list[str]]]:
+    """Yield line and stripped cells of everything that is neither blank nor a remark, up to what is no CSV."""
     reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
     try:
         for cells in reader:
@@ -373,39 +385,12 @@ def _cells(text: str, found: CsvRows) -> Iterator[tuple[int, list[str]]]:
             if any(stripped) and not stripped[0].startswith("#"):
                 yield reader.line_num, stripped
     except csv.Error as error:
-        found.add_problem(reader.line_num, f"cannot be read from here on: {error}")
+        table.add_problem(reader.line_num, f"cannot be read from here on: {error}")
 
 
-def _may_be_row(cells: Sequence[str]) -> bool:
-    """Could this be a row of a file without a header: is there a batch size where one belongs?"""
-    return len(cells) >= _LEAST_CELLS and integer(cells[2]) is not None
-
-
-def _testing_of(cells: Sequence[str]) -> Testing:
-    return Testing.ACCURACY if finite(cells[_LEAST_CELLS - 1]) is None else Testing.PERFORMANCE
-
-
-def _add_row(found: CsvRows, line: int, cells: Sequence[str]) -> None:
-    columns = found.columns
-    least = _LEAST_CELLS if columns in HEADERLESS.values() else len(columns)
-    if not least <= len(cells) <= len(columns):
-        found.add_problem(line, f"has {len(cells)} cells where {len(columns)} are expected; the row is not used")
-        return
-    row = CsvRow(line=line, model="", cells=dict(zip(columns, cells, strict=False)))
-    model = from_csv_cell(row.cells["name"])
-    if not model:
-        found.add_problem(line, "has no model name; the row is not used")
-        return
-    if model in found.rows:
-        first = found.doubles.setdefault(model, [found.rows[model].line])
-        found.add_problem(line, f"{model!r} again, first on line {first[0]}; {found.meaning_of_double}")
-        first.append(line)
-    found.rows[model] = CsvRow(line=line, model=model, cells=row.cells)
-
-
-def _record(file: CsvFile, row: CsvRow, found: CsvRows, counts: Sequence[str]) -> Record:
-    size = _number(row, "batch_size", found)
-    numbers = {name: _number(row, name, found) for name in METRICS if name in row.cells}
+def _record(file: CsvFile, row: CsvRow, table: CsvRows, counts: Sequence[str]) -> Record:
+    size = _number(row, "batch_size", table)
+    numbers = {name: _number(row, name, table) for name in METRICS if name in row.cells}
     known = {name: value for name, value in numbers.items() if value is not None}
     status, reason = row_status(file.testing, row.cells)
     if file.testing is Testing.PERFORMANCE and not status.is_pass:
@@ -415,7 +400,7 @@ def _record(file: CsvFile, row: CsvRow, found: CsvRows, counts: Sequence[str]) -
         for name, value in known.items()
         if not is_inflated_memory(name, value, file.device)
     }
-    extra = {name: finite(row.cells.get(name, "")) for name in found.extra_columns if name not in counts}
+    extra = {name: finite(row.cells.get(name, "")) for name in table.extra_columns if name not in counts}
     counters = {name: integer(row.cells.get(name, "")) for name in (*COUNTERS, *counts)}
     return Record(
         case=file.case(row.model),
@@ -435,14 +420,14 @@ def _is_count(text: str) -> bool:
     return not text or ((count := integer(text)) is not None and count >= 0)
 
 
-def _number(row: CsvRow, name: str, found: CsvRows) -> float | None:
-    """A cell as a number; None when it is blank, and with a problem when it is no finite one."""
+def _number(row: CsvRow, name: str, table: CsvRows) -> float | None:
+    """Read a cell as a number; None when it is blank, and with a problem when it is no finite one."""
     text = row.cells.get(name, "")
     if not text:
         return None
     value = finite(text)
     whole = name != "batch_size" or (value is not None and value.is_integer() and value < MOST_BATCH_SIZE)
     if value is None or not whole or (value < 0 and name in _NEVER_NEGATIVE):
-        found.add_problem(row.line, f"{name} is {text[:40]!r}, which is not a usable number")
+        table.add_problem(row.line, f"{name} is {text[:40]!r}, which is not a usable number")
         return None
     return value

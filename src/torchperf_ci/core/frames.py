@@ -120,7 +120,7 @@ class ModelRow:
 
 
 def suite_tables(records: Iterable[Record], selection: CaseSelection) -> tuple[SuiteTables, ...]:
-    """The tables of what `selection` takes, by section, then by suite, both in the order asked for or seen."""
+    """Make the tables of what `selection` takes, by section, then by suite, both in the order asked for or seen."""
     groups: dict[tuple[Section, str], list[Record]] = {}
     for record in {record.key: record for record in records}.values():
         case = record.case
@@ -137,13 +137,13 @@ def suite_tables(records: Iterable[Record], selection: CaseSelection) -> tuple[S
     )
 
 
-def rows(tables: SuiteTables, name: str) -> Iterator[ModelRow]:
-    """The rows of the table of a metric, or of `ACCURACY`, best model first; none if it was not looked at."""
+def model_rows(tables: SuiteTables, name: str) -> Iterator[ModelRow]:
+    """Yield the rows of the table of a metric, or of `ACCURACY`, best model first; none if it was not looked at."""
     testing = Testing.ACCURACY if name == ACCURACY else Testing.PERFORMANCE
     if testing not in tables.statuses:
         return
     words = tables.statuses[testing]
-    order = sorted_models(words if name == ACCURACY else tables.values[name]).index
+    order = sort_models(words if name == ACCURACY else tables.values[name]).index
     at = words.index.get_indexer(order)
     values = None if name == ACCURACY else tables.values[name].to_numpy()[at]
     arrays = zip(words.to_numpy()[at], tables.passed.to_numpy()[at], tables.counted.to_numpy()[at], strict=True)
@@ -157,8 +157,8 @@ def rows(tables: SuiteTables, name: str) -> Iterator[ModelRow]:
         yield ModelRow(model=model, batch_size=sizes.get(model, 0), cells=tuple(cells))
 
 
-def sorted_models(table: pd.DataFrame) -> pd.DataFrame:
-    """Best first: by the last compiler, then the one before it, and so on; by `inductor` first of all if it is there.
+def sort_models(table: pd.DataFrame) -> pd.DataFrame:
+    """Sort the best first: by the last compiler, then the one before it, …; by `inductor` first of all if it is there.
 
     The order of PyTorch's own tables; equal rows keep the order they came in.
     """
@@ -170,7 +170,7 @@ def sorted_models(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def rank(name: str, asked: Sequence[str]) -> int:
-    """Where `name` stands in a list that people gave; behind it when it is not there."""
+    """Find where `name` stands in a list that people gave; behind it when it is not there."""
     return asked.index(name) if name in asked else len(asked)
 
 
@@ -190,7 +190,7 @@ def _tables(section: Section, suite: str, records: Sequence[Record], selection: 
     defined = {**METRICS, **{name: metric for name, metric in own.items() if name not in METRICS}}
     metrics = {name: [record.metrics.get(name, math.nan) for record in performed] for name in defined}
     values = _wide(metrics, performed, models, compilers)
-    counted = _counted(statuses, models, compilers)
+    counted, passed = _judge(statuses, values)
     return SuiteTables(
         suite=suite,
         section=section,
@@ -200,7 +200,7 @@ def _tables(section: Section, suite: str, records: Sequence[Record], selection: 
         values=values,
         metrics=defined,
         counted=counted,
-        passed=_passed(statuses, values, counted),
+        passed=passed,
         batch_sizes={testing: _batch_sizes(found) for testing, found in by_testing.items()},
         records={(record.testing, record.case.model, record.case.compiler): record for record in records},
     )
@@ -209,42 +209,42 @@ def _tables(section: Section, suite: str, records: Sequence[Record], selection: 
 def _wide(
     columns: Mapping[str, Sequence[object]], records: Sequence[Record], models: Sequence[str], compilers: Sequence[str]
 ) -> dict[str, pd.DataFrame]:
-    """Every column, with a value per record, as a table of models and compilers; NaN where there is no record."""
+    """Spread columns with a value per record into tables of models and compilers; NaN where there is no record."""
     import pandas as pd
 
+    # As objects: text of pandas' own type refuses halves of surrogate pairs, which a name in a file may hold.
+    down, across = (pd.Index(list(names), dtype=object) for names in (models, compilers))
     if not records:
-        return {name: pd.DataFrame(math.nan, index=list(models), columns=list(compilers)) for name in columns}
-    at = pd.MultiIndex.from_arrays([[r.case.model for r in records], [r.case.compiler for r in records]])
-    wide = pd.DataFrame(dict(columns), index=at).unstack()
-    return {name: wide[name].reindex(index=list(models), columns=list(compilers)) for name in columns}
+        return {name: pd.DataFrame(math.nan, index=down, columns=across) for name in columns}
+    both = ([record.case.model for record in records], [record.case.compiler for record in records])
+    index = pd.MultiIndex.from_arrays([pd.Index(each, dtype=object) for each in both])
+    wide = pd.DataFrame(dict(columns), index=index).unstack()
+    return {name: wide[name].reindex(index=down, columns=across) for name in columns}
 
 
-def _counted(statuses: Mapping[Testing, pd.DataFrame], models: Sequence[str], compilers: Sequence[str]) -> pd.DataFrame:
-    import pandas as pd
+def _judge(
+    statuses: Mapping[Testing, pd.DataFrame], values: Mapping[str, pd.DataFrame]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tell which cases count in the pass rate, and which of them pass.
 
-    mask: pd.DataFrame = pd.DataFrame(data=True, index=list(models), columns=list(compilers))
+    Benchmarks of other tools have no eager arm, hence no speedup: they pass by their latency, or by a metric of their
+    own. What a suite leaves out has neither, and passes by that.
+    """
+    counted = values["speedup"].isna() | True
     for words in statuses.values():
-        mask &= ~words.isin(LEAVES_TABLE).any(axis=1).to_numpy()[:, None]
-        mask &= words != LEAVES_COMPILER
-    return mask
-
-
-def _passed(
-    statuses: Mapping[Testing, pd.DataFrame], values: Mapping[str, pd.DataFrame], counted: pd.DataFrame
-) -> pd.DataFrame:
-    """Benchmarks of other tools have no eager arm, hence no speedup: they pass by their latency, or by a metric of
-    their own. What a suite leaves out has neither, and passes by that."""
-    mask: pd.DataFrame = counted.copy()
+        counted &= ~words.isin(LEAVES_TABLE).any(axis=1).to_numpy()[:, None]
+        counted &= words != LEAVES_COMPILER
+    passed: pd.DataFrame = counted.copy()
     for words in statuses.values():
-        mask &= words.isin(PASSES)
+        passed &= words.isin(PASSES)
     if Testing.PERFORMANCE in statuses:
         speedups, latencies = values["speedup"], values["abs_latency"]
         skipped = statuses[Testing.PERFORMANCE] == Status.PASS_DUE_TO_SKIP
         measured = latencies > 0
         for name in values.keys() - METRICS.keys():
             measured |= latencies.isna() & values[name].notna()
-        mask &= (speedups > 0) | (speedups.isna() & (measured | skipped))
-    return mask
+        passed &= (speedups > 0) | (speedups.isna() & (measured | skipped))
+    return counted, passed
 
 
 def _batch_sizes(records: Sequence[Record]) -> dict[str, int]:
@@ -255,7 +255,7 @@ def _batch_sizes(records: Sequence[Record]) -> dict[str, int]:
 
 
 def _in_order(items: Iterable[Item], *, key: Callable[[Item], Any]) -> list[Item]:
-    """The different items, those with the lowest key first, equal ones as they came."""
+    """Sort the different items by `key`, equal ones as they came."""
     return sorted(dict.fromkeys(items), key=key)
 
 

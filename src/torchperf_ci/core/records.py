@@ -10,11 +10,11 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -63,7 +63,7 @@ class Status(str, Enum):
     TIMEOUT = "timeout"
     WARMUP_FAILED = "warmup_failed"
     INFRA_ERROR = "infra_error"
-    """What the model needs (a download, a key) could not be had."""
+    """What the model needs (a download, a key, a device or a library of it that works) could not be had."""
 
     CRASHED = "crashed"
     """The worker process ended by itself: a signal, or an exit code (also 0)."""
@@ -78,22 +78,17 @@ class Status(str, Enum):
 
     __str__ = str.__str__
 
+    @classmethod
+    def _missing_(cls, value: object) -> Status | None:
+        """Keep a word that is not in our list: later versions of PyTorch's runner and its relatives have their own.
+
+        It is no pass. Any other text is a `ValueError`.
+        """
+        return _foreign_status(value) if isinstance(value, str) and _STATUS_WORD.fullmatch(value) else None
+
     @property
     def is_pass(self) -> bool:
         return self in {Status.PASS, Status.PASS_DUE_TO_SKIP}
-
-
-def status_named(word: str) -> Status:
-    """Turn the word of a file into a status; one that is not in our list stays what it is, and is no pass.
-
-    Later versions of PyTorch's runner and its relatives have words of their own. Raises `ValueError` for other text.
-    """
-    try:
-        return Status(word)
-    except ValueError:
-        if not _STATUS_WORD.fullmatch(word):
-            raise
-        return _foreign_status(word)
 
 
 _STATUS_WORD = re.compile(r"[A-Za-z0-9_.]{1,64}")
@@ -121,109 +116,33 @@ class Direction(str, Enum):
 class Metric:
     """A measured quantity. `unit` is that of the numbers in `Record.metrics`; `csv_scale` turns it into the CSV's."""
 
-    name: str
-    unit: str
-    direction: Direction
-    title: str
+    name: str = ""
+    unit: str = ""
+    direction: Direction = Direction.UNKNOWN
+    title: str = ""
     csv_unit: str = ""
     csv_scale: float = 1.0
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
-        metric.name: metric
-        for metric in (
-            Metric(
-                name="speedup",
-                unit="ratio",
-                direction=Direction.HIGHER,
-                title="Performance speedup",
-                csv_unit="x",
-            ),
-            Metric(
-                name="abs_latency",
-                unit="ms",
-                direction=Direction.LOWER,
-                title="Absolute latency (ms)",
-                csv_unit="ms",
-            ),
-            Metric(
-                name="compilation_latency",
-                unit="s",
-                direction=Direction.LOWER,
-                title="Compilation latency (sec)",
-                csv_unit="s",
-            ),
-            Metric(
-                name="compression_ratio",
-                unit="ratio",
-                direction=Direction.HIGHER,
-                title="Peak Memory Compression Ratio",
-                csv_unit="x",
-            ),
-            Metric(
-                name="eager_peak_mem",
-                unit="bytes",
-                direction=Direction.LOWER,
-                title="Peak memory, eager",
-                csv_unit="GB",
-                csv_scale=1e-9,
-            ),
-            Metric(
-                name="dynamo_peak_mem",
-                unit="bytes",
-                direction=Direction.LOWER,
-                title="Peak memory, compiled",
-                csv_unit="GB",
-                csv_scale=1e-9,
-            ),
-            Metric(
-                name="eager_process_mem",
-                unit="bytes",
-                direction=Direction.LOWER,
-                title="Largest size of the process, eager",
-                csv_unit="GB",
-                csv_scale=1e-9,
-            ),
-            Metric(
-                name="dynamo_process_mem",
-                unit="bytes",
-                direction=Direction.LOWER,
-                title="Largest size of the process, compiled",
-                csv_unit="GB",
-                csv_scale=1e-9,
-            ),
-            Metric(
-                name="speedup_low",
-                unit="ratio",
-                direction=Direction.HIGHER,
-                title="Speedup, lower end of the 95 % interval",
-            ),
-            Metric(
-                name="speedup_high",
-                unit="ratio",
-                direction=Direction.HIGHER,
-                title="Speedup, upper end of the 95 % interval",
-            ),
-            Metric(
-                name="speedup_of_medians",
-                unit="ratio",
-                direction=Direction.HIGHER,
-                title="Speedup as median eager / median compiled",
-            ),
-            Metric(
-                name="eager_latency",
-                unit="ms",
-                direction=Direction.LOWER,
-                title="Eager latency (ms)",
-                csv_unit="ms",
-            ),
-            Metric(
-                name="slow_share",
-                unit="ratio",
-                direction=Direction.LOWER,
-                title="Share of samples in the machine's slow state",
-            ),
+        name: Metric(
+            name=name, unit=unit, direction=Direction(direction), title=title, csv_unit=csv_unit, csv_scale=csv_scale
+        )
+        for name, unit, direction, title, csv_unit, csv_scale in (
+            ("speedup", "ratio", "higher", "Performance speedup", "x", 1.0),
+            ("abs_latency", "ms", "lower", "Absolute latency (ms)", "ms", 1.0),
+            ("compilation_latency", "s", "lower", "Compilation latency (sec)", "s", 1.0),
+            ("compression_ratio", "ratio", "higher", "Peak Memory Compression Ratio", "x", 1.0),
+            ("eager_peak_mem", "bytes", "lower", "Peak memory, eager", "GB", 1e-9),
+            ("dynamo_peak_mem", "bytes", "lower", "Peak memory, compiled", "GB", 1e-9),
+            ("eager_process_mem", "bytes", "lower", "Largest size of the process, eager", "GB", 1e-9),
+            ("dynamo_process_mem", "bytes", "lower", "Largest size of the process, compiled", "GB", 1e-9),
+            ("speedup_low", "ratio", "higher", "Speedup, lower end of the 95 % interval", "", 1.0),
+            ("speedup_high", "ratio", "higher", "Speedup, upper end of the 95 % interval", "", 1.0),
+            ("speedup_of_medians", "ratio", "higher", "Speedup as median eager / median compiled", "", 1.0),
+            ("eager_latency", "ms", "lower", "Eager latency (ms)", "ms", 1.0),
+            ("slow_share", "ratio", "lower", "Share of samples in the machine's slow state", "", 1.0),
         )
     }
 )
@@ -249,16 +168,20 @@ COUNTERS = (
 """Dynamo's counters, in the CSV's order. `recompiles`, which only newer tables have, stays the last."""
 
 
+Name = Annotated[str, msgspec.Meta(min_length=1)]
+Decoded = TypeVar("Decoded")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Case:
     """What is measured: the join key of every table, comparison and history."""
 
-    suite: str
-    model: str
+    suite: Name
+    model: Name
     mode: Mode
-    device: str
-    dtype: str
-    compiler: str
+    device: Name
+    dtype: Name
+    compiler: Name
 
     def __str__(self) -> str:
         return f"{self.suite}/{self.model} {self.compiler} {self.mode} {self.dtype} {self.device}"
@@ -300,6 +223,8 @@ class Environment:
     governor: str = ""
     cpu_mhz: int = 0
     world: int = 1
+    l2_cache: str = ""
+    """`cold` where the device's L2 cache was emptied before every reading."""
 
     @property
     def processor(self) -> str:
@@ -330,6 +255,7 @@ class Environment:
             "threads": "number of threads",
             "omp_wait_policy": "OpenMP wait policy",
             "world": "number of processes",
+            "l2_cache": "state of the L2 cache",
         }
         return identity + [
             f"{title} differs: {mine or 'none'} against {theirs or 'none'}"
@@ -451,217 +377,76 @@ class RecordProblem(UsageProblem):
 
 
 def to_line(item: Record | Build) -> str:
-    """One line of JSON, without the line end. Non-finite metrics are left out: JSON has no word for them."""
-    kind = "record" if isinstance(item, Record) else "build"
-    body = _plain(item)
-    if isinstance(item, Record):
-        body["own_metrics"] = {
-            name: {"unit": metric.unit, "direction": metric.direction.value}
-            for name, metric in item.own_metrics.items()
-        }
-        if not body["own_metrics"]:
-            del body["own_metrics"]  # most records have none, and there are many
-    return json.dumps({"type": kind, "v": 1, **body}, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """Write one line of JSON, without the line end. Non-finite metrics are left out: JSON has no word for them."""
+    if isinstance(item, Build):
+        return encode_line("build", item)
+    body = msgspec.to_builtins(item)
+    body["metrics"] = {name: value for name, value in item.metrics.items() if math.isfinite(value)}
+    own = {
+        name: {"unit": metric.unit, "direction": metric.direction.value} for name, metric in item.own_metrics.items()
+    }
+    if not own:  # as in most records, of which there are many
+        del body["own_metrics"]
+    return encode_line("record", {**body, **({"own_metrics": own} if own else {})})
 
 
 def from_line(line: str) -> Record | Build:
-    """The record or build of one line. Raises `RecordProblem` for everything else; unknown fields are ignored,
-    so that records of a later version can be read."""
-    return _record_at_once(line) or _item_by_field(line)
+    """Read the record or build of one line. Raises `RecordProblem` for everything else.
 
-
-def _record_at_once(line: str) -> Record | None:
-    """Decode a line that is a record as it should be, ten times as fast as field by field; None for any other line,
-    which the slow way then reads, or names the fault of."""
-    if not line.startswith(_RECORD_START):
-        return None
-    try:
-        record = _DECODER.decode(line)
-    except (msgspec.MsgspecError, UnicodeError):  # halves of surrogate pairs, say, which JSON can hold
-        return None
-    case = record.case
-    return record if all((case.suite, case.model, case.device, case.dtype, case.compiler)) else None
-
-
-_RECORD_START = '{"type":"record",'
-"""How every line begins that `to_line` made of a record."""
-
-_DECODER = msgspec.json.Decoder(Record)
-
-
-def _item_by_field(line: str) -> Record | Build:
-    try:
-        raw = parse_json(line)
-    except ValueError as error:
-        raise RecordProblem(f"not JSON: {error}") from error
-    if not isinstance(raw, dict):
-        raise RecordProblem("not a JSON object")
-    match raw.get("type"):
-        case "record":
-            return _record(raw)
-        case "build":
-            return _build(raw)
-        case other:
-            raise RecordProblem(f"field 'type' is {str(other)[:40]!r}, expected 'record' or 'build'")
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    match value:
-        case Enum():
-            return value.value
-        case Mapping():
-            plain = {str(key): _plain(item) for key, item in value.items()}
-            return {key: item for key, item in plain.items() if not _is_non_finite(item)}
-        case tuple() | list():
-            if value and all(type(item) is float for item in value):  # samples: by far most of what is written
-                return value
-            return [_plain(item) for item in value]
-        case _ if is_dataclass(value):
-            return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
-        case _:
-            return value
-
-
-def _is_non_finite(value: object) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
-
-
-def _record(raw: Mapping[str, Any]) -> Record:
-    case = _object(raw, "case")
-    return Record(
-        case=Case(
-            suite=_text(case, "suite", required=True),
-            model=_text(case, "model", required=True),
-            mode=_choice(case, "mode", Mode),
-            device=_text(case, "device", required=True),
-            dtype=_text(case, "dtype", required=True),
-            compiler=_text(case, "compiler", required=True),
-        ),
-        testing=_choice(raw, "testing", Testing),
-        status=_status(raw),
-        batch_size=_integer(raw, "batch_size"),
-        metrics={name: _number(value, f"metrics.{name}") for name, value in _object(raw, "metrics").items()},
-        samples={
-            name: tuple(_number(item, f"samples.{name}") for item in _list(values, f"samples.{name}"))
-            for name, values in _object(raw, "samples").items()
-        },
-        counters={name: int(_number(value, f"counters.{name}")) for name, value in _object(raw, "counters").items()},
-        graph_breaks=tuple(
-            GraphBreak(reason=_text(item, "reason"), user_stack=_text(item, "user_stack"))
-            for item in _list(raw.get("graph_breaks", []), "graph_breaks")
-            if isinstance(item, dict)
-        ),
-        parameters=_integer(raw, "parameters"),
-        seconds=_number(raw.get("seconds", 0.0), "seconds"),
-        reason=_text(raw, "reason"),
-        remarks=tuple(str(item) for item in _list(raw.get("remarks", []), "remarks")),
-        not_compiled=_flag(raw, "not_compiled"),
-        compile_scope=_text(raw, "compile_scope"),
-        log=_text(raw, "log"),
-        environment=_flat(Environment, _object(raw, "environment")),
-        source=_flat(Source, _object(raw, "source")),
-        own_metrics={
-            name: own_metric(
-                name,
-                unit=_text(definition, "unit"),
-                direction=_choice({"direction": definition.get("direction", "unknown")}, "direction", Direction),
-            )
-            for name, definition in _object(raw, "own_metrics").items()
-            if isinstance(definition, dict)
-        },
-    )
-
-
-def _build(raw: Mapping[str, Any]) -> Build:
-    return Build(
-        environment=_flat(Environment, _object(raw, "environment")),
-        dynamo_flags={str(k): bool(v) for k, v in _object(raw, "dynamo_flags").items()},
-        variables={str(k): str(v) for k, v in _object(raw, "variables").items()},
-        packages={str(k): str(v) for k, v in _object(raw, "packages").items()},
-        suites={str(k): str(v) for k, v in _object(raw, "suites").items()},
-        warnings=tuple(str(item) for item in _list(raw.get("warnings", []), "warnings")),
-        gaps=tuple(str(item) for item in _list(raw.get("gaps", []), "gaps")),
-        command=tuple(str(item) for item in _list(raw.get("command", []), "command")),
-        time=_text(raw, "time"),
-    )
+    Unknown fields are ignored, so that records of a later version can be read.
+    """
+    item: Record | Build = decode_line(line, {"record": Record, "build": Build})
+    if isinstance(item, Record) and item.own_metrics:
+        own = {name: own_metric(name, unit=m.unit, direction=m.direction) for name, m in item.own_metrics.items()}
+        return replace(item, own_metrics=own)
+    return item
 
 
 def environment_from(raw: Mapping[str, Any]) -> Environment:
-    """The environment a worker described. Raises `RecordProblem` naming a field of the wrong type."""
-    environment: Environment = _flat(Environment, raw)
-    return environment
-
-
-def _flat(kind: Any, raw: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a flat dataclass of text and integers
-    known = {item.name: item for item in fields(kind)}
-    return kind(
-        **{
-            name: _integer(raw, name) if item.type == "int" else _text(raw, name)
-            for name, item in known.items()
-            if name in raw
-        }
-    )
-
-
-def _object(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = raw.get(name, {})
-    if not isinstance(value, dict):
-        raise RecordProblem(f"field '{name}' is not an object")
-    return value
-
-
-def _list(value: object, name: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise RecordProblem(f"field '{name}' is not a list")
-    return value
-
-
-def _text(raw: Mapping[str, Any], name: str, *, required: bool = False) -> str:
-    value = raw.get(name, "")
-    if not isinstance(value, str) or (required and not value):
-        raise RecordProblem(f"field '{name}' is missing or not text")
-    return value
-
-
-def _flag(raw: Mapping[str, Any], name: str) -> bool:
-    value = raw.get(name, False)
-    if not isinstance(value, bool):
-        raise RecordProblem(f"field '{name}' is neither true nor false")
-    return value
-
-
-def _integer(raw: Mapping[str, Any], name: str) -> int:
-    value = raw.get(name, 0)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise RecordProblem(f"field '{name}' is not an integer")
-    return value
-
-
-def _number(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
-        raise RecordProblem(f"field '{name}' is not a finite number")
-    return float(value)
-
-
-def _is_finite(value: float) -> bool:
+    """Turn what a worker said into an environment. Raises `RecordProblem` naming a field of the wrong type."""
     try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond what a float can hold
-        return False
+        return msgspec.convert(raw, Environment)
+    except msgspec.ValidationError as error:
+        raise _problem_of(error) from error
 
 
-def _status(raw: Mapping[str, Any]) -> Status:
-    word = raw.get("status")
+def encode_line(kind: str, item: Any) -> str:  # noqa: ANN401 - a dataclass, or a mapping
+    """Write a line of JSON that says of what kind it is, without the line end.
+
+    Python's encoder keeps halves of surrogate pairs, which a file name in a message may hold; msgspec refuses them.
+    """
+    body = {"type": kind, "v": 1, **msgspec.to_builtins(item)}
+    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def decode_line(line: str, kinds: Mapping[str, type[Any]]) -> Any:  # noqa: ANN401 - one of the kinds
+    """Read a line of JSON as the dataclass that `kinds` has for its field `type`. Raises `RecordProblem`."""
     try:
-        return status_named(word if isinstance(word, str) else "")
+        kind = _decode(line, _Kind).type
+        if kind not in kinds:
+            raise RecordProblem(f"field 'type' is {kind[:40]!r}, expected one of: {', '.join(kinds)}")
+        return _decode(line, kinds[kind])
+    except msgspec.ValidationError as error:
+        raise _problem_of(error) from error
     except ValueError as error:
-        raise RecordProblem(f"field 'status' is {str(word)[:40]!r}, expected a word such as pass") from error
+        raise RecordProblem(f"not JSON: {error}") from error
 
 
-def _choice(raw: Mapping[str, Any], name: str, kind: Any) -> Any:  # noqa: ANN401 - one of our enums
-    value = raw.get(name)
+class _Kind(msgspec.Struct):
+    type: str = ""
+
+
+def _decode(line: str, kind: type[Decoded]) -> Decoded:
     try:
-        return kind(value)
-    except ValueError as error:
-        choices = ", ".join(item.value for item in kind)
-        raise RecordProblem(f"field '{name}' is {str(value)[:40]!r}, expected one of: {choices}") from error
+        return msgspec.json.decode(line, type=kind)
+    except msgspec.ValidationError:
+        raise
+    except (msgspec.DecodeError, UnicodeError, RecursionError):  # halves of surrogate pairs, say, which JSON can hold
+        return msgspec.convert(parse_json(line), kind)
+
+
+def _problem_of(error: msgspec.ValidationError) -> RecordProblem:
+    """Name the field first, as in: field 'case.model': expected `str`, got `int`."""
+    reason, _, path = str(error).partition(" - at `$")
+    reason = reason[:1].lower() + reason[1:]
+    return RecordProblem(f"field '{path.strip('.`')}': {reason}" if path else reason)

@@ -50,7 +50,7 @@ class Results:
     left_out: tuple[str, ...] = ()
 
     def done(self) -> frozenset[tuple[Case, Testing]]:
-        """The keys a resumed run need not measure again."""
+        """List the keys a resumed run need not measure again."""
         return frozenset(record.key for record in self.records if record.status is not Status.NOT_RUN)
 
 
@@ -68,12 +68,12 @@ class ResultsFolder:
         return frozenset(self._named)
 
     def claim(self, relative: str) -> Path:
-        """The path of a file that is about to be written, named in the manifest, with its folder made.
+        """Name a file that is about to be written in the manifest, make its folder, and return its path.
 
         Raises `UsageProblem` where a link stands in the way.
         """
         self._name(relative)
-        with _told(self.path):
+        with _without_links(self.path):
             return prepare_below(self.path, relative)
 
     def _name(self, relative: str) -> None:
@@ -89,7 +89,7 @@ class ResultsFolder:
     def write_bytes(self, relative: str, content: bytes) -> Path:
         self._name(relative)
         self._name(f"{relative}.tmp")  # a run that is killed leaves it, and the next one removes it
-        with _told(self.path):
+        with _without_links(self.path):
             return write_below(self.path, relative, content, beside=f"{Path(relative).name}.tmp")
 
     def append(self, *items: Record | Build) -> None:
@@ -103,7 +103,7 @@ class ResultsFolder:
         """
         self._name(relative)
         path = self.path / relative
-        with _told(self.path):
+        with _without_links(self.path):
             descriptor = open_below(self.path, relative, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             for line in lines:
@@ -131,7 +131,7 @@ class ResultsFolder:
 
 
 def _append(descriptor: int, line: bytes) -> None:
-    """The whole line, or nothing of it."""
+    """Write the whole line, or nothing of it."""
     before, left = os.fstat(descriptor).st_size, memoryview(line)
     try:
         while left:
@@ -152,7 +152,7 @@ def open_folder(path: Path, *, adopt: bool = False) -> Iterator[ResultsFolder]:
         _refuse_foreign(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with _told(path):
+        with _without_links(path):
             descriptor = open_below(path, MANIFEST, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         manifest = os.fdopen(descriptor, "a+", encoding="utf-8")
     except OSError as error:
@@ -174,22 +174,22 @@ def open_folder(path: Path, *, adopt: bool = False) -> Iterator[ResultsFolder]:
 
 
 def read_results(path: Path) -> Results:
-    """Everything records.jsonl in `path` holds; lines that cannot be read become problems, the rest stays usable."""
+    """Read records.jsonl in `path`; lines that cannot be read become problems, the rest stays usable."""
     return results_from(read_lines(path / RECORDS))
 
 
 def parse_results(content: bytes) -> Results:
-    """The results in the content of a records.jsonl."""
+    """Read the content of a records.jsonl."""
     return results_from(lines_of(content))
 
 
 def lines_of(content: bytes) -> Iterator[tuple[int, str]]:
-    """The lines of a file's content that say something, each with its number from 1."""
+    """Yield the lines of a file's content that are not blank, each with its number from 1."""
     return _numbered(io.BytesIO(content))
 
 
 def results_from(lines: Iterable[tuple[int, str]]) -> Results:
-    """The results in the lines of a records.jsonl, each with its number from 1."""
+    """Read the lines of a records.jsonl, each with its number from 1."""
     records: dict[tuple[Case, Testing], Record] = {}
     builds: list[Build] = []
     problems: list[Problem] = []
@@ -207,13 +207,13 @@ def results_from(lines: Iterable[tuple[int, str]]) -> Results:
 
 
 def csv_name(case: Case, testing: Testing) -> str:
-    """`{compiler}_{suite}_{dtype}_{mode}_{device}_{testing}.csv`, with what no file name should hold replaced."""
+    """Name a file `{compiler}_{suite}_{dtype}_{mode}_{device}_{testing}.csv`, of characters that are safe in one."""
     parts = (case.compiler, case.suite, case.dtype, case.mode.value, case.device, testing.value)
     return short_name("_".join(safe_name(part) for part in parts)) + ".csv"
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a file that say something, each with its number from 1; none when there is no such file."""
+    """Yield the lines of a file that are not blank, each with its number from 1; none when there is no such file."""
     if not path.is_file():
         return
     with path.open("rb") as stream:
@@ -254,18 +254,18 @@ def _remove_written(path: Path, named: set[str]) -> None:
 
 
 def _cut_partial_line(path: Path, name: str) -> None:
-    """A run that was killed in the middle of a write leaves a line without an end: cut it before appending."""
+    """Cut the line without an end that a run leaves which was killed in the middle of a write."""
     if not (path / name).exists():
         return
-    with _told(path), os.fdopen(open_below(path, name, os.O_RDWR), "r+b") as stream:
+    with _without_links(path), os.fdopen(open_below(path, name, os.O_RDWR), "r+b") as stream:
         content = stream.read()
         if content and not content.endswith(b"\n"):
             stream.truncate(content.rfind(b"\n") + 1)
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Say what stands in the way of a write."""
+def _without_links(path: Path) -> Iterator[None]:
+    """Turn a link that stands in the way of a write into a `UsageProblem`."""
     try:
         yield
     except PlantedLink as error:

@@ -93,7 +93,7 @@ def prepare_below(root: Path, relative: str) -> Path:
 
 @contextmanager
 def _folder_of(root: Path, relative: str) -> Iterator[int]:
-    """The open folder of a file, made if need be, one step at a time so that no step follows a link."""
+    """Open the folder of a file, made if need be, one step at a time so that no step follows a link."""
     if not is_below(relative):
         raise PlantedLink(root / relative)
     root.mkdir(parents=True, exist_ok=True)
@@ -128,5 +128,5 @@ def _open_plain(path: Path, name: str, flags: int, folder: int | None) -> int:
 
 
 def _is_plain(status: os.stat_result) -> bool:
-    """A hard link is another name of a file that may lie anywhere."""
+    """Say whether this is a file with one name: a hard link is another name of a file that may lie anywhere."""
     return stat.S_ISREG(status.st_mode) and status.st_nlink <= 1

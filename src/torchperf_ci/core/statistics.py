@@ -36,7 +36,7 @@ class Estimate:
 
 
 def paired_ratio(over: Sequence[float], under: Sequence[float], *, alpha: float = 0.05) -> Estimate:
-    """The ratio over / under of paired times: exp of the median log ratio of the pairs.
+    """Estimate the ratio over / under of paired times: exp of the median log ratio of the pairs.
 
     The interval is Student's t over the medians of contiguous batches of pairs (batch means method, Law & Kelton,
     Simulation Modeling and Analysis, ch. 9.5), 1 - alpha wide, around the median of all pairs.
@@ -49,7 +49,7 @@ def paired_ratio(over: Sequence[float], under: Sequence[float], *, alpha: float 
 
 
 def batch_half_width(values: Sequence[float], *, alpha: float) -> float:
-    """Half the width of the t interval over batch medians of `values`; infinite for fewer than `2 * MIN_BATCHES`."""
+    """Compute half the width of the t interval over batch medians; infinite below `2 * MIN_BATCHES` values."""
     count = min(BATCHES, len(values) // 2)
     if count < MIN_BATCHES:
         return math.inf
@@ -57,42 +57,50 @@ def batch_half_width(values: Sequence[float], *, alpha: float) -> float:
 
 
 def interquartile_mean(values: Sequence[float]) -> float:
-    """Mean of the middle half of the values. A quarter of them may be anything, as the median lets half of them be, but
+    """Average the middle half of the values. A quarter of them may be anything, as the median lets half of them be, but
     it uses more of what the others say: its error is 10 to 15 % smaller in measured log ratios."""
     cut = len(values) // 4
     return fmean(sorted(values)[cut : len(values) - cut])
 
 
 def batch_squared_error(values: Sequence[float], *, center: Center = median) -> float:
-    """Squared standard error of the centre of at least `2 * MIN_BATCHES` values, from those of contiguous batches."""
+    """Compute the squared standard error of the centre of at least `2 * MIN_BATCHES` values, from those of batches."""
     centers = batch_centers(values, min(BATCHES, len(values) // 2), center=center)
     mean = fmean(centers)
     return sum((value - mean) ** 2 for value in centers) / (len(centers) - 1) / len(centers)
 
 
 def batch_centers(values: Sequence[float], count: int, *, center: Center = median) -> list[float]:
-    """Centres of `count` contiguous batches whose sizes differ by at most one."""
+    """Compute the centres of `count` contiguous batches whose sizes differ by at most one."""
     edges = [round(index * len(values) / count) for index in range(count + 1)]
     return [center(values[start:end]) for start, end in pairwise(edges)]
 
 
 def student_t(probability: float, degrees: float) -> float:
-    """Quantile of Student's t distribution."""
+    """Compute a quantile of Student's t distribution."""
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, probability))
 
 
 def student_t_above(value: float, degrees: float) -> float:
-    """Probability that Student's t exceeds `value`."""
+    """Compute the probability that Student's t exceeds `value`."""
     from scipy.special import stdtr
 
     return float(stdtr(degrees, -value))
 
 
 def slow_share(probes: Sequence[float], *, factor: float = 1.2) -> float:
-    """Share of probe times above `factor` times their lower quartile: how often the machine was in its slow state."""
+    """Compute how often the machine was in its slow state: the share of probe times above `factor` lower quartiles."""
     if len(probes) < 4:
         return 0.0
     usual = sorted(probes)[len(probes) // 4]
     return sum(probe > factor * usual for probe in probes) / len(probes)
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float]:
+    """Return the first and the third quartile by Hazen's rule, which is the one of pytest-benchmark."""
+    import numpy as np
+
+    first, third = np.quantile(values, [0.25, 0.75], method="hazen")
+    return float(first), float(third)

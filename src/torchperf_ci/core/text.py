@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, TextIO, cast
@@ -37,7 +37,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def one_line(text: str, *, limit: int = 0) -> str:
-    """`text` without line ends and without characters that control or reorder what stands beside them.
+    """Put `text` on one line, without characters that control or reorder what stands beside them.
 
     Longer texts than `limit` characters (0: no limit) are cut, which an ellipsis says.
     """
@@ -47,7 +47,7 @@ def one_line(text: str, *, limit: int = 0) -> str:
 
 
 def code(text: str, *, limit: int = 0) -> str:
-    """`text` as inline code in GitHub-flavoured Markdown, in a table or anywhere else.
+    """Write `text` as inline code in GitHub-flavoured Markdown, in a table or anywhere else.
 
     Code is where GitHub looks for no mentions, references, links, emoji or mathematics. A back-tick or a pipe cannot
     be escaped there without doubt, so such a text becomes a `<code>` element of character references.
@@ -61,17 +61,17 @@ def code(text: str, *, limit: int = 0) -> str:
 
 
 def heading(text: str) -> str:
-    """`text` in a Markdown heading: as it is when nothing in it can mean anything, else as inline code."""
+    """Write `text` in a Markdown heading: as it is when nothing in it can mean anything, else as inline code."""
     return text if _TAME.fullmatch(text) and not _MEANING.search(text) else code(text)
 
 
 def sentence(text: str) -> str:
-    """`text` as a line of Markdown: as it is when nothing in it can mean anything, else as inline code."""
+    """Write `text` as a line of Markdown: as it is when nothing in it can mean anything, else as inline code."""
     return text if _TAME_LINE.fullmatch(text) and not _MEANING.search(text) else code(text)
 
 
 def html(text: str) -> str:
-    """`text` as bare words or in an HTML element in Markdown: ASCII characters that could mean something by number.
+    """Write `text` as bare words or in an HTML element in Markdown: signs that could mean something by number.
 
     GitHub looks for mentions, addresses and references after it has decoded these, and for addresses in a `<code>`
     element as well: so what it looks for is broken by a character that cannot be seen.
@@ -94,7 +94,7 @@ def _is_plain(text: str, place: int) -> bool:
 
 
 def _broken(reference: re.Match[str]) -> str:
-    """A sign with a word joiner behind it; a commit's digits with one after every sixth, since seven are looked for."""
+    """Put a word joiner behind a sign, and after every sixth of a commit's digits, since seven are looked for."""
     parts = [reference[0][at : at + 6] for at in range(0, len(reference[0]), 6)]
     return _WORD_JOINER.join(parts) if len(parts) > 1 else reference[0] + _WORD_JOINER
 
@@ -121,29 +121,35 @@ def _show_hidden(text: str) -> str:
 
 
 def fenced(text: str, *, language: str = "") -> str:
-    """`text`, which may have several lines, as a block of code in Markdown."""
+    """Write `text`, which may have several lines, as a block of code in Markdown."""
     ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{ticks}{language}\n{_show_hidden(text)}\n{ticks}"
 
 
 def csv_cell(text: str) -> str:
-    """`text` for a CSV cell: one that a spreadsheet would take for a formula gets an apostrophe in front."""
+    """Write `text` for a CSV cell: one that a spreadsheet would take for a formula gets an apostrophe in front."""
     return f"'{text}" if _is_formula(text) else text
 
 
 def from_csv_cell(text: str) -> str:
-    """The text that `csv_cell` was given."""
+    """Undo `csv_cell`."""
     return text[1:] if text.startswith("'") and _is_formula(text[1:]) else text
 
 
 def _is_formula(text: str) -> bool:
-    """Also one that has apostrophes in front already, so that it can be told from what was put there."""
+    """Say whether a spreadsheet calculates it; also one with apostrophes in front already, to tell it from our own."""
     return text.lstrip("'").startswith(_FORMULA)
 
 
 def count(number: int, noun: str) -> str:
-    """`1 case`, `1,234 cases`."""
+    """Write a number with its noun: `1 case`, `1,234 cases`."""
     return f"{number:,} {noun if number == 1 else noun + 's'}"
+
+
+def some_of(names: Collection[str], most: int = 5) -> str:
+    """Join the first names with commas, and count the others: `a, b and 3 more`."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(list(names)[:most]) + more
 
 
 LONGEST_NAME = 200
@@ -182,7 +188,7 @@ def nearest(name: str, choices: Iterable[str], *, usual: str = "") -> str:
 
 
 def unique(name: str, taken: set[str]) -> str:
-    """`name`, with a number behind it if it is taken already; it is taken from now on."""
+    """Put a number behind `name` if it is taken already, and take it."""
     number = 1
     candidate = name
     while candidate in taken:
@@ -263,12 +269,27 @@ def write_unguarded(line: str, stream: TextIO) -> None:
 
 
 def safe_name(text: str) -> str:
-    """`text` as part of a file name: letters, digits, `.`, `-` and `_`, at most 100 of them, never hidden."""
+    """Make `text` part of a file name: letters, digits, `.`, `-` and `_`, at most 100 of them, never hidden."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".")[:100] or "-"
 
 
 def short_name(name: str) -> str:
-    """`name`, or when it leaves no room for endings in a file name, its beginning and a digest of all of it."""
+    """Cut a name that leaves no room for endings in a file name, with a digest of all of it at the end."""
     if len(name) <= LONGEST_FILE_NAME:
         return name
     return f"{name[: LONGEST_FILE_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def is_sha(text: str) -> bool:
+    """Say whether this can be a commit's SHA, or the first 7 or more of its 40 digits."""
+    return re.fullmatch(r"[0-9a-f]{7,40}", text) is not None
+
+
+def is_full_sha(text: str) -> bool:
+    """Say whether this can be the whole of a commit's SHA."""
+    return re.fullmatch(r"[0-9a-f]{40}", text) is not None
+
+
+def is_repository(text: str) -> bool:
+    """Say whether this can be a repository on GitHub, as owner/name."""
+    return re.fullmatch(r"[A-Za-z0-9_-]+/[A-Za-z0-9._-]*[A-Za-z0-9_-]", text) is not None

@@ -12,7 +12,7 @@ from importlib import resources
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, SuiteTables, rows
+from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, SuiteTables, model_rows
 from torchperf_ci.core.records import Record, Testing
 from torchperf_ci.core.text import one_line
 from torchperf_ci.report import summary
@@ -279,7 +279,7 @@ def _compared(tables: SuiteTables) -> Grid:
                 ),
             ),
         )
-        for row in rows(tables, metric)
+        for row in model_rows(tables, metric)
     )
     return grid(("Model", "#Batch size", *(f"#{name}" for name in tables.compilers)), lines)
 
@@ -302,7 +302,7 @@ def _interval(record: Record) -> str:
 
 def _cases(tables: SuiteTables) -> Grid:
     titles = ("Model", "Compiler", "#Batch size", "Accuracy", "Performance", "#Speedup", "#Compiled ms", "#Eager ms")
-    remarks = {(item.model, item.compiler): item.texts for item in summary.remarks(tables)}
+    remarks = {(item.model, item.compiler): item.texts for item in summary.list_remarks(tables)}
     judged = zip(tables.models, tables.counted.to_numpy(), tables.passed.to_numpy(), strict=True)
     lines = (
         (bool(counts and not passes), _case(tables, model, compiler, remarks))

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from torchperf_ci.core.frames import CaseSelection, Section, SuiteTables, rank, suite_tables
-from torchperf_ci.core.records import Build, Environment, Record, Source, Testing
+from torchperf_ci.core.records import Build, Record, Source, Testing
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.report.summary import (
     CompilerSummary,
     Failure,
     Flag,
     Remark,
-    failures,
+    find_flags,
     flag_compilers,
-    flags,
-    remarks,
+    list_failures,
+    list_remarks,
     summarize,
 )
 
@@ -166,41 +166,35 @@ class Report:
     problems: tuple[Problem, ...]
 
 
-def find(results: Results, options: ReportOptions) -> RunFindings:
-    """Everything to report about `results`."""
+def collect_findings(results: Results, options: ReportOptions) -> RunFindings:
+    """Collect everything to report about `results`."""
     records = tuple(record for record in results.records if options.selection.takes(record.case))
     tables = suite_tables(records, options.selection)
     present = tuple(dict.fromkeys(name for item in tables for name in item.compilers))
     flagged = flag_compilers(present, options.flag_compilers)
+    gaps = dict.fromkeys(gap for build in results.builds for gap in build.gaps)
     return RunFindings(
         options=options,
         records=records,
         tables=tables,
         lines=tuple(line for item in tables for line in summarize(item)),
-        failures=tuple(failure for item in tables for failure in failures(item)),
-        flags=tuple(flag for item in tables for flag in flags(item, flagged)),
-        remarks=tuple(remark for item in tables for remark in remarks(item)),
+        failures=tuple(failure for item in tables for failure in list_failures(item)),
+        flags=tuple(flag for item in tables for flag in find_flags(item, flagged)),
+        remarks=tuple(remark for item in tables for remark in list_remarks(item)),
         flag_compilers=flagged,
         builds=results.builds,
         source=max((record.source for record in records), key=lambda source: source.time, default=Source()),
-        notes=(*_left_out(results.left_out), *_notes(results.builds, tables)),
-        problems=(*results.problems, *_gaps(results.builds), *_absent(tables, options.selection)),
+        notes=tuple(_notes(results, tables)),
+        problems=(
+            *results.problems,
+            *(Problem(file="shards", what=gap) for gap in gaps),
+            *_absent(tables, options.selection),
+        ),
     )
 
 
-def _gaps(builds: Sequence[Build]) -> Iterator[Problem]:
-    for gap in dict.fromkeys(gap for build in builds for gap in build.gaps):
-        yield Problem(file="shards", what=gap)
-
-
-def _left_out(files: Sequence[str]) -> Iterator[str]:
-    if files:
-        more = f" and {len(files) - 5} more" if len(files) > 5 else ""
-        yield f"Not read, since the options ask for others: {', '.join(files[:5])}{more}."
-
-
 def _absent(tables: Sequence[SuiteTables], asked: CaseSelection) -> Iterator[Problem]:
-    """What was asked for and is not there."""
+    """Name what was asked for and is not there."""
     axes = {
         "suites": (asked.suites, {item.suite for item in tables}),
         "devices": (asked.devices, {item.section.device for item in tables}),
@@ -213,37 +207,30 @@ def _absent(tables: Sequence[SuiteTables], asked: CaseSelection) -> Iterator[Pro
                 yield Problem(file=f"--{axis} {name}", what="there are no results for it")
 
 
-def _notes(builds: Sequence[Build], tables: Sequence[SuiteTables]) -> Iterator[str]:
-    yield from dict.fromkeys(text for build in builds for text in build.warnings)
-    yield from _differing([build.environment for build in builds])
+def _notes(results: Results, tables: Sequence[SuiteTables]) -> Iterator[str]:
+    """Write the sentences a reader should know before trusting the numbers."""
+    if results.left_out:
+        more = f" and {len(results.left_out) - 5} more" if len(results.left_out) > 5 else ""
+        yield f"Not read, since the options ask for others: {', '.join(results.left_out[:5])}{more}."
+    yield from dict.fromkeys(text for build in results.builds for text in build.warnings)
+    environments = [build.environment for build in results.builds]
+    others = [other for other in environments[1:] if other != environments[0]]
+    reasons = dict.fromkeys(why for other in others for why in environments[0].comparable_to(other))
+    if reasons:
+        yield f"the results come from machines that cannot be compared with each other: {'; '.join(reasons)}"
     for item in tables:
         where = f"{item.suite} ({item.section})"
         if Testing.ACCURACY not in item.statuses:
             yield f"{where}: accuracy was not looked at, so a pass only says that it ran"
         if Testing.PERFORMANCE not in item.statuses:
             yield f"{where}: performance was not looked at, so a pass only says that the results are right"
-        yield from (f"{where}: {text}" for text in _different_batch_sizes(item))
+        for testing in item.statuses:
+            differing = [model for model in item.models if len(_batch_sizes(item, testing, model)) > 1]
+            if differing:
+                more = f" and {len(differing) - 1:,} more" if len(differing) > 1 else ""
+                yield f"{where}: the compilers ran with different batch sizes ({testing} of {differing[0]}{more})"
 
 
-def _differing(environments: Sequence[Environment]) -> Iterator[str]:
-    others = [other for other in environments[1:] if other != environments[0]]
-    reasons = dict.fromkeys(why for other in others for why in environments[0].comparable_to(other))
-    if reasons:
-        yield f"the results come from machines that cannot be compared with each other: {'; '.join(reasons)}"
-
-
-def _different_batch_sizes(tables: SuiteTables) -> Iterator[str]:
-    for testing in tables.statuses:
-        differing = [
-            model
-            for model in tables.models
-            if len({_batch_size(tables, testing, model, compiler) for compiler in tables.compilers} - {0}) > 1
-        ]
-        if differing:
-            others = f" and {len(differing) - 1:,} more" if len(differing) > 1 else ""
-            yield f"the compilers ran with different batch sizes ({testing} of {differing[0]}{others})"
-
-
-def _batch_size(tables: SuiteTables, testing: Testing, model: str, compiler: str) -> int:
-    record = tables.records.get((testing, model, compiler))
-    return record.batch_size if record else 0
+def _batch_sizes(tables: SuiteTables, testing: Testing, model: str) -> set[int]:
+    records = (tables.records.get((testing, model, compiler)) for compiler in tables.compilers)
+    return {record.batch_size for record in records if record and record.batch_size}

@@ -25,7 +25,7 @@ from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from torchperf_ci.core.frames import SuiteTables, sorted_models
+from torchperf_ci.core.frames import SuiteTables, sort_models
 from torchperf_ci.core.records import Record
 from torchperf_ci.core.text import one_line
 from torchperf_ci.report.palette import BAD, GRID, INK, PALE, PALETTE, PAPER
@@ -126,7 +126,7 @@ Values = np.ndarray[Any, np.dtype[np.float64]]
 
 def speedup_figure(tables: SuiteTables, colours: Mapping[str, str]) -> Figure:
     """Speedup per model and compiler: bars from 1x on a logarithmic axis, with 95 % intervals where they are known."""
-    models = list(sorted_models(tables.values["speedup"]).index)
+    models = list(sort_models(tables.values["speedup"]).index)
     hidden = max(0, len(models) - MOST_MODELS)
     if hidden:
         models = models[: MOST_MODELS // 2] + models[-(MOST_MODELS // 2) :]

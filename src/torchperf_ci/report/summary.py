@@ -21,7 +21,7 @@ from torchperf_ci.core.frames import (
     Cell,
     Section,
     SuiteTables,
-    rows,
+    model_rows,
 )
 from torchperf_ci.core.records import Record, Testing
 
@@ -90,7 +90,7 @@ def summarize(tables: SuiteTables) -> tuple[CompilerSummary, ...]:
     return tuple(_line(tables, compiler) for compiler in tables.compilers)
 
 
-def failures(tables: SuiteTables) -> tuple[Failure, ...]:
+def list_failures(tables: SuiteTables) -> tuple[Failure, ...]:
     """What did not pass, once per case: accuracy, when that is what failed, else performance; in the models' order."""
     return tuple(
         _failure(tables, model, compiler, counts=bool(counts))
@@ -102,7 +102,7 @@ def failures(tables: SuiteTables) -> tuple[Failure, ...]:
     )
 
 
-def remarks(tables: SuiteTables) -> tuple[Remark, ...]:
+def list_remarks(tables: SuiteTables) -> tuple[Remark, ...]:
     """The cases that have something to be said about, in the models' order."""
     cases = ((model, compiler) for model in tables.models for compiler in tables.compilers)
     return tuple(remark for model, compiler in cases if (remark := _remark(tables, model, compiler)).texts)
@@ -235,7 +235,7 @@ def flag_compilers(present: Sequence[str], asked: Sequence[str]) -> tuple[str, .
     return found if found or asked else tuple(present)
 
 
-def flags(tables: SuiteTables, compilers: Sequence[str]) -> tuple[Flag, ...]:
+def find_flags(tables: SuiteTables, compilers: Sequence[str]) -> tuple[Flag, ...]:
     """Everything beyond a limit for `compilers`, by metric, then in the order of that metric's table."""
     return tuple(
         Flag(
@@ -276,6 +276,6 @@ def is_flagged(metric: str, cell: Cell) -> bool:
 
 
 def _cells(tables: SuiteTables, metric: str) -> Iterator[tuple[str, str, Cell]]:
-    for row in rows(tables, metric):
+    for row in model_rows(tables, metric):
         for compiler, cell in zip(tables.compilers, row.cells, strict=True):
             yield row.model, compiler, cell

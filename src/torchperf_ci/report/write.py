@@ -1,4 +1,4 @@
-"""Writes every file of a report into a results folder."""
+"""Write every file of a report into a results folder."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torchperf_ci.core.records import Mode
 from torchperf_ci.core.results import Results, ResultsFolder
 from torchperf_ci.report.charts import Charts, draw
 from torchperf_ci.report.csv_tables import case_csvs, summary_csvs
-from torchperf_ci.report.gh_parts import legacy_parts
+from torchperf_ci.report.gh_parts import render_parts
 from torchperf_ci.report.html import html_page
 from torchperf_ci.report.markdown import markdown
-from torchperf_ci.report.model import Report, ReportOptions, RunFindings, find
+from torchperf_ci.report.model import Report, ReportOptions, RunFindings, collect_findings
 from torchperf_ci.report.terminal import terminal
 from torchperf_ci.report.words import verdict
 
@@ -20,15 +20,22 @@ def write_report(folder: ResultsFolder, results: Results, options: ReportOptions
 
     Raises `NothingToJudge` when there is no record, or none that the options select.
     """
-    return write_findings(folder, look(results, options))
+    return write_findings(folder, judge_results(results, options))
 
 
-def look(results: Results, options: ReportOptions) -> RunFindings:
-    """What there is to report. Raises `NothingToJudge` when that is neither a result nor a problem."""
-    findings = find(results, options)
-    if not findings.tables and not results.problems:
-        raise NothingToJudge(_why_nothing(results))
-    return findings
+def judge_results(results: Results, options: ReportOptions) -> RunFindings:
+    """Collect what there is to report. Raises `NothingToJudge` when that is neither a result nor a problem."""
+    findings = collect_findings(results, options)
+    if findings.tables or results.problems:
+        return findings
+    if results.records:
+        suites = ", ".join(sorted({record.case.suite for record in results.records}))
+        number = len(results.records)
+        raise NothingToJudge(f"none of the {number} results is selected by the options; the suites there are: {suites}")
+    if results.left_out:
+        files = ", ".join(results.left_out[:10])
+        raise NothingToJudge(f"the options ask for none of the files that are there: {files}")
+    raise NothingToJudge("there are no results to report")
 
 
 def write_findings(folder: ResultsFolder, findings: RunFindings, charts: Charts | None = None) -> Report:
@@ -41,25 +48,18 @@ def write_findings(folder: ResultsFolder, findings: RunFindings, charts: Charts 
     texts = {
         **(dict(case_csvs(findings.records)) if findings.options.case_csvs else {}),
         **summary_csvs(findings),
-        **legacy_parts(findings),
+        **render_parts(findings),
         "report.md": markdown(findings),
         "report.html": html_page(findings, charts),
     }
+    pictures = dict(charts.files())
     for name, text in texts.items():
         folder.write_text(name, text)
-    pictures = dict(charts.files())
     for name, content in pictures.items():
         folder.write_bytes(name, content)
-    folder.forget([name for name in before if _is_part(name) and name not in texts and name not in pictures])
-    return _report(findings)
-
-
-def _is_part(name: str) -> bool:
-    """Is this a file that hangs on what a report finds? All others are written every time, or belong to others."""
-    return name.startswith("samples_") or name in {f"gh_{mode}.txt" for mode in Mode}
-
-
-def _report(findings: RunFindings) -> Report:
+    # Only these hang on what was found. All others are written every time, or belong to others.
+    parts = {name for name in before if name.startswith("samples_")} | {f"gh_{mode}.txt" for mode in Mode}
+    folder.forget(sorted(parts - texts.keys() - pictures.keys()))
     return Report(
         outcome=findings.outcome,
         verdict=" ".join(verdict(findings)),
@@ -71,12 +71,3 @@ def _report(findings: RunFindings) -> Report:
         left_out=findings.left_out,
         problems=findings.problems,
     )
-
-
-def _why_nothing(results: Results) -> str:
-    if not results.records and results.left_out:
-        return f"the options ask for none of the files that are there: {', '.join(results.left_out[:10])}"
-    if not results.records:
-        return "there are no results to report"
-    suites = ", ".join(sorted({record.case.suite for record in results.records}))
-    return f"none of the {len(results.records)} results is selected by the options; the suites there are: {suites}"
