@@ -41,8 +41,8 @@ class HistoryRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilter:
-    """Choose the runs to look at: of this series, of this branch (blank: any), with something of the selection, not later
-    than `until` (None: any time)."""
+    """Choose the runs to look at: of this series, of this branch (blank: any), with something of the selection, not
+    later than `until` (None: any time)."""
 
     name: str = DEFAULT_NAME
     branch: str = ""
@@ -63,7 +63,7 @@ class Past:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addition:
-    """List the files that adding a run writes: sizes in bytes by path below `where`; none when the run is there already."""
+    """List the files that adding a run writes: sizes in bytes by path below `where`; none when it is there already."""
 
     where: str
     sizes: Mapping[str, int]
