@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
+from torchperf_ci.cli.finish import echo_coloured
 from torchperf_ci.core.records import Record, Testing
+from torchperf_ci.core.text import count
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.run import Progress
 from torchperf_ci.worker.protocol import one_line
@@ -17,7 +19,7 @@ from torchperf_ci.worker.protocol import one_line
 
 @contextmanager
 def progress_for(stream: Any) -> Iterator[Progress]:  # noqa: ANN401 - any text stream
-    """The way of showing progress that fits the stream. However the block ends, the terminal is as it was."""
+    """Show progress in the way that fits the stream. However the block ends, the terminal is as it was."""
     if not stream.isatty():
         yield Lines()
         return
@@ -45,7 +47,7 @@ class Lines:
 
 
 class Bar:
-    """A bar with the current case and the time left; a case that did not pass leaves a line above it."""
+    """A bar with the current case and the time left; every case leaves a line above it, red where it did not pass."""
 
     _bar: Any = None
 
@@ -61,8 +63,11 @@ class Bar:
         self._bar.render_progress()
 
     def finish(self, records: Sequence[Record]) -> None:
-        if not all(record.status.is_pass for record in records):
-            click.echo("\r\033[K" + describe(records), err=True)
+        click.echo("\r\033[K", err=True, nl=False)
+        if all(record.status.is_pass for record in records):
+            click.echo(describe(records), err=True)
+        else:
+            echo_coloured(describe(records), "red", err=True)
         self._bar.update(1)
 
     def end(self) -> None:
@@ -73,11 +78,12 @@ class Bar:
 
 def _tell_recorded(*, total: int, already: int) -> None:
     if already:
-        click.echo(f"{already} cases are recorded already; {total} are left.", err=True)
+        verb = "is" if already == 1 else "are"
+        click.echo(f"{count(already, 'case')} {verb} recorded already; {count(total, 'case')} left.", err=True)
 
 
 def describe(records: Sequence[Record]) -> str:
-    """A case's records in one line."""
+    """Write a case's records in one line."""
     parts = []
     for record in records:
         if record.testing is Testing.PERFORMANCE and record.status.is_pass and record.metrics:
