@@ -55,6 +55,9 @@ class Browser:
     def open(self, page: Path) -> None:
         self._call("/url", {"url": page.as_uri()})
 
+    def back(self) -> None:
+        self._call("/back", {})
+
     def run(self, script: str) -> Any:
         return self._call("/execute/sync", {"script": script, "args": []})
 
@@ -222,10 +225,10 @@ def test_links_lead_to_the_files_beside_the_page(page: Browser):
     page.size(1280, 900)
     links = "[...document.querySelector('main table').querySelectorAll('a')]"
     assert page.run(f"return {links}.map((link) => link.textContent)") == ["log"]
+    assert page.run("return document.querySelector('main table').textContent").count("logs/") == 1
     page.run(f"{links}[0].click()")
     assert page.run("return [location.protocol, document.body.innerText.trim()]") == ["file:", "what unet printed"]
-    page.run("history.back()")
-    assert page.run("return document.querySelector('main table').textContent").count("logs/") == 1
+    page.back()
 
 
 @pytest.mark.parametrize(("scheme", "bright"), [("light", True), ("dark", False)])
@@ -241,7 +244,7 @@ def test_the_page_is_light_or_dark_as_the_reader_likes(page: Browser, scheme: st
 
 @pytest.mark.parametrize(
     ("reason", "least_width", "most_height"),
-    [("killed by signal 11 (SIGSEGV)", 80, 60), ("BackendCompilerFailed: 'View' has no attribute. " * 5, 140, 330)],
+    [("killed by signal 11 (SIGSEGV)", 80, 80), ("BackendCompilerFailed: 'View' has no attribute. " * 5, 140, 330)],
 )
 def test_reasons_can_be_read_on_a_phone(browser: Browser, tmp_path: Path, reason, least_width, most_height):
     """Beside status and model, in lines of some length, so that rows are not too tall."""
