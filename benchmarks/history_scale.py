@@ -24,11 +24,11 @@ from typing import Any
 
 from torchperf_ci.core.records import COUNTERS, Case, Environment, Mode, Record, Source, Status, Testing, to_line
 from torchperf_ci.core.results import Results
-from torchperf_ci.history.compact import compact
-from torchperf_ci.history.database import database
-from torchperf_ci.history.files import LocalFiles
+from torchperf_ci.history.compaction import compact
+from torchperf_ci.history.database import open_database
 from torchperf_ci.history.parquet import ParquetHistory
-from torchperf_ci.history.store import Run, run_of
+from torchperf_ci.history.runs import HistoryRun, make_run
+from torchperf_ci.history.storage import LocalFiles
 
 RUNS = 10_000
 FIRST = datetime(2025, 1, 1, tzinfo=timezone.utc)
@@ -53,7 +53,7 @@ MACHINE = Environment(
 )
 
 
-def a_run(number: int) -> Run:
+def a_run(number: int) -> HistoryRun:
     """The same run for the same number."""
     chance = random.Random(number)
     start = FIRST + number * BETWEEN
@@ -65,7 +65,7 @@ def a_run(number: int) -> Run:
         run_id=str(9_000_000 + number),
     )
     records = tuple(_records(chance, source, start))
-    return run_of(Results(records=records), name="results", now=start)
+    return make_run(Results(records=records), name="results", now=start)
 
 
 def _records(chance: random.Random, source: Source, start: datetime) -> Iterator[Record]:
@@ -184,22 +184,22 @@ def _ask(folder: Path, layout: str) -> None:
         "import sys, time; start = time.perf_counter()\n"
         "from pathlib import Path\n"
         "from torchperf_ci.core.frames import CaseSelection\n"
-        "from torchperf_ci.history.files import LocalFiles\n"
+        "from torchperf_ci.history.storage import LocalFiles\n"
         "from torchperf_ci.history.parquet import ParquetHistory\n"
-        "from torchperf_ci.history.store import Wanted\n"
+        "from torchperf_ci.history.runs import RunFilter\n"
         "imported = time.perf_counter()\n"
         "history = ParquetHistory(files=LocalFiles(root=Path(sys.argv[1])))\n"
-        "wanted = Wanted(selection=CaseSelection(suites=('huggingface',)))\n"
+        "chosen = RunFilter(selection=CaseSelection(suites=('huggingface',)))\n"
         "for count in (10, 10, 50):\n"
         "    start = time.perf_counter()\n"
-        "    found = history.last(count, wanted).runs\n"
+        "    found = history.read_last(count, chosen).runs\n"
         "    print(f'the last {len(found)} runs of one suite: {time.perf_counter() - start:.2f} s')\n"
     )
     print(
         subprocess.run([sys.executable, "-c", code, folder], check=True, capture_output=True, text=True).stdout, end=""
     )
-    paths = [part.path for _, parts in history.months() for part in parts]
-    with database(history.files.local(paths)) as opened:
+    paths = [part.path for _, parts in history.list_months() for part in parts]
+    with open_database(history.files.fetch(paths)) as opened:
         for title, query in {
             "count of metric rows": "SELECT count(*) FROM history WHERE kind = 'metric'",
             "a model's speedup over all runs": "SELECT count(value) FROM history WHERE metric = 'speedup' "

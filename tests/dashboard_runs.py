@@ -9,9 +9,9 @@ from report_builders import accuracy, both, case
 from run_builders import a_run
 from torchperf_ci.core.records import Record, Status
 from torchperf_ci.core.results import open_folder
-from torchperf_ci.history.files import LocalFiles
 from torchperf_ci.history.parquet import ParquetHistory
-from torchperf_ci.history.store import Wanted
+from torchperf_ci.history.runs import RunFilter
+from torchperf_ci.history.storage import LocalFiles
 
 GOOD = both(case("mlp"), 1.5)
 BAD = [accuracy(case("mlp"), Status.FAIL_ACCURACY), *both(case("mlp"), 1.5)[1:]]
@@ -26,5 +26,5 @@ def results(folder: Path, day: int = 0, records: Sequence[Record] = GOOD, **sour
 
 def kept(folder: Path) -> list[str]:
     """The keys of the runs in a history, oldest first."""
-    runs = ParquetHistory(files=LocalFiles(root=folder)).last(50, Wanted()).runs
+    runs = ParquetHistory(files=LocalFiles(root=folder)).read_last(50, RunFilter()).runs
     return [run.key for run in runs]

@@ -9,8 +9,7 @@ from datetime import datetime, timedelta, timezone
 from report_builders import both, case
 from torchperf_ci.core.records import Environment, Record, Source
 from torchperf_ci.core.results import Results
-from torchperf_ci.dashboard.over_time import Point
-from torchperf_ci.history.store import Run, run_of
+from torchperf_ci.history.runs import HistoryRun, make_run
 
 FIRST_DAY = datetime(2026, 10, 5, 3, 15, tzinfo=timezone.utc)
 MACHINE = Environment(python="3.11.7", torch="2.13.0", cpu="EPYC", cpu_count=4, host="runner", threads=4)
@@ -23,7 +22,7 @@ def a_run(
     name: str = "results",
     machine: Environment = MACHINE,
     **source: object,
-) -> Run:
+) -> HistoryRun:
     """The nightly run so many days after the first one."""
     time = FIRST_DAY + timedelta(days=day)
     known: Mapping[str, object] = {
@@ -36,9 +35,4 @@ def a_run(
     }
     made = Source(**{**known, **source})  # type: ignore[arg-type]  # the fields of Source
     stamped = tuple(replace(record, source=made, environment=machine) for record in records or both(case()))
-    return run_of(Results(records=stamped), name=name, now=time)
-
-
-def point(run: Run) -> Point:
-    """The run on the time line."""
-    return Point(key=run.key, time=run.time, source=run.source, records=run.results.records)
+    return make_run(Results(records=stamped), name=name, now=time)

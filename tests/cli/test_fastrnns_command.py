@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from torchperf_ci.cli.fastrnns import chosen
+from torchperf_ci.cli.fastrnns import FastrnnsVariantOptions
 from torchperf_ci.suites.fastrnns.catalog import VARIANTS, Group
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -61,7 +61,8 @@ def test_a_variant_that_fails_is_a_row_with_its_reason(cli: Cli, tmp_path: Path)
     assert done.returncode == 6, done.stderr
     reason = "ValueError: jit_simple has one layer: it does not run with 2"
     assert f"jit_simple failed: {reason}" in done.stderr
-    assert "    | Traceback (most recent call last):" in done.stderr
+    assert "    | Traceback (most recent call last):\n    |   File " in done.stderr
+    assert "1 of 2 variants measured; failed: jit_simple" in done.stderr
     lines = [line.partition(" ") for line in done.stdout.splitlines()]
     assert {prefix for prefix, _, _ in lines} == {"Caffe2Observer"}
     observations = [json.loads(text) for _, _, text in lines]
@@ -168,7 +169,7 @@ def test_bad_input_says_what_to_type_instead(cli: Cli, arguments: str, message: 
     assert "Traceback" not in done.stderr
 
 
-def test_two_files_are_compared(cli: Cli, tmp_path: Path) -> None:
+def test_two_files_are_compare_pairs(cli: Cli, tmp_path: Path) -> None:
     """`--compare` measures nothing and prints old, new and ratio on stdout."""
     (tmp_path / "old.json").write_text('{"lstm": {"jit": 2.0}}')
     (tmp_path / "new.json").write_text('{"lstm": {"jit": 3.0}}')
@@ -183,10 +184,13 @@ def test_two_files_are_compared(cli: Cli, tmp_path: Path) -> None:
 
 def test_options_choose_variants() -> None:
     """--rnns and --cnns choose within their groups, vl comes first, and nothing is measured twice."""
-    both = ("cnns", "rnns")
+
+    def chosen(*groups: str, rnns: tuple[str, ...] = (), cnns: tuple[str, ...] = (), variable: bool = False) -> object:
+        return FastrnnsVariantOptions(groups=groups, rnns=rnns, cnns=cnns, variable_lstms=variable).variants()
+
     everything = (*VARIANTS[Group.RNNS], *VARIANTS[Group.CNNS])
-    assert chosen(groups=both, rnns=(), cnns=()) == everything
-    assert chosen(groups=both, rnns=(), cnns=(), variable=True) == (*VARIANTS[Group.VL], *everything)
-    assert chosen(groups=("rnns",), rnns=("py", "jit", "py"), cnns=("resnet18",)) == ("py", "jit")
-    assert chosen(groups=("vl", "rnns"), rnns=("vl_py", "py"), cnns=()) == (*VARIANTS[Group.VL], "py")
-    assert chosen(groups=("cnns",), rnns=("py",), cnns=()) == VARIANTS[Group.CNNS]
+    assert chosen("cnns", "rnns") == everything
+    assert chosen("cnns", "rnns", variable=True) == (*VARIANTS[Group.VL], *everything)
+    assert chosen("rnns", rnns=("py", "jit", "py"), cnns=("resnet18",)) == ("py", "jit")
+    assert chosen("vl", "rnns", rnns=("vl_py", "py")) == (*VARIANTS[Group.VL], "py")
+    assert chosen("cnns", rnns=("py",)) == VARIANTS[Group.CNNS]

@@ -298,6 +298,7 @@ VALUES = {
     "seed": ("7", 7),
     "scale": ("small", "small"),
     "compile_scope": ("step", "step"),
+    "cold_l2": ("true", True),
     "accuracy": ("false", False),
     "performance": ("0", False),
     "extra_env": ("A=1 2,3\n\nB=x=y", (("A", "1 2,3"), ("B", "x=y"))),

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "expectations": {"shards", "github", "report"},
     "compare": {"run", "machine", "report", "worker", "suites"},
     "doctor": {"compare", "run", "machine"},
-    "dashboard": {"history", "compare", "report"},
+    "dashboard": {"history", "compare", "report", "github"},
     "post": {"compare", "report", "github"},
     "pytorch": {"formats", "report", "run", "worker", "suites"},
 }

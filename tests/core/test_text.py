@@ -32,7 +32,7 @@ from torchperf_ci.core.text import (
     sentence,
     terminal,
 )
-from torchperf_ci.github.workflow_commands import Annotation, Level, annotate
+from torchperf_ci.github.job import annotate
 from torchperf_ci.run.plan import Selection, SuiteListing, chosen_models
 
 GITHUB = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
@@ -198,7 +198,7 @@ def test_a_filter_that_backtracks_without_end_is_refused(pattern: str) -> None:
 def test_urls_that_are_no_plain_folder_are_refused(url: str, said: str) -> None:
     """Before anything of them is opened, and without the secrets they may hold."""
     with pytest.raises(UsageProblem, match="cannot be used") as refused:
-        open_file_system(url, extra="history", purpose="the history")
+        open_file_system(url, purpose="the history")
     assert said in str(refused.value)
     assert "password" not in str(refused.value)
 
@@ -258,7 +258,7 @@ def test_an_annotation_is_obeyed_and_what_it_tells_is_not(
 ) -> None:
     """Through the guarded stream as well."""
     monkeypatch.setattr(sys, "stdout", GuardedStream(sys.stdout))
-    annotate(Annotation(level=Level.ERROR, title="a##[group]\x1b[31m", message="::debug::b\n##[error]c"))
+    annotate("::debug::b\n##[error]c", title="a##[group]\x1b[31m")
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("::error title=")
     assert "##[" not in line

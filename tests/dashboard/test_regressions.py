@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from report_builders import accuracy, both, case, performance
-from run_builders import MACHINE, a_run, point
+from run_builders import MACHINE, a_run
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Environment, Record, Status
-from torchperf_ci.dashboard.over_time import look_at
-from torchperf_ci.dashboard.regressions import Against, held_against
+from torchperf_ci.dashboard.regressions import CompilerComparison, compare_with_past
+from torchperf_ci.dashboard.trends import summarize_run
 
 
 def compare(
     before: Sequence[Record], now: Sequence[Record], *, compilers: Sequence[str] = ("inductor",)
-) -> list[Against]:
-    runs = [point(a_run(0, before)), point(a_run(1, now))]
-    return list(held_against(look_at(runs[1], CaseSelection()), runs[:1], compilers))
+) -> list[CompilerComparison]:
+    runs = [a_run(0, before), a_run(1, now)]
+    return list(compare_with_past(summarize_run(runs[1], CaseSelection()), runs[:1], compilers))
 
 
-def told(against: Sequence[Against]) -> list[tuple[str, str, str, str, str]]:
+def told(against: Sequence[CompilerComparison]) -> list[tuple[str, str, str, str, str]]:
     """Kind, model, metric, and what was there before and is now."""
     return [
         (
@@ -101,20 +101,20 @@ def test_a_crash_is_a_regression():
 def test_the_newest_run_with_the_same_tests_is_taken():
     """Runs that did not run the compiler, or only looked at accuracy, are passed over."""
     past = [
-        point(a_run(0, both(case(), 1.1))),
-        point(a_run(1, both(case(), 1.2))),
-        point(a_run(2, both(case(compiler="eager")))),
-        point(a_run(3, [accuracy(case())])),
-        point(a_run(4, [accuracy(case(), Status.NOT_RUN), performance(case(), None, Status.NOT_RUN)])),
+        a_run(0, both(case(), 1.1)),
+        a_run(1, both(case(), 1.2)),
+        a_run(2, both(case(compiler="eager"))),
+        a_run(3, [accuracy(case())]),
+        a_run(4, [accuracy(case(), Status.NOT_RUN), performance(case(), None, Status.NOT_RUN)]),
     ]
-    (found,) = held_against(look_at(point(a_run(5, both(case(), 1.3))), CaseSelection()), past, ["inductor"])
+    (found,) = compare_with_past(summarize_run(a_run(5, both(case(), 1.3)), CaseSelection()), past, ["inductor"])
     assert found.before is past[1]
     assert (found.line_before.geomean, found.line.geomean) == (1.2, 1.3)
 
 
 def test_without_an_earlier_run_there_are_no_changes():
     """The first run of a compiler is compared with nothing."""
-    (found,) = held_against(look_at(point(a_run(0)), CaseSelection()), [], ["inductor"])
+    (found,) = compare_with_past(summarize_run(a_run(0), CaseSelection()), [], ["inductor"])
     assert (found.before, found.line_before, found.changes) == (None, None, ())
 
 
@@ -150,11 +150,11 @@ def test_a_rows_fate_in_eager_counts_for_the_line_before_as_well():
 
 def test_another_machine_is_doubted():
     """When the run before comes from another machine, that is said; when that is not known, nothing is."""
-    now = look_at(point(a_run(1)), CaseSelection())
+    now = summarize_run(a_run(1), CaseSelection())
     for machine, doubts in (
         (replace(MACHINE, cpu="Xeon"), ("CPU differs: Xeon against EPYC",)),
         (Environment(), ()),
         (MACHINE, ()),
     ):
-        (found,) = held_against(now, [point(a_run(0, machine=machine))], ["inductor"])
+        (found,) = compare_with_past(now, [a_run(0, machine=machine)], ["inductor"])
         assert found.doubts == doubts

@@ -98,6 +98,14 @@ def test_the_doctor_advises_and_is_strict_only_when_asked(cli: Cli) -> None:
     assert found["measured"] is None
 
 
+def test_a_device_that_is_not_there_is_no_reason_to_keep_the_findings_back(cli: Cli) -> None:
+    """Exit code 2 with those that are there; what was found stands before it."""
+    done = cli("doctor", "--measure", "--device", "cuda", "--threads", "1")
+    assert done.returncode == 2
+    assert "there is no device 'cuda' here. There are: cpu" in done.stderr
+    assert "✅ torch:" in done.stdout
+
+
 @pytest.mark.slow
 def test_the_doctor_measures_how_small_a_change_can_be_seen(cli: Cli) -> None:
     """More time sees smaller changes."""

@@ -127,3 +127,63 @@ def test_both_sides_of_a_case_share_a_device(on_fake_cuda, tmp_path: Path) -> No
     assert [case["case"]["device"] for case in cases] == ["cuda", "cuda"], done.stderr
     assert all(case["launches"] for case in cases)
     assert "LAUNCH on stream of" not in log.read_text()
+
+
+WORKERS = """
+import os, torch
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(256, 256)
+    def forward(self, x):
+        return torch.relu(self.layer(x))
+
+def model(batch_size):
+    print("WORKER", os.getpid(), flush=True)
+    return Model(), (torch.ones(8, 256),)
+
+MODELS = {"model": model}
+"""
+
+
+def test_compile_time_and_memory_with_cuda_graphs(on_fake_cuda, records, tmp_path: Path) -> None:
+    """Compile time comes from a worker of its own; a graph's pool is the compiled arm's memory, not eager's."""
+    (tmp_path / "suite.py").write_text(WORKERS)
+    asked = ("--inference", "--output-dir", "out", "--warmup", "1", "--repeat", "10", "--devices", "cuda")
+    done = on_fake_cuda("run", "--suites", "suite.py", *asked, "--compilers", "cudagraphs")
+    accuracy, performance = records()
+    assert (accuracy.status, performance.status) == (Status.PASS, Status.PASS), done.stderr
+    said = (tmp_path / "out" / performance.log).read_text().split()
+    assert len({said[at + 1] for at, word in enumerate(said) if word == "WORKER"}) == 2
+    assert len(performance.samples["compiled_device"]) == 10
+    eager, compiled = (performance.metrics[f"{arm}_peak_mem"] for arm in ("eager", "dynamo"))
+    assert 0 < eager < compiled
+
+
+def test_a_cold_cache_is_recorded_and_is_no_memory_of_the_model(on_fake_cuda, records) -> None:
+    """Nothing is quicker from the pretended cache, so the row says that it may not have been empty."""
+    on_fake_cuda(
+        "run", "--suites", "tiny", "-k", "^mlp$", "--devices", "cuda", "--no-accuracy", "--cold-l2", *ASKED
+    )  # fmt: skip
+    (performance,) = records()
+    assert performance.environment.l2_cache == "cold"
+    assert any("the L2 cache may not have been empty" in remark for remark in performance.remarks)
+    assert performance.metrics["eager_peak_mem"] < 2**28
+
+
+def test_both_sides_of_a_comparison_compile_cold(on_fake_cuda, tmp_path: Path) -> None:
+    """Each checks accuracy in one worker and compiles in another; what was compared says that the cache was cold."""
+    (tmp_path / "suite.py").write_text(WORKERS)
+    arguments = ("--suites", "suite.py", "--head-env", "SIDE=head", "--launches", "1", "--interleave", "block")
+    asked = ("--inference", "--compilers", "cudagraphs", "--output-dir", "out", "--warmup", "1", "--repeat", "10")
+    done = on_fake_cuda("compare", *arguments, *asked, "--devices", "cuda", "--cold-l2")
+    document = json.loads((tmp_path / "out/compare.json").read_text())
+    (case,) = document["measured"]
+    assert case["base"]["memory_bytes"] == case["head"]["memory_bytes"] > 0, done.stderr
+    assert "L2 cache was emptied" in document["header"]["how"]
+    for side in ("base", "head"):
+        assert case[side]["accuracy"] == "pass"
+        assert len(case[side]["compile_seconds"]) == 1
+        (log,) = (tmp_path / "out/logs").glob(f"{side}_*.log")
+        assert log.read_text().count("WORKER") == 2

@@ -16,9 +16,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from pytest_benchmark.stats import Stats
 
 from torchperf_ci.core.records import METRICS, Direction, Status
-from torchperf_ci.formats.exports import Format
-from torchperf_ci.formats.exports.openmetrics import openmetrics
-from torchperf_ci.formats.exports.write import export_records
+from torchperf_ci.formats.exports import export_records
+from torchperf_ci.formats.model import ExportFormat
+from torchperf_ci.formats.openmetrics import as_openmetrics
 from upload_builders import GOLDEN, accuracy, measured, record, write_results
 
 RECORDS = (
@@ -32,11 +32,11 @@ RECORDS = (
 @pytest.mark.parametrize(
     ("form", "direction", "name"),
     [
-        (Format.GITHUB_ACTION_BENCHMARK, Direction.HIGHER, "bigger_is_better.json"),
-        (Format.GITHUB_ACTION_BENCHMARK, Direction.LOWER, "smaller_is_better.json"),
-        (Format.BENCHER, Direction.LOWER, "bencher.json"),
-        (Format.OPENMETRICS, Direction.LOWER, "openmetrics.txt"),
-        (Format.CSV, Direction.LOWER, "tidy.csv"),
+        (ExportFormat.GITHUB_ACTION_BENCHMARK, Direction.HIGHER, "bigger_is_better.json"),
+        (ExportFormat.GITHUB_ACTION_BENCHMARK, Direction.LOWER, "smaller_is_better.json"),
+        (ExportFormat.BENCHER, Direction.LOWER, "bencher.json"),
+        (ExportFormat.OPENMETRICS, Direction.LOWER, "openmetrics.txt"),
+        (ExportFormat.CSV, Direction.LOWER, "tidy.csv"),
     ],
 )
 def test_a_text_format_in_whole(form, direction, name):
@@ -46,7 +46,7 @@ def test_a_text_format_in_whole(form, direction, name):
 
 def test_prometheus_reads_openmetrics():
     """Its parser finds every metric with its unit and every label as it was, and the failed record too."""
-    families = {family.name: family for family in text_string_to_metric_families(openmetrics(RECORDS).decode())}
+    families = {family.name: family for family in text_string_to_metric_families(as_openmetrics(RECORDS).decode())}
     latency = families["torchperf_abs_latency_seconds"]
     assert (latency.type, latency.unit) == ("gauge", "seconds")
     assert [sample.value for sample in latency.samples] == [0.0025, 0.0025]
@@ -64,14 +64,14 @@ def test_prometheus_reads_openmetrics():
 def test_any_name_survives_openmetrics(model):
     """A label's value is read back as it was written, whatever it holds."""
     named = replace(measured(), case=replace(measured().case, model=model))
-    (first, *_) = text_string_to_metric_families(openmetrics([named]).decode())
+    (first, *_) = text_string_to_metric_families(as_openmetrics([named]).decode())
     assert first.samples[0].labels["model"] == model.encode("utf-8", errors="replace").decode()
 
 
 def test_every_unit_has_a_base_unit():
     """A metric with a new unit cannot be forgotten here."""
     everything = record(metrics=dict.fromkeys(METRICS, 1.0))
-    assert len(list(text_string_to_metric_families(openmetrics([everything]).decode()))) == len(METRICS) + 1
+    assert len(list(text_string_to_metric_families(as_openmetrics([everything]).decode()))) == len(METRICS) + 1
 
 
 @given(st.lists(st.floats(min_value=1e-9, max_value=1e3), min_size=1, max_size=40))
@@ -80,7 +80,7 @@ def test_statistics_are_those_of_pytest_benchmark(times):
     theirs = Stats()
     for time in times:
         theirs.update(time)
-    exported = json.loads(export_records([measured(samples={"compiled": tuple(times)})], Format.PYTEST_BENCHMARK))
+    exported = json.loads(export_records([measured(samples={"compiled": tuple(times)})], ExportFormat.PYTEST_BENCHMARK))
     ours = exported["benchmarks"][0]["stats"]
     exact = {"rounds", "data", "iterations", "min", "max"}
     counts = {"outliers", "iqr_outliers", "stddev_outliers", "ld15iqr", "hd15iqr"}  # differ by rounding at the fences
@@ -96,7 +96,7 @@ def test_outliers_are_counted_as_pytest_benchmark_does():
     theirs = Stats()
     for time in times:
         theirs.update(time)
-    exported = json.loads(export_records([measured(samples={"compiled": times})], Format.PYTEST_BENCHMARK))
+    exported = json.loads(export_records([measured(samples={"compiled": times})], ExportFormat.PYTEST_BENCHMARK))
     ours = exported["benchmarks"][0]["stats"]
     assert {name: ours[name] for name in ("outliers", "ld15iqr", "hd15iqr")} == {
         "outliers": theirs.outliers,
@@ -131,14 +131,14 @@ def test_pytest_benchmark_compares_exports(torchperf, tmp_path):
 
 def test_a_latency_without_raw_times_is_a_median_alone():
     """Results that were recorded without samples have no rounds and no spread, and none are made up."""
-    exported = json.loads(export_records([record(metrics={"abs_latency": 4.0})], Format.PYTEST_BENCHMARK))
+    exported = json.loads(export_records([record(metrics={"abs_latency": 4.0})], ExportFormat.PYTEST_BENCHMARK))
     stats = exported["benchmarks"][0]["stats"]
     assert stats == {"median": 0.004}
 
 
 def test_csv_is_tidy_and_harmless():
     """A line per value with the columns' meaning fixed; a record without numbers has one too; no cell is a formula."""
-    text = export_records(RECORDS, Format.CSV).decode()
+    text = export_records(RECORDS, ExportFormat.CSV).decode()
     rows = list(csv.DictReader(io.StringIO(text)))
     assert text.count("\n") == len(rows) + 1
     assert [row["metric"] for row in rows if row["model"] == "mlp" and row["testing"] == "accuracy"] == [""]
@@ -166,32 +166,31 @@ def test_parquet_is_read_by_duckdb(torchperf, tmp_path):
 def test_nothing_measured_is_still_a_file_of_the_format():
     """Without a number every format is empty, and valid."""
     failed = [record(status=Status.OOM)]
-    assert json.loads(export_records(failed, Format.GITHUB_ACTION_BENCHMARK)) == []
-    assert json.loads(export_records(failed, Format.BENCHER)) == {}
-    assert json.loads(export_records(failed, Format.PYTEST_BENCHMARK))["benchmarks"] == []
-    assert [family.name for family in text_string_to_metric_families(openmetrics(failed).decode())] == [
+    assert json.loads(export_records(failed, ExportFormat.GITHUB_ACTION_BENCHMARK)) == []
+    assert json.loads(export_records(failed, ExportFormat.BENCHER)) == {}
+    assert json.loads(export_records(failed, ExportFormat.PYTEST_BENCHMARK))["benchmarks"] == []
+    assert [family.name for family in text_string_to_metric_families(as_openmetrics(failed).decode())] == [
         "torchperf_pass"
     ]
 
 
 def test_standard_output_holds_the_export_alone(torchperf, tmp_path):
-    """What did not pass is said beside it."""
+    """What did not pass is named beside it, with its status and reason."""
     folder = write_results(tmp_path / "out", *RECORDS)
     done = torchperf("export", folder, "--format", "bencher")
-    assert (done.code, done.out, done.err) == (
-        0,
-        (GOLDEN / "bencher.json").read_text(),
-        "1 of 4 results did not pass\n",
-    )
+    assert (done.code, done.out) == (0, (GOLDEN / "bencher.json").read_text())
+    head, failure = done.err.splitlines()
+    assert head.startswith("1 result did not pass")
+    assert failure == "  tiny/broken inductor inference float32 cuda, performance: crashed (signal 11)"
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("{out}", "--format", "github-action-benchmark"), 2, "--better bigger or --better smaller"),
-        (("{out}", "--format", "csv", "--better", "bigger"), 2, "belongs to github-action-benchmark"),
-        (("{out}", "--format", "parquet"), 2, "name it with --out"),
-        (("{out}", "--format", "xml"), 2, "'xml' is not one of"),
+        (("{out}", "--format", "github-action-benchmark"), 2, "--better bigger for speedups, or --better smaller"),
+        (("{out}", "--format", "csv", "--better", "bigger"), 2, "belongs to --format github-action-benchmark"),
+        (("{out}", "--format", "parquet"), 2, "name a file with --out"),
+        (("{out}", "--format", "bensher"), 2, "Did you mean bencher?"),
         (("{out}", "--format", "csv", "--out", "{empty}/no/x.csv"), 2, "cannot be written (No such file or directory)"),
         (("{empty}", "--format", "csv"), 4, "there are no results in"),
         (("{empty}/no", "--format", "csv"), 2, "does not exist"),
@@ -214,3 +213,15 @@ def test_lines_that_cannot_be_read_are_said(torchperf, tmp_path):
     done = torchperf("export", folder, "--format", "csv")
     assert done.code == 0
     assert f"{folder}/records.jsonl:2: not JSON" in done.err
+
+
+def test_many_failures_are_counted(torchperf, tmp_path):
+    """Ten are named, and the file's own line says how much of the results it holds."""
+    failed = [record(f"m{number}", status=Status.OOM, reason="a\nb") for number in range(13)]
+    folder = write_results(tmp_path / "out", measured(), *failed)
+    for form, held in (("bencher", "1 of 14 results"), ("csv", "14 of 14 results")):
+        out = tmp_path / form
+        done = torchperf("export", folder, "--format", form, "--out", out)
+        lines = done.err.splitlines()
+        assert (done.code, lines[0].startswith("13 results did not pass"), len(lines)) == (0, True, 13)
+        assert (lines[10].endswith("OOM (a b)"), lines[11:]) == (True, ["  and 3 more", f"Wrote {out}: {held}"])

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from torchperf_ci.core.errors import TorchperfError
 from torchperf_ci.core.records import Direction, Source, Status, own_metric
 from torchperf_ci.core.results import read_results
-from torchperf_ci.formats.foreign import Defaults
-from torchperf_ci.formats.imports import Format
-from torchperf_ci.formats.imports.read import Request, detect, read_content, read_location, runs_of
-from torchperf_ci.history.files import open_files
+from torchperf_ci.formats.imports import detect, read_content, read_location, runs_of
+from torchperf_ci.formats.inputs import InputProblem
+from torchperf_ci.formats.model import ImportFormat, ImportRequest
 from torchperf_ci.history.parquet import ParquetHistory
-from torchperf_ci.history.store import Wanted
+from torchperf_ci.history.runs import RunFilter
+from torchperf_ci.history.storage import open_files
 
-REQUEST = Request(defaults=Defaults(source=Source()), time="2026-03-01T12:00:00+00:00")
+REQUEST = ImportRequest(source=Source(), time="2026-03-01T12:00:00+00:00")
 
 
 def entry(commit, date, *benches, tool="pytest"):
@@ -51,7 +51,7 @@ def kept(tmp_path):
 
 
 def runs_in(history):
-    return history.last(50, Wanted()).runs
+    return history.read_last(50, RunFilter()).runs
 
 
 def test_a_data_js_becomes_runs(torchperf, tmp_path, kept):
@@ -64,7 +64,7 @@ def test_a_data_js_becomes_runs(torchperf, tmp_path, kept):
     assert done.code == 0
     assert "value (iter/sec), higher is better: 1 series" in done.out
     assert "value (ns/iter), lower is better: 1 series" in done.out
-    assert "Odd[0]: entry 0 has no value" in done.out
+    assert "Odd[0]: entry 0: value: expected a number" in done.out
     assert "Added 3 runs" in done.out
     assert "Added 0 runs" in torchperf(*command).out
     first, rust, last = runs_in(kept)
@@ -175,7 +175,12 @@ HUD = {
     "head_branch": "main",
     "workflow_id": 5,
     "run_attempt": 2,
-    "benchmark": {"name": "TorchAO", "mode": "inference", "dtype": "int8", "extra_info": {"device": "cuda"}},
+    "benchmark": {
+        "name": "TorchAO",
+        "mode": "inference",
+        "dtype": "int8",
+        "extra_info": {"device": "cuda", "world_size": "2"},
+    },
     "model": {"name": "llama", "backend": "compile", "origins": ["torchbench"]},
     "metric": {"name": "tokens_per_second", "benchmark_values": [90.0, 100.0, 110.0], "target_value": 0},
     "runners": [{"name": "cuda", "gpu_info": "H100", "gpu_count": 1, "cpu_info": "x", "cpu_count": 4}],
@@ -195,6 +200,7 @@ def test_rows_of_the_benchmark_database(tmp_path, form):
     (record,) = imported.records
     assert str(record.case) == "torchbench/llama compile inference int8 cuda"
     assert record.metrics == {"tokens_per_second": 100.0}
+    assert record.environment.world == 2
     assert (record.environment.gpu, record.source.attempt, record.source.branch) == ("H100", 2, "main")
     ((run,), left_out) = runs_of(imported, name="s")
     assert (run.key, left_out) == ("pytorch/ao/5", [])
@@ -261,21 +267,49 @@ def test_ingest_takes_the_newest_run_of_a_history(torchperf, tmp_path):
 @given(st.binary(max_size=60) | st.sampled_from([b"{}", b"[]", b"[1]", b'{"a": {"b": 1}}', b"a,b\n1,2\n", b"PAR1"]))
 def test_no_content_ends_in_a_traceback(content):
     """Anything is read, left out with a reason, or refused with an error of ours."""
-    for form in (None, *Format):
+    for form in (None, *ImportFormat):
         with suppress(TorchperfError):
-            read_content(content, "f", Request(defaults=REQUEST.defaults, form=form))
+            read_content(content, "f", ImportRequest(source=Source(), form=form))
 
 
 def test_formats_are_told_by_their_content():
     """Names of files say nothing."""
     contents = {
-        Format.GITHUB_ACTION_BENCHMARK: DATA_JS.encode(),
-        Format.GOOGLE_BENCHMARK: b'{"benchmarks": [{"name": "a", "real_time": 1}]}',
-        Format.PYTEST_BENCHMARK: b'{"benchmarks": [{"name": "a", "stats": {}}]}',
-        Format.HUD: json.dumps(HUD).encode(),
-        Format.BENCHER: b'{"a": {"latency": {"value": 1}}}',
-        Format.FASTRNNS: b'{"lstms": {"cudnn": 1.5}}',
-        Format.CSV: b"a,b\n1,2\n",
-        Format.OPENMETRICS: b"# EOF\n",
+        ImportFormat.GITHUB_ACTION_BENCHMARK: DATA_JS.encode(),
+        ImportFormat.GOOGLE_BENCHMARK: b'{"benchmarks": [{"name": "a", "real_time": 1}]}',
+        ImportFormat.PYTEST_BENCHMARK: b'{"benchmarks": [{"name": "a", "stats": {}}]}',
+        ImportFormat.HUD: json.dumps(HUD).encode(),
+        ImportFormat.BENCHER: b'{"a": {"latency": {"value": 1}}}',
+        ImportFormat.FASTRNNS: b'{"lstms": {"cudnn": 1.5}}',
+        ImportFormat.CSV: b"a,b\n1,2\n",
+        ImportFormat.OPENMETRICS: b"# EOF\n",
     }
     assert {form: detect(content, file="f") for form, content in contents.items()} == {form: form for form in contents}
+
+
+def test_a_variant_of_fastrnns_that_failed_is_a_failed_record():
+    """Its null is no number and no gap."""
+    content = json.dumps({"lstm": {"cudnn": 1.5, "jit": None, "py": "fast"}}).encode()
+    imported = read_content(content, "f", REQUEST)
+    assert [(record.case.model, record.status, dict(record.metrics)) for record in imported.records] == [
+        ("lstm/cudnn", Status.PASS, {"abs_latency": 1.5}),
+        ("lstm/jit", Status.FAIL_TO_RUN, {}),
+    ]
+    (left_out,) = imported.left_out
+    assert left_out.startswith("f: lstm: py: expected a number")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (gzip.compress(b"a,b\n")[:-6], "ends in the middle of its gzip data"),
+        (b"\x1f\x8b\x08rubbish", "is damaged"),
+        (b"neither, nor", "has no column 'model', 'value'"),
+        (b"rubbish", "is in no format that is known here"),
+    ],
+)
+def test_a_damaged_or_unknown_file_is_refused(content, fault):
+    """With what is wrong with it."""
+    with pytest.raises(InputProblem) as error:
+        read_content(content, "f", ImportRequest(source=Source()))
+    assert str(error.value).startswith(f"f: {fault}")

@@ -8,22 +8,20 @@ import pytest
 
 from torchperf_ci.core.records import Case, Direction, Environment, Mode, Record, Source, Status, Testing
 from torchperf_ci.core.results import read_results
-from torchperf_ci.formats.foreign import Defaults
-from torchperf_ci.formats.imports.google_benchmark import Clock, ingest_google_benchmark
-from torchperf_ci.formats.imports.pytest_benchmark import ingest_pytest_benchmark
-from torchperf_ci.formats.pytest_benchmark import read_pytest_benchmark
+from torchperf_ci.formats.google_benchmark import import_google_benchmark
+from torchperf_ci.formats.model import Clock, ImportRequest
+from torchperf_ci.formats.pytest_benchmark import import_pytest_benchmark
 
-DEFAULTS = Defaults(source=Source(repository="octo/repo", commit="f" * 40, branch="main", run_id="9"))
+REQUEST = ImportRequest(source=Source(repository="octo/repo", commit="f" * 40, branch="main", run_id="9"))
 
 
-def of_pytest_benchmark(bench, defaults=DEFAULTS):
-    content = json.dumps(bench).encode()
-    return ingest_pytest_benchmark(read_pytest_benchmark(content, file="bench.json"), defaults)
+def of_pytest_benchmark(bench, request=REQUEST):
+    return import_pytest_benchmark(json.dumps(bench).encode(), request, file="bench.json")
 
 
 def of_google_benchmark(benchmarks, context=None, clock=Clock.REAL):
     content = json.dumps({"context": context or {}, "benchmarks": benchmarks}).encode()
-    return ingest_google_benchmark(content, DEFAULTS, file="bench.json", clock=clock)
+    return import_google_benchmark(content, replace(REQUEST, clock=clock), file="bench.json")
 
 
 def case(suite, model, **rest):
@@ -35,7 +33,7 @@ def test_a_run_of_pytest_benchmark_becomes_records(torchperf, bench_file, bench,
     """Every benchmark is a performance record with all of its raw rounds; its parameters say what they can."""
     out = tmp_path / "out"
     done = torchperf("ingest", "pytest-benchmark", bench_file, "--output-dir", out)
-    assert (done.code, done.out) == (0, f"5 benchmarks, 5 of them with raw rounds, are in {out}/records.jsonl\n")
+    assert (done.code, done.out) == (0, f"Wrote {out}/records.jsonl: 5 results, 5 with raw rounds\n")
     results = read_results(out)
     in_training = {"device": "cuda", "mode": Mode.TRAINING, "compiler": "inductor"}
     assert [record.case for record in results.records] == [
@@ -137,10 +135,10 @@ def test_the_commit_is_the_files_own(bench):
     found = of_pytest_benchmark(bench)
     source = found.records[0].source
     assert (source.repository, source.commit, source.branch) == ("octo/repo", "e" * 40, "topic")
-    assert found.build.warnings == ("the checkout had changes that were not committed",)
-    on_merge = replace(DEFAULTS, checked_out="e" * 40)
+    assert found.warnings == ("the checkout had changes that were not committed",)
+    on_merge = replace(REQUEST, checked_out="e" * 40)
     assert of_pytest_benchmark(bench, on_merge).records[0].source.commit == "f" * 40
-    named = of_pytest_benchmark(bench, replace(DEFAULTS, commit="d" * 40, branch="b")).records[0].source
+    named = of_pytest_benchmark(bench, replace(REQUEST, commit="d" * 40, branch="b")).records[0].source
     assert (named.commit, named.branch) == ("d" * 40, "b")
     bench["commit_info"] = {"id": "unversioned", "branch": "(unknown)"}
     unversioned = of_pytest_benchmark(bench).records[0].source
@@ -179,7 +177,7 @@ def test_google_benchmarks_repetitions_are_raw_rounds():
         CONTEXT,
     )
     environment = Environment(host="box", cpu_count=8)
-    source = replace(DEFAULTS.source, time="2026-03-01T12:00:00+00:00")
+    source = replace(REQUEST.source, time="2026-03-01T12:00:00+00:00")
     shared = {"testing": Testing.PERFORMANCE, "status": Status.PASS, "environment": environment, "source": source}
     assert found.records == (
         Record(
@@ -197,7 +195,7 @@ def test_google_benchmarks_repetitions_are_raw_rounds():
             **shared,
         ),
     )
-    assert len(found.build.warnings) == 2
+    assert len(found.warnings) == 2
 
 
 def test_the_cpu_clock_can_be_chosen():
@@ -276,6 +274,7 @@ def test_files_can_be_added_to_a_folder(torchperf, tmp_path):
     assert [record.case.model for record in read_results(out).records] == ["a", "b"]
 
 
+ODD = {"median": 1, "data": [1, "fast", "… 3 omitted"]}
 BAD_STATS = {"min": 1, "max": 1, "mean": 1, "stddev": 0, "rounds": 2, "median": "x", "data": [1, None]}
 GOOD = json.dumps({"benchmarks": [google_run("a", 8.0)]}).encode()
 
@@ -284,27 +283,27 @@ GOOD = json.dumps({"benchmarks": [google_run("a", 8.0)]}).encode()
     ("tool", "content", "code", "said"),
     [
         ("google-benchmark", b"BM_add 3 ns", 2, "standard input:1: not JSON"),
-        ("google-benchmark", b'{"benchmarks": []}', 4, "there are no benchmarks in -"),
-        ("google-benchmark", b'{"benchmarks": [{}]}', 2, "benchmarks[0] (): name missing"),
+        ("google-benchmark", b'{"benchmarks": []}', 4, "there are no benchmarks in standard input"),
+        ("google-benchmark", b'{"benchmarks": [{}]}', 2, "benchmarks[0] (): 'name' is missing"),
         (
             "google-benchmark",
             b'{"benchmarks": [{"name": "a", "real_time": NaN}]}',
             2,
-            "(a): real_time is 'nan', expected a time",
+            "(a): real_time: expected a number",
         ),
-        ("google-benchmark", GOOD.replace(b"8.0", b"1" + b"0" * 400), 2, "(a): real_time is '1000"),
+        ("google-benchmark", GOOD.replace(b"8.0", b"1" + b"0" * 400), 2, "(a): real_time: number out of range"),
         (
             "google-benchmark",
             GOOD.replace(b"8.0", b'8.0, "time_unit": "h"'),
             2,
             "(a): time_unit is 'h', expected one of: ns",
         ),
-        ("pytest-benchmark", GOOD, 2, "benchmarks[0] (a): stats missing"),
+        ("pytest-benchmark", GOOD, 2, "benchmarks[0] (a): 'stats' is missing"),
         (
             "pytest-benchmark",
-            json.dumps({"benchmarks": [{"name": "a", "stats": BAD_STATS}]}).encode(),
+            json.dumps({"benchmarks": [{"name": "a", "stats": ODD}, {"name": "b", "stats": BAD_STATS}]}).encode(),
             2,
-            "(a): stats.data holds what is no time\n  standard input: benchmarks[0] (a): stats.median is 'x'",
+            "holds 'fast', expected seconds\n  standard input: benchmarks[1] (b): stats.median: expected a number",
         ),
     ],
 )
@@ -436,3 +435,39 @@ def test_two_files_of_google_benchmark_are_compared(torchperf, tmp_path):
         assert (done.code, word in done.out + done.err) == (code, True)
     asked = torchperf(*command, "--same-machine")
     assert (asked.code, "--same-machine" in asked.err) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "code"),
+    [
+        ("google-benchmark", b'{"benchmarks": [{"name": "a", "stats": {"median": 1}}]}', 2),
+        ("bencher", b'{"benchmarks": [{"name": "a", "stats": {"median": 1}}], "machine_info": {"a": "b"}}', 4),
+        ("csv", b'{"benchmarks": [], "version": "5.0"}', 2),
+    ],
+)
+def test_a_file_of_another_format_is_said(torchperf, tmp_path, command, content, code):
+    """With the command that takes it, and without a word about its content."""
+    path = tmp_path / "a file.json"
+    path.write_bytes(content)
+    done = torchperf("ingest", command, path, "--output-dir", tmp_path / "out")
+    assert done.code == code
+    assert f"torchperf-ci ingest pytest-benchmark '{path}'" in done.err
+    assert "Warning" not in done.err
+
+
+def test_a_results_folder_is_none_of_another_tool(torchperf, tmp_path):
+    """It is used as it is."""
+    stdin = json.dumps({"benchmarks": [google_run("a", 8.0)]}).encode()
+    torchperf("ingest", "google-benchmark", "-", "--output-dir", tmp_path / "out", stdin=stdin)
+    done = torchperf("ingest", "hud", tmp_path / "out", "--output-dir", tmp_path / "again")
+    assert (done.code, "use the results folder as it is" in done.err) == (4, True)
+
+
+def test_what_is_left_out_is_named_up_to_twenty(torchperf, tmp_path):
+    """The rest is counted."""
+    rows = "".join(f"m{number},x\n" for number in range(30))
+    stdin = f"model,value\n{rows}good,1\n".encode()
+    done = torchperf("ingest", "csv", "-", "--output-dir", tmp_path / "out", stdin=stdin)
+    assert done.code == 0
+    assert done.err.count("Warning: left out standard input:") == 20
+    assert "Warning: left out 10 more" in done.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,16 +26,14 @@ from torchperf_ci.core.records import (
 )
 from torchperf_ci.core.results import Results
 from torchperf_ci.formats.case_names import case_of_name, name_of_case
-from torchperf_ci.formats.exports import Format as Written
-from torchperf_ci.formats.exports.write import export_records
-from torchperf_ci.formats.foreign import Defaults
-from torchperf_ci.formats.imports import Format
-from torchperf_ci.formats.imports.read import Request, detect, read_content
-from torchperf_ci.pytorch.hud import Identity, compressed, lines_of, rows_of
+from torchperf_ci.formats.exports import export_records
+from torchperf_ci.formats.imports import detect, read_content
+from torchperf_ci.formats.model import ExportFormat, ImportFormat, ImportRequest
+from torchperf_ci.pytorch.hud import Identity, compress, lines_of, rows_of
 
 SOURCE = Source(repository="o/r", commit="c" * 40, branch="main", run_id="7", time="2026-03-01T12:00:00+00:00")
 ENVIRONMENT = Environment(host="box", cpu="A CPU", cpu_count=8, torch="2.13.0")
-DEFAULTS = Defaults(source=SOURCE)
+REQUEST = ImportRequest(source=SOURCE)
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 WORDS = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), min_size=1, max_size=12)
@@ -74,9 +73,9 @@ def recorded(draw: st.DrawFn) -> list[Record]:
     return records
 
 
-def read(content: bytes, form: Format, **rest) -> dict[Case, Record]:
+def read(content: bytes, form: ImportFormat, **rest) -> dict[Case, Record]:
     assert detect(content, file="f") is form
-    imported = read_content(content, "f", Request(defaults=DEFAULTS, form=form, **rest))
+    imported = read_content(content, "f", replace(REQUEST, form=form, **rest))
     assert imported.left_out == ()
     return {record.case: record for record in imported.records}
 
@@ -96,15 +95,15 @@ def assert_same(read_back: dict[Case, Record], records: list[Record], *, only: D
 @given(recorded())
 def test_every_export_is_read_back_with_the_same_cases_and_values(records) -> None:
     """Whatever names hold: cases, numbers, units and directions are those that were written."""
-    assert_same(read(export_records(records, Written.CSV), Format.CSV), records)
-    assert_same(read(export_records(records, Written.OPENMETRICS), Format.OPENMETRICS), records)
+    assert_same(read(export_records(records, ExportFormat.CSV), ImportFormat.CSV), records)
+    assert_same(read(export_records(records, ExportFormat.OPENMETRICS), ImportFormat.OPENMETRICS), records)
     rows = rows_of(Results(records=tuple(records)), Identity(now=0), gpus=None)
-    imported = read_content(compressed(lines_of(rows)), "f", Request(defaults=DEFAULTS))
+    imported = read_content(compress(lines_of(rows)), "f", REQUEST)
     assert_same({record.case: record for record in imported.records}, records)
     for direction, tool in ((Direction.HIGHER, "customBiggerIsBetter"), (Direction.LOWER, "customSmallerIsBetter")):
-        content = export_records(records, Written.GITHUB_ACTION_BENCHMARK, direction=direction)
-        assert_same(read(content, Format.GITHUB_ACTION_BENCHMARK, tool=tool), records, only=direction)
-    bmf = read(export_records(records, Written.BENCHER), Format.BENCHER)
+        content = export_records(records, ExportFormat.GITHUB_ACTION_BENCHMARK, direction=direction)
+        assert_same(read(content, ImportFormat.GITHUB_ACTION_BENCHMARK, tool=tool), records, only=direction)
+    bmf = read(export_records(records, ExportFormat.BENCHER), ImportFormat.BENCHER)
     assert {case: dict(record.metrics) for case, record in bmf.items()} == {
         record.case: pytest.approx(record.metrics) for record in records
     }
@@ -114,8 +113,8 @@ def test_every_export_is_read_back_with_the_same_cases_and_values(records) -> No
 @given(recorded())
 def test_pytest_benchmarks_file_keeps_the_rounds(records) -> None:
     """The same rounds, and no statistics where there were none: a record without raw times stays without."""
-    content = export_records(records, Written.PYTEST_BENCHMARK)
-    back = read(content, Format.PYTEST_BENCHMARK)
+    content = export_records(records, ExportFormat.PYTEST_BENCHMARK)
+    back = read(content, ImportFormat.PYTEST_BENCHMARK)
     assert {case: record.samples for case, record in back.items()} == {r.case: r.samples for r in records}
     assert_same(back, records)
     for benchmark, record in zip(json.loads(content)["benchmarks"], records, strict=True):
@@ -138,8 +137,8 @@ def test_parquet_is_read_back() -> None:
         source=SOURCE,
     )
     bad = Record(case=good.case, testing=Testing.ACCURACY, status=Status.CRASHED, reason="boom", source=SOURCE)
-    content = export_records([good, bad], Written.PARQUET)
-    imported = read_content(content, "f", Request(defaults=Defaults(source=Source())))
+    content = export_records([good, bad], ExportFormat.PARQUET)
+    imported = read_content(content, "f", ImportRequest(source=Source()))
     assert imported.records == (good, bad)
 
 

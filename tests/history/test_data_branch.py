@@ -16,14 +16,13 @@ from fakes.github_server import REPOSITORY, TOKEN
 from run_builders import a_run
 from torchperf_ci.github.branch import Branch
 from torchperf_ci.github.client import Client, GitHubRefused
-from torchperf_ci.history.compact import compact
+from torchperf_ci.history.compaction import compact
 from torchperf_ci.history.data_branch import BranchFiles, picture_path, picture_url, server_of
-from torchperf_ci.history.full import read_run
 from torchperf_ci.history.parquet import ParquetHistory
-from torchperf_ci.history.store import Wanted
+from torchperf_ci.history.runs import RunFilter
 
 DATA = Branch(repository=REPOSITORY, name="data")
-ALL = Wanted()
+ALL = RunFilter()
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def history(client: Client, tmp_path: Path) -> ParquetHistory:
 
 
 def keys(history: ParquetHistory, count: int = 20) -> list[str]:
-    return [run.key for run in history.last(count, ALL).runs]
+    return [run.key for run in history.read_last(count, ALL).runs]
 
 
 def test_the_branch_is_made_when_it_is_needed(history: ParquetHistory, server: DashboardGitHub, tmp_path: Path):
@@ -90,10 +89,10 @@ def test_a_month_is_compacted_on_the_branch(history: ParquetHistory, server: Das
     """Compacting leaves one file, and the runs as they were."""
     for day in range(3):
         history.add(a_run(day), tmp_path)
-    before = read_run(history, name="results", key="octo/project/1001")
+    before = history.read_run(name="results", key="octo/project/1001")
     (item,) = compact(history, now=datetime(2026, 12, 1, tzinfo=timezone.utc))
     assert list(server.files("data")) == [f"history/{item.path}"]
-    assert read_run(history, name="results", key="octo/project/1001") == before
+    assert history.read_run(name="results", key="octo/project/1001") == before
     assert len(keys(history)) == 3
 
 
@@ -111,7 +110,7 @@ def test_processes_commit_at_the_same_time(server: DashboardGitHub, tmp_path: Pa
         "from torchperf_ci.github.branch import Branch\n"
         "from torchperf_ci.github.client import Access, Client\n"
         "from torchperf_ci.history.data_branch import BranchFiles\n"
-        "from torchperf_ci.github.patience import Pace\n"
+        "from torchperf_ci.github.client import Pace\n"
         "from torchperf_ci.history.parquet import ParquetHistory\n"
         "import time\n"
         "url, first, cache = sys.argv[1:]\n"

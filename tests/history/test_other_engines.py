@@ -12,12 +12,10 @@ import pytest
 from report_builders import accuracy, both, case
 from run_builders import a_run
 from torchperf_ci.core.records import Status
-from torchperf_ci.history.columns import COLUMNS
-from torchperf_ci.history.compact import compact
-from torchperf_ci.history.files import LocalFiles
+from torchperf_ci.history.compaction import compact
 from torchperf_ci.history.parquet import ParquetHistory
-from torchperf_ci.history.query import ask
-from torchperf_ci.history.rows import schema
+from torchperf_ci.history.rows import COLUMNS, make_schema
+from torchperf_ci.history.storage import LocalFiles
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
 ANSWER = [("2026-10-05", "inductor", 3.0, 2), ("2026-10-06", "eager", 1.0, 1), ("2026-10-06", "inductor", 4.0, 1)]
@@ -44,13 +42,13 @@ def test_every_column_is_described():
     table = DOCUMENT.partition("## Columns")[2].partition("## Asking")[0]
     first_cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     assert re.findall(r"`(\w+)`", " ".join(first_cells)) == list(COLUMNS)
-    assert schema().names == list(COLUMNS)
+    assert make_schema().names == list(COLUMNS)
 
 
 def test_the_question_is_answered_here(history: ParquetHistory):
     """`history query` gives the geometric means of the newest attempts."""
     (query,) = re.findall(r'history query "\n(.*?)"\n```', DOCUMENT, flags=re.S)
-    rows = [(str(day), compiler, round(mean, 6), models) for day, compiler, mean, models in ask(history, query).rows]
+    rows = [(str(day), compiler, round(mean, 6), models) for day, compiler, mean, models in history.ask(query).rows]
     assert rows == ANSWER
 
 

@@ -31,13 +31,19 @@ from torchperf_ci.core.records import (
     Testing,
 )
 from torchperf_ci.core.results import Results
-from torchperf_ci.history.compact import compact
-from torchperf_ci.history.files import Files, LocalFiles, open_files
-from torchperf_ci.history.full import read_run
-from torchperf_ci.history.parquet import ParquetHistory
-from torchperf_ci.history.store import Run, Wanted, run_of
+from torchperf_ci.history.compaction import compact
+from torchperf_ci.history.parquet import (
+    ParquetHistory,
+    Part,
+    choose_parts,
+    encode_run,
+    name_compacted,
+    parse_part,
+)
+from torchperf_ci.history.runs import HistoryRun, RunFilter, make_run
+from torchperf_ci.history.storage import Files, LocalFiles, open_files
 
-ALL = Wanted()
+ALL = RunFilter()
 DECEMBER = datetime(2026, 12, 1, tzinfo=timezone.utc)
 
 
@@ -53,11 +59,11 @@ def history(files: Files) -> ParquetHistory:
     return ParquetHistory(files=files)
 
 
-def keys(history: ParquetHistory, count: int = 10, wanted: Wanted = ALL) -> list[str]:
-    return [run.key.rpartition("/")[2] for run in history.last(count, wanted).runs]
+def keys(history: ParquetHistory, count: int = 10, wanted: RunFilter = ALL) -> list[str]:
+    return [run.key.rpartition("/")[2] for run in history.read_last(count, wanted).runs]
 
 
-def speedups(run: Run) -> dict[str, float]:
+def speedups(run: HistoryRun) -> dict[str, float]:
     return {r.case.model: r.metrics["speedup"] for r in run.results.records if r.testing is Testing.PERFORMANCE}
 
 
@@ -65,7 +71,7 @@ def test_the_last_runs_come_back_oldest_first(history: ParquetHistory, tmp_path:
     """Of more runs than are asked for the newest come, over a month's end, and with what was measured."""
     for day in (40, 3, 0, 26, 27, 28):
         history.add(a_run(day, both(case(), 1 + day / 100)), tmp_path)
-    found = history.last(4, Wanted())
+    found = history.read_last(4, RunFilter())
     assert [run.time.day for run in found.runs] == [31, 1, 2, 14]
     assert [speedups(run) for run in found.runs] == [{"mlp": 1.26}, {"mlp": 1.27}, {"mlp": 1.28}, {"mlp": 1.4}]
     assert found.runs[-1].source == a_run(40).source
@@ -74,7 +80,7 @@ def test_the_last_runs_come_back_oldest_first(history: ParquetHistory, tmp_path:
 
 def test_an_empty_history_has_no_runs(history: ParquetHistory):
     """A history that does not exist yet is one without runs."""
-    assert history.last(10, Wanted()).runs == ()
+    assert history.read_last(10, RunFilter()).runs == ()
 
 
 def test_only_what_is_wanted_counts(history: ParquetHistory, tmp_path: Path):
@@ -84,11 +90,11 @@ def test_only_what_is_wanted_counts(history: ParquetHistory, tmp_path: Path):
         history.add(a_run(day), tmp_path)
     history.add(a_run(9, branch="topic"), tmp_path)
     history.add(a_run(10, name="a100"), tmp_path)
-    assert keys(history, 1, Wanted(selection=CaseSelection(suites=("resnet",)))) == ["1000"]
-    assert keys(history, 1, Wanted(branch="main")) == ["1008"]
-    assert keys(history, 1, Wanted(branch="topic")) == ["1009"]
-    assert keys(history, 3, Wanted(name="a100")) == ["1010"]
-    assert keys(history, 3, Wanted(selection=CaseSelection(dtypes=("bfloat16",)))) == []
+    assert keys(history, 1, RunFilter(selection=CaseSelection(suites=("resnet",)))) == ["1000"]
+    assert keys(history, 1, RunFilter(branch="main")) == ["1008"]
+    assert keys(history, 1, RunFilter(branch="topic")) == ["1009"]
+    assert keys(history, 3, RunFilter(name="a100")) == ["1010"]
+    assert keys(history, 3, RunFilter(selection=CaseSelection(dtypes=("bfloat16",)))) == []
 
 
 def test_a_run_is_kept_once(history: ParquetHistory, tmp_path: Path):
@@ -116,10 +122,10 @@ def test_the_newest_attempt_wins(history: ParquetHistory, tmp_path: Path, order:
     }
     for attempt in order:
         history.add(attempts[attempt], tmp_path)
-    (run,) = history.last(10, Wanted()).runs
+    (run,) = history.read_last(10, RunFilter()).runs
     assert speedups(run) == {"lstm": 1.0, "mlp": 2.0}
     assert len(run.results.records) == 4
-    assert len(read_run(history, name="results", key=run.key).results.records) == 4
+    assert len(history.read_run(name="results", key=run.key).results.records) == 4
 
 
 def test_shards_are_files_of_their_own_and_one_run(history: ParquetHistory, tmp_path: Path):
@@ -128,9 +134,9 @@ def test_shards_are_files_of_their_own_and_one_run(history: ParquetHistory, tmp_
     early = datetime(2026, 11, 1, 0, 1, tzinfo=timezone.utc).isoformat()
     history.add(a_run(27, both(case("mlp")), shard="1-2", run_id="77", time=late), tmp_path)
     history.add(a_run(27, both(case("lstm")), shard="2-2", run_id="77", time=early), tmp_path)
-    (run,) = history.last(1, Wanted()).runs
+    (run,) = history.read_last(1, RunFilter()).runs
     assert sorted(speedups(run)) == ["lstm", "mlp"]
-    assert sorted(history.files.folders()) == ["month=2026-10", "month=2026-11"]
+    assert sorted(history.files.list_folders()) == ["month=2026-10", "month=2026-11"]
 
 
 def test_compacting_keeps_every_row(history: ParquetHistory, tmp_path: Path):
@@ -139,15 +145,15 @@ def test_compacting_keeps_every_row(history: ParquetHistory, tmp_path: Path):
         timed = replace(performance(case()), samples={"eager": (0.003, 0.0031), "compiled": (0.002, 0.0021)})
         history.add(a_run(day, [accuracy(case()), timed]), tmp_path)
     history.add(a_run(3, both(case("mlp"), 9.0), attempt=2), tmp_path)
-    before = {key: read_run(history, name="results", key=f"octo/project/{key}") for key in keys(history, 40)}
+    before = {key: history.read_run(name="results", key=f"octo/project/{key}") for key in keys(history, 40)}
     rows = count_rows(history)
 
     made = list(compact(history, now=datetime(2026, 11, 20, tzinfo=timezone.utc)))
 
     assert [(item.month, len(item.replaced)) for item in made] == [("month=2026-10", 28)]
-    assert [len(parts) for _, parts in history.months()] == [3, 1]
+    assert [len(parts) for _, parts in history.list_months()] == [3, 1]
     assert keys(history, 40) == list(before)
-    assert {key: read_run(history, name="results", key=f"octo/project/{key}") for key in before} == before
+    assert {key: history.read_run(name="results", key=f"octo/project/{key}") for key in before} == before
     assert count_rows(history) == rows
     assert list(compact(history, now=datetime(2026, 11, 20, tzinfo=timezone.utc))) == []
 
@@ -158,13 +164,15 @@ def test_a_compaction_that_was_broken_off_counts_nothing_twice(history: ParquetH
     for run in runs:
         history.add(run, tmp_path)
     kept = {
-        part.path: history.files.local([part.path])[0].read_bytes() for _, found in history.months() for part in found
+        part.path: history.files.fetch([part.path])[0].read_bytes()
+        for _, found in history.list_months()
+        for part in found
     }
     list(compact(history, now=DECEMBER))
     history.files.write(kept)
-    assert [len(run.results.records) for run in history.last(10, Wanted()).runs] == [2, 2, 2]
+    assert [len(run.results.records) for run in history.read_last(10, RunFilter()).runs] == [2, 2, 2]
     list(compact(history, now=DECEMBER))
-    assert [len(parts) for _, parts in history.months()] == [1]
+    assert [len(parts) for _, parts in history.list_months()] == [1]
     assert count_rows(history) == 3 * rows_of(runs[0])
 
 
@@ -186,7 +194,7 @@ def test_a_dry_compaction_changes_nothing(history: ParquetHistory, tmp_path: Pat
     (item,) = compact(history, now=DECEMBER, dry_run=True)
     assert len(item.replaced) == 2
     assert item.before > item.after > 0
-    assert [len(parts) for _, parts in history.months()] == [2]
+    assert [len(parts) for _, parts in history.list_months()] == [2]
 
 
 def test_an_unreadable_file_is_named_and_left_out(tmp_path: Path):
@@ -196,7 +204,7 @@ def test_an_unreadable_file_is_named_and_left_out(tmp_path: Path):
     history.add(a_run(1), tmp_path)
     broken = next(tmp_path.glob("month=*/*-1001_*"))
     broken.write_bytes(broken.read_bytes()[:-9])
-    found = history.last(10, Wanted())
+    found = history.read_last(10, RunFilter())
     assert [run.key for run in found.runs] == ["octo/project/1000"]
     assert [problem.file for problem in found.problems] == [broken.name]
 
@@ -216,7 +224,7 @@ def test_processes_add_at_the_same_time(tmp_path: Path):
     """Processes that write to one history at once lose nothing, also when they add the same run."""
     script = (
         "import sys; from pathlib import Path; from run_builders import a_run\n"
-        "from torchperf_ci.history.files import LocalFiles\n"
+        "from torchperf_ci.history.storage import LocalFiles\n"
         "from torchperf_ci.history.parquet import ParquetHistory\n"
         "history = ParquetHistory(files=LocalFiles(root=Path(sys.argv[1])))\n"
         "for day in range(int(sys.argv[2]), int(sys.argv[2]) + 12): history.add(a_run(day), Path())\n"
@@ -233,9 +241,9 @@ def test_processes_add_at_the_same_time(tmp_path: Path):
 def test_a_run_that_is_not_there_is_said(history: ParquetHistory):
     """Asking for an unknown run names the series and the command that lists them."""
     with pytest.raises(
-        UsageProblem, match="no run octo/project/1 in the series results; see `torchperf-ci history list`"
+        UsageProblem, match=r"no run octo/project/1 in the series results; .*history list` with the same options"
     ):
-        read_run(history, name="results", key="octo/project/1")
+        history.read_run(name="results", key="octo/project/1")
 
 
 TEXT = st.text(max_size=12)
@@ -271,9 +279,9 @@ def test_a_run_comes_back_as_it_went_in(tmp_path_factory: pytest.TempPathFactory
     """Every field of every record and build survives."""
     history = ParquetHistory(files=LocalFiles(root=tmp_path_factory.mktemp("history")))
     build = Build(environment=MACHINE, dynamo_flags={"verbose": True}, time="2026-10-05T03:15:00+00:00")
-    run = run_of(Results(records=tuple(records), builds=(build,)), name="results", now=FIRST_DAY)
+    run = make_run(Results(records=tuple(records), builds=(build,)), name="results", now=FIRST_DAY)
     history.add(run, Path())
-    found = read_run(history, name="results", key=run.key)
+    found = history.read_run(name="results", key=run.key)
     assert (found.key, found.time, found.results.builds) == (run.key, run.time, (build,))
     by_key = {record.key: record for record in records}
     assert {record.key: record for record in found.results.records} == by_key
@@ -283,16 +291,50 @@ def test_text_that_no_file_can_hold_is_replaced(history: ParquetHistory, tmp_pat
     """Half a surrogate pair becomes a question mark, and an absurd number the largest there is."""
     odd = replace(performance(case("half \ud800")), batch_size=10**30)
     history.add(a_run(0, [odd]), tmp_path)
-    (record,) = history.last(1, Wanted()).runs[0].results.records
+    (record,) = history.read_last(1, RunFilter()).runs[0].results.records
     assert (record.case.model, record.batch_size) == ("half ?", 2**63 - 1)
 
 
 def count_rows(history: ParquetHistory) -> int:
     import pyarrow.parquet as pq
 
-    paths = [part.path for _, parts in history.months() for part in parts]
-    return sum(pq.read_metadata(path).num_rows for path in history.files.local(paths))
+    paths = [part.path for _, parts in history.list_months() for part in parts]
+    return sum(pq.read_metadata(path).num_rows for path in history.files.fetch(paths))
 
 
-def rows_of(run: Run) -> int:
+def rows_of(run: HistoryRun) -> int:
     return sum(1 + len(record.metrics) for record in run.results.records)
+
+
+def part(run: str = "", *, runs: int = 1, time: str = "20261105T000000Z") -> Part:
+    return Part(path=f"month/{run or f'compacted_{runs}'}", run=run, runs=runs, time=time if run else "")
+
+
+def test_names_of_files_are_read_as_they_are_written():
+    """A run's files have its time and key in their names, and a compacted file its number of runs."""
+    paths = list(encode_run(a_run(0, both(case()), shard="1-2", attempt=3)))
+    (one,) = (parse_part(*path.split("/")) for path in paths)
+    assert one == Part(path=paths[0], time="20261005T031500Z", run="octo-project-1000")
+    assert "_1-2_3_" in paths[0]
+    compacted = parse_part("month=2026-10", name_compacted([one], 312))
+    assert (compacted.is_compacted, compacted.runs) == (True, 312)
+    assert parse_part("month=2026-10", "notes.parquet") is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"),
+    [
+        (1, {"c", "c2", "compacted_7"}),
+        (2, {"c", "c2", "b", "compacted_7"}),
+        (3, {"c", "c2", "b", "a", "compacted_7", "compacted_5"}),
+    ],
+)
+def test_only_the_newest_files_are_opened(wanted: int, chosen: set[str]):
+    """Months are taken from the newest on, and one more for shards that began before midnight."""
+    november = [part("b"), part("c", time="20261109T000000Z"), replace(part("c"), path="month/c2")]
+    october = [part(runs=7), part("a")]
+    september = [part(runs=5)]
+    months = [("month=2026-11", november), ("month=2026-10", october), ("month=2026-09", september)]
+    paths, is_all = choose_parts(iter(months), wanted)
+    assert ({path.removeprefix("month/") for path in paths}, is_all) == (chosen, False)
+    assert choose_parts(iter(months), 50)[1]

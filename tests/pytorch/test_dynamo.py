@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Mode, Testing
-from torchperf_ci.pytorch.harness import COMPILERS, Place, Request, check, commands, script, script_name
+from torchperf_ci.pytorch.harness import COMPILERS, HarnessRequest, ScriptPlace, check, commands, script, script_name
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-HERE = Place(output="benchmark_logs")
+HERE = ScriptPlace(output="benchmark_logs")
 SKIPS = {("torchbench", "cuda"): ["fambench_xlmr", "detectron2_maskrcnn"], ("huggingface", "cuda"): ["GPTJForCausalLM"]}
-EVERYTHING = Request(
+EVERYTHING = HarnessRequest(
     mode=Mode.INFERENCE,
     python="/opt/my python/bin/python",
     suites=("huggingface", "timm_models"),
@@ -43,19 +43,19 @@ EVERYTHING = Request(
 )
 
 
-def text_of(request: Request, place: Place = HERE, *, keep: bool = False) -> str:
+def text_of(request: HarnessRequest, place: ScriptPlace = HERE, *, keep: bool = False) -> str:
     return script(commands(request, output=place.output, skips=SKIPS), place, keep=keep)
 
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_the_default_script_has_pytorchs_commands_in_pytorchs_order(mode: Mode) -> None:
     """Performance before accuracy, then suite, device, dtype, compiler; flags, skips and file names to the letter."""
-    assert text_of(Request(mode=mode)) == (GOLDEN / f"dynamo_{mode}.sh").read_text(encoding="utf-8")
+    assert text_of(HarnessRequest(mode=mode)) == (GOLDEN / f"dynamo_{mode}.sh").read_text(encoding="utf-8")
 
 
 def test_every_compiler_and_every_option_has_its_place_in_the_command() -> None:
     """Also with the CPU launcher, and with text that a shell would act upon."""
-    place = Place(
+    place = ScriptPlace(
         output="/tmp/my logs",
         checkout="/src/py torch",
         extra_env={"TORCHINDUCTOR_FREEZING": "1", "A": "$(b)"},
@@ -66,7 +66,7 @@ def test_every_compiler_and_every_option_has_its_place_in_the_command() -> None:
 
 def test_a_secret_is_not_written_into_the_script() -> None:
     """It is taken from where the script runs."""
-    text = script([], Place(output="/tmp/logs", extra_env={"HF_TOKEN": "hf_123", "A": "1"}), keep=True)
+    text = script([], ScriptPlace(output="/tmp/logs", extra_env={"HF_TOKEN": "hf_123", "A": "1"}), keep=True)
     assert "export HF_TOKEN\nexport A=1\n" in text
     assert "hf_123" not in text
 
@@ -106,7 +106,7 @@ def test_every_compiler_has_its_flags() -> None:
         item
         for mode in (Mode.TRAINING, Mode.INFERENCE)
         for item in commands(
-            Request(mode=mode, suites=("x",), compilers=tuple(COMPILERS[mode]), testings=(Testing.ACCURACY,)),
+            HarnessRequest(mode=mode, suites=("x",), compilers=tuple(COMPILERS[mode]), testings=(Testing.ACCURACY,)),
             output="out",
             skips={},
         )
@@ -117,7 +117,7 @@ def test_every_compiler_has_its_flags() -> None:
 
 def test_the_script_is_named_after_everything_it_runs() -> None:
     """Mode, devices, dtypes, suites, compilers; a name too long for a file is cut and still tells scripts apart."""
-    assert script_name(Request(mode=Mode.TRAINING)) == (
+    assert script_name(HarnessRequest(mode=Mode.TRAINING)) == (
         "run_training_cuda_float32_torchbench_huggingface_timm_models"
         "_eager_aot_eager_inductor_inductor_no_cudagraphs.sh"
     )
@@ -129,7 +129,7 @@ def test_the_script_is_named_after_everything_it_runs() -> None:
 
 def test_what_is_asked_for_twice_runs_once() -> None:
     """A repeated name would write the same file again."""
-    request = Request(mode=Mode.TRAINING, suites=("torchbench",) * 2, compilers=("eager", "inductor", "eager"))
+    request = HarnessRequest(mode=Mode.TRAINING, suites=("torchbench",) * 2, compilers=("eager", "inductor", "eager"))
     assert [item.csv for item in commands(request, output="out", skips={})] == [
         f"{compiler}_torchbench_float32_training_cuda_{testing}.csv"
         for testing in (Testing.PERFORMANCE, Testing.ACCURACY)
@@ -139,7 +139,7 @@ def test_what_is_asked_for_twice_runs_once() -> None:
 
 def test_everything_the_checkout_cannot_do_is_listed_at_once() -> None:
     """Unknown suites, compilers of the other mode, unknown dtypes, a quick look without filters: with the choices."""
-    request = Request(
+    request = HarnessRequest(
         mode=Mode.TRAINING,
         suites=("torchbnch", "huggingface_llm"),
         compilers=("inducter", "trt"),
@@ -167,12 +167,14 @@ WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 def test_bash_passes_every_text_on_as_it_is(skip: str, extra: str, variable: str) -> None:
     """Whatever a suite's names and the user's arguments hold, the shell does nothing with it."""
     program = "import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['HELD']]))"
-    request = Request(mode=Mode.INFERENCE, python=sys.executable, suites=("x",), compilers=("eager",), extra=(extra,))
+    request = HarnessRequest(
+        mode=Mode.INFERENCE, python=sys.executable, suites=("x",), compilers=("eager",), extra=(extra,)
+    )
     made = [
         replace(item, argv=(sys.executable, "-c", program, *item.argv[1:]))
         for item in commands(request, output="out", skips={("x", "cuda"): [skip]})
     ]
-    text = script(made, Place(output="/dev/null/..", extra_env={"HELD": variable}), keep=True).replace(
+    text = script(made, ScriptPlace(output="/dev/null/..", extra_env={"HELD": variable}), keep=True).replace(
         "mkdir", ": mkdir"
     )
     done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, timeout=60)
@@ -182,11 +184,13 @@ def test_bash_passes_every_text_on_as_it_is(skip: str, extra: str, variable: str
 
 def test_a_failing_command_does_not_stop_the_script_and_is_not_forgotten(tmp_path: Path) -> None:
     """The rest runs, the command is named, the exit code is 6."""
-    request = Request(mode=Mode.INFERENCE, suites=("x",), compilers=("eager", "inductor"))
+    request = HarnessRequest(mode=Mode.INFERENCE, suites=("x",), compilers=("eager", "inductor"))
     first, *rest = commands(request, output="out", skips={})
     made = [replace(first, argv=("false", "it's")), *(replace(item, argv=("echo", item.csv)) for item in rest)]
     done = subprocess.run(
-        ["bash", "-c", script(made, Place(output=str(tmp_path / "a b")), keep=False)], capture_output=True, text=True
+        ["bash", "-c", script(made, ScriptPlace(output=str(tmp_path / "a b")), keep=False)],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 6
     assert f"Failed: {shlex.join(made[0].argv)}" in done.stderr.splitlines()

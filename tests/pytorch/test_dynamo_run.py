@@ -16,8 +16,8 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Build, Environment, Mode, Status, Testing
 from torchperf_ci.core.result_files import CommandResult, plan_line, read_command_log, read_folder
 from torchperf_ci.core.results import COMMANDS, open_folder
-from torchperf_ci.pytorch.harness import TESTINGS, Command, Request, commands
-from torchperf_ci.pytorch.harness_run import Checkout, CheckoutRun, ask_skips
+from torchperf_ci.pytorch.checkout import CheckoutRun, PyTorchCheckout, ask_skips
+from torchperf_ci.pytorch.harness import TESTINGS, HarnessCommand, HarnessRequest, commands
 from torchperf_ci.run.supervised import command_environment
 
 MODELS = ("AlbertForMaskedLM", "BertForMaskedLM", "SkippedForAll", "SkippedInTraining")
@@ -31,7 +31,7 @@ class Silent:
         self.total, self.already = total, already
         self.results: list[CommandResult] = []
 
-    def start(self, command: Command) -> None: ...
+    def start(self, command: HarnessCommand) -> None: ...
 
     def finish(self, result: CommandResult) -> None:
         self.results.append(result)
@@ -43,8 +43,10 @@ def pytorch(tmp_path: Path) -> Path:
     return Path(shutil.copytree(Path(__file__).parent / "standin_checkout", tmp_path / "py torch"))
 
 
-def request_for(*compilers: str, suite: str = "huggingface", testings: tuple[Testing, ...] = TESTINGS) -> Request:
-    return Request(
+def request_for(
+    *compilers: str, suite: str = "huggingface", testings: tuple[Testing, ...] = TESTINGS
+) -> HarnessRequest:
+    return HarnessRequest(
         mode=Mode.INFERENCE,
         python=sys.executable,
         suites=(suite,),
@@ -54,13 +56,13 @@ def request_for(*compilers: str, suite: str = "huggingface", testings: tuple[Tes
     )
 
 
-def checkout_at(folder: Path, behaviour: dict[str, str] | None = None) -> Checkout:
+def checkout_at(folder: Path, behaviour: dict[str, str] | None = None) -> PyTorchCheckout:
     extra = {"STANDIN": json.dumps(behaviour or {})}
-    return Checkout(folder=folder, environ=command_environment(os.environ, extra=extra))
+    return PyTorchCheckout(folder=folder, environ=command_environment(os.environ, extra=extra))
 
 
 def measure(
-    request: Request,
+    request: HarnessRequest,
     pytorch: Path,
     out: Path,
     behaviour: dict[str, str] | None = None,
@@ -209,13 +211,13 @@ def test_suites_say_which_models_to_skip(
     pytorch: Path, suite: str, mode: Mode, cpu: list[str], cuda: list[str]
 ) -> None:
     """torchbench by its class, by mode and device; other suites by the lists of their module."""
-    request = Request(mode=mode, python=sys.executable, devices=("cpu", "cuda:1"))
+    request = HarnessRequest(mode=mode, python=sys.executable, devices=("cpu", "cuda:1"))
     assert ask_skips(checkout_at(pytorch), request, suite) == ({"cpu": cpu, "cuda:1": cuda}, "")
 
 
 def test_where_a_suite_cannot_be_asked_the_reason_is_known_and_no_skip(pytorch: Path) -> None:
     """An import that fails, one that ends the process, a list that is computed, a script that is none, no Python."""
-    request = Request(mode=Mode.TRAINING, python=sys.executable)
+    request = HarnessRequest(mode=Mode.TRAINING, python=sys.executable)
     broken = pytorch / "benchmarks" / "dynamo" / "broken.py"
     runner = "\nclass TorchBenchmarkRunner: ...\n"
     texts = {
@@ -243,7 +245,7 @@ def test_where_a_suite_cannot_be_asked_the_reason_is_known_and_no_skip(pytorch: 
 
 def test_a_module_that_cannot_be_imported_is_not_imported_for_its_lists(pytorch: Path) -> None:
     """Where its package is missing, the real one would run pip: only its source is read."""
-    request = Request(mode=Mode.TRAINING, python=sys.executable)
+    request = HarnessRequest(mode=Mode.TRAINING, python=sys.executable)
     assert ask_skips(checkout_at(pytorch), request, "timm_models") == ({"cuda": []}, "")
     installs = "import os\nSKIP: set = {'a'}\nSKIP_TRAIN = ['b']\nos.system('touch installed')\n"
     (pytorch / "benchmarks" / "dynamo" / "installs.py").write_text(installs)
@@ -280,7 +282,7 @@ def test_asking_for_skips_installs_and_downloads_nothing(pytorch: Path, tmp_path
     (pytorch / "benchmarks" / "dynamo" / "installs.py").write_text(module)
     checkout = checkout_at(pytorch)
     environ = {**checkout.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
-    request = Request(mode=Mode.TRAINING, python=sys.executable)
+    request = HarnessRequest(mode=Mode.TRAINING, python=sys.executable)
     skips, reason = ask_skips(replace(checkout, environ=environ), request, "installs")
     assert skips == {}
     assert reason.startswith("InstallRefused: it wants to ")
@@ -294,7 +296,7 @@ def test_a_shell_script_that_calls_pip_finds_nothing_to_install_into(pytorch: Pa
     script.chmod(0o755)
     module = f"import subprocess\nsubprocess.run(['{script}'])\nclass TorchBenchmarkRunner:\n    skip_models = ['a']\n"
     (pytorch / "benchmarks" / "dynamo" / "hidden.py").write_text(module)
-    request = Request(mode=Mode.TRAINING, python=sys.executable)
+    request = HarnessRequest(mode=Mode.TRAINING, python=sys.executable)
     assert ask_skips(checkout_at(pytorch), request, "hidden") == ({"cuda": ["a"]}, "")
     variables = (tmp_path / "variables").read_text()
     assert "PIP_NO_INDEX=1" in variables

@@ -8,12 +8,20 @@ import math
 import pytest
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.pytorch.fastrnns.results import Pair, Row, averages, deviation, observations, pairs, read_averages
+from torchperf_ci.pytorch.fastrnns.results import (
+    VariantPair,
+    VariantTimes,
+    averages,
+    deviation,
+    observations,
+    pair_averages,
+    read_averages,
+)
 
 ROWS = [
-    Row(group="lstm", variant="cudnn", forward=(1.0, 3.0), backward=(4.0, 6.0)),
-    Row(group="lstm", variant="jit", failure="ended by signal 11 (SIGSEGV)"),
-    Row(group="resnet", variant="resnet18", forward=(7.5,), backward=(8.5,)),
+    VariantTimes(group="lstm", variant="cudnn", forward=(1.0, 3.0), backward=(4.0, 6.0)),
+    VariantTimes(group="lstm", variant="jit", failure="ended by signal 11 (SIGSEGV)"),
+    VariantTimes(group="resnet", variant="resnet18", forward=(7.5,), backward=(8.5,)),
 ]
 
 
@@ -42,38 +50,38 @@ def test_observations_are_one_per_pass() -> None:
 
 def test_what_was_written_can_be_read() -> None:
     """A file of averages reads as what it was written from."""
-    assert read_averages(json.dumps(averages(ROWS)), "a.json") == averages(ROWS)
+    assert read_averages(json.dumps(averages(ROWS)).encode(), "a.json") == averages(ROWS)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "a.json is not JSON"),
-        ("[1]", "a.json is not what --print-json oss writes"),
-        ('{"lstm": 1}', "a.json is not what --print-json oss writes"),
-        ('{"lstm": {"jit": "fast"}}', "a.json: lstm/jit is 'fast', not a number of milliseconds"),
-        ('{"lstm": {"jit": NaN}}', "lstm/jit is 'nan'"),
-        ('{"lstm": {"jit": true}}', "lstm/jit is 'True'"),
-        ('{"lstm": {"jit": -1}}', "lstm/jit is '-1'"),
+        ("{", "a.json:1: not JSON"),
+        ("[1]", "a.json: not what --print-json oss writes: expected an object"),
+        ('{"lstm": 1}', "a.json: lstm: expected an object"),
+        ('{"lstm": {"jit": "fast"}}', "a.json: lstm/jit: expected a number, got text"),
+        ('{"lstm": {"jit": NaN}}', "lstm/jit: expected a number"),
+        ('{"lstm": {"jit": true}}', "lstm/jit: expected a number, got true or false"),
+        ('{"lstm": {"jit": -1}}', "lstm/jit: expected a number of at least 0"),
     ],
 )
 def test_other_files_are_refused(text: str, message: str) -> None:
     """The message names the file and what is wrong with it."""
     with pytest.raises(UsageProblem, match=message):
-        read_averages(text, "a.json")
+        read_averages(text.encode(), "a.json")
 
 
 def test_every_variant_of_either_file_is_a_pair() -> None:
     """Failures and variants of one file are shown with a note, and have no ratio."""
     old = {"lstm": {"a": 2.0, "b": None, "c": 1.0, "zero": 0.0}}
     new = {"lstm": {"a": 3.0, "b": 1.0, "zero": 1.0}, "resnet": {"d": None}}
-    found = pairs(old, new)
+    found = pair_averages(old, new)
     assert found == [
-        Pair(group="lstm", variant="a", old=2.0, new=3.0),
-        Pair(group="lstm", variant="b", old=None, new=1.0, note="failed in old"),
-        Pair(group="lstm", variant="c", old=1.0, new=None, note="not in new"),
-        Pair(group="lstm", variant="zero", old=0.0, new=1.0),
-        Pair(group="resnet", variant="d", old=None, new=None, note="not in old, failed in new"),
+        VariantPair(group="lstm", variant="a", old=2.0, new=3.0),
+        VariantPair(group="lstm", variant="b", old=None, new=1.0, note="failed in old"),
+        VariantPair(group="lstm", variant="c", old=1.0, new=None, note="not in new"),
+        VariantPair(group="lstm", variant="zero", old=0.0, new=1.0),
+        VariantPair(group="resnet", variant="d", old=None, new=None, note="not in old, failed in new"),
     ]
     assert [pair.ratio for pair in found] == [1.5, None, None, None, None]
 

@@ -5,19 +5,19 @@ import fcntl
 import pytest
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.pytorch.journal import State, open_journal, read_journal
+from torchperf_ci.pytorch.journal import DeliveryState, open_journal, read_journal
 
 
 def test_states_survive_on_disk(tmp_path):
     """The newest state of a message is what a later upload sees; another endpoint sees nothing of it."""
     path = tmp_path / "journal"
     with open_journal(path, endpoint="here") as journal:
-        journal.note(State.SENDING, ["a", "b", "c"])
-        journal.note(State.ACCEPTED, ["a"])
-        journal.note(State.REFUSED, ["b"])
+        journal.note(DeliveryState.SENDING, ["a", "b", "c"])
+        journal.note(DeliveryState.ACCEPTED, ["a"])
+        journal.note(DeliveryState.REFUSED, ["b"])
     known = read_journal(path, endpoint="here")
-    assert known.states == {"a": State.ACCEPTED, "b": State.REFUSED, "c": State.SENDING}
-    assert (known.is_accepted("a"), known.is_accepted("b"), known.count(State.SENDING, ["a", "c", "d"])) == (
+    assert known.states == {"a": DeliveryState.ACCEPTED, "b": DeliveryState.REFUSED, "c": DeliveryState.SENDING}
+    assert (known.is_accepted("a"), known.is_accepted("b"), known.count(DeliveryState.SENDING, ["a", "c", "d"])) == (
         True,
         False,
         1,
@@ -32,13 +32,13 @@ def test_a_line_that_a_crash_cut_off_is_removed(tmp_path, cut):
     """What was complete before it stays, and new lines follow that."""
     path = tmp_path / "journal"
     with open_journal(path, endpoint="here") as journal:
-        journal.note(State.ACCEPTED, ["a"])
+        journal.note(DeliveryState.ACCEPTED, ["a"])
     with path.open("a") as stream:
         stream.write(cut)
     with open_journal(path, endpoint="here") as journal:
-        assert journal.states == {"a": State.ACCEPTED}
-        journal.note(State.ACCEPTED, ["c"])
-    assert read_journal(path, endpoint="here").states == {"a": State.ACCEPTED, "c": State.ACCEPTED}
+        assert journal.states == {"a": DeliveryState.ACCEPTED}
+        journal.note(DeliveryState.ACCEPTED, ["c"])
+    assert read_journal(path, endpoint="here").states == {"a": DeliveryState.ACCEPTED, "c": DeliveryState.ACCEPTED}
 
 
 @pytest.mark.parametrize(

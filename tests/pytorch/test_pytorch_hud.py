@@ -12,9 +12,7 @@ from fsspec.registry import _registry
 from torchperf_ci.core.errors import Refused, UsageProblem
 from torchperf_ci.core.records import Environment, Source, Status
 from torchperf_ci.core.results import Results
-from torchperf_ci.pytorch.hud import BucketFile, Identity, check_rows, rows_of
-from torchperf_ci.pytorch.nvml import Gpus, gpus_here
-from torchperf_ci.pytorch.put import open_bucket
+from torchperf_ci.pytorch.hud import BucketFile, Gpus, Identity, check_rows, gpus_here, put_files, rows_of
 from upload_builders import BUILD, ENVIRONMENT, GOLDEN, SOURCE, accuracy, measured, record, write_results
 
 IDENTITY = Identity(now=5)
@@ -177,13 +175,13 @@ def test_the_layout_needs_a_job(torchperf, tmp_path):
     folder = write_results(tmp_path / "out", measured(source=Source()))
     done = torchperf("upload", "hud", "--results", folder, "--out", (tmp_path / "bucket").as_uri())
     assert done.code == 2
-    assert "give --repository, --workflow-id, --job-id" in done.err
+    assert "add --repository, --workflow-id, --job-id" in done.err
     assert not (tmp_path / "bucket").exists()
 
 
 def test_any_file_system_of_fsspec_will_do():
     """A bucket in memory holds what was put there."""
-    urls = open_bucket("memory://bench/results").put([BucketFile(path="v3/a/b/1/2/x.json", content=b"{}\n")])
+    urls = put_files("memory://bench/results", [BucketFile(path="v3/a/b/1/2/x.json", content=b"{}\n")])
     assert urls == ["memory://bench/results/v3/a/b/1/2/x.json.gz"]
     with fsspec.open(urls[0], compression="gzip") as stream:
         assert stream.read() == b"{}\n"
@@ -212,8 +210,7 @@ def s3(monkeypatch):
 
 def test_s3_gets_json_with_a_header_that_says_gzip(s3):
     """The database's loader looks for `.json` and trusts the headers."""
-    bucket = open_bucket("s3://key:secret@bench/top")
-    urls = bucket.put([BucketFile(path="v3/a/b/1/2/x.json", content=b"{}\n")])
+    urls = put_files("s3://key:secret@bench/top", [BucketFile(path="v3/a/b/1/2/x.json", content=b"{}\n")])
     assert urls == ["s3://bench/top/v3/a/b/1/2/x.json"]
     headers = {"ContentEncoding": "gzip", "ContentType": "application/json"}
     assert s3.given == [("key:secret@bench/top/v3/a/b/1/2/x.json", b"{}\n", headers)]
@@ -221,10 +218,9 @@ def test_s3_gets_json_with_a_header_that_says_gzip(s3):
 
 def test_a_refused_file_is_said_without_secrets(s3):
     """What was written before is counted; a password in the URL is not shown."""
-    bucket = open_bucket("s3://key:secret@bench")
     files = [BucketFile(path="v3/x.json", content=b""), BucketFile(path="v3/deny.json", content=b"")]
     with pytest.raises(Refused) as error:
-        bucket.put(files)
+        put_files("s3://key:secret@bench", files)
     assert str(error.value) == (
         "s3://bench/v3/deny.json could not be written (1 of 2 files were written before): "
         "PermissionError: no access to bench/v3/deny.json"
@@ -237,22 +233,24 @@ def test_a_missing_library_is_named_with_the_way_to_get_it(torchperf, tmp_path):
     arguments = ("upload", "hud", "--results", folder, "--job-id", "1", "--out")
     s3 = torchperf(*arguments, "s3://user:password@bucket")
     assert s3.code == 2
-    assert "writing to s3://bucket needs s3fs; pip install s3fs" in s3.err
+    assert "writing to s3://bucket needs s3fs" in s3.err
+    assert "-m pip install s3fs" in s3.err
     unknown = torchperf(*arguments, "what://user:password@bucket/x")
     assert unknown.code == 2
     assert "what://bucket/x cannot be used: its scheme 'what' is none of " in unknown.err
     assert "password" not in s3.err + unknown.err
 
 
-@pytest.mark.parametrize(("module", "extra"), [("jsonschema", "hud"), ("fsspec", "hud")])
-def test_without_the_extra_the_pip_command_is_said(torchperf, tmp_path, monkeypatch, module, extra):
+@pytest.mark.parametrize(("module", "package"), [("jsonschema", "'torchperf-ci[hud]'"), ("fsspec", "fsspec")])
+def test_without_the_extra_the_pip_command_is_said(torchperf, tmp_path, monkeypatch, module, package):
     """A library that only this command needs is asked for by name."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == module else object())
     folder = write_results(tmp_path / "out", measured())
     url = (tmp_path / "bucket").as_uri()
     done = torchperf("upload", "hud", "--results", folder, "--job-id", "1", "--out", url)
     assert done.code == 2
-    assert f"needs {module}, which is not installed; pip install 'torchperf-ci[{extra}]'" in done.err
+    assert f"needs {module}, which is not installed" in done.err
+    assert f"-m pip install {package}" in done.err
 
 
 def test_nothing_to_upload_is_said(torchperf, tmp_path):

@@ -1,13 +1,15 @@
 """What messages to Scribe hold."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from torchperf_ci.core.records import Status
 from torchperf_ci.formats.inputs import InputProblem
 from torchperf_ci.pytorch.scribe import entries_of
-from torchperf_ci.pytorch.scribe_schema import FIELDS, Kind, check_fields
+from torchperf_ci.pytorch.scribe_messages import ScribeFields, message_of
 from upload_builders import accuracy, measured, record, write_results
 
 
@@ -25,7 +27,7 @@ def test_the_fields_are_coerced_to_the_types_of_the_schema():
         "mean": "1.5e-3",
         "min": 1,
     }
-    assert check_fields(fields, where="x") == {
+    assert message_of(fields, where="x") == {
         "int": {"time": 12, "rounds": 5},
         "normal": {"pytorch_git_dirty": "False"},
         "float": {"mean": 0.0015, "min": 1.0},
@@ -34,30 +36,38 @@ def test_the_fields_are_coerced_to_the_types_of_the_schema():
 
 def test_the_schema_is_the_published_one():
     """The fields and their parts are those of the category."""
-    parts = {kind: [name for name, part in FIELDS.items() if part is kind] for kind in Kind}
-    assert parts[Kind.INT] == ["time", "rounds"]
-    assert parts[Kind.FLOAT] == ["stddev", "min", "median", "max", "mean"]
-    assert len(parts[Kind.NORMAL]) == 16
+    names = ScribeFields.__struct_fields__
+    fields = {name: 1 if name in {"time", "rounds"} else 0.5 for name in names}
+    message = message_of(fields, where="x")
+    assert list(message["int"]) == ["time", "rounds"]
+    assert list(message["float"]) == ["stddev", "min", "median", "max", "mean"]
+    assert (len(message["normal"]), len(names)) == (16, 23)
+    docs = (Path(__file__).parents[2] / "docs/upload.md").read_text()
+    rows = {
+        kind: re.search(rf"^\| {kind} \| (.*) \|$", docs, re.MULTILINE)[1] for kind in ("integer", "text", "number")
+    }
+    in_docs = [row.strip("`").split("`, `") for row in rows.values()]
+    assert in_docs == [list(message[part]) for part in ("int", "normal", "float")]
 
 
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"time": 1, "colour": "red"}, "x: unknown field 'colour'"),
+        ({"time": 1, "machine_host": "red"}, "x: unknown field 'machine_host'. Did you mean machine_hostname?"),
         ({"rounds": 1}, "x: field 'time' is missing"),
         ({"time": None}, "x: field 'time' is missing"),
-        ({"time": 1, "rounds": "five"}, "x: field 'rounds' is 'five', expected a whole number"),
-        ({"time": 1, "rounds": 2.5}, "x: field 'rounds' is '2.5', expected a whole number"),
-        ({"time": True}, "x: field 'time' is 'True', expected a whole number"),
-        ({"time": 1, "mean": float("nan")}, "x: field 'mean' is 'nan', expected a finite number"),
-        ({"time": 1, "max": 10**400}, "expected a finite number"),
-        ({"time": 1, "benchmark_name": ["a"]}, "x: field 'benchmark_name' is \"['a']\", expected text"),
+        ({"time": 1, "rounds": "five"}, "x: field rounds: expected a whole number"),
+        ({"time": 1, "rounds": 2.5}, "x: field rounds: expected a whole number, got a number"),
+        ({"time": True}, "x: field time: expected a whole number"),
+        ({"time": 1, "mean": float("nan")}, "x: field mean: expected a number"),
+        ({"time": 1, "max": 10**400}, "x: field max: number out of range"),
+        ({"time": 1, "benchmark_name": ["a"]}, "x: field benchmark_name: expected text, got a list"),
     ],
 )
 def test_a_field_that_cannot_be_sent_is_named(fields, said):
     """An unknown field, a missing time and a value of the wrong type are errors that name the field."""
     with pytest.raises(InputProblem) as error:
-        check_fields(fields, where="x")
+        message_of(fields, where="x")
     assert said in str(error.value)
 
 
@@ -112,7 +122,7 @@ def test_results_become_messages(torchperf, tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_REPOSITORY", "octo/other")
     folder = write_results(tmp_path / "out", measured(), accuracy(), record("bad", status=Status.OOM))
     done = torchperf("upload", "scribe", "--results", folder, "--dry-run", "--field", "benchmark_fuser=te")
-    assert "1 of 3 results have times to send" in done.err
+    assert "1 of 3 results can be sent" in done.err
     (message,) = messages_in(done.out)
     assert message["int"].pop("time") > 0
     assert message == {

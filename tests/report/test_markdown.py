@@ -15,7 +15,7 @@ from report_builders import accuracy, blank_charts, both, case, check_golden, fi
 from torchperf_ci.core.records import Case, Mode, Record, Status, Testing
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.text import code
-from torchperf_ci.post.posting import Conclusion
+from torchperf_ci.github.checks import Conclusion
 from torchperf_ci.post.review import posting_of_results
 from torchperf_ci.report.csv_tables import case_csvs, summary_csvs
 from torchperf_ci.report.gh_parts import render_parts
@@ -90,7 +90,7 @@ def test_what_was_not_compiled_passes_with_a_warning():
     text = markdown(found)
     assert text.splitlines()[0] == f"## ⚠️ {head}"
     assert "### Not compiled (1)" in text
-    assert "| `inductor` | 100 % (2/2) | 1 |" in text
+    assert "| `inductor` | 100 % (2/2) | 1.00x | 1.00x | 1 |" in text
     assert terminal(found).splitlines()[-1] == f"⚠️ {head}"
     assert "tiny/a inductor: not compiled" in terminal(found)
     page = html_page(found, blank_charts(found))

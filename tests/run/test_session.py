@@ -323,3 +323,20 @@ def test_killing_a_worker_twice_is_fine(preloaded: Preloaded, tmp_path: Path) ->
     worker.kill()
     assert gone(worker.pid)
     worker.kill()
+
+
+ELSEWHERE = """
+import os
+for name in ("pipe2", "sched_getaffinity", "sched_setaffinity", "memfd_create", "posix_fadvise", "eventfd"):
+    if hasattr(os, name):
+        delattr(os, name)
+"""
+
+
+def test_a_worker_needs_none_of_the_calls_that_only_linux_has(tmp_path: Path) -> None:
+    """On macOS `os` has no pipe2 and no CPU sets: the process starts, forks, and its worker computes."""
+    (tmp_path / "sitecustomize.py").write_text(ELSEWHERE)
+    with started(tmp_path, PYTHONPATH=str(tmp_path)) as process, process.fork(tmp_path / "worker.log") as worker:
+        told = worker.ask("environment", deadline=time.monotonic() + 60)
+        assert told["environment"]["cpu_count"] == os.cpu_count()
+        assert worker.ask("probe_device", device="cpu", deadline=time.monotonic() + 60) == {"sum": 1024.0}

@@ -388,3 +388,20 @@ def test_either_interface_of_tf32_may_have_been_used_before(tmp_path) -> None:
     )
     for interface in ("new", "old"):
         subprocess.run([sys.executable, script, interface], check=True)
+
+
+class WithoutFloat64(torch.Tensor):
+    """A tensor as on MPS: float64 is only there once it was copied to the CPU."""
+
+    def cpu(self) -> torch.Tensor:  # type: ignore[override]
+        return self.as_subclass(torch.Tensor)
+
+    def double(self) -> torch.Tensor:
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
+
+
+def test_values_that_differ_are_described_on_devices_without_float64() -> None:
+    """How many, where, and which."""
+    one, two = (torch.tensor(values).as_subclass(WithoutFloat64) for values in ([1.0, 2.0, 3.0], [1.0, 2.0, 4.0]))
+    reason = compare_outcomes(Outcome(made={"output": one}), Outcome(made={"output": two}), None, Tolerance(value=1e-4))
+    assert reason == "output: 1 of 3 values differ, most at [2]: 4 instead of 3; tolerance 0.0001"

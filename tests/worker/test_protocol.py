@@ -11,9 +11,11 @@ import pytest
 from torchperf_ci.worker.protocol import REASON_LENGTH, CaseError, describe, one_line, serve
 
 
-def _answers(*requests: dict, **handlers) -> list[dict]:
+def _answers(*requests: dict, ends_after=lambda error: False, **handlers) -> list[dict]:
     read, write = os.pipe()
-    serve(io.StringIO("".join(json.dumps(request) + "\n" for request in requests)), write, handlers)
+    serve(
+        io.StringIO("".join(json.dumps(request) + "\n" for request in requests)), write, handlers, ends_after=ends_after
+    )
     os.close(write)
     with os.fdopen(read) as stream:
         return [json.loads(line) for line in stream]
@@ -45,6 +47,17 @@ def test_an_error_is_a_reply(error: BaseException, reply: dict, capsys: pytest.C
     answers = _answers({"id": 1, "do": "fail"}, {"id": 2, "do": "fine"}, fail=lambda: _raise(error), fine=dict)
     assert answers == [{"id": 1, "error": reply}, {"id": 2, "ok": {}}]
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_after_an_error_that_nothing_can_follow_no_request_is_answered() -> None:
+    """The reply says that it is the last one."""
+    answers = _answers(
+        {"id": 1, "do": "fail"}, {"id": 2, "do": "fine"},
+        ends_after=lambda error: "device-side assert" in str(error),
+        fail=lambda: _raise(RuntimeError("CUDA error: device-side assert triggered")), fine=dict,
+    )  # fmt: skip
+    reason = "RuntimeError: CUDA error: device-side assert triggered"
+    assert answers == [{"id": 1, "error": {"status": "fail_to_run", "reason": reason}, "last": True}]
 
 
 @pytest.mark.parametrize(

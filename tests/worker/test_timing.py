@@ -44,10 +44,65 @@ def test_a_reading_is_divided_by_its_repeats(ticks: list[int]) -> None:
 
 
 def test_what_is_discarded_is_not_timed(ticks: list[int]) -> None:
-    """Iterations before a reading run, and their time is in no reading."""
+    """Iterations before the first reading run, and their time is in no reading; the readings after it need none."""
     costs = itertools.count(1)
     sweep = sample({"a": lambda: ticks.append(next(costs))}, [["a"], ["a"]], device=CPU, inner={}, discard=2)
-    assert sweep.host == {"a": [3, 6]}
+    assert sweep.host == {"a": [3, 4]}
+
+
+def test_what_runs_before_every_reading_is_not_timed(ticks: list[int]) -> None:
+    """It may take as long as it likes."""
+    arms = {"a": lambda: ticks.append(5)}
+    sweep = sample(arms, [["a"], ["a"]], device=CPU, inner={"a": 2}, before=lambda: ticks.append(1000))
+    assert sweep.host == {"a": [5, 5]}
+    assert ticks.count(1000) == 2
+
+
+class Gpu:
+    """A device whose only stream has a clock of its own, in milliseconds. It stands in the place of torch.cuda."""
+
+    def __init__(self) -> None:
+        self.clock, self.said = 0.0, list[str]()
+
+    def current_stream(self, device: torch.device) -> str:
+        return f"stream of {device}"
+
+    def synchronize(self, device: torch.device) -> None:
+        self.said.append("wait")
+
+    def Event(self, *, enable_timing: bool) -> GpuEvent:  # noqa: N802 - torch's name
+        assert enable_timing
+        return GpuEvent(self)
+
+    def replay(self) -> None:
+        """A graph: the host is done at once, the stream later."""
+        self.said.append("replay")
+        self.clock += 0.7
+
+
+class GpuEvent:
+    def __init__(self, gpu: Gpu) -> None:
+        self.gpu, self.time = gpu, 0.0
+
+    def record(self, stream: str) -> None:
+        self.gpu.said.append(f"event on {stream}")
+        self.time = self.gpu.clock
+
+    def elapsed_time(self, last: GpuEvent) -> float:
+        return last.time - self.time
+
+
+def test_a_graphs_time_is_read_by_events_around_its_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On its device's stream, with that device chosen, after everything else on it is done."""
+    gpu = Gpu()
+    monkeypatch.setattr(timing, "device_module", lambda device: gpu)
+    monkeypatch.setattr(timing, "choose_device", lambda device: gpu.said.append(f"choose {device}") or device)
+    device = torch.device("cuda", 1)
+    take = timing.Reader(device, before=lambda: gpu.said.append("before"))
+    gpu.said.clear()
+    assert take(gpu.replay, 2)[1] == 700_000
+    on_stream = "event on stream of cuda:1"
+    assert gpu.said == ["choose cuda:1", "before", "wait", on_stream, "replay", "replay", on_stream, "wait"]
 
 
 def test_the_device_is_waited_for_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:

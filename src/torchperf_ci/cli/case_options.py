@@ -200,6 +200,14 @@ class MethodOptions:
             "--warmup", type=click.IntRange(min=0), help="Exactly so many pairs to warm up.  [default: until steady]"
         ),
     ]
+    cold_l2: Annotated[
+        bool,
+        option(
+            "--cold-l2",
+            is_flag=True,
+            help="Empty an accelerator's L2 cache before every reading: the time of a first use.",
+        ),
+    ]
     timeout: Annotated[float, option("--timeout", type=_SECONDS, default=1800.0, help="Seconds a case may take.")]
     budget: Annotated[
         float | None,
@@ -351,6 +359,7 @@ class CaseOptions:
             seed=method.seed,
             scale=method.scale,
             compile_scope=method.compile_scope,
+            cold_l2=method.cold_l2,
         )
 
     def variables(self) -> dict[str, str]:

@@ -12,7 +12,7 @@ from torchperf_ci.cli.compare_folders import (
     stored_tolerances,
     written,
 )
-from torchperf_ci.cli.history_options import opened_history, run_of_folder
+from torchperf_ci.cli.history_options import PastOptions, make_run_of_folder
 from torchperf_ci.cli.options import GitHubOptions
 from torchperf_ci.compare.against_history import compare_with_history
 from torchperf_ci.compare.band import LEAST_RUNS, RUNS
@@ -21,8 +21,7 @@ from torchperf_ci.compare.tolerances import LATENCY, LEAST, SPEEDUP
 from torchperf_ci.compare.words import percent
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.text import count
-from torchperf_ci.dashboard.run import before
-from torchperf_ci.history.store import Past, Wanted
+from torchperf_ci.history.runs import Past, RunFilter, find_earlier_runs
 
 LOOK_BACK = 3 * RUNS
 """Runs to look at for `RUNS` on a comparable environment."""
@@ -31,10 +30,11 @@ LOOK_BACK = 3 * RUNS
 def compare_history(options: dict[str, Any], github: GitHubOptions) -> int:
     """Compare the folder given with the history; the exit code."""
     results = folder_to_compare(options["folders"], instead="the history has base")
-    run = run_of_folder(options["folders"][0], results, name=options["name"])
+    run = make_run_of_folder(options["folders"][0], results, name=options["name"])
     branch = options["baseline_branch"] or ""
-    with opened_history(options, github) as history:
-        past = before(history, run, LOOK_BACK, Wanted(name=options["name"], branch=branch))
+    place = PastOptions(location=options["location"], data_branch=options["data_branch"])
+    with place.open(github) as history:
+        past = find_earlier_runs(history, run, LOOK_BACK, RunFilter(name=options["name"], branch=branch))
         where = history.files.where
     if not past.runs:
         of_branch = f" of the branch {branch}" if branch else ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchperf_ci.cli.options import command, option
-from torchperf_ci.core.errors import ExitCode
+from torchperf_ci.core.errors import ExitCode, TorchperfError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def doctor(*, python: str, threads: int | None, device: str | None, measure: bool, as_json: bool, strict: bool) -> int:
     """Say how noisy and how ready this machine is for measuring, with advice.
 
-    Exit code 0, whatever is found, unless --strict is given.
+    Exit code 0, whatever is found, unless --strict is given or --measure cannot measure.
     """
     from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
     from torchperf_ci.doctor.findings import Level, findings
@@ -41,15 +41,20 @@ def doctor(*, python: str, threads: int | None, device: str | None, measure: boo
         with signals_interrupt():
             facts = read_facts(python, os.environ)
             found = findings(facts)
-            sight = None
+            sight, problem = None, None
             if measure and facts.accelerator_problem and device is None:
                 click.echo("Nothing is measured without the accelerator; --device cpu measures the CPU.", err=True)
             elif measure and facts.torch:
                 click.echo(f"Comparing equal code for {SECONDS:.0f} s …", err=True)
-                sight = measure_equal_code(python, device=device, threads=threads)
+                try:
+                    sight = measure_equal_code(python, device=device, threads=threads)
+                except TorchperfError as error:  # what was found is printed all the same
+                    problem = error
     except Interrupted as error:
         return interrupted(error, "Nothing was written.")
     click.echo(_json(facts, found, sight) if as_json else _text(found, sight))
+    if problem is not None:
+        raise problem
     problems = any(finding.level is Level.PROBLEM for finding in found) or bool(sight and sight.refusals)
     return int(ExitCode.FAILED_CHECK if strict and problems else ExitCode.OK)
 

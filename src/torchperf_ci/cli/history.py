@@ -6,25 +6,115 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
-from torchperf_ci.cli.history_options import history_options, opened_history
-from torchperf_ci.cli.import_options import import_options, import_request
-from torchperf_ci.cli.options import Decorated, GitHubOptions, Group, github_options, option
-from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.text import csv_cell, one_line
-from torchperf_ci.formats.imports import Format as ImportFormat
+from torchperf_ci.cli.history_options import HistoryOptions
+from torchperf_ci.cli.import_options import ImportOptions
+from torchperf_ci.cli.options import GitHubOptions, Group, argument, option, takes
+from torchperf_ci.core.errors import NothingToJudge, UsageProblem
+from torchperf_ci.core.text import count, csv_cell, one_line
+from torchperf_ci.formats.model import ImportFormat
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Problem, Results
-    from torchperf_ci.history.store import Run
+    from torchperf_ci.history.runs import HistoryRun
 
-FORMATS = ("table", "csv", "json")
+MOST_LEFT_OUT = 20
+"""So many of the things left out by an import are named."""
+
+_FORMAT = option("--format", type=click.Choice(["table", "csv", "json"]), default="table", help="How to print it.")
+_DRY_RUN = option("--dry-run", is_flag=True, help="Write nothing; say what would be done.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryImportOptions:
+    """Say what is imported, and what it does not say itself."""
+
+    path: Annotated[str, argument()]
+    form: Annotated[
+        str | None,
+        option(
+            "--format",
+            type=click.Choice([each.value for each in ImportFormat]),
+            help="The format of another tool's files.  [default: by their content]",
+        ),
+    ]
+    git_branch: Annotated[
+        str,
+        option(
+            "--git-branch",
+            metavar="BRANCH",
+            default="",
+            show_default=False,
+            help="PATH is a git repository, here or a URL; read the data.js of github-action-benchmark on this branch.",
+        ),
+    ]
+    commit: Annotated[
+        str,
+        option(
+            "--commit", default="", show_default=False, help="The commit of everything.  [default: as in the files]"
+        ),
+    ]
+    branch: Annotated[
+        str,
+        option(
+            "--branch", default="", show_default=False, help="The branch of everything.  [default: as in the files]"
+        ),
+    ]
+    suite: Annotated[
+        str,
+        option("--suite", default="", show_default=False, help="The suite of everything.  [default: as in the files]"),
+    ]
+    device: Annotated[str, option("--device", default="cpu", help="The device of benchmarks that do not say it.")]
+    dtype: Annotated[str, option("--dtype", default="unknown", help="Likewise the dtype.")]
+    dry_run: Annotated[bool, _DRY_RUN]
+    reading: ImportOptions
+    history: HistoryOptions
+    github: GitHubOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryListOptions:
+    """Say how many runs are listed."""
+
+    last: Annotated[int, option("--last", type=click.IntRange(min=1), default=20, help="How many runs, newest first.")]
+    form: Annotated[str, _FORMAT]
+    history: HistoryOptions
+    github: GitHubOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryQueryOptions:
+    """Say what is asked."""
+
+    sql: Annotated[str, argument()]
+    form: Annotated[str, _FORMAT]
+    history: HistoryOptions
+    github: GitHubOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryExportOptions:
+    """Say which run is written, and where to."""
+
+    key: Annotated[str, argument()]
+    directory: Annotated[Path, argument(metavar="DIR", type=click.Path(file_okay=False, path_type=Path))]
+    history: HistoryOptions
+    github: GitHubOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryCompactOptions:
+    """Say which history is compacted."""
+
+    dry_run: Annotated[bool, _DRY_RUN]
+    history: HistoryOptions
+    github: GitHubOptions
 
 
 @click.group(cls=Group, short_help="Import, list, ask and compact the kept runs.")
@@ -32,37 +122,9 @@ def history() -> None:
     """The runs that `torchperf-ci dashboard` keeps: Parquet files, one per run, shard and attempt."""
 
 
-def _place_options(function: Decorated) -> Decorated:
-    return history_options(github_options(function))
-
-
-_format_option = option("--format", "form", type=click.Choice(FORMATS), default="table", help="How to print it.")
-
-
 @history.command("import")
-@click.argument("path")
-@_place_options
-@option(
-    "--format",
-    "form",
-    type=click.Choice([each.value for each in ImportFormat]),
-    help="The format of another tool's files.  [default: by their content]",
-)
-@option(
-    "--git-branch",
-    metavar="BRANCH",
-    default="",
-    show_default=False,
-    help="PATH is a git repository, here or a URL; read the data.js of github-action-benchmark on this branch.",
-)
-@import_options
-@option("--commit", default="", show_default=False, help="The commit of everything.  [default: as in the files]")
-@option("--branch", default="", show_default=False, help="The branch of everything.  [default: as in the files]")
-@option("--suite", default="", show_default=False, help="The suite of everything.  [default: as in the files]")
-@option("--device", default="cpu", help="The device of benchmarks that do not say it.")
-@option("--dtype", default="unknown", help="Likewise the dtype.")
-@option("--dry-run", is_flag=True, help="Only say what would be written.")
-def import_(path: str, *, github: GitHubOptions, dry_run: bool, **options: Any) -> None:  # noqa: ANN401 - click's values
+@takes(HistoryImportOptions)
+def import_(options: HistoryImportOptions) -> None:
     """Add the runs in PATH. What is there already stays, and importing twice adds nothing.
 
     PATH is an archive with lookup.csv, a results folder, or another tool's history: the data.js of
@@ -79,45 +141,66 @@ def import_(path: str, *, github: GitHubOptions, dry_run: bool, **options: Any) 
       torchperf-ci history import .asv/results
       torchperf-ci history import times.csv --column model=name --column value=seconds --column time=date
     """
-    from torchperf_ci.core.text import count
-
-    with opened_history(options, github) as kept:
+    with options.history.open(options.github) as kept:
         added = known = 0
-        for run, problems in _runs_to_import(path, github, options):
+        for run, problems in _read_runs(options):
             _warn(problems)
             if not run.results.records:
                 continue
-            sizes = kept.add(run, Path(path), dry_run=dry_run).sizes
+            sizes = kept.add(run, Path(options.path), dry_run=options.dry_run).sizes
             for file, size in sizes.items():
-                click.echo(f"{'Would write' if dry_run else 'Wrote'} {file} ({size:,} bytes)", err=True)
+                click.echo(f"{'Would write' if options.dry_run else 'Wrote'} {file} ({size:,} bytes)", err=True)
             added, known = (added + 1, known) if sizes else (added, known + 1)
         if not added and not known:
-            raise NothingToJudge(f"there are no results in {one_line(path)}")
-        done = "Would add" if dry_run else "Added"
+            raise NothingToJudge(
+                f"there are no results in {one_line(options.path)}; name a results folder, an archive with lookup.csv, "
+                "or another tool's files, of which --format says the format"
+            )
+        done = "Would add" if options.dry_run else "Added"
         click.echo(f"{done} {count(added, 'run')} to {kept.files.where}; {known:,} were there already")
 
 
 @history.command("list")
-@_place_options
-@option("--last", type=click.IntRange(min=1), default=20, help="How many runs, newest first.")
-@_format_option
-def list_(*, github: GitHubOptions, last: int, form: str, **options: Any) -> None:  # noqa: ANN401 - click's values
+@takes(HistoryListOptions)
+def list_(options: HistoryListOptions) -> None:
     """List the newest runs: key, time, commit, and what was measured."""
-    from torchperf_ci.history.store import Wanted
+    from torchperf_ci.history.parquet import describe_empty
+    from torchperf_ci.history.runs import RunFilter
 
-    with opened_history(options, github) as kept:
-        past = kept.last(last, Wanted(name=options["name"]))
+    with options.history.open(options.github) as kept:
+        past = kept.read_last(options.last, RunFilter(name=options.history.name))
         _warn(past.problems)
         if not past.runs:
-            raise NothingToJudge(f"the history {kept.files.where} holds no runs of the series {options['name']}")
-        click.echo(_printed(_LISTED, [_listed(run) for run in reversed(past.runs)], form))
+            raise NothingToJudge(describe_empty(kept.files.where, options.history.name))
+    rows = []
+    for run in reversed(past.runs):
+        records = run.results.records
+        cases = [record.case for record in records]
+        rows.append(
+            {
+                "key": run.key,
+                "time": f"{run.time:%Y-%m-%d %H:%M}",
+                "commit": run.source.commit[:12],
+                "branch": run.source.branch,
+                "attempts": max(record.source.attempt for record in records),
+                "suites": " ".join(dict.fromkeys(case.suite for case in cases)),
+                "compilers": " ".join(dict.fromkeys(case.compiler for case in cases)),
+                "dtypes": " ".join(dict.fromkeys(case.dtype for case in cases)),
+                "passed": sum(record.status.is_pass for record in records),
+                "records": len(records),
+            }
+        )
+    if options.form == "table":  # as narrow as can be; what is the same in all runs tells little
+        for row in rows:
+            row["passed"] = f"{row['passed']:,}/{row.pop('records'):,}"
+        if all(row["attempts"] == 1 for row in rows):
+            rows = [{name: cell for name, cell in row.items() if name != "attempts"} for row in rows]
+    click.echo(_print_table(list(rows[0]), [list(row.values()) for row in rows], options.form))
 
 
 @history.command()
-@click.argument("sql")
-@_place_options
-@_format_option
-def query(sql: str, *, github: GitHubOptions, form: str, **options: Any) -> None:  # noqa: ANN401 - click's values
+@takes(HistoryQueryOptions)
+def query(options: HistoryQueryOptions) -> None:
     """Answer a question in DuckDB's SQL over the table `history`: a row per metric of a record, docs/scale.md has the
     columns. The table `parts` holds superseded attempts as well.
 
@@ -126,114 +209,127 @@ def query(sql: str, *, github: GitHubOptions, form: str, **options: Any) -> None
       torchperf-ci history query "SELECT run_time, value FROM history
         WHERE model = 'mlp' AND metric = 'speedup' ORDER BY run_time"
     """
-    from torchperf_ci.history.query import ask
-
-    with opened_history(options, github) as kept:
-        answer = ask(kept, sql)
-        _warn(answer.problems)
-        click.echo(_printed(answer.columns, answer.rows, form))
+    with options.history.open(options.github) as kept:
+        result = kept.ask(options.sql)
+        _warn(result.problems)
+        click.echo(_print_table(result.columns, result.rows, options.form))
 
 
 @history.command()
-@click.argument("key")
-@click.argument("directory", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
-@_place_options
-def export(key: str, directory: Path, *, github: GitHubOptions, **options: Any) -> None:  # noqa: ANN401 - click's values
+@takes(HistoryExportOptions)
+def export(options: HistoryExportOptions) -> None:
     """Write the run KEY of `history list` back into the results folder DIR, say to compare another run with it."""
-    from torchperf_ci.core.errors import UsageProblem
     from torchperf_ci.core.results import RECORDS, open_folder
-    from torchperf_ci.history.full import read_run
 
-    if (directory / RECORDS).exists():
-        raise UsageProblem(f"{directory} holds results already; choose another folder")
-    with opened_history(options, github) as kept:
-        run = read_run(kept, name=options["name"], key=key)
-    with open_folder(directory) as folder:
+    target = options.directory / RECORDS
+    if target.exists():
+        raise UsageProblem(f"{options.directory} holds results already; choose another folder")
+    with options.history.open(options.github) as kept:
+        run = kept.read_run(name=options.history.name, key=options.key)
+    with open_folder(options.directory) as folder:
         folder.append(*run.results.builds, *run.results.records)
-    click.echo(f"Wrote {len(run.results.records):,} records to {directory / RECORDS}")
+    click.echo(f"Wrote {count(len(run.results.records), 'record')} to {target}")
 
 
 @history.command()
-@_place_options
-@option("--dry-run", is_flag=True, help="Only say what would be done.")
-def compact(*, github: GitHubOptions, dry_run: bool, **options: Any) -> None:  # noqa: ANN401 - click's values
+@takes(HistoryCompactOptions)
+def compact(options: HistoryCompactOptions) -> None:
     """Make one file of the many of every month that is over. Nothing is lost; the month that runs stays as it is."""
-    from torchperf_ci.history.compact import compact as compacted
+    from torchperf_ci.history.compaction import compact as compact_months
 
-    with opened_history(options, github) as kept:
-        done = "Would compact" if dry_run else "Compacted"
-        items = 0
-        for item in compacted(kept, now=datetime.now(timezone.utc), dry_run=dry_run):
-            items += 1
+    with options.history.open(options.github) as kept:
+        done = "Would compact" if options.dry_run else "Compacted"
+        months = 0
+        for item in compact_months(kept, now=datetime.now(timezone.utc), dry_run=options.dry_run):
+            months += 1
             click.echo(
-                f"{done} {item.month}: {len(item.replaced):,} files ({item.before:,} bytes) into {item.path} "
+                f"{done} {item.month}: {count(len(item.replaced), 'file')} ({item.before:,} bytes) into {item.path} "
                 f"({item.after:,} bytes)"
             )
-        if not items:
+        if not months:
             click.echo("There is nothing to compact: no finished month has more than one file")
 
 
-def _given(time: str, commit: str, branch: str) -> dict[str, str]:
-    """What was typed of a source, by the names of its fields."""
-    from torchperf_ci.history.store import moment_of
-
-    moment = moment_of(time) if time else None
-    if time and moment is None:
-        raise click.UsageError(f"--time {time!r} is no time; write it as 2026-01-31T12:00:00+00:00")
-    fields = {"time": moment.isoformat() if moment else "", "commit": commit, "branch": branch}
-    return {field: value for field, value in fields.items() if value}
-
-
-def _with_source(results: Results, given: Mapping[str, str]) -> Results:
-    if not given:
-        return results
-    stamps: dict[str, Any] = dict(given)
-    records = tuple(replace(record, source=replace(record.source, **stamps)) for record in results.records)
-    builds = tuple(replace(build, time=given.get("time", build.time)) for build in results.builds)
-    return replace(results, records=records, builds=builds)
-
-
-def _runs_to_import(
-    path: str, github: GitHubOptions, options: dict[str, Any]
-) -> Iterator[tuple[Run, Sequence[Problem]]]:
-    """The runs of our own folders, or of another tool's files; of these it is said what was taken and what was not."""
+def _read_runs(options: HistoryImportOptions) -> Iterator[tuple[HistoryRun, Sequence[Problem]]]:
+    """Read the runs of our own folders, or of another tool's files; of these, say what was taken and what was not."""
     from torchperf_ci.core.records import Source
     from torchperf_ci.core.results import RECORDS
-    from torchperf_ci.formats.foreign import Defaults
-    from torchperf_ci.formats.imports.read import read_location, runs_of
-    from torchperf_ci.history.lookup import INDEX
+    from torchperf_ci.formats.imports import read_location, runs_of
+    from torchperf_ci.formats.model import ImportRequest
+    from torchperf_ci.history.archive import INDEX
 
-    folder = Path(path)
+    folder = Path(options.path)
     ours = [INDEX, RECORDS, "*_performance.csv", "*_accuracy.csv"]
-    foreign = options["form"] or options["git_branch"]
-    if not foreign and folder.is_dir() and any(next(folder.glob(name), None) for name in ours):
-        given = _given(options["time"], options["commit"], options["branch"])
-        yield from _runs_in(folder, name=options["name"], given=given)
+    is_foreign = options.form or options.git_branch
+    if not is_foreign and folder.is_dir() and any(next(folder.glob(name), None) for name in ours):
+        moment = options.reading.moment()
+        fields = {"time": moment.isoformat() if moment else "", "commit": options.commit, "branch": options.branch}
+        given = {name: value for name, value in fields.items() if value}
+        yield from _read_own_runs(folder, name=options.history.name, given=given)
         return
-    defaults = Defaults(
+    known = ImportRequest(
         # Not of this job: what is imported was measured elsewhere, at another time.
-        source=Source(repository=github.repository or ""),
-        commit=options["commit"],
-        branch=options["branch"],
-        suite=options["suite"],
-        device=options["device"] or "cpu",
-        dtype=options["dtype"] or "unknown",
+        source=Source(repository=options.github.repository or ""),
+        form=ImportFormat(options.form) if options.form else None,
+        commit=options.commit,
+        branch=options.branch,
+        suite=options.suite,
+        device=options.device or "cpu",
+        dtype=options.dtype or "unknown",
     )
-    request = import_request(options, defaults, form=options["form"])
-    imported = read_location(path, request, git_branch=options["git_branch"])
-    runs, timeless = runs_of(imported, name=options["name"])
-    _tell_import(runs, [*imported.left_out, *timeless])
+    imported = read_location(options.path, options.reading.add_to(known), git_branch=options.git_branch)
+    runs, timeless = runs_of(imported, name=options.history.name)
+    _print_import(runs, [*imported.left_out, *timeless])
     for run in runs:
         yield run, ()
 
 
-_LEFT_OUT_SHOWN = 20
+def _read_own_runs(
+    path: Path, *, name: str, given: Mapping[str, str]
+) -> Iterator[tuple[HistoryRun, Sequence[Problem]]]:
+    """Read the runs of an archive, oldest first, or the one of a results folder, with what cannot be read of each.
+
+    given: what was typed of a source, by the names of its fields.
+    """
+    from torchperf_ci.core.frames import CaseSelection
+    from torchperf_ci.core.records import Source
+    from torchperf_ci.core.result_files import read_folder
+    from torchperf_ci.history.archive import INDEX, ArchiveHistory
+    from torchperf_ci.history.runs import make_folder_run, make_run, parse_time
+
+    if not (path / INDEX).is_file():
+        results = read_folder(path, CaseSelection())
+        source = Source(commit=given.get("commit", ""), branch=given.get("branch", ""))
+        run = make_folder_run(path, results, name=name, source=source)
+        if given:
+            run = make_run(_stamp(run.results, given), name=name, now=run.time)
+        yield run, results.problems
+        return
+    archive = ArchiveHistory(root=path, read=read_folder)
+    entries, problems = archive.list_entries()
+    _warn(problems)
+    if len(entries) > 1 and {"time", "commit"} & set(given):
+        raise click.UsageError(f"--time and --commit are for one run; {path} is an archive of {len(entries)}")
+    for entry in entries:
+        run, problems = archive.read_run(entry, CaseSelection(), name=name)
+        if given:
+            # A record needs a time to keep the source that was given; that of the archive is the run's.
+            stamp = {"time": run.time.isoformat(), **given}
+            run = replace(run, results=_stamp(run.results, stamp), time=parse_time(stamp["time"]) or run.time)
+        yield run, problems
 
 
-def _tell_import(runs: Sequence[Run], left_out: Sequence[str]) -> None:
+def _stamp(results: Results, given: Mapping[str, str]) -> Results:
+    """Replace what is given of every record's source."""
+    fields: dict[str, Any] = dict(given)
+    records = tuple(replace(record, source=replace(record.source, **fields)) for record in results.records)
+    builds = tuple(replace(build, time=given.get("time", build.time)) for build in results.builds)
+    return replace(results, records=records, builds=builds)
+
+
+def _print_import(runs: Sequence[HistoryRun], left_out: Sequence[str]) -> None:
     """Say what was taken, metric by metric, and what was not, and why."""
     from torchperf_ci.core.records import Metric
-    from torchperf_ci.core.text import count
 
     series: dict[Metric, set[object]] = {}
     values = 0
@@ -253,40 +349,10 @@ def _tell_import(runs: Sequence[Run], left_out: Sequence[str]) -> None:
         click.echo(f"  {one_line(metric.name, limit=80)}{unit}, {better}: {len(cases):,} series")
     if left_out:
         click.echo(f"Left out {len(left_out):,}:")
-    for text in left_out[:_LEFT_OUT_SHOWN]:
+    for text in left_out[:MOST_LEFT_OUT]:
         click.echo(f"  {one_line(text, limit=300)}")
-    if len(left_out) > _LEFT_OUT_SHOWN:
-        click.echo(f"  and {len(left_out) - _LEFT_OUT_SHOWN:,} more")
-
-
-def _runs_in(path: Path, *, name: str, given: dict[str, str]) -> Iterator[tuple[Run, Sequence[Problem]]]:
-    """The runs of an archive, oldest first, or the one of a results folder, each with what cannot be read of it."""
-    from torchperf_ci.core.frames import CaseSelection
-    from torchperf_ci.core.records import Source
-    from torchperf_ci.core.result_files import read_folder
-    from torchperf_ci.dashboard.run import run_in
-    from torchperf_ci.history.lookup import INDEX, LookupHistory
-    from torchperf_ci.history.store import moment_of, run_of
-
-    if not (path / INDEX).is_file():
-        results = read_folder(path, CaseSelection())
-        source = Source(commit=given.get("commit", ""), branch=given.get("branch", ""))
-        run = run_in(path, results, name=name, source=source)
-        if given:
-            run = run_of(_with_source(run.results, given), name=name, now=run.time)
-        yield run, results.problems
-        return
-    archive = LookupHistory(root=path, read=read_folder)
-    entries, problems = archive.entries()
-    _warn(problems)
-    if len(entries) > 1 and {"time", "commit"} & set(given):
-        raise click.UsageError(f"--time and --commit are for one run; {path} is an archive of {len(entries)}")
-    for entry in entries:
-        run, problems = archive.run(entry, CaseSelection(), name=name)
-        # A record needs a time to keep the source that was given; that of the archive is the run's.
-        stamp = {"time": run.time.isoformat(), **given} if given else {}
-        results = _with_source(run.results, stamp)
-        yield replace(run, results=results, time=moment_of(stamp["time"]) or run.time if stamp else run.time), problems
+    if len(left_out) > MOST_LEFT_OUT:
+        click.echo(f"  and {len(left_out) - MOST_LEFT_OUT:,} more")
 
 
 def _warn(problems: Sequence[Problem]) -> None:
@@ -294,28 +360,8 @@ def _warn(problems: Sequence[Problem]) -> None:
         click.echo(f"Warning: {one_line(str(problem))}", err=True)
 
 
-_LISTED = ("key", "time", "commit", "branch", "attempts", "suites", "compilers", "dtypes", "passed", "records")
-
-
-def _listed(run: Run) -> tuple[object, ...]:
-    records = run.results.records
-    cases = [record.case for record in records]
-    return (
-        run.key,
-        f"{run.time:%Y-%m-%d %H:%M}",
-        run.source.commit[:12],
-        run.source.branch,
-        max(record.source.attempt for record in records),
-        *(
-            " ".join(dict.fromkeys(names))
-            for names in zip(*((c.suite, c.compiler, c.dtype) for c in cases), strict=True)
-        ),
-        sum(record.status.is_pass for record in records),
-        len(records),
-    )
-
-
-def _printed(columns: Sequence[str], rows: Sequence[Sequence[object]], form: str) -> str:
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], form: str) -> str:
+    """Write a table as text for a terminal, as CSV or as JSON."""
     match form:
         case "csv":
             stream = io.StringIO()

@@ -1,139 +1,142 @@
-"""The options that say where the history of runs is."""
+"""The options that say where the history of runs is, and the run that a results folder holds."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from torchperf_ci.cli.options import Decorated, GitHubOptions, decorated, option
-from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.cli.options import Decorated, GitHubOptions, declared_parameters, option
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Results
     from torchperf_ci.github.branch import Branch
     from torchperf_ci.github.client import Client
-    from torchperf_ci.history.files import Files
     from torchperf_ci.history.parquet import ParquetHistory
-    from torchperf_ci.history.store import Run
+    from torchperf_ci.history.runs import HistoryRun
 
 DEFAULT_HISTORY = "./torchperf-history"
 
-_NAME = option(
-    "--name",
-    default="results",
-    help="The series of runs, where a history holds several: only runs of one series are compared.",
-)
-
-
-def history_options(function: Decorated) -> Decorated:
-    """Where the history is, and which of its series: `history`, `data_branch` and `name`."""
-    place = _place(
-        "Where runs are kept: a folder, or a URL, say s3://bucket/history.  "
-        f"[default: {DEFAULT_HISTORY}, or the data branch if one is given]",
-        "A branch of --repo for the history, and for pictures in comments; made when it is not there.",
-    )
-    return decorated(function, (*place, _NAME))
-
-
-def past_options(function: Decorated) -> Decorated:
-    """Where a history is that may be looked at: `history` and `data_branch`. Without them there is none."""
-    return decorated(
-        function,
-        _place(
-            "The runs that `dashboard` keeps: a folder, or a URL, say s3://bucket/history.",
-            "The branch of --repo with them.",
-        ),
-    )
-
-
-def _place(history: str, branch: str) -> tuple[Callable[[Any], Any], ...]:
-    """The options `history` and `data_branch` with these helps."""
-    return (
-        option("--history", metavar="URI", help=history),
-        option("--data-branch", metavar="BRANCH", default="", show_default=False, help=branch),
-    )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a history of Parquet files is."""
+class PastOptions:
+    """Say where a history is that may be looked at. Without them there is none."""
 
-    location: str | None
-    data_branch: str
-    github: GitHubOptions
+    SECTION: ClassVar[str] = "History"
 
-    @classmethod
-    def of(cls, options: Mapping[str, Any], github: GitHubOptions) -> Place:
-        return cls(location=options["history"], data_branch=options["data_branch"], github=github)
+    location: Annotated[
+        str | None,
+        option(
+            "--history",
+            metavar="URI",
+            help="The runs that `dashboard` keeps: a folder, or a URL, say s3://bucket/history.",
+        ),
+    ]
+    data_branch: Annotated[
+        str,
+        option(
+            "--data-branch",
+            metavar="BRANCH",
+            default="",
+            show_default=False,
+            help="The branch of --repo with them.",
+        ),
+    ]
 
     @property
-    def needs_github(self) -> bool:
+    def is_on_branch(self) -> bool:
         return bool(self.data_branch) and not self.location
 
-    def branch(self) -> Branch:
-        """The data branch. Raises `UsageProblem` when the repository is not known."""
+    def branch(self, github: GitHubOptions) -> Branch:
+        """Return the data branch. Raises `UsageProblem` when the repository is not known."""
         from torchperf_ci.github.branch import Branch
 
-        return Branch(repository=repository_of(self.github), name=self.data_branch)
+        return Branch(repository=repository_of(github), name=self.data_branch)
 
-    def files(self, environ: Mapping[str, str], client: Client | None) -> Files:
-        """The history's files. `client` is needed when they are on the data branch."""
-        from torchperf_ci.history.files import cache_folder, open_files
+    def parquet(self, github: GitHubOptions, client: Client | None) -> ParquetHistory:
+        """Return the history of Parquet files. `client` is needed when they are on the data branch."""
+        from torchperf_ci.history.parquet import ParquetHistory
+        from torchperf_ci.history.storage import cache_folder, open_files
 
-        cache = cache_folder(environ)
-        if not self.needs_github:
-            return open_files(self.location or DEFAULT_HISTORY, cache=cache)
+        cache = cache_folder(os.environ)
+        if not self.is_on_branch:
+            return ParquetHistory(files=open_files(self.location or DEFAULT_HISTORY, cache=cache))
         from torchperf_ci.history.data_branch import BranchFiles
 
         assert client is not None
-        branch = self.branch()
-        return BranchFiles(client=client, branch=branch, cache=cache / branch.repository / branch.name)
+        branch = self.branch(github)
+        own = cache / branch.repository / branch.name
+        return ParquetHistory(files=BranchFiles(client=client, branch=branch, cache=own))
+
+    @contextmanager
+    def open(self, github: GitHubOptions) -> Iterator[ParquetHistory]:
+        """Open the history while the block runs, with a client where it is on the data branch."""
+        if not self.is_on_branch:
+            yield self.parquet(github, None)
+            return
+        self.branch(github)  # an unknown repository is said before a token is asked for
+        with github.client(os.environ) as client:
+            yield self.parquet(github, client)
 
 
-def run_of_folder(directory: Path, results: Results, *, name: str) -> Run:
-    """The run that a results folder holds. In a GitHub job, what does not say where it comes from is of this job."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryOptions(PastOptions):
+    """Say where the history is, and which of its series."""
+
+    location: Annotated[
+        str | None,
+        option(
+            "--history",
+            metavar="URI",
+            help="Where runs are kept: a folder, or a URL, say s3://bucket/history.  "
+            f"[default: {DEFAULT_HISTORY}, or the data branch if one is given]",
+        ),
+    ]
+    data_branch: Annotated[
+        str,
+        option(
+            "--data-branch",
+            metavar="BRANCH",
+            default="",
+            show_default=False,
+            help="A branch of --repo for the history, and for pictures in comments; made when it is not there.",
+        ),
+    ]
+    name: Annotated[
+        str,
+        option(
+            "--name",
+            default="results",
+            help="The series of runs, where a history holds several: only runs of one series are compared.",
+        ),
+    ]
+
+
+def past_options(function: Decorated) -> Decorated:
+    """Add `PastOptions` to a command that takes no typed object yet, as `location` and `data_branch`."""
+    decorated_function: Any = function
+    for name, parameter, section in reversed([*declared_parameters(PastOptions)]):
+        decorated_function = parameter.add_to(decorated_function, name, section)
+    result: Decorated = decorated_function
+    return result
+
+
+def make_run_of_folder(directory: Path, results: Results, *, name: str) -> HistoryRun:
+    """Make the run that a results folder holds. In a GitHub job, results without a source are of this job."""
     from torchperf_ci.core.records import Source
-    from torchperf_ci.dashboard.run import run_in
-    from torchperf_ci.github.context import source_from
+    from torchperf_ci.github.job import source_from
+    from torchperf_ci.history.runs import make_folder_run
 
     in_actions = os.environ.get("GITHUB_ACTIONS") == "true"
     source = source_from(os.environ, shard="1-1", folder=directory) if in_actions else Source()
-    return run_in(directory, results, name=name, source=source)
-
-
-@contextmanager
-def opened_history(options: Mapping[str, Any], github: GitHubOptions) -> Iterator[ParquetHistory]:
-    """The history of Parquet files that the options name."""
-    from torchperf_ci.history.parquet import ParquetHistory
-
-    place = Place.of(options, github)
-    if not place.needs_github:
-        yield ParquetHistory(files=place.files(os.environ, None))
-        return
-    place.branch()
-    with github.client(os.environ) as client:
-        yield ParquetHistory(files=place.files(os.environ, client))
+    return make_folder_run(directory, results, name=name, source=source)
 
 
 def repository_of(github: GitHubOptions) -> str:
-    """The repository of --repo. Raises `UsageProblem` when it is not given, or cannot be one."""
+    """Return the repository of --repo. Raises `UsageProblem` when it is not given, or cannot be one."""
     from torchperf_ci.github.runs import checked_repository
 
     return checked_repository(github.repository)
-
-
-def parsed_issues(texts: tuple[str, ...]) -> Mapping[str, int]:
-    """The issue of every dtype: `N` for all, under the blank name, and `DTYPE=N`. Raises `UsageProblem`."""
-    issues: dict[str, int] = {}
-    for text in texts:
-        dtype, _, number = text.rpartition("=")
-        if not number.isdigit() or not int(number) or ("=" in text and not dtype):
-            raise UsageProblem(f"--issue {text!r}: expected a number, or DTYPE=NUMBER, say float32=93518")
-        if dtype in issues:
-            raise UsageProblem(f"--issue names two issues for {dtype or 'all dtypes'}: {issues[dtype]} and {number}")
-        issues[dtype] = int(number)
-    return issues

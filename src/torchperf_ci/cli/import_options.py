@@ -2,71 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import click
 
-from torchperf_ci.cli.options import Decorated, KeyValues, decorated, option
+from torchperf_ci.cli.options import KeyValues, option
 from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.text import nearest
 
 if TYPE_CHECKING:
-    from torchperf_ci.formats.foreign import Defaults
-    from torchperf_ci.formats.imports.read import Request
+    from torchperf_ci.formats.model import ImportRequest
 
 
-def import_options(function: Decorated) -> Decorated:
-    """What files may not say themselves: `time`, `better` and `column`."""
-    return decorated(
-        function,
-        (
-            option(
-                "--time",
-                default="",
-                show_default=False,
-                metavar="TIME",
-                help="When it was measured, ISO 8601, for formats that do not say it; without an offset in UTC.",
-            ),
-            option(
-                "--better",
-                type=click.Choice(["bigger", "smaller"]),
-                help="Which values are better, for lists of github-action-benchmark's custom tools.",
-            ),
-            option(
-                "--column",
-                multiple=True,
-                type=KeyValues(),
-                metavar="FIELD=COLUMN",
-                help="The column of a CSV or Parquet table that holds a field: model, value, metric, unit, direction, "
-                "time, commit, branch, suite, device, … value= may be given several times.  [default: columns of "
-                "these names]",
-            ),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """Say what files may not say themselves."""
+
+    SECTION: ClassVar[str] = "Other tools' files"
+
+    time: Annotated[
+        str,
+        option(
+            "--time",
+            default="",
+            show_default=False,
+            metavar="TIME",
+            help="When it was measured, ISO 8601, for formats that do not say it; without an offset in UTC.",
         ),
-    )
+    ]
+    better: Annotated[
+        str | None,
+        option(
+            "--better",
+            type=click.Choice(["bigger", "smaller"]),
+            help="Which values are better, for lists of github-action-benchmark's custom tools.",
+        ),
+    ]
+    column: Annotated[
+        tuple[tuple[str, str], ...],
+        option(
+            "--column",
+            multiple=True,
+            type=KeyValues(),
+            metavar="FIELD=COLUMN",
+            help="The column of a CSV or Parquet table that holds a field: model, value, metric, unit, direction, "
+            "time, commit, branch, suite, device, … value= may be given several times.  [default: columns of "
+            "these names]",
+        ),
+    ]
 
+    def moment(self) -> datetime | None:
+        """Return the time of --time in UTC, if it is given. Raises `UsageProblem` for a time that there is not."""
+        from torchperf_ci.history.runs import parse_time
 
-def import_request(options: Mapping[str, Any], defaults: Defaults, *, form: str | None) -> Request:
-    """The request of these options. Raises `UsageProblem` for a time or a field that there is not."""
-    from torchperf_ci.formats.imports import Format
-    from torchperf_ci.formats.imports.read import Request
-    from torchperf_ci.formats.imports.tables import FIELDS
-    from torchperf_ci.history.store import moment_of
+        moment = parse_time(self.time) if self.time else None
+        if self.time and moment is None:
+            raise UsageProblem(f"--time {self.time!r}: expected ISO 8601, say 2026-11-28T13:00:00+00:00")
+        return moment
 
-    when = moment_of(options["time"]) if options["time"] else None
-    if options["time"] and when is None:
-        raise UsageProblem(f"--time {options['time']!r}: expected ISO 8601, say 2026-11-28T13:00:00+00:00")
-    columns: dict[str, list[str]] = {}
-    for name, column in options["column"]:
-        if name not in FIELDS:
-            raise UsageProblem(f"--column {name}={column}: {name!r} is no field; there are {', '.join(FIELDS)}")
-        if name != "value" and name in columns:
-            raise UsageProblem(f"--column {name}={column}: {name} has the column {columns[name][0]} already")
-        columns.setdefault(name, []).append(column)
-    tools = {"bigger": "customBiggerIsBetter", "smaller": "customSmallerIsBetter", None: ""}
-    return Request(
-        defaults=defaults,
-        form=Format(form) if form else None,
-        time=when.isoformat() if when else "",
-        tool=tools[options["better"]],
-        columns=columns,
-    )
+    def add_to(self, request: ImportRequest) -> ImportRequest:
+        """Add how to read the files to a request. Raises `UsageProblem` for a time or a field that there is not."""
+        from torchperf_ci.formats.tables import COLUMNS
+
+        moment = self.moment()
+        columns: dict[str, list[str]] = {}
+        for name, column in self.column:
+            if name not in COLUMNS:
+                hint = f"{nearest(name, COLUMNS)} There are: {', '.join(COLUMNS)}."
+                raise UsageProblem(f"--column {name}={column}: {name!r} is no field.{hint}")
+            if name != "value" and name in columns:
+                raise UsageProblem(f"--column {name}={column}: {name} has the column {columns[name][0]} already")
+            columns.setdefault(name, []).append(column)
+        tools = {"bigger": "customBiggerIsBetter", "smaller": "customSmallerIsBetter", None: ""}
+        return replace(
+            request,
+            time=moment.isoformat() if moment else "",
+            tool=tools[self.better],
+            columns=columns,
+        )

@@ -2,185 +2,283 @@
 
 from __future__ import annotations
 
-import functools
 import os
+import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
 from torchperf_ci.cli.files import STREAM, read_input
-from torchperf_ci.cli.import_options import import_options, import_request
-from torchperf_ci.cli.options import Decorated, Group, option
+from torchperf_ci.cli.import_options import ImportOptions
+from torchperf_ci.cli.options import Group, argument, option, takes
 from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.text import one_line
+from torchperf_ci.core.text import count, one_line
+from torchperf_ci.formats.model import NOT_KNOWN, Clock, ImportFormat, ImportRequest
 
 if TYPE_CHECKING:
-    from torchperf_ci.formats.foreign import Defaults, Ingested
+    from torchperf_ci.core.records import Record
 
-_OPTIONS = (
-    click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)),
-    option(
-        "--output-dir",
-        type=click.Path(path_type=Path),
-        default=Path("benchmark_logs"),
-        help="The results folder. What was written there earlier is removed first.",
-    ),
-    option("--dry-run", is_flag=True, help="Only read, and say what would be written."),
-    option("--keep-output-dir", is_flag=True, help="Keep what is recorded there, and add to it."),
-    option(
-        "--suite",
-        default="",
-        show_default=False,
-        help="The suite of all benchmarks.  [default: named after each one's group or file]",
-    ),
-    option("--device", default="cpu", help="The device of benchmarks that do not say it."),
-    option("--dtype", default="unknown", help="The dtype of benchmarks that do not say it."),
-    option("--mode", type=click.Choice(["inference", "training"]), default="inference", help="Likewise the mode."),
-    option(
-        "--commit",
-        default="",
-        show_default=False,
-        help="The commit that was measured.  [default: as in the file, or else here]",
-    ),
-    option("--branch", default="", show_default=False, help="Its branch.  [default: as in the file, or else here]"),
-)
+_MOST_LEFT_OUT = 20
+"""So many of the things left out of a file are named."""
 
 
-def _shared(function: Decorated) -> Decorated:
-    return functools.reduce(lambda decorated, decorate: decorate(decorated), reversed(_OPTIONS), function)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestOptions:
+    """Say what is taken in, where it goes, and what the files do not say themselves."""
+
+    files: Annotated[
+        tuple[Path, ...], argument(metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+    ]
+    output_dir: Annotated[
+        Path,
+        option(
+            "--output-dir",
+            type=click.Path(path_type=Path),
+            default=Path("benchmark_logs"),
+            help="Results folder. What was written there earlier is removed first.",
+        ),
+    ]
+    dry_run: Annotated[bool, option("--dry-run", is_flag=True, help="Write nothing; say what would be written.")]
+    keep_output_dir: Annotated[
+        bool, option("--keep-output-dir", is_flag=True, help="Keep what is recorded there, and add to it.")
+    ]
+    suite: Annotated[
+        str,
+        option(
+            "--suite",
+            default="",
+            show_default=False,
+            help="Suite of all benchmarks.  [default: each one's group, or its file]",
+        ),
+    ]
+    device: Annotated[str, option("--device", default="cpu", help="Device of benchmarks whose file does not name one.")]
+    dtype: Annotated[
+        str, option("--dtype", default="unknown", help="Dtype of benchmarks whose file does not name one.")
+    ]
+    mode: Annotated[
+        str,
+        option(
+            "--mode",
+            type=click.Choice(["inference", "training"]),
+            default="inference",
+            help="Mode of benchmarks whose file does not name one.",
+        ),
+    ]
+    commit: Annotated[
+        str,
+        option(
+            "--commit",
+            default="",
+            show_default=False,
+            help="Commit that was measured.  [default: the file's, or else the one checked out here]",
+        ),
+    ]
+    branch: Annotated[
+        str,
+        option(
+            "--branch",
+            default="",
+            show_default=False,
+            help="Branch of that commit.  [default: the file's, or else the one here]",
+        ),
+    ]
+
+    def request(self, form: ImportFormat) -> ImportRequest:
+        """Return how to read files of this format."""
+        from torchperf_ci.core.records import Mode
+        from torchperf_ci.github.job import source_from
+
+        return ImportRequest(
+            form=form,
+            source=source_from(os.environ, shard="1-1", folder=Path.cwd()),
+            checked_out=os.environ.get("GITHUB_SHA", ""),
+            commit=self.commit,
+            branch=self.branch,
+            suite=self.suite,
+            device=self.device or "cpu",
+            dtype=self.dtype or NOT_KNOWN,
+            mode=Mode(self.mode),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockOptions(IngestOptions):
+    """Choose one of Google Benchmark's times, too."""
+
+    clock: Annotated[
+        str,
+        option(
+            "--clock",
+            type=click.Choice([each.value for each in Clock]),
+            default="real",
+            help="Time to take: real (wall clock) or CPU time.",
+        ),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignOptions(IngestOptions):
+    """Say what files of other formats do not say themselves, too."""
+
+    reading: ImportOptions
 
 
 @click.group(cls=Group, short_help="Turn results of other benchmark tools into a results folder.")
 def ingest() -> None:
     """Turn results of other benchmark tools into a results folder, for reports, history and comparisons.
 
-    FILE may be - for standard input.
+    FILE is a file, a folder of files, or - for standard input. Of a history the newest run is taken; `torchperf-ci
+    history import` takes all of it.
+
+    \b
+    Example:
+      torchperf-ci ingest pytest-benchmark bench.json --output-dir out
+      torchperf-ci report out
     """
 
 
-@ingest.command("pytest-benchmark", short_help="Take the JSON of pytest-benchmark.")
-@_shared
-def pytest_benchmark(files: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - click's values
-    """Take the JSON of `pytest --benchmark-json FILE` or of `--benchmark-save`.
-
-    Parameters named device, dtype, mode and compiler (or backend) go where these belong; the others stay in the
-    benchmark's name. Save raw rounds with --benchmark-save-data: comparisons are made of them.
-    """
-    from torchperf_ci.formats.imports.pytest_benchmark import ingest_pytest_benchmark
-    from torchperf_ci.formats.pytest_benchmark import read_pytest_benchmark
-
-    defaults = _defaults(options)
-
-    def take(content: bytes, name: str) -> Ingested:
-        return ingest_pytest_benchmark(read_pytest_benchmark(content, file=name, needed=()), defaults)
-
-    _ingest(files, take, options)
-
-
-@ingest.command("google-benchmark", short_help="Take the JSON of Google Benchmark.")
-@_shared
-@option("--clock", type=click.Choice(["real", "cpu"]), default="real", help="Which of its two times to take.")
-def google_benchmark(files: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - click's values
-    """Take the JSON of `--benchmark_out=FILE --benchmark_out_format=json`.
-
-    Repetitions (`--benchmark_repetitions=N`) are the raw rounds that comparisons are made of.
-    """
-    from torchperf_ci.formats.imports.google_benchmark import Clock, ingest_google_benchmark
-
-    defaults = _defaults(options)
-
-    def take(content: bytes, name: str) -> Ingested:
-        return ingest_google_benchmark(content, defaults, file=name, clock=Clock(options["clock"]))
-
-    _ingest(files, take, options)
-
-
-def _add(form: str, writes: str) -> None:
-    """Add the command that takes one of the formats without options of their own."""
-
-    @ingest.command(form, short_help=f"Take {writes}.", help=f"Take {writes}: of a history the newest run.")
-    @_shared
-    @import_options
-    def take_format(files: Sequence[Path], **options: Any) -> None:  # noqa: ANN401 - click's values
-        from torchperf_ci.core.records import Build, Environment
-        from torchperf_ci.formats.foreign import Ingested
-        from torchperf_ci.formats.imports.read import read_content, read_location, runs_of
-
-        request = import_request(options, _defaults(options), form=form)
-
-        def take(path: Path) -> Ingested:
-            imported = read_content(*read_input(path), request) if path == STREAM else read_location(str(path), request)
-            for text in imported.left_out:
-                click.echo(f"Warning: left out {one_line(text, limit=300)}", err=True)
-            records, builds = imported.records, {record.environment for record in imported.records}
-            runs, _ = runs_of(imported, name="")
-            if len(runs) > 1:
-                records = runs[-1].results.records
-                builds = {record.environment for record in records}
-                click.echo(f"{path} holds {len(runs):,} runs; this is the newest, {runs[-1].key}", err=True)
-            environment = next(iter(builds), Environment())
-            return Ingested(records=records, build=Build(environment=environment))
-
-        _write([take(path) for path in files], files, options)
-
-
-for _form, _writes in (
-    ("github-action-benchmark", "the data.js of github-action-benchmark, or the list its custom tools take"),
-    ("bencher", "Bencher Metric Format"),
-    ("asv", "a file or the results folder of asv"),
-    ("hud", "rows of PyTorch's benchmark database, schema v3"),
-    ("fastrnns", "what fastrnns --print-json oss prints"),
-    ("openmetrics", "the OpenMetrics text of export"),
-    ("csv", "a CSV file with named columns, as export writes it, or with --column"),
-    ("parquet", "a Parquet file with named columns"),
-):
-    _add(_form, _writes)
-
-
-def _ingest(files: Sequence[Path], take: Callable[[bytes, str], Ingested], options: dict[str, Any]) -> None:
+def _take(options: IngestOptions, request: ImportRequest) -> None:
     """Read all files, then write all of their records: a file that cannot be used changes nothing."""
-    _write([take(*read_input(path)) for path in files], files, options)
-
-
-def _write(found: Sequence[Ingested], files: Sequence[Path], options: dict[str, Any]) -> None:
+    from torchperf_ci.core.records import Build
     from torchperf_ci.core.results import RECORDS, open_folder
     from torchperf_ci.formats.inputs import InputProblem
 
-    records = [record for each in found for record in each.records]
-    if not records:
-        raise NothingToJudge(f"there are no benchmarks in {', '.join(map(str, files))}")
-    counts = Counter(record.case for record in records)
-    if twice := [f"{case} is there {count} times" for case, count in counts.items() if count > 1]:
+    records: list[Record] = []
+    builds: list[Build] = []
+    for path in options.files:
+        newest, warnings = _read_newest(path, request)
+        records += newest
+        builds.append(Build(environment=newest[0].environment, warnings=warnings, time=newest[0].source.time))
+    counts = Counter(record.key for record in records)
+    if twice := [f"{case} is there {number} times" for (case, _), number in counts.items() if number > 1]:
         raise InputProblem([*twice, "give them different groups, or ingest the files into different folders"])
-    for warning in dict.fromkeys(warning for each in found for warning in each.build.warnings):
+    for warning in dict.fromkeys(warning for build in builds for warning in build.warnings):
         click.echo(f"Warning: {warning}", err=True)
-    raw = sum(bool(record.samples) for record in records)
-    told = f"{len(records)} benchmarks, {raw} of them with raw rounds,"
-    if options["dry_run"]:
-        click.echo(f"{told} would be written to {options['output_dir'] / RECORDS}")
+    raw, target = sum(bool(record.samples) for record in records), options.output_dir / RECORDS
+    summary = f"{count(len(records), 'result')}, {raw:,} with raw rounds"
+    if options.dry_run:
+        click.echo(f"Would write {target}: {summary}")
         return
-    with open_folder(options["output_dir"]) as folder:
-        if not options["keep_output_dir"]:
+    with open_folder(options.output_dir) as folder:
+        if not options.keep_output_dir:
             folder.empty()
-        folder.append(*(each.build for each in found), *records)
-    click.echo(f"{told} are in {options['output_dir'] / RECORDS}")
+        folder.append(*builds, *records)
+    click.echo(f"Wrote {target}: {summary}")
+    click.echo(f"Next: torchperf-ci report {shlex.quote(str(options.output_dir))}", err=True)
 
 
-def _defaults(options: dict[str, Any]) -> Defaults:
-    from torchperf_ci.core.records import Mode
-    from torchperf_ci.formats.foreign import NOT_KNOWN, Defaults
-    from torchperf_ci.github.context import source_from
+def _read_newest(path: Path, request: ImportRequest) -> tuple[Sequence[Record], tuple[str, ...]]:
+    """Read the newest run of a file or folder, and what to warn of; say what is left out.
 
-    return Defaults(
-        source=source_from(os.environ, shard="1-1", folder=Path.cwd()),
-        checked_out=os.environ.get("GITHUB_SHA", ""),
-        commit=options["commit"],
-        branch=options["branch"],
-        suite=options["suite"],
-        device=options["device"] or "cpu",
-        dtype=options["dtype"] or NOT_KNOWN,
-        mode=Mode(options["mode"]),
-    )
+    Raises `InputProblem` for a file that cannot be used, and `NothingToJudge` for one without benchmarks; both say
+    which command would take it, if another one would.
+    """
+    from torchperf_ci.formats.imports import read_content, read_location, runs_of
+    from torchperf_ci.formats.inputs import InputProblem
+
+    content, name = read_input(path) if path == STREAM else (None, str(path))
+    try:
+        imported = read_location(name, request) if content is None else read_content(content, name, request)
+    except InputProblem as error:
+        hint = _other_format(path, content, request)
+        raise InputProblem([*error.problems, hint]) if hint else error from None
+    if not imported.records and imported.left_out and (hint := _other_format(path, content, request)):
+        raise NothingToJudge(f"there are no benchmarks in {name}; {hint}")
+    for text in imported.left_out[:_MOST_LEFT_OUT]:
+        click.echo(f"Warning: left out {one_line(text, limit=300)}", err=True)
+    if (more := len(imported.left_out) - _MOST_LEFT_OUT) > 0:
+        click.echo(f"Warning: left out {more:,} more", err=True)
+    if not imported.records:
+        raise NothingToJudge(f"there are no benchmarks in {name}; nothing was written")
+    runs, _ = runs_of(imported, name="")
+    if len(runs) < 2:
+        return imported.records, imported.warnings
+    click.echo(f"{name} holds {len(runs):,} runs; this is the newest, {runs[-1].key}", err=True)
+    return runs[-1].results.records, imported.warnings
+
+
+def _other_format(path: Path, content: bytes | None, request: ImportRequest) -> str:
+    """Say which command takes a file that looks like one of another format; blank when it does not."""
+    from torchperf_ci.core.results import RECORDS
+    from torchperf_ci.formats.imports import detect
+    from torchperf_ci.formats.inputs import InputProblem
+
+    if (path / RECORDS).is_file() or path.name == RECORDS:
+        return f"{path} is of torchperf-ci itself: use the results folder as it is"
+    try:
+        form = detect(path.read_bytes() if content is None else content, file=str(path))
+    except (InputProblem, OSError):
+        return ""
+    if form is request.form:
+        return ""
+    return f"it looks like a file of another format: torchperf-ci ingest {form} {shlex.quote(str(path))}"
+
+
+@ingest.command("pytest-benchmark", short_help="Take the JSON of pytest-benchmark.")
+@takes(IngestOptions)
+def pytest_benchmark(options: IngestOptions) -> None:
+    """Take the JSON that `pytest --benchmark-json FILE` or `--benchmark-save` writes.
+
+    Parameters named device, dtype, mode, and compiler or backend become that part of the case; the others stay in the
+    benchmark's name. With --benchmark-save use --benchmark-save-data too: comparisons need the raw rounds.
+
+    \b
+    Example:
+      pytest --benchmark-json bench.json
+      torchperf-ci ingest pytest-benchmark bench.json --output-dir out
+    """
+    _take(options, options.request(ImportFormat.PYTEST_BENCHMARK))
+
+
+@ingest.command("google-benchmark", short_help="Take the JSON of Google Benchmark.")
+@takes(ClockOptions)
+def google_benchmark(options: ClockOptions) -> None:
+    """Take the JSON that a Google Benchmark program writes.
+
+    Comparisons need raw rounds: run it with --benchmark_repetitions=N.
+
+    \b
+    Example:
+      ./bench --benchmark_repetitions=10 --benchmark_out=bench.json --benchmark_out_format=json
+      torchperf-ci ingest google-benchmark bench.json --output-dir out
+    """
+    _take(options, replace(options.request(ImportFormat.GOOGLE_BENCHMARK), clock=Clock(options.clock)))
+
+
+def _add_command(form: ImportFormat, content: str, example: str) -> None:
+    """Add the command that takes one of the formats without options of their own."""
+    text = f"Take {content}.\n\n\b\nExample:\n  torchperf-ci ingest {form} {example} --output-dir out"
+
+    @ingest.command(form.value, short_help=f"Take {content}.", help=text)
+    @takes(ForeignOptions)
+    def take_format(options: ForeignOptions) -> None:
+        _take(options, options.reading.add_to(options.request(form)))
+
+
+for _form, _content, _example in (
+    (
+        ImportFormat.GITHUB_ACTION_BENCHMARK,
+        "the data.js of github-action-benchmark, or the list of its custom tools",
+        "data.js",
+    ),
+    (ImportFormat.BENCHER, "Bencher Metric Format", "bmf.json"),
+    (ImportFormat.ASV, "a results folder of asv, or one of its files", ".asv/results"),
+    (ImportFormat.HUD, "rows of PyTorch's benchmark database, schema v3", "rows.json.gz"),
+    (ImportFormat.FASTRNNS, "the JSON of fastrnns --print-json oss", "new.json"),
+    (ImportFormat.OPENMETRICS, "the OpenMetrics text that export writes", "metrics.txt"),
+    (
+        ImportFormat.CSV,
+        "a CSV file, a row per value, with the columns of export or with --column",
+        "times.csv --column model=name --column value=seconds",
+    ),
+    (
+        ImportFormat.PARQUET,
+        "a Parquet file, a row per value, with the columns of export or with --column",
+        "times.parquet --column model=name --column value=seconds",
+    ),
+):
+    _add_command(_form, _content, _example)

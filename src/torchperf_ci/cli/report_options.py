@@ -97,7 +97,7 @@ class ContentOptions:
 
     def report_options(self, directory: Path, *, limit: int) -> ReportOptions:
         """Return how to report on the results in `directory`; `limit` is the largest size of report.md in bytes."""
-        from torchperf_ci.pytorch.checkouts import read_checkouts
+        from torchperf_ci.pytorch.checkout import read_checkouts
         from torchperf_ci.report.model import ReportOptions
 
         return ReportOptions(

@@ -56,12 +56,19 @@ def _measure_and_report(options: RunOptions) -> int:
     """Do everything from the folder to the report; return the exit code."""
     from torchperf_ci.cli.progress import progress_for
     from torchperf_ci.core.results import open_folder, read_results
-    from torchperf_ci.github.context import source_from
-    from torchperf_ci.github.workflow_commands import commands_stopped
+    from torchperf_ci.github.job import commands_stopped, source_from
     from torchperf_ci.machine.clocks import locked_clocks
-    from torchperf_ci.pytorch.checkouts import read_checkouts
+    from torchperf_ci.pytorch.checkout import read_checkouts
     from torchperf_ci.report.model import ReportOptions
-    from torchperf_ci.run.run import Run, plan_run, preload, python_under_test, survey
+    from torchperf_ci.run.run import (
+        Run,
+        note_settings,
+        plan_run,
+        preload,
+        python_under_test,
+        refuse_cold_l2,
+        survey,
+    )
 
     selection, settings = options.cases.selection(), options.cases.settings()
     with (
@@ -80,7 +87,8 @@ def _measure_and_report(options: RunOptions) -> int:
         with python.start() as preloaded:
             found = survey(preloaded, selection.suites, threads=settings.threads, command=sys.argv[1:])
             plan = plan_run(selection, found)
-            found = preload(preloaded, plan, found)
+            refuse_cold_l2(plan.cases, settings)
+            found = note_settings(preload(preloaded, plan, found), settings)
             if not options.keep_output_dir:
                 folder.empty()
             for warning in found.build.warnings:

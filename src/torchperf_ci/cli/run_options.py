@@ -28,7 +28,7 @@ _ONLY_DYNAMO = (
     "enable_cpu_launcher",
     "cpu_launcher_args",
 )
-_ONLY_TORCHPERF = ("warmup", "seed", "scale", "compile_scope")
+_ONLY_TORCHPERF = ("warmup", "seed", "scale", "compile_scope", "cold_l2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ from torchperf_ci.core.records import Status, Testing
 from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.machine.host import HostWatch
-from torchperf_ci.run.case_worker import CaseWorker, Settings
+from torchperf_ci.run.case_worker import CaseWorker, Checked, Settings
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import WorkerPairs, cache_folder
 from torchperf_ci.run.sampler import Pair, Sampler, StopRule
@@ -177,7 +177,7 @@ class _CaseComparison:
         self._deadline = 0.0
         self.no_room = ""
         self._is_alive = True
-        self._repeats: int | None = None
+        self._repeats = self._settings.repeats
         self._spent = 0.0
         self._look = 0
         self._between = ARMS_FLOOR if plan.one_process else plan.between
@@ -260,7 +260,8 @@ class _CaseComparison:
     def _run_arm(self, worker: CaseWorker, arm: str, side: str) -> None:
         self._renew_deadline()
         worker.extend(self._deadline)
-        sampler = Sampler(OneArm(worker, arm, side=side), self._rng, clock=self._comparer.clock)
+        source = OneArm(worker, arm, side=side)
+        sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._settings.repeats)
         try:
             sampler.warm_up(iterations=self._settings.warmup)
             sampler.measure(StopRule(repeat=LEAST_PAIRS))
@@ -283,22 +284,23 @@ class _CaseComparison:
 
         beside: whether the other side's worker is there.
         """
-        planned, loaded = self._planned[side], None
+        loaded = None
         try:
             preloaded = self._comparer.sides.of(side).process(number)
             if any(result.failure for result in self._results.values()):
                 self._renew_deadline()  # what the other side used up, by hanging, is not this one's
-            logs = self._comparer.logs(planned, side)
-            worker = stack.enter_context(
-                start_worker(preloaded, planned, self._settings, logs, deadline=self._deadline)
-            )
-            case_worker = CaseWorker(worker, planned, self._settings, deadline=self._deadline)
+            case_worker = self._fork(stack, preloaded, side)
             loaded = case_worker.load(cache_dir=self._cache(stack, side, number))
+            if self._is_accuracy_due(side, number) and self._check_accuracy(case_worker, side).is_spent:
+                case_worker.kill()
+                case_worker = self._fork(stack, preloaded, side)
+                loaded = case_worker.load(cache_dir=self._cache(stack, side, number))
             self._note(side, batch_size=loaded.batch_size, parameters=loaded.parameters)
             if self._arms[side] == "compiled":
                 self._compile(case_worker, side, number)
             self._note_reference()
-            case_worker.settle()
+            if (remarks := case_worker.settle()) and number == 0:
+                self._note(side, remarks=(*self._results[side].remarks, *remarks))
         except WorkerError as error:
             if beside and is_lack_of_room(error):
                 self._blame_neither(side, error)
@@ -308,6 +310,20 @@ class _CaseComparison:
                     self._note("base", failure=_failure_text(error))  # the plain module, which is base
             return None
         return case_worker
+
+    def _fork(self, stack: ExitStack, preloaded: Preloaded, side: str) -> CaseWorker:
+        planned = self._planned[side]
+        logs = self._comparer.logs(planned, side)
+        worker = stack.enter_context(start_worker(preloaded, planned, self._settings, logs, deadline=self._deadline))
+        return CaseWorker(worker, planned, self._settings, deadline=self._deadline)
+
+    def _is_accuracy_due(self, side: str, number: int) -> bool:
+        return number == 0 and self._arms[side] == "compiled" and Testing.ACCURACY in self._settings.testings
+
+    def _check_accuracy(self, worker: CaseWorker, side: str) -> Checked:
+        checked = worker.accuracy()
+        self._note(side, accuracy=f"{checked.status}: {checked.reason}" if checked.reason else checked.status.value)
+        return checked
 
     def _blame_neither(self, side: str, error: WorkerError) -> None:
         """A side failed for want of what the other one has taken: that says nothing about its code."""
@@ -333,14 +349,10 @@ class _CaseComparison:
                 self._note(side, accuracy=said if said.startswith("eager") else Status.PASS.value)
 
     def _compile(self, worker: CaseWorker, side: str, number: int) -> None:
-        first = number == 0
-        if first and Testing.ACCURACY in self._settings.testings:
-            checked = worker.accuracy()
-            self._note(side, accuracy=f"{checked.status}: {checked.reason}" if checked.reason else checked.status.value)
         seconds = worker.compile()
         if number < COLD_LAUNCHES:
             self._note(side, compile_seconds=(*self._results[side].compile_seconds, seconds))
-        if first:
+        if number == 0:
             captured = worker.capture()
             self._note(side, counters=captured.counters, not_compiled=captured.not_compiled, remarks=captured.remarks)
 

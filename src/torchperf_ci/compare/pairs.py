@@ -70,7 +70,8 @@ class OneArm:
 class TwoWorkerPairs:
     """A `PairSource` of two workers driven in turn; `asking` is the one asked last.
 
-    On an accelerator the first iteration after a switch is not read: the other process has just used the device.
+    On an accelerator the first iteration after a switch of sides is not read: the other process has just used
+    the device.
     """
 
     def __init__(self, workers: Mapping[str, CaseWorker], arms: Mapping[str, str], *, interleave: Interleave) -> None:

@@ -28,7 +28,7 @@ from torchperf_ci.machine.gpu import watched_gpu
 from torchperf_ci.run.case_worker import Settings
 from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, my_cpus, work_on_lanes
 from torchperf_ci.run.plan import PlannedCase, Selection
-from torchperf_ci.run.run import python_under_test, survey
+from torchperf_ci.run.run import note_settings, python_under_test, refuse_cold_l2, survey
 from torchperf_ci.run.session import WorkerError, is_lack_of_room
 from torchperf_ci.run.world import log_names
 from torchperf_ci.suites import SHARING_VARIABLE
@@ -100,6 +100,7 @@ def _running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Ite
         )
         processes = stack.enter_context(Processes(under_test.start))
         found = survey(processes.of(0), selection.suites, threads=request.settings.threads, command=request.command)
+        found = note_settings(found, request.settings)
         yield live_side(spec.name, found, selection, processes, compiler=spec.compiler)
 
 
@@ -194,6 +195,7 @@ class LiveComparison:
         self._plan = replace(request.plan, family=len(self.cases))
         self._finished: dict[int, Measured] = {}
         _refuse_small_budget(request.settings.budget, len(self.cases))
+        refuse_cold_l2(self.cases, request.settings)
 
     @property
     def measured(self) -> list[Measured]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from enum import IntEnum
 
 
@@ -42,7 +43,15 @@ class Refused(TorchperfError):
     exit_code = ExitCode.REFUSED
 
 
-def require(module: str, *, extra: str, purpose: str) -> None:
-    """Raise `UsageProblem` with the pip command when `module` of the extra `extra` is not installed."""
+def require(module: str, *, purpose: str, extra: str = "", otherwise: str = "") -> None:
+    """Raise `UsageProblem` with the pip command when `module` is not installed.
+
+    extra: the extra that has it; blank for what every installation has, unless it was cut down. otherwise: what can be
+    done without it.
+    """
     if importlib.util.find_spec(module) is None:
-        raise UsageProblem(f"{purpose} needs {module}, which is not installed; pip install 'torchperf-ci[{extra}]'")
+        package = f"'torchperf-ci[{extra}]'" if extra else module
+        raise UsageProblem(
+            f"{purpose} needs {module}, which is not installed. Install it: {sys.executable} -m pip install {package}"
+            + (f". {otherwise}" if otherwise else "")
+        )

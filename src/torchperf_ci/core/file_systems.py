@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,6 +12,17 @@ from torchperf_ci.core.text import one_line
 OBJECT_STORES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 """Schemes of stores that show a file only when it is whole, and the packages they need."""
 
+PACKAGES = {
+    **OBJECT_STORES,
+    "abfss": "adlfs",
+    "hf": "huggingface_hub",
+    "http": "aiohttp",
+    "https": "aiohttp",
+    "sftp": "paramiko",
+    "ssh": "paramiko",
+    "webdav": "webdav4",
+}
+"""The package that a scheme needs beside fsspec."""
 
 SCHEMES = (*OBJECT_STORES, "abfss", "file", "ftp", "hf", "http", "https", "memory", "sftp", "ssh", "webdav")
 """What a URL may begin with. fsspec knows more: some read archives, run through caches at places of their own, or
@@ -40,13 +52,13 @@ def _url_problem(url: str) -> str:
     return ""
 
 
-def open_file_system(url: str, *, extra: str, purpose: str) -> tuple[Any, str]:
+def open_file_system(url: str, *, purpose: str) -> tuple[Any, str]:
     """Open fsspec's file system of `url`; return it and the path in it.
 
-    Raises `UsageProblem` for a scheme that is not among `SCHEMES`, or when a library is missing: fsspec, which is in
-    the extra `extra`, or the scheme's own. `purpose` is what the library would be needed for.
+    purpose: what it is needed for. Raises `UsageProblem` for a scheme that is not among `SCHEMES`, or when a library is
+    missing: fsspec, or the scheme's own.
     """
-    require("fsspec", extra=extra, purpose=purpose)
+    require("fsspec", purpose=purpose)
     import fsspec
 
     if problem := _url_problem(url):
@@ -56,8 +68,10 @@ def open_file_system(url: str, *, extra: str, purpose: str) -> tuple[Any, str]:
     try:
         system, root = fsspec.url_to_fs(url)
     except ImportError as error:
-        package = OBJECT_STORES.get(scheme, "the file system's package")
-        raise UsageProblem(f"{purpose} needs {package}; pip install {package}") from error
+        package = PACKAGES.get(scheme, f"fsspec[{scheme}]")
+        raise UsageProblem(
+            f"{purpose} needs {package}. Install it: {sys.executable} -m pip install {package}"
+        ) from error
     except ValueError as error:
         raise UsageProblem(f"{shown(url)} cannot be used: {one_line(str(error), limit=200)}") from error
     return system, root

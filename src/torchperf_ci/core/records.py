@@ -61,7 +61,7 @@ class Status(str, Enum):
     TIMEOUT = "timeout"
     WARMUP_FAILED = "warmup_failed"
     INFRA_ERROR = "infra_error"
-    """What the model needs (a download, a key) could not be had."""
+    """What the model needs (a download, a key, a device or a library of it that works) could not be had."""
 
     CRASHED = "crashed"
     """The worker process ended by itself: a signal, or an exit code (also 0)."""
@@ -221,6 +221,8 @@ class Environment:
     governor: str = ""
     cpu_mhz: int = 0
     world: int = 1
+    l2_cache: str = ""
+    """`cold` where the device's L2 cache was emptied before every reading."""
 
     @property
     def processor(self) -> str:
@@ -251,6 +253,7 @@ class Environment:
             "threads": "number of threads",
             "omp_wait_policy": "OpenMP wait policy",
             "world": "number of processes",
+            "l2_cache": "state of the L2 cache",
         }
         return identity + [
             f"{title} differs: {mine or 'none'} against {theirs or 'none'}"

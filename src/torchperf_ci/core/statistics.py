@@ -96,3 +96,11 @@ def slow_share(probes: Sequence[float], *, factor: float = 1.2) -> float:
         return 0.0
     usual = sorted(probes)[len(probes) // 4]
     return sum(probe > factor * usual for probe in probes) / len(probes)
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float]:
+    """Return the first and the third quartile by Hazen's rule, which is the one of pytest-benchmark."""
+    import numpy as np
+
+    first, third = np.quantile(values, [0.25, 0.75], method="hazen")
+    return float(first), float(third)

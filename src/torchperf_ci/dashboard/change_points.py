@@ -8,13 +8,15 @@ as it is, spikes included, is improbable for as many places as there are runs. d
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from torchperf_ci.core.records import METRICS, Case, Direction, Environment, Metric, Record, Testing
-from torchperf_ci.dashboard.over_time import Point, differences
+from torchperf_ci.core.records import METRICS, Case, Direction, Environment, Record, Testing
+from torchperf_ci.dashboard.regressions import list_differences
+from torchperf_ci.history.runs import HistoryRun
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,18 +37,16 @@ _LEAST_SPREAD = 1e-4
 class ChangePoint:
     """A lasting change of one metric of one case, between two neighbouring runs that have it.
 
-    old, new: the medians of the levels before and after, in the metric's unit; runs_old, runs_new: their lengths.
+    old, new: the medians of the levels before and after, in the metric's unit.
     """
 
     case: Case
     metric: str
     direction: Direction
-    last_old: Point
-    first_new: Point
+    last_old: HistoryRun
+    first_new: HistoryRun
     old: float
     new: float
-    runs_old: int
-    runs_new: int
 
     @property
     def change(self) -> float:
@@ -58,32 +58,58 @@ class ChangePoint:
         return (self.change < 0) == (self.direction is Direction.HIGHER)
 
 
-def find_changes(points: Sequence[Point]) -> tuple[ChangePoint, ...]:
-    """The lasting changes of every case of the newest run; `points` are oldest first.
+def find_change_points(runs: Sequence[HistoryRun]) -> tuple[ChangePoint, ...]:
+    """Find the lasting changes of every case of the newest run; `runs` are oldest first.
 
     Only passing results count, and only those of machines like the newest run's.
     """
-    found: list[ChangePoint] = []
-    for case, records in _histories(points):
-        own = (each for _, record in records[-1:] for each in record.own_metrics.values())
+    newest = runs[-1].results.records if runs else ()
+    environments = {r.case: r.environment for r in newest if r.testing is Testing.PERFORMANCE}
+    histories: dict[Case, list[tuple[HistoryRun, Record]]] = {case: [] for case in environments}
+    is_comparable: dict[tuple[Environment, Environment], bool] = {}  # asked for every record, and there are few pairs
+    for run in runs:
+        for record in run.results.records:
+            if record.testing is Testing.PERFORMANCE and record.status.is_pass and record.case in environments:
+                pair = (record.environment, environments[record.case])
+                if pair not in is_comparable:
+                    is_comparable[pair] = not list_differences(*pair)
+                if is_comparable[pair]:
+                    histories[record.case].append((run, record))
+    points: list[ChangePoint] = []
+    for case, records in histories.items():
+        own = (metric for _, record in records[-1:] for metric in record.own_metrics.values())
         for metric in (*map(METRICS.__getitem__, FOLLOWED), *own):
             if metric.direction is Direction.UNKNOWN:
                 continue
-            series = [(at, value) for at, record in records if (value := record.metrics.get(metric.name, 0.0)) > 0]
-            found += _changes(case, metric, series)
-    return tuple(found)
+            series = [(run, value) for run, record in records if (value := record.metrics.get(metric.name, 0.0)) > 0]
+            values = [value for _, value in series]
+            for start, place, end in _neighbours(find_levels(values), len(values)):
+                points.append(
+                    ChangePoint(
+                        case=case,
+                        metric=metric.name,
+                        direction=metric.direction,
+                        last_old=series[place - 1][0],
+                        first_new=series[place][0],
+                        old=median(values[start:place]),
+                        new=median(values[place:end]),
+                    )
+                )
+    return tuple(points)
 
 
-def levels(values: Sequence[float]) -> list[int]:
-    """Where a new level begins, as places in `values`, which are positive."""
+def find_levels(values: Sequence[float]) -> list[int]:
+    """Find where new levels begin, as places in `values`, which are positive."""
     import numpy as np
 
     logs = np.log(np.asarray(values, dtype=float))
     if len(logs) < LEAST_RUNS or float(np.ptp(logs)) < math.log1p(LEAST_CHANGE):
         return []
-    places = _candidates(logs)
+    places = _find_candidates(logs)
     while places:
-        odds = [_odds(logs[start:place], logs[place:end]) for start, place, end in _neighbours(places, len(logs))]
+        odds = [
+            _rate_change(logs[start:place], logs[place:end]) for start, place, end in _neighbours(places, len(logs))
+        ]
         worst = max(range(len(odds)), key=odds.__getitem__)
         if odds[worst] * len(logs) <= ERROR_RATE:
             break
@@ -91,48 +117,13 @@ def levels(values: Sequence[float]) -> list[int]:
     return places
 
 
-def _histories(points: Sequence[Point]) -> Iterator[tuple[Case, list[tuple[Point, Record]]]]:
-    """Every case of the newest run with its comparable, passing performance records, oldest first."""
-    newest = {r.case: r.environment for r in points[-1].records if r.testing is Testing.PERFORMANCE} if points else {}
-    known: dict[tuple[Environment, Environment], bool] = {}
-    histories: dict[Case, list[tuple[Point, Record]]] = {case: [] for case in newest}
-    for point in points:
-        for record in point.records:
-            if record.testing is Testing.PERFORMANCE and record.status.is_pass and record.case in newest:
-                pair = (record.environment, newest[record.case])
-                if pair not in known:
-                    known[pair] = not differences(*pair)
-                if known[pair]:
-                    histories[record.case].append((point, record))
-    yield from histories.items()
-
-
-def _changes(case: Case, metric: Metric, series: Sequence[tuple[Point, float]]) -> Iterator[ChangePoint]:
-    from statistics import median
-
-    values = [value for _, value in series]
-    places = levels(values)
-    for start, place, end in _neighbours(places, len(values)):
-        yield ChangePoint(
-            case=case,
-            metric=metric.name,
-            direction=metric.direction,
-            last_old=series[place - 1][0],
-            first_new=series[place][0],
-            old=median(values[start:place]),
-            new=median(values[place:end]),
-            runs_old=place - start,
-            runs_new=end - place,
-        )
-
-
 def _neighbours(places: Sequence[int], length: int) -> list[tuple[int, int, int]]:
-    """Every place with the one before and the one after it."""
+    """Take every place with the one before and the one after it."""
     edges = [0, *places, length]
     return [(start, place, end) for (start, place), (_, end) in pairwise(pairwise(edges))]
 
 
-def _candidates(logs: np.ndarray[Any, Any]) -> list[int]:
+def _find_candidates(logs: np.ndarray[Any, Any]) -> list[int]:
     import numpy as np
     import ruptures
     from scipy.ndimage import median_filter
@@ -144,9 +135,11 @@ def _candidates(logs: np.ndarray[Any, Any]) -> list[int]:
     return [int(place) for place in search.predict(pen=_PENALTY * math.log(len(logs)))[:-1]]
 
 
-def _odds(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> float:
-    """How probable a difference like this is without a change; 1 for what is no change that matters: a small one, or
-    one that too few runs have."""
+def _rate_change(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> float:
+    """Compute how probable a difference like this is without a change, by Student's t with a pooled spread.
+
+    1 for what is no change that matters: a small one, or one that too few runs have.
+    """
     import numpy as np
     from scipy.special import stdtr
 

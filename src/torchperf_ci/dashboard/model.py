@@ -1,15 +1,17 @@
-"""What the dashboard of one dtype is made from: a run, the runs before it, and what became of them."""
+"""The dashboard of one dtype: a run, the runs before it, and what became of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from torchperf_ci.core.results import Problem
-from torchperf_ci.dashboard.change_points import ChangePoint, find_changes
-from torchperf_ci.dashboard.over_time import Look, Point, Trend, look_at, trends
-from torchperf_ci.dashboard.regressions import Against, Change, Kind, held_against
-from torchperf_ci.report.model import RunFindings
+from torchperf_ci.core.records import Case
+from torchperf_ci.core.results import Problem, Results
+from torchperf_ci.dashboard.change_points import ChangePoint, find_change_points
+from torchperf_ci.dashboard.regressions import Change, CompilerComparison, Transition, compare_with_past
+from torchperf_ci.dashboard.trends import RunSummary, Trend, follow_numbers, summarize_run
+from torchperf_ci.history.runs import HistoryRun, Past
+from torchperf_ci.report.model import RunFindings, collect_findings
 
 DEFAULT_LAST = 10
 DEFAULT_LIMIT = 60_000
@@ -37,8 +39,8 @@ class Dashboard:
     """One run with one dtype, and its past.
 
     alone: does the run have no other dtype?
-    looks: the last runs, oldest first, this one last. trends: their numbers.
-    against: every compiler that warnings are given for, held against its run before.
+    summaries: the last runs, oldest first, this one last. trends: their numbers.
+    comparisons: every compiler that warnings are given for, against its run before.
     lasting: the levels that changed within the last runs, the largest changes first.
     problems: what of the history could not be read.
     """
@@ -47,48 +49,102 @@ class Dashboard:
     dtype: str
     alone: bool
     findings: RunFindings
-    looks: tuple[Look, ...]
+    summaries: tuple[RunSummary, ...]
     trends: tuple[Trend, ...]
-    against: tuple[Against, ...]
+    comparisons: tuple[CompilerComparison, ...]
     lasting: tuple[ChangePoint, ...]
     problems: tuple[Problem, ...] = field(default=())
 
     @property
-    def now(self) -> Point:
-        return self.looks[-1].point
+    def now(self) -> HistoryRun:
+        return self.summaries[-1].run
 
-    def changes(self, *kinds: Kind) -> tuple[Change, ...]:
-        """The changes of these kinds, in the order of the dashboard."""
-        return tuple(change for item in self.against for change in item.changes if change.kind in kinds)
+    def cases(self, kind: Transition) -> list[list[Change]]:
+        """Group the changes of this kind by case, in the order of the dashboard."""
+        groups: dict[object, list[Change]] = {}
+        for change in (change for item in self.comparisons for change in item.changes if change.kind is kind):
+            groups.setdefault(change.case, []).append(change)
+        return list(groups.values())
+
+    def regressed_cases(self) -> list[list[Change]]:
+        """Group the regressions by case: first what fails now, then the largest change."""
+        return sorted(self.cases(Transition.REGRESSED), key=lambda changes: -max(map(_size_of, changes)))
+
+    def lasting_cases(self) -> list[list[ChangePoint]]:
+        """Group the lasting changes of several metrics of one case at one time, in the order of the first of them."""
+        groups: dict[tuple[Case, str], list[ChangePoint]] = {}
+        for point in self.lasting:
+            groups.setdefault((point.case, point.first_new.key), []).append(point)
+        return list(groups.values())
+
+
+def study_run(findings: RunFindings, run: HistoryRun, past: Past, options: DashboardOptions) -> tuple[Dashboard, ...]:
+    """Make a dashboard for every dtype of the run that `findings` are about, in the order of the report."""
+    dtypes = list(dict.fromkeys(section.dtype for section in findings.sections))
+    dashboards = []
+    for dtype in dtypes:
+        of_dtype = findings
+        if len(dtypes) > 1:
+            # What is wrong with the whole input stays with every dtype.
+            records = tuple(record for record in findings.records if record.case.dtype == dtype)
+            results = Results(records=records, builds=findings.builds, problems=findings.problems)
+            chosen = replace(findings.options.selection, dtypes=(dtype,))
+            of_dtype = collect_findings(results, replace(findings.options, selection=chosen))
+        earlier = [item for item in (_keep_dtype(item, dtype) for item in past.runs) if item.results.records]
+        dashboards.append(
+            study(
+                of_dtype,
+                _keep_dtype(run, dtype),
+                earlier,
+                options,
+                alone=len(dtypes) == 1,
+                problems=past.problems,
+            )
+        )
+    return tuple(dashboards)
 
 
 def study(
     findings: RunFindings,
-    now: Point,
-    past: Sequence[Point],
+    now: HistoryRun,
+    past: Sequence[HistoryRun],
     options: DashboardOptions,
     *,
     alone: bool = True,
     problems: Sequence[Problem] = (),
 ) -> Dashboard:
-    """The dashboard of the run `now`, of which `findings` are about one dtype; `past` is oldest first and may reach
-    further back than what is shown."""
+    """Make the dashboard of the run `now`, of which `findings` are about one dtype.
+
+    past: oldest first; it may reach further back than what is shown.
+    """
     (dtype,) = {section.dtype for section in findings.sections}
-    selection = findings.options.selection
     shown = [*past, now][-options.last :]
-    looks = tuple(look_at(point, selection) for point in shown)
-    lasting = find_changes([*past, now]) if options.detect else ()
-    recent = {id(point) for point in shown}
+    summaries = tuple(summarize_run(run, findings.options.selection) for run in shown)
+    lasting = find_change_points([*past, now]) if options.detect else ()
+    recent = {run.key for run in shown}
     return Dashboard(
         options=options,
         dtype=dtype,
         alone=alone,
         findings=findings,
-        looks=looks,
-        trends=trends(looks, include_slowdowns=findings.options.include_slowdowns),
-        against=held_against(looks[-1], past, findings.flag_compilers),
+        summaries=summaries,
+        trends=follow_numbers(summaries, include_slowdowns=findings.options.include_slowdowns),
+        comparisons=compare_with_past(summaries[-1], past, findings.flag_compilers),
         lasting=tuple(
-            sorted((item for item in lasting if id(item.first_new) in recent), key=lambda item: -abs(item.change))
+            sorted((item for item in lasting if item.first_new.key in recent), key=lambda item: -abs(item.change))
         ),
         problems=tuple(problems),
     )
+
+
+def _keep_dtype(run: HistoryRun, dtype: str) -> HistoryRun:
+    records = tuple(record for record in run.results.records if record.case.dtype == dtype)
+    return replace(run, results=replace(run.results, records=records))
+
+
+def _size_of(change: Change) -> float:
+    """Compute by what part of the larger number the metric changed; 1 for one that cannot be measured any more."""
+    before, now = change.before, change.now
+    if before is None or now is None or not now.measured:
+        return 1.0
+    return abs(now.value - before.value) / (max(now.value, before.value) or 1.0) if before.measured else 0.0

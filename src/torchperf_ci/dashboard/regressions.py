@@ -17,18 +17,16 @@ from torchperf_ci.core.frames import (
     model_rows,
     suite_tables,
 )
-from torchperf_ci.core.records import Environment, Status, Testing
-from torchperf_ci.dashboard.over_time import Look, Point, differences
+from torchperf_ci.core.records import MACHINE_UNKNOWN, Environment, Status, Testing
+from torchperf_ci.dashboard.trends import RunSummary
+from torchperf_ci.history.runs import HistoryRun
 from torchperf_ci.report.summary import FLAGGED, CompilerSummary, is_flagged, summarize
 
 ABSENT = frozenset({MISSING, LEAVES_COMPILER, Status.NOT_RUN.value})
 """Statuses of cases that were not looked at: they have neither got worse nor better, they are not there."""
 
-Cells = Mapping[str, Mapping[str, Cell]]
-"""By metric and model."""
 
-
-class Kind(str, Enum):
+class Transition(str, Enum):
     """How a case changed. The first two go by the limits of the warnings."""
 
     REGRESSED = "regressed"
@@ -46,7 +44,7 @@ class Change:
     before, now: what the metric's table says; None in a run that lacks the case.
     """
 
-    kind: Kind
+    kind: Transition
     section: Section
     suite: str
     compiler: str
@@ -55,10 +53,14 @@ class Change:
     before: Cell | None
     now: Cell | None
 
+    @property
+    def case(self) -> tuple[Section, str, str, str]:
+        return (self.section, self.suite, self.model, self.compiler)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Against:
-    """One compiler on one suite, held against the newest earlier run with the same tests of it.
+class CompilerComparison:
+    """One compiler on one suite against the newest earlier run with the same tests of it.
 
     before: that run; None when there is none, and then there are no changes.
     line, line_before: the summary numbers of both.
@@ -68,101 +70,118 @@ class Against:
     section: Section
     suite: str
     compiler: str
-    before: Point | None
+    before: HistoryRun | None
     line: CompilerSummary
     line_before: CompilerSummary | None
     doubts: tuple[str, ...]
     changes: tuple[Change, ...]
 
 
-def held_against(now: Look, past: Sequence[Point], compilers: Sequence[str]) -> tuple[Against, ...]:
-    """Every suite of `now`, with every one of `compilers` that ran there; `past` is oldest first."""
+def compare_with_past(
+    now: RunSummary, past: Sequence[HistoryRun], compilers: Sequence[str]
+) -> tuple[CompilerComparison, ...]:
+    """Compare every suite of `now` and every one of `compilers` that ran there with `past`, which is oldest first."""
     return tuple(
-        _against(now, tables, compiler, past)
+        _compare_compiler(now, tables, compiler, past)
         for tables in now.tables
         for compiler in compilers
         if compiler in tables.compilers
     )
 
 
-def _against(now: Look, tables: SuiteTables, compiler: str, past: Sequence[Point]) -> Against:
+def list_differences(before: Environment, now: Environment) -> list[str]:
+    """Say why numbers of two machines cannot be compared; nothing when one of them was not recorded."""
+    if Environment() in (before, now):
+        return []
+    return [reason for reason in before.comparable_to(now) if reason != MACHINE_UNKNOWN]
+
+
+def _compare_compiler(
+    now: RunSummary, tables: SuiteTables, compiler: str, past: Sequence[HistoryRun]
+) -> CompilerComparison:
     section = tables.section
-    suite_only = CaseSelection(
+    of_suite = CaseSelection(
         suites=(tables.suite,), devices=(section.device,), dtypes=(section.dtype,), mode=section.mode
     )
-    only = replace(suite_only, compilers=(compiler,))
-    needed = _testings(now.point, only)
-    before = next((point for point in reversed(past) if needed and needed <= _testings(point, only)), None)
-    earlier = suite_tables(before.records, suite_only)[0] if before else None
-    return Against(
+    of_compiler = replace(of_suite, compilers=(compiler,))
+    needed = _list_testings(now.run, of_compiler)
+    before = next((run for run in reversed(past) if needed and needed <= _list_testings(run, of_compiler)), None)
+    compared = partial(
+        CompilerComparison,
         section=section,
         suite=tables.suite,
         compiler=compiler,
         before=before,
-        line=_line(tables, compiler),
-        line_before=_line(earlier, compiler) if earlier else None,
-        doubts=_doubts(before, now.point, only) if before else (),
-        changes=tuple(_changes(tables, earlier, compiler)) if earlier else (),
+        line=_line_of(tables, compiler),
+    )
+    if before is None:
+        return compared(line_before=None, doubts=(), changes=())
+    (earlier,) = suite_tables(before.results.records, of_suite)
+    environments = [
+        next((record.environment for record in run.results.records if of_compiler.takes(record.case)), Environment())
+        for run in (before, now.run)
+    ]
+    return compared(
+        line_before=_line_of(earlier, compiler),
+        doubts=(*list_differences(*environments), *_list_changed_worlds(before, now.run, of_compiler)),
+        changes=tuple(_find_changes(tables, earlier, compiler)),
     )
 
 
-def _testings(point: Point, only: CaseSelection) -> set[Testing]:
-    """What of a run's tests was looked at."""
-    return {record.testing for record in point.records if record.status.value not in ABSENT and only.takes(record.case)}
+def _list_changed_worlds(before: HistoryRun, now: HistoryRun, selection: CaseSelection) -> list[str]:
+    """Say which models ran in another number of processes than before."""
+    worlds = {record.key: record.environment.world for record in before.results.records if selection.takes(record.case)}
+    changed = {
+        f"{record.case.model} ran in {worlds[record.key]} processes, now in {record.environment.world}": None
+        for record in now.results.records
+        if worlds.get(record.key, record.environment.world) != record.environment.world
+    }
+    return list(changed)
 
 
-def _line(tables: SuiteTables, compiler: str) -> CompilerSummary:
+def _list_testings(run: HistoryRun, selection: CaseSelection) -> set[Testing]:
+    """List what of a run's tests was looked at."""
+    return {
+        record.testing
+        for record in run.results.records
+        if record.status.value not in ABSENT and selection.takes(record.case)
+    }
+
+
+def _line_of(tables: SuiteTables, compiler: str) -> CompilerSummary:
     return next(line for line in summarize(tables) if line.compiler == compiler)
 
 
-def _doubts(before: Point, now: Point, only: CaseSelection) -> tuple[str, ...]:
-    earlier, later = (
-        next((record.environment for record in point.records if only.takes(record.case)), Environment())
-        for point in (before, now)
+def _find_changes(tables: SuiteTables, earlier: SuiteTables, compiler: str) -> Iterator[Change]:
+    change = partial(Change, section=tables.section, suite=tables.suite, compiler=compiler)
+    cells, cells_before = _cells_of(tables, compiler), _cells_of(earlier, compiler)
+    # The models that were looked at, in the tables' order.
+    present, present_before = (
+        dict.fromkeys(
+            model for of_metric in of_run.values() for model, cell in of_metric.items() if cell.status not in ABSENT
+        )
+        for of_run in (cells, cells_before)
     )
-    worlds = {record.key: record.environment.world for record in before.records if only.takes(record.case)}
-    changed = {
-        f"{record.case.model} ran in {worlds[record.key]} processes, now in {record.environment.world}": None
-        for record in now.records
-        if worlds.get(record.key, record.environment.world) != record.environment.world
-    }
-    return (*differences(earlier, later), *changed)
-
-
-def _changes(tables: SuiteTables, earlier: SuiteTables, compiler: str) -> Iterator[Change]:
-    made = partial(Change, section=tables.section, suite=tables.suite, compiler=compiler)
-    cells, cells_before = _cells(tables, compiler), _cells(earlier, compiler)
-    present, present_before = _present(cells), _present(cells_before)
     for metric in FLAGGED:
         for model in filter(present_before.__contains__, present):
-            now, before = cells.get(metric, {}).get(model), cells_before.get(metric, {}).get(model)
-            kind = _kind(metric, before, now) if now and before else None
-            if kind:
-                yield made(kind=kind, model=model, metric=metric, before=before, now=now)
+            now, before = cells[metric].get(model), cells_before[metric].get(model)
+            # A test that is missing where it was made before is a failure, one that was not asked for is none.
+            if not now or not before or before.status in ABSENT or now.status in ABSENT - {MISSING}:
+                continue
+            if (flagged := is_flagged(metric, now)) != is_flagged(metric, before):
+                kind = Transition.REGRESSED if flagged else Transition.FIXED
+                yield change(kind=kind, model=model, metric=metric, before=before, now=now)
     for kind, models, where in (
-        (Kind.DISAPPEARED, [model for model in present_before if model not in present], cells_before),
-        (Kind.APPEARED, [model for model in present if model not in present_before], cells),
+        (Transition.DISAPPEARED, [model for model in present_before if model not in present], cells_before),
+        (Transition.APPEARED, [model for model in present if model not in present_before], cells),
     ):
         for model in models:
-            metric = next(metric for metric in FLAGGED if model in where.get(metric, {}))
-            before, now = (found.get(metric, {}).get(model) for found in (cells_before, cells))
-            yield made(kind=kind, model=model, metric=metric, before=before, now=now)
+            metric = next(metric for metric in FLAGGED if model in where[metric])
+            before, now = cells_before[metric].get(model), cells[metric].get(model)
+            yield change(kind=kind, model=model, metric=metric, before=before, now=now)
 
 
-def _kind(metric: str, before: Cell, now: Cell) -> Kind | None:
-    if before.status in ABSENT or now.status in ABSENT - {MISSING}:
-        return None
-    flagged = is_flagged(metric, now)
-    if flagged == is_flagged(metric, before):
-        return None
-    return Kind.REGRESSED if flagged else Kind.FIXED
-
-
-def _cells(tables: SuiteTables, compiler: str) -> Cells:
+def _cells_of(tables: SuiteTables, compiler: str) -> Mapping[str, Mapping[str, Cell]]:
+    """Take a compiler's cells out of the tables, by metric and model."""
     place = tables.compilers.index(compiler)
     return {metric: {row.model: row.cells[place] for row in model_rows(tables, metric)} for metric in FLAGGED}
-
-
-def _present(cells: Cells) -> dict[str, None]:
-    """The models that were looked at, in the tables' order."""
-    return {model: None for metric in FLAGGED for model, cell in cells[metric].items() if cell.status not in ABSENT}

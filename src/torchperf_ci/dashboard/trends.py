@@ -1,90 +1,119 @@
-"""The dashboard's parts that look along time, and its charts."""
+"""The summary numbers of every compiler along the runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 
-from torchperf_ci.core.frames import Section
-from torchperf_ci.core.text import code, count, safe_name, unique
-from torchperf_ci.dashboard.model import Dashboard
-from torchperf_ci.dashboard.over_time import TRENDS, Trend
-from torchperf_ci.report.charts import Charts
-from torchperf_ci.report.document import Block, MarkdownTable, folded, pretty_table
-from torchperf_ci.report.gh_parts import section_title
-from torchperf_ci.report.palette import colours
+from torchperf_ci.core.frames import CaseSelection, Section, SuiteTables, suite_tables
+from torchperf_ci.history.runs import HistoryRun
+from torchperf_ci.report.summary import CompilerSummary, summarize
+from torchperf_ci.report.words import ABSENT, ratio, seconds
 
-TREND, GRAPH = 6, 4
-"""When what is hidden of a comment that gets too long; see `legacy`."""
+TRENDS: Mapping[str, str] = MappingProxyType(
+    {
+        "geomean": "Geometric mean speedup",
+        "passrate": "Pass rate",
+        "comp_time": "Mean compilation time",
+        "memory": "Memory compression",
+    }
+)
+"""The numbers that are followed over time and their titles, by the names of the summary's CSV files."""
 
 BARS = "▁▂▃▄▅▆▇█"
-GAP = " "
+GAP = "·"
 FULL_SCALE = 0.1
-WHERE = "gh_regression.txt in the results folder"
-
-_NOT_HOSTED = "\nDrawn in the results folder: {names}\n"
 
 
-def metrics_over_time(dashboard: Dashboard, pictures: Mapping[str, str]) -> list[Block]:
-    """gh_regression.txt. `pictures` are the addresses of charts by file name; the others are only named."""
-    runs = [look.point for look in dashboard.looks]
-    span = f"{count(len(runs), 'run')}, {runs[0].time:%Y-%m-%d} to {runs[-1].time:%Y-%m-%d} UTC.\n\n"
-    names = list(trend_names(dashboard)) if dashboard.options.graphs else []
-    tables = [table for section in dashboard.findings.sections for table in _trend_tables(dashboard, section)]
-    before = span + shown_pictures(names, pictures)
-    return [folded("## Metrics over time ##", before, tables, rank=TREND)]
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RunSummary:
+    """A run with its tables and summary numbers."""
+
+    run: HistoryRun
+    tables: tuple[SuiteTables, ...]
+    lines: tuple[CompilerSummary, ...]
 
 
-def graphs(dashboard: Dashboard, charts: Charts, pictures: Mapping[str, str]) -> list[Block]:
-    """gh_graphs.txt; nothing when no graphs are asked for."""
-    if not dashboard.options.graphs:
-        return []
-    names = [f"{name}.png" for name in speedup_names(dashboard, charts)]
-    return [folded("## Performance graphs ##", shown_pictures(names, pictures), rank=GRAPH)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trend:
+    """A number over time: `values` has an element per run, None where the compiler did not run."""
+
+    section: Section
+    suite: str
+    compiler: str
+    name: str
+    values: tuple[float | None, ...]
+
+    @property
+    def newest_known(self) -> float | None:
+        return next((value for value in reversed(self.values) if value is not None), None)
+
+    @property
+    def oldest(self) -> float | None:
+        return next((value for value in self.values if value is not None), None)
+
+    @property
+    def previous(self) -> float | None:
+        """The last value but one of those that are known."""
+        known = [value for value in self.values if value is not None]
+        return known[-2] if len(known) > 1 else None
 
 
-def speedup_names(dashboard: Dashboard, charts: Charts) -> Iterator[str]:
-    """The names of the charts of this dashboard's suites, without ending."""
-    for (section, _), chart in charts.speedups.items():
-        if section in dashboard.findings.sections:
-            yield chart.name
+def summarize_run(run: HistoryRun, selection: CaseSelection) -> RunSummary:
+    """Make the tables and summary numbers of a run, as far as `selection` takes it."""
+    tables = suite_tables(run.results.records, selection)
+    return RunSummary(run=run, tables=tables, lines=tuple(line for item in tables for line in summarize(item)))
 
 
-def trend_names(dashboard: Dashboard) -> dict[str, tuple[Section, str]]:
-    """File names of the charts over time, with what each shows: `{metric}_over_time.png`, and what tells it apart where
-    there are several."""
-    taken: set[str] = set()
-    sections = dashboard.findings.sections
-    made = {}
-    for section in sections:
-        parts = _distinction(dashboard, section)
-        for name in TRENDS:
-            stem = "_".join([f"{name}_over_time", *map(safe_name, parts)])
-            made[f"{unique(stem, taken)}.png"] = (section, name)
-    return made
+def follow_numbers(summaries: Sequence[RunSummary], *, include_slowdowns: bool) -> tuple[Trend, ...]:
+    """Follow every number of every compiler that any of the runs has, in the order of the newest run."""
+    by_run = [{(line.section, line.suite, line.compiler): line for line in item.lines} for item in summaries]
+    keys = dict.fromkeys(key for lines in reversed(by_run) for key in lines)
+    return tuple(
+        Trend(
+            section=key[0],
+            suite=key[1],
+            compiler=key[2],
+            name=name,
+            values=tuple(
+                _number_of(lines[key], name, include_slowdowns=include_slowdowns) if key in lines else None
+                for lines in by_run
+            ),
+        )
+        for name in TRENDS
+        for key in keys
+    )
 
 
-def trend_pictures(dashboard: Dashboard) -> Mapping[str, bytes]:
-    """The charts over time as PNG by file name; none when no graphs are asked for."""
-    if not dashboard.options.graphs:
-        return {}
-    from torchperf_ci.dashboard.charts import over_time_figure
-    from torchperf_ci.report.plots import saved, style
+def explain_number(name: str, *, include_slowdowns: bool) -> str:
+    """Say what a number of `TRENDS` means, in a few words."""
+    match name:
+        case "geomean":
+            counted = "counts as it is" if include_slowdowns else "counts as 1x, since eager can be used instead"
+            return f"of passing models; a slowdown {counted}"
+        case "passrate":
+            return "of the models that could be judged"
+        case "comp_time":
+            return "of passing models, with a cold cache"
+        case _:
+            return "of passing models: eager's peak memory over the compiled model's; more is better"
 
-    now = (name for tables in dashboard.findings.tables for name in tables.compilers)
-    inks = colours((*now, *(trend.compiler for trend in dashboard.trends)))
-    times = [look.point.time for look in dashboard.looks]
-    made = {}
-    with style():
-        for file, (section, name) in trend_names(dashboard).items():
-            trends = [trend for trend in dashboard.trends if (trend.section, trend.name) == (section, name)]
-            made[file] = saved(over_time_figure(f"{TRENDS[name]}: {section}", trends, times, inks))["png"]
-    return made
+
+def write_number(name: str, value: float | None) -> str:
+    """Write a number of `TRENDS` with its unit, or a dash."""
+    match name:
+        case "passrate":
+            return ABSENT if value is None else f"{value:.0f} %"
+        case "comp_time":
+            return seconds(value)
+        case _:
+            return ratio(value)
 
 
 def sparkline(values: Sequence[float | None]) -> str:
-    """A bar per value, a gap where there is none. From the lowest to the highest bar it is `FULL_SCALE` of the highest
-    value or more, so that noise stays small."""
+    """Draw a bar per value, a dot where there is none. From the lowest to the highest bar it is `FULL_SCALE` of the
+    highest value or more, so that noise stays small."""
     known = [value for value in values if value is not None]
     low, high = min(known, default=0.0), max(known, default=0.0)
     scale = max(high - low, FULL_SCALE * abs(high)) or 1.0
@@ -94,48 +123,13 @@ def sparkline(values: Sequence[float | None]) -> str:
     )
 
 
-def shown_pictures(names: Sequence[str], pictures: Mapping[str, str]) -> str:
-    """Pictures with their names above them; those without an address are only named."""
-    shown = [f"\n{name} : ![{name}]({pictures[name]})\n" for name in names if name in pictures]
-    rest = [code(name) for name in names if name not in pictures]
-    return "".join(shown) + (_NOT_HOSTED.format(names=", ".join(rest)) if rest else "")
-
-
-def _distinction(dashboard: Dashboard, section: Section) -> tuple[str, ...]:
-    if len(dashboard.findings.sections) > 1:
-        return (section.dtype, section.mode.value, section.device)
-    return () if dashboard.alone else (section.dtype,)
-
-
-def _trend_tables(dashboard: Dashboard, section: Section) -> Iterator[MarkdownTable]:
-    of_section = [trend for trend in dashboard.trends if trend.section == section]
-    title = section_title(dashboard.findings, section)
-    columns = ["suite", "compiler", "trend", "oldest", "previous", "newest"]
-    for name, group in groupby(of_section, key=lambda trend: trend.name):
-        rows = [_trend_row(trend) for trend in group]
-        yield pretty_table(f"{title}\n{TRENDS[name]}\n", columns, rows, ranks=[TREND] * len(rows), where=WHERE)
-        title = ""
-
-
-def _trend_row(trend: Trend) -> list[str]:
-    known = [value for value in trend.values if value is not None]
-    previous = known[-2] if len(known) > 1 else None
-    newest = trend.values[-1]
-    return [
-        trend.suite,
-        trend.compiler,
-        sparkline(trend.values),
-        *(_number(trend.name, value) for value in (known[0] if known else None, previous, newest)),
-    ]
-
-
-def _number(name: str, value: float | None) -> str:
-    if value is None:
-        return "–"
+def _number_of(line: CompilerSummary, name: str, *, include_slowdowns: bool) -> float | None:
     match name:
+        case "geomean":
+            return line.geomean if include_slowdowns else line.clipped
         case "passrate":
-            return f"{value:.0f}%"
+            return 100 * line.passed / line.total if line.total else None
         case "comp_time":
-            return f"{value:.2f}"
+            return line.compile_seconds
         case _:
-            return f"{value:.2f}x"
+            return line.compression

@@ -222,7 +222,8 @@ def _sight(measured: Measured, margin: float) -> Sight:
     found = effect(measured.launches, between=measured.between)
     if found is None:
         failures = [side.failure for side in (measured.base, measured.head) if side is not None and side.failure]
-        raise NothingToJudge(f"equal code could not be compared: {'; '.join(failures) or 'too few samples'}")
+        reasons = dict.fromkeys([*failures, *measured.refusals]) or ["too few samples"]
+        raise NothingToJudge(f"equal code could not be compared: {'; '.join(reasons)}")
     smallest = {
         budget: smallest_change(measured.launches, spent=measured.seconds, budget=budget, margin=margin)
         for budget in BUDGETS

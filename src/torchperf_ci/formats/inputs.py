@@ -1,34 +1,61 @@
-"""Foreign JSON files: read, looked into, and every fault named by its place."""
+"""Read foreign JSON: parse it, give it a type, and name the place of every fault."""
 
 from __future__ import annotations
 
 import json
-import math
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone, tzinfo
-from typing import Any
+from enum import Enum
+from typing import Annotated, Any, TypeVar
+
+import msgspec
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.text import one_line
 
+Typed = TypeVar("Typed")
+Choice = TypeVar("Choice", bound=Enum)
+Default = TypeVar("Default")
+
+_LARGEST = sys.float_info.max
+Finite = Annotated[float, msgspec.Meta(ge=-_LARGEST, le=_LARGEST)]
+"""A number that is neither infinite nor NaN."""
+Duration = Annotated[float, msgspec.Meta(ge=0, le=_LARGEST)]
+"""A finite number of seconds, or of another unit of time, not below 0."""
+
 _SHOWN = 20
+_WORDS = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "null": "nothing",
+    "object": "an object",
+    "str": "text",
+}
 
 
 class InputProblem(UsageProblem):
     """A file that cannot be used. The message lists what is wrong, one place a line."""
 
     def __init__(self, problems: Sequence[str]) -> None:
-        lines = [one_line(problem, limit=300) for problem in problems[:_SHOWN]]
+        lines = [one_line(problem, limit=700) for problem in problems[:_SHOWN]]
         if len(problems) > _SHOWN:
             lines.append(f"and {len(problems) - _SHOWN} more")
         super().__init__("\n  ".join(lines))
         self.problems = tuple(problems)
 
 
-def read_object(content: bytes, *, file: str) -> Mapping[str, Any]:
-    """The JSON object that `content` is. Raises `InputProblem` naming the line."""
+def parse(content: bytes, *, file: str) -> Any:  # noqa: ANN401 - any JSON
+    """Parse JSON of another tool, which may hold `NaN` and `Infinity`. Raises `InputProblem` naming the line."""
     try:
-        found = json.loads(content.decode("utf-8-sig"))
+        return msgspec.json.decode(content)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        pass  # Python's parser is slower, but takes NaN, a byte order mark and halves of surrogate pairs
+    try:
+        return json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputProblem([f"{file}:{line}: not UTF-8 text"]) from error
@@ -36,69 +63,66 @@ def read_object(content: bytes, *, file: str) -> Mapping[str, Any]:
         raise InputProblem([f"{file}:{error.lineno}: not JSON: {error.msg}"]) from error
     except (ValueError, RecursionError) as error:
         raise InputProblem([f"{file}: not usable as JSON: {error}"]) from error
-    if not isinstance(found, dict):
-        raise InputProblem([f"{file}: holds {_kind(found)}, expected a JSON object"])
-    return found
 
 
-def objects_in(raw: Mapping[str, Any], name: str, *, file: str) -> list[Mapping[str, Any]]:
-    """The list of objects `name`. Raises `InputProblem` when it is anything else."""
-    found = raw.get(name)
-    if not isinstance(found, list):
-        raise InputProblem([f"{file}: '{name}' is {_kind(found)}, expected a list"])
-    wrong = [
-        f"{file}: {name}[{at}] is {_kind(item)}, expected an object"
-        for at, item in enumerate(found)
-        if not isinstance(item, dict)
-    ]
-    if wrong:
-        raise InputProblem(wrong)
-    return found
+def convert(raw: object, kind: type[Typed], *, where: str) -> Typed:
+    """Give parsed JSON a type. Raises `InputProblem` naming the place and what was expected there.
+
+    In a struct's own fields, not in those of what it holds, null is as good as a field that is not there.
+    """
+    if isinstance(raw, dict) and hasattr(kind, "__struct_fields__"):
+        raw = {name: value for name, value in raw.items() if value is not None}
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise InputProblem([f"{where}: {explain(error)}"]) from None
 
 
-def object_in(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The object `name`, or an empty one: what it would hold is not known then."""
-    found = raw.get(name)
-    return found if isinstance(found, dict) else {}
+def explain(error: msgspec.ValidationError) -> str:
+    """Say in plain words what msgspec found wrong, the place first: `stats.min: expected a number, got text`."""
+    text, _, place = str(error).partition(" - at `$")
+    text = text.replace(f" <= {_LARGEST}", " that is finite").replace(f" >= -{_LARGEST}", " that is finite")
+    text = text.replace(" >= 0.0", " of at least 0")
+    text = re.sub(r"Object missing required field `(\w+)`", r"'\1' is missing", text)
+    text = re.sub(
+        r"`([a-z |]+)`", lambda types: " or ".join(_WORDS.get(word, word) for word in types[1].split(" | ")), text
+    )
+    text = text[:1].lower() + text[1:]
+    return f"{place.rstrip('`').lstrip('.')}: {text}" if place else text
 
 
 def text_in(raw: Mapping[str, Any], name: str) -> str:
-    """The text `name`, numbers as they are written; empty where there is neither."""
-    found = raw.get(name)
-    return str(found) if isinstance(found, (str, int, float)) and not isinstance(found, bool) else ""
+    """Read a text that may be missing or of any type; numbers as they are written, anything else as blank."""
+    value = raw.get(name)
+    return str(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
 
 
 def count_in(raw: Mapping[str, Any], name: str) -> int:
-    """The whole number `name`, or 0."""
-    found = raw.get(name)
-    return found if isinstance(found, int) and not isinstance(found, bool) else 0
+    """Read a whole number that may be missing, text or of any type; anything else is 0."""
+    text = text_in(raw, name)
+    return int(text) if text.isdecimal() else 0
 
 
-def seconds_of(value: object) -> float | None:
-    """`value` as a duration, or None when it cannot be one."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
+def as_object(value: object) -> Mapping[str, Any]:
+    """Return `value` as an object, an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def finite(value: object) -> float | None:
+    """Return `value` as a finite number, or None for anything else."""
     try:
-        seconds = float(value)
-    except OverflowError:
+        return msgspec.convert(value, Finite)
+    except msgspec.ValidationError:
         return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
-def number_in(raw: Mapping[str, Any], name: str) -> float | None:
-    """The finite number `name`, or None."""
-    value = raw.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
+def choice(kind: type[Choice], word: object, default: Default) -> Choice | Default:
+    """Return the member of an enum with this value, or the default."""
+    return next((member for member in kind if member.value == word), default)
 
 
 def moment(text: str, *, naive: tzinfo | None = None) -> datetime | None:
-    """The time, in UTC, that an ISO 8601 text names; None when it names none.
+    """Parse ISO 8601 as a time in UTC; None for anything else.
 
     A text without an offset is in the zone `naive`, or in local time for None: tools differ in this.
     """
@@ -109,17 +133,9 @@ def moment(text: str, *, naive: tzinfo | None = None) -> datetime | None:
         return None
 
 
-def _kind(value: object) -> str:
-    match value:
-        case None:
-            return "missing"
-        case bool():
-            return "true or false"
-        case int() | float():
-            return "a number"
-        case str():
-            return "text"
-        case list():
-            return "a list"
-        case _:
-            return "an object"
+def moment_of_seconds(seconds: float) -> datetime | None:
+    """Return the time in UTC, from seconds since 1970; None beyond what a calendar has."""
+    try:
+        return datetime.fromtimestamp(seconds, tz=timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlsplit
 
-from torchperf_ci.github.branch import READS, Branch, commit_files
-from torchperf_ci.github.client import Client, GitHubRefused, Request
-from torchperf_ci.history.files import write_once
+from torchperf_ci.github.branch import Branch, commit_files, list_blobs, list_folders, read_blob
+from torchperf_ci.github.client import Client
+from torchperf_ci.history.storage import write_once
 
 HISTORY = "history"
 PICTURES = "pictures"
@@ -25,7 +23,7 @@ THREADS = 8
 class BranchFiles:
     """The files of a history below a folder of the branch; what was fetched is kept in `cache`.
 
-    A place for files as `torchperf_ci.history.files` has it. The listing of the folders is that of the last call of
+    A place for files as `torchperf_ci.history.storage` has it. The listing of the folders is that of the last call of
     `folders`.
     """
 
@@ -40,45 +38,30 @@ class BranchFiles:
     def where(self) -> str:
         return f"{self.branch.repository}, branch {self.branch.name}, {HISTORY}"
 
-    def folders(self) -> list[str]:
-        entries = self._listed(
-            Request(
-                path=f"/repos/{self.branch.repository}/contents/{HISTORY}",
-                parameters={"ref": self.branch.name},
-                what=f"read the branch {self.branch.name}",
-                needs=READS,
-            ),
-            "",
-        )
-        self._folders = {entry["name"]: entry["sha"] for entry in entries if entry.get("type") == "dir"}
+    def list_folders(self) -> list[str]:
+        self._folders = list_folders(self.client, self.branch, HISTORY)
         return list(self._folders)
 
-    def names(self, folder: str) -> list[str]:
+    def list_files(self, folder: str) -> list[str]:
         if folder not in self._folders:
-            self.folders()
+            self.list_folders()
         if folder not in self._folders:
             return []
-        tree = Request(
-            path=f"/repos/{self.branch.repository}/git/trees/{self._folders[folder]}",
-            what=f"read {folder} on the branch {self.branch.name}",
-            needs=READS,
-        )
-        found = {entry["path"]: entry["sha"] for entry in self._listed(tree, "tree") if entry.get("type") == "blob"}
-        self._blobs.update({f"{folder}/{name}": sha for name, sha in found.items()})
-        return list(found)
+        blobs = list_blobs(self.client, self.branch, self._folders[folder], title=folder)
+        self._blobs.update({f"{folder}/{name}": sha for name, sha in blobs.items()})
+        return list(blobs)
 
-    def local(self, paths: Sequence[str]) -> list[Path]:
+    def fetch(self, paths: Sequence[str]) -> list[Path]:
         absent = [path for path in paths if path in self._blobs and not (self.cache / path).is_file()]
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(self._fetch, absent))
         return [self.cache / path for path in paths if (self.cache / path).is_file()]
 
-    def absent(self, paths: Sequence[str]) -> list[str]:
-        self.folders()
-        there = {
-            f"{folder}/{name}" for folder in {path.partition("/")[0] for path in paths} for name in self.names(folder)
-        }
-        return [path for path in paths if path not in there]
+    def list_absent(self, paths: Sequence[str]) -> list[str]:
+        self.list_folders()
+        folders = {path.partition("/")[0] for path in paths}
+        present = {f"{folder}/{name}" for folder in folders for name in self.list_files(folder)}
+        return [path for path in paths if path not in present]
 
     def write(self, files: Mapping[str, bytes]) -> None:
         if files:
@@ -86,37 +69,23 @@ class BranchFiles:
             commit_files(self.client, self.branch, below, message=self.message)
 
     def delete(self, paths: Sequence[str]) -> None:
-        gone = set(self.absent(paths))
-        there: dict[str, bytes | None] = {f"{HISTORY}/{path}": None for path in paths if path not in gone}
-        if there:
-            commit_files(self.client, self.branch, there, message="Remove what was compacted")
+        gone = set(self.list_absent(paths))
+        present: dict[str, bytes | None] = {f"{HISTORY}/{path}": None for path in paths if path not in gone}
+        if present:
+            commit_files(self.client, self.branch, present, message="Remove compacted files")
 
     def _fetch(self, path: str) -> None:
-        request = Request(
-            path=f"/repos/{self.branch.repository}/git/blobs/{self._blobs[path]}",
-            what=f"read {path} on the branch {self.branch.name}",
-            needs=READS,
-        )
-        write_once(self.cache, path, base64.b64decode(str(self.client.one(request).get("content", ""))))
-
-    def _listed(self, request: Request, key: str) -> list[dict[str, Any]]:
-        """The entries of a folder; none when it is not there."""
-        try:
-            return list(self.client.every(request, key=key))
-        except GitHubRefused as error:
-            if error.status == 404:
-                return []
-            raise
+        write_once(self.cache, path, read_blob(self.client, self.branch, self._blobs[path], title=path))
 
 
 def picture_path(time: datetime, name: str, content: bytes) -> str:
-    """Where a picture of the run at `time` lies on the branch. Another picture has another address, because proxies
-    keep what they have once seen at one."""
+    """Name a picture of the run at `time` on the branch. Another picture has another address, because proxies keep what
+    they have once seen at one."""
     return f"{PICTURES}/{time:%Y-%m}/{time:%Y%m%dT%H%M%SZ}_{hashlib.sha256(content).hexdigest()[:12]}_{name}"
 
 
 def server_of(api_url: str) -> str:
-    """Where GitHub's pages are, whose API is there."""
+    """Find the address of GitHub's pages from that of its API."""
     parts = urlsplit(api_url)
     if parts.netloc == "api.github.com":
         return "https://github.com"
@@ -124,5 +93,5 @@ def server_of(api_url: str) -> str:
 
 
 def picture_url(server: str, branch: Branch, path: str) -> str:
-    """The address of a picture, which also shows in a private repository to those who may read it."""
+    """Write the address of a picture, which also shows in a private repository to those who may read it."""
     return f"{server}/{branch.repository}/blob/{quote(branch.name)}/{quote(path)}?raw=true"

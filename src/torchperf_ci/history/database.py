@@ -1,25 +1,63 @@
-"""A DuckDB database with the files of a history in it."""
+"""A DuckDB database over the files of a Parquet history, and what it is asked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from torchperf_ci.core.errors import TorchperfError, require
-from torchperf_ci.core.results import Problem
+from torchperf_ci.core.errors import TorchperfError, UsageProblem, require
+from torchperf_ci.core.records import Build, Record, from_line
+from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.text import one_line
-from torchperf_ci.history import sql
-from torchperf_ci.history.columns import ADDED, COLUMNS
+from torchperf_ci.history.rows import (
+    CASE_COLUMNS,
+    COLUMNS,
+    ENVIRONMENT_COLUMNS,
+    LATER_COLUMNS,
+    SOURCE_COLUMNS,
+    RowKind,
+    make_full_record,
+    make_record,
+)
+from torchperf_ci.history.runs import HistoryRun, Past, RunFilter
 
 if TYPE_CHECKING:
     import duckdb
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 _TRIES = 4
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+_RECORD = ", ".join(("name", "run_key", *CASE_COLUMNS))
+_VIEWS = f"""
+CREATE OR REPLACE TEMP VIEW contested AS
+    SELECT name, run_key, shard FROM parts GROUP BY ALL
+    HAVING count(DISTINCT part) > 1 OR count(DISTINCT filename) > 1;
+CREATE OR REPLACE TEMP VIEW history AS
+    SELECT * FROM parts ANTI JOIN contested USING (name, run_key, shard)
+    UNION ALL
+    SELECT * FROM parts SEMI JOIN contested USING (name, run_key, shard)
+    QUALIFY dense_rank() OVER (
+        PARTITION BY {_RECORD} ORDER BY attempt DESC, time DESC NULLS LAST, part DESC, filename
+    ) = 1;
+"""  # noqa: S608 - our own column names
+"""`parts` is every row of every file, `history` is what counts: of every record that was made in several attempts the
+newest. A case is in one shard of a run, so only shards that several files hold need a closer look."""
+
+# DuckDB gives times with a zone only where pytz is installed, so they are asked for as microseconds since 1970.
+_STATUS = {
+    **{name: name for name in ("run_key", "part", "record", *CASE_COLUMNS, *SOURCE_COLUMNS, *ENVIRONMENT_COLUMNS)},
+    **{name: name for name in ("status", "batch_size", "reason", "seconds", "extra")},
+    "run_time": "epoch_us(run_time)",
+    "time": "epoch_us(time)",
+}
+"""What is read of a status row, samples and logs left aside, and how it is written in SQL."""
 
 
 class HistoryProblem(TorchperfError):
@@ -27,58 +65,164 @@ class HistoryProblem(TorchperfError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueryResult:
+    """The columns and rows that a query gives, and what of the history could not be read."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Sequence[Any], ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
-    """`parts` and `history` over `files`; `problems` are the files that cannot be read."""
+    """The views `parts` and `history` over `files`, if there are any; `problems` are the files that cannot be read."""
 
     connection: duckdb.DuckDBPyConnection = field(repr=False)
     files: tuple[Path, ...]
     problems: tuple[Problem, ...]
 
+    def find_newest_keys(self, count: int, chosen: RunFilter) -> list[str]:
+        """Find the keys of the newest `count` runs that are chosen, newest first."""
+        where, values = _write_condition(chosen)
+        query = (
+            f"SELECT run_key FROM parts WHERE kind = '{RowKind.STATUS}' AND {where} "  # noqa: S608 - our own names
+            "GROUP BY run_key ORDER BY max(run_time) DESC, run_key DESC LIMIT ?"
+        )
+        return [row[0] for row in self.connection.execute(query, [*values, count]).fetchall()]
+
+    def read_runs(self, keys: Sequence[str], chosen: RunFilter) -> Past:
+        """Read what is chosen of these runs, oldest first, without samples, counters and logs: quick over many runs."""
+        where, values = _write_condition(chosen)
+        query = f"""
+            WITH chosen AS MATERIALIZED (
+                SELECT {", ".join(f"{value} AS {name}" for name, value in _STATUS.items())},
+                    kind, metric, value, unit, direction
+                FROM history WHERE run_key IN (SELECT unnest(?)) AND {where}
+            ), of_record AS (
+                SELECT part, record, list(metric) AS names, list(value) AS numbers, list(unit) AS units,
+                    list(direction) AS directions
+                FROM chosen
+                WHERE kind = '{RowKind.METRIC}' AND value IS NOT NULL GROUP BY part, record
+            )
+            SELECT {", ".join(_STATUS)}, names, numbers, units, directions
+            FROM chosen LEFT JOIN of_record USING (part, record)
+            WHERE kind = '{RowKind.STATUS}'
+            ORDER BY max(run_time) OVER (PARTITION BY run_key), run_key, part, record"""  # noqa: S608 - our own names
+        records: dict[str, list[Record]] = {}
+        times: dict[str, datetime] = {}
+        problems: dict[str, Problem] = {}
+        for cells in self.connection.execute(query, [list(keys), *values]).fetchall():
+            status = dict(zip(_STATUS, cells, strict=False))
+            metrics = zip(*(column or () for column in cells[len(_STATUS) :]), strict=True)
+            for name in ("time", "run_time"):
+                status[name] = None if status[name] is None else _EPOCH + timedelta(microseconds=status[name])
+            key, part = status["run_key"], status["part"]
+            try:
+                records.setdefault(key, []).append(make_record(status, metrics))
+            except ValueError as error:
+                problems[part] = Problem(file=part, what=f"holds what only a later version understands: {error}")
+                continue
+            times[key] = max(status["run_time"], times.get(key, _EPOCH))
+        runs = (
+            HistoryRun(name=chosen.name, key=key, time=times[key], results=Results(records=tuple(of_run)))
+            for key, of_run in records.items()
+            if of_run
+        )
+        return Past(runs=tuple(runs), problems=(*self.problems, *problems.values()))
+
+    def read_full_run(self, *, name: str, key: str) -> HistoryRun | None:
+        """Read one run as it was added, samples and all, of every record the newest attempt; None: it is not there."""
+        query = "SELECT * FROM history WHERE name = ? AND run_key = ? ORDER BY run_time, part, record"
+        rows = self.connection.sql(query, params=[name, key]).to_arrow_table().to_pylist()
+        if not rows:
+            return None
+        records: list[Record] = []
+        builds: list[Build] = []
+        for _, group in groupby(rows, key=lambda row: (row["part"], row["record"])):
+            of_record = list(group)
+            if of_record[0]["kind"] == RowKind.BUILD.value:
+                build = from_line(of_record[0]["extra"])
+                assert isinstance(build, Build)
+                builds.append(build)
+            else:
+                records.append(make_full_record(of_record))
+        results = Results(records=tuple(records), builds=tuple(builds))
+        return HistoryRun(name=name, key=key, time=rows[-1]["run_time"], results=results)
+
+    def answer(self, query: str) -> QueryResult:
+        """Answer a query over the views. Raises `UsageProblem` with DuckDB's words when it does not understand it."""
+        import duckdb
+
+        try:
+            relation: duckdb.DuckDBPyRelation | None = self.connection.sql(query)  # None: it is no question
+            table = relation.to_arrow_table() if relation is not None else None
+        except duckdb.IOException:
+            raise
+        except duckdb.Error as error:
+            raise UsageProblem(
+                f"the query cannot be answered: {str(error).strip()}\n"
+                'The columns are in docs/scale.md, and: torchperf-ci history query "DESCRIBE history"'
+            ) from error
+        if table is None:
+            return QueryResult(columns=(), rows=(), problems=self.problems)
+        rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+        return QueryResult(columns=tuple(table.column_names), rows=tuple(rows), problems=self.problems)
+
 
 @contextmanager
-def database(files: Sequence[Path]) -> Iterator[Database]:
-    """The files as a database while the block runs."""
+def open_database(files: Sequence[Path]) -> Iterator[Database]:
+    """Open a database in memory over these files; those that cannot be read are left out and named."""
     for module in ("duckdb", "pyarrow"):
-        require(module, extra="history", purpose="the history of runs")
+        require(module, purpose="the history of runs")
     import duckdb
 
-    with sql.connect() as connection:
+    with duckdb.connect(":memory:") as connection:
+        # Nothing is ever loaded from the network.
+        connection.execute("SET autoinstall_known_extensions = false; SET TimeZone = 'UTC'")
         readable, problems = list(files), []
         try:
-            _show(connection, readable)
+            _create_views(connection, readable)
         except duckdb.Error:
-            problems = [problem for path in files if (problem := _problem(path)) is not None]
+            problems = [problem for path in files if (problem := _find_problem(path)) is not None]
             broken = {problem.file for problem in problems}
             readable = [path for path in files if path.name not in broken]
-            _show(connection, readable)
+            _create_views(connection, readable)
         yield Database(connection=connection, files=tuple(readable), problems=tuple(problems))
 
 
-def retried(ask: Callable[[], Answer]) -> Answer:
-    """The answer of `ask`, which lists files and reads them: asked again when a file went away in between, because
-    somebody compacted its month. Raises `HistoryProblem`."""
+def retry(ask: Callable[[], Result]) -> Result:
+    """Call `ask`, which lists files and reads them; again when a file went away in between, because somebody compacted
+    its month. Raises `HistoryProblem`."""
     import duckdb
 
-    for _ in range(_TRIES - 1):
+    for remaining in reversed(range(_TRIES)):
         try:
             return ask()
-        except (duckdb.IOException, FileNotFoundError):
-            continue
-        except duckdb.Error as error:
-            raise HistoryProblem(f"the history cannot be read: {one_line(str(error), limit=300)}") from error
-    try:
-        return ask()
-    except (duckdb.Error, FileNotFoundError) as error:
-        raise HistoryProblem(f"the history cannot be read: {one_line(str(error), limit=300)}") from error
+        except (duckdb.Error, FileNotFoundError) as error:
+            if not remaining or not isinstance(error, (duckdb.IOException, FileNotFoundError)):
+                raise HistoryProblem(
+                    f"the history cannot be read: {one_line(str(error), limit=300)}. Repeat the command; if it goes "
+                    "on, move the file that is named here out of the history"
+                ) from error
+    raise AssertionError
 
 
-def _show(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> None:
-    if files:
-        sql.show(connection, files)
+def _create_views(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> None:
+    if not files:
+        return
+    paths = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
+    source = f"read_parquet([{paths}], union_by_name = true, hive_partitioning = false, filename = true)"
+    present = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}  # noqa: S608 - quoted
+    # Files of earlier versions lack columns: all of them, or some, which a union fills with NULL.
+    some = [f"coalesce({name}, {value}) AS {name}" for name, value in LATER_COLUMNS.items() if name in present]
+    absent = [f"{value} AS {name}" for name, value in LATER_COLUMNS.items() if name not in present]
+    columns = ", ".join([f"* REPLACE ({', '.join(some)})" if some else "*", *absent])
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW parts AS SELECT {columns} FROM {source}")  # noqa: S608 - quoted
+    connection.execute(_VIEWS)
 
 
-def _problem(path: Path) -> Problem | None:
-    """Why a file cannot be part of a history; None when it can, or is gone."""
+def _find_problem(path: Path) -> Problem | None:
+    """Say why a file cannot be part of a history; None when it can, or is gone."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -88,5 +232,25 @@ def _problem(path: Path) -> Problem | None:
         return None
     except (pa.ArrowException, OSError) as error:
         return Problem(file=path.name, what=f"cannot be read and was left out: {one_line(str(error), limit=200)}")
-    absent = sorted(set(COLUMNS) - names - set(ADDED))
+    absent = sorted(set(COLUMNS) - names - set(LATER_COLUMNS))
     return Problem(file=path.name, what=f"lacks the columns {', '.join(absent)}; left out") if absent else None
+
+
+def _write_condition(chosen: RunFilter) -> tuple[str, list[Any]]:
+    """Write the condition that a row belongs to what is chosen, and the values for its placeholders."""
+    asked = chosen.selection
+    lists = {
+        "suite": asked.suites,
+        "device": asked.devices,
+        "dtype": asked.dtypes,
+        "compiler": asked.compilers,
+        "mode": (asked.mode.value,) if asked.mode else (),
+        "branch": (chosen.branch,) if chosen.branch else (),
+    }
+    given = {column: list(values) for column, values in lists.items() if values}
+    conditions = ["name = ?", *(f"{column} IN (SELECT unnest(?))" for column in given)]
+    values: list[Any] = [chosen.name, *given.values()]
+    if chosen.until:
+        conditions.append("run_time <= make_timestamptz(?::BIGINT)")
+        values.append(round(chosen.until.timestamp() * 1e6))
+    return " AND ".join(conditions), values

@@ -3,21 +3,50 @@
 Every run, shard and attempt is a file of its own, written once under a name nothing else has. So any number of writers
 can add at the same time without knowing of each other, adding takes the same time however long the history is, and a
 file that is there is never touched again, until a finished month is compacted.
+
+    month=2026-11/20261107T031500Z_owner-name-4711_1-8_2_0123456789abcdef.parquet    a shard of an attempt at a run
+    month=2026-10/compacted_312_0123456789abcdef.parquet                             all of a month: 312 runs
+
+The names sort by time. Their last part is made of the content, so that the same results always have the same name and
+different ones never do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
-from torchperf_ci.core.errors import require
-from torchperf_ci.history import sql
-from torchperf_ci.history.database import database, retried
-from torchperf_ci.history.files import Files
-from torchperf_ci.history.light import runs_of
-from torchperf_ci.history.parts import Part, is_month, part_of, parts_of, whole_runs
-from torchperf_ci.history.store import Added, Past, Run, Wanted
+from torchperf_ci.core.errors import NothingToJudge, UsageProblem, require
+from torchperf_ci.core.records import Build, Record, to_line
+from torchperf_ci.core.text import safe_name
+from torchperf_ci.history.database import QueryResult, open_database, retry
+from torchperf_ci.history.rows import encode_rows, make_rows
+from torchperf_ci.history.runs import Addition, HistoryRun, Past, RunFilter
+from torchperf_ci.history.storage import Files
+
+_TIME = "%Y%m%dT%H%M%SZ"
+_PART = re.compile(r"(?P<time>\d{8}T\d{6}Z)_(?P<run>[A-Za-z0-9.-]+)_[A-Za-z0-9.-]+_\d+_[0-9a-f]{16}\.parquet")
+_COMPACTED = re.compile(r"compacted_(?P<runs>\d+)_[0-9a-f]{16}\.parquet")
+_MONTH = re.compile(r"month=\d{4}-\d{2}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A file of the history: the run in it, or how many runs when it is compacted. `path` is below the root."""
+
+    path: str
+    time: str = ""
+    run: str = ""
+    runs: int = 1
+
+    @property
+    def is_compacted(self) -> bool:
+        return not self.run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,43 +55,156 @@ class ParquetHistory:
 
     files: Files
 
-    def add(self, run: Run, folder: Path, *, dry_run: bool = False) -> Added:  # noqa: ARG002 - of the interface
-        made = self.encode(run)
+    def add(self, run: HistoryRun, folder: Path, *, dry_run: bool = False) -> Addition:  # noqa: ARG002 - of the interface
+        contents = self.encode(run)
         if not dry_run:
-            self.files.write(made)
-        return Added(where=self.files.where, sizes={path: len(content) for path, content in made.items()})
+            self.files.write(contents)
+        return Addition(where=self.files.where, sizes={path: len(content) for path, content in contents.items()})
 
-    def encode(self, run: Run) -> Mapping[str, bytes]:
-        """The files that keep `run`, without those that are there already."""
-        require("pyarrow", extra="history", purpose="the history of runs")
-        made = parts_of(run)
-        return {path: made[path] for path in self.files.absent(list(made))}
+    def encode(self, run: HistoryRun) -> Mapping[str, bytes]:
+        """Encode the files that keep `run`, without those that are there already."""
+        require("pyarrow", purpose="the history of runs")
+        contents = encode_run(run)
+        return {path: contents[path] for path in self.files.list_absent(list(contents))}
 
-    def last(self, count: int, wanted: Wanted) -> Past:
-        asked = 2 * count
-        while (past := self._last(count, wanted, asked)) is None:
-            asked *= 4
+    def read_last(self, count: int, chosen: RunFilter) -> Past:
+        # So many of the newest runs are opened, of which too few may be chosen; then many more are.
+        opened = 2 * count
+        while (past := retry(partial(self._read_last, count, chosen, opened))) is None:
+            opened *= 4
         return past
 
-    def months(self) -> Iterator[tuple[str, list[Part]]]:
-        """The months and their files, newest month first; every month is listed when it is asked for."""
-        for month in sorted(filter(is_month, self.files.folders()), reverse=True):
-            found = [part_of(month, name) for name in self.files.names(month)]
-            yield month, [part for part in found if part is not None]
+    def read_run(self, *, name: str, key: str) -> HistoryRun:
+        """Read one run with samples, of every record the newest attempt. Raises `UsageProblem` when it is not there."""
 
-    def _last(self, count: int, wanted: Wanted, asked: int) -> Past | None:
-        """The newest `count` runs that are wanted, if they are among the newest `asked` of all, or these are all."""
+        def read() -> HistoryRun | None:
+            parts = [part for _, of_month in self.list_months() for part in of_month]
+            paths = [part.path for part in parts if part.is_compacted or part.run == name_run(key)]
+            with open_database(self.files.fetch(paths)) as database:
+                return database.read_full_run(name=name, key=key) if database.files else None
 
-        def ask() -> Past | None:
-            paths, everything = whole_runs(self.months(), asked)
-            with database(self.files.local(paths)) as opened:
-                if not opened.files:
-                    return Past(problems=opened.problems)
-                keys = sql.newest_runs(opened.connection, count, wanted)
-                if len(keys) < count and not everything:
-                    return None
-                sql.choose(opened.connection, keys, wanted)
-                runs, problems = runs_of(opened.connection, wanted.name)
-                return Past(runs=runs, problems=(*opened.problems, *problems))
+        if (run := retry(read)) is None:
+            raise UsageProblem(
+                f"the history {self.files.where} has no run {key} in the series {name}; "
+                "`torchperf-ci history list` with the same options has its runs"
+            )
+        return run
 
-        return retried(ask)
+    def ask(self, query: str) -> QueryResult:
+        """Answer a query over the views `history`, what counts, and `parts`, everything.
+
+        Raises `UsageProblem` with DuckDB's words for a query that it does not understand, and `NothingToJudge` for an
+        empty history.
+        """
+
+        def answer() -> QueryResult:
+            paths = [part.path for _, parts in self.list_months() for part in parts]
+            with open_database(self.files.fetch(paths)) as database:
+                if not database.files:
+                    raise NothingToJudge(describe_empty(self.files.where))
+                return database.answer(query)
+
+        return retry(answer)
+
+    def list_months(self) -> Iterator[tuple[str, list[Part]]]:
+        """List the months and their files, newest month first; every month is listed when it is asked for."""
+        for month in sorted(filter(_MONTH.fullmatch, self.files.list_folders()), reverse=True):
+            parts = [parse_part(month, name) for name in self.files.list_files(month)]
+            yield month, [part for part in parts if part is not None]
+
+    def _read_last(self, count: int, chosen: RunFilter, opened: int) -> Past | None:
+        """Read the newest `count` runs that are chosen, if they are among the newest `opened`, or these are all."""
+        paths, are_all = choose_parts(self.list_months(), opened)
+        with open_database(self.files.fetch(paths)) as database:
+            if not database.files:
+                return Past(problems=database.problems)
+            keys = database.find_newest_keys(count, chosen)
+            return database.read_runs(keys, chosen) if are_all or len(keys) == count else None
+
+
+def describe_empty(where: str, name: str = "") -> str:
+    """Say that a history, or its series `name`, has no runs, and how it gets one."""
+    series = f" of the series {name}" if name else ""
+    return (
+        f"the history {where} holds no runs{series}. `torchperf-ci dashboard DIR` adds one, `torchperf-ci history "
+        "import PATH` those of other places; --name, --history and --data-branch look elsewhere"
+    )
+
+
+def parse_part(month: str, name: str) -> Part | None:
+    """Parse a file's name; None for a file that is not of the history."""
+    path = f"{month}/{name}"
+    if match := _PART.fullmatch(name):
+        return Part(path=path, time=match["time"], run=match["run"])
+    if match := _COMPACTED.fullmatch(name):
+        return Part(path=path, runs=int(match["runs"]))
+    return None
+
+
+def name_run(key: str) -> str:
+    """Write a run's key as part of a file name."""
+    return safe_name(key).replace("_", "-")
+
+
+def name_month(time: datetime) -> str:
+    """Name the folder of a month."""
+    return f"month={time.astimezone(timezone.utc):%Y-%m}"
+
+
+def name_compacted(parts: Sequence[Part], runs: int) -> str:
+    """Name the file that holds all of `parts`."""
+    return f"compacted_{runs}_{_digest(sorted(part.path for part in parts))}.parquet"
+
+
+def encode_run(run: HistoryRun) -> Mapping[str, bytes]:
+    """Encode the files that keep a run, by path: one for every shard and attempt in it.
+
+    A build goes with the first records that were measured in its environment, else with the first ones.
+    """
+    groups: dict[tuple[str, int], list[Record]] = {}
+    for record in run.results.records:
+        groups.setdefault((record.source.shard, record.source.attempt), []).append(record)
+    environments = [{record.environment for record in records} for records in groups.values()]
+    builds: list[list[Build]] = [[] for _ in groups]
+    for build in run.results.builds:
+        home = next((place for place, known in enumerate(environments) if build.environment in known), 0)
+        builds[home].append(build)
+    contents = {}
+    for ((shard, attempt), records), own in zip(groups.items(), builds, strict=True):
+        digest = _digest([run.name, run.key, *map(to_line, own), *map(to_line, records)])
+        part = f"{run.time:{_TIME}}_{name_run(run.key)}_{safe_name(shard).replace('_', '-')[:20]}_{attempt}_{digest}"
+        shared = {"name": run.name, "run_key": run.key, "run_time": run.time, "part": part}
+        contents[f"{name_month(run.time)}/{part}.parquet"] = encode_rows(make_rows(records, own, shared))
+    return contents
+
+
+def choose_parts(months: Iterator[tuple[str, Sequence[Part]]], runs: int) -> tuple[list[str], bool]:
+    """Choose the files that hold at least the newest `runs` runs, those whole; and say whether that is everything.
+
+    months: newest first, taken only as far as needed. The shards of a run may have started on both sides of a month's
+    end, so one more month is looked through for the rest of the runs that were taken.
+    """
+    paths: list[str] = []
+    taken: set[str] = set()
+    counted = 0
+    for _, parts in months:
+        is_enough = counted >= runs
+        for part in sorted(parts, key=lambda part: part.time, reverse=True):
+            if part.is_compacted:
+                counted += part.runs
+            elif part.run not in taken:
+                if counted >= runs:
+                    continue
+                taken.add(part.run)
+                counted += 1
+            paths.append(part.path)
+        if is_enough:
+            return paths, False
+    return paths, counted < runs
+
+
+def _digest(lines: Sequence[str]) -> str:
+    joined = hashlib.sha256()
+    for line in lines:
+        joined.update(line.encode("utf-8", errors="replace") + b"\n")
+    return joined.hexdigest()[:16]

@@ -1,13 +1,13 @@
-"""What a PyTorch checkout's own harness (benchmarks/dynamo) is told to do: its commands, and the script of them.
+"""The commands of a PyTorch checkout's own harness (benchmarks/dynamo), and the script of them.
 
-Pure: a `Request` in, command lines out. Order, flags and file names are those of PyTorch's own suite runner, so that
-its results and these can stand in one table.
+Pure: a `HarnessRequest` in, command lines out. Order, flags and file names are those of PyTorch's own suite runner, so
+that its results and these can stand in one table.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, product
 from types import MappingProxyType
@@ -72,7 +72,7 @@ QUICK: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class HarnessRequest:
     """What to ask of the scripts. None leaves the choice to them.
 
     python: the interpreter as it is written into the commands; launcher: arguments of torch's CPU launcher, which
@@ -103,7 +103,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class HarnessCommand:
     """One line of the script: one testing of a suite with a compiler. `case` has no model, since it stands for all."""
 
     case: Case
@@ -116,17 +116,17 @@ class Command:
 
     @property
     def csv(self) -> str:
-        """The file it writes, in the results folder."""
+        """Name the file it writes, in the results folder."""
         return csv_name(self.case, self.testing)
 
     @property
     def log(self) -> str:
-        """Its log, below the results folder."""
+        """Name its log, below the results folder."""
         return f"{LOGS}/{self.csv.removesuffix('.csv')}.log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class ScriptPlace:
     """Where and with what commands run.
 
     output: the results folder as they see it. checkout: the folder to go to first, None for a script that is meant
@@ -143,7 +143,7 @@ Skips = Mapping[tuple[str, str], Sequence[str]]
 """By suite and device the names that the suite wants left out."""
 
 
-def check(request: Request, suites_there: Sequence[str]) -> None:
+def check(request: HarnessRequest, suites_there: Sequence[str]) -> None:
     """Raise `UsageProblem` listing everything that the checkout's harness cannot do. `suites_there`: its scripts."""
     known = [suite for suite in DEFAULT_SUITES if suite in suites_there] or suites_there
     problems = [
@@ -160,8 +160,8 @@ def check(request: Request, suites_there: Sequence[str]) -> None:
         raise UsageProblem("\n".join(problems))
 
 
-def commands(request: Request, *, output: str, skips: Skips) -> tuple[Command, ...]:
-    """Every command in order. `output`: the folder of the CSV files, as the commands see it."""
+def commands(request: HarnessRequest, *, output: str, skips: Skips) -> tuple[HarnessCommand, ...]:
+    """List every command in order. `output`: the folder of the CSV files, as the commands see it."""
     cases = [
         Case(suite=suite, model="", mode=request.mode, device=device, dtype=dtype, compiler=compiler)
         for suite, device, dtype, compiler in product(
@@ -169,86 +169,68 @@ def commands(request: Request, *, output: str, skips: Skips) -> tuple[Command, .
         )
     ]
     return tuple(
-        Command(case=case, testing=testing, argv=tuple(_argv(request, case, testing, output=output, skips=skips)))
+        HarnessCommand(
+            case=case, testing=testing, argv=tuple(_argv(request, case, testing, output=output, skips=skips))
+        )
         for testing, case in product(request.testings, cases)
     )
 
 
-def script_name(request: Request) -> str:
-    """`run_{mode}_{devices}_{dtypes}_{suites}_{compilers}.sh`."""
+def script_name(request: HarnessRequest) -> str:
+    """Name the script: `run_{mode}_{devices}_{dtypes}_{suites}_{compilers}.sh`."""
     lists = (request.devices, request.dtypes, request.suites, request.compilers)
     parts = [safe_name(item) for items in lists for item in dict.fromkeys(items)]
     return short_name("_".join(["run", request.mode.value, *parts])) + ".sh"
 
 
-def script(made: Sequence[Command], place: Place, *, keep: bool) -> str:
-    """`made` as a bash script. Where a command fails it says so, goes on, and ends with exit code 6."""
-    setup = [
-        "#!/bin/bash",
-        "set -x",
-        "failed=0",
-        "trap 'failed=6; echo \"Failed: $BASH_COMMAND\" >&2' ERR",
-        *([f"cd {_path(place.checkout)} || exit 2"] if place.checkout is not None else []),
-        *(_export(name, value) for name, value in place.extra_env.items()),
-        *(f'export PYTHONPATH={shlex.quote(path)}"${{PYTHONPATH:+:$PYTHONPATH}}"' for path in place.module_paths),
-        "# The folder of the results",
-        *([] if keep else [f"rm -rf {_path(place.output)}"]),
-        f"mkdir -p {_path(place.output)}",
-    ]
-    return "\n".join([*setup, "", *_blocks(made), 'exit "$failed"', ""])
+def script(items: Sequence[HarnessCommand], place: ScriptPlace, *, keep: bool) -> str:
+    """Write commands as a bash script. Where one fails it says so, goes on, and ends with exit code 6."""
 
+    def quote_path(text: str) -> str:
+        return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
-def _export(name: str, value: str) -> str:
-    """A variable with its value. That of a secret has to be there already: the script is kept with the results."""
-    if SECRET.search(name):
-        return f"export {shlex.quote(name)}"
-    return f"export {shlex.quote(f'{name}={value}')}"
-
-
-def _blocks(made: Sequence[Command]) -> Iterator[str]:
-    """The commands, with a comment above those that differ in the compiler only."""
-    for (testing, case), block in groupby(made, key=lambda item: (item.testing, replace(item.case, compiler=""))):
+    setup = ["#!/bin/bash", "set -x", "failed=0", "trap 'failed=6; echo \"Failed: $BASH_COMMAND\" >&2' ERR"]
+    if place.checkout is not None:
+        setup.append(f"cd {quote_path(place.checkout)} || exit 2")
+    for name, value in place.extra_env.items():
+        # The value of a secret has to be there already: the script is kept with the results.
+        setup.append(f"export {shlex.quote(name if SECRET.search(name) else f'{name}={value}')}")
+    setup += [f'export PYTHONPATH={shlex.quote(path)}"${{PYTHONPATH:+:$PYTHONPATH}}"' for path in place.module_paths]
+    setup.append("# The folder of the results")
+    if not keep:
+        setup.append(f"rm -rf {quote_path(place.output)}")
+    lines = [*setup, f"mkdir -p {quote_path(place.output)}", ""]
+    # A comment stands above the commands that differ in the compiler only.
+    for (testing, case), block in groupby(items, key=lambda item: (item.testing, replace(item.case, compiler=""))):
         text = f"{testing} of {case.suite}: {case.mode}, {case.dtype}, {case.device}"
-        yield "# " + " ".join(text.split())  # a line end would end the comment
-        yield from (shlex.join(item.argv) for item in block)
-        yield ""
+        lines.append("# " + " ".join(text.split()))  # a line end would end the comment
+        lines += [shlex.join(item.argv) for item in block]
+        lines.append("")
+    return "\n".join([*lines, 'exit "$failed"', ""])
 
 
-def _path(text: str) -> str:
-    return shlex.quote(f"./{text}" if text.startswith("-") else text)
-
-
-def _argv(request: Request, case: Case, testing: Testing, *, output: str, skips: Skips) -> Iterator[str]:
-    yield from _launch(request)
-    yield f"{SUITES_FOLDER}/{case.suite}.py"
-    yield from (f"--{testing}", f"--{case.dtype}", f"-d{case.device}", f"--output={output}/{csv_name(case, testing)}")
-    yield from COMPILERS[case.mode][case.compiler].split()
-    yield from request.extra
-    yield from ("--no-skip", "--dashboard")
-    yield from _repeated("-x", dict.fromkeys([*skips.get((case.suite, case.device), ()), *request.exclude]))
+def _argv(request: HarnessRequest, case: Case, testing: Testing, *, output: str, skips: Skips) -> list[str]:
+    """Write one command, its arguments in the order of PyTorch's own suite runner."""
+    launcher = [] if request.launcher is None else ["-m", "torch.backends.xeon.run_cpu", *request.launcher]
+    argv = [request.python, *launcher, f"{SUITES_FOLDER}/{case.suite}.py"]
+    argv += [f"--{testing}", f"--{case.dtype}", f"-d{case.device}", f"--output={output}/{csv_name(case, testing)}"]
+    argv += [*COMPILERS[case.mode][case.compiler].split(), *request.extra, "--no-skip", "--dashboard"]
+    for model in dict.fromkeys([*skips.get((case.suite, case.device), ()), *request.exclude]):
+        argv += ["-x", model]
     if request.log_operator_inputs:
-        yield "--log-operator-inputs"
-    yield from _repeated("-k", [*(QUICK[case.suite] if request.quick else ()), *request.filters])
+        argv.append("--log-operator-inputs")
+    for pattern in [*(QUICK[case.suite] if request.quick else ()), *request.filters]:
+        argv += ["-k", pattern]
     if request.cold_start and case.compiler in COLD_START_COMPILERS:
-        yield "--cold-start-latency"
-    yield from _given("--batch-size", request.batch_size)
-    yield from _given("--threads", request.threads)
-    yield from _given("--total-partitions", request.total_partitions)
-    yield from _given("--partition-id", request.partition_id)
-    yield from _given("--inductor-compile-mode", request.inductor_mode)
-    yield from _given("--repeat", request.repeat)
-
-
-def _launch(request: Request) -> list[str]:
-    if request.launcher is None:
-        return [request.python]
-    return [request.python, "-m", "torch.backends.xeon.run_cpu", *request.launcher]
-
-
-def _repeated(flag: str, values: Iterable[str]) -> Iterator[str]:
-    for value in values:
-        yield from (flag, value)
-
-
-def _given(flag: str, value: int | str | None) -> list[str]:
-    return [] if value is None else [flag, str(value)]
+        argv.append("--cold-start-latency")
+    for flag, value in (
+        ("--batch-size", request.batch_size),
+        ("--threads", request.threads),
+        ("--total-partitions", request.total_partitions),
+        ("--partition-id", request.partition_id),
+        ("--inductor-compile-mode", request.inductor_mode),
+        ("--repeat", request.repeat),
+    ):
+        if value is not None:
+            argv += [flag, str(value)]
+    return argv

@@ -1,4 +1,4 @@
-"""Records as rows of PyTorch's benchmark database, schema v3: one JSON object per metric.
+"""Records as rows of PyTorch's benchmark database, schema v3: one JSON object per metric; and its bucket.
 
 The table is `benchmark.oss_ci_benchmark_v3` (pytorch/test-infra, clickhouse_db_schema); its loader reads JSON lines
 from `{schema}/{repository}/{workflow id}/{job id}/{file}` of a bucket.
@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import importlib.util
 import json
+import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
-from torchperf_ci.core.errors import UsageProblem, require
-from torchperf_ci.core.records import COUNTERS, METRICS, Build, Environment, Record, Source, Testing
+from torchperf_ci.core.errors import Refused, UsageProblem, require
+from torchperf_ci.core.file_systems import open_file_system, shown
+from torchperf_ci.core.records import COUNTERS, METRICS, Build, Environment, Record, Testing
 from torchperf_ci.core.results import Results, csv_name
 from torchperf_ci.core.text import one_line
 from torchperf_ci.formats.inputs import moment
-from torchperf_ci.pytorch.nvml import Gpus
 from torchperf_ci.report.csv_tables import ZERO_ON_ERROR
 
 SCHEMA_VERSION = "v3"
 SCHEMA_FILE = "pytorch_benchmark_v3.schema.json"
 
 _GIB = 1024**3
+_SCHEMES_WITH_HEADERS = frozenset({"s3", "s3a"})
 
 _REPOSITORIES: Mapping[str, str] = MappingProxyType(
     {
@@ -67,109 +71,70 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BucketFile:
-    """A file of the bucket: its path below the root, and its rows as JSON lines."""
+class Gpus:
+    """The first GPU's name and memory, how many there are, the driver; and whose GPUs they are, as NVML says."""
 
-    path: str
-    content: bytes
+    host: str
+    name: str
+    count: int
+    memory_bytes: int
+    driver: str
+
+    def complete(self, environment: Environment) -> Environment:
+        """Add to `environment` what it lacks, when it was measured on this machine."""
+        if environment.host != self.host:
+            return environment
+        return replace(
+            environment,
+            gpu=environment.gpu or self.name,
+            gpu_count=environment.gpu_count or self.count,
+            gpu_memory_bytes=environment.gpu_memory_bytes or self.memory_bytes,
+            driver=environment.driver or self.driver,
+        )
+
+
+def gpus_here() -> Gpus | None:
+    """Ask NVML for the GPUs of this machine; None without it, its Python library, or a GPU."""
+    if importlib.util.find_spec("pynvml") is None:
+        return None
+    import pynvml
+
+    def text(value: object) -> str:
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)  # bytes in older versions
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        count = pynvml.nvmlDeviceGetCount()
+        if not count:
+            return None
+        first = pynvml.nvmlDeviceGetHandleByIndex(0)
+        return Gpus(
+            host=socket.gethostname(),
+            name=text(pynvml.nvmlDeviceGetName(first)),
+            count=int(count),
+            memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(first).total),
+            driver=text(pynvml.nvmlSystemGetDriverVersion()),
+        )
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
 
 
 def rows_of(results: Results, identity: Identity, *, gpus: Gpus | None) -> list[Row]:
-    """Every row of every record, in order."""
+    """Make a row of every metric of every record, in order."""
     builds = {build.environment: build for build in results.builds}
     return [row for record in results.records for row in _rows(record, builds.get(record.environment), identity, gpus)]
 
 
-def check_rows(rows: Iterable[Row]) -> None:
-    """Raises `UsageProblem` naming the field, when a row is not by the schema."""
-    require("jsonschema", extra="hud", purpose="checking rows for PyTorch's benchmark database")
-    import jsonschema
-
-    schema = json.loads(resources.files(__package__).joinpath(SCHEMA_FILE).read_text(encoding="utf-8"))
-    validator = jsonschema.Draft202012Validator(schema)
-    for row in rows:
-        for error in validator.iter_errors(row):
-            raise UsageProblem(
-                f"{one_line(str(row['model']['name']), limit=80)}: {error.json_path.removeprefix('$.')}: "
-                f"{one_line(error.message, limit=200)}"
-            )
-
-
-def lines_of(rows: Iterable[Row]) -> bytes:
-    """Rows as JSON lines."""
-    return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
-
-
-def compressed(content: bytes) -> bytes:
-    """The same bytes for the same content, whenever they are made."""
-    return gzip.compress(content, mtime=0)
-
-
-def bucket_files(rows: Iterable[Row]) -> list[BucketFile]:
-    """A file per repository, workflow and job. Its name is made of its content: repeated uploads write the same file,
-    and different results of a job do not overwrite each other.
-
-    Raises `UsageProblem` when the layout lacks a part of the path.
-    """
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(_folder(row), []).append(row)
-    return [_bucket_file(folder, held) for folder, held in groups.items()]
-
-
-def _bucket_file(folder: str, rows: Sequence[Row]) -> BucketFile:
-    content = lines_of(rows)
-    digest = hashlib.sha256(content).hexdigest()[:16]
-    return BucketFile(path=f"{folder}/torchperf-ci-{digest}.json", content=content)
-
-
-def _folder(row: Row) -> str:
-    options = {"repo": "--repository", "workflow_id": "--workflow-id", "job_id": "--job-id"}
-    if missing := [option for name, option in options.items() if not row[name]]:
-        raise UsageProblem(f"the bucket's folders are by repository, workflow and job; give {', '.join(missing)}")
-    return f"{row['schema_version']}/{row['repo']}/{row['workflow_id']}/{row['job_id']}"
-
-
 def _rows(record: Record, build: Build | None, identity: Identity, gpus: Gpus | None) -> Iterator[Row]:
-    case = record.case
-    environment = record.environment
+    case, source, environment = record.case, record.source, record.environment
     if gpus is not None and not case.device.startswith("cpu"):
         environment = gpus.complete(environment)
-    shared = {
-        **_run(record.source, identity),
-        "runners": [_runner(environment, case.device, identity)],
-        "benchmark": _benchmark(record, identity),
-        "model": {
-            "name": case.model,
-            "type": "OSS model",
-            "backend": case.compiler,
-            "origins": [case.suite],
-            "extra_info": {},
-        },
-        "inputs": {},
-        "dependencies": _dependencies(environment, build),
-    }
-    for metric in _metrics(record):
-        yield {**shared, "metric": metric}
-
-
-def _run(source: Source, identity: Identity) -> Row:
     when = moment(source.time)
-    return {
-        "timestamp": int(when.timestamp()) if when else identity.now,
-        "schema_version": SCHEMA_VERSION,
-        "name": identity.name or source.workflow,
-        "repo": identity.repository or source.repository,
-        "head_branch": identity.branch or source.branch,
-        "head_sha": identity.commit or source.commit,
-        "workflow_id": identity.workflow_id or (int(source.run_id) if source.run_id.isdecimal() else 0),
-        "run_attempt": source.attempt,
-        "job_id": identity.job_id,
-    }
-
-
-def _benchmark(record: Record, identity: Identity) -> Row:
-    case = record.case
     extra = {
         "device": case.device,
         "batch_size": str(record.batch_size),
@@ -180,12 +145,36 @@ def _benchmark(record: Record, identity: Identity) -> Row:
         "status": record.status.value,
         "reason": one_line(record.reason, limit=300),
     }
-    return {
-        "name": identity.benchmark,
-        "mode": case.mode.value,
-        "dtype": case.dtype,
-        "extra_info": {name: value for name, value in extra.items() if value},
+    shared = {
+        "timestamp": int(when.timestamp()) if when else identity.now,
+        "schema_version": SCHEMA_VERSION,
+        "name": identity.name or source.workflow,
+        "repo": identity.repository or source.repository,
+        "head_branch": identity.branch or source.branch,
+        "head_sha": identity.commit or source.commit,
+        "workflow_id": identity.workflow_id or (int(source.run_id) if source.run_id.isdecimal() else 0),
+        "run_attempt": source.attempt,
+        "job_id": identity.job_id,
+        "runners": [_runner(environment, case.device, identity)],
+        "benchmark": {
+            "name": identity.benchmark,
+            "mode": case.mode.value,
+            "dtype": case.dtype,
+            "extra_info": {name: value for name, value in extra.items() if value},
+        },
+        "model": {
+            "name": case.model,
+            "type": "OSS model",
+            "backend": case.compiler,
+            "origins": [case.suite],
+            "extra_info": {},
+        },
+        "inputs": {},
+        "dependencies": _dependencies(environment, build),
     }
+    for name, values, about in _metrics(record):
+        metric = {"name": name, "benchmark_values": values, "target_value": 0.0, "extra_info": about}
+        yield {**shared, "metric": metric}
 
 
 def _runner(environment: Environment, device: str, identity: Identity) -> Row:
@@ -230,25 +219,108 @@ def _dependencies(environment: Environment, build: Build | None) -> Row:
     }
 
 
-def _metrics(record: Record) -> Iterator[Row]:
+def _metrics(record: Record) -> Iterator[tuple[str, list[float], dict[str, str]]]:
+    """Yield name, values and extra information of every metric."""
     if record.testing is Testing.ACCURACY:
         # The table has numbers only; the loader keeps a word, such as an accuracy, in the metric's extra_info.
-        yield _metric("accuracy", [], {"benchmark_values": json.dumps([record.status.value])})
+        yield "accuracy", [], {"benchmark_values": json.dumps([record.status.value])}
     measured = dict(record.metrics)
     if record.testing is Testing.PERFORMANCE and not record.status.is_pass:
         measured.update(dict.fromkeys(ZERO_ON_ERROR, 0.0))  # what PyTorch's runner writes, so that a failure is seen
     for name, metric in METRICS.items():
         if name in measured:
             unit = {"unit": metric.csv_unit or metric.unit, "direction": metric.direction.value}
-            yield _metric(name, [measured[name] * metric.csv_scale], unit)
+            yield name, [measured[name] * metric.csv_scale], unit
     for metric in record.defined_metrics():
         if metric.name not in METRICS:
             unit = {"unit": metric.unit, "direction": metric.direction.value}
-            yield _metric(metric.name, [record.metrics[metric.name]], unit)
-    for name in COUNTERS:
-        if name in record.counters:
-            yield _metric(name, [float(record.counters[name])], {})
+            yield metric.name, [record.metrics[metric.name]], unit
+    yield from ((name, [float(record.counters[name])], {}) for name in COUNTERS if name in record.counters)
 
 
-def _metric(name: str, values: list[float], extra: dict[str, str]) -> Row:
-    return {"name": name, "benchmark_values": values, "target_value": 0.0, "extra_info": extra}
+def check_rows(rows: Iterable[Row]) -> None:
+    """Raise `UsageProblem` naming the field, when a row is not by the schema."""
+    require("jsonschema", extra="hud", purpose="checking rows for PyTorch's benchmark database")
+    import jsonschema
+
+    schema = json.loads(resources.files(__package__).joinpath(SCHEMA_FILE).read_text(encoding="utf-8"))
+    validator = jsonschema.Draft202012Validator(schema)
+    for row in rows:
+        for error in validator.iter_errors(row):
+            raise UsageProblem(
+                f"{one_line(str(row['model']['name']), limit=80)}: {error.json_path.removeprefix('$.')}: "
+                f"{one_line(error.message, limit=200)}"
+            )
+
+
+def lines_of(rows: Iterable[Row]) -> bytes:
+    """Write rows as JSON lines."""
+    return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
+
+
+def compress(content: bytes) -> bytes:
+    """Compress by gzip to the same bytes for the same content, whenever they are made."""
+    return gzip.compress(content, mtime=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketFile:
+    """A file of the bucket: its path below the root, and its rows as JSON lines."""
+
+    path: str
+    content: bytes
+
+
+def bucket_files(rows: Iterable[Row]) -> list[BucketFile]:
+    """Make a file per repository, workflow and job. Its name is made of its content: repeated uploads write the same
+    file, and different results of a job do not overwrite each other.
+
+    Raises `UsageProblem` when the layout lacks a part of the path.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        options = {"repo": "--repository", "workflow_id": "--workflow-id", "job_id": "--job-id"}
+        if missing := [option for name, option in options.items() if not row[name]]:
+            names = ", ".join(missing)
+            raise UsageProblem(
+                f"a bucket's folders are by repository, workflow and job, which were not recorded: add {names}"
+            )
+        folder = f"{row['schema_version']}/{row['repo']}/{row['workflow_id']}/{row['job_id']}"
+        groups.setdefault(folder, []).append(row)
+    contents = {folder: lines_of(members) for folder, members in groups.items()}
+    return [
+        BucketFile(
+            path=f"{folder}/torchperf-ci-{hashlib.sha256(content).hexdigest()[:16]}.json",
+            content=content,
+        )
+        for folder, content in contents.items()
+    ]
+
+
+def put_files(url: str, files: Sequence[BucketFile]) -> list[str]:
+    """Write files gzipped below any URL that fsspec knows, and return their URLs.
+
+    Raises `UsageProblem` for an unknown scheme, or when its library is missing, and `Refused` saying which files are
+    there already.
+    """
+    system, root = open_file_system(url, purpose=f"writing to {shown(url)}")
+    # The database's loader reads `.json` and trusts the header; where there are no headers the name says it.
+    has_headers = urlsplit(url).scheme in _SCHEMES_WITH_HEADERS
+    headers = {"ContentEncoding": "gzip", "ContentType": "application/json"} if has_headers else {}
+    urls: list[str] = []
+    for file in files:
+        path = file.path if has_headers else f"{file.path}.gz"
+        target = f"{root.rstrip('/')}/{path}"
+        try:
+            if not has_headers:
+                system.makedirs(target.rpartition("/")[0], exist_ok=True)
+            system.pipe_file(target, compress(file.content), **headers)
+        # Every file system raises errors of its own, which have no base in common but this one.
+        except Exception as error:
+            user, at, _ = urlsplit(url).netloc.rpartition("@")
+            text = str(error).replace(f"{user}{at}", "") if at else str(error)  # without the secrets of the URL
+            before = f" ({len(urls)} of {len(files)} files were written before)" if urls else ""
+            reason = one_line(f"{type(error).__name__}: {text}", limit=300)
+            raise Refused(f"{shown(url)}/{file.path} could not be written{before}: {reason}") from error
+        urls.append(f"{shown(url)}/{path}")
+    return urls

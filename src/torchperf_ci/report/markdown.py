@@ -54,8 +54,16 @@ def markdown(findings: RunFindings, *, files: Files = ()) -> str:
     files: those beside it that it may link to. Without any (a comment, a step summary) it is shorter: the flags of
     dynamo are left to the files.
     """
-    blocks = [
-        _head(findings),
+    sign, headline = verdict(findings, code)
+    known = " · ".join(code(text, limit=LONGEST_SETTING) for text in setting(findings))
+    head = Block(before=f"## {sign} {headline}\n" + (f"\n{known}\n" if known else ""), rank=HEAD)
+    return fit([head, *body_blocks(findings, files=files)], findings.options.limit)
+
+
+def body_blocks(findings: RunFindings, *, files: Files = ()) -> list[Block]:
+    """Make everything below the heading, which has the verdict."""
+    return [
+        *_benefits(findings),
         *_failures(findings, files),
         *_summary(findings),
         *_speedups(findings),
@@ -68,20 +76,17 @@ def markdown(findings: RunFindings, *, files: Files = ()) -> str:
         *_breaks(findings),
         *_build(findings, has_files=bool(files)),
     ]
-    return fit(blocks, findings.options.limit)
 
 
-def _head(findings: RunFindings) -> Block:
-    """Write the verdict, where the numbers come from, and a sentence per compiler."""
-    sign, headline = verdict(findings, code)
-    known = " · ".join(code(text, limit=LONGEST_SETTING) for text in setting(findings))
+def _benefits(findings: RunFindings) -> Iterator[Block]:
+    """Write a sentence per compiler on what it brings."""
     several = len(findings.sections) > 1
-    benefits = "".join(
+    lines = [
         f"- {code(benefit.compiler)}{f' ({code(str(benefit.section))})' if several else ''}: {benefit_text(benefit)}\n"
         for benefit in findings.benefits
-    )
-    parts = (f"## {sign} {headline}\n", f"{known}\n" if known else "", benefits)
-    return Block(before="\n".join(part for part in parts if part), rank=HEAD)
+    ]
+    if lines:
+        yield Block(before="\n" + "".join(lines), rank=HEAD)
 
 
 def _failures(findings: RunFindings, files: Files) -> Iterator[Block]:
@@ -100,11 +105,11 @@ def _failures(findings: RunFindings, files: Files) -> Iterator[Block]:
         if failure.counts
     ]
     if rows:
-        table = _table(columns, rows[:OPEN_FAILURES], FAILING)
+        table = markdown_table(columns, rows[:OPEN_FAILURES], FAILING)
         yield Block(before=f"\n### Failed ({len(rows):,})\n", tables=(table,), rank=FAILING)
     if len(rows) > OPEN_FAILURES:
-        rest = _table(columns, rows[OPEN_FAILURES:], FAILING)
-        yield _fold(f"{len(rows) - OPEN_FAILURES:,} more that failed", [rest], FAILING)
+        rest = markdown_table(columns, rows[OPEN_FAILURES:], FAILING)
+        yield fold(f"{len(rows) - OPEN_FAILURES:,} more that failed", [rest], FAILING)
 
 
 def _place(findings: RunFindings, item: Failure | Flag | Remark | BreakReason) -> tuple[str, str]:
@@ -140,7 +145,7 @@ def _summary(findings: RunFindings) -> Iterator[Block]:
         ]
         note = f"\n<sub>{summary_note(lines)}</sub>\n" if any(line.geomean is not None for line in lines) else ""
         title = f"\n### Executive summary: {code(str(section))}\n"
-        yield Block(before=title, tables=(_table(columns, rows, SUMMARY),), after=note, rank=SUMMARY)
+        yield Block(before=title, tables=(markdown_table(columns, rows, SUMMARY),), after=note, rank=SUMMARY)
 
 
 def _list(title: str, items: Iterable[str], rank: int) -> Iterator[Block]:
@@ -155,11 +160,11 @@ def _not_compiled(findings: RunFindings) -> Iterator[Block]:
     columns = ("Model", "Compiler", "Remark", "Suite", "Section")
     rows = [_remark(findings, remark) for remark in findings.remarks if remark.not_compiled]
     if rows:
-        table = _table(columns, rows[:OPEN_FAILURES], PROBLEM)
+        table = markdown_table(columns, rows[:OPEN_FAILURES], PROBLEM)
         yield Block(before=f"\n### Not compiled ({len(rows):,})\n", tables=(table,), rank=PROBLEM)
     if len(rows) > OPEN_FAILURES:
-        rest = _table(columns, rows[OPEN_FAILURES:], WARNING)
-        yield _fold(f"{len(rows) - OPEN_FAILURES:,} more not compiled", [rest], WARNING)
+        rest = markdown_table(columns, rows[OPEN_FAILURES:], WARNING)
+        yield fold(f"{len(rows) - OPEN_FAILURES:,} more not compiled", [rest], WARNING)
 
 
 def _not_run(findings: RunFindings, files: Files) -> Iterator[Block]:
@@ -181,8 +186,8 @@ def _not_run(findings: RunFindings, files: Files) -> Iterator[Block]:
         for (_, _, compiler, status, reason), failures in groups.items()
     ]
     if rows:
-        table = _table(("Models", "Status", "Reason", "Compiler", "Suite", "Section", "Log"), rows, NOT_RUN)
-        yield _fold(f"{count(findings.left_out, 'case')} could not run, outside of the pass rate", [table], NOT_RUN)
+        table = markdown_table(("Models", "Status", "Reason", "Compiler", "Suite", "Section", "Log"), rows, NOT_RUN)
+        yield fold(f"{count(findings.left_out, 'case')} could not run, outside of the pass rate", [table], NOT_RUN)
 
 
 def _models(models: Sequence[str]) -> str:
@@ -203,7 +208,9 @@ def _folded_cases(findings: RunFindings) -> Iterator[Block]:
         (f"{count(len(remarks), 'case')} with remarks", "Remark", remarks),
     ):
         if rows:
-            yield _fold(title, [_table(("Model", "Compiler", column, "Suite", "Section"), rows, WARNING)], WARNING)
+            yield fold(
+                title, [markdown_table(("Model", "Compiler", column, "Suite", "Section"), rows, WARNING)], WARNING
+            )
 
 
 def _remark(findings: RunFindings, remark: Remark) -> tuple[str, ...]:
@@ -222,7 +229,7 @@ def _speedups(findings: RunFindings) -> Iterator[Block]:
                 yield Block(before=before, tables=(table,), rank=DETAIL)
             else:
                 title = f"{PLAIN_TITLES['speedup']}: <code>{html(tables.suite)}</code> ({html(str(tables.section))})"
-                yield _fold(f"{title}, {count(len(tables.models), 'model')}", [table], DETAIL)
+                yield fold(f"{title}, {count(len(tables.models), 'model')}", [table], DETAIL)
 
 
 def _measurements(findings: RunFindings) -> Iterator[Block]:
@@ -235,7 +242,7 @@ def _measurements(findings: RunFindings) -> Iterator[Block]:
         ]
         title = f"<code>{html(tables.suite)}</code> ({html(str(tables.section))}): {count(len(tables.models), 'model')}"
         if metric_tables:
-            yield _fold(f"Other measurements: {title}", metric_tables, DETAIL)
+            yield fold(f"Other measurements: {title}", metric_tables, DETAIL)
 
 
 def _metric_table(tables: SuiteTables, metric: str, rank: int) -> Iterator[MarkdownTable]:
@@ -256,7 +263,7 @@ def _metric_table(tables: SuiteTables, metric: str, rank: int) -> Iterator[Markd
     ranks = [rank + (not row.failed) for row in rows]
     title = PLAIN_TITLES.get(metric) or sentence(metric_title(metric, tables.metrics))
     columns = ("Model", "Batch size", *map(code, tables.compilers))
-    yield _table(columns, lines, *ranks, title="" if metric == "speedup" else f"\n**{title}**\n")
+    yield markdown_table(columns, lines, *ranks, title="" if metric == "speedup" else f"\n**{title}**\n")
 
 
 def _cell(tables: SuiteTables, metric: str, model: str, compiler: str, cell: Cell) -> str:
@@ -284,9 +291,9 @@ def _breaks(findings: RunFindings) -> Iterator[Block]:
     ]
     if rows:
         hidden = len(findings.breaks) - len(shown)
-        table = _table(("Reason", "Where", "Models", "Compiler", "Suite", "Section"), rows, BUILD)
+        table = markdown_table(("Reason", "Where", "Models", "Compiler", "Suite", "Section"), rows, BUILD)
         title = f"{count(len(findings.breaks), 'reason')} of graph breaks"
-        yield _fold(title + (f" ({hidden:,} of them in {ALL_ROWS} only)" if hidden else ""), [table], BUILD)
+        yield fold(title + (f" ({hidden:,} of them in {ALL_ROWS} only)" if hidden else ""), [table], BUILD)
 
 
 def _build(findings: RunFindings, *, has_files: bool) -> Iterator[Block]:
@@ -302,22 +309,25 @@ def _build(findings: RunFindings, *, has_files: bool) -> Iterator[Block]:
         for title, lines in parts.items()
     ]
     if has_files:
-        yield _fold("Build summary", tables, BUILD)
+        yield fold("Build summary", tables, BUILD)
         lines = tuple(TableLine(text=f"- {code(one_line(text))}", rank=FLAGS) for text in flags)
         table = MarkdownTable(before="\n", lines=lines, where="gh_build_summary.txt")
-        yield _fold(f"{FLAGS_TITLE} ({len(flags):,})", [table], FLAGS)
+        yield fold(f"{FLAGS_TITLE} ({len(flags):,})", [table], FLAGS)
     else:
         left_to_files = f"\n{count(len(flags), 'flag')} of torch._dynamo.config: see gh_build_summary.txt.\n"
         tables.append(MarkdownTable(before="", lines=(), where="gh_build_summary.txt", after=left_to_files))
-        yield _fold("Build summary", tables, BUILD)
+        yield fold("Build summary", tables, BUILD)
 
 
-def _fold(title: str, tables: Sequence[MarkdownTable], rank: int) -> Block:
+def fold(title: str, tables: Sequence[MarkdownTable], rank: int) -> Block:
+    """Fold tables under a title, which is Markdown already."""
     before = f"\n<details>\n<summary>{title}</summary>\n"
     return Block(before=before, tables=tuple(tables), after="\n</details>\n", rank=rank)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *ranks: int, title: str = "") -> MarkdownTable:
+def markdown_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *ranks: int, title: str = ""
+) -> MarkdownTable:
     """Draw a table without its empty columns; one rank for all rows, or one for each."""
     kept = [place for place in range(len(columns)) if any(cells[place] != ABSENT for cells in rows)]
     head = [columns[place] for place in kept]

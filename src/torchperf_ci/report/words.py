@@ -152,20 +152,22 @@ def _commonest_reason(failures: Sequence[Failure], quote: Callable[[str], str]) 
 
 def benefit_text(benefit: Benefit) -> str:
     """Write what a compiler brings: `1.18x (1.16 to 1.20) on 3 models; saves 0.4 ms per call; …`."""
-    interval = benefit.interval
-    parts = [f"{ratio_text(benefit.speedup, interval)} on {count(benefit.models, 'model')}"]
+    interval, saved = benefit.interval, benefit.saved_ms
+    text = f"{ratio_text(benefit.speedup, interval)} on {count(benefit.models, 'model')}"
     call = "iteration" if benefit.section.mode is Mode.TRAINING else "call"
     if interval is not None and interval[0] <= 1 <= interval[1]:
-        parts.append("no difference that can be measured")
-    elif benefit.saved_ms is not None:
-        verb = "saves" if benefit.saved_ms > 0 else "costs"
-        parts.append(f"{verb} {_milliseconds(abs(benefit.saved_ms))} per {call}")
-        if benefit.calls_to_pay_off is not None and benefit.compile_seconds:
-            calls = count(_two_digits(benefit.calls_to_pay_off), call)
-            parts.append(f"{_seconds(benefit.compile_seconds)} of compiling pay off after {calls}")
-        elif benefit.compile_seconds:
-            parts.append(f"{_seconds(benefit.compile_seconds)} of compiling never pay off")
-    return "; ".join(parts)
+        return f"{text}; no difference that can be measured"
+    if not saved:
+        return text
+    if saved < 0 < benefit.speedup - 1:
+        return f"{text}; together they take no less time: those that are slower take longer"
+    text += f"; {'saves' if saved > 0 else 'costs'} {_milliseconds(abs(saved))} per {call}"
+    if benefit.calls_to_pay_off is not None and benefit.compile_seconds:
+        calls = count(_two_digits(benefit.calls_to_pay_off), call)
+        return f"{text}; {_seconds(benefit.compile_seconds)} of compiling pay off after {calls}"
+    if saved < 0 and benefit.compile_seconds:
+        return f"{text}; {_seconds(benefit.compile_seconds)} of compiling never pay off"
+    return text
 
 
 def ratio_text(value: float, interval: Interval | None) -> str:

@@ -26,6 +26,7 @@ class Settings:
 
     cpus: the CPUs a worker is pinned to before it is timed; empty: those it is started with.
     compile_scope: what the compiler is given, `step` or `module`; `auto` leaves it to the suite and the mode.
+    cold_l2: the device's L2 cache is emptied before every reading.
     fresh_process: a new preloaded process for every worker, instead of a fork of the one there is.
     """
 
@@ -42,7 +43,13 @@ class Settings:
     seed: int = 0
     scale: str = "full"
     compile_scope: str = "auto"
+    cold_l2: bool = False
     fresh_process: bool = False
+
+    @property
+    def repeats(self) -> int | None:
+        """Calls in a reading, where there is no choice: only the first call after emptying a cache finds it empty."""
+        return 1 if self.cold_l2 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +78,15 @@ class Captured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """How the accuracy check ended; `reason` why not well, `remarks` what else a reader should know."""
+    """How the accuracy check ended; `reason` why not well, `remarks` what else a reader should know.
+
+    is_spent: whether the worker can time nothing afterwards, for what it has compiled is not what users run.
+    """
 
     status: Status
     reason: str
     remarks: tuple[str, ...] = ()
+    is_spent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +106,9 @@ class Answering(Protocol):
     def ask(self, do: str, *, deadline: float, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
         """The reply to a command. Raises `WorkerError`."""
 
+    def kill(self) -> None:
+        """End it; fine to call twice."""
+
 
 class CaseWorker:
     """A worker and the case it is for. Every method raises `WorkerError` when the command does not succeed."""
@@ -105,6 +119,10 @@ class CaseWorker:
     def extend(self, deadline: float) -> None:
         """Give it until then, a time of `time.monotonic`."""
         self._deadline = deadline
+
+    def kill(self) -> None:
+        """End the worker; what it holds on its device is free afterwards."""
+        self._worker.kill()
 
     def load(self, *, cache_dir: str | None) -> Loaded:
         """Load the model and run it eagerly. With `cache_dir` its compiler starts from that cache."""
@@ -143,16 +161,19 @@ class CaseWorker:
         """Compare the compiled results with eager ones."""
         told = self.ask("accuracy")
         return Checked(
-            status=Status(told["status"]), reason=told["reason"], remarks=tuple(told["remarks"][:REMARKS_KEPT])
+            status=Status(told["status"]),
+            reason=told["reason"],
+            remarks=tuple(told["remarks"][:REMARKS_KEPT]),
+            is_spent=told.get("is_spent", False),
         )
 
     def compile(self) -> float:
         """Compile; the compilation latency in seconds."""
         return float(self.ask("compile")["compilation_latency"])
 
-    def settle(self) -> None:
-        """No garbage collection from here on."""
-        self.ask("settle")
+    def settle(self) -> tuple[str, ...]:
+        """Get ready to be timed, with no garbage collection from here on; what a reader should know of it."""
+        return tuple(self.ask("settle", cold_l2=self._settings.cold_l2)["remarks"])
 
     def capture(self) -> Captured:
         """What dynamo did so far."""

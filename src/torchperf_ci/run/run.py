@@ -117,6 +117,22 @@ def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, 
     )
 
 
+def note_settings(found: Survey, settings: Settings) -> Survey:
+    """Put into the environment those settings that decide whether times may be compared."""
+    if not settings.cold_l2:
+        return found
+    environment = replace(found.environment, l2_cache="cold")
+    return replace(found, build=replace(found.build, environment=environment))
+
+
+def refuse_cold_l2(cases: Iterable[PlannedCase], settings: Settings) -> None:
+    """Raise `UsageProblem` where a cache is to be emptied that torch knows nothing about."""
+    if settings.cold_l2 and any(planned.device.startswith(("cpu", "mps")) for planned in cases):
+        raise UsageProblem(
+            "--cold-l2 empties the L2 cache of CUDA, ROCm and XPU devices; leave it out, or choose one with --devices"
+        )
+
+
 def without_values(command: Sequence[str]) -> Iterator[str]:
     """The arguments, but of variables that are set with an option (`--extra-env` and its like) their names alone: a
     record goes where nobody should read a token."""

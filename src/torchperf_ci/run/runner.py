@@ -213,8 +213,9 @@ class _CaseRun:
                 yield self._attempt(testing)
 
     def _attempt(self, testing: Testing) -> Record:
-        """One testing. A testing that ends the worker leaves a new one to the next; what keeps the model from running
-        at all, and a time limit, end the case."""
+        """One testing. One that fails leaves a new worker to the next: what was compiled so far would make compiling
+        look quicker. What keeps the model from running at all, a compiler that is not there, and a time limit end the
+        case."""
         try:
             if self._end is not None:
                 raise self._end
@@ -222,11 +223,16 @@ class _CaseRun:
                 self._worker = self._prepared_worker()
             return self._measure(self._worker, testing)
         except WorkerError as error:
-            if self._worker is None or error.status is Status.TIMEOUT:
+            if self._worker is None or error.status in {Status.TIMEOUT, Status.COMPILER_NOT_AVAILABLE}:
                 self._end = error
-            if not error.alive:
-                self._worker = None
+            self._drop_worker()
             return self._failed(testing, error)
+
+    def _drop_worker(self) -> None:
+        """Let the next testing have a new worker, in which nothing was compiled."""
+        if self._worker is not None:
+            self._worker.kill()
+        self._worker = None
 
     def _prepared_worker(self) -> CaseWorker:
         """A worker that has loaded the model and run it eagerly."""
@@ -254,15 +260,18 @@ class _CaseRun:
         checked = worker.accuracy()
         self._remark(*checked.remarks)
         self._capture(worker)
+        if checked.is_spent:
+            self._drop_worker()
         return self._record(Testing.ACCURACY, checked.status, checked.reason)
 
     def _performance(self, worker: CaseWorker) -> Record:
         found = self._found
         found.metrics["compilation_latency"] = worker.compile()
         self._capture(worker)
-        worker.settle()
+        self._remark(*worker.settle())
         pairs = WorkerPairs(worker)
-        sampler = Sampler(pairs, random.Random(f"{self._settings.seed} {self._case}"))  # noqa: S311 - an order, not a secret
+        order = random.Random(f"{self._settings.seed} {self._case}")  # noqa: S311 - an order, not a secret
+        sampler = Sampler(pairs, order, repeats=self._settings.repeats)
         sampler.warm_up(iterations=self._settings.warmup)
         found.samples = _samples(sampler.measure(self._settings.rule))
         self._capture_again(worker, pairs.recompiles)

@@ -301,7 +301,8 @@ class Worker:
 
     def ask(self, do: str, *, deadline: float, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
         """The reply to a command. Raises `WorkerError`: the command failed, the worker died, or `deadline` passed
-        (a time of `time.monotonic`); in the last two cases the worker is gone."""
+        (a time of `time.monotonic`); in the last two cases the worker is gone, and in the first one where it says so.
+        """
         self._number += 1
         line = json.dumps({"id": self._number, "do": do, **arguments}) + "\n"
         try:
@@ -310,7 +311,10 @@ class Worker:
             raise self._death() from None
         reply = self._reply(deadline, do)
         if "error" in reply:
-            raise WorkerError(status_word(reply["error"]["status"]), reply["error"]["reason"], alive=True)
+            ends = bool(reply.get("last"))
+            if ends:  # its device cannot be used any more in that process
+                self.kill()
+            raise WorkerError(status_word(reply["error"]["status"]), reply["error"]["reason"], alive=not ends)
         answer: dict[str, Any] = reply["ok"]
         return answer
 

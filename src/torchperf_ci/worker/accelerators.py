@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from torchperf_ci.worker.device_errors import breaks_process
 from torchperf_ci.worker.protocol import CaseError, describe
 
 _TYPES = ("cuda", "xpu", "mps")
@@ -54,9 +55,28 @@ def unusable_accelerator() -> str:
     return f"torch {torch.__version__} is built for {kind}, but sees no device"
 
 
+def choose_device(device: torch.device) -> torch.device:
+    """Make it the current one, to which events, streams, and a context where none is asked for, belong.
+
+    Returns it with its number: without one it is the device that is current now.
+    """
+    index: int | None = device.index
+    module: Any = getattr(torch, device.type, None)
+    if device.type == "cpu":
+        return device
+    if index is None:
+        return torch.device(device.type, module.current_device()) if hasattr(module, "current_device") else device
+    if hasattr(module, "set_device"):
+        module.set_device(index)
+    elif hasattr(torch, "accelerator") and torch.accelerator.current_accelerator() == torch.device(device.type):
+        torch.accelerator.set_device_index(index)
+    return device
+
+
 def probe_device(device: str) -> dict[str, Any]:
     """Compute something on a device and wait for it. Raises `CaseError` when that does not work: the device is lost."""
     try:
+        choose_device(torch.device(device))
         total = torch.ones(1024, device=device).sum().item()
     except Exception as error:
         raise CaseError("fail_to_run", describe(error)) from error
@@ -73,11 +93,14 @@ def broken_libraries(device: str) -> dict[str, str]:
         ),
     }
     broken = {}
+    choose_device(torch.device(device))
     for name, attempt in attempts.items():
         try:
             attempt()
         except Exception as error:  # noqa: BLE001 - whatever a library says
             broken[name] = describe(error)
+            if breaks_process(error):  # what comes next would fail for that
+                break
     return broken
 
 

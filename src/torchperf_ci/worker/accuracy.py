@@ -414,6 +414,8 @@ def _tensor_difference(
 
 def _describe_values(reference: torch.Tensor, result: torch.Tensor, unlike: torch.Tensor) -> str:
     """Count the values that differ, and show the pair that is furthest apart with its index."""
+    # On the CPU: MPS, and some of Intel's GPUs, have no float64.
+    reference, result, unlike = reference.cpu(), result.cpu(), unlike.cpu()
     one, two = reference.double(), result.double()
     apart = (two - one).abs().nan_to_num(nan=math.inf).masked_fill(~unlike, -1.0)
     flat = int(apart.argmax())

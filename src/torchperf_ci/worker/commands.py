@@ -7,6 +7,7 @@ head) are driven by the same commands.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import time
@@ -18,7 +19,13 @@ import torch
 
 from torchperf_ci.suites.registry import resolve
 from torchperf_ci.worker import environment as surroundings
-from torchperf_ci.worker.accelerators import accelerators, device_types, probe_device, unusable_accelerator
+from torchperf_ci.worker.accelerators import (
+    accelerators,
+    choose_device,
+    device_types,
+    probe_device,
+    unusable_accelerator,
+)
 from torchperf_ci.worker.accuracy import (
     SEED,
     CannotJudge,
@@ -35,14 +42,15 @@ from torchperf_ci.worker.compile import (
     compile_workload,
     compiled_graphs,
     compiler_names,
-    forget_compilations,
     uses_dynamo,
     why_nothing_compiled,
 )
 from torchperf_ci.worker.copying import CannotCopy, describe_structure
+from torchperf_ci.worker.device_errors import breaks_process, is_of_device
+from torchperf_ci.worker.l2_cache import CacheEmptier
 from torchperf_ci.worker.listing import describe_suite, find_suite, known_suites
 from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, seed_all
-from torchperf_ci.worker.memory import device_module, peak_while, process_peak_while
+from torchperf_ci.worker.memory import device_module, graph_pools, peak_while, process_peak_while
 from torchperf_ci.worker.processes import pin_threads
 from torchperf_ci.worker.protocol import CaseError, Handler, describe
 from torchperf_ci.worker.timing import Arm, prepare_arm, sample, synchronizer
@@ -67,6 +75,7 @@ class Bench:
     def __init__(self, world: World | None = None) -> None:
         """world: the processes that this one runs the case with; None when it is alone."""
         self._world = world or World()
+        self._device = torch.device("cpu")
         self._arms: dict[str, Arm] = {}
         self._eager_seconds: list[float] = []
         self._compiled_seconds = 0.0
@@ -76,6 +85,9 @@ class Bench:
         self._copy_problem: str | None = None
         self._deterministic_compile = False
         self._draws_random_numbers = False
+        self._is_spent = False
+        self._empty_cache: CacheEmptier | None = None
+        self._pools_before: frozenset[tuple[int, ...]] = frozenset()
 
     def handlers(self) -> dict[str, Handler]:
         """Every command by name."""
@@ -95,6 +107,22 @@ class Bench:
             "fastrnns": self.fastrnns,
             "probe_device": probe_device,
         }
+
+    def ends_after(self, error: BaseException) -> bool:
+        """Tell whether nothing can follow `error` in this process: its device's context is broken.
+
+        What the error says is certain where it says something. Else the device is waited for, which raises once more
+        whatever has broken it.
+        """
+        if breaks_process(error):
+            return True
+        if self._device.type == "cpu":
+            return False
+        try:
+            synchronizer(self._device)()
+        except Exception:  # noqa: BLE001 - whatever a driver says
+            return True
+        return False
 
     def environment(self, threads: int | None = None) -> Mapping[str, Any]:
         """What this machine and torch are: the `Environment`, flags, packages, devices and compilers there are."""
@@ -150,9 +178,13 @@ class Bench:
         self._cpus = self._world.share_of(cpus or ())
         _set_threads(threads, most=len(self._cpus or self._world.share_of(sorted(surroundings.cpu_set()))))
         case = {**case, "device": self._world.join(case["device"])}
-        _choose(torch.device(case["device"]))
-        self._cache_dir = cache_dir
-        self._use_cache("first")
+        try:
+            self._device = choose_device(torch.device(case["device"]))
+        except Exception as error:  # whatever a driver says
+            raise CaseError(_word(error, "model_fail_to_load"), describe(error)) from error
+        if cache_dir is not None:
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache_dir
+            os.environ["TRITON_CACHE_DIR"] = os.path.join(cache_dir, "triton")  # noqa: PTH118 - text for the environment
         self._case = case
         self._options = Options(inductor_mode=inductor_mode)
         self._suite = resolve(spec)
@@ -198,7 +230,8 @@ class Bench:
             raise
         except BaseException as error:  # a model may raise anything while it loads
             if not _is_out_of_memory(error):
-                raise CaseError("model_fail_to_load", self._world.explain(describe(error))) from error
+                word = _word(error, "model_fail_to_load")
+                raise CaseError(word, self._world.explain(describe(error))) from error
             problem = describe(error)
             self._refuse_to_shrink(problem)
         _free(self._case["device"])
@@ -212,7 +245,7 @@ class Bench:
                 self._build(size)
             except BaseException as error:  # as above
                 if not _is_out_of_memory(error):
-                    raise CaseError("model_fail_to_load", describe(error)) from error
+                    raise CaseError(_word(error, "model_fail_to_load"), describe(error)) from error
                 break
             fits = size
         _free(self._case["device"])
@@ -233,7 +266,7 @@ class Bench:
                 break
             except BaseException as error:  # as in `load`
                 if not _is_out_of_memory(error):
-                    raise CaseError("eager_fail_to_run", describe(error)) from error
+                    raise CaseError(_word(error, "eager_fail_to_run"), describe(error)) from error
                 problem = describe(error)
             self._refuse_to_shrink(problem)
             self._shrink(problem)
@@ -294,8 +327,18 @@ class Bench:
         """Compare compiled with eager by the rules of `worker.accuracy`: `{"status", "reason", "remarks"}`.
 
         On a CPU, and where the model draws no random numbers, deterministic settings change nothing about the compiled
-        code: then this compilation is the one that is timed afterwards. Elsewhere `compile` starts over.
+        code: then this compilation is the one that is timed afterwards. Elsewhere this worker is spent, and the reply
+        has `"is_spent": true`: what comes next is compiled in another one, where no kernel was compiled, chosen or
+        loaded yet.
         """
+        verdict = self._verdict_of_accuracy()
+        is_of_device = self._device.type != "cpu"
+        self._is_spent = self._deterministic_compile and (
+            is_of_device or self._world.is_any(self._draws_random_numbers)  # all processes answer alike
+        )
+        return {**verdict, "is_spent": True} if self._is_spent else verdict
+
+    def _verdict_of_accuracy(self) -> Mapping[str, Any]:
         with Determinism(self._workload.device):
             try:
                 if self._copy_problem is not None:
@@ -320,8 +363,8 @@ class Bench:
             verdict = self._compare(self._independent, float64, remark)
             failure = None
         except CaseError as error:
-            if not error.status.startswith("eager") or self._world.is_shared:
-                raise  # the other processes do not know of it, and would wait for ever
+            if not error.status.startswith("eager") or self._world.is_shared or self.ends_after(error):
+                raise  # of several processes the others do not know of it, and would wait for ever
             verdict, failure = _verdict(error.status, error.reason), error
         if verdict["status"] in _MAY_BE_THE_COPYS_FAULT and not self._world.is_shared:
             try:
@@ -370,17 +413,14 @@ class Bench:
         except CannotJudge:
             raise
         except Exception as error:  # results may be objects of any class, with code of their own
+            if is_of_device(error):
+                raise
             raise CannotJudge(f"torchperf-ci's own check failed: {describe(error)}") from error
 
     def compile(self) -> Mapping[str, Any]:
         """Run compiled calls until no new graph appears: `compilation_latency` in seconds, beyond eager's calls."""
-        device = self._workload.device
-        if self._deterministic_compile and (device.type != "cpu" or self._world.is_any(self._draws_random_numbers)):
-            self._arms.pop("compiled", None)
-            forget_compilations()
-            self._use_cache("second")
-            self._compiled_seconds, self._compiled_calls = 0.0, 0
-            _free(self._case["device"])
+        if self._is_spent:
+            raise CaseError("fail_to_run", "torchperf-ci: this worker has compiled for accuracy; compile in a new one")
         try:
             self._first_compiled_calls()
         except BaseException as error:  # a compiler may raise anything
@@ -389,15 +429,21 @@ class Bench:
         eager = self._compiled_calls * min(self._eager_seconds)
         return {"compilation_latency": max(0.0, self._compiled_seconds - eager), "calls": self._compiled_calls}
 
-    def settle(self) -> Mapping[str, Any]:
-        """Before timing: collect garbage once, and never while timing."""
+    def settle(self, cold_l2: bool = False) -> Mapping[str, Any]:  # noqa: FBT001, FBT002 - a request's argument
+        """Before timing: collect garbage once, and never while timing. `{"remarks"}`: what a reader should know.
+
+        cold_l2: the device's L2 cache is emptied before every reading.
+        """
         self._workload.module.zero_grad(set_to_none=True)
         _free(self._case["device"])
         gc.freeze()
         gc.disable()
         if self._cpus:  # not before: the compiler's processes inherit the CPUs, and may use them all
             pin_threads(self._cpus)
-        return {}
+        if not cold_l2:
+            return {"remarks": []}
+        self._empty_cache = CacheEmptier(self._device)
+        return {"remarks": self._empty_cache.remarks()}
 
     def sample(
         self, order: Sequence[Sequence[str]], inner: Mapping[str, int] | None = None, discard: int = 0
@@ -407,10 +453,11 @@ class Bench:
         sweep = sample(
             self._arms,
             order,
-            device=self._workload.device,
+            device=self._device,
             inner=inner or {},
             discard=discard,
             wait_for_all=self._world.wait_for_all,
+            before=self._empty_cache,
         )
         return {
             "host": sweep.host,
@@ -426,6 +473,7 @@ class Bench:
         peaks: as `memory.peak_while` has it. process: the largest resident set of the process, on a CPU.
         """
         device = self._workload.device
+        self._empty_cache = None  # its buffer is no part of what the model needs
         peaks: dict[str, int | None] = {}
         process: dict[str, int | None] = {}
         for name, arm in self._arms.items():
@@ -434,7 +482,9 @@ class Bench:
                 self._workload.module.zero_grad(set_to_none=True)
                 prepare_arm(arm, 1)
 
-            peaks[name] = peak_while(device, arm, prepare)
+            has_other = name != "compiled" and "compiled" in self._arms
+            others = graph_pools(device).keys() - self._pools_before if has_other else frozenset()
+            peaks[name] = peak_while(device, arm, prepare, other_pools=others)
             process[name] = process_peak_while(arm, prepare) if device.type == "cpu" else None
         return {"peaks": peaks, "process": process}
 
@@ -453,6 +503,7 @@ class Bench:
         """Forward and backward times of one fastrnns variant; needs nothing loaded."""
         from torchperf_ci.worker.fastrnns import measure
 
+        self._device = torch.device(request["device"])
         _set_threads(threads)
         return measure(**request)
 
@@ -460,7 +511,9 @@ class Bench:
         """Run the workload in float64. Where that cannot be done the text says why, and cosine similarity decides."""
         try:
             outcome = self._outcome(self._workload.in_float64())
-        except BaseException as error:  # noqa: BLE001 - a model may raise anything, and an interrupt does not come here
+        except BaseException as error:  # a model may raise anything, and an interrupt does not come here
+            if self.ends_after(error):
+                raise CaseError("not_judged", f"its float64 reference breaks the device: {describe(error)}") from error
             print(f"torchperf-ci: no float64 reference: {describe(error)}")  # noqa: T201 - goes to the case's log
             return None, f"no float64 reference: {describe(error)}"
         finally:
@@ -481,7 +534,9 @@ class Bench:
 
     def _outcome(self, workload: Workload, call: Callable[..., Any] | None = None) -> Outcome:
         seed_all(SEED)
-        return workload.observe(call, calls=calls_until_recorded(self._case["compiler"], workload.device))
+        outcome = workload.observe(call, calls=calls_until_recorded(self._case["compiler"], workload.device))
+        synchronizer(workload.device)()  # what fails late on the device fails here, and not in what comes next
+        return outcome
 
     def _compiled_outcome(self) -> Outcome:
         """Compile the workload itself, and run it on copies of its inputs: what is checked is what is timed."""
@@ -503,6 +558,7 @@ class Bench:
 
     def _compile_arm(self) -> Callable[..., Any]:
         self._graphs.start()
+        self._pools_before = frozenset(graph_pools(self._workload.device))
         compiled = compile_workload(self._case["compiler"], self._workload, self._options)
         self._arms["compiled"] = self._workload.iteration(compiled)
         return compiled
@@ -538,11 +594,6 @@ class Bench:
             nan_equals_nan=case["dtype"] != "float32",
         )
 
-    def _use_cache(self, part: str) -> None:
-        if self._cache_dir is not None:
-            os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(self._cache_dir, part)  # noqa: PTH118 - text for the environment
-            os.environ["TRITON_CACHE_DIR"] = os.path.join(self._cache_dir, part, "triton")  # noqa: PTH118
-
 
 def _set_threads(threads: int | None, *, most: int = 0) -> None:
     """Never more threads than CPUs this process may run on, or is to be kept on (`most`, 0: all of them)."""
@@ -550,19 +601,12 @@ def _set_threads(threads: int | None, *, most: int = 0) -> None:
     torch.set_num_threads(min(threads or torch.get_num_threads(), most))
 
 
-def _choose(device: torch.device) -> None:
-    """Make it the current one: events, and a context where none is asked for, belong to that."""
-    module = device_module(device)
-    chosen: int | None = device.index
-    if chosen is not None and hasattr(module, "set_device"):
-        module.set_device(device)
-
-
 def _free(device: str) -> None:
     gc.collect()
     module = device_module(torch.device(device))
     if hasattr(module, "empty_cache"):
-        module.empty_cache()
+        with contextlib.suppress(RuntimeError):  # a broken device; the error that broke it must not be replaced
+            module.empty_cache()
 
 
 def _random_state(device: torch.device) -> torch.Tensor:
@@ -592,9 +636,15 @@ def _is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def _word(error: BaseException, usual: str) -> str:
+    """Give an eager failure its status: a device or a library that does not work is nothing to be left out."""
+    return "infra_error" if is_of_device(error) else usual
+
+
 def _compiled_error(error: BaseException) -> CaseError:
     if isinstance(error, CaseError):
         return error
-    if isinstance(getattr(error, "inner_exception", error), ImportError):  # a backend whose library is not there
+    is_import = isinstance(getattr(error, "inner_exception", error), ImportError)
+    if is_import and not is_of_device(error):  # a backend whose library is not there
         return CaseError("compiler_not_available", describe(error))
     return CaseError("OOM" if _is_out_of_memory(error) else "fail_to_run", describe(error))

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from torchperf_ci.worker.device_errors import is_of_device
 from torchperf_ci.worker.load import Workload
 from torchperf_ci.worker.protocol import CaseError
 
@@ -83,6 +84,8 @@ def _backend(backend: str) -> Callable[[Workload, Options], Compiled]:
         try:
             torch._dynamo.lookup_backend(backend)
         except (ImportError, torch._dynamo.exc.InvalidBackend) as error:
+            if is_of_device(error):  # its library is there, and broken
+                raise
             raise CaseError("compiler_not_available", f"{backend}: {error}") from error
         return torch.compile(workload.to_compile, backend=backend)
 

@@ -14,6 +14,7 @@ from torch.profiler import profile, record_function
 from torchperf_ci.suites.fastrnns.catalog import UNUSABLE_SETTINGS, Executor, Fuser, Sizes
 from torchperf_ci.suites.fastrnns.models import build, heads
 from torchperf_ci.suites.fastrnns.torchscript import SettingsGone, apply_settings
+from torchperf_ci.worker.accelerators import choose_device
 from torchperf_ci.worker.load import seed_all, to_device
 from torchperf_ci.worker.protocol import CaseError
 from torchperf_ci.worker.timing import Reader
@@ -42,7 +43,7 @@ def measure(
     except SettingsGone as error:
         raise CaseError(UNUSABLE_SETTINGS, str(error)) from error
     seed_all(seed)
-    target = torch.device(device)
+    target = choose_device(torch.device(device))
     module, args = build(variant, Sizes(**sizes))
     passes = _Passes(module.to(target), to_device(args, target), Reader(target))
     for _ in range(warmup):

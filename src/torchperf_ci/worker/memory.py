@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
+_SHARED_POOL = (0, 0)
 _MEASURED = "torchperf-ci: measured iteration"
 
 
@@ -21,12 +23,35 @@ def device_module(device: torch.device) -> Any:  # noqa: ANN401 - torch.cuda, to
     return None if device.type == "cpu" else getattr(torch, device.type, None)
 
 
+def graph_pools(device: torch.device) -> dict[tuple[int, ...], tuple[int, int]]:
+    """The memory pools of CUDA graphs on a device: the bytes each holds and those in use, by the pool's id."""
+    module = device_module(device)
+    if not hasattr(module, "memory_snapshot"):
+        return {}
+    index: int | None = device.index
+    number = module.current_device() if index is None else index
+    pools: dict[tuple[int, ...], tuple[int, int]] = {}
+    for segment in module.memory_snapshot():
+        pool = tuple(segment.get("segment_pool_id", _SHARED_POOL))
+        if pool != _SHARED_POOL and segment["device"] == number:
+            held, used = pools.get(pool, (0, 0))
+            pools[pool] = (held + segment["total_size"], used + segment["allocated_size"])
+    return pools
+
+
 def peak_while(
-    device: torch.device, action: Callable[[], object], prepare: Callable[[], object] = lambda: None
+    device: torch.device,
+    action: Callable[[], object],
+    prepare: Callable[[], object] = lambda: None,
+    *,
+    other_pools: AbstractSet[tuple[int, ...]] = frozenset(),
 ) -> int | None:
     """Run `action` twice, `prepare` before each; the peak in bytes of the second, or None where it cannot be measured.
 
-    On an accelerator it is the allocator's peak, with all that lies on the device. On a CPU it is what tensors needed
+    On an accelerator it is the allocator's peak, with all that lies on the device; the first run is not in it, with
+    whatever compiling and autotuning took. A CUDA graph allocates nothing when it is replayed, but holds its pool all
+    the time: that counts in full, or eager would be charged for the activations that a graph has as well. other_pools:
+    those of the graphs of other arms, which do not count at all. On a CPU it is what tensors needed
     beyond those that were there before: every allocation and release as torch's profiler reports it, so that it is the
     same in each process. What libraries allocate for themselves is not in it.
     """
@@ -41,7 +66,18 @@ def peak_while(
     if can_be_reset:
         module.reset_peak_memory_stats(device)
     action()
-    return int(module.max_memory_allocated(device)) if can_be_reset else None
+    if not can_be_reset:
+        return None
+    pools = graph_pools(device)
+    used_by_others = sum(used for pool, (_, used) in pools.items() if pool in other_pools)
+    peak = int(module.max_memory_allocated(device)) - used_by_others
+    own = [held for pool, (held, _) in pools.items() if pool not in other_pools]
+    if not own:
+        return peak
+    # Outside of the pools the iteration may have needed more than there is now; when, nobody says. So this is the least
+    # that it needed.
+    outside = int(module.memory_allocated(device)) - sum(used for _, used in pools.values())
+    return max(peak, outside + sum(own))
 
 
 def process_peak_while(action: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> int | None:

@@ -162,7 +162,8 @@ def _become_worker(descriptors: Sequence[int]) -> NoReturn:
 
         with os.fdopen(os.dup(0), "r", encoding="utf-8") as requests:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a model that reads stdin gets an end of file
-            serve(requests, replies, Bench().handlers())
+            bench = Bench()
+            serve(requests, replies, bench.handlers(), ends_after=bench.ends_after)
         status = 0
     finally:
         sys.stdout.flush()

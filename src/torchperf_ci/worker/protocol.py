@@ -1,6 +1,7 @@
 """JSON lines between the controller and one worker: a request a line in, one reply a line out, in order.
 
-Request `{"id": 7, "do": "sample", …}`; reply `{"id": 7, "ok": {…}}` or `{"id": 7, "error": {"status", "reason"}}`.
+Request `{"id": 7, "do": "sample", …}`; reply `{"id": 7, "ok": {…}}` or `{"id": 7, "error": {"status", "reason"}}`,
+with `"last": true` when the worker ends itself after it.
 Standard library only: the controller imports this module too.
 """
 
@@ -46,24 +47,34 @@ def describe(error: BaseException) -> str:
     return one_line(": ".join([type(error).__name__, " ".join(said)] if said else [type(error).__name__]))
 
 
-def serve(requests: IO[str], replies: int, handlers: Mapping[str, Handler]) -> None:
-    """Answer requests until the end of the input. Writes to the descriptor `replies`, which nobody else knows."""
+def serve(
+    requests: IO[str], replies: int, handlers: Mapping[str, Handler], *, ends_after: Callable[[BaseException], bool]
+) -> None:
+    """Answer requests until the end of the input, or until an error that `ends_after` says nothing can follow.
+
+    Writes to the descriptor `replies`, which nobody else knows.
+    """
     for line in requests:
         request = json.loads(line)
         number, name = request.pop("id"), request.pop("do")
-        reply = {"id": number, **_answer(handlers[name], request)}
+        reply = {"id": number, **_answer(handlers[name], request, ends_after)}
         _write_all(replies, (json.dumps(reply) + "\n").encode())
+        if "last" in reply:
+            return
 
 
-def _answer(handler: Handler, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(
+    handler: Handler, arguments: Mapping[str, Any], ends_after: Callable[[BaseException], bool]
+) -> dict[str, Any]:
     try:
         return {"ok": handler(**arguments)}
-    except CaseError as error:
-        traceback.print_exception(error)
-        return {"error": {"status": error.status, "reason": one_line(error.reason)}}
     except BaseException as error:  # noqa: BLE001 - model code may raise anything, SystemExit and KeyboardInterrupt too
         traceback.print_exception(error)
-        return {"error": {"status": "fail_to_run", "reason": describe(error)}}
+        if isinstance(error, CaseError):
+            told = {"status": error.status, "reason": one_line(error.reason)}
+        else:
+            told = {"status": "fail_to_run", "reason": describe(error)}
+        return {"error": told, **({"last": True} if ends_after(error) else {})}
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

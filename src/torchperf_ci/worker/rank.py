@@ -40,8 +40,9 @@ def main() -> None:
     from torchperf_ci.worker.commands import Bench
     from torchperf_ci.worker.world import World
 
+    bench = Bench(World(os.environ))
     with connection.makefile("r", encoding="utf-8") as requests:
-        serve(requests, connection.fileno(), Bench(World(os.environ)).handlers())
+        serve(requests, connection.fileno(), bench.handlers(), ends_after=bench.ends_after)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # a process group whose other ranks have gone may wait for them

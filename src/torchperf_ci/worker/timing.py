@@ -10,6 +10,7 @@ from typing import cast
 
 import torch
 
+from torchperf_ci.worker.accelerators import choose_device
 from torchperf_ci.worker.memory import device_module
 
 Arm = Callable[[], object]
@@ -61,20 +62,24 @@ def sample(
     inner: Mapping[str, int],
     discard: int = 0,
     wait_for_all: Callable[[], None] | None = None,
+    before: Callable[[], object] | None = None,
 ) -> Sweep:
     """Run the arms as `order` says: a sequence of sweeps, each naming arms; one reading per name, one probe per sweep.
 
     inner: repeats of an arm inside one reading (the reading is divided by it), for calls under 50 µs.
-    discard: untimed iterations before each reading, for a device that another process has just used.
+    discard: untimed iterations before the first reading, for a device that another process has just used.
     wait_for_all: returns when all processes of the case have called it; every reading begins with it.
+    before: what runs on the device before each reading, and is not timed.
     """
-    take = Reader(device, wait_for_all or _nothing)
+    take = Reader(device, wait_for_all=wait_for_all, before=before)
     sweep = Sweep()
     for names in order:
         for name in names:
             arm, repeats = arms[name], inner.get(name, 1)
-            for _ in range(discard):
+            while discard > 0:
+                prepare_arm(arm, 1)
                 arm()
+                discard -= 1
             host, on_device = take(arm, repeats)
             sweep.host.setdefault(name, []).append(host)
             if on_device is not None:
@@ -92,24 +97,40 @@ def prepare_arm(arm: Arm, calls: int) -> None:
 
 
 class Reader:
-    """Takes one reading: host nanoseconds and, where the device has timed events, device nanoseconds."""
+    """Takes one reading: host nanoseconds and, where the device has timed events, device nanoseconds.
 
-    def __init__(self, device: torch.device, wait_for_all: Callable[[], None] = _nothing) -> None:
-        self._synchronize, self._wait_for_all = synchronizer(device), wait_for_all
+    The events stand on the device's current stream, around the whole call. That is also where a CUDA graph is replayed
+    (by inductor, `cudagraphs` and `torch.cuda.make_graphed_callables`), so they hold the time of all graphs of a call.
+    wait_for_all, before: as `sample` has them.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        wait_for_all: Callable[[], object] | None = None,
+        before: Callable[[], object] | None = None,
+    ) -> None:
+        self._device, self._before, self._wait_for_all = device, before or _nothing, wait_for_all or _nothing
+        choose_device(device)
+        self._synchronize = synchronizer(device)
         self._events = None
         if device.type in {"cuda", "xpu"}:
-            event = device_module(device).Event
-            self._events = (event(enable_timing=True), event(enable_timing=True))
+            self._module = device_module(device)
+            self._events = tuple(self._module.Event(enable_timing=True) for _ in range(2))
 
     def __call__(self, arm: Arm, repeats: int) -> tuple[int, int | None]:
         prepare_arm(arm, repeats)
+        choose_device(self._device)  # a model may have chosen another one
+        self._before()
         self._synchronize()
         self._wait_for_all()
         if self._events is None:
             return self._host(arm, repeats), None
         first, last = self._events
-        first.record()
-        host = self._host(arm, repeats, after=last.record)
+        stream = self._module.current_stream(self._device)
+        first.record(stream)
+        host = self._host(arm, repeats, after=lambda: last.record(stream))
         return host, round(first.elapsed_time(last) * 1e6 / repeats)
 
     def _host(self, arm: Arm, repeats: int, after: Callable[[], object] = _nothing) -> int:

@@ -1,14 +1,21 @@
-"""fastrnns' results: a row per variant, the two JSON formats, and two files of the first one side by side."""
+"""fastrnns' results: a row per variant, the table of them, two JSON formats, and two files of one side by side."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from typing import Any
 
-from torchperf_ci.core.errors import UsageProblem
+from tabulate import tabulate
+
+from torchperf_ci.core.text import code, count, csv_cell, one_line, sentence
+from torchperf_ci.formats.inputs import Duration, convert, parse
 
 BACKWARD = "-backward"
 """What is added to a group's name for its backward passes."""
@@ -16,9 +23,17 @@ BACKWARD = "-backward"
 Averages = Mapping[str, Mapping[str, float | None]]
 """Milliseconds by group and variant; None for one that failed."""
 
+COLUMNS = ("name", "avg_fwd", "std_fwd", "min_fwd", "avg_bwd", "std_bwd", "min_bwd")
+NAME_WIDTH, WIDTH = 19, 9
+"""Of the columns, so that a row has less than 80 characters."""
+
+_COMPARED = ("group", "name", "old ms", "new ms", "ratio", "note")
+_MEASURED = ("group", "name", "forward ms", "min", "backward ms", "min", "failure")
+_ABSENT = "–"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class VariantTimes:
     """One variant: milliseconds of every forward and backward pass, or why there are none and the end of its log."""
 
     group: str
@@ -30,7 +45,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class VariantPair:
     """A variant in two files. Milliseconds, None where there are none; `note` says why."""
 
     group: str
@@ -45,66 +60,164 @@ class Pair:
         return self.new / self.old if self.old and self.new is not None else None
 
 
+class TableFormat(str, Enum):
+    """How a table is written."""
+
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    CSV = "csv"
+    JSON = "json"
+
+    __str__ = str.__str__
+
+
+class VariantTable:
+    """Lines of aligned columns, wide enough for the longest of `variants`, between `separator`s."""
+
+    def __init__(self, variants: Sequence[str], *, separator: str = " ") -> None:
+        self._separator = separator
+        self._name_width = max([NAME_WIDTH, *map(len, variants)])
+
+    def header(self) -> str:
+        return self._join(COLUMNS)
+
+    def row(self, row: VariantTimes) -> str:
+        """Write mean, standard deviation and minimum of both directions in milliseconds, or why there are none."""
+        if row.failure:
+            name = row.variant.rjust(self._name_width)
+            return f"{name}{self._separator}failed: {one_line(row.failure)}"
+        cells = [cell for times in (row.forward, row.backward) for cell in _numbers(times)]
+        return self._join([row.variant, *cells])
+
+    def _join(self, cells: Sequence[str]) -> str:
+        widths = [self._name_width, *[WIDTH] * (len(cells) - 1)]
+        return self._separator.join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+
+
+def _numbers(times: Sequence[float]) -> tuple[str, str, str]:
+    """Write mean, standard deviation and minimum of times, the deviation with two digits: it is not known better."""
+    return _digits(statistics.fmean(times), 4), _digits(deviation(times), 2), _digits(min(times), 4)
+
+
+def _digits(value: float, digits: int) -> str:
+    """Write so many significant digits, and never an exponent for a large number."""
+    text = f"{value:.{digits}g}"
+    return f"{value:.0f}" if "e+" in text else text
+
+
 def deviation(times: Sequence[float]) -> float:
-    """Sample standard deviation; NaN for a single time."""
+    """Return the sample standard deviation; NaN for a single time."""
     return statistics.stdev(times) if len(times) > 1 else math.nan
 
 
-def averages(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
-    """The format `oss`: mean milliseconds by group and variant, in both directions; None for a variant that failed."""
-    made: dict[str, dict[str, float | None]] = {}
-    for group, variant, times in _directions(rows):
-        made.setdefault(group, {})[variant] = statistics.fmean(times) if times else None
-    return made
+def averages(rows: Sequence[VariantTimes]) -> dict[str, dict[str, float | None]]:
+    """Make the format `oss`: mean milliseconds by group and variant, in both directions; None for one that failed."""
+    means: dict[str, dict[str, float | None]] = {}
+    for group, row, times in _directions(rows):
+        means.setdefault(group, {})[row.variant] = statistics.fmean(times) if times else None
+    return means
 
 
-def observations(rows: Sequence[Row]) -> Iterator[Mapping[str, str | None]]:
-    """The format `pep`: an object per iteration; for a variant that failed one with the value None and the error."""
-    failures = {(row.group, row.variant): row.failure for row in rows}
-    for group, variant, times in _directions(rows):
-        common = {"type": "NET", "metric": f"{group}-{variant}", "unit": "ms"}
+def observations(rows: Sequence[VariantTimes]) -> Iterator[Mapping[str, str | None]]:
+    """Yield the format `pep`: an object per pass; for a variant that failed one with the value None and the error."""
+    for group, row, times in _directions(rows):
+        common = {"type": "NET", "metric": f"{group}-{row.variant}", "unit": "ms"}
         yield from ({**common, "value": str(time)} for time in times)
         if not times:
-            yield {**common, "value": None, "error": failures[group.removesuffix(BACKWARD), variant]}
+            yield {**common, "value": None, "error": row.failure}
 
 
-def read_averages(text: str, where: str) -> Averages:
-    """The content of an `oss` file. Raises `UsageProblem` naming the file `where` and what is wrong with it."""
-    try:
-        raw = json.loads(text)
-    except ValueError as error:
-        raise UsageProblem(f"{where} is not JSON: {error}") from error
-    if not isinstance(raw, dict) or not all(isinstance(group, dict) for group in raw.values()):
-        raise UsageProblem(f"{where} is not what --print-json oss writes: an object of objects")
-    for group, variants in raw.items():
-        for variant, value in variants.items():
-            if value is not None and not _is_time(value):
-                raise UsageProblem(f"{where}: {group}/{variant} is {str(value)[:40]!r}, not a number of milliseconds")
-    return raw
-
-
-def pairs(old: Averages, new: Averages) -> list[Pair]:
-    """Every variant of either, in the order of `old`, then of `new`."""
-    keys = dict.fromkeys((group, variant) for file in (old, new) for group in file for variant in file[group])
-    return [_pair(group, variant, old.get(group, {}), new.get(group, {})) for group, variant in keys]
-
-
-def _pair(group: str, variant: str, old: Mapping[str, float | None], new: Mapping[str, float | None]) -> Pair:
-    notes = [
-        f"{state} {name}"
-        for name, file in (("old", old), ("new", new))
-        if (state := "not in" if variant not in file else "failed in" if file[variant] is None else "")
-    ]
-    return Pair(group=group, variant=variant, old=old.get(variant), new=new.get(variant), note=", ".join(notes))
-
-
-def _directions(rows: Sequence[Row]) -> Iterator[tuple[str, str, tuple[float, ...]]]:
-    """Group, variant and times: of each group the forward passes, then the backward ones."""
+def _directions(rows: Sequence[VariantTimes]) -> Iterator[tuple[str, VariantTimes, tuple[float, ...]]]:
+    """Yield group, variant and times: of each group the forward passes, then the backward ones."""
     for group in dict.fromkeys(row.group for row in rows):
         members = [row for row in rows if row.group == group]
-        yield from ((group, row.variant, row.forward) for row in members)
-        yield from ((group + BACKWARD, row.variant, row.backward) for row in members)
+        yield from ((group, row, row.forward) for row in members)
+        yield from ((group + BACKWARD, row, row.backward) for row in members)
 
 
-def _is_time(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+def read_averages(content: bytes, where: str) -> Averages:
+    """Read an `oss` file. Raises `InputProblem` naming the file `where` and what is wrong with it."""
+    file: dict[str, dict[str, float | None]] = {}
+    raw = convert(parse(content, file=where), dict[str, Any], where=f"{where}: not what --print-json oss writes")
+    for group, variants in raw.items():
+        place = f"{where}: {group}"
+        file[group] = {
+            variant: None if time is None else convert(time, Duration, where=f"{place}/{variant}")
+            for variant, time in convert(variants, dict[str, Any], where=place).items()
+        }
+    return file
+
+
+def pair_averages(old: Averages, new: Averages) -> list[VariantPair]:
+    """Pair every variant of either file, in the order of `old`, then of `new`."""
+    keys = dict.fromkeys((group, variant) for file in (old, new) for group in file for variant in file[group])
+    pairs = []
+    for group, variant in keys:
+        notes = []
+        for name, variants in (("old", old.get(group, {})), ("new", new.get(group, {}))):
+            if variants.get(variant) is None:
+                notes.append(f"{'failed' if variant in variants else 'not'} in {name}")
+        times = {name: file.get(group, {}).get(variant) for name, file in (("old", old), ("new", new))}
+        pairs.append(VariantPair(group=group, variant=variant, **times, note=", ".join(notes)))
+    return pairs
+
+
+def compare_pairs(pairs: Sequence[VariantPair], form: TableFormat) -> str:
+    """Write the pairs as text, for people with the mean of their ratios; without a line end after the last line."""
+    columns = {"group": "group", "name": "variant", "old": "old", "new": "new", "ratio": "ratio", "note": "note"}
+    objects = [{name: getattr(pair, field) for name, field in columns.items()} for pair in pairs]
+    rows = []
+    for pair in pairs:
+        times = [_ABSENT if time is None else _digits(time, 4) for time in (pair.old, pair.new)]
+        rows.append([pair.group, pair.variant, *times, f"{pair.ratio:.3f}" if pair.ratio else _ABSENT, pair.note])
+    text = _write(objects, rows, _COMPARED, form)
+    if form in {TableFormat.CSV, TableFormat.JSON}:
+        return text
+    ratios = [pair.ratio for pair in pairs if pair.ratio]
+    mean = f"{statistics.geometric_mean(ratios):.3f}" if ratios else _ABSENT
+    return f"{text}\n\nGeometric mean of new / old over {count(len(ratios), 'variant')}: {mean} (above 1 is slower)"
+
+
+def write_rows(rows: Sequence[VariantTimes], form: TableFormat) -> str:
+    """Write what was measured as text, without a line end after the last line."""
+    objects = []
+    cells = []
+    for row in rows:
+        numbers: dict[str, float | None] = dict.fromkeys(COLUMNS[1:])
+        texts = [_ABSENT] * 4
+        if not row.failure:
+            of_both = [(statistics.fmean(times), deviation(times), min(times)) for times in (row.forward, row.backward)]
+            numbers = dict(
+                zip(COLUMNS[1:], [None if math.isnan(n) else n for three in of_both for n in three], strict=True)
+            )
+            texts = []
+            for times in (row.forward, row.backward):
+                mean, spread, least = _numbers(times)
+                texts += [f"{mean} ± {spread}" if len(times) > 1 else mean, least]
+        objects.append({"group": row.group, "name": row.variant, **numbers, "failure": row.failure})
+        cells.append([row.group, row.variant, *texts, row.failure])
+    return _write(objects, cells, _MEASURED, form)
+
+
+def _write(
+    objects: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[str]], headers: Sequence[str], form: TableFormat
+) -> str:
+    """Write a table: `objects` for machines, `rows` of texts for people, with group, name and a remark in it."""
+    if form is TableFormat.JSON:
+        return json.dumps(objects, ensure_ascii=False, indent=2)
+    if form is TableFormat.CSV:
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(objects[0] if objects else headers)
+        for item in objects:
+            texts = [csv_cell(one_line(value)) if isinstance(value, str) else value for value in item.values()]
+            writer.writerow(["" if value is None else value for value in texts])
+        return stream.getvalue().rstrip("\n")
+    is_markdown = form is TableFormat.MARKDOWN
+    cells = []
+    for group, name, *numbers, remark in rows:
+        names = [(code(text) if text else "") if is_markdown else one_line(text) for text in (group, name)]
+        cells.append([*names, *numbers, sentence(remark) if is_markdown and remark else one_line(remark)])
+    aligned = ("left", "left", *["right"] * (len(headers) - 3), "left")
+    style = "github" if is_markdown else "simple"
+    return tabulate(cells, headers=headers, tablefmt=style, disable_numparse=True, colalign=aligned)

@@ -10,17 +10,18 @@ from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Status
-from torchperf_ci.pytorch.fastrnns.results import Row
-from torchperf_ci.run.plan import Machine, device_problem
+from torchperf_ci.core.text import count
+from torchperf_ci.pytorch.fastrnns.results import VariantTimes
+from torchperf_ci.run.plan import device_problem
 from torchperf_ci.run.run import Python, survey
-from torchperf_ci.run.session import Preloaded, WorkerError
+from torchperf_ci.run.session import WorkerError
 from torchperf_ci.suites.fastrnns.catalog import UNUSABLE_SETTINGS, Executor, Fuser, Sizes, group_of
 
 _LOG_LINES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class FastrnnsSettings:
     """How every variant is measured. `device` None: the first accelerator, else the CPU. `timeout`: seconds each.
 
     pointwise: `loop_level`, `block_count`, `block_size` of the CUDA kernels that the fuser `te` makes.
@@ -40,19 +41,24 @@ class Settings:
     traces: Path | None = None
 
 
-class Bench:
+class FastrnnsBench:
     """A Python under test, asked what it is, ready to measure variants. A context manager."""
 
-    def __init__(self, python: Python, settings: Settings) -> None:
+    def __init__(self, python: Python, settings: FastrnnsSettings) -> None:
         self._python = python
         self._settings = settings
         self._stack = ExitStack()
 
-    def __enter__(self) -> Bench:
+    def __enter__(self) -> FastrnnsBench:
+        """Start it. Raises `UsageProblem` when it has no such device."""
         try:
             self._preloaded = self._stack.enter_context(self._python.start())
             self.survey = survey(self._preloaded, (), threads=self._settings.threads, command=())
-            self.device = _device(self._settings.device, self.survey.machine)
+            device, machine = self._settings.device, self.survey.machine
+            problem = device_problem(device, machine) if device else machine.why_not_cpu(option="--device")
+            if problem:
+                raise UsageProblem(problem)
+            self.device = device or machine.default_device
         except BaseException:
             self._stack.close()
             raise
@@ -63,63 +69,45 @@ class Bench:
 
     @property
     def description(self) -> str:
-        """What is measured where, in a line."""
+        """Say in a line what is measured where."""
         environment = self.survey.environment
         machine = environment.cpu if self.device == "cpu" else f"{environment.gpu or self.device}, {environment.cpu}"
-        return f"torch {environment.torch} on {self.device} ({machine}), {environment.threads} threads"
+        return f"torch {environment.torch} on {self.device} ({machine}), {count(environment.threads, 'thread')}"
 
-    def measure(self, variants: Sequence[str]) -> Iterator[Row]:
-        """A row per variant, as it is measured. Raises `UsageProblem` when torch lacks a switch that was asked for."""
-        for number, variant in enumerate(variants):
-            yield self._row(variant, self._python.log.with_name(f"{number}.log"))
-
-    def _row(self, variant: str, log: Path) -> Row:
-        group = group_of(variant).label
-        try:
-            with self._alive().fork(log) as worker:
-                deadline = time.monotonic() + self._settings.timeout
-                times = worker.ask("fastrnns", deadline=deadline, **self._request(variant))
-        except WorkerError as error:
-            if error.status == UNUSABLE_SETTINGS:
-                raise UsageProblem(error.reason) from error
-            timed_out = f"not done within {self._settings.timeout:g} s" if error.status is Status.TIMEOUT else ""
-            return Row(group=group, variant=variant, failure=timed_out or error.reason, log=_end_of(log))
-        return Row(group=group, variant=variant, forward=tuple(times["forward"]), backward=tuple(times["backward"]))
-
-    def _alive(self) -> Preloaded:
-        if not self._preloaded.alive:
-            self._stack.close()
-            self._preloaded = self._stack.enter_context(self._python.start())
-        return self._preloaded
-
-    def _request(self, variant: str) -> dict[str, object]:
+    def measure(self, variants: Sequence[str]) -> Iterator[VariantTimes]:
+        """Yield a row per variant, as it is measured. Raises `UsageProblem` when torch lacks a switch that was asked
+        for."""
         settings = self._settings
-        return {
-            "variant": variant,
-            "sizes": settings.sizes.as_json(),
-            "warmup": settings.warmup,
-            "nloops": settings.nloops,
-            "device": self.device,
-            "fuser": settings.fuser.value,
-            "executor": settings.executor.value if settings.executor else None,
-            "pointwise": dict(settings.pointwise),
-            "seed": settings.seed,
-            "threads": settings.threads,
-            "trace": str(settings.traces / f"{variant}.json") if settings.traces else None,
-        }
-
-
-def _device(asked: str | None, machine: Machine) -> str:
-    if asked is None:
-        if reason := machine.why_not_cpu(option="--device"):
-            raise UsageProblem(reason)
-        return machine.default_device
-    if problem := device_problem(asked, machine):
-        raise UsageProblem(problem)
-    return asked
-
-
-def _end_of(log: Path) -> tuple[str, ...]:
-    if not log.is_file():
-        return ()
-    return tuple(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:])
+        for number, variant in enumerate(variants):
+            group, log = group_of(variant).label, self._python.log.with_name(f"{number}.log")
+            request = {
+                "variant": variant,
+                "sizes": settings.sizes.as_json(),
+                "warmup": settings.warmup,
+                "nloops": settings.nloops,
+                "device": self.device,
+                "fuser": settings.fuser.value,
+                "executor": settings.executor.value if settings.executor else None,
+                "pointwise": dict(settings.pointwise),
+                "seed": settings.seed,
+                "threads": settings.threads,
+                "trace": str(settings.traces / f"{variant}.json") if settings.traces else None,
+            }
+            if not self._preloaded.alive:
+                self._stack.close()
+                self._preloaded = self._stack.enter_context(self._python.start())
+            try:
+                with self._preloaded.fork(log) as worker:
+                    times = worker.ask("fastrnns", deadline=time.monotonic() + settings.timeout, **request)
+            except WorkerError as error:
+                if error.status == UNUSABLE_SETTINGS:
+                    raise UsageProblem(error.reason) from error
+                timed_out = f"not done within {settings.timeout:g} s" if error.status is Status.TIMEOUT else ""
+                lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+                yield VariantTimes(
+                    group=group, variant=variant, failure=timed_out or error.reason, log=tuple(lines[-_LOG_LINES:])
+                )
+            else:
+                yield VariantTimes(
+                    group=group, variant=variant, forward=tuple(times["forward"]), backward=tuple(times["backward"])
+                )

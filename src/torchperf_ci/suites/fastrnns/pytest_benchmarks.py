@@ -18,6 +18,7 @@ from torchperf_ci.suites.fastrnns.catalog import Executor, Fuser
 from torchperf_ci.suites.fastrnns.models import build, heads
 from torchperf_ci.suites.fastrnns.pytest_plugin import DEFAULT_EXECUTOR
 from torchperf_ci.suites.fastrnns.torchscript import apply_settings
+from torchperf_ci.worker.accelerators import choose_device
 from torchperf_ci.worker.load import seed_all, to_device
 from torchperf_ci.worker.timing import synchronizer
 
@@ -41,7 +42,7 @@ def network(request: pytest.FixtureRequest, net_name: str, executor: str, fuser:
     """The network `net_name`, built under the fuser and the executor."""
     apply_settings(Fuser(fuser), None if executor == DEFAULT_EXECUTOR else Executor(executor))
     name = request.config.getoption("net_device") or ("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+    device = choose_device(torch.device(name))
     seed_all(0)
     module, args = build(net_name, request.config.getoption("net_sizes"))
     return Network(module=module.to(device), args=to_device(args, device), finish=synchronizer(device))

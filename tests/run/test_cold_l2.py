@@ -1,0 +1,74 @@
+"""`--cold-l2`: where it is refused, what it changes about a reading, and that its times stay among themselves."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torchperf_ci.compare.pairs import Interleave, TwoWorkerPairs
+from torchperf_ci.core.records import Build, Environment
+from torchperf_ci.run.case_worker import Settings
+from torchperf_ci.run.plan import Machine
+from torchperf_ci.run.run import Survey, note_settings
+from torchperf_ci.run.sampler import Sampler
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+class OnDevice:
+    """A worker on an accelerator whose calls take a microsecond; it keeps what it is asked for."""
+
+    on_accelerator = True
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int, int]] = []
+
+    def sample(self, order: Sequence[Sequence[str]], inner: dict[str, int], *, discard: int = 0) -> dict[str, Any]:
+        count = len(order)
+        self.asked.append((count, inner["compiled"], discard))
+        times = {"compiled": [1000] * count}
+        return {"host": times, "device": times, "probe": [1] * count, "recompiled": False}
+
+
+def pairs_of(workers: dict[str, Any], interleave: Interleave) -> TwoWorkerPairs:
+    return TwoWorkerPairs(workers, dict.fromkeys(workers, "compiled"), interleave=interleave)
+
+
+def test_a_block_discards_one_reading_after_a_switch_of_sides() -> None:
+    """Not one for each of its readings; single iterations switch each time."""
+    workers = {"base": OnDevice(), "head": OnDevice()}
+    assert len(pairs_of(workers, Interleave.BLOCK).take([False] * 5, 1)) == 5
+    assert workers["base"].asked == workers["head"].asked == [(5, 1, 1)]
+    workers = {"base": OnDevice(), "head": OnDevice()}
+    pairs_of(workers, Interleave.ITERATION).take([False, True], 1)
+    assert workers["base"].asked == workers["head"].asked == [(1, 1, 1), (1, 1, 1)]
+
+
+def test_with_a_cold_cache_a_reading_is_one_call() -> None:
+    """However short it is: the second one would find what the first one has read."""
+    for settings, repeats in ((Settings(), 51), (Settings(cold_l2=True), 1)):
+        workers = {"base": OnDevice(), "head": OnDevice()}
+        sampler = Sampler(pairs_of(workers, Interleave.BLOCK), random.Random(0), repeats=settings.repeats)
+        sampler.warm_up(iterations=10)
+        assert sampler.repeats == repeats
+
+
+def test_times_from_a_cold_cache_are_compared_with_each_other_alone() -> None:
+    """The environment of a record says it."""
+    machine = Machine(devices={"cpu": 1}, compilers=(), dtypes=(), torch="2.13.0")
+    survey = Survey(machine=machine, build=Build(environment=Environment(cpu="AMD EPYC 7763")), suites=())
+    warm, cold = (note_settings(survey, Settings(cold_l2=is_cold)).environment for is_cold in (False, True))
+    assert warm.comparable_to(cold) == ["state of the L2 cache differs: none against cold"]
+    assert cold.comparable_to(replace(cold)) == []
+
+
+def test_on_a_cpu_it_is_refused(cli: Cli) -> None:
+    """Before anything is measured, by `run` and `compare`."""
+    asked = ("--suites", "tiny", "-k", "^mlp$", "--inference", "--compilers", "eager", "--devices", "cpu", "--cold-l2")
+    for command in (("run",), ("compare", "--head-env", "A=1")):
+        done = cli(*command, *asked)
+        assert done.returncode == 2
+        assert "--cold-l2 empties the L2 cache of CUDA, ROCm and XPU devices" in done.stderr
