@@ -128,6 +128,27 @@ def test_a_problem_with_the_input_is_no_clean_pass():
     assert "- `a.csv:3: has 2 cells`" in text
 
 
+def test_logs_are_links_where_they_lie_beside_the_report():
+    """Only what is there is linked, and no path means anything in Markdown; in a comment there is nothing beside it."""
+    records = [
+        replace(accuracy(case(name), Status.OOM), log=log)
+        for name, log in (("a", "logs/a (1).log"), ("b", "logs/b](x).log"), ("c", "../c.log"))
+    ]
+    found = findings(records)
+    text = markdown(found, files={"logs/a (1).log", "logs/b](x).log"})
+    assert "[log](logs/a%20%281%29.log)" in text
+    assert "[log](logs/b%5D%28x%29.log)" in text
+    assert "`../c.log`" in text
+    assert "](" not in markdown(found).replace("`logs/b](x).log`", "")
+
+
+def test_flags_fold_and_are_left_to_the_files_in_a_comment():
+    """There are a hundred of them."""
+    found = findings(both(case()))
+    assert "torch._dynamo.config.suppress_errors = False" in markdown(found, files={"report.html"})
+    assert "suppress_errors" not in markdown(found)
+
+
 def test_what_was_not_looked_at_is_said():
     """A pass without an accuracy check says less."""
     assert "accuracy was not looked at" in markdown(findings([performance(case(), 1.1)]))

@@ -157,7 +157,7 @@ def benefit_text(benefit: Benefit) -> str:
     call = "iteration" if benefit.section.mode is Mode.TRAINING else "call"
     if interval is not None and interval[0] <= 1 <= interval[1]:
         return f"{text}; no difference that can be measured"
-    if not saved:
+    if not saved or abs(benefit.speedup - 1) < 0.005:
         return text
     if saved < 0 < benefit.speedup - 1:
         return f"{text}; together they take no less time: those that are slower take longer"
