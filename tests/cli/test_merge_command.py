@@ -87,7 +87,7 @@ def test_a_missing_shard_is_named_and_fails(cli: Call, tmp_path: Path) -> None:
     done = cli("merge", str(artifacts), "--output-dir", str(out))
     assert done.returncode == 4
     assert said(done) == ["results: shard 2 of 3: no attempt at it"]
-    assert said(done, "Error: ") == ["the results are not complete; --allow-missing takes them as they are"]
+    assert said(done, "Error: ") == ["results are missing; measure them and merge again, or use --allow-missing"]
     assert "results: shard 2 of 3: no attempt at it" in (out / "report.md").read_text()
     allowed = cli("merge", str(artifacts), "--output-dir", str(out), "--allow-missing")
     assert (allowed.returncode, said(allowed)) == (0, ["results: shard 2 of 3: no attempt at it"])

@@ -238,7 +238,7 @@ def test_a_job_that_left_nothing_still_completes_its_check(post: Call, server: R
     event = {"pull_request": {"head": {"sha": SHA, "ref": "feature", "repo": {"full_name": REPOSITORY}}}}
     assert post("absent", event=event, env={"GITHUB_RUN_ID": RUN}).returncode == 0
     assert [(check["status"], check["conclusion"]) for check in server.checks] == [("completed", "action_required")]
-    assert "the step that measures left no result: it failed or was cancelled" in server.checks[0]["output"]["summary"]
+    assert "has no results: the step that measures failed or was cancelled" in server.checks[0]["output"]["summary"]
 
 
 def test_notes_come_in_batches_after_the_check_is_completed(post: Call, server: ReviewGitHub) -> None:
@@ -268,7 +268,7 @@ def test_without_a_permission_the_rest_is_done(
     server.permissions.discard(missing)
     done = post()
     assert (done.returncode, len(server.checks), len(server.comments[pull])) == (0, *left)
-    assert re.search(f"Warning: without {what}: .*the token needs the permission '{missing}'", done.stderr)
+    assert re.search(f"Warning: {what} was not posted: .*the token needs the permission '{missing}'", done.stderr)
 
 
 def test_when_nothing_may_be_written_it_fails(post: Call, server: ReviewGitHub, tmp_path: Path) -> None:
@@ -308,7 +308,10 @@ def test_a_server_in_trouble_is_no_missing_permission(post: Call, server: Review
     server.fail("check-runs", Reply(status=502, body=b"<html>"), times=100)
     done = post()
     assert (done.returncode, len(server.comments[pull])) == (0, 1)
-    assert "Warning: without the check: cannot list the check runs of aaaaaaaaaaaa: GitHub answers 502" in done.stderr
+    assert (
+        "Warning: the check was not posted: cannot list the check runs of aaaaaaaaaaaa: GitHub answers 502"
+        in done.stderr
+    )
 
 
 # Pull requests that are not the one of the event
@@ -326,7 +329,7 @@ def test_another_pull_request_is_never_written_to(post: Call, server: ReviewGitH
     ]
     done = post()
     assert done.returncode == 0
-    assert done.stderr == f"No comment: pull request 2 has newer commits than {SHA[:12]}\n"
+    assert done.stderr == f"No comment was posted: pull request 2 has newer commits than {SHA[:12]}\n"
     assert [server.comments[number] for number in others] == [[], [], [], []]
 
 
@@ -398,13 +401,13 @@ def many_rows() -> bytes:
         *((lambda text=text: zipped({COMPARISON: unread(comparison(), text)}), f"{text} is not a finite number")
           for text in ("NaN", "Infinity", "-Infinity", "1e999")),
         *((lambda text=text: zipped({RECORDS: unread(records_file(*GOOD), text)}), f"{text} is not a finite number")
-          for text in ("NaN", "Infinity", "-Infinity", "1e999")),
+          for text in ("NaN", "Infinity", "-Infinity")),
         (lambda: zipped({f"../{RECORDS}": records_file(*GOOD), f"/{RECORDS}": "x"}), "there is neither of"),
         (bomb, "the artifact torchperf-report holds a records.jsonl of more than 64 MiB"),
         (many_rows, "records.jsonl has 1,000,000 lines, more than 50,000"),
-        (lambda: zipped({RECORDS: "[" * 100_000 + "\n"}), "not JSON"),
+        (lambda: zipped({RECORDS: "[" * 100_000 + "\n"}), "expected"),
         (lambda: zipped({RECORDS: records_file(*GOOD).replace('"seconds":0.0', '"seconds":1' + "0" * 4000)}),
-         "field &#39;seconds&#39; is not a finite number"),
+         "field &#39;seconds&#39;: number out of range"),
         (lambda: zipped({RECORDS: records_file(*GOOD).replace('"batch_size":0', '"batch_size":1' + "0" * 4000)}),
          "a number of mlp is larger than any run"),
         (lambda: zipped({RECORDS: records_file(own(record("m" * 201)))}), "a name is longer than 200 characters"),
@@ -415,7 +418,8 @@ def many_rows() -> bytes:
     ],
     ids=["commit", "repository", "run", "no run",
          *(f"comparison: {what}" for what in ("commit", "repository", "run", "no source", "name", "good records")),
-         *(f"{kind}: {text}" for kind in ("comparison", "records") for text in ("NaN", "inf", "-inf", "1e999")),
+         *(f"comparison: {text}" for text in ("NaN", "inf", "-inf", "1e999")),
+         *(f"records: {text}" for text in ("NaN", "inf", "-inf")),
          "traversal", "bomb", "rows", "depth", "float", "integer", "name", "reason", "zip", "empty"],
 )  # fmt: skip
 def test_a_forged_artifact_is_told_and_not_shown(
@@ -463,7 +467,7 @@ def test_a_run_without_the_artifact_is_told(post: Call, server: ReviewGitHub) ->
     server.add_run()
     server.add_pull(fork=FORK)
     assert post().returncode == 0
-    assert "the run left no artifact torchperf-report" in server.checks[0]["output"]["summary"]
+    assert "the run has no artifact torchperf-report" in server.checks[0]["output"]["summary"]
 
 
 def test_an_artifact_that_may_not_be_read_is_told(post: Call, server: ReviewGitHub) -> None:

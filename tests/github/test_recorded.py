@@ -54,7 +54,7 @@ def test_what_is_no_results_is_named(server: FakeGitHub, client: Client, content
 
 def test_without_an_artifact_there_are_no_durations(client: Client) -> None:
     """The first run of a repository."""
-    with pytest.raises(NothingToJudge, match="the default branch has none that has not expired"):
+    with pytest.raises(NothingToJudge, match="no run of main, the default branch, left one"):
         newest_results(client, REPOSITORY, NAME)
 
 

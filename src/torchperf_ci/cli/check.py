@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import click
 
@@ -37,7 +37,9 @@ _METRIC = option(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckOptions:
-    """Say what is held against which tables, and how strictly."""
+    """Say what is compared with which tables, and how strictly."""
+
+    EXPECTED: ClassVar[str] = "--expected"
 
     actual: Annotated[Path, argument(type=click.Path(exists=True, path_type=Path), envvar="TORCHPERF_RESULTS")]
     expected: Annotated[
@@ -94,7 +96,7 @@ class CheckOptions:
         from torchperf_ci.expectations.check import pair
 
         if self.expected is None:
-            raise UsageProblem(f"give --expected: what is {actual.path} to be held against?")
+            raise UsageProblem(f"give {self.EXPECTED}: the tables that {actual.path} is compared with")
         return pair(actual, self.expected, self.tables, warn=_warn)
 
 
@@ -141,7 +143,7 @@ class PerformanceOptions(MetricOptions):
         from torchperf_ci.expectations.check import pair_with_threshold
 
         if (self.expected is None) == (self.threshold is None):
-            raise UsageProblem(f"give either --expected or --threshold: what is {actual.path} to be held against?")
+            raise UsageProblem(f"give either --expected or --threshold, which {actual.path} is compared with")
         if self.threshold is not None:
             return pair_with_threshold(actual, metric=self.metric, threshold=self.threshold)
         return MetricOptions.pairs(self, actual)
@@ -150,6 +152,8 @@ class PerformanceOptions(MetricOptions):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllOptions(MetricOptions):
     """Ask for a folder of tables."""
+
+    EXPECTED: ClassVar[str] = "--expected-dir"
 
     expected: Annotated[
         Path | None,

@@ -107,7 +107,7 @@ def _merge(options: MergeOptions) -> int:
     """Join, report, and tell GitHub; return the exit code with what is missing taken into account."""
     from torchperf_ci.core.result_files import result_folders
     from torchperf_ci.core.results import open_folder, read_results
-    from torchperf_ci.core.text import safe_name
+    from torchperf_ci.core.text import count, safe_name
     from torchperf_ci.github.job import write_outputs
     from torchperf_ci.report.model import ReportOptions
     from torchperf_ci.shards.merge import merge as merge_pieces
@@ -136,9 +136,10 @@ def _merge(options: MergeOptions) -> int:
         outputs = {"results": str(target), "artifact-name": artifact, "missing": str(len(merged.gaps))}
         write_outputs(os.environ, outputs)
     if merged.gaps and not options.allow_missing:
-        click.echo("Error: the results are not complete; --allow-missing takes them as they are", err=True)
+        click.echo("Error: results are missing; measure them and merge again, or use --allow-missing", err=True)
         code = write_exit_code(int(ExitCode.NOTHING_TO_JUDGE), github_files=options.github_files)
-    click.echo(f"{len(merged.records)} results of {len(folders)} folders are in {target}", err=True)
+    said = f"{count(len(merged.records), 'result')} of {count(len(folders), 'folder')}"
+    click.echo(f"Merged {said} into {target}", err=True)
     return code
 
 
@@ -180,7 +181,9 @@ def _promises(matrix: str) -> list[Promise]:
             models = frozenset(model for pattern in job["filter"].split() if (model := model_of(pattern)))
             promises.append(Promise(shard=Shard(Configuration(safe_name(job["name"])), *shard), models=models))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageProblem(f"--matrix is not what `torchperf-ci plan` prints ({error!r})") from error
+        raise UsageProblem(
+            f'--matrix is not what `torchperf-ci plan` prints ({error!r}); pass its output, say --matrix "$MATRIX"'
+        ) from error
     return promises
 
 

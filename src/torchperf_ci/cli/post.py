@@ -175,7 +175,7 @@ class _Desk:
             sha=origin.sha,
         )
         if not number:
-            click.echo(f"No comment: {reason}", err=True)
+            click.echo(f"No comment was posted: {reason}", err=True)
             return ""
         marker = Marker(subject=f"post {self.options.name}", run=str(origin.run), time=datetime.now(timezone.utc))
         return post_comment(self.client, origin.repository, number, text, marker, sticky=True).url
@@ -188,7 +188,7 @@ class _Desk:
             url = write()
         except GitHubRefused as error:
             self.refused.append(what)
-            click.echo(f"Warning: without {what}: {error}", err=True)
+            click.echo(f"Warning: {what} was not posted: {error}", err=True)
             return ""
         self.done.append(what)
         return url or ""
@@ -201,10 +201,10 @@ def _read_folder(results: str, origin: Origin) -> Posting:
 
     folder = Path(results)
     if folder.exists() and not folder.is_dir():
-        raise UsageProblem(f"{folder} is a file; name a results folder")
+        raise UsageProblem(f"{folder} is a file; give a results folder")
     files = {name: (folder / name).read_bytes() for name in READERS if (folder / name).is_file()}
     if not files:
-        return unusable("the step that measures left no result: it failed or was cancelled, and its log says why")
+        return unusable(f"{folder} has no results: the step that measures failed or was cancelled; see its log")
     return _read_files(files, origin)
 
 
@@ -220,7 +220,9 @@ def _download(client: Client, origin: Origin, options: PostOptions) -> Posting:
     try:
         artifacts = [each for each in artifacts_of(client, origin.repository, origin.run) if each.name == name]
         if not artifacts:
-            return unusable(f"the run left no artifact {name}")
+            return unusable(
+                f"the run has no artifact {name}: its job failed, or uploads it under another name; see its log"
+            )
         newest = max(artifacts, key=lambda artifact: artifact.id)
         with store_session(connections=1) as session:
             files = read_members(

@@ -158,7 +158,7 @@ class UpdateExpectedOptions:
         from torchperf_ci.expectations.table import NAME
 
         if bool(self.commit) == bool(self.source.from_dir):
-            raise UsageProblem("give either the SHA of a commit, or --from with a folder of results")
+            raise UsageProblem("give either the SHA of a commit, or --from and a results folder")
         if wrong := [column for column in self.metric_columns if column == NAME or not is_column_name(column)]:
             raise UsageProblem(
                 f"--metric-column {', '.join(wrong)} is no name of a column of numbers, say calls_captured"

@@ -15,7 +15,7 @@ from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.records import Mode
 from torchperf_ci.core.result_files import holds_results, read_file, result_files
 from torchperf_ci.core.results import RECORDS, read_results
-from torchperf_ci.core.text import search
+from torchperf_ci.core.text import count, search
 from torchperf_ci.expectations.rows import joined, table_from_csv, table_stem, tables_from_files
 from torchperf_ci.expectations.table import ExpectationTable, TableProblem
 from torchperf_ci.github.artifacts import ArtifactProblem, read_members, store_session
@@ -140,12 +140,12 @@ def collect(
         wished_configs = f" of {', '.join(wish.configs)}" if wish.configs else ""
         tested = ", ".join(f"{each.run.id} ({each.run.workflow})" for each in details[:5])
         raise NothingToJudge(
-            f"no artifact holds {what}{wished_configs} in {len(details)} runs: "
-            f"{tested or 'none of them tested this commit'}; is --layout right?"
+            f"no artifact of {len(details)} workflow runs holds {what}{wished_configs} "
+            f"({tested or 'none of them tested this commit'}); is --layout right?"
         )
     artifacts = {artifact.id: artifact for each in details for artifact in each.artifacts}
     chosen = [attempt for choice in choices for attempt in choice.attempts]
-    say(f"Reading {len(chosen)} artifacts of {len(choices)} configurations …")
+    say(f"Reading {count(len(chosen), 'artifact')} of {count(len(choices), 'configuration')} …")
     with store_session(connections=threads) as session, ThreadPoolExecutor(max_workers=threads) as pool:
 
         def read(attempt: Attempt) -> Files | str:

@@ -87,7 +87,7 @@ def read_expectation(path: Path) -> Expectation:
     doubles: dict[str, str] = {}
     table = read_table(path, doubles)
     if table is None:
-        raise UsageProblem(f"there is no expectation table {path}")
+        raise UsageProblem(f"there is no expectation table {path}; torchperf-ci update-expected makes one")
     here = path.absolute().parent
     for folder, config in ((here, path.stem), (here.parent, f"{here.name}/{path.stem}")):
         flaky_file = folder / FLAKY_FILE
@@ -105,7 +105,7 @@ def read_expectations(folder: Path) -> tuple[tuple[Expectation, ...], dict[str, 
     """Read the tables in `folder`, by name; by name, why a table of models cannot be used; and a sentence for each CSV
     that is no such table. Raises `UsageProblem`."""
     if not folder.is_dir():
-        raise UsageProblem(f"{folder} is no folder of expectation tables; make it with torchperf-ci update-expected")
+        raise UsageProblem(f"there is no folder {folder} of expectation tables; torchperf-ci update-expected makes one")
     tables: list[Expectation] = []
     unusable: dict[str, str] = {}
     foreign: list[str] = []
@@ -116,7 +116,7 @@ def read_expectations(folder: Path) -> tuple[tuple[Expectation, ...], dict[str, 
             if has_names(path.read_bytes()):
                 unusable[path.stem] = str(error)
             else:
-                foreign.append(f"{path} is no table of models ({error}); it is passed over")
+                foreign.append(f"{error}; not an expectation table, ignored")
     return tuple(tables), unusable, foreign
 
 

@@ -88,7 +88,7 @@ def newest_results(client: Client, repository: str, name: str) -> Results:
     branch = default_branch(client, repository)
     artifact = next((each for each in artifacts_named(client, repository, name) if each.branch == branch), None)
     if artifact is None:
-        raise NothingToJudge("the default branch has none that has not expired")
+        raise NothingToJudge(f"no run of {branch}, the default branch, left one that is not expired")
     return _read_results(client, repository, artifact)
 
 

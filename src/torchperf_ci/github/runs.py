@@ -52,9 +52,9 @@ class Artifact:
 def checked_repository(repository: str) -> str:
     """Return `repository`, if it has the form owner/name. Raises `UsageProblem`."""
     if not repository:
-        raise UsageProblem("which repository? use --repo owner/name, or set GITHUB_REPOSITORY")
+        raise UsageProblem("give the repository: --repo OWNER/NAME, or the variable GITHUB_REPOSITORY")
     if not is_repository(repository):
-        raise UsageProblem(f"--repo is {repository!r}, expected owner/name")
+        raise UsageProblem(f"--repo is {repository!r}, expected OWNER/NAME")
     return repository
 
 

@@ -45,7 +45,7 @@ def posting_of_results(results: Results) -> Posting:
 
 def unusable(reason: str) -> Posting:
     """Say that there is nothing to show, for a reason that may hold text from outside."""
-    title = "⚠️ There are no results that could be shown"
+    title = "⚠️ No results to show"
     text = f"## {title}\n\n{code(reason, limit=500)}\n"
     return Posting(conclusion=Conclusion.ACTION_REQUIRED, title=title, text=text)
 
