@@ -267,11 +267,13 @@ def _update_command(
 def _annotate(checks: Sequence[TableCheck], pairs: Sequence[TablePair]) -> None:
     from torchperf_ci.github.job import annotate
 
-    files = {each.name: str(each.expected.path) for each in pairs if each.expected}
+    tables = {each.name: each.expected for each in pairs if each.expected}
     failed = [(checked, line) for checked in checks for line in checked.failed]
     for checked, line in failed[:MOST_ANNOTATIONS]:
         title = f"{line.name}: {line.outcome} ({checked.kind})"
         message = f"{checked.table}: {line.detail}"
-        annotate(message, title=title, file=files.get(checked.table, ""))
+        table = tables.get(checked.table)
+        at = table.at_lines.get(line.name, [0])[0] if table else 0
+        annotate(message, title=title, file=str(table.path) if table else "", line=at)
     if (more := len(failed) - MOST_ANNOTATIONS) > 0:
         annotate(f"{more} more models fail; see the log", title="and more")

@@ -14,7 +14,7 @@ from torchperf_ci.core.records import Mode, Source
 from torchperf_ci.core.result_files import read_file
 from torchperf_ci.core.results import RECORDS
 from torchperf_ci.core.text import is_repository, is_sha, some_of
-from torchperf_ci.expectations.folder import CheckKind, Expectation, read_expectation, read_expectations
+from torchperf_ci.expectations.folder import CheckKind, Expectation, list_doubles, read_expectation, read_expectations
 from torchperf_ci.expectations.rows import PERFORMANCE, RunTable, table_from_csv, table_stem, tables_from_files
 from torchperf_ci.expectations.rules import (
     COLUMN_OF,
@@ -171,7 +171,10 @@ def _check_pair(each: TablePair, kinds: Sequence[CheckKind], rules: Rules) -> It
             yield check(first, ExpectationTable(columns=table.columns), table, table=each.name, flaky={}, rules=rules)
     else:
         actual, table = each.actual.table, each.expected.table
-        twice = {name: f"the table has several rows of it, on {at}" for name, at in each.expected.doubles.items()}
+        twice = {
+            name: f"the table has several rows of it, on {at}"
+            for name, at in list_doubles(each.expected.at_lines).items()
+        }
         for kind in kinds:
             # Whether performance ran is asked without any column.
             asks_whether_it_ran = kind is CheckKind.PERFORMANCE and PERFORMANCE in actual.columns

@@ -140,7 +140,7 @@ def collect(
         wished_configs = f" of {', '.join(wish.configs)}" if wish.configs else ""
         tested = ", ".join(f"{each.run.id} ({each.run.workflow})" for each in details[:5])
         raise NothingToJudge(
-            f"no artifact of {len(details)} workflow runs holds {what}{wished_configs} "
+            f"no artifact of {count(len(details), 'workflow run')} holds {what}{wished_configs} "
             f"({tested or 'none of them tested this commit'}); is --layout right?"
         )
     artifacts = {artifact.id: artifact for each in details for artifact in each.artifacts}

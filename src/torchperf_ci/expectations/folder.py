@@ -6,7 +6,7 @@ Models that may differ from their expectation stand in `flaky.yaml`, with a reas
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from fnmatch import fnmatchcase
@@ -48,7 +48,7 @@ class Expectation:
     """A table, what it is called, and the flaky models that its folder knows.
 
     name: the file's name without `.csv`. config: how the flaky file's patterns call it (`rocm/…` from one folder up).
-    doubles: the models that stand there more than once, with the lines.
+    at_lines: the lines, from 1, that every model stands on.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class Expectation:
     config: str
     table: ExpectationTable
     flaky: tuple[Flaky, ...] = ()
-    doubles: Mapping[str, str] = field(default_factory=dict)
+    at_lines: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def flaky_names(self, kind: CheckKind) -> dict[str, str]:
         """Return the models that are flaky here in a kind of check, with the reason."""
@@ -67,16 +67,16 @@ class Expectation:
         }
 
 
-def read_table(path: Path, doubles: dict[str, str] | None = None) -> ExpectationTable | None:
-    """Read the table at `path`; None where there is none. `doubles` takes the names that stand there twice; without
-    it they are refused. Raises `UsageProblem`."""
+def read_table(path: Path, at_lines: dict[str, list[int]] | None = None) -> ExpectationTable | None:
+    """Read the table at `path`; None where there is none. `at_lines` takes the lines that every name stands on; without
+    it names that stand there twice are refused. Raises `UsageProblem`."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UsageProblem(f"{path} cannot be read ({error.strerror})") from error
-    return parse_table(content, source=str(path), doubles=doubles)
+    return parse_table(content, source=str(path), at_lines=at_lines)
 
 
 def read_expectation(path: Path) -> Expectation:
@@ -84,8 +84,8 @@ def read_expectation(path: Path) -> Expectation:
 
     Raises `UsageProblem` when there is none, or one that is no table.
     """
-    doubles: dict[str, str] = {}
-    table = read_table(path, doubles)
+    at_lines: dict[str, list[int]] = {}
+    table = read_table(path, at_lines)
     if table is None:
         raise UsageProblem(f"there is no expectation table {path}; torchperf-ci update-expected makes one")
     here = path.absolute().parent
@@ -97,8 +97,13 @@ def read_expectation(path: Path) -> Expectation:
             except (OSError, UnicodeDecodeError) as error:
                 raise UsageProblem(f"{flaky_file} cannot be read ({error})") from error
             flaky = parse_flaky(text, source=str(flaky_file))
-            return Expectation(path=path, name=path.stem, config=config, table=table, flaky=flaky, doubles=doubles)
-    return Expectation(path=path, name=path.stem, config=path.stem, table=table, doubles=doubles)
+            return Expectation(path=path, name=path.stem, config=config, table=table, flaky=flaky, at_lines=at_lines)
+    return Expectation(path=path, name=path.stem, config=path.stem, table=table, at_lines=at_lines)
+
+
+def list_doubles(at_lines: Mapping[str, Sequence[int]]) -> dict[str, str]:
+    """List the models that stand in a table more than once, with the lines."""
+    return {name: f"lines {', '.join(map(str, lines))}" for name, lines in at_lines.items() if len(lines) > 1}
 
 
 def read_expectations(folder: Path) -> tuple[tuple[Expectation, ...], dict[str, str], list[str]]:

@@ -106,12 +106,12 @@ def write_table(table: ExpectationTable) -> str:
     return _GAP.join((*blocks, *table.remarks.get("", ()))) + "\n"
 
 
-def parse_table(content: bytes | str, *, source: str, doubles: dict[str, str] | None = None) -> ExpectationTable:
+def parse_table(content: bytes | str, *, source: str, at_lines: dict[str, list[int]] | None = None) -> ExpectationTable:
     """Parse a CSV, with or without blank lines. `source` is how messages call it.
 
     A first line without a cell `name` is a row of the columns name, accuracy and graph_breaks where it can be one.
-    doubles: takes the names that stand there more than once, with the lines; the first row counts then. Without it such
-    a table is refused. Raises `TableProblem` with the source and, where there is one, the line.
+    at_lines: takes the lines, from 1, that every name stands on; the first one counts then. Without it a table that has
+    a name twice is refused. Raises `TableProblem` with the source and, where there is one, the line.
     """
     try:
         lines, remarks = _split_lines(content)
@@ -121,16 +121,16 @@ def parse_table(content: bytes | str, *, source: str, doubles: dict[str, str] | 
         header, body = (default_header, lines) if default_header else (lines[0][1], lines[1:])
         _check_columns(header)
         at = header.index(NAME)
-        at_lines: dict[str, list[int]] = {}
+        numbers: dict[str, list[int]] = {}
         for number, cells in body:
             if len(cells) != len(header):
                 raise TableProblem(
                     f"line {number} has {len(cells)} cells, the header has {len(header)}; is the file truncated?"
                 )
-            at_lines.setdefault(cells[at], []).append(number)
-        if doubles is not None:
-            body = [(number, cells) for number, cells in body if at_lines[cells[at]][0] == number]
-            doubles |= {name: f"lines {', '.join(map(str, at))}" for name, at in at_lines.items() if len(at) > 1}
+            numbers.setdefault(cells[at], []).append(number)
+        if at_lines is not None:
+            body = [(number, cells) for number, cells in body if numbers[cells[at]][0] == number]
+            at_lines |= numbers
         # A remark belongs to the row that comes next, however many lines are blank in between.
         names = {number: cells[at] for number, cells in body} | ({} if default_header else {lines[0][0]: REMARK})
         placed: dict[str, tuple[str, ...]] = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.expectations.collect import ConfigRun
-from torchperf_ci.expectations.folder import read_table, write_expectation
+from torchperf_ci.expectations.folder import list_doubles, read_table, write_expectation
 from torchperf_ci.expectations.table import (
     ACCURACY,
     GRAPH_BREAKS,
@@ -145,13 +145,14 @@ def _plan_tables(
     """Plan the changes to a run's tables; return what keeps some from being changed, and what else to know, too."""
     changes, problems, notes = [], [], []
     for path, rows in sorted(run.tables.items()):
-        doubles: dict[str, str] = {}
+        at_lines: dict[str, list[int]] = {}
         try:
-            old = read_table(folder / path, doubles)
+            old = read_table(folder / path, at_lines)
             merged = merge(old, rows, metric_columns=metric_columns, prune=prune)
         except TableProblem as error:
             problems.append(f"{path}: {error}")
             continue
+        doubles = list_doubles(at_lines)
         merged = replace(merged, written=merged.written or bool(doubles))
         changes.append(TableUpdate(path=path, merged=merged, is_new=old is None))
         notes += [f"{path}: {shown(name)} stood there twice ({at})" for name, at in doubles.items()]

@@ -119,10 +119,10 @@ def command(name: str, message: str = "", **properties: str) -> str:
     return f"::{f'{name} {joined}' if (joined := ','.join(escaped)) else name}::{escape(message)}"
 
 
-def annotate(message: str, *, title: str, file: str = "") -> None:
-    """Print an error that GitHub shows beside the workflow run and at the file; nothing in its text is obeyed."""
-    line = command("error", message, title=title, file=file).removeprefix("::")
-    write_unguarded(f"::{break_commands(terminal(line))}", sys.stdout)
+def annotate(message: str, *, title: str, file: str = "", line: int = 0) -> None:
+    """Print an error that GitHub shows beside the run and at the file's line; nothing in its text is obeyed."""
+    text = command("error", message, title=title, file=file, line=str(line or "")).removeprefix("::")
+    write_unguarded(f"::{break_commands(terminal(text))}", sys.stdout)
 
 
 @contextmanager
