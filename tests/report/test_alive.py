@@ -27,7 +27,7 @@ from torchperf_ci.compare.tolerances import LATENCY, Tolerances
 from torchperf_ci.core.records import Status
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.text import code, fenced, heading, html, one_line, sentence
-from torchperf_ci.dashboard.comment import make_comment, make_parts
+from torchperf_ci.dashboard.comment import make_comment
 from torchperf_ci.dashboard.model import DashboardOptions, study
 from torchperf_ci.expectations.collect import ConfigRun
 from torchperf_ci.expectations.folder import CheckKind
@@ -151,7 +151,7 @@ def dashboard_comment(evil: str) -> str:
     *past, newest = made
     studied = study(findings, newest, past, DashboardOptions(), problems=now.problems)
     charts = Charts(overviews=(), speedups={}, samples=())
-    return make_comment(studied, make_parts(studied, charts, {}))
+    return make_comment(studied, charts, {})
 
 
 def check(evil: str) -> str:
