@@ -107,7 +107,7 @@ def test_a_forks_results_become_check_comment_and_summary(post: Call, server: Re
     (check,) = server.checks
     whence = (
         f"<sub>Commit {SHA[:12]}, [run {run}, attempt 1](https://github.test/{REPOSITORY}/actions/runs/{run}/attempts/1)"
-        f", measured by the code of `{FORK}` itself.</sub>\n"
+        f". These results come from code of `{FORK}`, not of this repository.</sub>\n"
     )
     assert {name: check[name] for name in ("name", "head_sha", "status", "conclusion", "external_id")} == {
         "name": "torchperf",
@@ -166,7 +166,7 @@ def test_a_check_is_in_progress_from_the_start_and_completed_by_the_same_attempt
     done = post("logs", event=event, env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert [(check["status"], check["conclusion"]) for check in server.checks] == [("completed", "success")]
-    assert "measured by the code of" not in server.comments[pull][0]["body"]
+    assert "These results come from code of" not in server.comments[pull][0]["body"]
 
 
 HEAD = {"pull_request": {"head": {"sha": SHA, "ref": "feature", "repo": {"full_name": REPOSITORY}}}}
@@ -279,9 +279,11 @@ def test_when_nothing_may_be_written_it_fails(post: Call, server: ReviewGitHub, 
     done = post("--github-files")
     assert done.returncode == 5
     said = "⚠️ Not posted, GitHub refused the check and the comment"
-    assert done.stdout.startswith(f"{said}: All 1 cases passed") or done.stdout.startswith(f"{said}: The one case")
+    assert done.stdout.startswith(f"{said}: ")
     summary = (tmp_path / "summary").read_text()
-    assert summary.startswith(f"## {said}\n\n### The one case passed")
+    assert summary.startswith(f"## {said}\n\n- `GitHub refused")
+    assert "'checks: write'" in summary
+    assert "✅" not in summary.split("\n### ")[0]
 
 
 @pytest.mark.parametrize(("fork", "actor"), [(FORK, "stranger"), (REPOSITORY, "dependabot[bot]")])

@@ -97,7 +97,7 @@ class _Desk:
     options: PostOptions
     is_local: bool
     done: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
 
     @property
     def check(self) -> Check:
@@ -138,9 +138,10 @@ class _Desk:
         from torchperf_ci.post.review import unposted, with_origin
 
         is_own = self.origin.head_repository == self.origin.repository
-        by = "" if is_own else f", measured by the code of {inline_code(self.origin.head_repository)} itself"
+        fork = inline_code(self.origin.head_repository)
+        whose = "" if is_own else f" These results come from code of {fork}, not of this repository."
         run = f"[run {self.origin.run}, attempt {self.origin.attempt}]({self.run_url})"
-        posting = with_origin(posting, f"Commit {self.origin.sha[:12]}, {run}{by}.")
+        posting = with_origin(posting, f"Commit {self.origin.sha[:12]}, {run}.{whose}")
         outputs = {"conclusion": posting.conclusion.value, "check-url": "", "comment-url": ""}
         if self.options.check:
             outputs["check-url"] = self._try("the check", lambda: complete_check(self.client, self.check, posting))
@@ -187,7 +188,7 @@ class _Desk:
         try:
             url = write()
         except GitHubRefused as error:
-            self.refused.append(what)
+            self.refused[what] = str(error)
             click.echo(f"Warning: {what} was not posted: {error}", err=True)
             return ""
         self.done.append(what)

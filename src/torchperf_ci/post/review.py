@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from torchperf_ci.core.errors import NothingToJudge
@@ -50,16 +50,17 @@ def unusable(reason: str) -> Posting:
     return Posting(conclusion=Conclusion.ACTION_REQUIRED, title=title, text=text)
 
 
-def unposted(posting: Posting, refused: Sequence[str]) -> Posting:
+def unposted(posting: Posting, refused: Mapping[str, str]) -> Posting:
     """Return the posting as the step summary shows it when GitHub refused all of it: posting failed, whatever the
-    results say."""
+    results say. refused: what was to be posted, and GitHub's reason."""
     said = f"⚠️ Not posted, GitHub refused {' and '.join(refused)}"
+    reasons = "".join(f"- {code(reason, limit=500)}\n" for reason in dict.fromkeys(refused.values()))
     sign, _, sentence = posting.title.partition(" ")
     first, _, rest = posting.text.partition("\n")
     return replace(
         posting,
         title=one_line(f"{said}: {sentence}", limit=TITLE_LENGTH),
-        text=f"## {said}\n\n{first.replace(f'## {sign} ', '### ', 1)}\n{rest}",
+        text=f"## {said}\n\n{reasons}\n{first.replace(f'## {sign} ', '### ', 1)}\n{rest}",
     )
 
 
