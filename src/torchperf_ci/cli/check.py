@@ -139,7 +139,7 @@ class PerformanceOptions(MetricOptions):
         return rules if self.threshold is None else replace(rules, scale=self.scale or 1.0)
 
     def pairs(self, actual: Actual) -> Sequence[TablePair]:
-        """Find the expectation table of each table, or hold all against the threshold. Raises `UsageProblem`."""
+        """Find the expectation table of each table, or compare all with the threshold. Raises `UsageProblem`."""
         from torchperf_ci.expectations.check import pair_with_threshold
 
         if (self.expected is None) == (self.threshold is None):

@@ -1,4 +1,4 @@
-"""Results on disk held against expectation tables on disk: which table goes with which, then every check asked for."""
+"""Compare results on disk with expectation tables on disk: which table goes with which, then every check asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's rows held against an expectation table: one verdict per model and kind of check."""
+"""Compare a run's rows with an expectation table: one verdict per model and kind of check."""
 
 from __future__ import annotations
 
