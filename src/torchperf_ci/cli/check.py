@@ -93,11 +93,11 @@ class CheckOptions:
 
     def pairs(self, actual: Actual) -> Sequence[TablePair]:
         """Find the expectation table of each table. Raises `UsageProblem`."""
-        from torchperf_ci.expectations.check import pair
+        from torchperf_ci.expectations.check import pair_tables
 
         if self.expected is None:
             raise UsageProblem(f"give {self.EXPECTED}: the tables that {actual.path} is compared with")
-        return pair(actual, self.expected, self.tables, warn=_warn)
+        return pair_tables(actual, self.expected, self.tables, warn=_warn)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,9 +214,9 @@ def everything(options: AllOptions) -> None:
 
 
 def _check(options: CheckOptions, names: Sequence[str]) -> None:
-    from torchperf_ci.expectations.check import read_actual, run_checks, uncovered
+    from torchperf_ci.expectations.check import describe_coverage, read_actual, run_checks
     from torchperf_ci.expectations.folder import CheckKind
-    from torchperf_ci.expectations.report import check_markdown, check_text
+    from torchperf_ci.expectations.report import write_check_markdown, write_check_text
 
     actual = read_actual(options.actual)
     for problem in actual.problems:
@@ -224,9 +224,9 @@ def _check(options: CheckOptions, names: Sequence[str]) -> None:
     pairs, rules, kinds = options.pairs(actual), options.rules(), [CheckKind(name) for name in names]
     checks = run_checks(pairs, kinds, rules)
     command = _update_command(actual, pairs, checks, options) if any(c.failed or c.improved for c in checks) else ""
-    notes = uncovered(pairs, kinds, rules)
-    click.echo(check_text(checks, command, notes))
-    markdown = check_markdown(checks, command, notes)
+    notes = describe_coverage(pairs, kinds, rules)
+    click.echo(write_check_text(checks, command, notes))
+    markdown = write_check_markdown(checks, command, notes)
     append_markdown(options.summary_file, markdown)
     if options.annotate:
         _annotate(checks, pairs)
@@ -255,13 +255,13 @@ def _update_command(
     actual: Actual, pairs: Sequence[TablePair], checks: Sequence[TableCheck], options: CheckOptions
 ) -> str:
     """Make the command that takes these results as the expectation; empty where there is no table."""
-    from torchperf_ci.expectations.check import command_to_update
-    from torchperf_ci.github.job import source_from
+    from torchperf_ci.expectations.check import make_update_command
+    from torchperf_ci.github.job import read_source
 
     if options.expected is None:
         return ""
-    source = source_from(os.environ, shard="", folder=Path.cwd())
-    return command_to_update(actual, pairs, checks, options.expected, source)
+    source = read_source(os.environ, shard="", folder=Path.cwd())
+    return make_update_command(actual, pairs, checks, options.expected, source)
 
 
 def _annotate(checks: Sequence[TableCheck], pairs: Sequence[TablePair]) -> None:

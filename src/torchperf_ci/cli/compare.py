@@ -110,10 +110,10 @@ def compare(*, github: GitHubOptions, **options: Any) -> int:  # noqa: ANN401 - 
 
     Exit code 0: nothing is slower; 3: something is; 4: nothing could be compared.
     """
-    from torchperf_ci.github.job import commands_stopped
+    from torchperf_ci.github.job import stop_commands
 
     try:
-        with commands_stopped(os.environ):
+        with stop_commands(os.environ):
             code = _compare(options, github)
     except TorchperfError as error:
         write_exit_code(int(error.exit_code), github_files=options["github_files"])

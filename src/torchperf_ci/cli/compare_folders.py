@@ -23,7 +23,7 @@ from torchperf_ci.core.records import MACHINE_UNKNOWN, Record, Source
 from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import Results, open_folder
 from torchperf_ci.core.text import code, count
-from torchperf_ci.github.job import source_from
+from torchperf_ci.github.job import read_source
 from torchperf_ci.history.runs import newest_source
 
 
@@ -75,7 +75,7 @@ def machine_of(records: Sequence[Record]) -> str:
 def source_of(records: Sequence[Record]) -> Source:
     """Say where recorded results come from; what other tools wrote names nothing, so it is of this job or checkout."""
     recorded = newest_source(tuple(records))
-    return recorded if recorded.commit else source_from(os.environ, shard="", folder=Path.cwd())
+    return recorded if recorded.commit else read_source(os.environ, shard="", folder=Path.cwd())
 
 
 def _results_in(folder: Path) -> Results:
@@ -87,14 +87,14 @@ def _results_in(folder: Path) -> Results:
 
 def _baseline(head: Results, options: dict[str, Any], github: GitHubOptions) -> tuple[str, Results]:
     """The label and the results of the artifact nearest to where head left its branch."""
-    from torchperf_ci.github.artifacts import nearest_results
+    from torchperf_ci.github.artifacts import read_nearest_results
 
     repository, name = repository_of(github), options["baseline_artifact"]
-    commit = newest_source(head.records).commit or source_from(os.environ, shard="", folder=Path.cwd()).commit
+    commit = newest_source(head.records).commit or read_source(os.environ, shard="", folder=Path.cwd()).commit
     if not commit:
         raise UsageProblem("the results of head name no commit, so there is none to look for base from")
     with github.client(os.environ) as client:
-        found = nearest_results(client, repository, name, head=commit, branch=options["baseline_branch"] or "")
+        found = read_nearest_results(client, repository, name, head=commit, branch=options["baseline_branch"] or "")
     before = f", {count(found.behind, 'commit')} before head's base" if found.behind else ""
     label = f"{name} of {found.commit[:12]}{before}"
     click.echo(f"Base is {label}", err=True)

@@ -29,7 +29,7 @@ from torchperf_ci.compare.verdicts import Measured
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import MACHINE_UNKNOWN, Source
 from torchperf_ci.core.results import ResultsFolder, open_folder
-from torchperf_ci.github.job import base_branch_of, source_from, write_outputs
+from torchperf_ci.github.job import read_base_branch, read_source, write_outputs
 from torchperf_ci.machine.gpu import locked_clocks
 from torchperf_ci.run.survey import left_out_warnings
 
@@ -173,7 +173,7 @@ def _source_of_head(repository: Repository | None, head_ref: str | None) -> Sour
 
     What is checked out for a pull request is a merge commit, and stands for the head that GitHub's event names.
     """
-    source = source_from(os.environ, shard="", folder=Path.cwd())
+    source = read_source(os.environ, shard="", folder=Path.cwd())
     if repository is None or not head_ref:
         return source
     commit = repository.commit_of(head_ref)
@@ -248,7 +248,7 @@ def _commits(options: dict[str, Any]) -> tuple[Repository | None, dict[str, tupl
         click.echo(f"Not tracked, so not part of head unless you `git add` them: {names}", err=True)
     base_label, base_commit = options["base_ref"], None
     if options["base_ref"] == MERGE_BASE:
-        upstream = options["upstream"] or repository.choose_upstream(base_branch_of(os.environ))
+        upstream = options["upstream"] or repository.choose_upstream(read_base_branch(os.environ))
         base_commit = repository.merge_base(upstream, head)
         base_label = f"{MERGE_BASE} {base_commit[:12]}"
     return repository, {

@@ -151,13 +151,13 @@ def _piece(folder: Path) -> Piece:
     from torchperf_ci.core.results import RECORDS
     from torchperf_ci.core.text import one_line
     from torchperf_ci.shards.merge import Piece
-    from torchperf_ci.shards.uploads import Configuration, Shard, parse_own_artifact, shard_recorded
+    from torchperf_ci.shards.uploads import Configuration, Shard, parse_own_artifact, read_shard
 
     results = read_folder(folder, CaseSelection())
     for problem in results.problems:
         click.echo(f"Warning: {folder / one_line(str(problem), limit=300)}", err=True)
     name = folder.resolve().name
-    recorded = shard_recorded(results.records)
+    recorded = read_shard(results.records)
     if not (folder / RECORDS).is_file():
         recorded = Shard(Configuration(name), 1, 1), 1
     shard, attempt = parse_own_artifact(name) or recorded
@@ -167,7 +167,7 @@ def _piece(folder: Path) -> Piece:
 def _promises(matrix: str) -> list[Promise]:
     """Read the shards of a plan's matrix. Raises `UsageProblem` when it is none."""
     from torchperf_ci.core.text import safe_name
-    from torchperf_ci.shards.matrix import model_of
+    from torchperf_ci.shards.matrix import parse_filter
     from torchperf_ci.shards.merge import Promise
     from torchperf_ci.shards.uploads import Configuration, Shard, parse_shard_name
 
@@ -178,7 +178,7 @@ def _promises(matrix: str) -> list[Promise]:
         for job in json.loads(matrix)["include"]:
             if (shard := parse_shard_name(job["shard"])) is None:
                 raise ValueError(f"shard {job['shard']!r}")
-            models = frozenset(model for pattern in job["filter"].split() if (model := model_of(pattern)))
+            models = frozenset(model for pattern in job["filter"].split() if (model := parse_filter(pattern)))
             promises.append(Promise(shard=Shard(Configuration(safe_name(job["name"])), *shard), models=models))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageProblem(

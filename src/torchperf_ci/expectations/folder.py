@@ -16,7 +16,7 @@ import yaml
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.safe_files import write_whole
-from torchperf_ci.expectations.table import ExpectationTable, TableProblem, has_names, parse_table, shown, write_table
+from torchperf_ci.expectations.table import ExpectationTable, TableProblem, has_names, parse_table, quote, write_table
 
 FLAKY_FILE = "flaky.yaml"
 _KEYS = ("name", "configs", "checks", "reason")
@@ -151,31 +151,35 @@ def parse_flaky(text: str, *, source: str) -> tuple[Flaky, ...]:
         return ()
     if not isinstance(entries, list):
         raise UsageProblem(f"{source} is not a list of entries with 'name' and 'reason'")
-    problems = [f"entry {at}: {problem}" for at, entry in enumerate(entries, start=1) for problem in _problems(entry)]
+    problems = [
+        f"entry {at}: {problem}" for at, entry in enumerate(entries, start=1) for problem in _find_problems(entry)
+    ]
     if problems:
         raise UsageProblem(f"{source}: {'; '.join(problems)}")
     return tuple(
         Flaky(
             name=str(entry["name"]),
             reason=str(entry["reason"]),
-            configs=tuple(_texts(entry.get("configs", "*"))),
-            checks=tuple(CheckKind(word) for word in _texts(entry.get("checks", [kind.value for kind in CheckKind]))),
+            configs=tuple(_list_texts(entry.get("configs", "*"))),
+            checks=tuple(
+                CheckKind(word) for word in _list_texts(entry.get("checks", [kind.value for kind in CheckKind]))
+            ),
         )
         for entry in entries
     )
 
 
-def _problems(entry: object) -> list[str]:
+def _find_problems(entry: object) -> list[str]:
     if not isinstance(entry, dict):
         return ["is not a mapping"]
     choices = [kind.value for kind in CheckKind]
-    unknown = [word for word in _texts(entry.get("checks", [])) if word not in choices]
+    unknown = [word for word in _list_texts(entry.get("checks", [])) if word not in choices]
     return [
-        *(f"unknown key {shown(str(key))}, expected {', '.join(_KEYS)}" for key in entry if key not in _KEYS),
+        *(f"unknown key {quote(str(key))}, expected {', '.join(_KEYS)}" for key in entry if key not in _KEYS),
         *(f"'{key}' is missing" for key in ("name", "reason") if not str(entry.get(key) or "").strip()),
-        *(f"unknown check {shown(word)}, expected {', '.join(choices)}" for word in unknown),
+        *(f"unknown check {quote(word)}, expected {', '.join(choices)}" for word in unknown),
     ]
 
 
-def _texts(value: object) -> list[str]:
+def _list_texts(value: object) -> list[str]:
     return [str(part) for part in value] if isinstance(value, list) else [str(value)]

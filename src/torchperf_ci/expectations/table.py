@@ -66,13 +66,13 @@ class ExpectationTable:
         for number, row in enumerate(self.rows, start=1):
             if len(row) != len(self.columns):
                 raise TableProblem(f"row {number} has {len(row)} cells for {len(self.columns)} columns")
-            if why := name_refusal(row[at]):
-                raise TableProblem(f"row {number}: the name {shown(row[at])} {why}")
+            if why := refuse_name(row[at]):
+                raise TableProblem(f"row {number}: the name {quote(row[at])} {why}")
             for column, cell in zip(self.columns, row, strict=True):
-                if why := _refusal(cell):
-                    raise TableProblem(f"row {shown(row[at])}: {shown(column)} {why}: {shown(cell)}")
+                if why := _refuse_cell(cell):
+                    raise TableProblem(f"row {quote(row[at])}: {quote(column)} {why}: {quote(cell)}")
         if twice := [name for name, times in Counter(self.names).items() if times > 1]:
-            raise TableProblem(f"the name {shown(twice[0])} stands there twice")
+            raise TableProblem(f"the name {quote(twice[0])} stands there twice")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -117,7 +117,7 @@ def parse_table(content: bytes | str, *, source: str, at_lines: dict[str, list[i
         lines, remarks = _split_lines(content)
         if not lines:
             raise TableProblem(f"empty, expected a header with the column '{NAME}'")
-        default_header = _default_header(lines[0][1])
+        default_header = _guess_header(lines[0][1])
         header, body = (default_header, lines) if default_header else (lines[0][1], lines[1:])
         _check_columns(header)
         at = header.index(NAME)
@@ -148,10 +148,10 @@ def has_names(content: bytes) -> bool:
         lines, _ = _split_lines(content)
     except TableProblem:
         return NAME.encode() in content[:1000]
-    return bool(lines) and (NAME in lines[0][1] or bool(_default_header(lines[0][1])))
+    return bool(lines) and (NAME in lines[0][1] or bool(_guess_header(lines[0][1])))
 
 
-def _default_header(cells: Sequence[str]) -> tuple[str, ...]:
+def _guess_header(cells: Sequence[str]) -> tuple[str, ...]:
     """Return the columns of a table without a header; none when this is one."""
     is_row = NAME not in cells and 2 <= len(cells) <= 3 and cells[1] in _STATUSES
     return (NAME, ACCURACY, GRAPH_BREAKS)[: len(cells)] if is_row else ()
@@ -189,25 +189,25 @@ def _split_lines(content: bytes | str) -> tuple[Lines, dict[int, str]]:
 
 def _check_columns(columns: Sequence[str]) -> None:
     if NAME not in columns:
-        raise TableProblem(f"no column '{NAME}', only: {shown(', '.join(columns))}")
+        raise TableProblem(f"no column '{NAME}', only: {quote(', '.join(columns))}")
     if len(columns) > MAX_COLUMNS:
         raise TableProblem(f"more than {MAX_COLUMNS} columns")
     if twice := [column for column, times in Counter(columns).items() if times > 1]:
-        raise TableProblem(f"column {shown(twice[0])} stands there twice")
+        raise TableProblem(f"column {quote(twice[0])} stands there twice")
     for column in columns:
-        if not column or (why := _refusal(column)):
-            raise TableProblem(f"column {shown(column)} {why if column else 'has no name'}")
+        if not column or (why := _refuse_cell(column)):
+            raise TableProblem(f"column {quote(column)} {why if column else 'has no name'}")
 
 
-def name_refusal(name: str) -> str:
+def refuse_name(name: str) -> str:
     """Say why `name` may not stand in a table; blank when it may. What starts with a letter, a digit or `_` is no
     formula, no workflow command and no option."""
     if not (name[:1].isalnum() or name.startswith("_")):
         return "does not start with a letter, a digit or _"
-    return _refusal(name)
+    return _refuse_cell(name)
 
 
-def _refusal(cell: str) -> str:
+def _refuse_cell(cell: str) -> str:
     if len(cell) > MAX_CELL:
         return f"is longer than {MAX_CELL} characters"
     if cell != cell.strip():
@@ -223,7 +223,7 @@ def _holds_unseen(text: str) -> bool:
     return any(unicodedata.category(char) in _UNSEEN for char in text)
 
 
-def shown(text: str) -> str:
+def quote(text: str) -> str:
     """Quote `text` for a message, with what cannot be seen spelled out, and short."""
     quoted = ascii(text)
     return quoted if len(quoted) <= 80 else quoted[:79] + "…"

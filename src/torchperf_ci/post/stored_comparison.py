@@ -125,7 +125,7 @@ def read_comparison(content: bytes) -> Findings:
     )
 
 
-def posting_of_comparison(findings: Findings) -> Posting:
+def review_comparison(findings: Findings) -> Posting:
     """Turn a comparison into what reviewers see.
 
     Failure: something is slower, fails or went missing. Neutral: something is inconclusive or refused. Action required:
@@ -141,11 +141,11 @@ def posting_of_comparison(findings: Findings) -> Posting:
         conclusion=conclusion,
         title=one_line(text(findings).partition("\n")[0], limit=TITLE_LENGTH),
         text=markdown(findings),
-        notes=tuple(_note(each) for each in findings.comparisons if each.verdict in _BAD)[:MOST_NOTES],
+        notes=tuple(_make_note(each) for each in findings.comparisons if each.verdict in _BAD)[:MOST_NOTES],
     )
 
 
-def _note(comparison: Comparison) -> Note:
+def _make_note(comparison: Comparison) -> Note:
     case = comparison.case
     ratio = f" {change(comparison.ratio)}" if comparison.ratio else ""
     return Note(
