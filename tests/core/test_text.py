@@ -23,10 +23,12 @@ from torchperf_ci.core.text import (
     break_commands,
     code,
     csv_cell,
+    duration,
     from_csv_cell,
     heading,
     html,
     name_problem,
+    nearest,
     one_line,
     safe_name,
     sentence,
@@ -263,3 +265,27 @@ def test_an_annotation_is_obeyed_and_what_it_tells_is_not(
     assert line.startswith("::error title=")
     assert "##[" not in line
     assert "\x1b" not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "expected"),
+    [
+        ("fp16", ["float32", "float16"], "float16"),
+        ("BF16", ["float32", "bfloat16"], "bfloat16"),
+        ("fp16", ["amp"], ""),
+        ("induktor", ["eager", "inductor"], "inductor"),
+        ("xyz", ["eager", "inductor"], ""),
+    ],
+)
+def test_the_nearest_name_is_what_people_mean(name: str, choices: list[str], expected: str) -> None:
+    """By an abbreviation that is known, or by its letters."""
+    assert nearest(name, iter(choices)) == (f" Did you mean {expected}?" if expected else "")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (99.4, "99 s"), (99.6, "2 min"), (3600, "60 min"), (11_100, "3 h 5 min"), (86_400, "24 h 0 min")],
+)
+def test_durations_are_rounded_for_people(seconds: float, text: str) -> None:
+    """Seconds below two minutes, minutes below two hours."""
+    assert duration(seconds) == text

@@ -12,9 +12,9 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, NoReturn, TextIO, cast
 
 from torchperf_ci.core.errors import UsageProblem
@@ -159,13 +159,35 @@ def name_problem(name: str, *, may_have_folders: bool = False) -> str:
     return ""
 
 
-def nearest(name: str, choices: Iterable[str], *, usual: str = "") -> str:
-    """Return " Did you mean …?" with the choice that is most like `name`, or a blank when none is.
+USUAL_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "fp32": "float32",
+        "float": "float32",
+        "fp16": "float16",
+        "half": "float16",
+        "bf16": "bfloat16",
+        "gpu": "cuda",
+        "timm": "timm_models",
+        "hf": "huggingface",
+    }
+)
+"""What people mean by names that are unlike ours in letters."""
 
-    usual: what people mean who type this name, which may be unlike in letters (fp16 for float16).
-    """
-    near = [usual] if usual else difflib.get_close_matches(name, list(choices), n=1)
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Return " Did you mean …?" with what people mean by `name`, or the choice most like it; a blank when none is."""
+    known = list(choices)
+    usual = USUAL_NAMES.get(name.lower(), "")
+    near = [usual] if usual in known else difflib.get_close_matches(name, known, n=1)
     return f" Did you mean {near[0]}?" if near else ""
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people: `45 s`, `12 min`, `3 h 5 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def unique(name: str, taken: set[str]) -> str:
