@@ -126,7 +126,9 @@ def detect(content: bytes, *, file: str) -> ImportFormat:
                     return form
     elif b"," in first_line:
         return ImportFormat.CSV
-    raise InputProblem([f"{file}: is in no format that is known here; if it is, say which with --format"])
+    raise InputProblem(
+        [f"{file}: is in no format that is known here; the formats are {', '.join(ImportFormat)}: see docs/upload.md"]
+    )
 
 
 def _form_of_json(raw: object) -> ImportFormat | None:

@@ -164,7 +164,7 @@ def import_parquet(content: bytes, request: ImportRequest, *, file: str) -> Impo
     try:
         table = pq.read_table(io.BytesIO(content))
     except (pa.ArrowException, OSError) as error:
-        raise InputProblem([f"{file}: cannot be read as Parquet: {error}"]) from error
+        raise InputProblem([f"{file}: not a Parquet file: {error}"]) from error
     return _collect_rows(table.to_pylist(), table.column_names, request, file=file)
 
 
