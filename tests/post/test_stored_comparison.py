@@ -12,7 +12,7 @@ from torchperf_ci.compare.effects import Comparison, Tolerance, Verdict
 from torchperf_ci.compare.report import Findings, Header, comparison_json, markdown
 from torchperf_ci.compare.tolerances import ACCURACY, LATENCY, Rule, Tolerances
 from torchperf_ci.core.records import Case, Mode, Source
-from torchperf_ci.post.posting import Conclusion
+from torchperf_ci.github.checks import Conclusion
 from torchperf_ci.post.stored import COMPARISON, Expected, Forged, read_posting
 
 HOSTILE = "x|`<!-- @octocat ![i](http://evil/x.png)\n::error::pwned </details>"
@@ -101,22 +101,23 @@ def changed(**fields: Any) -> str:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("[]", "compare.json is no object"),
+        ("[]", "Expected `object`, got `array`"),
         ("{", "Expecting property name"),
         ("[" * 100_000, "too deep"),
-        (changed(v=2), "no comparison of this version"),
-        (changed(courses={"tiny/mlp": "▁ @octocat"}), "courses holds something else than blocks"),
-        (changed(courses={"tiny/mlp": "▁" * 1001}), "courses holds something else than blocks"),
-        (changed(comparisons=[{}] * 50_001), "50,001 comparisons, more than 50,000"),
-        (changed(header=None), "header is no object"),
-        (changed(header__base="x" * 4001), "base is no text of at most 4,000 characters"),
-        (changed(header__warnings=["x"] * 101), "warnings is no list of at most 100"),
+        (changed(v=2), "Invalid enum value 2 - at `$.v`"),
+        (changed(courses={"tiny/mlp": "▁ @octocat"}), "matching regex"),
+        (changed(courses={"tiny/mlp": "▁" * 1001}), "length <= 1000"),
+        (changed(comparisons=[json.loads(changed())["comparisons"][0]] * 50_001), "length <= 50000"),
+        (changed(header=None), "got `null` - at `$.header`"),
+        (changed(header__base="x" * 4001), "length <= 4000 - at `$.header.base`"),
+        (changed(header__warnings=["x"] * 101), "length <= 100 - at `$.header.warnings`"),
         (changed(comparisons__0__metric="@octocat"), "metric is none that is compared"),
-        (changed(comparisons__0__verdict="great"), "'great' is not a valid Verdict"),
-        (changed(comparisons__0__ratio="1"), "ratio is no number of a comparison"),
-        (changed(comparisons__0__ratio=10**400), "ratio is no number of a comparison"),
+        (changed(comparisons__0__verdict="great"), "Invalid enum value 'great'"),
+        (changed(comparisons__0__ratio="1"), "got `str` - at `$.comparisons[0].ratio`"),
+        (changed(comparisons__0__ratio=10**400), "out of range"),
+        (changed(comparisons__0__ratio=10**19), "<= 1e+18"),
         (changed(comparisons__0__base=float("nan")), "NaN is not a finite number"),
-        (changed(comparisons__0__case__model=7), "model is no text"),
+        (changed(comparisons__0__case__model=7), "got `int` - at `$.comparisons[0].case.model`"),
     ],
 )
 def test_what_no_comparison_writes_is_refused(content: str, reason: str) -> None:

@@ -27,13 +27,13 @@ from torchperf_ci.compare.tolerances import LATENCY, Tolerances
 from torchperf_ci.core.records import Status
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.text import code, fenced, heading, html, one_line, sentence
-from torchperf_ci.dashboard.comment import make_comment, make_parts
+from torchperf_ci.dashboard.comment import make_comment
 from torchperf_ci.dashboard.model import DashboardOptions, study
 from torchperf_ci.expectations.collect import ConfigRun
-from torchperf_ci.expectations.flaky import Kind
+from torchperf_ci.expectations.folder import CheckKind
 from torchperf_ci.expectations.report import check_markdown, update_markdown
-from torchperf_ci.expectations.rules import Checked, Line, Outcome
-from torchperf_ci.expectations.table import Table
+from torchperf_ci.expectations.rules import CheckOutcome, ModelCheck, TableCheck
+from torchperf_ci.expectations.table import ExpectationTable
 from torchperf_ci.expectations.update import plan_update
 from torchperf_ci.post.review import posting_of_results, unusable
 from torchperf_ci.post.stored import COMPARISON, Expected, read_posting
@@ -41,7 +41,7 @@ from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.gh_parts import render_parts
 from torchperf_ci.report.markdown import markdown
 from torchperf_ci.report.model import ReportOptions, collect_findings
-from torchperf_ci.shards.uploads import Config
+from torchperf_ci.shards.uploads import Configuration
 
 OURS = "https://github.com/octo/project/"
 MARKER = "<!-- torchperf-ci 0123456789abcdef 0123456789abcdef -->"
@@ -151,21 +151,23 @@ def dashboard_comment(evil: str) -> str:
     *past, newest = made
     studied = study(findings, newest, past, DashboardOptions(), problems=now.problems)
     charts = Charts(overviews=(), speedups={}, samples=())
-    return make_comment(studied, make_parts(studied, charts, {}))
+    return make_comment(studied, charts, {})
 
 
 def check(evil: str) -> str:
     lines = (
-        Line(name=evil, outcome=Outcome.FAIL, fails=True, detail=evil),
-        Line(name=f"{evil}2", outcome=Outcome.FAIL_BUT_FLAKY, fails=False, detail=evil),
+        ModelCheck(name=evil, outcome=CheckOutcome.FAIL, fails=True, detail=evil),
+        ModelCheck(name=f"{evil}2", outcome=CheckOutcome.FAIL_BUT_FLAKY, fails=False, detail=evil),
     )
-    return check_markdown([Checked(kind=Kind.ACCURACY, table=evil, lines=lines)], f"torchperf-ci update {evil}")
+    return check_markdown([TableCheck(kind=CheckKind.ACCURACY, table=evil, lines=lines)], f"torchperf-ci update {evil}")
 
 
 def update(evil: str) -> str:
     rows = ((f"m{one_line(evil)}", "pass"), ("other", f"x{one_line(evil)}"))
-    tables = {f"{evil}.csv".replace("/", "-").replace("\0", ""): Table(columns=("name", "accuracy"), rows=rows)}
-    run = ConfigRun(config=Config("suite"), tables=tables, gaps=(evil,), notes=(evil,))
+    tables = {
+        f"{evil}.csv".replace("/", "-").replace("\0", ""): ExpectationTable(columns=("name", "accuracy"), rows=rows)
+    }
+    run = ConfigRun(config=Configuration("suite"), tables=tables, gaps=(evil,), notes=(evil,))
     return update_markdown(plan_update(Path("/nonexistent"), [run]), sha=evil)
 
 

@@ -110,7 +110,7 @@ def compare(*, github: GitHubOptions, **options: Any) -> int:  # noqa: ANN401 - 
 
     Exit code 0: nothing is slower; 3: something is; 4: nothing could be compared.
     """
-    from torchperf_ci.github.workflow_commands import commands_stopped
+    from torchperf_ci.github.job import commands_stopped
 
     try:
         with commands_stopped(os.environ):
@@ -148,7 +148,7 @@ def conclude(findings: Findings, options: Mapping[str, Any]) -> int:
 
     click.echo(text(findings))
     if options["github_files"]:
-        from torchperf_ci.github.step_files import append_summary, write_outputs
+        from torchperf_ci.github.job import append_summary, write_outputs
 
         outputs = {"results": str(options["output_dir"]), "regressed": str(findings.blocking)}
         write_outputs(os.environ, {**outputs, "inconclusive": str(findings.inconclusive)})

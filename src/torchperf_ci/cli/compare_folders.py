@@ -23,7 +23,7 @@ from torchperf_ci.core.records import MACHINE_UNKNOWN, Record, Source
 from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import Results, open_folder
 from torchperf_ci.core.text import code, count
-from torchperf_ci.github.context import source_from
+from torchperf_ci.github.job import source_from
 from torchperf_ci.history.runs import newest_source
 
 
@@ -87,7 +87,7 @@ def _results_in(folder: Path) -> Results:
 
 def _baseline(head: Results, options: dict[str, Any], github: GitHubOptions) -> tuple[str, Results]:
     """The label and the results of the artifact nearest to where head left its branch."""
-    from torchperf_ci.github.recorded import nearest_results
+    from torchperf_ci.github.artifacts import nearest_results
 
     repository, name = repository_of(github), options["baseline_artifact"]
     commit = newest_source(head.records).commit or source_from(os.environ, shard="", folder=Path.cwd()).commit

@@ -29,8 +29,7 @@ from torchperf_ci.compare.verdicts import Measured
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import MACHINE_UNKNOWN, Source
 from torchperf_ci.core.results import ResultsFolder, open_folder
-from torchperf_ci.github.context import base_branch_of, source_from
-from torchperf_ci.github.step_files import write_outputs
+from torchperf_ci.github.job import base_branch_of, source_from, write_outputs
 from torchperf_ci.machine.clocks import locked_clocks
 from torchperf_ci.run.run import left_out_warnings
 

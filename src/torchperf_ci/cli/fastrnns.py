@@ -341,7 +341,7 @@ def fastrnns(options: FastrnnsOptions) -> int:
 def _measure(variants: Sequence[str], settings: FastrnnsSettings, *, python: str, separator: str) -> list[VariantTimes]:
     """Measure, printing the table row by row; return the rows."""
     from torchperf_ci.core.text import one_line
-    from torchperf_ci.github.workflow_commands import commands_stopped
+    from torchperf_ci.github.job import commands_stopped
     from torchperf_ci.pytorch.fastrnns.results import VariantTable
     from torchperf_ci.pytorch.fastrnns.run import FastrnnsBench
     from torchperf_ci.run.run import python_under_test

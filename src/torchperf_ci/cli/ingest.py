@@ -90,7 +90,7 @@ class IngestOptions:
     def request(self, form: ImportFormat) -> ImportRequest:
         """Return how to read files of this format."""
         from torchperf_ci.core.records import Mode
-        from torchperf_ci.github.context import source_from
+        from torchperf_ci.github.job import source_from
 
         return ImportRequest(
             form=form,

@@ -292,6 +292,6 @@ def hud(options: HudOptions) -> None:
 
 
 def _write_output(name: str, number: int) -> None:
-    from torchperf_ci.github.step_files import write_outputs
+    from torchperf_ci.github.job import write_outputs
 
     write_outputs(os.environ, {name: str(number)})

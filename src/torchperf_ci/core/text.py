@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType, MappingProxyType
 from typing import Any, NoReturn, TextIO, cast
@@ -131,6 +131,12 @@ def _is_formula(text: str) -> bool:
 def count(number: int, noun: str) -> str:
     """Write a number with its noun: `1 case`, `1,234 cases`."""
     return f"{number:,} {noun if number == 1 else noun + 's'}"
+
+
+def some_of(names: Collection[str], most: int = 5) -> str:
+    """Join the first names with commas, and count the others: `a, b and 3 more`."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(list(names)[:most]) + more
 
 
 LONGEST_NAME = 200
@@ -281,3 +287,18 @@ def short_name(name: str) -> str:
     if len(name) <= LONGEST_FILE_NAME:
         return name
     return f"{name[: LONGEST_FILE_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def is_sha(text: str) -> bool:
+    """Say whether this can be a commit's SHA, or the first 7 or more of its 40 digits."""
+    return re.fullmatch(r"[0-9a-f]{7,40}", text) is not None
+
+
+def is_full_sha(text: str) -> bool:
+    """Say whether this can be the whole of a commit's SHA."""
+    return re.fullmatch(r"[0-9a-f]{40}", text) is not None
+
+
+def is_repository(text: str) -> bool:
+    """Say whether this can be a repository on GitHub, as owner/name."""
+    return re.fullmatch(r"[A-Za-z0-9_-]+/[A-Za-z0-9._-]*[A-Za-z0-9_-]", text) is not None

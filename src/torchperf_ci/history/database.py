@@ -159,7 +159,10 @@ class Database:
         except duckdb.IOException:
             raise
         except duckdb.Error as error:
-            raise UsageProblem(f"the query cannot be answered: {str(error).strip()}") from error
+            raise UsageProblem(
+                f"the query cannot be answered: {str(error).strip()}\n"
+                'The columns are in docs/scale.md, and: torchperf-ci history query "DESCRIBE history"'
+            ) from error
         if table is None:
             return QueryResult(columns=(), rows=(), problems=self.problems)
         rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
@@ -197,7 +200,10 @@ def retry(ask: Callable[[], Result]) -> Result:
             return ask()
         except (duckdb.Error, FileNotFoundError) as error:
             if not remaining or not isinstance(error, (duckdb.IOException, FileNotFoundError)):
-                raise HistoryProblem(f"the history cannot be read: {one_line(str(error), limit=300)}") from error
+                raise HistoryProblem(
+                    f"the history cannot be read: {one_line(str(error), limit=300)}. Repeat the command; if it goes "
+                    "on, move the file that is named here out of the history"
+                ) from error
     raise AssertionError
 
 

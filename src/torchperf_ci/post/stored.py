@@ -9,7 +9,7 @@ from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import Case, Record, Source
 from torchperf_ci.core.results import RECORDS, parse_results
 from torchperf_ci.core.text import LONGEST_NAME
-from torchperf_ci.post.posting import Posting
+from torchperf_ci.github.checks import Posting
 from torchperf_ci.post.review import posting_of_results
 
 COMPARISON = "compare.json"
@@ -38,7 +38,7 @@ Reader = Callable[[bytes, Expected], Posting]
 
 
 def read_posting(files: Mapping[str, bytes], expected: Expected) -> Posting:
-    """What the stored files say. `files` has those of `READERS` that there are.
+    """Read what stored files say. `files` has those of `READERS` that there are.
 
     Raises `Forged` for what no run writes, and `NothingToJudge` when there is nothing.
     """
