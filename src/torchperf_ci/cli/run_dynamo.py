@@ -74,8 +74,8 @@ def run_dynamo(context: click.Context, options: RunOptions) -> int:
         skips = _skips(request, checkout)
         # The script calls Python by the path that was given, else `python`, whichever that is where it is run.
         python = request.python if _is_given(context, "python") else "python"
-        shown = commands(replace(request, python=python), output=place.output, skips=skips)
-        text = script(shown, place, keep=options.keep_output_dir)
+        printable = commands(replace(request, python=python), output=place.output, skips=skips)
+        text = script(printable, place, keep=options.keep_output_dir)
         if build is None:
             folder.write_text(script_name(request), text).chmod(0o755)
             click.echo(text, nl=False)
