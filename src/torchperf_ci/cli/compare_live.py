@@ -30,8 +30,8 @@ from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import MACHINE_UNKNOWN, Source
 from torchperf_ci.core.results import ResultsFolder, open_folder
 from torchperf_ci.github.job import base_branch_of, source_from, write_outputs
-from torchperf_ci.machine.clocks import locked_clocks
-from torchperf_ci.run.run import left_out_warnings
+from torchperf_ci.machine.gpu import locked_clocks
+from torchperf_ci.run.survey import left_out_warnings
 
 
 def compare_live(options: dict[str, Any]) -> int:

@@ -20,11 +20,12 @@ def use_config(ctx: click.Context, path: Path | None, commands: Collection[str])
 
     Raises `UsageProblem` for everything in it that cannot be meant.
     """
-    from torchperf_ci.cli.config_file import FILE, read_config
-
-    if path is None and not Path(FILE).is_file():
+    path = path or Path("torchperf.toml")
+    if not path.is_file():
         return
-    config = read_config(path or Path(FILE), commands)
+    from torchperf_ci.cli.config_file import read_config
+
+    config = read_config(path, commands)
     name = ctx.invoked_subcommand
     assert isinstance(ctx.command, click.Group)
     command = ctx.command.get_command(ctx, name) if name else None

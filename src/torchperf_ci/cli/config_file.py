@@ -27,7 +27,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-FILE = "torchperf.toml"
 RULES = "tolerance"
 
 
@@ -35,7 +34,7 @@ RULES = "tolerance"
 class Config:
     """What the file says. `options`: values by option name, by command; they are checked when the command runs."""
 
-    path: Path = Path(FILE)
+    path: Path
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from torchperf_ci.core.text import count
 from torchperf_ci.machine.host import GIB, LEAST_MEMORY
 
 LEAST_DISK = 5 * GIB
@@ -122,7 +123,9 @@ def _software(facts: Facts) -> Iterator[Finding]:
 
 
 def _cpu(facts: Facts) -> Iterator[Finding]:
-    yield _good("CPU", f"{facts.cpu or 'unknown'}, {facts.cpus} of {facts.all_cpus} CPUs are ours")
+    cpus = count(facts.cpus, "CPU")
+    share = cpus if facts.cpus == facts.all_cpus else f"{cpus} of {facts.all_cpus} for this process"
+    yield _good("CPU", f"{facts.cpu or 'unknown'}, {share}")
     if facts.virtual:
         yield _note(
             "virtual machine",
