@@ -28,7 +28,6 @@ from torchperf_ci.core.text import (
     heading,
     html,
     name_problem,
-    nearest,
     one_line,
     safe_name,
     sentence,
@@ -265,21 +264,6 @@ def test_an_annotation_is_obeyed_and_what_it_tells_is_not(
     assert line.startswith("::error title=")
     assert "##[" not in line
     assert "\x1b" not in line
-
-
-@pytest.mark.parametrize(
-    ("name", "choices", "expected"),
-    [
-        ("fp16", ["float32", "float16"], "float16"),
-        ("BF16", ["float32", "bfloat16"], "bfloat16"),
-        ("fp16", ["amp"], ""),
-        ("induktor", ["eager", "inductor"], "inductor"),
-        ("xyz", ["eager", "inductor"], ""),
-    ],
-)
-def test_the_nearest_name_is_what_people_mean(name: str, choices: list[str], expected: str) -> None:
-    """By an abbreviation that is known, or by its letters."""
-    assert nearest(name, iter(choices)) == (f" Did you mean {expected}?" if expected else "")
 
 
 @pytest.mark.parametrize(

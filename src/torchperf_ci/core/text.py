@@ -12,9 +12,9 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from types import FrameType, MappingProxyType
+from types import FrameType
 from typing import Any, NoReturn, TextIO, cast
 
 from torchperf_ci.core.errors import UsageProblem
@@ -165,26 +165,12 @@ def name_problem(name: str, *, may_have_folders: bool = False) -> str:
     return ""
 
 
-USUAL_NAMES: Mapping[str, str] = MappingProxyType(
-    {
-        "fp32": "float32",
-        "float": "float32",
-        "fp16": "float16",
-        "half": "float16",
-        "bf16": "bfloat16",
-        "gpu": "cuda",
-        "timm": "timm_models",
-        "hf": "huggingface",
-    }
-)
-"""What people mean by names that are unlike ours in letters."""
+def nearest(name: str, choices: Iterable[str], *, usual: str = "") -> str:
+    """Return " Did you mean …?" with the choice that is most like `name`, or a blank when none is.
 
-
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """Return " Did you mean …?" with what people mean by `name`, or the choice most like it; a blank when none is."""
-    known = list(choices)
-    usual = USUAL_NAMES.get(name.lower(), "")
-    near = [usual] if usual in known else difflib.get_close_matches(name, known, n=1)
+    usual: what people mean who type this name, which may be unlike in letters (fp16 for float16).
+    """
+    near = [usual] if usual else difflib.get_close_matches(name, list(choices), n=1)
     return f" Did you mean {near[0]}?" if near else ""
 
 
