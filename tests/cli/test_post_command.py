@@ -15,9 +15,9 @@ from fakes.artifacts import record, records_file, zipped
 from fakes.github_server import REPOSITORY, SHA
 from fakes.http_server import Reply
 from fakes.review_server import ReviewGitHub
-from torchperf_ci.compare.effects import Comparison, Tolerance, Verdict
-from torchperf_ci.compare.report import Findings, Header, comparison_json
-from torchperf_ci.compare.tolerances import LATENCY, Tolerances
+from torchperf_ci.compare.effects import ChangeTolerance, Verdict
+from torchperf_ci.compare.model import LATENCY, Comparison, ComparisonFindings, Header, ToleranceRules
+from torchperf_ci.compare.report import to_json
 from torchperf_ci.core.records import Record, Source, Status
 from torchperf_ci.github.client import Pace
 
@@ -49,12 +49,12 @@ def comparison(*, model: str = "mlp", how: str = "", **source: str) -> str:
         head="head",
         how=how,
         machine="a CPU",
-        tolerances=Tolerances(latency=Tolerance(margin=0.02, threshold=0.05)),
+        tolerances=ToleranceRules(latency=ChangeTolerance(margin=0.02, threshold=0.05)),
         source=Source(**{**known, **source}),
     )
     case = replace(record(model).case, model=model)
     same = Comparison(case=case, metric=LATENCY, verdict=Verdict.UNCHANGED, base=1.0, head=1.0, ratio=1.0)
-    return comparison_json(Findings(header=header, comparisons=(same,)))
+    return to_json(ComparisonFindings(header=header, comparisons=(same,)))
 
 
 GOOD = (own(record("mlp")),)
