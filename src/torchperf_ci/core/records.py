@@ -232,7 +232,7 @@ class Environment:
         return "" if _ARCHITECTURE.fullmatch(self.cpu.strip()) else self.cpu.strip()
 
     def comparable_to(self, other: Environment) -> list[str]:
-        """Why timings of the two may not be compared, a sentence each; empty when they may.
+        """Say why timings of the two may not be compared, a sentence each; empty when they may.
 
         A machine is known by the brand of its CPU; without one by its host's name and its clock. Where these are not
         recorded either, the one reason is `MACHINE_UNKNOWN`.
@@ -362,7 +362,7 @@ class Record:
     own_metrics: Mapping[str, Metric] = field(default_factory=dict)
 
     def defined_metrics(self) -> list[Metric]:
-        """The definitions of what was measured: those of `METRICS` in their order, then the others as they stand."""
+        """Return the definitions of what was measured: those of `METRICS` in their order, then the others."""
         known = [metric for name, metric in METRICS.items() if name in self.metrics]
         others = (name for name in self.metrics if name not in METRICS)
         return [*known, *(self.own_metrics.get(name) or own_metric(name) for name in others)]

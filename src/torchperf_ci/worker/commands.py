@@ -51,9 +51,8 @@ from torchperf_ci.worker.copying import CannotCopy, describe_structure
 from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites
 from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, seed_all
 from torchperf_ci.worker.memory import device_module, graph_pools, peak_while, process_peak_while
-from torchperf_ci.worker.preload import pin_threads
 from torchperf_ci.worker.protocol import CaseError, Handler, describe
-from torchperf_ci.worker.timing import Arm, CacheEmptier, prepare_arm, sample, synchronizer
+from torchperf_ci.worker.timing import Arm, CacheEmptier, pin_threads, prepare_arm, sample, synchronizer
 from torchperf_ci.worker.world import World, torch_backend
 
 WHOLE_STEP_SUITES = frozenset({"huggingface", "timm_models", "torchbench"})
