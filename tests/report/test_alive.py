@@ -39,7 +39,7 @@ from torchperf_ci.post.review import posting_of_results, unusable
 from torchperf_ci.post.stored import COMPARISON, Expected, read_posting
 from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.gh_parts import render_parts
-from torchperf_ci.report.markdown import markdown
+from torchperf_ci.report.markdown import write_markdown
 from torchperf_ci.report.model import ReportOptions, collect_findings
 from torchperf_ci.shards.uploads import Configuration
 
@@ -180,7 +180,7 @@ RENDERERS: dict[str, Callable[[str], str]] = {
     "post compare.json": lambda evil: (
         read_posting({COMPARISON: comparison_json(comparison(evil)).encode()}, Expected()).text
     ),
-    "report.md": lambda evil: markdown(collect_findings(results(evil), ReportOptions())),
+    "report.md": lambda evil: write_markdown(collect_findings(results(evil), ReportOptions())),
     "post records.jsonl": lambda evil: posting_of_results(results(evil)).text,
     "post what cannot be used": lambda evil: unusable(evil).text,
     "gh_*.txt": lambda evil: "\n\n".join(each_part(evil)),

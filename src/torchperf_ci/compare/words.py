@@ -9,8 +9,7 @@ from statistics import median
 from torchperf_ci.compare.effects import Comparison, Launch, Verdict
 from torchperf_ci.compare.tolerances import ACCURACY, LATENCY, SPEEDUP, Tolerances
 from torchperf_ci.core.records import METRICS, Case
-from torchperf_ci.core.text import count, one_line
-from torchperf_ci.report.words import ABSENT
+from torchperf_ci.core.text import ABSENT, count, one_line
 
 SIGNS = {
     Verdict.REGRESSED: "❌",
