@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 
 from report_builders import BUILD, SOURCE, accuracy, both, case
 from run_builders import a_run
-from torchperf_ci.compare.effects import Comparison, Tolerance, Verdict
-from torchperf_ci.compare.report import Findings, Header, comparison_json
-from torchperf_ci.compare.report import markdown as compare_markdown
-from torchperf_ci.compare.tolerances import LATENCY, Tolerances
-from torchperf_ci.core.records import Status
+from torchperf_ci.compare.effects import ChangeTolerance, Verdict
+from torchperf_ci.compare.model import LATENCY, CommitSummary, Comparison, ComparisonFindings, Header, ToleranceRules
+from torchperf_ci.compare.report import to_json
+from torchperf_ci.compare.report import to_markdown as compare_markdown
+from torchperf_ci.compare.words import METHOD
+from torchperf_ci.core.records import Source, Status
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.text import code, fenced, heading, html, one_line, sentence
 from torchperf_ci.dashboard.comment import make_comment
@@ -80,8 +81,8 @@ class Reader(HTMLParser):
         self._settle()
         self._code += tag in {"code", "pre", "a"}
         harmless = {("align", "left"), ("align", "right"), ("align", "center"), ("class", "language-shell")}
-        if tag == "a" and str(dict(attrs).get("href")).startswith(OURS):
-            return  # the dashboard links the run and the commit that GitHub names
+        if tag == "a" and str(dict(attrs).get("href")).startswith((OURS, METHOD)):
+            return  # the run and the commit that GitHub names, and our own page
         if tag not in _OURS or not {*attrs} <= harmless:
             self.alive.append(f"<{tag} {attrs}>")
 
@@ -112,17 +113,22 @@ def alive_in(posted: str) -> list[str]:
     return reader.alive
 
 
-def comparison(evil: str) -> Findings:
+def comparison(evil: str) -> ComparisonFindings:
     header = Header(
         base=evil,
         head=evil,
         how="",
         machine=evil,
-        tolerances=Tolerances(latency=Tolerance(margin=0.02, threshold=0.05)),
+        tolerances=ToleranceRules(latency=ChangeTolerance(margin=0.02, threshold=0.05)),
         warnings=(evil,),
+        source=Source(repository=evil, run_id=evil),
+        base_commit=CommitSummary(sha=evil, subject=evil),
+        head_commit=CommitSummary(sha="0123456789" * 4, subject=evil),
+        server="https://github.com",
+        commands=(evil,),
     )
     of = case(evil, evil, suite=evil)
-    return Findings(
+    return ComparisonFindings(
         header=header,
         comparisons=(
             Comparison(case=of, metric=LATENCY, verdict=Verdict.FAILED, why=evil, blocks=True, listed=True),
@@ -177,9 +183,7 @@ def each_part(evil: str) -> Iterator[str]:
 
 RENDERERS: dict[str, Callable[[str], str]] = {
     "compare.md": lambda evil: compare_markdown(comparison(evil)),
-    "post compare.json": lambda evil: (
-        read_posting({COMPARISON: comparison_json(comparison(evil)).encode()}, Expected()).text
-    ),
+    "post compare.json": lambda evil: read_posting({COMPARISON: to_json(comparison(evil)).encode()}, Expected()).text,
     "report.md": lambda evil: write_markdown(collect_findings(results(evil), ReportOptions())),
     "post records.jsonl": lambda evil: posting_of_results(results(evil)).text,
     "post what cannot be used": lambda evil: unusable(evil).text,

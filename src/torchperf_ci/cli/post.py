@@ -243,7 +243,8 @@ def _read_files(files: Mapping[str, bytes], origin: Origin) -> Posting:
     from torchperf_ci.post.review import unusable
     from torchperf_ci.post.stored import Expected, read_posting
 
-    expected = Expected(repository=origin.repository, commit=origin.sha, run=str(origin.run or ""))
+    server = os.environ.get("GITHUB_SERVER_URL", "https://github.com")
+    expected = Expected(repository=origin.repository, commit=origin.sha, run=str(origin.run or ""), server=server)
     try:
         return read_posting(files, expected)
     except NothingToJudge as error:

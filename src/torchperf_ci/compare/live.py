@@ -21,20 +21,21 @@ from torchperf_ci.compare.effects import (
     LEAST_PAIRS,
     LOOKS,
     Launch,
-    effect,
+    estimate_effect,
     is_settled,
 )
+from torchperf_ci.compare.model import LATENCY, Measured, SideResult, ToleranceRules
 from torchperf_ci.compare.pairs import AskedPairs, Interleave, OneArm, TwoWorkerPairs, launch_of, plain_arm
-from torchperf_ci.compare.tolerances import LATENCY, Tolerances
-from torchperf_ci.compare.verdicts import Measured, SideResult, is_compile_time_open
+from torchperf_ci.compare.verdicts import is_compile_time_open
 from torchperf_ci.core.records import Status, Testing
+from torchperf_ci.core.results import LOGS
 from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.machine.host import HostWatch
-from torchperf_ci.run.case_worker import CaseWorker, Checked, Settings
+from torchperf_ci.run.case_worker import AccuracyResult, CaseSettings, CaseWorker, WorkerPairs
 from torchperf_ci.run.plan import PlannedCase
-from torchperf_ci.run.runner import WorkerPairs, cache_folder
-from torchperf_ci.run.sampler import Pair, Sampler, StopRule
+from torchperf_ci.run.runner import cache_folder
+from torchperf_ci.run.sampler import SamplePair, Sampler, StopRule
 from torchperf_ci.run.session import Preloaded, WorkerError, is_lack_of_room
 from torchperf_ci.run.world import start_worker
 
@@ -61,7 +62,7 @@ class ComparePlan:
     stop_early: whether a look may end a case before its time.
     """
 
-    tolerances: Tolerances
+    tolerances: ToleranceRules
     launches: int = LAUNCHES
     seconds: float = 10.0
     interleave: Interleave = Interleave.AUTO
@@ -116,7 +117,7 @@ class CaseComparer:
     def __init__(
         self,
         sides: Sides,
-        settings: Settings,
+        settings: CaseSettings,
         logs: Callable[[PlannedCase, str], Sequence[Path]],
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -168,7 +169,7 @@ class _CaseComparison:
         self._comparer, self._plan, self._settings = comparer, plan, comparer.settings
         self._case, self._planned = shown.case, planned
         self._arms = {side: plain_arm(case) for side, case in planned.items()}
-        self._tolerance = plan.tolerances.of(shown.case, LATENCY)
+        self._tolerance = plan.tolerances.find(shown.case, LATENCY)
         self._results = {"base": SideResult(), "head": SideResult()}
         self._launches: list[Launch] = []
         self._kept = ExitStack()
@@ -314,13 +315,14 @@ class _CaseComparison:
     def _fork(self, stack: ExitStack, preloaded: Preloaded, side: str) -> CaseWorker:
         planned = self._planned[side]
         logs = self._comparer.logs(planned, side)
+        self._note(side, log=f"{LOGS}/{logs[0].name}")
         worker = stack.enter_context(start_worker(preloaded, planned, self._settings, logs, deadline=self._deadline))
         return CaseWorker(worker, planned, self._settings, deadline=self._deadline)
 
     def _is_accuracy_due(self, side: str, number: int) -> bool:
         return number == 0 and self._arms[side] == "compiled" and Testing.ACCURACY in self._settings.testings
 
-    def _check_accuracy(self, worker: CaseWorker, side: str) -> Checked:
+    def _check_accuracy(self, worker: CaseWorker, side: str) -> AccuracyResult:
         checked = worker.accuracy()
         self._note(side, accuracy=f"{checked.status}: {checked.reason}" if checked.reason else checked.status.value)
         return checked
@@ -375,7 +377,7 @@ class _CaseComparison:
 
     def _sample_until(self, sampler: Sampler, source: AskedPairs, until: float) -> None:
         """A recompilation starts the launch over, once: what recompiles for ever is measured as it is."""
-        pairs: list[Pair] = []
+        pairs: list[SamplePair] = []
         self._launches.append(launch_of(pairs))
         source.invalidated()
         start, fresh = self._spent, self._settings.rule.repeat is None
@@ -387,7 +389,7 @@ class _CaseComparison:
             if self._settings.rule.repeat is not None:
                 return
 
-    def _drawn(self, sampler: Sampler, seconds: float) -> list[Pair]:
+    def _drawn(self, sampler: Sampler, seconds: float) -> list[SamplePair]:
         """Pairs for so many seconds, or exactly as many as the settings say."""
         start = self._comparer.clock()
         rule = self._settings.rule
@@ -406,7 +408,7 @@ class _CaseComparison:
         if self._settings.rule.repeat is not None or not self._plan.stop_early:
             return False
         while self._look < len(LOOKS) - 1 and self._spent >= self._next_look():
-            found = effect(self._launches, between=self._between, look=self._look)
+            found = estimate_effect(self._launches, between=self._between, look=self._look)
             settled = is_settled(found, self._tolerance, family=self._plan.family)
             if settled and not self._is_compile_time_open():
                 return True
@@ -421,7 +423,7 @@ class _CaseComparison:
 
     def _one_after_the_other(self, order: Sequence[str], number: int, until: float) -> bool:
         """Whole launches in turn, for models that do not fit twice and for what interleaving disturbs."""
-        pairs: dict[str, list[Pair]] = {}
+        pairs: dict[str, list[SamplePair]] = {}
         each = (until - self._spent) / 2
         for side in order:
             with ExitStack() as stack:
@@ -470,7 +472,7 @@ class _CaseComparison:
             yield f"{base.parameters:,} parameters against {head.parameters:,}: not the same model"
 
 
-def _unpaired(base: Sequence[Pair], head: Sequence[Pair]) -> Launch:
+def _unpaired(base: Sequence[SamplePair], head: Sequence[SamplePair]) -> Launch:
     """The readings of two sides that ran one after the other, as many of each, in the order they were taken."""
     one, two = launch_of(base), launch_of(head)
     times = [[time for pair in zip(side.base, side.head, strict=True) for time in pair] for side in (one, two)]

@@ -21,6 +21,8 @@ import msgspec
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.strict_json import parse_json
 
+DEFAULT_COMPILERS = ("eager", "aot_eager", "inductor", "inductor_no_cudagraphs")
+
 
 class Mode(str, Enum):
     """What one iteration does: forward only, or forward, loss and backward."""
@@ -360,7 +362,7 @@ class Record:
     own_metrics: Mapping[str, Metric] = field(default_factory=dict)
 
     def defined_metrics(self) -> list[Metric]:
-        """List the definitions of what was measured: those of `METRICS` in their order, then the others as they stand."""
+        """List the definitions of what was measured: those of `METRICS` in their order, then the others."""
         known = [metric for name, metric in METRICS.items() if name in self.metrics]
         others = (name for name in self.metrics if name not in METRICS)
         return [*known, *(self.own_metrics.get(name) or own_metric(name) for name in others)]

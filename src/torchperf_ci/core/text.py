@@ -31,6 +31,8 @@ _MEANING = re.compile(r"\]\(|\]\[|@\w|://|www\.|\bgh-\d|(?<![^\W_])[0-9a-f]{7,40
 """What GitHub makes something of in bare text: links, addresses, mentions, references to issues and commits."""
 _REFERENCE = re.compile(r"[@#](?=.)|:(?=//)|www(?=\.)|\bgh-(?=\d)|(?<![^\W_])[0-9a-f]{7,40}(?![^\W_])", re.IGNORECASE)
 _WORD_JOINER = "\u2060"
+_PUNCTUATION = frozenset(",.;/()=%'\"?-+")
+"""Signs that mean nothing in Markdown, inside a line."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -74,10 +76,21 @@ def html(text: str) -> str:
     GitHub looks for mentions, addresses and references after it has decoded these, and for addresses in a `<code>`
     element as well: so what it looks for is broken by a character that cannot be seen.
     """
-    return "".join(
-        char if char.isalnum() or char in " ," or ord(char) > 127 else f"&#{ord(char)};"
-        for char in _REFERENCE.sub(_broken, one_line(text))
-    )
+    shown = _REFERENCE.sub(_broken, one_line(text))
+    return "".join(char if _is_plain(shown, place) else f"&#{ord(char)};" for place, char in enumerate(shown))
+
+
+def _is_plain(text: str, place: int) -> bool:
+    """Say whether a character means nothing where it stands; `1. ` at the beginning of a line begins a list."""
+    char = text[place]
+    if char.isalnum() or char == " " or ord(char) > 127:
+        return True
+    if char == ":":  # an emoji's name follows at once
+        return text[place + 1 : place + 2] in {"", " "}
+    if char == "_":
+        return text[:place][-1:].isalnum() and text[place + 1 : place + 2].isalnum()
+    begins_list = text[:place].isdigit() and text[place + 1 : place + 2] in {"", " "}
+    return char in _PUNCTUATION and place > 0 and not begins_list
 
 
 def _broken(reference: re.Match[str]) -> str:

@@ -7,10 +7,19 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from torchperf_ci.compare.effects import Comparison, Tolerance, Verdict
-from torchperf_ci.compare.report import Findings, Header, markdown, text
-from torchperf_ci.compare.tolerances import ACCURACY, ALL, Rule, Tolerances
-from torchperf_ci.compare.words import BLOCKS, change, name, why
+from torchperf_ci.compare.effects import ChangeTolerance, Verdict
+from torchperf_ci.compare.model import (
+    ACCURACY,
+    ALL,
+    CommitSummary,
+    Comparison,
+    ComparisonFindings,
+    Header,
+    Rule,
+    ToleranceRules,
+)
+from torchperf_ci.compare.report import to_markdown, to_text
+from torchperf_ci.compare.words import change, metric_name, name, why
 from torchperf_ci.core.records import Case, Mode, Source
 from torchperf_ci.core.strict_json import parse_json
 from torchperf_ci.core.text import one_line, safe_name
@@ -50,6 +59,21 @@ class StoredVerdict(msgspec.Struct):
     confirmed: bool | None = None
     more_seconds: Number | None = None
     more_launches: Count | None = None
+    again: StoredSecond | None = None
+
+
+class StoredSecond(msgspec.Struct):
+    """What a second measurement says of the metric, as far as it is shown."""
+
+    verdict: Verdict
+    ratio: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+
+
+class StoredCommit(msgspec.Struct):
+    sha: Text
+    subject: Text = ""
 
 
 class StoredSource(msgspec.Struct):
@@ -77,6 +101,8 @@ class StoredHeader(msgspec.Struct):
     tolerances: StoredTolerances
     warnings: Annotated[list[Text], Meta(max_length=100)] = []
     source: StoredSource = msgspec.field(default_factory=StoredSource)
+    base_commit: StoredCommit | None = None
+    head_commit: StoredCommit | None = None
 
 
 class StoredFindings(msgspec.Struct):
@@ -85,12 +111,11 @@ class StoredFindings(msgspec.Struct):
     v: Literal[1]
     header: StoredHeader
     comparisons: Annotated[list[StoredVerdict], Meta(max_length=50_000)]
-    courses: dict[Text, Annotated[str, Meta(max_length=1_000, pattern=f"^[{BLOCKS} ]*$")]] = {}
     unmeasured: Count = 0
     not_compiled: Count = 0
 
 
-def read_comparison(content: bytes) -> Findings:
+def read_comparison(content: bytes) -> ComparisonFindings:
     """Read a stored comparison. Raises `ValueError` naming what in it no comparison writes."""
     try:
         # Parsed apart: msgspec passes over numbers without end where nobody reads them.
@@ -101,11 +126,11 @@ def read_comparison(content: bytes) -> Findings:
         if each.metric not in (*ALL, ACCURACY):
             raise ValueError("metric is none that is compared")
     header, latency = stored.header, stored.header.tolerances.latency
-    tolerances = Tolerances(
-        latency=Tolerance(margin=latency.margin, threshold=latency.threshold),
+    tolerances = ToleranceRules(
+        latency=ChangeTolerance(margin=latency.margin, threshold=latency.threshold),
         rules=(Rule(),) if header.tolerances.rules else (),
     )
-    return Findings(
+    return ComparisonFindings(
         header=Header(
             base=header.base,
             head=header.head,
@@ -114,18 +139,26 @@ def read_comparison(content: bytes) -> Findings:
             tolerances=tolerances,
             warnings=tuple(header.warnings),
             source=Source(**msgspec.structs.asdict(header.source)),
+            base_commit=_read_commit(header.base_commit),
+            head_commit=_read_commit(header.head_commit),
         ),
-        comparisons=tuple(
-            Comparison(**{**msgspec.structs.asdict(each), "case": Case(**msgspec.structs.asdict(each.case))})
-            for each in stored.comparisons
-        ),
-        courses=stored.courses,
+        comparisons=tuple(map(_read_verdict, stored.comparisons)),
         unmeasured=stored.unmeasured,
         not_compiled=stored.not_compiled,
     )
 
 
-def posting_of_comparison(findings: Findings) -> Posting:
+def _read_commit(stored: StoredCommit | None) -> CommitSummary | None:
+    return None if stored is None else CommitSummary(sha=stored.sha, subject=stored.subject)
+
+
+def _read_verdict(stored: StoredVerdict) -> Comparison:
+    case = Case(**msgspec.structs.asdict(stored.case))
+    again = stored.again and Comparison(case=case, metric=stored.metric, **msgspec.structs.asdict(stored.again))
+    return Comparison(**{**msgspec.structs.asdict(stored), "case": case, "again": again})
+
+
+def posting_of_comparison(findings: ComparisonFindings) -> Posting:
     """Turn a comparison into what reviewers see.
 
     Failure: something is slower, fails or went missing. Neutral: something is inconclusive or refused. Action required:
@@ -139,8 +172,8 @@ def posting_of_comparison(findings: Findings) -> Posting:
         conclusion = Conclusion.SUCCESS if findings.sign == "✅" else Conclusion.NEUTRAL
     return Posting(
         conclusion=conclusion,
-        title=one_line(text(findings).partition("\n")[0], limit=TITLE_LENGTH),
-        text=markdown(findings),
+        title=one_line(to_text(findings).partition("\n")[0], limit=TITLE_LENGTH),
+        text=to_markdown(findings),
         notes=tuple(_note(each) for each in findings.comparisons if each.verdict in _BAD)[:MOST_NOTES],
     )
 
@@ -148,8 +181,9 @@ def posting_of_comparison(findings: Findings) -> Posting:
 def _note(comparison: Comparison) -> Note:
     case = comparison.case
     ratio = f" {change(comparison.ratio)}" if comparison.ratio else ""
+    title = f"{name(case)} {metric_name(comparison.metric)}: {comparison.verdict}{ratio}"
     return Note(
         path=f"{safe_name(case.suite)}/{safe_name(case.model)}",
-        title=one_line(f"{name(case)} {comparison.metric}: {comparison.verdict}{ratio}", limit=TITLE_LENGTH),
+        title=one_line(title, limit=TITLE_LENGTH),
         message=one_line(why(comparison), limit=1_000) or str(case),
     )

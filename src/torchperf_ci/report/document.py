@@ -51,7 +51,7 @@ def whole(blocks: Iterable[Block]) -> str:
 
 
 def fit(blocks: Sequence[Block], limit: int, *, where: str = "report.html") -> str:
-    """Join the blocks to one text of at most `limit` UTF-8 bytes. `where` is where blocks can be found that are left out.
+    """Join the blocks to one text of at most `limit` UTF-8 bytes. `where`: where blocks can be found that are left out.
 
     Frames and lines are taken from the lowest rank up, frames before lines of the same rank, up to the first that does
     not fit: while a line of some rank is hidden, no line of a higher rank is shown. A block is never cut inside: a

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 from urllib.parse import quote
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, SuiteTables, model_rows
@@ -112,49 +112,43 @@ _SIZE = re.compile(r'width="([0-9.]+)pt" height="[0-9.]+pt"')
 
 
 def write_page(findings: RunFindings, charts: Charts, *, files: Collection[str] = ()) -> str:
-    """Write the page. files: those beside it that it may link to."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    script = _template("report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    """Write report.html. files: those beside it that it may link to."""
     sign, sentence = verdict(findings)
     tone, letter = TONES.get(sign, ("unsure", "!"))
     build = dict(list_build(findings))
     flags = build.pop(FLAGS_TITLE)
     several = len(findings.sections) > 1
-    return environment.from_string(_template("report.html")).render(
-        style=_template("report.css"),
-        script=script,
-        script_hash=f"sha256-{digest}",
-        sign=letter,
-        verdict=sentence,
-        tone=tone,
-        setting=[one_line(part) for part in describe_setting(findings)],
-        benefits=[
+    page = {
+        "sign": letter,
+        "verdict": sentence,
+        "tone": tone,
+        "setting": [one_line(part) for part in describe_setting(findings)],
+        "benefits": [
             (one_line(f"{each.compiler} ({each.section})" if several else each.compiler), describe_benefit(each))
             for each in findings.benefits
         ],
-        failed=_failures(findings, files, counts=True),
-        summaries=[
+        "failed": _failures(findings, files, counts=True),
+        "summaries": [
             {
                 "title": one_line(str(section)),
                 "grid": _summary(findings.lines_of(section)),
                 "note": describe_means(findings.lines_of(section)),
-                "chart": _inline(chart),
+                "chart": inline_chart(chart),
             }
             for section, chart in zip(findings.sections, charts.overviews, strict=True)
         ],
-        problems=[one_line(str(problem)) for problem in findings.problems],
-        notes=[one_line(note) for note in findings.notes],
-        remarks=_remarks(findings),
-        warnings=_warnings(findings),
-        samples=[_inline(chart) for chart in charts.samples],
-        not_run=_failures(findings, files, counts=False),
-        breaks=_breaks(findings),
-        suites=[
+        "problems": [one_line(str(problem)) for problem in findings.problems],
+        "notes": [one_line(note) for note in findings.notes],
+        "remarks": _remarks(findings),
+        "warnings": _warnings(findings),
+        "samples": [inline_chart(chart) for chart in charts.samples],
+        "not_run": _failures(findings, files, counts=False),
+        "breaks": _breaks(findings),
+        "suites": [
             {
                 "name": one_line(tables.suite),
                 "section": one_line(str(tables.section)),
-                "chart": _inline(charts.speedups.get((tables.section, tables.suite))),
+                "chart": inline_chart(charts.speedups.get((tables.section, tables.suite))),
                 "title": one_line(write_title(_shown_metric(tables), tables.metrics)),
                 "note": "95 % intervals" if has_intervals(tables) else NO_INTERVALS,
                 "compared": _compared(tables),  # a column per compiler
@@ -162,8 +156,26 @@ def write_page(findings: RunFindings, charts: Charts, *, files: Collection[str] 
             }
             for tables in findings.tables
         ],
-        build=list(build.items()),
-        flags=flags,
+        "build": list(build.items()),
+        "flags": flags,
+    }
+    return render_page(read_template(__package__, "report.html"), page)
+
+
+def render_page(template: str, page: object) -> str:
+    """Render a page that needs no network: a template that extends `frame.html` and may use `pieces.html`.
+
+    page: what the template shows; the frame needs its `sign`, `verdict`, `tone` and `setting`.
+    """
+    loader = FunctionLoader(lambda name: read_template(__package__, name))
+    environment = Environment(autoescape=True, undefined=StrictUndefined, loader=loader)
+    script = read_template(__package__, "report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.from_string(template).render(
+        page=page,
+        style=read_template(__package__, "report.css"),
+        script=script,
+        script_hash=f"sha256-{digest}",
     )
 
 
@@ -340,8 +352,8 @@ def _case(
     )
 
 
-def _inline(chart: Chart | None) -> Markup:
-    """Turn a chart into an element that scales with the page and takes on its colours."""
+def inline_chart(chart: Chart | None) -> Markup:
+    """Make an element of the chart that scales with the page and takes on its colours."""
     if chart is None:
         return Markup()
     svg = _UNUSED.sub("", chart.svg.decode())
@@ -353,5 +365,6 @@ def _inline(chart: Chart | None) -> Markup:
     return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))  # noqa: S704 - matplotlib escapes
 
 
-def _template(name: str) -> str:
-    return (resources.files("torchperf_ci.report") / "templates" / name).read_text(encoding="utf-8")
+def read_template(package: str, name: str) -> str:
+    """Read a template of a room, by the room's dotted name."""
+    return (resources.files(package) / "templates" / name).read_text(encoding="utf-8")

@@ -62,12 +62,12 @@ def style() -> Iterator[None]:
         yield
 
 
-def titled(figure: Figure, title: str, handles: Sequence[Artist]) -> None:
+def titled(figure: Figure, title: str, handles: Sequence[Artist], *, columns: int = 6) -> None:
     """Put a title at the upper left, and the legend in a line below it."""
     legend = figure.legend(
         handles=list(handles),
         loc="outside upper left",
-        ncols=max(1, min(len(handles), 6)),
+        ncols=max(1, min(len(handles), columns)),
         title=" ",
         alignment="left",
         frameon=False,
@@ -93,7 +93,7 @@ def log_axis(
 
 
 def saved(figure: Figure) -> dict[str, bytes]:
-    """Save the figure as a file of each kind: `svg` and `png`. It is laid out once for both: that is what takes the time."""
+    """Save the figure as `svg` and `png`. It is laid out once for both: that is what takes the time."""
     FigureCanvasAgg(figure)
     layout = figure.get_layout_engine()
     if layout is not None:

@@ -208,7 +208,7 @@ def summarize(tables: SuiteTables) -> tuple[CompilerSummary, ...]:
 
 
 def list_failures(tables: SuiteTables) -> tuple[Failure, ...]:
-    """List what did not pass, once per case: accuracy, when that is what failed, else performance; in the models' order."""
+    """List what did not pass, once per case: accuracy, if that failed, else performance; in the models' order."""
     return tuple(
         _failure(tables, model, compiler, counts=bool(counts))
         for model, passed, counted in zip(
