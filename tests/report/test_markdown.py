@@ -16,7 +16,7 @@ from torchperf_ci.core.records import Case, Mode, Record, Status, Testing
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.text import code
 from torchperf_ci.github.checks import Conclusion
-from torchperf_ci.post.review import posting_of_results
+from torchperf_ci.post.review import review_results
 from torchperf_ci.report.csv_tables import case_csvs, write_summary_csvs
 from torchperf_ci.report.gh_parts import render_parts
 from torchperf_ci.report.html import write_page
@@ -97,7 +97,7 @@ def test_what_was_not_compiled_passes_with_a_warning():
     assert head in page
     assert "not compiled: what passed is eager code" in page
     assert '<header class="passed">' not in page
-    assert posting_of_results(Results(records=found.records)).conclusion is Conclusion.NEUTRAL
+    assert review_results(Results(records=found.records)).conclusion is Conclusion.NEUTRAL
 
 
 def test_recompiles_and_remarks_stand_beside_their_case():
@@ -117,7 +117,7 @@ def test_models_that_could_not_run_are_no_pass(status: Status):
     found = findings([*broken, *both(case("c"))])
     assert write_markdown(found).splitlines()[0] == "## ❌ 2 of 3 models could not run: `needs @org/x`"
     assert write_terminal(found).splitlines()[-1] == "❌ 2 of 3 models could not run: needs @org/x"
-    posting = posting_of_results(Results(records=found.records))
+    posting = review_results(Results(records=found.records))
     assert (posting.conclusion, len(posting.notes)) == (Conclusion.FAILURE, 2)
 
 
