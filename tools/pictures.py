@@ -25,7 +25,7 @@ from matplotlib import image
 
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.result_files import read_folder
-from torchperf_ci.report.markdown import markdown
+from torchperf_ci.report.markdown import write_markdown
 from torchperf_ci.report.model import ReportOptions
 from torchperf_ci.report.write import judge_results
 
@@ -45,6 +45,10 @@ tr:nth-child(2n) td { background: #f6f8fa; }
 """
 
 
+SIGNS = {"✅": ("✓", "#1a7f37"), "❌": ("✗", "#cf222e"), "⚠️": ("!", "#9a6700")}
+"""Letters of every font in place of emoji, which few machines have."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """A screenshot. make_page: write a page, given the results folder and a folder for it, and return its path."""
@@ -56,11 +60,13 @@ class Picture:
 def make_summary_page(results: Path, scratch: Path) -> Path:
     """Write the step summary of a results folder as GitHub shows it."""
     findings = judge_results(read_folder(results, CaseSelection()), ReportOptions(run_name=results.name))
-    return make_markdown_page(markdown(findings), scratch / "summary.html")
+    return make_markdown_page(write_markdown(findings), scratch / "summary.html")
 
 
 def make_markdown_page(text: str, path: Path) -> Path:
     """Write Markdown as a page that looks as GitHub shows it: for step summaries and comments."""
+    for sign, (letter, colour) in SIGNS.items():
+        text = text.replace(sign, f'<b style="color: {colour}">{letter}</b>')
     body = cmarkgfm.github_flavored_markdown_to_html(text, Options.CMARK_OPT_UNSAFE)
     path.write_text(f"<!doctype html><meta charset=utf-8><style>{GITHUB_STYLE}</style>{body}", encoding="utf-8")
     return path

@@ -108,7 +108,7 @@ def write_exit_code(code: int, *, github_files: bool) -> int:
 
 
 def _counts(results: Results) -> tuple[int, int]:
-    """Count the cases of which every testing passed, and all others, also those that the report leaves out."""
+    """Count the cases of which every testing passed, and the others: also those that are outside of the pass rate."""
     cases = {record.case for record in results.records}
     failed = {record.case for record in results.records if not record.status.is_pass}
     return len(cases - failed), len(failed)

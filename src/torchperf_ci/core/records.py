@@ -281,7 +281,7 @@ def _is_name(host: str) -> bool:
 
 
 def _different_hosts(one: Environment, other: Environment) -> list[str]:
-    """Why two machines, one of them without a CPU's brand, are not the same, as far as names and clocks say."""
+    """List why two machines, one of them without a CPU's brand, are not the same, as far as names and clocks say."""
     if not _is_name(one.host) or not _is_name(other.host):
         return [MACHINE_UNKNOWN]
     if one.host != other.host:

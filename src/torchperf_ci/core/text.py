@@ -54,7 +54,7 @@ def code(text: str, *, limit: int = 0) -> str:
     """
     seen = one_line(text, limit=limit)
     if not seen:
-        return "–"
+        return ABSENT
     if "`" not in seen and "|" not in seen:
         return f"`{seen}`"
     return f"<code>{html(seen)}</code>"
@@ -151,6 +151,9 @@ def some_of(names: Collection[str], most: int = 5) -> str:
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(list(names)[:most]) + more
 
+
+ABSENT = "–"
+"""The cell of a table that has nothing to say."""
 
 LONGEST_NAME = 200
 """Characters of a suite's or a model's name."""
