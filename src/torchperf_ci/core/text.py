@@ -190,6 +190,14 @@ def nearest(name: str, choices: Iterable[str], *, usual: str = "") -> str:
     return f" Did you mean {near[0]}?" if near else ""
 
 
+def duration(seconds: float) -> str:
+    """Write a time for people: `45 s`, `12 min`, `3 h 5 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def unique(name: str, taken: set[str]) -> str:
     """Put a number behind `name` if it is taken already, and take it."""
     number = 1
