@@ -34,10 +34,10 @@ from noise_suite import blocks
 
 from torchperf_ci.compare.effects import Launch
 from torchperf_ci.compare.live import CaseComparer, ComparePlan, Sides
+from torchperf_ci.compare.model import ToleranceRules
 from torchperf_ci.compare.pairs import launch_of
 from torchperf_ci.compare.session import CompareRequest, SideSpec, running_sides, shared_cpus
 from torchperf_ci.compare.sides import LiveSide, all_cases
-from torchperf_ci.compare.tolerances import Tolerances
 from torchperf_ci.core.records import Mode, Testing
 from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.plan import Selection
@@ -135,7 +135,7 @@ def in_two_processes(series: Series, done: int, *, renew_every: int) -> Iterator
         head=head,
         selection=Selection(suites=(str(SUITE),), mode=Mode.INFERENCE, devices=("cpu",), compilers=("eager",)),
         settings=CaseSettings(testings=(Testing.PERFORMANCE,), threads=1, cpus=shared_cpus(1)),
-        plan=ComparePlan(tolerances=Tolerances(), seconds=SECONDS, stop_early=False),
+        plan=ComparePlan(tolerances=ToleranceRules(), seconds=SECONDS, stop_early=False),
     )
     with tempfile.TemporaryDirectory() as folder, running_sides(request, Path(folder)) as sides:
         for number in range(done, series.count):

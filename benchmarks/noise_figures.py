@@ -18,21 +18,23 @@ from torchperf_ci.compare.effects import (
     LOOKS,
     ONE_PROCESS,
     TWO_PROCESSES,
-    Comparison,
+    ChangeTolerance,
     Effect,
     Launch,
-    Tolerance,
     Verdict,
-    correct_family,
-    effect,
+    estimate_effect,
     is_settled,
     judge,
 )
 from torchperf_ci.compare.live import ComparePlan
-from torchperf_ci.compare.tolerances import Tolerances
+from torchperf_ci.compare.model import Comparison, ToleranceRules
+from torchperf_ci.compare.verdicts import correct_family
 from torchperf_ci.core.records import Case, Mode
 
-LIMITS: dict[str, tuple[Tolerance, float]] = {"one": (ONE_PROCESS, ARMS_FLOOR), "two": (TWO_PROCESSES, BETWEEN_FLOOR)}
+LIMITS: dict[str, tuple[ChangeTolerance, float]] = {
+    "one": (ONE_PROCESS, ARMS_FLOOR),
+    "two": (TWO_PROCESSES, BETWEEN_FLOOR),
+}
 """Margin and threshold, and the standard deviation between launches, by kind."""
 AT = {"one": 2.0, "two": 10.0}
 """The seconds per case that the aims are about."""
@@ -93,7 +95,7 @@ def begun(item: Round, budget: float, share: float = 1.0) -> list[Launch]:
     had, has = (
         [plan.end_of(number) for number in range(plan.launches_in_time)]
         for plan in (
-            ComparePlan(tolerances=Tolerances(), launches=len(item.launches), seconds=seconds)
+            ComparePlan(tolerances=ToleranceRules(), launches=len(item.launches), seconds=seconds)
             for seconds in (item.seconds, budget)
         )
     )
@@ -114,7 +116,7 @@ def replayed(item: Round, budget: float, *, family: int = 1) -> Judged:
     tolerance, between = LIMITS[item.kind]
     share, found = 1.0, None
     for look, (share, _) in enumerate(LOOKS):
-        found = effect(begun(item, budget, share), between=between, look=look)
+        found = estimate_effect(begun(item, budget, share), between=between, look=look)
         if is_settled(found, tolerance, family=family):
             break
     verdict = Verdict.INCONCLUSIVE if found is None else judge(found, tolerance)
@@ -128,7 +130,7 @@ def called(rounds: Sequence[Round], verdict: Verdict, budget: float) -> Share:
 
 def told_apart(rounds: Sequence[Round], budget: float) -> Share:
     """How many of the comparisons, at their end, say that head is slower at all, by whatever little."""
-    found = [effect(begun(item, budget), between=LIMITS[item.kind][1]) for item in rounds]
+    found = [estimate_effect(begun(item, budget), between=LIMITS[item.kind][1]) for item in rounds]
     return Share(hits=sum(one is not None and one.low > 1 for one in found), count=len(rounds))
 
 
@@ -190,14 +192,16 @@ def truth(rounds: Sequence[Round]) -> float:
     """The ratio head / base that comparisons agree on: 1 for equal code."""
     if not rounds or not rounds[0].extra:
         return 1.0
-    found = (effect(item.launches, between=LIMITS[item.kind][1]) for item in rounds)
+    found = (estimate_effect(item.launches, between=LIMITS[item.kind][1]) for item in rounds)
     return math.exp(fmean(math.log(one.ratio) for one in found if one is not None))
 
 
 def coverage(rounds: Sequence[Round]) -> Share:
     """How many intervals of the last look hold the truth."""
     found = [
-        one for item in rounds if (one := effect(begun(item, AT[item.kind]), between=LIMITS[item.kind][1])) is not None
+        one
+        for item in rounds
+        if (one := estimate_effect(begun(item, AT[item.kind]), between=LIMITS[item.kind][1])) is not None
     ]
     true = truth(rounds)
     return Share(hits=sum(one.low <= true <= one.high for one in found), count=len(found))

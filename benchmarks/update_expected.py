@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from fakes.artifacts import accuracy_csv
 from fakes.github_server import REPOSITORY, SHA, TOKEN, FakeGitHub
-from torchperf_ci.expectations.uploads import Wish, collect
+from torchperf_ci.expectations.collect import Wish, collect
 from torchperf_ci.github.client import Access, Client
 from torchperf_ci.shards.uploads import Layout
 

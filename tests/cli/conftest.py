@@ -49,7 +49,7 @@ def dashboard(in_process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     monkeypatch.setattr("torchperf_ci.report.plots.saved", lambda _: {"svg": b"<svg/>", "png": b"\x89PNG"})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("BETWEEN_WRITES_S", "FIRST_WAIT_S"):
-        monkeypatch.setattr(f"torchperf_ci.github.patience.{name}", 0.0)
+        monkeypatch.setattr(f"torchperf_ci.github.client.{name}", 0.0)
     monkeypatch.setattr("torchperf_ci.github.comments.FIRST_WAIT_S", 0.0)
 
     def call(directory: str, *arguments: str, server: DashboardGitHub | None = None, env: dict[str, str] | None = None):

@@ -51,7 +51,7 @@ def test_graph_breaks_with_one_table(in_process, folder):
         "resnet18                            PASS",
         "vgg16                               IMPROVED: graph_breaks=1, expected=2",
         "yolov3                              PASS",
-        "new                                 MISSING_EXPECTED: graph_breaks=0, expected=None",
+        "new                                 MISSING_EXPECTED: graph_breaks=0, not in the table",
         "gone                                MISSING:  the run has no such model",
     ]
 
@@ -157,6 +157,8 @@ def test_a_folder_of_csvs_is_a_run_too(in_process, tmp_path):
         "",
         "inductor_x (performance):",
         "a                                   PASS:     speedup=1.500, expected=1.500",
+        "",
+        "✅ As expected: 3 checks in 1 table",
     ]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from torchperf_ci.cli.config_file import read_config
-from torchperf_ci.compare.tolerances import Rule
+from torchperf_ci.cli.config import read_config
+from torchperf_ci.compare.model import Rule
 from torchperf_ci.core.errors import UsageProblem
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

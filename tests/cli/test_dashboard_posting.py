@@ -48,8 +48,8 @@ def test_every_dtype_goes_to_its_issue(dashboard, server, tmp_path: Path):
     folder = results(tmp_path / "one", 0, records)
     done = dashboard(folder, *GITHUB, "--issue", "float32=7", "--issue", "8", server=server)
     assert done.returncode == 0, done.stderr
-    assert [body.splitlines()[1] for body in server.bodies(7)] == ["# Performance Dashboard for float32 precision ##"]
-    assert [body.splitlines()[1] for body in server.bodies(8)] == ["# Performance Dashboard for amp precision ##"]
+    assert ["## ✅ float32: " in body.splitlines()[0] for body in server.bodies(7)] == [True]
+    assert ["## ✅ amp: " in body.splitlines()[0] for body in server.bodies(8)] == [True]
     done = dashboard(folder, *GITHUB, "--issue", "amp=8", server=server)
     assert "No --issue is named for float32: its comment is in one/dashboard_float32.md" in done.stderr
     assert (tmp_path / "one" / "geomean_over_time_amp.png").is_file()
@@ -64,11 +64,11 @@ def test_history_and_pictures_on_a_data_branch_are_one_commit(dashboard, server,
     assert server.history("torchperf-data") == ["Add the run of 2026-10-05 03:15 UTC"]
     paths = list(server.files("torchperf-data"))
     assert sorted(path.partition("/")[0] for path in paths) == ["history", *["pictures"] * 5]
-    shown = re.findall(r"!\[[^]]*\]\(([^)]*)\)", server.bodies()[0])
+    shown = re.findall(r'<img alt="[^"]*" src="([^"]*)"', server.bodies()[0])
     base = f"{server.url}/{REPOSITORY}/blob/torchperf-data/"
     assert sorted(shown) == [f"{base}{path}?raw=true" for path in paths if path.startswith("pictures/")]
     two = dashboard(results(tmp_path / "two", 1, BAD), *arguments, server=server)
-    assert "1 case regressed since the run of 2026-10-05" in two.stdout
+    assert "since the run of 2026-10-05 03:15 UTC: 1 case regressed" in two.stdout
     assert len(server.history("torchperf-data")) == 2
     assert not (tmp_path / "torchperf-history").exists()
 

@@ -61,7 +61,8 @@ def test_a_variant_that_fails_is_a_row_with_its_reason(cli: Cli, tmp_path: Path)
     assert done.returncode == 6, done.stderr
     reason = "ValueError: jit_simple has one layer: it does not run with 2"
     assert f"jit_simple failed: {reason}" in done.stderr
-    assert "    | Traceback (most recent call last):" in done.stderr
+    assert "    | Traceback (most recent call last):\n    |   File " in done.stderr
+    assert "1 of 2 variants measured; failed: jit_simple" in done.stderr
     lines = [line.partition(" ") for line in done.stdout.splitlines()]
     assert {prefix for prefix, _, _ in lines} == {"Caffe2Observer"}
     observations = [json.loads(text) for _, _, text in lines]

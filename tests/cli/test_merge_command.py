@@ -14,7 +14,7 @@ import pytest
 from fakes.artifacts import record
 from torchperf_ci.core.records import Build, Environment, Record, Source, Status, Testing, to_line
 from torchperf_ci.core.results import open_folder, read_results
-from torchperf_ci.shards.matrix import Model, exact_filter
+from torchperf_ci.shards.matrix import SuiteModel, exact_filter
 
 SHA = "a" * 40
 Call = Callable[..., Any]
@@ -47,7 +47,11 @@ def both(model: str, **options) -> tuple[Record, Record]:
 
 
 def entry(name: str, shard: str, *models: str) -> dict[str, object]:
-    return {"name": name, "shard": shard, "filter": " ".join(exact_filter(Model("tiny", model)) for model in models)}
+    return {
+        "name": name,
+        "shard": shard,
+        "filter": " ".join(exact_filter(SuiteModel("tiny", model)) for model in models),
+    }
 
 
 def matrix(*entries: dict[str, object]) -> str:

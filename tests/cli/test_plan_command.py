@@ -56,8 +56,8 @@ def test_a_plan_is_balanced_and_names_models_exactly(cli: Call, tmp_path: Path) 
     assert (done.returncode, done.stderr.splitlines()) == (
         0,
         [
-            "results-cpu: 4 models in 2 shards, each about 100 to 100 s",
-            "results-cuda: 4 models in 2 shards, each about 100 to 100 s",
+            "results-cpu: 4 models in 2 shards, about 100 s each",
+            "results-cuda: 4 models in 2 shards, about 100 s each",
         ],
     )
     entries = json.loads(done.stdout)["include"]
@@ -91,10 +91,10 @@ def test_durations_from_github_are_used_when_they_can_be_had(cli: Call) -> None:
         server.add_artifact(server.add_run(), "nightly", zipped({"records.jsonl": content}))
         known = cli(*asked, env=server.environ)
     assert without.stderr.splitlines() == [
-        "Warning: no durations from nightly: the default branch has none that has not expired",
+        "Warning: no durations from the artifact nightly: the default branch has none that has not expired",
         "results: 1 model in 1 shard",
     ]
-    assert known.stderr.splitlines() == ["results: 1 model in 1 shard, each about 42 to 42 s"]
+    assert known.stderr.splitlines() == ["results: 1 model in 1 shard, about 42 s"]
     assert json.loads(known.stdout)["include"][0]["seconds"] == 42
 
 
@@ -111,10 +111,10 @@ def test_durations_from_the_history_are_used_when_there_are_any(cli: Call, tmp_p
         cli("history", "import", str(folder), "--name", "night", "--history", "kept")
     known = cli(*asked)
     assert without.stderr.splitlines() == [
-        "Warning: the history holds no runs of the series night: no durations",
+        "Warning: no durations: the history has no runs named night; see --name",
         "night: 1 model in 1 shard",
     ]
-    assert known.stderr.splitlines() == ["night: 1 model in 1 shard, each about 42 to 42 s"]
+    assert known.stderr.splitlines() == ["night: 1 model in 1 shard, about 42 s"]
     fetched = cli("plan", "--name", "night", "--history", "kept", "--fetch-durations", "fetched")
     assert (fetched.returncode, fetched.stdout) == (0, "")
     given = cli("plan", "--inference", "--suites", "first.py", "--quick", "--name", "night", "--durations", "fetched")

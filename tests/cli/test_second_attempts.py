@@ -28,7 +28,7 @@ def test_a_second_attempt_takes_the_place_of_the_first(
 ) -> None:
     """In the history, where the run counts once, and in its comment; it is compared with the run before, as the first
     attempt was, and not with that."""
-    for name in ("patience.BETWEEN_WRITES_S", "patience.FIRST_WAIT_S", "comments.FIRST_WAIT_S"):
+    for name in ("client.BETWEEN_WRITES_S", "client.FIRST_WAIT_S", "comments.FIRST_WAIT_S"):
         monkeypatch.setattr(f"torchperf_ci.github.{name}", 0.0)
     with DashboardGitHub() as server:
 
@@ -39,14 +39,14 @@ def test_a_second_attempt_takes_the_place_of_the_first(
             env = {"GITHUB_TOKEN": TOKEN, "GITHUB_API_URL": server.url}
             done = in_process("dashboard", name, *arguments, cwd=tmp_path, env=env)
             assert done.returncode == 0, done.stderr
-            return next(line for line in done.stdout.splitlines() if line.startswith("float32: "))
+            return next(line for line in done.stdout.splitlines() if " float32: " in line)
 
         dashboard("before", 0, GOOD, 1)
         first = dashboard("first", 1, BAD, 1)
         second = dashboard("second", 1, GOOD, 2)
         bodies = [comment["body"].partition("\n")[2] for comment in server.comments[7]]
-    assert first == "float32: ❌ 1 case regressed since the run of 2026-10-05 03:15 UTC"
-    assert second == "float32: ✅ Nothing regressed since the run of 2026-10-05 03:15 UTC"
+    assert first == "❌ float32: since the run of 2026-10-05 03:15 UTC: 1 case regressed"
+    assert second == "✅ float32: nothing regressed since the run of 2026-10-05 03:15 UTC"
     assert bodies == [(tmp_path / name / "dashboard_float32.md").read_text() for name in ("before", "second")]
     _, newest = ParquetHistory(files=LocalFiles(root=tmp_path / "kept")).read_last(9, RunFilter()).runs
     assert {(record.source.attempt, record.status) for record in newest.results.records} == {(2, Status.PASS)}

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from torchperf_ci.compare.against_history import compare_with_history
-from torchperf_ci.compare.effects import Comparison, Verdict
-from torchperf_ci.compare.tolerances import Rule, Tolerances
+from torchperf_ci.compare.effects import Verdict
+from torchperf_ci.compare.model import Comparison, Rule, ToleranceRules
+from torchperf_ci.compare.recorded import compare_with_history
 from torchperf_ci.core.records import Case, Environment, Mode, Record, Status, Testing
 
 HERE = Environment(cpu="AMD EPYC", cpu_count=2, torch="2.13.0")
@@ -35,12 +35,12 @@ def steady(count: int = 30, **rest: object) -> list[list[Record]]:
 
 
 def verdicts(head: Sequence[Record], past: Sequence[Sequence[Record]], *rules: Rule) -> dict[str, Verdict]:
-    return {item.metric: item.verdict for item in compare_with_history(head, past, Tolerances(rules=rules))}
+    return {item.metric: item.verdict for item in compare_with_history(head, past, ToleranceRules(rules=rules))}
 
 
 def test_what_lies_outside_of_the_band_is_listed_and_blocks() -> None:
     """By metric; a time that has not moved beside a speedup that has."""
-    (speedup, latency) = compare_with_history([record(speedup=1.5)], steady(), Tolerances())
+    (speedup, latency) = compare_with_history([record(speedup=1.5)], steady(), ToleranceRules())
     assert (speedup.verdict, speedup.listed, speedup.blocks) == (Verdict.REGRESSED, True, True)
     assert speedup.why == "against the median of 30 runs"
     assert (latency.metric, latency.verdict) == ("abs_latency", Verdict.UNCHANGED)
@@ -50,9 +50,9 @@ def test_what_lies_outside_of_the_band_is_listed_and_blocks() -> None:
 def test_only_comparable_runs_make_a_band(other: dict[str, object]) -> None:
     """Of another machine, another batch size, or not measured at all: as if they were not there."""
     past = [*steady(9), *steady(30, **other), *steady(1)]
-    found = compare_with_history([record(speedup=1.5)], past, Tolerances())
+    found = compare_with_history([record(speedup=1.5)], past, ToleranceRules())
     assert [item.why for item in found] == ["against the median of 10 runs"] * 2
-    few = compare_with_history([record(speedup=1.5)], past[1:], Tolerances())
+    few = compare_with_history([record(speedup=1.5)], past[1:], ToleranceRules())
     assert {item.verdict for item in few} == {Verdict.SKIPPED}
 
 
@@ -75,7 +75,7 @@ def test_accuracy_is_held_against_the_run_before() -> None:
 def test_a_model_that_went_missing_is_named() -> None:
     """If the newest run had it; an older one may have lost it on purpose."""
     lost = record("lstm")
-    found: list[Comparison] = compare_with_history([record()], [[record(), lost]], Tolerances())
+    found: list[Comparison] = compare_with_history([record()], [[record(), lost]], ToleranceRules())
     assert [(item.case.model, item.verdict) for item in found if item.verdict is Verdict.MISSING] == [
         ("lstm", Verdict.MISSING)
     ]

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchperf_ci.compare.band import LEAST_RUNS, band, compare_with_band
-from torchperf_ci.compare.effects import Tolerance, Verdict
+from torchperf_ci.compare.effects import ChangeTolerance, Verdict
+from torchperf_ci.compare.recorded import LEAST_RUNS, compare_with_band, make_band
 from torchperf_ci.core.records import METRICS, Case, Mode
 
 CASE = Case(suite="tiny", model="mlp", mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="inductor")
-LIMITS = Tolerance(margin=0.05, threshold=0.10)
+LIMITS = ChangeTolerance(margin=0.05, threshold=0.10)
 
 
 def history(count: int = 30, *, spread: float = 0.01, seed: int = 0) -> list[float]:
@@ -58,7 +58,7 @@ def test_the_prediction_interval_holds_new_values_as_often_as_it_says() -> None:
     inside = 0
     for seed in range(200):
         *before, value = history(31, seed=seed)
-        found = band(before)
+        found = make_band(before)
         assert found is not None
         inside += found.low <= value <= found.high
     assert 180 <= inside <= 199
@@ -71,3 +71,23 @@ def test_the_unit_does_not_matter(values: list[float], value: float, scale: floa
     one = compare_with_band(CASE, METRICS["abs_latency"], value, values, LIMITS)
     two = compare_with_band(CASE, METRICS["abs_latency"], value * scale, [item * scale for item in values], LIMITS)
     assert two.ratio == pytest.approx(one.ratio)
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"),
+    [
+        (403824640.0000004, Verdict.UNCHANGED),
+        (403824640.0 + 60_000, Verdict.UNCHANGED),
+        (403824640.0 * 1.005, Verdict.INCONCLUSIVE),
+        (403824640.0 * 1.02, Verdict.REGRESSED),
+    ],
+)
+def test_memory_that_is_the_same_every_time_is_unchanged_but_for_rounding(value: float, verdict: Verdict) -> None:
+    """An interval without a width holds what adding up in another order, or a few bytes of an allocator, make of it."""
+    usual, limits = [403824640.0] * 12, ChangeTolerance(margin=0.01, threshold=0.01)
+    assert compare_with_band(CASE, METRICS["dynamo_peak_mem"], value, usual, limits).verdict is verdict
+
+
+def test_a_time_that_never_varied_is_unchanged_but_for_rounding() -> None:
+    """Also where the logarithm's mean is not quite the value itself."""
+    assert compare_with_band(CASE, METRICS["abs_latency"], 0.1 + 0.2, [0.3] * 12, LIMITS).verdict is Verdict.UNCHANGED

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from torchperf_ci.compare.checkouts import Repository, put_suite
+from torchperf_ci.compare.checkouts import Repository, SideCommit, put_suite
 from torchperf_ci.core.errors import UsageProblem
 
 
@@ -46,21 +46,18 @@ def state(folder: Path) -> tuple[str, ...]:
 
 def checkout(folder: Path, at: Path, *, ref: str = "HEAD~1", setup: str = "", python: str = sys.executable):
     repository = Repository.around(folder)
-    return repository.checkout(
-        ref, repository.commit_of(ref), python=python, setup=setup, at=at, environ=dict(os.environ)
-    )
+    return repository.checkout(repository.find_commit(ref), python=python, setup=setup, at=at, environ=dict(os.environ))
 
 
 def test_a_commit_is_set_up_beside_the_repository_and_removed(folder: Path, tmp_path: Path) -> None:
     """Its code is there, its environment sees the packages under test and runs the set-up; then all of it is gone."""
     before = state(folder)
     setup = 'test -n "$VIRTUAL_ENV" && python -c \'import click, code; open("made", "w").write(str(code.NUMBER))\''
-    with checkout(folder, tmp_path / "at", setup=setup) as made:
-        assert (made.folder / "code.py").read_text() == "NUMBER = 1\n"
-        assert (made.folder / "made").read_text() == "1"
-        assert Path(made.python).is_relative_to(tmp_path / "at")
-        at = made.folder
-    assert not at.exists()
+    with checkout(folder, tmp_path / "at", setup=setup) as (tree, inside):
+        assert (tree / "code.py").read_text() == "NUMBER = 1\n"
+        assert (tree / "made").read_text() == "1"
+        assert Path(inside).is_relative_to(tmp_path / "at")
+    assert not tree.exists()
     assert state(folder) == before
 
 
@@ -72,8 +69,8 @@ def test_what_is_installed_as_editable_is_seen_as_well(folder: Path, tmp_path: P
     (tmp_path / "source").mkdir()
     (tmp_path / "source/mytorch.py").touch()
     python = str(tmp_path / "theirs/bin/python")
-    with checkout(folder, tmp_path / "at", setup="python -c 'import mytorch'", python=python) as made:
-        assert made.python != python
+    with checkout(folder, tmp_path / "at", setup="python -c 'import mytorch'", python=python) as (_, inside):
+        assert inside != python
 
 
 def _misbehave(folder: Path, tree: Path) -> None:
@@ -85,8 +82,8 @@ def _misbehave(folder: Path, tree: Path) -> None:
 def test_a_worktree_is_removed_when_measuring_fails(folder: Path, tmp_path: Path) -> None:
     """Also when the commit's code has written into it and locked it."""
     before = state(folder)
-    with pytest.raises(KeyboardInterrupt), checkout(folder, tmp_path / "at") as made:
-        _misbehave(folder, made.folder)
+    with pytest.raises(KeyboardInterrupt), checkout(folder, tmp_path / "at") as (tree, _):
+        _misbehave(folder, tree)
     assert not (tmp_path / "at/tree").exists()
     assert state(folder) == before
 
@@ -111,25 +108,33 @@ def test_the_setup_installs_into_its_own_environment_and_sees_no_tokens(
     monkeypatch.setenv("GITHUB_TOKEN", "secret")
     setup = 'test -z "${GITHUB_TOKEN:-}"; pip -V > pip.txt; which pip >> pip.txt'
     setup += "; python -c 'import sys; print(sys.prefix)' >> pip.txt"
-    with checkout(folder, tmp_path / "at", setup=setup) as made:
-        version, where, prefix = (made.folder / "pip.txt").read_text().splitlines()
+    with checkout(folder, tmp_path / "at", setup=setup) as (tree, _):
+        version, where, prefix = (tree / "pip.txt").read_text().splitlines()
         assert version.startswith("pip ")
         assert where == str(tmp_path / "at/env/bin/pip")
         assert prefix == str(tmp_path / "at/env")
 
 
+def choose(
+    repository: Repository, base: str, head: str = "", *, upstream: str = "main"
+) -> tuple[SideCommit, SideCommit]:
+    return repository.choose_commits(base, head, upstream=upstream, base_branch="")
+
+
 def test_names_of_commits(folder: Path, tmp_path: Path) -> None:
     """Refs and merge bases are found; what is not there is said with what to do."""
     repository = Repository.around(folder)
-    assert repository.merge_base("side", "main") == git(folder, "rev-parse", "HEAD~1")
+    base, head = choose(repository, "merge-base", "main", upstream="side")
+    assert (base.checkout, base.known.subject) == (git(folder, "rev-parse", "HEAD~1"), "number 1")
+    assert (head.label, head.checkout, head.known.subject) == ("main", git(folder, "rev-parse", "HEAD"), "number 2")
     with pytest.raises(UsageProblem, match=r"there is no ref 'nowhere' in .*there are: main, side$"):
-        repository.commit_of("nowhere")
+        repository.find_commit("nowhere")
     with pytest.raises(UsageProblem, match="there is no ref '--output=x'"):
-        repository.commit_of("--output=x")
+        repository.find_commit("--output=x")
     git(folder, "checkout", "--quiet", "--orphan", "alone")
     git(folder, "commit", "--quiet", "-m", "alone")
     with pytest.raises(UsageProblem, match="have no common commit"):
-        repository.merge_base("main", "alone")
+        choose(repository, "merge-base", "alone", upstream="main")
     outside = tmp_path / "outside"
     outside.mkdir()
     with pytest.raises(UsageProblem, match="is in no git repository"):
@@ -140,7 +145,7 @@ def test_a_shallow_clone_is_told_to_fetch(folder: Path, tmp_path: Path) -> None:
     """What a checkout without `fetch-depth: 0` does not have may well be in the repository."""
     git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{folder}", "shallow")
     with pytest.raises(UsageProblem, match="fetch-depth: 0"):
-        Repository.around(tmp_path / "shallow").commit_of("origin/side")
+        Repository.around(tmp_path / "shallow").find_commit("origin/side")
 
 
 def test_the_branch_that_head_left_is_found_without_being_named(folder: Path, tmp_path: Path) -> None:
@@ -188,17 +193,18 @@ def test_a_machine_without_git_is_told(folder: Path, monkeypatch: pytest.MonkeyP
 def test_changes_of_the_working_tree_become_a_commit_that_nothing_refers_to(folder: Path) -> None:
     """Changed and added files are in it, the index and the tree stay as they are, and untracked code is named."""
     repository = Repository.around(folder)
-    assert repository.changes() is None
+    assert choose(repository, "HEAD")[1].checkout == git(folder, "rev-parse", "HEAD")
     (folder / "code.py").write_text("NUMBER = 3\n")
     (folder / "added.py").write_text("")
     (folder / "forgotten.py").write_text("")
     git(folder, "add", "added.py")
     before = state(folder)
-    commit = repository.changes()
-    assert commit is not None
+    head = choose(repository, "HEAD")[1]
+    assert head.known.sha == git(folder, "rev-parse", "HEAD")
+    commit = head.checkout
     assert git(folder, "show", f"{commit}:code.py") == "NUMBER = 3"
     assert "added.py" in git(folder, "ls-tree", "--name-only", commit)
-    assert repository.untracked() == ["forgotten.py"]
+    assert repository.list_untracked() == ["forgotten.py"]
     assert state(folder) == before
 
 

@@ -6,15 +6,15 @@ import pytest
 
 from torchperf_ci.compare.effects import LOOKS
 from torchperf_ci.compare.live import LEAST_LAUNCHES, ComparePlan
+from torchperf_ci.compare.model import ToleranceRules
 from torchperf_ci.compare.session import LEAST_SECONDS, CaseBudget
-from torchperf_ci.compare.tolerances import Tolerances
 
 
 @pytest.mark.parametrize("seconds", [0.5, 2.0, 5.0, 10.0, 60.0])
 @pytest.mark.parametrize("launches", [1, 2, 3, 10, 40])
 def test_all_time_is_shared_and_the_first_look_is_in_the_first_launch(seconds: float, launches: int) -> None:
     """A launch is worth a second or more, unless there are the fewest that are allowed or asked for."""
-    plan = ComparePlan(tolerances=Tolerances(), launches=launches, seconds=seconds)
+    plan = ComparePlan(tolerances=ToleranceRules(), launches=launches, seconds=seconds)
     count = plan.launches_in_time
     ends = [plan.end_of(number) for number in range(count)]
     assert min(launches, LEAST_LAUNCHES) <= count <= launches

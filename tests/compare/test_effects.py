@@ -16,18 +16,18 @@ from torchperf_ci.compare.effects import (
     LOOKS,
     ONE_PROCESS,
     TWO_PROCESSES,
-    Comparison,
+    ChangeTolerance,
     Effect,
     Launch,
-    Tolerance,
     Verdict,
-    correct_family,
-    effect,
-    effect_of,
+    estimate_effect,
+    estimate_time_factor,
     is_settled,
     judge,
-    more_needed,
+    make_effect,
 )
+from torchperf_ci.compare.model import Comparison
+from torchperf_ci.compare.verdicts import correct_family
 from torchperf_ci.core.records import Case, Mode
 
 CASE = Case(suite="tiny", model="mlp", mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="inductor")
@@ -66,7 +66,7 @@ times = st.floats(min_value=1e-6, max_value=10.0)
 pairs = st.lists(st.tuples(times, times), min_size=10, max_size=60)
 measured = st.lists(pairs, min_size=1, max_size=4)
 tolerances = st.tuples(st.floats(0.001, 0.2), st.floats(0.0, 0.3)).map(
-    lambda two: Tolerance(margin=two[0], threshold=two[0] + two[1])
+    lambda two: ChangeTolerance(margin=two[0], threshold=two[0] + two[1])
 )
 
 
@@ -83,12 +83,12 @@ def swapped(launches: list[Launch]) -> list[Launch]:
 @settings(deadline=None, max_examples=50)
 @given(measured, tolerances, st.sampled_from([0.0, BETWEEN_FLOOR]), st.integers(0, len(LOOKS) - 1))
 def test_swapping_the_sides_mirrors_the_verdict(
-    found: list[list[tuple[float, float]]], tolerance: Tolerance, between: float, look: int
+    found: list[list[tuple[float, float]]], tolerance: ChangeTolerance, between: float, look: int
 ) -> None:
     """What makes head slower makes base faster, at every look."""
     launches = launches_of(found)
-    one = effect(launches, between=between, look=look)
-    two = effect(swapped(launches), between=between, look=look)
+    one = estimate_effect(launches, between=between, look=look)
+    two = estimate_effect(swapped(launches), between=between, look=look)
     assert one is not None
     assert two is not None
     assert math.log(one.ratio) == pytest.approx(-math.log(two.ratio), abs=1e-9)
@@ -100,8 +100,8 @@ def test_swapping_the_sides_mirrors_the_verdict(
     ]
     if min(map(abs, edges)) > 1e-8:  # an interval that ends on a bound may fall on either side by rounding
         assert judge(two, tolerance) is MIRROR[judge(one, tolerance)]
-        assert judge(one.flipped(), tolerance) is judge(two, tolerance)
-        assert more_needed(one, tolerance) == pytest.approx(more_needed(two, tolerance), rel=1e-3)
+        assert judge(one.invert(), tolerance) is judge(two, tolerance)
+        assert estimate_time_factor(one, tolerance) == pytest.approx(estimate_time_factor(two, tolerance), rel=1e-3)
 
 
 @settings(deadline=None, max_examples=50)
@@ -110,8 +110,8 @@ def test_the_unit_of_the_times_does_not_matter(
     found: list[list[tuple[float, float]]], scale: float, between: float
 ) -> None:
     """A machine that is as much slower for both sides gives the same interval."""
-    one = effect(launches_of(found), between=between)
-    two = effect(launches_of(found, scale=scale), between=between)
+    one = estimate_effect(launches_of(found), between=between)
+    two = estimate_effect(launches_of(found, scale=scale), between=between)
     assert one is not None
     assert two is not None
     assert two.ratio == pytest.approx(one.ratio, rel=1e-6)
@@ -124,7 +124,7 @@ def test_a_slower_head_never_looks_better(found: list[list[tuple[float, float]]]
     """Multiplying every time of head by the same factor moves the whole interval by it."""
     launches = launches_of(found)
     slower = [replace(launch, head=tuple(factor * time for time in launch.head)) for launch in launches]
-    one, two = effect(launches, between=BETWEEN_FLOOR), effect(slower, between=BETWEEN_FLOOR)
+    one, two = estimate_effect(launches, between=BETWEEN_FLOOR), estimate_effect(slower, between=BETWEEN_FLOOR)
     assert one is not None
     assert two is not None
     assert two.low / one.low == pytest.approx(factor, rel=1e-6)
@@ -148,20 +148,22 @@ def test_a_slowdown_of_five_percent_is_mostly_found() -> None:
 @pytest.mark.parametrize("between", [0.004, 0.02])
 def test_the_interval_holds_the_true_ratio_as_often_as_it_says(true: float, between: float) -> None:
     """Also when processes differ by more than is taken for granted."""
-    found = [effect(noisy_launches(seed, ratio=true, between=between), between=BETWEEN_FLOOR) for seed in range(200)]
+    found = [
+        estimate_effect(noisy_launches(seed, ratio=true, between=between), between=BETWEEN_FLOOR) for seed in range(200)
+    ]
     inside = sum(one is not None and one.low <= true <= one.high for one in found)
     assert inside >= 0.9 * len(found)
 
 
 def judged(seed: int, *, ratio: float) -> Verdict:
-    found = effect(noisy_launches(seed, ratio=ratio), between=BETWEEN_FLOOR)
+    found = estimate_effect(noisy_launches(seed, ratio=ratio), between=BETWEEN_FLOOR)
     assert found is not None
     return judge(found, TWO_PROCESSES)
 
 
 def test_few_pairs_give_no_effect() -> None:
     """Nine pairs say nothing about their own error."""
-    assert effect([Launch(base=(1.0,) * 9, head=(1.0,) * 9)], between=0.0) is None
+    assert estimate_effect([Launch(base=(1.0,) * 9, head=(1.0,) * 9)], between=0.0) is None
 
 
 @pytest.mark.parametrize(
@@ -184,41 +186,41 @@ def test_an_interval_is_judged_by_margin_and_threshold(low: float, high: float, 
 def test_a_handful_of_pairs_ends_nothing_early() -> None:
     """However clear they look, and nothing at all ends nothing."""
     few, many = ([Launch(base=(1.0,) * size, head=(2.0,) * size)] for size in (20, 40))
-    assert judge(effect(few, between=0.0), TWO_PROCESSES) is Verdict.REGRESSED  # type: ignore[arg-type]  # there is one
-    assert not is_settled(effect(few, between=0.0), TWO_PROCESSES)
-    assert is_settled(effect(many, between=0.0), TWO_PROCESSES)
+    assert judge(estimate_effect(few, between=0.0), TWO_PROCESSES) is Verdict.REGRESSED  # type: ignore[arg-type]  # there is one
+    assert not is_settled(estimate_effect(few, between=0.0), TWO_PROCESSES)
+    assert is_settled(estimate_effect(many, between=0.0), TWO_PROCESSES)
     assert not is_settled(None, TWO_PROCESSES)
 
 
 def test_what_is_slower_is_settled_when_it_will_be_among_all_cases() -> None:
     """Else the correction for their number would take it back, however much time was left."""
-    found = effect_of(math.log(1.05), variance=0.01**2, freedom=50, pairs=100, look=1)
+    found = make_effect(math.log(1.05), variance=0.01**2, freedom=50, pairs=100, look=1)
     assert judge(found, TWO_PROCESSES) is Verdict.REGRESSED
     p = found.p_above(TWO_PROCESSES.margin)
     assert is_settled(found, TWO_PROCESSES, family=int(0.05 / p))
     assert not is_settled(found, TWO_PROCESSES, family=int(0.05 / p) + 1)
-    calm = effect_of(0.0, variance=0.001**2, freedom=50, pairs=100)
+    calm = make_effect(0.0, variance=0.001**2, freedom=50, pairs=100)
     assert is_settled(calm, TWO_PROCESSES, family=1_000_000)
 
 
 @pytest.mark.parametrize(("change", "settled"), [(0.025, False), (0.011, False), (0.009, True), (-0.009, True)])
 def test_what_may_yet_be_beyond_the_margin_keeps_its_time(change: float, settled: bool) -> None:  # noqa: FBT001
     """Though it is surely within the threshold; the last look says that it is unchanged."""
-    found = effect_of(change, variance=0.008**2, freedom=50, pairs=100)
+    found = make_effect(change, variance=0.008**2, freedom=50, pairs=100)
     assert judge(found, TWO_PROCESSES) is Verdict.UNCHANGED
     assert is_settled(found, TWO_PROCESSES) is settled
 
 
 def test_what_more_time_would_do() -> None:
     """The error shrinks with the root of the time: twice the room needs a quarter of the time."""
-    open_one = effect_of(0.0, variance=0.05**2, freedom=1e6)
+    open_one = make_effect(0.0, variance=0.05**2, freedom=1e6)
     half = math.log(open_one.high)
-    assert more_needed(open_one, TWO_PROCESSES) == pytest.approx((half / math.log(1.05)) ** 2)
-    assert more_needed(open_one, ONE_PROCESS) == pytest.approx((half / math.log(1.03)) ** 2)
-    decided = effect_of(0.0, variance=1e-8, freedom=1e6)
-    assert more_needed(decided, TWO_PROCESSES) == 1.0
-    on_the_bound = effect_of(math.log(1.02), variance=0.01**2, freedom=1e6)
-    assert more_needed(on_the_bound, Tolerance(margin=0.02, threshold=0.02)) == math.inf
+    assert estimate_time_factor(open_one, TWO_PROCESSES) == pytest.approx((half / math.log(1.05)) ** 2)
+    assert estimate_time_factor(open_one, ONE_PROCESS) == pytest.approx((half / math.log(1.03)) ** 2)
+    decided = make_effect(0.0, variance=1e-8, freedom=1e6)
+    assert estimate_time_factor(decided, TWO_PROCESSES) == 1.0
+    on_the_bound = make_effect(math.log(1.02), variance=0.01**2, freedom=1e6)
+    assert estimate_time_factor(on_the_bound, ChangeTolerance(margin=0.02, threshold=0.02)) == math.inf
 
 
 def test_the_looks_spend_the_whole_error_and_no_more() -> None:

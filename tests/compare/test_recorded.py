@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from torchperf_ci.compare.effects import Verdict
-from torchperf_ci.compare.recorded import compare_runs, unequal
-from torchperf_ci.compare.tolerances import Rule, Tolerances
+from torchperf_ci.compare.model import Rule, ToleranceRules
+from torchperf_ci.compare.recorded import compare_runs, list_differences
 from torchperf_ci.core.records import Case, Environment, Mode, Record, Status, Testing
 
 CASE = Case(suite="tiny", model="mlp", mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="inductor")
 HERE = Environment(cpu="AMD EPYC", cpu_count=2, threads=1)
-USUAL = Tolerances()
+USUAL = ToleranceRules()
 THERE = replace(HERE, cpu="Xeon")
 
 
@@ -40,7 +40,7 @@ def accuracy(status: Status) -> Record:
     return Record(case=CASE, testing=Testing.ACCURACY, status=status, environment=HERE)
 
 
-def verdicts(base: list[Record], head: list[Record], tolerances: Tolerances = USUAL) -> dict[str, Verdict]:
+def verdicts(base: list[Record], head: list[Record], tolerances: ToleranceRules = USUAL) -> dict[str, Verdict]:
     return {found.metric: found.verdict for found in compare_runs(base, head, tolerances)}
 
 
@@ -63,7 +63,7 @@ def test_a_speedup_has_to_fall_by_more_than_runs_differ(speedup: float, verdict:
 
 def test_a_lower_speedup_is_shown_as_lower() -> None:
     """The ratio is head over base in the metric itself, with its p value for being worse."""
-    found = compare_runs([performance()], [performance(1.5)], Tolerances())[0]
+    found = compare_runs([performance()], [performance(1.5)], ToleranceRules())[0]
     assert found.ratio == pytest.approx(0.75)
     assert found.low is not None
     assert found.high is not None
@@ -78,14 +78,14 @@ def test_times_are_compared_on_the_same_machine_only() -> None:
     slow, elsewhere = performance(ms=20.0), performance(ms=20.0, environment=THERE)
     assert verdicts([performance()], [slow])["abs_latency"] is Verdict.REGRESSED
     assert "abs_latency" not in verdicts([performance()], [elsewhere])
-    assert unequal([performance()], [elsewhere]) == ["CPU differs: AMD EPYC against Xeon"]
+    assert list_differences([performance()], [elsewhere]) == ["CPU differs: AMD EPYC against Xeon"]
     unknown = performance(environment=Environment())
-    assert unequal([unknown], [unknown]) == ["the machine is not recorded"]
+    assert list_differences([unknown], [unknown]) == ["the machine is not recorded"]
 
 
 def test_the_limits_between_runs_cannot_be_made_narrower() -> None:
     """A rule that is meant for live comparisons does not make two days comparable; a wider one holds."""
-    narrow, wide = (Tolerances(rules=(Rule(metric="*", margin=m, threshold=m),)) for m in (0.001, 0.5))
+    narrow, wide = (ToleranceRules(rules=(Rule(metric="*", margin=m, threshold=m),)) for m in (0.001, 0.5))
     assert verdicts([performance()], [performance(1.88)], narrow)["speedup"] is not Verdict.REGRESSED
     assert verdicts([performance()], [performance(1.5)], wide)["speedup"] is Verdict.UNCHANGED
 
@@ -125,5 +125,5 @@ def test_what_cannot_be_compared_says_why(
     base: dict[str, Any], head: dict[str, Any], verdict: Verdict, why: str
 ) -> None:
     """A row per case, whatever happened."""
-    (found,) = compare_runs([performance(**base)], [performance(**head)], Tolerances())
+    (found,) = compare_runs([performance(**base)], [performance(**head)], ToleranceRules())
     assert (found.verdict, found.why) == (verdict, why)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from torchperf_ci.compare.live import ComparePlan
+from torchperf_ci.compare.model import ToleranceRules
 from torchperf_ci.compare.pairs import Interleave
-from torchperf_ci.compare.tolerances import Tolerances
 from torchperf_ci.core.records import Status
 from torchperf_ci.run.session import WorkerError, is_lack_of_room
 
@@ -44,7 +44,7 @@ def test_other_failures_are_the_models_own(reason: str) -> None:
 
 def test_sides_share_the_memory_unless_they_run_in_turn() -> None:
     """Whole launches and arms of one process hold one model at a time."""
-    plan = ComparePlan(tolerances=Tolerances())
+    plan = ComparePlan(tolerances=ToleranceRules())
     assert plan.sides_at_once == 2
-    assert ComparePlan(tolerances=Tolerances(), interleave=Interleave.LAUNCH).sides_at_once == 1
-    assert ComparePlan(tolerances=Tolerances(), one_process=True).sides_at_once == 1
+    assert ComparePlan(tolerances=ToleranceRules(), interleave=Interleave.LAUNCH).sides_at_once == 1
+    assert ComparePlan(tolerances=ToleranceRules(), one_process=True).sides_at_once == 1

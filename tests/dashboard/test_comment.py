@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -18,10 +18,11 @@ from torchperf_ci.core.frames import CaseSelection, Section
 from torchperf_ci.core.records import Mode, Record, Status
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.dashboard.charts import draw_pictures, draw_trends, name_trend_charts
-from torchperf_ci.dashboard.comment import ORDER, Parts, make_comment, make_parts
+from torchperf_ci.dashboard.comment import make_comment
+from torchperf_ci.dashboard.gh_parts import make_parts
 from torchperf_ci.dashboard.model import Dashboard, DashboardOptions, study
 from torchperf_ci.dashboard.trends import sparkline
-from torchperf_ci.dashboard.words import write_rerun, write_terminal_text
+from torchperf_ci.dashboard.words import write_rerun, write_state, write_terminal_text
 from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.document import whole
 from torchperf_ci.report.model import ReportOptions, collect_findings
@@ -45,8 +46,12 @@ def dashboard(
     return study(findings, now, past, options, problems=problems)
 
 
-def part_texts(parts: Parts) -> dict[str, str]:
-    return {name: whole(blocks) for name, blocks in parts.items()}
+def parts_of(made: Dashboard, pictures: Mapping[str, str] | None = None) -> dict[str, str]:
+    return {name: whole([block]) for name, block in make_parts(made, NO_CHARTS, pictures or {}).items()}
+
+
+def comment_of(made: Dashboard) -> str:
+    return make_comment(made, NO_CHARTS, {})
 
 
 def nightly(day: int) -> list[Record]:
@@ -82,53 +87,80 @@ def test_the_parts_with_history_in_full(name: str):
         "geomean_over_time.png": "https://example.org/geomean.png",
         "tiny_float32.png": "https://example.org/tiny.png",
     }
-    check_golden(f"dashboard/{name}", part_texts(make_parts(nightly_dashboard(), NO_CHARTS, urls))[name])
+    check_golden(f"dashboard/{name}", parts_of(nightly_dashboard(), urls)[name])
 
 
 def test_the_comment_in_full():
-    """All parts in PyTorch's order, with what changed behind the title."""
-    made = nightly_dashboard()
-    parts = make_parts(made, NO_CHARTS, {})
-    text = make_comment(made, parts)
-    check_golden("dashboard/comment.md", text)
-    assert list(parts) == [name for name in ORDER if name != "gh_inference.txt"]
+    """The state, what is bad, the report's failures and summary, numbers over time, details."""
+    urls = {"geomean_over_time.png": "https://example.org/geomean.png?raw=true&x=1"}
+    check_golden("dashboard/comment.md", make_comment(nightly_dashboard(), NO_CHARTS, urls))
+
+
+def test_the_comment_has_no_boxes_and_says_what_is_in_its_folds():
+    """Tables are Markdown's, and every fold has a title of its own."""
+    text = comment_of(nightly_dashboard())
+    assert "+---" not in text
+    titles = re.findall("<summary>(.*)</summary>", text)
+    assert len(titles) == len(set(titles)) > 4
+    assert "see more" not in titles
 
 
 def test_what_changed_on_a_terminal():
-    """The verdict, regressions and lasting changes as plain text."""
-    assert write_terminal_text(nightly_dashboard()) == (
-        "float32: ❌ 1 case regressed · 1 lasting change for the worse · 1 case within the limits again · 2 new cases "
-        "since the run of 2026-10-13 03:15 UTC\n"
-        "  huggingface/Bert inductor: Accuracy pass → fail_accuracy\n"
-        "  tiny/Bert inductor: Absolute latency (ms) +11.1 %; Performance speedup -10.0 % "
-        "since 2026-10-10 (050505050505)"
-    )
+    """What changed in a sentence, and regressions and lasting changes as plain text."""
+    check_golden("dashboard/terminal.txt", write_terminal_text(nightly_dashboard()))
+
+
+@pytest.mark.parametrize(
+    ("now", "sign"),
+    [
+        (both(case(), 1.5), "✅"),
+        (both(case(), 0.5), "❌"),
+        ([accuracy(case(), Status.FAIL_ACCURACY), *both(case(), 1.5)[1:]], "❌"),
+        ([accuracy(case(), Status.FAIL_ACCURACY), *both(case("other"), 1.5)], "❌"),
+        (both(case("other"), 1.5), "⚠️"),
+    ],
+)
+def test_no_green_beside_what_is_bad(now: Sequence[Record], sign: str):
+    """A regressed, a failing or a vanished case: the heading and the terminal say it with their sign."""
+    made = dashboard([both(case(), 1.5), now])
+    assert comment_of(made).startswith(f"## {sign} float32: ")
+    assert write_state(made)[0] == sign
+
+
+def test_a_failing_model_is_red_though_nothing_changed():
+    """It failed in the run before as well: no regression, and no success."""
+    bad = [accuracy(case(), Status.FAIL_ACCURACY), *both(case(), 1.5)[1:]]
+    made = dashboard([bad, bad])
+    assert write_state(made)[0] == "❌"
+    assert write_terminal_text(made) == "float32: nothing regressed since the run of 2026-10-05 03:15 UTC"
 
 
 def test_the_first_run_has_nothing_to_compare_with():
     """Without history every part is there and says so; no part fails."""
     made = dashboard([nightly(0)])
-    texts = part_texts(make_parts(made, NO_CHARTS, {}))
+    texts = parts_of(made)
     assert "There is no earlier run to compare with." in texts["gh_summary_diff.txt"]
     assert "1 run, 2026-10-05 to 2026-10-05 UTC." in texts["gh_regression.txt"]
-    assert "**ℹ️ There is no earlier run to compare with**" in make_comment(made, make_parts(made, NO_CHARTS, {}))
+    assert comment_of(made).startswith("## ✅ float32: All 12 cases passed")
+    assert "There is no earlier run to compare with." in comment_of(made)
 
 
 def test_parts_that_are_not_asked_for_are_left_out():
     """Without detection there is no comparison, without graphs no pictures and no word of them."""
     options = DashboardOptions(detect=False, graphs=False)
     made = dashboard([nightly(0), nightly(9)], options=options)
-    parts = make_parts(made, NO_CHARTS, {})
-    assert not {"gh_summary_diff.txt", "gh_metric_regression.txt", "gh_graphs.txt"} & set(parts)
-    assert ".png" not in make_comment(made, parts)
+    assert set(parts_of(made)) == {"gh_regression.txt"}
+    assert ".png" not in comment_of(made)
+    assert "egressed" not in comment_of(made)
     assert draw_pictures([made], NO_CHARTS) == {}
 
 
 def test_unreadable_history_is_named_in_the_comment():
     """A reader learns which runs the comparison does not know."""
     made = dashboard([nightly(0)], problems=[Problem(file="x.parquet", what="cannot be read and was left out")])
-    text = make_comment(made, make_parts(made, NO_CHARTS, {}))
-    assert "## 1 problem with the history ##" in text
+    text = comment_of(made)
+    assert "1 problem with the history" in text
+    assert text.startswith("## ⚠️ ")
     assert "`x.parquet: cannot be read and was left out`" in text
 
 
@@ -137,9 +169,9 @@ def test_another_machine_is_told_above_the_folds():
     runs = [a_run(0, nightly(0), machine=replace(MACHINE, cpu="Xeon")), a_run(1, nightly(1))]
     findings = collect_findings(Results(records=runs[1].results.records), ReportOptions())
     made = study(findings, runs[1], [runs[0]], DashboardOptions())
-    head = make_comment(made, make_parts(made, NO_CHARTS, {})).partition("## Executive")[0]
+    head = comment_of(made).partition("## Executive")[0]
     assert (
-        "⚠️ `tiny` with `inductor` is compared with a run on another machine: `CPU differs: Xeon against EPYC`" in head
+        "⚠️ `tiny` with `inductor` was measured under other conditions before: `CPU differs: Xeon against EPYC`" in head
     )
 
 
@@ -147,12 +179,12 @@ def test_regressions_name_the_command_that_runs_them_again():
     """On GitHub a dispatch of the run's workflow; elsewhere the command itself. Quotes and patterns are escaped."""
     odd = case("it's.a[model]")
     runs = [both(odd, 1.5), both(odd, 0.5)]
-    there = part_texts(make_parts(dashboard(runs), NO_CHARTS, {}))["gh_metric_regression.txt"]
+    there = parts_of(dashboard(runs))["gh_metric_regression.txt"]
     assert (
         "gh workflow run nightly --repo octo/project --ref main -f suites=tiny "
         "-f 'filter=^(it'\"'\"'s\\.a\\[model\\])$'"
     ) in there
-    here = part_texts(make_parts(dashboard(runs, workflow="", run_id=""), NO_CHARTS, {}))["gh_metric_regression.txt"]
+    here = parts_of(dashboard(runs, workflow="", run_id=""))["gh_metric_regression.txt"]
     assert "torchperf-ci run --suites tiny --inference --devices cpu --dtypes float32 --compilers inductor" in here
 
 
@@ -176,7 +208,7 @@ def test_a_suite_is_named_as_it_was_asked_for():
     build = replace(BUILD, suites={"models": "bench marks/models.py"})
     findings = collect_findings(Results(records=runs[1].results.records, builds=(build,)), ReportOptions())
     made = study(findings, runs[1], [runs[0]], USUAL)
-    text = part_texts(make_parts(made, NO_CHARTS, {}))["gh_metric_regression.txt"]
+    text = parts_of(made)["gh_metric_regression.txt"]
     assert "--ref main -f 'suites=bench marks/models.py' -f 'filter=^(mlp)$'" in text
 
 
@@ -202,16 +234,16 @@ def test_the_worst_regressions_are_named_first():
         ],
     ]
     made = dashboard(runs)
-    head = make_comment(made, make_parts(made, NO_CHARTS, {})).partition("## Executive")[0]
+    head = comment_of(made).partition("## Executive")[0]
     assert [line for line in head.splitlines() if line.startswith("- ")] == [
         "- `tiny/fails` with `inductor`: Performance speedup 1.50x → `crashed`",
         "- `tiny/much` with `inductor`: Performance speedup 1.50x → 0.75x",
         "- `tiny/slightly` with `inductor`: Performance speedup 0.9502x → 0.9498x",
     ]
     assert write_terminal_text(made).splitlines()[1:] == [
-        "  tiny/fails inductor: Performance speedup 1.50x → crashed",
-        "  tiny/much inductor: Performance speedup 1.50x → 0.75x",
-        "  tiny/slightly inductor: Performance speedup 0.9502x → 0.9498x",
+        "  regressed: tiny/fails inductor: Performance speedup 1.50x → crashed",
+        "  regressed: tiny/much inductor: Performance speedup 1.50x → 0.75x",
+        "  regressed: tiny/slightly inductor: Performance speedup 0.9502x → 0.9498x",
     ]
 
 
@@ -220,9 +252,10 @@ def test_models_that_are_gone_are_not_hidden():
     gone = "timm_models_ForSequenceClassification_9"
     runs = [large(8), [record for record in large(9) if record.case.model != gone]]
     made = dashboard(runs, options=DashboardOptions(limit=16_000))
-    text = make_comment(made, make_parts(made, NO_CHARTS, {}))
-    assert "are hidden here for length" in text
-    assert len(re.findall(rf"\| +inductor\w* +\| +{gone} +\| +pass +\| +missing +\| +Accuracy +\|", text)) == 2
+    text = comment_of(made)
+    assert "left out for length" in text
+    assert "### Gone (2)" in text
+    assert len(re.findall(rf"- `timm_models/{gone}` with `inductor\w*`: Accuracy `pass` → –", text)) == 2
 
 
 def test_markdown_in_folds_is_markdown():
@@ -230,7 +263,7 @@ def test_markdown_in_folds_is_markdown():
     made = dashboard([nightly(day) for day in range(2)])
     charts = blank_charts(made.findings)
     for pictures in ({}, {f"{name}.png": "https://example.org/x.png" for name in ("chart", "geomean_over_time")}):
-        text = make_comment(made, make_parts(made, charts, pictures))
+        text = make_comment(made, charts, pictures)
         assert re.findall(r"</summary>\n(?:[^\n]+\n)*[^\n]*[`!*][^\n]*", text) == []
 
 
@@ -241,8 +274,8 @@ def test_hostile_names_stay_names():
     made = dashboard(
         [both(of, 1.5)] * 5 + [both(of, 0.5)] * 5, commit=bad, repository=bad, run_id=bad, workflow=bad, branch=bad
     )
-    text = make_comment(made, make_parts(made, NO_CHARTS, {}))
-    outside = re.sub(r"^~~~\n.*?^~~~$", "", text, flags=re.S | re.M)
+    text = comment_of(made)
+    outside = re.sub(r"^~~~sh\n.*?^~~~$", "", text, flags=re.S | re.M)
     outside = re.sub(r"<code>.*?</code>", "", re.sub(r"`[^`\n]*`", "", outside))
     assert "<script>" not in outside
     assert "@all" not in outside
@@ -259,7 +292,7 @@ def test_sections_have_tables_and_pictures_of_their_own():
     made = dashboard(runs)
     assert len(name_trend_charts(made)) == 8
     assert "geomean_over_time_float32_training_cpu.png" in name_trend_charts(made)
-    texts = part_texts(make_parts(made, NO_CHARTS, {}))
+    texts = parts_of(made)
     for name in ("gh_summary_diff.txt", "gh_regression.txt"):
         assert "`inference, float32, cpu`" in texts[name]
         assert "`training, float32, cpu`" in texts[name]
@@ -294,10 +327,10 @@ def test_only_the_last_runs_are_shown_and_all_are_compared():
     [
         ([1.0, 1.0, 1.0], "▅▅▅"),
         ([1.0, 2.0], "▁█"),
-        ([1.0, None, 2.0], "▁ █"),
+        ([1.0, None, 2.0], "▁·█"),
         ([1.0, 1.01, 1.0], "▄▅▄"),
         ([0.0, 0.0], "▅▅"),
-        ([None], " "),
+        ([None], "·"),
         ([], ""),
     ],
 )
@@ -310,21 +343,14 @@ def test_a_large_dashboard_fits_and_keeps_what_matters():
     """3 suites, 4 compilers, 60 models and 10 runs stay below the limit; regressions, lasting changes and warnings are
     whole, and what is hidden is counted."""
     made = dashboard([large(day) for day in TEN])
-    parts = make_parts(made, NO_CHARTS, {})
-    text = make_comment(made, parts)
+    text = comment_of(made)
     assert 50_000 < len(text.encode()) <= 60_000
-    assert sum(map(len, part_texts(parts).values())) > 120_000
-    for name in (
-        "gh_title.txt",
-        "gh_executive_summary.txt",
-        "gh_summary_diff.txt",
-        "gh_warnings.txt",
-        "gh_metric_regression.txt",
-    ):
-        assert part_texts(parts)[name] in text
+    for title, number in (("Regressed", 3), ("Lasting changes", 12), ("Failed", 24)):
+        assert f"### {title} ({number})" in text
+    assert len(re.findall(r"^- `\w+/\w+_6` with `inductor`: Performance speedup", text, flags=re.M)) == 3
+    assert len(re.findall(r"^- ❌ `\w+/\w+_7` with ", text, flags=re.M)) == 12
     assert text.count("<details>") == text.count("</details>")
-    assert text.count("~~~") % 2 == 0
-    assert "rows are hidden here for length, see report.html._" in text
+    assert re.search(r"rows are hidden here for length, see report.html._|left out for length", text)
 
 
 def large(day: int) -> list[Record]:

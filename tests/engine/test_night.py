@@ -77,6 +77,6 @@ def test_a_night_whose_shard_is_repeated(engine: Engine, project: Path, tmp_path
         )
         assert updated.code == 0, updated.log
         (pull,) = github.pulls
-        written = github.files(pull["head"])
+        written = github.files(pull["head"]["ref"])
         table = next(text.decode() for path, text in written.items() if path.startswith("expected/"))
         assert {"first,pass,0", "second,pass,0"} <= set(table.splitlines())

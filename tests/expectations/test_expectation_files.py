@@ -3,11 +3,10 @@
 import pytest
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.expectations.files import read_expectation, read_expectations, read_table, write_expectation
-from torchperf_ci.expectations.flaky import Flaky
-from torchperf_ci.expectations.table import Table
+from torchperf_ci.expectations.folder import Flaky, read_expectation, read_expectations, read_table, write_expectation
+from torchperf_ci.expectations.table import ExpectationTable
 
-TABLE = Table(columns=("name", "accuracy"), rows=(("a", "pass"), ("b", "OOM")))
+TABLE = ExpectationTable(columns=("name", "accuracy"), rows=(("a", "pass"), ("b", "OOM")))
 
 
 def test_a_table_is_written_whole_and_keeps_link_and_permissions(tmp_path):
@@ -19,7 +18,7 @@ def test_a_table_is_written_whole_and_keeps_link_and_permissions(tmp_path):
     path.chmod(0o600)
     link = tmp_path / "link.csv"
     link.symlink_to(path)
-    write_expectation(link, Table(columns=("name",)))
+    write_expectation(link, ExpectationTable(columns=("name",)))
     assert (link.is_symlink(), path.read_text(), path.stat().st_mode & 0o777) == (True, "name\n", 0o600)
 
 

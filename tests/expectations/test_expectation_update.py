@@ -5,18 +5,20 @@ import pytest
 from fakes.artifacts import accuracy_csv, record, records_file
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.records import Source, Status
-from torchperf_ci.expectations.collect import ConfigRun
-from torchperf_ci.expectations.table import Table, write_table
-from torchperf_ci.expectations.update import apply_update, plan_update, runs_on_disk
-from torchperf_ci.shards.uploads import Config, Layout
+from torchperf_ci.expectations.collect import ConfigRun, collect_from_disk
+from torchperf_ci.expectations.table import ExpectationTable, write_table
+from torchperf_ci.expectations.update import apply_update, plan_update
+from torchperf_ci.shards.uploads import Configuration, Layout
 
 
-def table(*rows: str) -> Table:
-    return Table(columns=("name", "accuracy", "graph_breaks"), rows=tuple(tuple(row.split(",")) for row in rows))
+def table(*rows: str) -> ExpectationTable:
+    return ExpectationTable(
+        columns=("name", "accuracy", "graph_breaks"), rows=tuple(tuple(row.split(",")) for row in rows)
+    )
 
 
 def run(name: str, *rows: str, **settings) -> ConfigRun:
-    return ConfigRun(config=Config(name), tables={f"{name}.csv": table(*rows)}, **settings)
+    return ConfigRun(config=Configuration(name), tables={f"{name}.csv": table(*rows)}, **settings)
 
 
 def results(folder, *records):
@@ -72,7 +74,7 @@ def test_a_table_that_cannot_be_read_leaves_its_configuration_alone(tmp_path):
 
 def test_two_configurations_for_one_table_are_refused(tmp_path):
     """Rows are told apart by model only."""
-    runs = [ConfigRun(config=Config(name), tables={"t.csv": table("m,pass,0")}) for name in ("a100", "h100")]
+    runs = [ConfigRun(config=Configuration(name), tables={"t.csv": table("m,pass,0")}) for name in ("a100", "h100")]
     with pytest.raises(UsageProblem, match=r"t\.csv comes from both a100 and h100; choose one with --config"):
         plan_update(tmp_path, runs)
 
@@ -80,7 +82,7 @@ def test_two_configurations_for_one_table_are_refused(tmp_path):
 def test_a_results_folder_is_a_run(tmp_path):
     """The folder itself, without an artifact's name."""
     results(tmp_path / "out", record("m", graph_breaks=3))
-    (found,) = runs_on_disk(tmp_path / "out", Layout.TORCHPERF)
+    (found,) = collect_from_disk(tmp_path / "out", Layout.TORCHPERF)
     assert found.tables == {"inductor_tiny_float32_inference_cpu.csv": table("m,pass,3")}
     assert found.gaps == ()
 
@@ -90,7 +92,7 @@ def test_downloaded_artifacts_are_shards_and_attempts(tmp_path):
     results(tmp_path / "torchperf-x-1-3-1", record("a", Status.OOM))
     results(tmp_path / "torchperf-x-1-3-2", record("a"))
     results(tmp_path / "torchperf-x-2-3-1", record("b"))
-    (found,) = runs_on_disk(tmp_path, Layout.TORCHPERF)
+    (found,) = collect_from_disk(tmp_path, Layout.TORCHPERF)
     assert found.tables["inductor_tiny_float32_inference_cpu.csv"] == table("a,pass,0", "b,pass,0")
     assert found.gaps == ("shard 3 of 3: no attempt at it",)
 
@@ -100,7 +102,7 @@ def test_other_folders_tell_their_shard_by_their_records(tmp_path):
     results(tmp_path / "one", record("a", Status.OOM, source=Source(shard="1-2", attempt=1)))
     results(tmp_path / "again", record("a", source=Source(shard="1-2", attempt=2)))
     results(tmp_path / "two", record("b", source=Source(shard="2-2", attempt=1)))
-    (found,) = runs_on_disk(tmp_path, Layout.TORCHPERF)
+    (found,) = collect_from_disk(tmp_path, Layout.TORCHPERF)
     assert found.tables["inductor_tiny_float32_inference_cpu.csv"] == table("a,pass,0", "b,pass,0")
     assert found.gaps == ()
 
@@ -110,8 +112,8 @@ def test_downloaded_test_reports_are_shards(tmp_path):
     folder = tmp_path / "test-reports-runattempt1-test-inductor_timm-1-1-linux.rocm.gpu_7.zip" / "test-reports"
     folder.mkdir(parents=True)
     (folder / "training_timm_models.csv").write_text(accuracy_csv("a,pass,1,0"))
-    (found,) = runs_on_disk(tmp_path, Layout.PYTORCH)
-    assert found.tables == {"rocm/inductor_timm_training.csv": Table(
+    (found,) = collect_from_disk(tmp_path, Layout.PYTORCH)
+    assert found.tables == {"rocm/inductor_timm_training.csv": ExpectationTable(
         columns=("name", "accuracy", "calls_captured", "graph_breaks"), rows=(("a", "pass", "1", "0"),)
     )}  # fmt: skip
 
@@ -119,9 +121,9 @@ def test_downloaded_test_reports_are_shards(tmp_path):
 def test_a_folder_without_results_is_told(tmp_path):
     """Nothing there, and nothing of the name."""
     with pytest.raises(NothingToJudge, match=r"holds no records\.jsonl or CSV file of results"):
-        runs_on_disk(tmp_path, Layout.TORCHPERF)
+        collect_from_disk(tmp_path, Layout.TORCHPERF)
     results(tmp_path / "torchperf-x-1-1-1", record("a"))
     with pytest.raises(NothingToJudge, match=r"CSV file of results of y"):
-        runs_on_disk(tmp_path, Layout.TORCHPERF, ["y"])
+        collect_from_disk(tmp_path, Layout.TORCHPERF, ["y"])
     with pytest.raises(UsageProblem, match="there is no folder"):
-        runs_on_disk(tmp_path / "nope", Layout.TORCHPERF)
+        collect_from_disk(tmp_path / "nope", Layout.TORCHPERF)

@@ -1,9 +1,12 @@
 """The file of flaky models."""
 
+from pathlib import Path
+
 import pytest
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.expectations.flaky import Kind, flaky_names, parse_flaky
+from torchperf_ci.expectations.folder import CheckKind, Expectation, parse_flaky
+from torchperf_ci.expectations.table import ExpectationTable
 
 TEXT = """
 - name: yolov3
@@ -17,12 +20,15 @@ TEXT = """
 
 def test_entries_cover_configurations_and_checks():
     """Without limits an entry covers everything; patterns and checks narrow it."""
-    entries = parse_flaky(TEXT, source="flaky.yaml")
-    assert set(flaky_names(entries, config="rocm/aot_timm_training", kind=Kind.ACCURACY)) == {"yolov3", "resnet18"}
-    assert set(flaky_names(entries, config="inductor_timm", kind=Kind.GRAPH_BREAKS)) == {"yolov3"}
-    assert flaky_names(entries, config="aot_timm", kind=Kind.ACCURACY) == {
-        "yolov3": "two eager runs differ now and then"
-    }
+    flaky = parse_flaky(TEXT, source="flaky.yaml")
+
+    def names(config: str, kind: CheckKind) -> dict[str, str]:
+        table = ExpectationTable(columns=("name",))
+        return Expectation(path=Path(), name="t", config=config, table=table, flaky=flaky).flaky_names(kind)
+
+    assert set(names("rocm/aot_timm_training", CheckKind.ACCURACY)) == {"yolov3", "resnet18"}
+    assert set(names("inductor_timm", CheckKind.GRAPH_BREAKS)) == {"yolov3"}
+    assert names("aot_timm", CheckKind.ACCURACY) == {"yolov3": "two eager runs differ now and then"}
 
 
 def test_an_empty_file_has_no_entries():

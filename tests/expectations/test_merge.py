@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchperf_ci.expectations.merge import CellChange, ChangeKind, RowChange, merge
-from torchperf_ci.expectations.table import Table, TableProblem
+from torchperf_ci.expectations.table import ExpectationTable, TableProblem
+from torchperf_ci.expectations.update import CellChange, ChangeKind, RowChange, merge
 
 COLUMNS = ("name", "accuracy", "graph_breaks")
 
 
-def table(*rows: str, columns=COLUMNS) -> Table:
-    return Table(columns=columns, rows=tuple(tuple(row.split(",")) for row in rows))
+def table(*rows: str, columns=COLUMNS) -> ExpectationTable:
+    return ExpectationTable(columns=columns, rows=tuple(tuple(row.split(",")) for row in rows))
 
 
 def test_rows_are_merged_by_name_and_every_change_is_told():
@@ -102,7 +102,7 @@ ROWS = st.dictionaries(
 )
 
 
-def made(rows) -> Table:
+def made(rows) -> ExpectationTable:
     return table(*[f"{name},{status},{count}" for name, (status, count) in rows.items()])
 
 

@@ -4,13 +4,13 @@ import pytest
 
 from fakes.artifacts import accuracy_csv, record
 from torchperf_ci.core.records import Status, Testing
-from torchperf_ci.expectations.rows import beside, found_from_csv, joined, tables_from_files, tables_from_records
-from torchperf_ci.expectations.table import Table, TableProblem
+from torchperf_ci.expectations.rows import beside, joined, table_from_csv, tables_from_files, tables_from_records
+from torchperf_ci.expectations.table import ExpectationTable, TableProblem
 
 
-def table_from_csv(text: str, *, source: str) -> Table:
+def rows_of(text: str, *, source: str) -> ExpectationTable:
     """The rows of a CSV of a run."""
-    found = found_from_csv(text, source=source)
+    found = table_from_csv(text, source=source)
     assert found is not None
     return found.table
 
@@ -18,7 +18,7 @@ def table_from_csv(text: str, *, source: str) -> Table:
 def test_a_suite_runners_csv_keeps_the_columns_of_expectations():
     """Blank counters are 0, integers stay integers, and what expectations do not have is left out."""
     text = accuracy_csv("resnet18,pass,81.0,0", "vgg16,fail_to_run,,", "alexnet,OOM,nan,3.0")
-    assert table_from_csv(text, source="x") == Table(
+    assert rows_of(text, source="x") == ExpectationTable(
         columns=("name", "accuracy", "calls_captured", "graph_breaks"),
         rows=(("resnet18", "pass", "81", "0"), ("vgg16", "fail_to_run", "0", "0"), ("alexnet", "OOM", "0", "3")),
     )
@@ -26,7 +26,7 @@ def test_a_suite_runners_csv_keeps_the_columns_of_expectations():
 
 def test_a_performance_csv_without_a_header_is_read():
     """A first line without names is a row of the seven columns that suite runners write."""
-    table = table_from_csv("cuda,resnet18,4,1.5,2.25,30.1,0.9\n", source="x")
+    table = rows_of("cuda,resnet18,4,1.5,2.25,30.1,0.9\n", source="x")
     assert table.by_name()["resnet18"] == {
         "name": "resnet18",
         "speedup": "1.500000",
@@ -39,7 +39,7 @@ def test_a_performance_csv_without_a_header_is_read():
 
 def test_a_metric_that_is_no_finite_number_is_blank():
     """NaN and infinity are not measured values."""
-    table = table_from_csv("name,speedup\na,nan\nb,inf\nc,oops\nd,2\n", source="x")
+    table = rows_of("name,speedup\na,nan\nb,inf\nc,oops\nd,2\n", source="x")
     assert [row[1] for row in table.rows] == ["", "", "", "2.000000"]
 
 
@@ -55,7 +55,7 @@ def test_a_metric_that_is_no_finite_number_is_blank():
 )
 def test_a_row_that_is_no_result_breaks_its_model_only(row: str, why: str):
     """Counters are counts, and an accuracy is a status; the other models are judged."""
-    found = found_from_csv(accuracy_csv(row, "b,pass,1,0"), source="x.csv")
+    found = table_from_csv(accuracy_csv(row, "b,pass,1,0"), source="x.csv")
     assert found is not None
     assert found.broken == {"a": f"row 'a': {why}"}
     assert found.problems == (f"x.csv:2: row 'a': {why}",)
@@ -64,7 +64,7 @@ def test_a_row_that_is_no_result_breaks_its_model_only(row: str, why: str):
 
 def test_a_model_with_two_rows_is_broken_and_the_others_are_not():
     """Which of the two is the truth cannot be known."""
-    found = found_from_csv(accuracy_csv("a,pass,1,0", "b,pass,1,0", "a,OOM,1,0"), source="x.csv")
+    found = table_from_csv(accuracy_csv("a,pass,1,0", "b,pass,1,0", "a,OOM,1,0"), source="x.csv")
     assert found is not None
     assert found.broken == {"a": "has several rows, on lines 2, 4"}
 
@@ -72,7 +72,7 @@ def test_a_model_with_two_rows_is_broken_and_the_others_are_not():
 def test_columns_of_numbers_that_nobody_knows_are_kept_as_they_are_written():
     """So are accuracies that nobody knows; words in other columns and remarks are not."""
     text = "# by hand\nname,accuracy,graph_breaks,retries,note\na,infra_error,0,3,x\n#b,pass,0,0,y\nb,0.0000,1,,y\n"
-    assert table_from_csv(text, source="x") == Table(
+    assert rows_of(text, source="x") == ExpectationTable(
         columns=("name", "accuracy", "graph_breaks", "retries"),
         rows=(("a", "infra_error", "0", "3"), ("b", "0.0000", "1", "")),
     )
@@ -106,7 +106,7 @@ def test_records_become_a_table_per_compiler_with_metrics_and_counters():
         ]
     )
     assert list(found) == ["inductor_tiny_float32_inference_cpu.csv", "eager_tiny_float32_inference_cpu.csv"]
-    assert found["inductor_tiny_float32_inference_cpu.csv"].table == Table(
+    assert found["inductor_tiny_float32_inference_cpu.csv"].table == ExpectationTable(
         columns=("name", "accuracy", "calls_captured", "graph_breaks", "speedup", "abs_latency", "performance"),
         rows=(("mlp", "pass", "12", "0", "1.250000", "0.500000", "pass"), ("lstm", "crashed", "0", "0", "", "", "")),
     )
@@ -126,25 +126,25 @@ def test_a_case_that_was_not_run_is_no_row_but_a_problem():
 
 def test_shards_are_joined_under_their_common_columns():
     """Columns that a shard lacks are left out, rows are in the shards' order."""
-    first = table_from_csv("name,accuracy,graph_breaks,calls_captured\na,pass,0,1\n", source="x")
-    second = table_from_csv("name,accuracy,graph_breaks\nb,pass,2\n", source="y")
-    assert joined([("shard 1", first), ("shard 2", second)]) == Table(
+    first = rows_of("name,accuracy,graph_breaks,calls_captured\na,pass,0,1\n", source="x")
+    second = rows_of("name,accuracy,graph_breaks\nb,pass,2\n", source="y")
+    assert joined([("shard 1", first), ("shard 2", second)]) == ExpectationTable(
         columns=("name", "accuracy", "graph_breaks"), rows=(("a", "pass", "0"), ("b", "pass", "2"))
     )
 
 
 def test_a_model_of_two_shards_is_refused():
     """Which of the two would be the truth cannot be known."""
-    table = table_from_csv("name,accuracy\na,pass\n", source="x")
+    table = rows_of("name,accuracy\na,pass\n", source="x")
     with pytest.raises(TableProblem, match="the model 'a' is in shard 1 and in shard 2"):
         joined([("shard 1", table), ("shard 2", table)])
 
 
 def test_two_csvs_of_a_run_stand_side_by_side():
     """The first one's values stay, the second one adds columns and models."""
-    first = table_from_csv("name,accuracy,graph_breaks\na,pass,1\n", source="x")
-    second = table_from_csv("name,speedup,graph_breaks\na,2,9\nb,3,9\n", source="y")
-    assert beside(first, second) == Table(
+    first = rows_of("name,accuracy,graph_breaks\na,pass,1\n", source="x")
+    second = rows_of("name,speedup,graph_breaks\na,2,9\nb,3,9\n", source="y")
+    assert beside(first, second) == ExpectationTable(
         columns=("name", "accuracy", "graph_breaks", "speedup", "performance"),
         rows=(("a", "pass", "1", "2.000000", "pass"), ("b", "", "9", "3.000000", "pass")),
     )

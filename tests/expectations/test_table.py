@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchperf_ci.expectations.table import MAX_CELL, MAX_ROWS, Table, TableProblem, parse_table, write_table
+from torchperf_ci.expectations.table import MAX_CELL, MAX_ROWS, ExpectationTable, TableProblem, parse_table, write_table
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "expected"
 
@@ -20,7 +20,7 @@ CELLS = st.text(alphabet="ab1 ,;|\"'=+-@\n\r\t\x00\x1c\u202e\u2028\ufeffé中�
 def harmless(cell: str) -> bool:
     """May a table hold this cell?"""
     try:
-        Table(columns=("name", "x"), rows=(("a", cell),))
+        ExpectationTable(columns=("name", "x"), rows=(("a", cell),))
     except TableProblem:
         return False
     return True
@@ -34,11 +34,11 @@ def tables(draw):
     names = draw(st.lists(NAMES, unique=True, max_size=6))
     rows = [tuple(name if column == "name" else draw(CELLS) for column in columns) for name in names]
     kept = tuple(tuple(cell if harmless(cell) else "" for cell in row) for row in rows)
-    return Table(columns=columns, rows=kept)
+    return ExpectationTable(columns=columns, rows=kept)
 
 
 @given(tables())
-def test_what_is_written_reads_back_as_the_same_table(table: Table):
+def test_what_is_written_reads_back_as_the_same_table(table: ExpectationTable):
     """Parsing what was written gives the table that was written, for every table that can exist."""
     assert table is not None
     assert parse_table(write_table(table), source="x") == table
@@ -46,7 +46,7 @@ def test_what_is_written_reads_back_as_the_same_table(table: Table):
 
 
 @given(tables())
-def test_writing_what_was_read_changes_nothing(table: Table):
+def test_writing_what_was_read_changes_nothing(table: ExpectationTable):
     """Writing what was parsed gives the same text again."""
     text = write_table(table)
     assert write_table(parse_table(text, source="x")) == text
@@ -61,13 +61,13 @@ def test_tables_of_pytorch_are_read_and_written_byte_for_byte(name: str):
 
 def test_three_blank_lines_stand_between_rows_and_one_line_end_at_the_end():
     """The layout is the one that keeps concurrent edits apart."""
-    table = Table(columns=("name", "accuracy"), rows=(("a", "pass"), ("b", "OOM")))
+    table = ExpectationTable(columns=("name", "accuracy"), rows=(("a", "pass"), ("b", "OOM")))
     assert write_table(table) == "name,accuracy\n\n\n\na,pass\n\n\n\nb,OOM\n"
 
 
 def test_other_layouts_are_read_alike():
     """Blank lines, carriage returns, a byte order mark and spaces around cells make no difference."""
-    table = Table(columns=("name", "accuracy"), rows=(("a", "pass"),))
+    table = ExpectationTable(columns=("name", "accuracy"), rows=(("a", "pass"),))
     assert parse_table(b"\xef\xbb\xbfname,accuracy\r\n\r\n a , pass\r\n", source="x") == table
     assert parse_table("name,accuracy\na,pass", source="x") == table
 

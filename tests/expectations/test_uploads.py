@@ -9,7 +9,7 @@ from fakes.github_server import REPOSITORY, SHA
 from fakes.http_server import Reply
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import Status
-from torchperf_ci.expectations.uploads import Wish, collect
+from torchperf_ci.expectations.collect import Wish, collect
 from torchperf_ci.github.client import GitHubRefused
 from torchperf_ci.shards.uploads import Layout
 

@@ -34,6 +34,7 @@ class DashboardGitHub(FakeGitHub):
         self._clock += timedelta(minutes=1)
         comment = {
             "id": number,
+            "url": f"{self.url}/repos/{REPOSITORY}/issues/comments/{number}",
             "body": body,
             "user": {"login": login},
             "html_url": f"https://github.com/{REPOSITORY}/issues/{issue}#issuecomment-{number}",

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from fakes.github_server import TOKEN, FakeGitHub
-from torchperf_ci.github.client import Access, Client
-from torchperf_ci.github.patience import Pace
+from torchperf_ci.github.client import Access, Client, Pace
 
 
 @dataclass

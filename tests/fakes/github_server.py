@@ -23,7 +23,7 @@ _ALL = frozenset({"actions: read", "contents: read", "contents: write", "pull-re
 
 
 class FakeGitHub(FakeServer):
-    """State to set up, and routes over it. Everything is in the one repository `org/project`."""
+    """AttemptState to set up, and routes over it. Everything is in the one repository `org/project`."""
 
     def __init__(self, *, latency_s: float = 0.0) -> None:
         super().__init__(latency_s=latency_s)
@@ -279,11 +279,15 @@ class FakeGitHub(FakeServer):
 
     def _list_pulls(self, asked: Asked, _: re.Match[str]) -> Reply:
         branch = asked.query["head"].removeprefix("org:")
-        return self.page(asked, [pull for pull in self.pulls if pull["head"] == branch])
+        return self.page(asked, [pull for pull in self.pulls if pull["head"]["ref"] == branch])
 
     def _post_pull(self, asked: Asked, _: re.Match[str]) -> Reply:
         number = len(self.pulls) + 1
-        pull = {**asked.body, "number": number, "html_url": f"{self.url}/{REPOSITORY}/pull/{number}"}
+        addresses = {
+            "url": f"{self.url}/repos/{REPOSITORY}/pulls/{number}",
+            "html_url": f"{self.url}/{REPOSITORY}/pull/{number}",
+        }
+        pull = {**asked.body, **addresses, "number": number, "head": {"ref": asked.body["head"]}}
         self.pulls.append(pull)
         return Reply(status=201, body=pull)
 

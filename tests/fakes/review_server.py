@@ -34,7 +34,17 @@ class ReviewGitHub(FakeGitHub):
 
     def add_comment(self, pull: int, body: str, *, login: str) -> None:
         """Somebody's comment."""
-        self.comments[pull].append({"id": self._number(), "body": body, "user": {"login": login}, "html_url": "x"})
+        self.comments[pull].append(self._comment(pull, body, login))
+
+    def _comment(self, pull: int, body: str, login: str) -> dict[str, Any]:
+        number = self._number()
+        return {
+            "id": number,
+            "url": f"{self.url}/repos/{REPOSITORY}/issues/comments/{number}",
+            "html_url": f"{self.url}/{REPOSITORY}/pull/{pull}#issuecomment-{number}",
+            "body": body,
+            "user": {"login": login},
+        }
 
     def route(self, asked: Asked) -> Reply:
         if asked.method == "GET" and asked.path == "/user":
@@ -71,9 +81,7 @@ class ReviewGitHub(FakeGitHub):
     def _post_comment(self, asked: Asked, match: re.Match[str]) -> Reply:
         if len(asked.body["body"]) > LARGEST_TEXT:
             return Reply(status=422, body={"message": "Body is too long"})
-        number = self._number()
-        url = f"{self.url}/{REPOSITORY}/pull/{match[1]}#issuecomment-{number}"
-        made = {"id": number, "body": asked.body["body"], "user": {"login": BOT}, "html_url": url}
+        made = self._comment(int(match[1]), asked.body["body"], BOT)
         self.comments[int(match[1])].append(made)
         return Reply(status=201, body=made)
 
@@ -91,7 +99,12 @@ class ReviewGitHub(FakeGitHub):
 
     def _post_check(self, asked: Asked, _: re.Match[str]) -> Reply:
         number = self._number()
-        check = {"id": number, "html_url": f"{self.url}/{REPOSITORY}/runs/{number}", "annotations": []}
+        check = {
+            "id": number,
+            "url": f"{self.url}/repos/{REPOSITORY}/check-runs/{number}",
+            "html_url": f"{self.url}/{REPOSITORY}/runs/{number}",
+            "annotations": [],
+        }
         self.checks.append(check)
         return self._write_check(check, asked, status=201)
 

@@ -175,23 +175,22 @@ def test_nothing_measured_is_still_a_file_of_the_format():
 
 
 def test_standard_output_holds_the_export_alone(torchperf, tmp_path):
-    """What did not pass is said beside it."""
+    """What did not pass is named beside it, with its status and reason."""
     folder = write_results(tmp_path / "out", *RECORDS)
     done = torchperf("export", folder, "--format", "bencher")
-    assert (done.code, done.out, done.err) == (
-        0,
-        (GOLDEN / "bencher.json").read_text(),
-        "1 of 4 results did not pass\n",
-    )
+    assert (done.code, done.out) == (0, (GOLDEN / "bencher.json").read_text())
+    head, failure = done.err.splitlines()
+    assert head.startswith("1 result did not pass")
+    assert failure == "  tiny/broken inductor inference float32 cuda, performance: crashed (signal 11)"
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("{out}", "--format", "github-action-benchmark"), 2, "--better bigger or --better smaller"),
-        (("{out}", "--format", "csv", "--better", "bigger"), 2, "belongs to github-action-benchmark"),
-        (("{out}", "--format", "parquet"), 2, "name it with --out"),
-        (("{out}", "--format", "xml"), 2, "'xml' is not one of"),
+        (("{out}", "--format", "github-action-benchmark"), 2, "--better bigger for speedups, or --better smaller"),
+        (("{out}", "--format", "csv", "--better", "bigger"), 2, "belongs to --format github-action-benchmark"),
+        (("{out}", "--format", "parquet"), 2, "name a file with --out"),
+        (("{out}", "--format", "bensher"), 2, "Did you mean bencher?"),
         (("{out}", "--format", "csv", "--out", "{empty}/no/x.csv"), 2, "cannot be written (No such file or directory)"),
         (("{empty}", "--format", "csv"), 4, "there are no results in"),
         (("{empty}/no", "--format", "csv"), 2, "does not exist"),
@@ -214,3 +213,15 @@ def test_lines_that_cannot_be_read_are_said(torchperf, tmp_path):
     done = torchperf("export", folder, "--format", "csv")
     assert done.code == 0
     assert f"{folder}/records.jsonl:2: not JSON" in done.err
+
+
+def test_many_failures_are_counted(torchperf, tmp_path):
+    """Ten are named, and the file's own line says how much of the results it holds."""
+    failed = [record(f"m{number}", status=Status.OOM, reason="a\nb") for number in range(13)]
+    folder = write_results(tmp_path / "out", measured(), *failed)
+    for form, held in (("bencher", "1 of 14 results"), ("csv", "14 of 14 results")):
+        out = tmp_path / form
+        done = torchperf("export", folder, "--format", form, "--out", out)
+        lines = done.err.splitlines()
+        assert (done.code, lines[0].startswith("13 results did not pass"), len(lines)) == (0, True, 13)
+        assert (lines[10].endswith("OOM (a b)"), lines[11:]) == (True, ["  and 3 more", f"Wrote {out}: {held}"])

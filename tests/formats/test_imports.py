@@ -15,6 +15,7 @@ from torchperf_ci.core.errors import TorchperfError
 from torchperf_ci.core.records import Direction, Source, Status, own_metric
 from torchperf_ci.core.results import read_results
 from torchperf_ci.formats.imports import detect, read_content, read_location, runs_of
+from torchperf_ci.formats.inputs import InputProblem
 from torchperf_ci.formats.model import ImportFormat, ImportRequest
 from torchperf_ci.history.parquet import ParquetHistory
 from torchperf_ci.history.runs import RunFilter
@@ -284,3 +285,31 @@ def test_formats_are_told_by_their_content():
         ImportFormat.OPENMETRICS: b"# EOF\n",
     }
     assert {form: detect(content, file="f") for form, content in contents.items()} == {form: form for form in contents}
+
+
+def test_a_variant_of_fastrnns_that_failed_is_a_failed_record():
+    """Its null is no number and no gap."""
+    content = json.dumps({"lstm": {"cudnn": 1.5, "jit": None, "py": "fast"}}).encode()
+    imported = read_content(content, "f", REQUEST)
+    assert [(record.case.model, record.status, dict(record.metrics)) for record in imported.records] == [
+        ("lstm/cudnn", Status.PASS, {"abs_latency": 1.5}),
+        ("lstm/jit", Status.FAIL_TO_RUN, {}),
+    ]
+    (left_out,) = imported.left_out
+    assert left_out.startswith("f: lstm: py: expected a number")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (gzip.compress(b"a,b\n")[:-6], "ends in the middle of its gzip data"),
+        (b"\x1f\x8b\x08rubbish", "is damaged"),
+        (b"neither, nor", "has no column 'model', 'value'"),
+        (b"rubbish", "is in no format that is known here"),
+    ],
+)
+def test_a_damaged_or_unknown_file_is_refused(content, fault):
+    """With what is wrong with it."""
+    with pytest.raises(InputProblem) as error:
+        read_content(content, "f", ImportRequest(source=Source()))
+    assert str(error.value).startswith(f"f: {fault}")

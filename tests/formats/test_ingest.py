@@ -33,7 +33,7 @@ def test_a_run_of_pytest_benchmark_becomes_records(torchperf, bench_file, bench,
     """Every benchmark is a performance record with all of its raw rounds; its parameters say what they can."""
     out = tmp_path / "out"
     done = torchperf("ingest", "pytest-benchmark", bench_file, "--output-dir", out)
-    assert (done.code, done.out) == (0, f"5 benchmarks, 5 of them with raw rounds, are in {out}/records.jsonl\n")
+    assert (done.code, done.out) == (0, f"Wrote {out}/records.jsonl: 5 results, 5 with raw rounds\n")
     results = read_results(out)
     in_training = {"device": "cuda", "mode": Mode.TRAINING, "compiler": "inductor"}
     assert [record.case for record in results.records] == [
@@ -283,7 +283,7 @@ GOOD = json.dumps({"benchmarks": [google_run("a", 8.0)]}).encode()
     ("tool", "content", "code", "said"),
     [
         ("google-benchmark", b"BM_add 3 ns", 2, "standard input:1: not JSON"),
-        ("google-benchmark", b'{"benchmarks": []}', 4, "there are no benchmarks in -"),
+        ("google-benchmark", b'{"benchmarks": []}', 4, "there are no benchmarks in standard input"),
         ("google-benchmark", b'{"benchmarks": [{}]}', 2, "benchmarks[0] (): 'name' is missing"),
         (
             "google-benchmark",
@@ -435,3 +435,39 @@ def test_two_files_of_google_benchmark_are_compared(torchperf, tmp_path):
         assert (done.code, word in done.out + done.err) == (code, True)
     asked = torchperf(*command, "--same-machine")
     assert (asked.code, "--same-machine" in asked.err) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "code"),
+    [
+        ("google-benchmark", b'{"benchmarks": [{"name": "a", "stats": {"median": 1}}]}', 2),
+        ("bencher", b'{"benchmarks": [{"name": "a", "stats": {"median": 1}}], "machine_info": {"a": "b"}}', 4),
+        ("csv", b'{"benchmarks": [], "version": "5.0"}', 2),
+    ],
+)
+def test_a_file_of_another_format_is_said(torchperf, tmp_path, command, content, code):
+    """With the command that takes it, and without a word about its content."""
+    path = tmp_path / "a file.json"
+    path.write_bytes(content)
+    done = torchperf("ingest", command, path, "--output-dir", tmp_path / "out")
+    assert done.code == code
+    assert f"torchperf-ci ingest pytest-benchmark '{path}'" in done.err
+    assert "Warning" not in done.err
+
+
+def test_a_results_folder_is_none_of_another_tool(torchperf, tmp_path):
+    """It is used as it is."""
+    stdin = json.dumps({"benchmarks": [google_run("a", 8.0)]}).encode()
+    torchperf("ingest", "google-benchmark", "-", "--output-dir", tmp_path / "out", stdin=stdin)
+    done = torchperf("ingest", "hud", tmp_path / "out", "--output-dir", tmp_path / "again")
+    assert (done.code, "use the results folder as it is" in done.err) == (4, True)
+
+
+def test_what_is_left_out_is_named_up_to_twenty(torchperf, tmp_path):
+    """The rest is counted."""
+    rows = "".join(f"m{number},x\n" for number in range(30))
+    stdin = f"model,value\n{rows}good,1\n".encode()
+    done = torchperf("ingest", "csv", "-", "--output-dir", tmp_path / "out", stdin=stdin)
+    assert done.code == 0
+    assert done.err.count("Warning: left out standard input:") == 20
+    assert "Warning: left out 10 more" in done.err

@@ -10,8 +10,7 @@ import pytest
 from fakes.artifacts import zipped
 from fakes.github_server import REPOSITORY
 from fakes.http_server import Reply
-from torchperf_ci.github.artifacts import Limits, read_members
-from torchperf_ci.github.blob import ArtifactProblem, store_session
+from torchperf_ci.github.artifacts import ArtifactProblem, Limits, read_members, store_session
 from torchperf_ci.github.client import GitHubRefused
 from torchperf_ci.github.runs import Artifact
 
@@ -43,7 +42,7 @@ def read(server, client):
                 session=session,
                 limits=limits or Limits(),
             )
-        return {member.name: member.content.decode() for member in members}
+        return {name: content.decode() for name, content in members.items()}
 
     return call
 
@@ -80,7 +79,7 @@ def test_a_store_without_ranges_sends_the_whole_once(server, read):
 def test_a_whole_download_is_bounded(server, read, monkeypatch):
     """A zip that is too large for the fallback is refused."""
     server.ranges = False
-    monkeypatch.setattr("torchperf_ci.github.blob.MAX_WHOLE_BYTES", 1_000_000)
+    monkeypatch.setattr("torchperf_ci.github.artifacts.MAX_WHOLE_BYTES", 1_000_000)
     with pytest.raises(ArtifactProblem, match="and its store serves no ranges"):
         read(LARGE)
 

@@ -7,12 +7,19 @@ import pytest
 from fakes.github_server import REPOSITORY, SHA, TOKEN
 from fakes.http_server import Reply
 from torchperf_ci.core.errors import ExitCode, UsageProblem
-from torchperf_ci.github.client import Access, GitHubRefused, Request, token_from
-from torchperf_ci.github.runs import Run, artifacts_of, checked_repository, full_sha, jobs_of, runs_of
+from torchperf_ci.github.client import Access, Client, GitHubRefused, token_from
+from torchperf_ci.github.runs import WorkflowRun, artifacts_of, checked_repository, full_sha, jobs_of, runs_of
 
-RUNS = Request(
-    path=f"/repos/{REPOSITORY}/actions/runs", what=f"list the workflow runs of {REPOSITORY}", needs="actions: read"
-)
+
+def list_runs(client: Client) -> list[WorkflowRun]:
+    """A request that reads."""
+    return runs_of(client, REPOSITORY, SHA)
+
+
+def comment(client: Client) -> None:
+    """A request that writes, and that must not be sent twice."""
+    with client.asking("comment", needs="issues: write"):
+        client.requester.requestJsonAndCheck("POST", "/x", input={})
 
 
 def test_lists_are_read_over_all_pages(server, client):
@@ -26,10 +33,8 @@ def test_lists_are_read_over_all_pages(server, client):
     server.add_run(sha="b" * 40)
     runs = list(runs_of(client, REPOSITORY, SHA))
     assert [each.workflow for each in runs] == ["perf", "w0", "w1", "w2", "w3", "w4"]
-    assert runs[0] == Run(
-        id=run, workflow="perf", event="push", number=1, attempt=2, created="2026-01-02T03:04:05Z", finished=True
-    )
-    assert [job.attempt for job in jobs_of(client, REPOSITORY, runs[0])] == [1, 2, 1, 2, 1]
+    assert runs[0] == WorkflowRun(id=run, workflow="perf", event="push", attempt=2, finished=True)
+    assert [job.attempt for job in jobs_of(client, REPOSITORY, run)] == [1, 2, 1, 2, 1]
     assert [artifact.size for artifact in artifacts_of(client, REPOSITORY, runs[0].id)] == [3] * 5
 
 
@@ -37,7 +42,7 @@ def test_server_errors_and_broken_connections_are_tried_again(server, client, cl
     """A 502, a reply that is cut off and an empty one are worth other tries, with growing waits."""
     server.fail("GET", Reply(status=502, body=b"<html>bad gateway</html>"), times=2)
     server.fail("GET", Reply(body=b'{"workflow_runs": []}', cut=3))
-    assert client.one(RUNS) == {"total_count": 0, "workflow_runs": []}
+    assert list_runs(client) == []
     assert clock.slept == [1.0, 2.0, 4.0]
 
 
@@ -45,7 +50,7 @@ def test_a_server_that_stays_broken_is_given_up(server, client, clock):
     """After six tries the message says what GitHub answers, and the exit code is that of a refusal."""
     server.fail("GET", Reply(status=502, body=b"<html>bad gateway</html>"), times=99)
     with pytest.raises(GitHubRefused) as caught:
-        client.one(RUNS)
+        list_runs(client)
     assert str(caught.value) == (
         "cannot list the workflow runs of org/project: GitHub answers 502 (<html>bad gateway</html>); try again later"
     )
@@ -59,7 +64,7 @@ def test_rate_limits_are_waited_for_and_said(server, client, clock, said):
     server.fail("GET", Reply(status=403, body={"message": "API rate limit exceeded"}, headers=reset))
     server.fail("GET", Reply(status=429, headers={"Retry-After": "5"}))
     server.fail("GET", Reply(status=403, body={"message": "You have exceeded a secondary rate limit"}))
-    client.one(RUNS)
+    list_runs(client)
     assert clock.slept == [31.0, 5.0, 240.0]
     assert said[0] == "GitHub's rate limit: waiting 31 s to list the workflow runs of org/project"
 
@@ -69,7 +74,7 @@ def test_patience_runs_out_clearly(server, connect, clock):
     reset = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(clock.now) + 3600)}
     server.fail("GET", Reply(status=403, body={"message": "API rate limit exceeded"}, headers=reset))
     with pytest.raises(GitHubRefused) as caught:
-        connect(patience_s=600).one(RUNS)
+        list_runs(connect(patience_s=600))
     assert str(caught.value) == (
         "GitHub's rate limit does not let us list the workflow runs of org/project before 2023-11-14 23:13 UTC, "
         "longer than --patience 600 s allows; repeat the command then, or raise --patience"
@@ -81,7 +86,7 @@ def test_a_missing_permission_is_named(server, client):
     """GitHub's own word on what is needed, where it gives one."""
     server.permissions.clear()
     with pytest.raises(GitHubRefused) as caught:
-        client.one(RUNS)
+        list_runs(client)
     assert str(caught.value) == (
         "GitHub refused to list the workflow runs of org/project: Resource not accessible by integration; "
         "the token needs the permission 'actions: read'"
@@ -92,21 +97,21 @@ def test_a_missing_permission_is_named(server, client):
 def test_a_wrong_token_and_an_absent_one_are_told_apart(connect):
     """The message says how to give a token."""
     with pytest.raises(GitHubRefused, match="the token is wrong or has expired"):
-        connect(token="wrong").one(RUNS)
+        list_runs(connect(token="wrong"))
     with pytest.raises(GitHubRefused, match="without a token; set GITHUB_TOKEN or GH_TOKEN, or use --token-file"):
-        connect(token="").one(RUNS)
+        list_runs(connect(token=""))
 
 
 def test_nothing_there_may_be_a_missing_permission(client):
     """GitHub hides what a token must not see."""
-    with pytest.raises(GitHubRefused, match="there is no such thing, or the token needs the permission 'x: read'"):
-        client.one(Request(path="/repos/other/one", what="look", needs="x: read"))
+    with pytest.raises(GitHubRefused, match="no such thing, or the token needs the permission 'actions: read'"):
+        runs_of(client, "other/one", SHA)
 
 
 def test_nobody_at_the_address_is_a_refusal(connect, clock):
     """A connection that fails is tried again, then told without a traceback."""
     with pytest.raises(GitHubRefused) as caught:
-        connect(api_url="http://127.0.0.1:9").one(RUNS)
+        list_runs(connect(api_url="http://127.0.0.1:9"))
     assert str(caught.value) == "cannot list the workflow runs of org/project: the connection failed"
 
 
@@ -114,14 +119,17 @@ def test_nobody_at_the_address_is_a_refusal(connect, clock):
     ("reply", "message"),
     [
         (Reply(body=b"<html>sign in</html>"), "is not JSON; is --api-url right?"),
-        (Reply(body=[1, 2]), "is not an object"),
+        (Reply(body=b'{"workflow_runs": [{"id": 1'), "is not what GitHub documents"),
+        (Reply(body=[1, 2]), "is not what GitHub documents"),
+        (Reply(body={"workflow_runs": "many"}), "is not what GitHub documents"),
+        (Reply(body={"workflow_runs": [{"id": "many"}]}), "is not what GitHub documents"),
     ],
 )
 def test_an_answer_that_is_not_githubs_is_told(server, client, reply, message):
     """A proxy's page, or something else that answers."""
     server.fail("GET", reply)
     with pytest.raises(GitHubRefused) as caught:
-        client.one(RUNS)
+        list_runs(client)
     assert message in str(caught.value)
 
 
@@ -129,22 +137,16 @@ def test_an_answer_that_is_not_githubs_is_told(server, client, reply, message):
 def test_what_has_moved_is_told(server, client, method):
     """A renamed repository redirects, and what is written to its old name arrives nowhere."""
     server.fail(method, Reply(status=307, body={"message": "Moved Permanently"}))
-    with pytest.raises(GitHubRefused, match="cannot comment: it has moved, maybe because the repository was renamed"):
-        client.one(Request(method=method, path="/x", what="comment", needs="issues: write"))
-
-
-def test_a_list_that_is_none_is_told(server, client):
-    """A list where an object should be, an object where a list should be."""
-    server.fail("GET", Reply(body={"workflow_runs": "many"}))
-    with pytest.raises(GitHubRefused, match="is not a list"):
-        list(client.every(RUNS, key="workflow_runs"))
+    moved = pytest.raises(GitHubRefused, match="cannot comment: it has moved, maybe because the repository was renamed")
+    with moved, client.asking("comment", needs="issues: write"):
+        client.requester.requestJsonAndCheck(method, "/x")
 
 
 def test_a_write_that_may_have_arrived_is_not_sent_twice(server, client):
     """A server error after a comment: sending again might post it twice, so it is told at once."""
     server.fail("POST", Reply(status=502), times=9)
     with pytest.raises(GitHubRefused):
-        client.one(Request(method="POST", path="/x", body={}, what="comment", needs="issues: write"))
+        comment(client)
     assert server.count("POST") == 1
 
 
@@ -152,7 +154,7 @@ def test_a_write_that_was_refused_by_a_limit_is_sent_again(server, client, clock
     """A rate limit means that nothing has happened yet."""
     server.fail("POST", Reply(status=429, headers={"Retry-After": "2"}))
     with pytest.raises(GitHubRefused, match="no such thing"):
-        client.one(Request(method="POST", path="/x", body={}, what="comment", needs="issues: write"))
+        comment(client)
     assert server.count("POST") == 2
     assert clock.slept == [2.0]
 
@@ -163,7 +165,7 @@ def test_the_token_is_shown_nowhere(server, client):
     server.fail("GET", Reply(status=500, body=TOKEN.encode()), times=0)
     server.permissions.clear()
     with pytest.raises(GitHubRefused) as caught:
-        client.one(RUNS)
+        list_runs(client)
     assert TOKEN not in str(caught.value)
     assert server.asked[0].headers["authorization"].endswith(TOKEN)
 

@@ -9,8 +9,8 @@ import pytest
 from fakes.artifacts import record, records_file, zipped
 from fakes.github_server import REPOSITORY, FakeGitHub
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
+from torchperf_ci.github.artifacts import nearest_results, newest_results
 from torchperf_ci.github.client import Client, GitHubRefused
-from torchperf_ci.github.recorded import nearest_results, newest_results
 
 NAME = "torchperf-merged-nightly"
 

@@ -110,7 +110,7 @@ def test_processes_commit_at_the_same_time(server: DashboardGitHub, tmp_path: Pa
         "from torchperf_ci.github.branch import Branch\n"
         "from torchperf_ci.github.client import Access, Client\n"
         "from torchperf_ci.history.data_branch import BranchFiles\n"
-        "from torchperf_ci.github.patience import Pace\n"
+        "from torchperf_ci.github.client import Pace\n"
         "from torchperf_ci.history.parquet import ParquetHistory\n"
         "import time\n"
         "url, first, cache = sys.argv[1:]\n"

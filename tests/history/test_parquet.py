@@ -241,7 +241,7 @@ def test_processes_add_at_the_same_time(tmp_path: Path):
 def test_a_run_that_is_not_there_is_said(history: ParquetHistory):
     """Asking for an unknown run names the series and the command that lists them."""
     with pytest.raises(
-        UsageProblem, match="no run octo/project/1 in the series results; see `torchperf-ci history list`"
+        UsageProblem, match=r"no run octo/project/1 in the series results; .*history list` with the same options"
     ):
         history.read_run(name="results", key="octo/project/1")
 

@@ -1,6 +1,8 @@
 """What messages to Scribe hold."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +42,12 @@ def test_the_schema_is_the_published_one():
     assert list(message["int"]) == ["time", "rounds"]
     assert list(message["float"]) == ["stddev", "min", "median", "max", "mean"]
     assert (len(message["normal"]), len(names)) == (16, 23)
+    docs = (Path(__file__).parents[2] / "docs/upload.md").read_text()
+    rows = {
+        kind: re.search(rf"^\| {kind} \| (.*) \|$", docs, re.MULTILINE)[1] for kind in ("integer", "text", "number")
+    }
+    in_docs = [row.strip("`").split("`, `") for row in rows.values()]
+    assert in_docs == [list(message[part]) for part in ("int", "normal", "float")]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +122,7 @@ def test_results_become_messages(torchperf, tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_REPOSITORY", "octo/other")
     folder = write_results(tmp_path / "out", measured(), accuracy(), record("bad", status=Status.OOM))
     done = torchperf("upload", "scribe", "--results", folder, "--dry-run", "--field", "benchmark_fuser=te")
-    assert "1 of 3 results have times to send" in done.err
+    assert "1 of 3 results can be sent" in done.err
     (message,) = messages_in(done.out)
     assert message["int"].pop("time") > 0
     assert message == {

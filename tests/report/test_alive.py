@@ -20,20 +20,21 @@ from hypothesis import strategies as st
 
 from report_builders import BUILD, SOURCE, accuracy, both, case
 from run_builders import a_run
-from torchperf_ci.compare.effects import Comparison, Tolerance, Verdict
-from torchperf_ci.compare.report import Findings, Header, comparison_json
-from torchperf_ci.compare.report import markdown as compare_markdown
-from torchperf_ci.compare.tolerances import LATENCY, Tolerances
-from torchperf_ci.core.records import Status
+from torchperf_ci.compare.effects import ChangeTolerance, Verdict
+from torchperf_ci.compare.model import LATENCY, CommitSummary, Comparison, ComparisonFindings, Header, ToleranceRules
+from torchperf_ci.compare.report import to_json
+from torchperf_ci.compare.report import to_markdown as compare_markdown
+from torchperf_ci.compare.words import METHOD
+from torchperf_ci.core.records import Source, Status
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.text import code, fenced, heading, html, one_line, sentence
-from torchperf_ci.dashboard.comment import make_comment, make_parts
+from torchperf_ci.dashboard.comment import make_comment
 from torchperf_ci.dashboard.model import DashboardOptions, study
 from torchperf_ci.expectations.collect import ConfigRun
-from torchperf_ci.expectations.flaky import Kind
+from torchperf_ci.expectations.folder import CheckKind
 from torchperf_ci.expectations.report import check_markdown, update_markdown
-from torchperf_ci.expectations.rules import Checked, Line, Outcome
-from torchperf_ci.expectations.table import Table
+from torchperf_ci.expectations.rules import CheckOutcome, ModelCheck, TableCheck
+from torchperf_ci.expectations.table import ExpectationTable
 from torchperf_ci.expectations.update import plan_update
 from torchperf_ci.post.review import posting_of_results, unusable
 from torchperf_ci.post.stored import COMPARISON, Expected, read_posting
@@ -41,7 +42,7 @@ from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.gh_parts import render_parts
 from torchperf_ci.report.markdown import markdown
 from torchperf_ci.report.model import ReportOptions, collect_findings
-from torchperf_ci.shards.uploads import Config
+from torchperf_ci.shards.uploads import Configuration
 
 OURS = "https://github.com/octo/project/"
 MARKER = "<!-- torchperf-ci 0123456789abcdef 0123456789abcdef -->"
@@ -80,8 +81,8 @@ class Reader(HTMLParser):
         self._settle()
         self._code += tag in {"code", "pre", "a"}
         harmless = {("align", "left"), ("align", "right"), ("align", "center"), ("class", "language-shell")}
-        if tag == "a" and str(dict(attrs).get("href")).startswith(OURS):
-            return  # the dashboard links the run and the commit that GitHub names
+        if tag == "a" and str(dict(attrs).get("href")).startswith((OURS, METHOD)):
+            return  # the run and the commit that GitHub names, and our own page
         if tag not in _OURS or not {*attrs} <= harmless:
             self.alive.append(f"<{tag} {attrs}>")
 
@@ -112,17 +113,22 @@ def alive_in(posted: str) -> list[str]:
     return reader.alive
 
 
-def comparison(evil: str) -> Findings:
+def comparison(evil: str) -> ComparisonFindings:
     header = Header(
         base=evil,
         head=evil,
         how="",
         machine=evil,
-        tolerances=Tolerances(latency=Tolerance(margin=0.02, threshold=0.05)),
+        tolerances=ToleranceRules(latency=ChangeTolerance(margin=0.02, threshold=0.05)),
         warnings=(evil,),
+        source=Source(repository=evil, run_id=evil),
+        base_commit=CommitSummary(sha=evil, subject=evil),
+        head_commit=CommitSummary(sha="0123456789" * 4, subject=evil),
+        server="https://github.com",
+        commands=(evil,),
     )
     of = case(evil, evil, suite=evil)
-    return Findings(
+    return ComparisonFindings(
         header=header,
         comparisons=(
             Comparison(case=of, metric=LATENCY, verdict=Verdict.FAILED, why=evil, blocks=True, listed=True),
@@ -151,21 +157,23 @@ def dashboard_comment(evil: str) -> str:
     *past, newest = made
     studied = study(findings, newest, past, DashboardOptions(), problems=now.problems)
     charts = Charts(overviews=(), speedups={}, samples=())
-    return make_comment(studied, make_parts(studied, charts, {}))
+    return make_comment(studied, charts, {})
 
 
 def check(evil: str) -> str:
     lines = (
-        Line(name=evil, outcome=Outcome.FAIL, fails=True, detail=evil),
-        Line(name=f"{evil}2", outcome=Outcome.FAIL_BUT_FLAKY, fails=False, detail=evil),
+        ModelCheck(name=evil, outcome=CheckOutcome.FAIL, fails=True, detail=evil),
+        ModelCheck(name=f"{evil}2", outcome=CheckOutcome.FAIL_BUT_FLAKY, fails=False, detail=evil),
     )
-    return check_markdown([Checked(kind=Kind.ACCURACY, table=evil, lines=lines)], f"torchperf-ci update {evil}")
+    return check_markdown([TableCheck(kind=CheckKind.ACCURACY, table=evil, lines=lines)], f"torchperf-ci update {evil}")
 
 
 def update(evil: str) -> str:
     rows = ((f"m{one_line(evil)}", "pass"), ("other", f"x{one_line(evil)}"))
-    tables = {f"{evil}.csv".replace("/", "-").replace("\0", ""): Table(columns=("name", "accuracy"), rows=rows)}
-    run = ConfigRun(config=Config("suite"), tables=tables, gaps=(evil,), notes=(evil,))
+    tables = {
+        f"{evil}.csv".replace("/", "-").replace("\0", ""): ExpectationTable(columns=("name", "accuracy"), rows=rows)
+    }
+    run = ConfigRun(config=Configuration("suite"), tables=tables, gaps=(evil,), notes=(evil,))
     return update_markdown(plan_update(Path("/nonexistent"), [run]), sha=evil)
 
 
@@ -175,9 +183,7 @@ def each_part(evil: str) -> Iterator[str]:
 
 RENDERERS: dict[str, Callable[[str], str]] = {
     "compare.md": lambda evil: compare_markdown(comparison(evil)),
-    "post compare.json": lambda evil: (
-        read_posting({COMPARISON: comparison_json(comparison(evil)).encode()}, Expected()).text
-    ),
+    "post compare.json": lambda evil: read_posting({COMPARISON: to_json(comparison(evil)).encode()}, Expected()).text,
     "report.md": lambda evil: markdown(collect_findings(results(evil), ReportOptions())),
     "post records.jsonl": lambda evil: posting_of_results(results(evil)).text,
     "post what cannot be used": lambda evil: unusable(evil).text,

@@ -15,7 +15,7 @@ from report_builders import accuracy, blank_charts, both, case, check_golden, fi
 from torchperf_ci.core.records import Case, Mode, Record, Status, Testing
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.text import code
-from torchperf_ci.post.posting import Conclusion
+from torchperf_ci.github.checks import Conclusion
 from torchperf_ci.post.review import posting_of_results
 from torchperf_ci.report.csv_tables import case_csvs, summary_csvs
 from torchperf_ci.report.gh_parts import render_parts

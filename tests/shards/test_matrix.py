@@ -14,15 +14,22 @@ from torchperf_ci.cli.options import split_list
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Mode, Record, Testing
 from torchperf_ci.run.plan import Selection, SuiteListing, chosen_models
-from torchperf_ci.shards.matrix import Choice, Model, Runner, durations, entries, exact_filter, model_of, share_out
-
-CPU = Runner(device="cpu", labels=("ubuntu-latest",))
-GPU = Runner(device="cuda", labels=("self-hosted", "gpu"))
-BIG = Runner(device="cuda", labels=("self-hosted", "h100"))
-CHOICE = Choice(
-    models=(Model("tiny", "mlp"), Model("tiny", "lstm"), Model("models", "mlp")),
-    specs={"tiny": "tiny", "models": "bench/models.py"},
+from torchperf_ci.shards.matrix import (
+    MatrixJob,
+    RunnerKind,
+    SuiteModel,
+    durations,
+    exact_filter,
+    model_of,
+    plan_jobs,
+    share_out,
 )
+
+CPU = RunnerKind(device="cpu", labels=("ubuntu-latest",))
+GPU = RunnerKind(device="cuda", labels=("self-hosted", "gpu"))
+BIG = RunnerKind(device="cuda", labels=("self-hosted", "h100"))
+MODELS = (SuiteModel("tiny", "mlp"), SuiteModel("tiny", "lstm"), SuiteModel("models", "mlp"))
+SPECS = {"tiny": "tiny", "models": "bench/models.py"}
 
 
 def took(model: str, seconds: float, *, device: str = "cpu", mode: Mode = Mode.INFERENCE, **options) -> Record:
@@ -30,11 +37,14 @@ def took(model: str, seconds: float, *, device: str = "cpu", mode: Mode = Mode.I
     return replace(made, seconds=seconds, case=replace(made.case, device=device, mode=mode))
 
 
-def planned(*runners: Runner, shards: int = 2, choice: Choice = CHOICE, records: tuple[Record, ...] = ()):
-    return entries(choice, runners or (CPU,), shards=shards, name="nightly", records=records, mode=Mode.INFERENCE)
+def planned(
+    *runners: RunnerKind, shards: int = 2, models: tuple[SuiteModel, ...] = MODELS, records: tuple[Record, ...] = ()
+) -> tuple[MatrixJob, ...]:
+    kinds = runners or (CPU,)
+    return plan_jobs(models, SPECS, kinds, shards=shards, name="nightly", records=records, mode=Mode.INFERENCE)
 
 
-def test_an_entry_says_what_a_job_needs() -> None:
+def test_a_job_says_what_a_job_needs() -> None:
     """Results' name, shard, suites as they were asked for, its models exactly, device and labels."""
     first, second = planned(records=(took("mlp", 60.0), took("lstm", 10.0)))
     assert first.as_json() == {
@@ -59,7 +69,7 @@ def test_an_entry_says_what_a_job_needs() -> None:
 
 def test_every_runner_gets_all_models_under_a_name_of_its_own() -> None:
     """By device, and by labels where two runners measure the same one."""
-    names = [(entry.name, entry.shard) for entry in planned(CPU, GPU, BIG, shards=1)]
+    names = [(job.name, job.shard) for job in planned(CPU, GPU, BIG, shards=1)]
     assert names == [
         ("nightly-cpu", "1-1"),
         ("nightly-cuda-self-hosted-gpu", "1-1"),
@@ -69,26 +79,26 @@ def test_every_runner_gets_all_models_under_a_name_of_its_own() -> None:
 
 def test_there_are_no_more_shards_than_models() -> None:
     """A job without work is no job."""
-    assert [entry.shard for entry in planned(shards=50)] == ["1-3", "2-3", "3-3"]
+    assert [job.shard for job in planned(shards=50)] == ["1-3", "2-3", "3-3"]
 
 
 def test_more_jobs_than_github_takes_are_refused() -> None:
     """The message says how many there would be."""
-    many = Choice(models=tuple(Model("tiny", f"m{n}") for n in range(200)), specs={"tiny": "tiny"})
+    many = tuple(SuiteModel("tiny", f"m{n}") for n in range(200))
     with pytest.raises(UsageProblem, match="129 shards on 2 runners are 258 jobs, and a matrix has at most 256"):
-        planned(CPU, GPU, shards=129, choice=many)
+        planned(CPU, GPU, shards=129, models=many)
 
 
 def test_two_runners_of_one_name_are_refused() -> None:
     """Their artifacts could not be told apart."""
     with pytest.raises(UsageProblem, match="both make the results nightly-cuda-a-b"):
-        planned(Runner(device="cuda", labels=("a", "b")), Runner(device="cuda", labels=("a-b",)))
+        planned(RunnerKind(device="cuda", labels=("a", "b")), RunnerKind(device="cuda", labels=("a-b",)))
 
 
 @given(st.lists(st.floats(0.1, 1e4), min_size=1, max_size=40), st.integers(1, 10))
 def test_sharing_out_loses_nothing_and_is_balanced(seconds: list[float], shards: int) -> None:
     """Every model is in one shard, in the order it had, and no shard exceeds the mean by more than one model."""
-    costs = {Model("s", f"m{number}"): cost for number, cost in enumerate(seconds)}
+    costs = {SuiteModel("s", f"m{number}"): cost for number, cost in enumerate(seconds)}
     shares = share_out(costs, shards)
     assert sorted(model for share in shares for model in share) == sorted(costs)
     assert all(share == [model for model in costs if model in share] for share in shares)
@@ -98,7 +108,7 @@ def test_sharing_out_loses_nothing_and_is_balanced(seconds: list[float], shards:
 
 def test_without_durations_shards_have_equally_many_models() -> None:
     """Up to one."""
-    shares = share_out({Model("s", f"m{number}"): 1.0 for number in range(10)}, 4)
+    shares = share_out({SuiteModel("s", f"m{number}"): 1.0 for number in range(10)}, 4)
     assert sorted(len(share) for share in shares) == [2, 2, 3, 3]
 
 
@@ -116,19 +126,19 @@ def test_durations_add_up_what_a_model_took_where_it_fits_best() -> None:
         took("not-run", 0.0),
     )
     assert durations(records, mode=Mode.INFERENCE, device="cpu") == {
-        Model("tiny", "mlp"): 12.0,
-        Model("tiny", "lstm"): 8.0,
-        Model("tiny", "unet"): 7.0,
+        SuiteModel("tiny", "mlp"): 12.0,
+        SuiteModel("tiny", "lstm"): 8.0,
+        SuiteModel("tiny", "unet"): 7.0,
     }
-    assert durations(records, mode=Mode.INFERENCE, device="cuda:0")[Model("tiny", "mlp")] == 50.0
+    assert durations(records, mode=Mode.INFERENCE, device="cuda:0")[SuiteModel("tiny", "mlp")] == 50.0
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.text(min_size=1))
 def test_a_filter_fits_its_model_alone(suite: str, model: str, other: str) -> None:
     """Whatever is in the names, it stays one word of a list, and no other model of any suite fits."""
-    pattern = exact_filter(Model(suite, model))
+    pattern = exact_filter(SuiteModel(suite, model))
     assert split_list(f"a {pattern} b") == ["a", pattern, "b"]
-    assert model_of(pattern) == Model(suite, model)
+    assert model_of(pattern) == SuiteModel(suite, model)
     for its_suite, listed in ((suite, (model,)), (other, (model,)), (suite, (other,))):
         listing = SuiteListing(spec="spec", name=its_suite, models=listed)
         selection = Selection(suites=("spec",), mode=Mode.INFERENCE, filters=(re.compile(pattern),))

@@ -7,15 +7,16 @@ import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import click
 
 from torchperf_ci.cli.options import Decorated, KeyValues, PatternItem, build, declared_parameters, option
-from torchperf_ci.core.records import Mode, Testing
-from torchperf_ci.run.case_worker import BOTH, CaseSettings
-from torchperf_ci.run.plan import DEFAULT_COMPILERS, Selection
-from torchperf_ci.run.sampler import StopRule
+from torchperf_ci.core.records import DEFAULT_COMPILERS, Mode, Testing
+
+if TYPE_CHECKING:
+    from torchperf_ci.run.case_worker import CaseSettings
+    from torchperf_ci.run.plan import Selection
 
 
 class Seconds(click.FloatRange):
@@ -92,6 +93,8 @@ class ModelOptions:
 
     def selection(self) -> Selection:
         """Return the models that are asked for. Raises `click.UsageError` for what cannot be meant."""
+        from torchperf_ci.run.plan import Selection
+
         return Selection(
             suites=self.suites,
             mode=self.one_mode(),
@@ -370,6 +373,9 @@ class CaseOptions:
 
     def settings(self) -> CaseSettings:
         """Return how it is measured. Raises `click.UsageError` when nothing would be."""
+        from torchperf_ci.run.case_worker import BOTH, CaseSettings
+        from torchperf_ci.run.sampler import StopRule
+
         asked = {Testing.ACCURACY: self.variants.accuracy, Testing.PERFORMANCE: self.variants.performance}
         if not any(asked.values()):
             raise click.UsageError("--no-accuracy and --no-performance together leave nothing to do")
@@ -404,11 +410,6 @@ def _add(function: Decorated, *kinds: type) -> Decorated:
     return result
 
 
-def case_options(function: Decorated) -> Decorated:
-    """All options that choose and measure cases."""
-    return _add(function, CaseOptions)
-
-
 def model_options(function: Decorated) -> Decorated:
     """Return the options that choose models, for commands that do not measure."""
     return _add(function, ModelOptions, PythonOptions)
@@ -417,16 +418,6 @@ def model_options(function: Decorated) -> Decorated:
 def models_from(options: dict[str, Any]) -> Selection:
     """Return the models that `model_options` ask for. Raises `click.UsageError` for what cannot be meant."""
     return build(ModelOptions, options).selection()
-
-
-def selection_from(options: dict[str, Any]) -> Selection:
-    """Return what is asked for. Raises `click.UsageError` for what cannot be meant."""
-    return build(CaseOptions, options).selection()
-
-
-def settings_from(options: dict[str, Any]) -> CaseSettings:
-    """Return how it is measured. Raises `click.UsageError` when nothing would be."""
-    return build(CaseOptions, options).settings()
 
 
 def _shard(text: str) -> str:

@@ -16,8 +16,8 @@ from torchperf_ci.core.errors import ExitCode, UsageProblem
 from torchperf_ci.core.text import one_line
 
 if TYPE_CHECKING:
-    from torchperf_ci.expectations.check import Actual, Pair
-    from torchperf_ci.expectations.rules import Checked, Rules
+    from torchperf_ci.expectations.check import Actual, TablePair
+    from torchperf_ci.expectations.rules import Rules, TableCheck
 
 MOST_ANNOTATIONS = 50
 
@@ -25,13 +25,13 @@ _SCALE = option(
     "--threshold-scale",
     "-s",
     type=click.FloatRange(min=0, min_open=True),
-    help="How much of the expected value must be reached.  [default: 0.95; with --threshold: 1]",
+    help="The share of the expected value that must be reached.  [default: 0.95; with --threshold: 1]",
 )
 _METRIC = option(
     "--metric",
     type=click.Choice(["speedup", "abs_latency"]),
     default="speedup",
-    help="What performance means.",
+    help="The number that the performance is judged by.",
 )
 
 
@@ -46,7 +46,7 @@ class CheckOptions:
             "--expected",
             type=click.Path(exists=True, path_type=Path),
             metavar="TABLE_OR_DIR",
-            help="The expectation table, or a folder that has one of the same name.",
+            help="The expectation table, or a folder that has a table of the same name as the results.",
         ),
     ]
     strict: Annotated[
@@ -60,7 +60,9 @@ class CheckOptions:
     allow_missing: Annotated[
         bool,
         option(
-            "--allow-missing", is_flag=True, help="Do not fail on models that only the table has: ACTUAL is a shard."
+            "--allow-missing",
+            is_flag=True,
+            help="Do not fail on models that only the table has, say because ACTUAL is one shard of several.",
         ),
     ]
     tables: Annotated[
@@ -69,12 +71,12 @@ class CheckOptions:
             "--config",
             multiple=True,
             envvar="TORCHPERF_TABLES",
-            help="Only tables of this name (shell pattern). Repeatable.",
+            help="Only tables whose name matches this shell pattern. Repeatable.",
         ),
     ]
     summary_file: Annotated[Path | None, SUMMARY_FILE]
     annotate: Annotated[
-        bool, option("--annotate", is_flag=True, help="Print failures as annotations for GitHub Actions, too.")
+        bool, option("--annotate", is_flag=True, help="Also print failures as annotations for GitHub Actions.")
     ]
     github_files: Annotated[
         bool,
@@ -87,7 +89,7 @@ class CheckOptions:
 
         return Rules(strict=self.strict, allow_missing=self.allow_missing)
 
-    def pairs(self, actual: Actual) -> Sequence[Pair]:
+    def pairs(self, actual: Actual) -> Sequence[TablePair]:
         """Find the expectation table of each table. Raises `UsageProblem`."""
         from torchperf_ci.expectations.check import pair
 
@@ -125,7 +127,8 @@ class PerformanceOptions(MetricOptions):
     """Allow one threshold for all models in place of a table."""
 
     threshold: Annotated[
-        float | None, option("--threshold", "-t", type=float, help="What every model must reach, instead of a table.")
+        float | None,
+        option("--threshold", "-t", type=float, help="A number that every model must reach, instead of a table."),
     ]
 
     def rules(self) -> Rules:
@@ -133,7 +136,7 @@ class PerformanceOptions(MetricOptions):
         rules = MetricOptions.rules(self)
         return rules if self.threshold is None else replace(rules, scale=self.scale or 1.0)
 
-    def pairs(self, actual: Actual) -> Sequence[Pair]:
+    def pairs(self, actual: Actual) -> Sequence[TablePair]:
         """Find the expectation table of each table, or hold all against the threshold. Raises `UsageProblem`."""
         from torchperf_ci.expectations.check import pair_with_threshold
 
@@ -158,29 +161,29 @@ class AllOptions(MetricOptions):
     ]
 
 
-@click.group(cls=Group, short_help="Hold a run's results against expectation tables.")
+@click.group(cls=Group, short_help="Compare a run's results with expectation tables.")
 def check() -> None:
-    """Hold a run's results against expectation tables.
+    """Compare a run's results with expectation tables.
 
-    ACTUAL is a CSV of a suite runner or a results folder. Models that may pass or fail are named in flaky.yaml beside
-    the tables. Exit code 3: something is not as expected; 4: there was nothing to compare.
+    ACTUAL is a results folder, or one CSV file of a suite runner. The file flaky.yaml beside the tables names the
+    models that may pass or fail. Exit code 3: something is not as expected; 4: there was nothing to compare.
     """
 
 
 @check.command()
 @takes(CheckOptions)
 def accuracy(options: CheckOptions) -> None:
-    """Is every model's accuracy status the expected one?"""
+    """Check that every model's accuracy status is the expected one."""
     _check(options, ["accuracy"])
 
 
 @check.command("graph-breaks")
 @takes(CheckOptions)
 def graph_breaks(options: CheckOptions) -> None:
-    """Does every model break its graph, fall back to eager, compile again and capture calls as expected?
+    """Check graph breaks, fallbacks to eager, recompiles and captured calls.
 
-    More graph breaks, fallbacks or recompiles fail, and so do fewer captured calls or graphs; the other way it is an
-    improvement. Other whole numbers of the table must be the same.
+    More graph breaks, fallbacks or recompiles than expected fail, and so do fewer captured calls or graphs; the
+    opposite is an improvement. Other whole numbers of the table must be the same.
     """
     _check(options, ["graph-breaks"])
 
@@ -188,33 +191,33 @@ def graph_breaks(options: CheckOptions) -> None:
 @check.command()
 @takes(PerformanceOptions)
 def performance(options: PerformanceOptions) -> None:
-    """Did every model's performance run, and does its speedup, or its latency, reach what is expected?"""
+    """Check that every model's performance was measured, and that its speedup or latency is good enough."""
     _check(options, ["performance"])
 
 
 @check.command()
 @takes(MemoryOptions)
 def memory(options: MemoryOptions) -> None:
-    """Does every model's memory compression ratio reach what is expected?"""
+    """Check that every model's memory compression ratio is good enough."""
     _check(options, ["memory"])
 
 
 @check.command("all")
 @takes(AllOptions)
 def everything(options: AllOptions) -> None:
-    """All four checks, each for the tables that have a column for it."""
+    """Run all four checks, each on the tables that have a column for it."""
     _check(options, ["accuracy", "graph-breaks", "performance", "memory"])
 
 
 def _check(options: CheckOptions, names: Sequence[str]) -> None:
     from torchperf_ci.expectations.check import read_actual, run_checks, uncovered
-    from torchperf_ci.expectations.flaky import Kind
+    from torchperf_ci.expectations.folder import CheckKind
     from torchperf_ci.expectations.report import check_markdown, check_text
 
     actual = read_actual(options.actual)
     for problem in actual.problems:
         _warn(problem)
-    pairs, rules, kinds = options.pairs(actual), options.rules(), [Kind(name) for name in names]
+    pairs, rules, kinds = options.pairs(actual), options.rules(), [CheckKind(name) for name in names]
     checks = run_checks(pairs, kinds, rules)
     command = _update_command(actual, pairs, checks, options) if any(c.failed or c.improved for c in checks) else ""
     notes = uncovered(pairs, kinds, rules)
@@ -233,8 +236,8 @@ def _warn(sentence: str) -> None:
     click.echo(f"Warning: {one_line(sentence, limit=300)}", err=True)
 
 
-def _tell_github(checks: Sequence[Checked], markdown: str) -> None:
-    from torchperf_ci.github.step_files import append_summary, write_outputs
+def _tell_github(checks: Sequence[TableCheck], markdown: str) -> None:
+    from torchperf_ci.github.job import append_summary, write_outputs
 
     append_summary(os.environ, markdown)
     counts = {
@@ -244,10 +247,12 @@ def _tell_github(checks: Sequence[Checked], markdown: str) -> None:
     write_outputs(os.environ, {name: str(count) for name, count in counts.items()})
 
 
-def _update_command(actual: Actual, pairs: Sequence[Pair], checks: Sequence[Checked], options: CheckOptions) -> str:
+def _update_command(
+    actual: Actual, pairs: Sequence[TablePair], checks: Sequence[TableCheck], options: CheckOptions
+) -> str:
     """Make the command that takes these results as the expectation; empty where there is no table."""
     from torchperf_ci.expectations.check import command_to_update
-    from torchperf_ci.github.context import source_from
+    from torchperf_ci.github.job import source_from
 
     if options.expected is None:
         return ""
@@ -255,14 +260,14 @@ def _update_command(actual: Actual, pairs: Sequence[Pair], checks: Sequence[Chec
     return command_to_update(actual, pairs, checks, options.expected, source)
 
 
-def _annotate(checks: Sequence[Checked], pairs: Sequence[Pair]) -> None:
-    from torchperf_ci.github.workflow_commands import Annotation, Level, annotate
+def _annotate(checks: Sequence[TableCheck], pairs: Sequence[TablePair]) -> None:
+    from torchperf_ci.github.job import annotate
 
     files = {each.name: str(each.expected.path) for each in pairs if each.expected}
     failed = [(checked, line) for checked in checks for line in checked.failed]
     for checked, line in failed[:MOST_ANNOTATIONS]:
         title = f"{line.name}: {line.outcome} ({checked.kind})"
         message = f"{checked.table}: {line.detail}"
-        annotate(Annotation(level=Level.ERROR, title=title, message=message, file=files.get(checked.table, "")))
+        annotate(message, title=title, file=files.get(checked.table, ""))
     if (more := len(failed) - MOST_ANNOTATIONS) > 0:
-        annotate(Annotation(level=Level.ERROR, title="and more", message=f"{more} more models fail; see the log"))
+        annotate(f"{more} more models fail; see the log", title="and more")

@@ -3,97 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import shlex
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from torchperf_ci.cli.case_options import case_options
+from torchperf_ci.cli.compare_options import CompareOptions
 from torchperf_ci.cli.finish import write_exit_code
-from torchperf_ci.cli.history_options import past_options
-from torchperf_ci.cli.options import GitHubOptions, KeyValues, LineFolder, command, github_options, option
-from torchperf_ci.compare.effects import LAUNCHES
-from torchperf_ci.core.errors import ExitCode, TorchperfError, UsageProblem
+from torchperf_ci.cli.options import command, takes
+from torchperf_ci.core.errors import ExitCode, NothingToJudge, TorchperfError, UsageProblem
 
 if TYPE_CHECKING:
-    from torchperf_ci.compare.report import Findings
-
-_SHARE = click.FloatRange(min=0, min_open=True, max=10)
+    from torchperf_ci.compare.checkouts import Repository, SideCommit
+    from torchperf_ci.compare.model import ComparisonFindings
+    from torchperf_ci.compare.session import CompareRequest, SideSpec
+    from torchperf_ci.core.records import Source
+    from torchperf_ci.core.results import Results, ResultsFolder
 
 
 @command(short_help="Compare base with head on this machine, with a verdict per case.")
-@click.argument("folders", metavar="[BASE_DIR] [HEAD_DIR]", nargs=-1, type=LineFolder(), envvar="TORCHPERF_RESULTS")
-@case_options
-@option("--base-python", help="The Python of base.  [default: --python]")
-@option("--head-python", help="The Python of head.  [default: --python]")
-@option("--base-ref", help="Commit of base in this repository; merge-base: where head left --upstream.")
-@option("--head-ref", help="Commit of head.  [default: HEAD with the changes of the working tree]")
-@option(
-    "--upstream",
-    default="",
-    show_default=False,
-    help="The branch that merge-base is taken with.  [default: that of the pull request, else origin's default branch]",
-)
-@option(
-    "--setup", default="", help="Shell command that installs a commit, run in its worktree, say `pip install -e .`."
-)
-@option("--base-env", multiple=True, type=KeyValues(), metavar="KEY=VALUE", help="Variable of base alone. Repeatable.")
-@option("--head-env", multiple=True, type=KeyValues(), metavar="KEY=VALUE", help="Variable of head alone. Repeatable.")
-@option("--base-compiler", help="Compiler of base; with --head-compiler, instead of --compilers.")
-@option("--head-compiler", help="Compiler of head.")
-@option("--launches", type=click.IntRange(min=1), default=LAUNCHES, help="Pairs of processes per case, at most.")
-@option(
-    "--budget-per-case",
-    type=click.FloatRange(min=0.5),
-    default=10.0,
-    help="Seconds of sampling per case, at most; but a launch takes ten rounds whatever they cost.",
-)
-@option(
-    "--interleave",
-    type=click.Choice(["auto", "iteration", "block", "launch"]),
-    default="auto",
-    help="How the sides take turns. launch: whole launches, for models that do not fit twice; auto: single iterations, "
-    "and whole launches where they do not fit.",
-)
-@option("--margin", type=_SHARE, help="The slowdown that counts, as a share.  [default: 0.02; in one process 0.01]")
-@option("--threshold", type=_SHARE, help="How far it may stay open.  [default: 0.05; in one process 0.03]")
-@option("--strict", is_flag=True, help="Inconclusive and refused cases fail as well (exit code 3).")
-@option(
-    "--output-dir",
-    type=click.Path(path_type=Path),
-    default=Path("compare_logs"),
-    help="The folder for the result. What an earlier comparison wrote there is removed first.",
-)
-@option(
-    "--baseline-artifact",
-    metavar="NAME",
-    help="With HEAD_DIR alone: base is GitHub's newest artifact of this name of the commit where head left "
-    "--baseline-branch, or of the nearest one before it.",
-)
-@option(
-    "--baseline-branch",
-    metavar="BRANCH",
-    envvar=["TORCHPERF_BASELINE_BRANCH", "GITHUB_BASE_REF"],
-    help="The branch that head left.  [default: the repository's default branch]",
-)
-@option(
-    "--same-machine",
-    is_flag=True,
-    help="What is recorded was measured on one machine: compare times although it is not recorded which. Where the "
-    "machines are known to differ, times stay out.",
-)
-@past_options
-@option("--name", default="results", help="The series of runs in the history.")
-@github_options
-@option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions.")
-def compare(*, github: GitHubOptions, **options: Any) -> int:  # noqa: ANN401 - click's values
+@takes(CompareOptions)
+def compare(options: CompareOptions) -> int:
     """Compare base with head, with a verdict per case.
 
     Without folders it measures now, on this machine: the two run in processes of their own on the same CPUs or the
     same GPU, one iteration each in turn, in several launches, because processes of equal code differ among
-    themselves. What looks slower is measured again. With the compiler `eager` the module runs as it is, without
-    torch.compile.
+    themselves. What looks slower or faster is measured again. With the compiler `eager` the module runs as it is,
+    without torch.compile.
 
     With two results folders of `run` it compares what is recorded there; with one, and --baseline-artifact, base comes
     from GitHub; with one, and --history or --data-branch, it is held against what the last 30 runs on such a machine
@@ -110,55 +51,353 @@ def compare(*, github: GitHubOptions, **options: Any) -> int:  # noqa: ANN401 - 
 
     Exit code 0: nothing is slower; 3: something is; 4: nothing could be compared.
     """
-    from torchperf_ci.github.workflow_commands import commands_stopped
+    from torchperf_ci.github.job import commands_stopped
 
+    recorded = options.recorded
     try:
+        if options.output_dir.resolve() in [folder.resolve() for folder in options.folders]:
+            raise UsageProblem(
+                f"{options.output_dir} is one of the folders to compare; choose another with --output-dir"
+            )
         with commands_stopped(os.environ):
-            code = _compare(options, github)
+            if options.past.location or options.past.data_branch:
+                code = _compare_with_history(options)
+            elif options.folders or recorded.baseline_artifact:
+                code = _compare_folders(options)
+            else:
+                code = _compare_live(options)
     except TorchperfError as error:
-        write_exit_code(int(error.exit_code), github_files=options["github_files"])
+        write_exit_code(int(error.exit_code), github_files=options.step.github_files)
         raise
-    return write_exit_code(code, github_files=options["github_files"])
+    return write_exit_code(code, github_files=options.step.github_files)
 
 
-def _compare(options: dict[str, Any], github: GitHubOptions) -> int:
-    past = options["location"] or options["data_branch"]
-    if past and options["baseline_artifact"]:
-        raise click.UsageError("--baseline-artifact and --history are two bases; give one of them")
-    if options["output_dir"].resolve() in [folder.resolve() for folder in options["folders"]]:
-        raise UsageProblem(
-            f"{options['output_dir']} is one of the folders to compare; choose another with --output-dir"
+def _compare_folders(options: CompareOptions) -> int:
+    """Compare the two folders given, or the one with an artifact on GitHub; return the exit code."""
+    from torchperf_ci.compare.model import LEAST, SPEEDUP
+    from torchperf_ci.compare.recorded import compare_results
+
+    folders, recorded = options.folders, options.recorded
+    if recorded.baseline_artifact:
+        head = _read_one_folder(options, instead="--baseline-artifact has base")
+        label, base = _fetch_baseline(head, recorded.baseline_artifact, options)
+    elif len(folders) == 2:
+        label, base, head = str(folders[0]), _read_results(folders[0]), _read_results(folders[1])
+    else:
+        raise click.UsageError(
+            f"give no folder to measure now, or two to compare: BASE_DIR HEAD_DIR, not {len(folders)}; one needs "
+            "--baseline-artifact or --history"
         )
-    if past:
-        from torchperf_ci.cli.compare_history import compare_history
-
-        return compare_history(options, github)
-    if options["folders"] or options["baseline_artifact"]:
-        from torchperf_ci.cli.compare_folders import compare_folders
-
-        return compare_folders(options, github)
-    from torchperf_ci.cli.compare_live import compare_live
-
-    return compare_live(options)
+    findings = compare_results(
+        (label, base),
+        (str(folders[-1]), head),
+        options.verdicts.tolerances(LEAST[SPEEDUP]),
+        source=_source_of(head),
+        same_machine=recorded.same_machine,
+    )
+    return _write_and_conclude(findings, options)
 
 
-def conclude(findings: Findings, options: Mapping[str, Any]) -> int:
-    """Print what was found, hand it to GitHub; the exit code."""
-    from torchperf_ci.compare.report import markdown, text
+def _fetch_baseline(head: Results, name: str, options: CompareOptions) -> tuple[str, Results]:
+    """Fetch the label and the results of the artifact nearest to where head left its branch."""
+    from torchperf_ci.cli.history_options import repository_of
+    from torchperf_ci.core.text import count
+    from torchperf_ci.github.artifacts import nearest_results
 
-    click.echo(text(findings))
-    if options["github_files"]:
-        from torchperf_ci.github.step_files import append_summary, write_outputs
+    repository, commit = repository_of(options.github), _source_of(head).commit
+    if not commit:
+        raise UsageProblem("the results of head name no commit, so there is none to look for base from")
+    with options.github.client(os.environ) as client:
+        nearest = nearest_results(client, repository, name, head=commit, branch=options.recorded.baseline_branch or "")
+    before = f", {count(nearest.behind, 'commit')} before head's base" if nearest.behind else ""
+    label = f"{name} of {nearest.commit[:12]}{before}"
+    click.echo(f"Base is {label}", err=True)
+    return label, nearest.results
 
-        outputs = {"results": str(options["output_dir"]), "regressed": str(findings.blocking)}
+
+def _compare_with_history(options: CompareOptions) -> int:
+    """Compare the folder given with what the runs before it usually gave; return the exit code."""
+    from torchperf_ci.cli.history_options import make_run_of_folder
+    from torchperf_ci.compare.model import LEAST, SPEEDUP
+    from torchperf_ci.compare.recorded import RUNS, compare_with_past
+    from torchperf_ci.core.text import count
+    from torchperf_ci.history.runs import RunFilter, find_earlier_runs
+
+    recorded, branch = options.recorded, options.recorded.baseline_branch or ""
+    if recorded.baseline_artifact:
+        raise click.UsageError("--baseline-artifact and --history are two bases; give one of them")
+    results = _read_one_folder(options, instead="the history has base")
+    run = make_run_of_folder(options.folders[0], results, name=recorded.name)
+    with options.past.open(options.github) as history:
+        # Three times as many runs as a band is made of: not all are of a comparable environment.
+        past = find_earlier_runs(history, run, 3 * RUNS, RunFilter(name=recorded.name, branch=branch))
+        where = history.files.where
+    if not past.runs:
+        of_branch = f" of the branch {branch}" if branch else ""
+        raise NothingToJudge(f"the history {where} holds no runs of the series {recorded.name}{of_branch} before it")
+    findings = compare_with_past(
+        (str(options.folders[0]), replace(results, records=run.results.records)),
+        (f"{count(len(past.runs), 'run')} in {where}", [earlier.results.records for earlier in past.runs]),
+        options.verdicts.tolerances(LEAST[SPEEDUP]),
+        days=(past.runs[0].time, past.runs[-1].time),
+        problems=past.problems,
+        source=_source_of(results),
+        same_machine=recorded.same_machine,
+    )
+    return _write_and_conclude(findings, options)
+
+
+def _read_one_folder(options: CompareOptions, *, instead: str) -> Results:
+    if len(options.folders) != 1:
+        raise click.UsageError(f"give one folder, HEAD_DIR, not {len(options.folders)}: {instead}")
+    return _read_results(options.folders[0])
+
+
+def _read_results(folder: Path) -> Results:
+    from torchperf_ci.core.frames import CaseSelection
+    from torchperf_ci.core.result_files import read_folder
+
+    results = read_folder(folder, CaseSelection())
+    if not results.records:
+        raise NothingToJudge(f"{folder} holds no results; make them with `torchperf-ci run --output-dir {folder}`")
+    return results
+
+
+def _source_of(results: Results) -> Source:
+    """Say where recorded results come from; what other tools wrote names nothing, so it is of this job or checkout."""
+    from torchperf_ci.github.job import source_from
+
+    newest = max((record.source for record in results.records), key=lambda source: source.time)
+    return newest if newest.commit else source_from(os.environ, shard="", folder=Path.cwd())
+
+
+def _write_and_conclude(findings: ComparisonFindings, options: CompareOptions) -> int:
+    from torchperf_ci.compare.report import write_comparison
+    from torchperf_ci.core.results import open_folder
+
+    with open_folder(options.output_dir) as folder:
+        folder.empty()
+        write_comparison(folder, findings)
+    for warning in findings.header.warnings:
+        click.echo(f"Warning: {warning}", err=True)
+    return _conclude(findings, options)
+
+
+def _conclude(findings: ComparisonFindings, options: CompareOptions) -> int:
+    """Print what was found, hand it to GitHub; return the exit code."""
+    from torchperf_ci.compare.report import to_markdown, to_text
+
+    click.echo(to_text(findings))
+    click.echo(f"The report is {options.output_dir / 'compare.html'}", err=True)
+    if options.step.github_files:
+        from torchperf_ci.github.job import append_summary, write_outputs
+
+        outputs = {"results": str(options.output_dir), "regressed": str(findings.blocking)}
         write_outputs(os.environ, {**outputs, "inconclusive": str(findings.inconclusive)})
-        append_summary(os.environ, markdown(findings))
-    return int(_exit_code(findings, strict=options["strict"]))
-
-
-def _exit_code(findings: Findings, *, strict: bool) -> ExitCode:
+        append_summary(os.environ, to_markdown(findings))
     if findings.blocking:
-        return ExitCode.FAILED_CHECK
+        return int(ExitCode.FAILED_CHECK)
     if not findings.compared:
-        return ExitCode.NOTHING_TO_JUDGE
-    return ExitCode.FAILED_CHECK if strict and findings.open else ExitCode.OK
+        return int(ExitCode.NOTHING_TO_JUDGE)
+    return int(ExitCode.FAILED_CHECK if options.verdicts.strict and findings.is_open else ExitCode.OK)
+
+
+def _compare_live(options: CompareOptions) -> int:
+    """Measure and report; return the exit code."""
+    from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
+    from torchperf_ci.core.results import open_folder
+    from torchperf_ci.github.job import write_outputs
+
+    request = _request_from(options)
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(signals_interrupt())
+            folder = stack.enter_context(open_folder(options.output_dir))
+            if options.step.github_files:
+                folder.empty()  # before the set-up: no later step shall take an earlier result for what this one left
+                write_outputs(os.environ, {"results": str(options.output_dir)})
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="torchperf-compare-"))
+            findings = _measure(request, folder, Path(scratch), lock_clocks=options.cases.machine.lock_clocks)
+    except Interrupted as error:
+        return interrupted(error, f"The report in {options.output_dir} has the cases that were finished.")
+    return _conclude(findings, options)
+
+
+def _measure(
+    request: CompareRequest, folder: ResultsFolder, scratch: Path, *, lock_clocks: str | None
+) -> ComparisonFindings:
+    """Measure every case and write the report, also of what is finished when an interrupt or an error ends it."""
+    from torchperf_ci.cli.interrupt import Interrupted
+    from torchperf_ci.compare.model import Measured
+    from torchperf_ci.compare.report import describe_case, judge_cases, write_comparison
+    from torchperf_ci.compare.session import LiveComparison, describe_request, running_sides
+    from torchperf_ci.machine.gpu import locked_clocks
+
+    def tell(number: int, total: int, measured: Measured, again: bool) -> None:  # noqa: FBT001 - a CaseListener
+        place = f"[{'again ' if again else ''}{number:>{len(str(total))}}/{total}]"
+        click.echo(f"{place} {describe_case(measured, request.plan.tolerances)}", err=True)
+
+    click.echo(f"Setting up base ({request.base.label}) and head ({request.head.label}) …", err=True)
+    with running_sides(request, scratch) as (base, head):
+        header = describe_request(request, base, head)
+        live = LiveComparison(request, base, head, folder)
+        folder.empty()
+        for warning in header.warnings:
+            click.echo(f"Warning: {warning}", err=True)
+        devices = [*head.places, *(planned.device for planned in live.cases)]
+        try:
+            with locked_clocks(lock_clocks, devices, head.survey.accelerators, head.survey.build.variables) as notes:
+                for note in notes:
+                    click.echo(f"Note: {note}.", err=True)
+                live.run(tell)
+        except BaseException as error:  # whatever it is, what was measured is kept
+            ended = "interrupted" if isinstance(error, Interrupted) else "ended by an error"
+            left = f"{ended}: {len(live.measured)} of {len(live.cases)} cases were measured"
+            header = replace(header, warnings=(left, *header.warnings))
+            write_comparison(folder, judge_cases(header, live.measured, unmeasured=live.unmeasured))
+            raise
+    findings = judge_cases(header, live.measured)
+    write_comparison(folder, findings)
+    return findings
+
+
+def _request_from(options: CompareOptions) -> CompareRequest:
+    """Make the request of the options. Raises `click.UsageError` and `UsageProblem` for what cannot be meant."""
+    from torchperf_ci.compare.effects import LEAST_PAIRS, ONE_PROCESS, TWO_PROCESSES
+    from torchperf_ci.compare.live import ComparePlan
+    from torchperf_ci.compare.pairs import Interleave
+    from torchperf_ci.compare.session import CompareRequest, shared_cpus
+
+    selection, settings, sides = options.cases.selection(), options.cases.settings(), options.sides
+    if not options.cases.variants.performance:
+        raise click.UsageError("--no-performance leaves no time to compare; `check` compares statuses")
+    if settings.rule.repeat is not None and settings.rule.repeat < LEAST_PAIRS:
+        raise click.UsageError(
+            f"--repeat {settings.rule.repeat}: a launch of a comparison needs at least {LEAST_PAIRS} rounds"
+        )
+    if (sides.base_compiler is None) != (sides.head_compiler is None):
+        raise click.UsageError("give --base-compiler and --head-compiler together")
+    if sides.head_compiler:
+        selection = replace(selection, compilers=(sides.head_compiler,))
+    repository, base_commit, head_commit = _choose_commits(options)
+    base = _make_side("base", sides.base_python, sides.base_env, sides.base_compiler, base_commit, options)
+    head = _make_side("head", sides.head_python, sides.head_env, sides.head_compiler, head_commit, options)
+    if base == replace(head, name="base"):
+        raise click.UsageError(
+            "base and head are the same: give --base-ref, --base-python and --head-python, --base-env or --head-env, "
+            "--base-compiler and --head-compiler, or two results folders"
+        )
+    # Both sides can be arms of one process where one is the plain module, and the other the same module compiled.
+    only_compilers_differ = replace(base, compiler=head.compiler, label=head.label, name="head") == head
+    one_process = (
+        only_compilers_differ
+        and base.compiler == "eager" != head.compiler
+        and options.effort.interleave in {"auto", "iteration"}
+    )
+    source = _source_of_head(repository, sides.head_ref)
+    return CompareRequest(
+        base=base,
+        head=head,
+        selection=selection,
+        settings=replace(settings, cpus=shared_cpus(settings.threads)),
+        plan=ComparePlan(
+            tolerances=options.verdicts.tolerances(ONE_PROCESS if one_process else TWO_PROCESSES),
+            launches=1 if one_process else options.effort.launches,
+            seconds=options.effort.budget_per_case,
+            interleave=Interleave(options.effort.interleave),
+            one_process=one_process,
+        ),
+        repository=repository,
+        setup=sides.setup,
+        command=tuple(sys.argv[1:]),
+        source=source,
+        server=_find_server(source),
+        reproduction=(_write_command(base_commit, head_commit),),
+    )
+
+
+def _make_side(
+    name: str,
+    own_python: str | None,
+    own_env: tuple[tuple[str, str], ...],
+    compiler: str | None,
+    commit: SideCommit | None,
+    options: CompareOptions,
+) -> SideSpec:
+    from torchperf_ci.compare.session import SideSpec
+
+    python = own_python or options.cases.interpreter.python
+    variables = " ".join(f"{key}={value}" for key, value in own_env)
+    return SideSpec(
+        name=name,
+        python=python,
+        label=(commit and commit.label) or compiler or own_python or variables or python,
+        environ={**options.cases.variables(), **dict(own_env)},
+        compiler=compiler,
+        commit=commit,
+    )
+
+
+def _choose_commits(options: CompareOptions) -> tuple[Repository | None, SideCommit | None, SideCommit | None]:
+    """Choose the repository and both sides' commits; nothing when no ref was given."""
+    from torchperf_ci.compare.checkouts import Repository
+    from torchperf_ci.github.job import base_branch_of
+
+    sides = options.sides
+    if not sides.base_ref:
+        if sides.head_ref:
+            raise click.UsageError("--head-ref needs --base-ref")
+        return None, None, None
+    repository = Repository.around(Path.cwd())
+    base, head = repository.choose_commits(
+        sides.base_ref, sides.head_ref or "", upstream=sides.upstream, base_branch=base_branch_of(os.environ)
+    )
+    if head.checkout != head.known.sha:
+        click.echo("The working tree has changes to tracked files: they are part of head.", err=True)
+    if not sides.head_ref and (untracked := repository.list_untracked()):
+        names = ", ".join(untracked[:3]) + (" …" if len(untracked) > 3 else "")
+        click.echo(f"Not tracked, so not part of head unless you `git add` them: {names}", err=True)
+    return repository, base, head
+
+
+def _find_server(source: Source) -> str:
+    """Find where GitHub's pages of a run are; blank for what was not made there."""
+    return os.environ.get("GITHUB_SERVER_URL", "https://github.com") if source.run_id else ""
+
+
+def _write_command(base: SideCommit | None, head: SideCommit | None) -> str:
+    """Write the command that measures the same again: what was given, with commits in place of branches.
+
+    Values of variables may be secrets, and stay out.
+    """
+    context = click.get_current_context()
+    words = ["torchperf-ci", "compare"]
+    if base is not None:
+        words += ["--base-ref", base.checkout]
+    if head is not None and head.checkout == head.known.sha:
+        words += ["--head-ref", head.checkout]
+    left_out = {"base_ref", "head_ref", "upstream", "output_dir", "github_files", "token_file", "api_url", "patience_s"}
+    for option in context.command.params:
+        value = context.params[str(option.name)]
+        if not isinstance(option, click.Option) or option.name in left_out or value == option.get_default(context):
+            continue
+        for each in value if option.multiple else [value]:
+            if isinstance(each, bool):
+                words.append(option.opts[0] if each else option.secondary_opts[0])
+            elif each not in {None, ""}:
+                words += [option.opts[0], f"{each[0]}=…" if isinstance(each, tuple) else str(each)]
+    return shlex.join(words)
+
+
+def _source_of_head(repository: Repository | None, head_ref: str | None) -> Source:
+    """Say where head comes from: the job, or this checkout; but its commit is the one that was asked for.
+
+    What is checked out for a pull request is a merge commit, and stands for the head that GitHub's event names.
+    """
+    from torchperf_ci.github.job import source_from
+
+    source = source_from(os.environ, shard="", folder=Path.cwd())
+    if repository is None or not head_ref:
+        return source
+    commit = repository.find_commit(head_ref)
+    return source if commit == repository.find_commit("HEAD") else replace(source, commit=commit)

@@ -1,18 +1,44 @@
-"""How the configuration file reaches the commands: its options are defaults, below variables and the command line."""
+"""The configuration file of a project, `torchperf.toml`: options per command, and rules for what change counts.
+
+[compare]
+suites = ["bench.py"]
+budget-per-case = 5
+
+[[tolerance]]
+case = "bench/decoder*"
+margin = 0.04
+threshold = 0.08
+
+Its options are defaults, below environment variables and the command line.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.text import nearest
 
 if TYPE_CHECKING:
-    from torchperf_ci.cli.config_file import Config
-    from torchperf_ci.compare.tolerances import Rule
+    from torchperf_ci.compare.model import Rule
+
+FILE = "torchperf.toml"
+RULES = "tolerance"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectConfig:
+    """The content of the file. `options`: values by option name, by command; they are checked when the command runs."""
+
+    path: Path = Path(FILE)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
 
 
 def use_config(ctx: click.Context, path: Path | None, commands: Collection[str]) -> None:
@@ -20,32 +46,15 @@ def use_config(ctx: click.Context, path: Path | None, commands: Collection[str])
 
     Raises `UsageProblem` for everything in it that cannot be meant.
     """
-    path = path or Path("torchperf.toml")
-    if not path.is_file():
+    if path is None and not Path(FILE).is_file():
         return
-    from torchperf_ci.cli.config_file import read_config
-
-    config = read_config(path, commands)
+    config = read_config(path or Path(FILE), commands)
+    ctx.obj = config
     name = ctx.invoked_subcommand
     assert isinstance(ctx.command, click.Group)
     command = ctx.command.get_command(ctx, name) if name else None
-    ctx.obj = config
-    if name is not None and command is not None and name in config.options:
-        ctx.default_map = {name: _defaults(config, name, command)}
-
-
-def tolerance_rules() -> tuple[Rule, ...]:
-    """The rules of the configuration file; none when there is none."""
-    from torchperf_ci.cli.config_file import Config
-
-    found = click.get_current_context().find_object(Config)
-    return found.rules if found is not None else ()
-
-
-def _defaults(config: Config, name: str, command: click.Command) -> dict[str, Any]:
-    """The command's options by the names click knows them by."""
-    from torchperf_ci.cli.config_file import unknown
-
+    if name is None or command is None or name not in config.options:
+        return
     known = {
         spelled[2:]: parameter
         for parameter in command.params
@@ -54,17 +63,90 @@ def _defaults(config: Config, name: str, command: click.Command) -> dict[str, An
         if spelled.startswith("--")
     }
     asked = {key.replace("_", "-"): value for key, value in config.options[name].items()}
-    problems = [unknown("option", key, list(known)) for key in asked if key not in known]
-    problems += [problem for key in asked if key in known and (problem := _shape(key, asked[key], known[key]))]
+    problems = [_explain_unknown("option", key, list(known)) for key in asked if key not in known]
+    problems += [problem for key in asked if key in known and (problem := _check_shape(key, asked[key], known[key]))]
     if problems:
         raise UsageProblem("\n".join(f"{config.path}: [{name}]: {problem}" for problem in problems))
-    return {str(known[key].name): value for key, value in asked.items()}
+    ctx.default_map = {name: {str(known[key].name): value for key, value in asked.items()}}
 
 
-def _shape(key: str, value: object, option: click.Option) -> str:
-    """What is wrong with the form of a value; click checks the value itself."""
+def tolerance_rules() -> tuple[Rule, ...]:
+    """Return the rules of the configuration file; none when there is none."""
+    config = click.get_current_context().find_object(ProjectConfig)
+    return config.rules if config is not None else ()
+
+
+def read_config(path: Path, commands: Collection[str]) -> ProjectConfig:
+    """Read the configuration in `path`. Raises `UsageProblem` that lists everything that is wrong with it."""
+    from torchperf_ci.compare.model import Rule
+
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageProblem(f"{path} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageProblem(f"{path} is not TOML: {error}") from error
+    problems = []
+    for name, value in raw.items():
+        if name not in {RULES, *commands}:
+            problems.append(_explain_unknown("table", name, [*commands, RULES]))
+        elif name != RULES and not isinstance(value, dict):
+            problems.append(f"{name!r} is not a table: write [{name}] and its options below")
+    problems += _check_rules(raw.get(RULES, []))
+    if problems:
+        raise UsageProblem("\n".join(f"{path}: {problem}" for problem in problems))
+    rules = tuple(Rule(**rule) for rule in raw.pop(RULES, []))
+    return ProjectConfig(path=path, options=raw, rules=rules)
+
+
+def _explain_unknown(kind: str, name: str, choices: Collection[str]) -> str:
+    hint = nearest(name, choices) or f" There are: {', '.join(choices)}."
+    return f"unknown {kind} {name!r}.{hint}"
+
+
+def _check_shape(key: str, value: object, option: click.Option) -> str:
+    """Say what is wrong with the form of a value; click checks the value itself."""
     if option.multiple:
         return "" if isinstance(value, list) else f"{key} is {value!r}, expected a list: [{value!r}]"
     if option.is_flag:
         return "" if isinstance(value, bool) else f"{key} is {value!r}, expected true or false"
     return f"{key} is {value!r}, expected one value" if isinstance(value, (list, dict)) else ""
+
+
+def _check_rules(rules: object) -> Iterator[str]:
+    from torchperf_ci.compare.model import Rule
+
+    if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+        yield f"{RULES!r} is not a list of tables: write [[{RULES}]] for each"
+        return
+    known = [item.name for item in fields(Rule)]
+    for number, rule in enumerate(rules, start=1):
+        where = f"[[{RULES}]] number {number}"
+        for name, value in rule.items():
+            if name not in known:
+                yield f"{where}: {_explain_unknown('key', name, known)}"
+            elif problem := _check_value(name, value):
+                yield f"{where}: {problem}"
+        if not {"margin", "threshold"} & rule.keys():
+            yield f"{where}: it has neither margin nor threshold"
+        margin, threshold = rule.get("margin"), rule.get("threshold")
+        if isinstance(margin, (int, float)) and isinstance(threshold, (int, float)) and margin > threshold:
+            yield f"{where}: margin {margin:g} is above threshold {threshold:g}"
+
+
+def _check_value(name: str, value: object) -> str:
+    from torchperf_ci.compare.model import ALL
+
+    if name in {"margin", "threshold"}:
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 10
+        return "" if good else f"{name} is {value!r}, expected a share from 0 to 10, say 0.05 for 5 %"
+    if not isinstance(value, str):
+        return f"{name} is {value!r}, expected text"
+    if name == "metric" and not any(char in value for char in "*?[") and value not in ALL:
+        return _explain_unknown("metric", value, ALL)
+    return ""

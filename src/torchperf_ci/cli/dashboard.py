@@ -215,7 +215,7 @@ def dashboard(options: DashboardCommandOptions) -> int:
     from torchperf_ci.dashboard.comment import write_dashboards
     from torchperf_ci.dashboard.model import DashboardOptions, study_run
     from torchperf_ci.dashboard.words import write_terminal_text
-    from torchperf_ci.github.step_files import append_summary, write_outputs
+    from torchperf_ci.github.job import append_summary, write_outputs
     from torchperf_ci.history.data_branch import server_of
     from torchperf_ci.history.runs import RunFilter, find_earlier_runs
     from torchperf_ci.report.charts import draw
@@ -264,7 +264,10 @@ def dashboard(options: DashboardCommandOptions) -> int:
         outputs = {"comment": str(comments[0].path), "comment-url": posted[0] if posted else ""}
         write_outputs(os.environ, {**outputs, "regressed": str(regressed)})
         append_summary(os.environ, "\n".join(comment.text for comment in comments))
-    return int(ExitCode.FAILED_CHECK if regressed and options.fail_on == "regressed" else ExitCode.OK)
+    if regressed and options.fail_on == "regressed":
+        click.echo(f"Failed: {count(regressed, 'case')} regressed, and --fail-on is regressed", err=True)
+        return int(ExitCode.FAILED_CHECK)
+    return int(ExitCode.OK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
 from torchperf_ci.cli.files import STREAM, results_in, write_output
 from torchperf_ci.cli.options import RESULTS_DIR, command, option, takes
+from torchperf_ci.core.text import count, one_line
 from torchperf_ci.formats.model import ExportFormat
+
+if TYPE_CHECKING:
+    from torchperf_ci.core.records import Record
+
+_MOST_FAILURES = 10
+"""So many results that did not pass are named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +31,10 @@ class ExportOptions:
         option(
             "--format",
             type=click.Choice([each.value for each in ExportFormat]),
+            metavar="FORMAT",
             required=True,
-            help="The format.",
+            help="github-action-benchmark; bencher; pytest-benchmark, for `pytest-benchmark compare`; openmetrics, for "
+            "Prometheus; csv; or parquet.",
         ),
     ]
     out: Annotated[
@@ -33,7 +43,7 @@ class ExportOptions:
             "--out",
             type=click.Path(dir_okay=False, path_type=Path),
             metavar="FILE",
-            help="The file.  [default: standard output]",
+            help="The file to write.  [default: standard output]",
         ),
     ]
     better: Annotated[
@@ -41,8 +51,9 @@ class ExportOptions:
         option(
             "--better",
             type=click.Choice(["bigger", "smaller"]),
-            help="For github-action-benchmark, whose files hold metrics of one direction: those of "
-            "customBiggerIsBetter, or those of customSmallerIsBetter.",
+            help="Which metrics go into a file for github-action-benchmark, which holds those of one direction. "
+            "bigger: speedups, for its tool customBiggerIsBetter; smaller: times and memory, for "
+            "customSmallerIsBetter.",
         ),
     ]
 
@@ -52,33 +63,55 @@ class ExportOptions:
 def export(options: ExportOptions) -> None:
     """Write the results in the folder DIR in the format of another tool.
 
-    csv, parquet and openmetrics hold every result; the others have no words for one that failed.
+    csv, parquet and openmetrics hold every result with its status. The other formats hold performance results that
+    passed; the results that failed are named on stderr.
 
     \b
-    Example:
+    Examples:
+      torchperf-ci export out --format csv --out results.csv
       torchperf-ci export out --format github-action-benchmark --better smaller --out latencies.json
     """
     form = ExportFormat(options.form)
-    if (form is ExportFormat.GITHUB_ACTION_BENCHMARK) != (options.better is not None):
+    if form is ExportFormat.GITHUB_ACTION_BENCHMARK and options.better is None:
         raise click.UsageError(
-            "--better bigger or --better smaller belongs to github-action-benchmark, and it needs one"
+            "a file for github-action-benchmark holds metrics of one direction; add --better bigger for speedups, or "
+            "--better smaller for times and memory"
         )
+    if form is not ExportFormat.GITHUB_ACTION_BENCHMARK and options.better is not None:
+        raise click.UsageError("--better belongs to --format github-action-benchmark; leave it out")
     if form is ExportFormat.PARQUET and options.out in {None, STREAM}:
-        raise click.UsageError("a Parquet file is not text; name it with --out")
-    from torchperf_ci.core.records import Direction
+        raise click.UsageError("a Parquet file is not text, so it is not printed; name a file with --out")
+    from torchperf_ci.core.records import Direction, Testing
     from torchperf_ci.formats.exports import export_records
 
     direction = Direction.HIGHER if options.better == "bigger" else Direction.LOWER
     records = results_in(options.directory).records
-    failed = sum(not record.status.is_pass for record in records)
-    if failed:
-        click.echo(f"{failed} of {len(records)} results did not pass", err=True)
-    timed = [record for record in records if record.status.is_pass and "abs_latency" in record.metrics]
-    bare = sum(not record.samples.get("compiled") for record in timed)
+    content = export_records(records, form, direction=direction)
+    exported: Sequence[Record] = records
+    if form not in {ExportFormat.CSV, ExportFormat.PARQUET, ExportFormat.OPENMETRICS}:
+        exported = [
+            each for each in records if each.testing is Testing.PERFORMANCE and each.status.is_pass and each.metrics
+        ]
+    _name_failures([each for each in records if not each.status.is_pass], kept=len(exported) == len(records))
+    bare = sum("abs_latency" in each.metrics and not each.samples.get("compiled") for each in exported)
     if form is ExportFormat.PYTEST_BENCHMARK and bare:
         click.echo(
-            f"{bare} of {len(timed)} results have no raw times, so their medians stand alone; `ingest` reads that, "
-            "`pytest-benchmark compare` does not load such a file",
+            f"{count(bare, 'result')} without raw times: such a benchmark has a median alone. `torchperf-ci ingest` "
+            "reads this file; `pytest-benchmark compare` does not load it.",
             err=True,
         )
-    write_output(options.out, export_records(records, form, direction=direction))
+    write_output(options.out, content, holds=f"{len(exported)} of {count(len(records), 'result')}")
+
+
+def _name_failures(failed: Sequence[Record], *, kept: bool) -> None:
+    """Name the results that did not pass on stderr, each with its status and reason. kept: the file has them too."""
+    if not failed:
+        return
+    place = "; they are exported with their status" if kept else "; this format has no place for them"
+    click.echo(f"{count(len(failed), 'result')} did not pass{place}:", err=True)
+    for record in failed[:_MOST_FAILURES]:
+        reason = f" ({record.reason})" if record.reason else ""
+        line = one_line(f"{record.case}, {record.testing}: {record.status}{reason}", limit=200)
+        click.echo(f"  {line}", err=True)
+    if len(failed) > _MOST_FAILURES:
+        click.echo(f"  and {len(failed) - _MOST_FAILURES} more", err=True)

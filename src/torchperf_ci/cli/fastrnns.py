@@ -17,6 +17,7 @@ import click
 from torchperf_ci.cli.interrupt import Interrupted, signals_interrupt
 from torchperf_ci.cli.options import ManyValues, command, option, split_list, takes
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, UsageProblem
+from torchperf_ci.core.text import count
 from torchperf_ci.run.plan import unknown_names
 from torchperf_ci.suites.fastrnns.catalog import VARIANTS, Executor, Fuser, Group, Sizes
 
@@ -222,12 +223,12 @@ class OutputOptions:
         ),
     ]
     form: Annotated[
-        str,
+        str | None,
         option(
             "--format",
             type=click.Choice(["table", "markdown", "csv", "json"]),
-            default="table",
-            help="How --compare prints.",
+            help="Print all results at the end as such a table; with --compare, how to print.  [default: nothing; with "
+            "--compare: table]",
         ),
     ]
 
@@ -298,11 +299,11 @@ def fastrnns(options: FastrnnsOptions) -> int:
       torchperf-ci fastrnns --rnns cudnn aten jit --group rnns --print-json > new.json
       torchperf-ci fastrnns --compare old.json new.json
     """
-    from torchperf_ci.pytorch.fastrnns.results import averages, observations
+    from torchperf_ci.pytorch.fastrnns.results import TableFormat, averages, observations, write_rows
 
     output = options.output
     if output.compare:
-        _compare(*output.compare, form=output.form)
+        _compare(*output.compare, form=output.form or "table")
         return int(ExitCode.OK)
     variants, settings = options.variants.variants(), options.settings()
     if any(name in VARIANTS[Group.VL] for name in variants) and settings.nloops + settings.warmup > _SLOW_LOOPS:
@@ -321,18 +322,26 @@ def fastrnns(options: FastrnnsOptions) -> int:
     except Interrupted as error:
         click.echo(f"\nInterrupted by {signal.Signals(error.number).name}.", err=True)
         return 128 + error.number
+    failed = [row.variant for row in rows if row.failure]
+    click.echo(
+        f"\n{len(rows) - len(failed)} of {count(len(rows), 'variant')} measured"
+        + (f"; failed: {', '.join(failed)}" if failed else ""),
+        err=True,
+    )
     if output.print_json == "oss":
         click.echo(json.dumps(averages(rows)))
     elif output.print_json == "pep":
         for observation in observations(rows):
             click.echo(f"Caffe2Observer {json.dumps(observation)}")
-    return int(ExitCode.SOME_FAILED if any(row.failure for row in rows) else ExitCode.OK)
+    elif output.form:
+        click.echo(write_rows(rows, TableFormat(output.form)))
+    return int(ExitCode.SOME_FAILED if failed else ExitCode.OK)
 
 
 def _measure(variants: Sequence[str], settings: FastrnnsSettings, *, python: str, separator: str) -> list[VariantTimes]:
     """Measure, printing the table row by row; return the rows."""
     from torchperf_ci.core.text import one_line
-    from torchperf_ci.github.workflow_commands import commands_stopped
+    from torchperf_ci.github.job import commands_stopped
     from torchperf_ci.pytorch.fastrnns.results import VariantTable
     from torchperf_ci.pytorch.fastrnns.run import FastrnnsBench
     from torchperf_ci.run.survey import python_under_test
@@ -353,15 +362,16 @@ def _measure(variants: Sequence[str], settings: FastrnnsSettings, *, python: str
                 click.echo(f"\n{row.group}, milliseconds\n{table.header()}", err=True)
             click.echo(table.row(row), err=True)
             for line in row.log:
-                click.echo(f"    | {one_line(line)}", err=True)
+                indent = " " * (len(line) - len(line.lstrip()))
+                click.echo(f"    | {indent}{one_line(line)}", err=True)
             rows.append(row)
     return rows
 
 
 def _compare(old: Path, new: Path, *, form: str) -> None:
-    from torchperf_ci.pytorch.fastrnns.results import ComparisonFormat, compare_pairs, pair_averages, read_averages
+    from torchperf_ci.pytorch.fastrnns.results import TableFormat, compare_pairs, pair_averages, read_averages
 
     pairs = pair_averages(*(read_averages(path.read_bytes(), str(path)) for path in (old, new)))
     if not pairs:
         raise NothingToJudge(f"neither {old} nor {new} holds a variant")
-    click.echo(compare_pairs(pairs, ComparisonFormat(form)))
+    click.echo(compare_pairs(pairs, TableFormat(form)))

@@ -27,11 +27,11 @@ def read_input(path: Path) -> tuple[bytes, str]:
     try:
         return path.read_bytes(), str(path)
     except OSError as error:
-        raise UsageProblem(f"{path} cannot be read ({error.strerror})") from error
+        raise UsageProblem(f"{path} cannot be read ({error.strerror}); give a file, or - for standard input") from error
 
 
-def write_output(path: Path | None, content: bytes) -> None:
-    """Write a whole file at once; to standard output for None and `-`.
+def write_output(path: Path | None, content: bytes, *, holds: str = "") -> None:
+    """Write a whole file at once, and say so, and what it `holds`; to standard output for None and `-`.
 
     There it is text, and byte by byte the same unless it holds a workflow command: it may be a job's log.
     """
@@ -46,8 +46,10 @@ def write_output(path: Path | None, content: bytes) -> None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         write_whole(path, content)
     except OSError as error:
-        raise UsageProblem(f"{path} cannot be written ({error.strerror})") from error
-    click.echo(f"Wrote {path}", err=True)
+        raise UsageProblem(
+            f"{path} cannot be written ({error.strerror}); give a file in a folder that is there and can be written"
+        ) from error
+    click.echo(f"Wrote {path}{f': {holds}' if holds else ''}", err=True)
 
 
 def results_in(directory: Path) -> Results:
@@ -60,5 +62,7 @@ def results_in(directory: Path) -> Results:
     for problem in results.problems:
         click.echo(f"Warning: {directory / one_line(str(problem), limit=300)}", err=True)
     if not results.records:
-        raise NothingToJudge(f"there are no results in {directory}")
+        raise NothingToJudge(
+            f"there are no results in {directory}; give a folder that `torchperf-ci run` or `torchperf-ci ingest` wrote"
+        )
     return results

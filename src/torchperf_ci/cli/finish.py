@@ -29,7 +29,7 @@ def resume_hint(folder_path: Path) -> str:
 def announce(folder_path: Path, name: str, shard: str) -> None:
     """Write outputs that later steps need also when this one is cancelled: what was measured is then uploaded."""
     from torchperf_ci.core.text import safe_name
-    from torchperf_ci.github.step_files import write_outputs
+    from torchperf_ci.github.job import write_outputs
 
     attempt = os.environ.get("GITHUB_RUN_ATTEMPT", "1")
     artifact = f"torchperf-{safe_name(name)}-{shard}-{attempt}"
@@ -53,7 +53,7 @@ def conclude(
     fails. quiet: do not say where the report is.
     """
     from torchperf_ci.core.text import one_line
-    from torchperf_ci.github.step_files import append_summary, write_outputs
+    from torchperf_ci.github.job import append_summary, write_outputs
     from torchperf_ci.report.write import write_report
 
     report = write_report(folder, results, report_options)
@@ -74,7 +74,7 @@ def conclude(
 
 def write_exit_code(code: int, *, github_files: bool) -> int:
     """Make `code` the output `exit-code` of the step, where GitHub is told anything; return it."""
-    from torchperf_ci.github.step_files import write_outputs
+    from torchperf_ci.github.job import write_outputs
 
     if github_files:
         write_outputs(os.environ, {"exit-code": str(code)})

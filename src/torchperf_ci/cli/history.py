@@ -152,7 +152,10 @@ def import_(options: HistoryImportOptions) -> None:
                 click.echo(f"{'Would write' if options.dry_run else 'Wrote'} {file} ({size:,} bytes)", err=True)
             added, known = (added + 1, known) if sizes else (added, known + 1)
         if not added and not known:
-            raise NothingToJudge(f"there are no results in {one_line(options.path)}")
+            raise NothingToJudge(
+                f"there are no results in {one_line(options.path)}; name a results folder, an archive with lookup.csv, "
+                "or another tool's files, of which --format says the format"
+            )
         done = "Would add" if options.dry_run else "Added"
         click.echo(f"{done} {count(added, 'run')} to {kept.files.where}; {known:,} were there already")
 
@@ -161,18 +164,18 @@ def import_(options: HistoryImportOptions) -> None:
 @takes(HistoryListOptions)
 def list_(options: HistoryListOptions) -> None:
     """List the newest runs: key, time, commit, and what was measured."""
+    from torchperf_ci.history.parquet import describe_empty
     from torchperf_ci.history.runs import RunFilter
 
     with options.history.open(options.github) as kept:
         past = kept.read_last(options.last, RunFilter(name=options.history.name))
         _warn(past.problems)
         if not past.runs:
-            raise NothingToJudge(f"the history {kept.files.where} holds no runs of the series {options.history.name}")
+            raise NothingToJudge(describe_empty(kept.files.where, options.history.name))
     rows = []
     for run in reversed(past.runs):
         records = run.results.records
         cases = [record.case for record in records]
-        names = ([case.suite for case in cases], [case.compiler for case in cases], [case.dtype for case in cases])
         rows.append(
             {
                 "key": run.key,
@@ -180,17 +183,18 @@ def list_(options: HistoryListOptions) -> None:
                 "commit": run.source.commit[:12],
                 "branch": run.source.branch,
                 "attempts": max(record.source.attempt for record in records),
-                **dict(
-                    zip(
-                        ("suites", "compilers", "dtypes"),
-                        (" ".join(dict.fromkeys(each)) for each in names),
-                        strict=True,
-                    )
-                ),
+                "suites": " ".join(dict.fromkeys(case.suite for case in cases)),
+                "compilers": " ".join(dict.fromkeys(case.compiler for case in cases)),
+                "dtypes": " ".join(dict.fromkeys(case.dtype for case in cases)),
                 "passed": sum(record.status.is_pass for record in records),
                 "records": len(records),
             }
         )
+    if options.form == "table":  # as narrow as can be; what is the same in all runs tells little
+        for row in rows:
+            row["passed"] = f"{row['passed']:,}/{row.pop('records'):,}"
+        if all(row["attempts"] == 1 for row in rows):
+            rows = [{name: cell for name, cell in row.items() if name != "attempts"} for row in rows]
     click.echo(_print_table(list(rows[0]), [list(row.values()) for row in rows], options.form))
 
 

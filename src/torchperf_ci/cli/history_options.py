@@ -127,7 +127,7 @@ def past_options(function: Decorated) -> Decorated:
 def make_run_of_folder(directory: Path, results: Results, *, name: str) -> HistoryRun:
     """Make the run that a results folder holds. In a GitHub job, results without a source are of this job."""
     from torchperf_ci.core.records import Source
-    from torchperf_ci.github.context import source_from
+    from torchperf_ci.github.job import source_from
     from torchperf_ci.history.runs import make_folder_run
 
     in_actions = os.environ.get("GITHUB_ACTIONS") == "true"

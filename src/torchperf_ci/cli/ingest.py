@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,11 +16,14 @@ from torchperf_ci.cli.files import STREAM, read_input
 from torchperf_ci.cli.import_options import ImportOptions
 from torchperf_ci.cli.options import Group, argument, option, takes
 from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.text import one_line
+from torchperf_ci.core.text import count, one_line
 from torchperf_ci.formats.model import NOT_KNOWN, Clock, ImportFormat, ImportRequest
 
 if TYPE_CHECKING:
     from torchperf_ci.core.records import Record
+
+_MOST_LEFT_OUT = 20
+"""So many of the things left out of a file are named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +39,10 @@ class IngestOptions:
             "--output-dir",
             type=click.Path(path_type=Path),
             default=Path("benchmark_logs"),
-            help="The results folder. What was written there earlier is removed first.",
+            help="Results folder. What was written there earlier is removed first.",
         ),
     ]
-    dry_run: Annotated[bool, option("--dry-run", is_flag=True, help="Only read, and say what would be written.")]
+    dry_run: Annotated[bool, option("--dry-run", is_flag=True, help="Write nothing; say what would be written.")]
     keep_output_dir: Annotated[
         bool, option("--keep-output-dir", is_flag=True, help="Keep what is recorded there, and add to it.")
     ]
@@ -47,14 +52,21 @@ class IngestOptions:
             "--suite",
             default="",
             show_default=False,
-            help="The suite of all benchmarks.  [default: named after each one's group or file]",
+            help="Suite of all benchmarks.  [default: each one's group, or its file]",
         ),
     ]
-    device: Annotated[str, option("--device", default="cpu", help="The device of benchmarks that do not say it.")]
-    dtype: Annotated[str, option("--dtype", default="unknown", help="The dtype of benchmarks that do not say it.")]
+    device: Annotated[str, option("--device", default="cpu", help="Device of benchmarks whose file does not name one.")]
+    dtype: Annotated[
+        str, option("--dtype", default="unknown", help="Dtype of benchmarks whose file does not name one.")
+    ]
     mode: Annotated[
         str,
-        option("--mode", type=click.Choice(["inference", "training"]), default="inference", help="Likewise the mode."),
+        option(
+            "--mode",
+            type=click.Choice(["inference", "training"]),
+            default="inference",
+            help="Mode of benchmarks whose file does not name one.",
+        ),
     ]
     commit: Annotated[
         str,
@@ -62,18 +74,23 @@ class IngestOptions:
             "--commit",
             default="",
             show_default=False,
-            help="The commit that was measured.  [default: as in the file, or else here]",
+            help="Commit that was measured.  [default: the file's, or else the one checked out here]",
         ),
     ]
     branch: Annotated[
         str,
-        option("--branch", default="", show_default=False, help="Its branch.  [default: as in the file, or else here]"),
+        option(
+            "--branch",
+            default="",
+            show_default=False,
+            help="Branch of that commit.  [default: the file's, or else the one here]",
+        ),
     ]
 
     def request(self, form: ImportFormat) -> ImportRequest:
         """Return how to read files of this format."""
         from torchperf_ci.core.records import Mode
-        from torchperf_ci.github.context import source_from
+        from torchperf_ci.github.job import source_from
 
         return ImportRequest(
             form=form,
@@ -98,7 +115,7 @@ class ClockOptions(IngestOptions):
             "--clock",
             type=click.Choice([each.value for each in Clock]),
             default="real",
-            help="Which of its two times to take.",
+            help="Time to take: real (wall clock) or CPU time.",
         ),
     ]
 
@@ -114,7 +131,13 @@ class ForeignOptions(IngestOptions):
 def ingest() -> None:
     """Turn results of other benchmark tools into a results folder, for reports, history and comparisons.
 
-    FILE may be - for standard input.
+    FILE is a file, a folder of files, or - for standard input. Of a history the newest run is taken; `torchperf-ci
+    history import` takes all of it.
+
+    \b
+    Example:
+      torchperf-ci ingest pytest-benchmark bench.json --output-dir out
+      torchperf-ci report out
     """
 
 
@@ -122,51 +145,91 @@ def _take(options: IngestOptions, request: ImportRequest) -> None:
     """Read all files, then write all of their records: a file that cannot be used changes nothing."""
     from torchperf_ci.core.records import Build
     from torchperf_ci.core.results import RECORDS, open_folder
-    from torchperf_ci.formats.imports import read_content, read_location, runs_of
     from torchperf_ci.formats.inputs import InputProblem
 
     records: list[Record] = []
     builds: list[Build] = []
     for path in options.files:
-        is_stream = path == STREAM
-        imported = read_content(*read_input(path), request) if is_stream else read_location(str(path), request)
-        for text in imported.left_out:
-            click.echo(f"Warning: left out {one_line(text, limit=300)}", err=True)
-        newest = imported.records
-        runs, _ = runs_of(imported, name="")
-        if len(runs) > 1:
-            newest = runs[-1].results.records
-            click.echo(f"{path} holds {len(runs):,} runs; this is the newest, {runs[-1].key}", err=True)
+        newest, warnings = _read_newest(path, request)
         records += newest
-        for record in newest[:1]:
-            time, warnings = record.source.time, imported.warnings
-            builds.append(Build(environment=record.environment, warnings=warnings, time=time))
-    if not records:
-        raise NothingToJudge(f"there are no benchmarks in {', '.join(map(str, options.files))}")
+        builds.append(Build(environment=newest[0].environment, warnings=warnings, time=newest[0].source.time))
     counts = Counter(record.key for record in records)
-    if twice := [f"{case} is there {count} times" for (case, _), count in counts.items() if count > 1]:
+    if twice := [f"{case} is there {number} times" for (case, _), number in counts.items() if number > 1]:
         raise InputProblem([*twice, "give them different groups, or ingest the files into different folders"])
     for warning in dict.fromkeys(warning for build in builds for warning in build.warnings):
         click.echo(f"Warning: {warning}", err=True)
-    raw = sum(bool(record.samples) for record in records)
-    summary = f"{len(records)} benchmarks, {raw} of them with raw rounds,"
+    raw, target = sum(bool(record.samples) for record in records), options.output_dir / RECORDS
+    summary = f"{count(len(records), 'result')}, {raw:,} with raw rounds"
     if options.dry_run:
-        click.echo(f"{summary} would be written to {options.output_dir / RECORDS}")
+        click.echo(f"Would write {target}: {summary}")
         return
     with open_folder(options.output_dir) as folder:
         if not options.keep_output_dir:
             folder.empty()
         folder.append(*builds, *records)
-    click.echo(f"{summary} are in {options.output_dir / RECORDS}")
+    click.echo(f"Wrote {target}: {summary}")
+    click.echo(f"Next: torchperf-ci report {shlex.quote(str(options.output_dir))}", err=True)
+
+
+def _read_newest(path: Path, request: ImportRequest) -> tuple[Sequence[Record], tuple[str, ...]]:
+    """Read the newest run of a file or folder, and what to warn of; say what is left out.
+
+    Raises `InputProblem` for a file that cannot be used, and `NothingToJudge` for one without benchmarks; both say
+    which command would take it, if another one would.
+    """
+    from torchperf_ci.formats.imports import read_content, read_location, runs_of
+    from torchperf_ci.formats.inputs import InputProblem
+
+    content, name = read_input(path) if path == STREAM else (None, str(path))
+    try:
+        imported = read_location(name, request) if content is None else read_content(content, name, request)
+    except InputProblem as error:
+        hint = _other_format(path, content, request)
+        raise InputProblem([*error.problems, hint]) if hint else error from None
+    if not imported.records and imported.left_out and (hint := _other_format(path, content, request)):
+        raise NothingToJudge(f"there are no benchmarks in {name}; {hint}")
+    for text in imported.left_out[:_MOST_LEFT_OUT]:
+        click.echo(f"Warning: left out {one_line(text, limit=300)}", err=True)
+    if (more := len(imported.left_out) - _MOST_LEFT_OUT) > 0:
+        click.echo(f"Warning: left out {more:,} more", err=True)
+    if not imported.records:
+        raise NothingToJudge(f"there are no benchmarks in {name}; nothing was written")
+    runs, _ = runs_of(imported, name="")
+    if len(runs) < 2:
+        return imported.records, imported.warnings
+    click.echo(f"{name} holds {len(runs):,} runs; this is the newest, {runs[-1].key}", err=True)
+    return runs[-1].results.records, imported.warnings
+
+
+def _other_format(path: Path, content: bytes | None, request: ImportRequest) -> str:
+    """Say which command takes a file that looks like one of another format; blank when it does not."""
+    from torchperf_ci.core.results import RECORDS
+    from torchperf_ci.formats.imports import detect
+    from torchperf_ci.formats.inputs import InputProblem
+
+    if (path / RECORDS).is_file() or path.name == RECORDS:
+        return f"{path} is of torchperf-ci itself: use the results folder as it is"
+    try:
+        form = detect(path.read_bytes() if content is None else content, file=str(path))
+    except (InputProblem, OSError):
+        return ""
+    if form is request.form:
+        return ""
+    return f"it looks like a file of another format: torchperf-ci ingest {form} {shlex.quote(str(path))}"
 
 
 @ingest.command("pytest-benchmark", short_help="Take the JSON of pytest-benchmark.")
 @takes(IngestOptions)
 def pytest_benchmark(options: IngestOptions) -> None:
-    """Take the JSON of `pytest --benchmark-json FILE` or of `--benchmark-save`.
+    """Take the JSON that `pytest --benchmark-json FILE` or `--benchmark-save` writes.
 
-    Parameters named device, dtype, mode and compiler (or backend) go where these belong; the others stay in the
-    benchmark's name. Save raw rounds with --benchmark-save-data: comparisons are made of them.
+    Parameters named device, dtype, mode, and compiler or backend become that part of the case; the others stay in the
+    benchmark's name. With --benchmark-save use --benchmark-save-data too: comparisons need the raw rounds.
+
+    \b
+    Example:
+      pytest --benchmark-json bench.json
+      torchperf-ci ingest pytest-benchmark bench.json --output-dir out
     """
     _take(options, options.request(ImportFormat.PYTEST_BENCHMARK))
 
@@ -174,30 +237,48 @@ def pytest_benchmark(options: IngestOptions) -> None:
 @ingest.command("google-benchmark", short_help="Take the JSON of Google Benchmark.")
 @takes(ClockOptions)
 def google_benchmark(options: ClockOptions) -> None:
-    """Take the JSON of `--benchmark_out=FILE --benchmark_out_format=json`.
+    """Take the JSON that a Google Benchmark program writes.
 
-    Repetitions (`--benchmark_repetitions=N`) are the raw rounds that comparisons are made of.
+    Comparisons need raw rounds: run it with --benchmark_repetitions=N.
+
+    \b
+    Example:
+      ./bench --benchmark_repetitions=10 --benchmark_out=bench.json --benchmark_out_format=json
+      torchperf-ci ingest google-benchmark bench.json --output-dir out
     """
     _take(options, replace(options.request(ImportFormat.GOOGLE_BENCHMARK), clock=Clock(options.clock)))
 
 
-def _add_command(form: ImportFormat, writes: str) -> None:
+def _add_command(form: ImportFormat, content: str, example: str) -> None:
     """Add the command that takes one of the formats without options of their own."""
+    text = f"Take {content}.\n\n\b\nExample:\n  torchperf-ci ingest {form} {example} --output-dir out"
 
-    @ingest.command(form.value, short_help=f"Take {writes}.", help=f"Take {writes}: of a history the newest run.")
+    @ingest.command(form.value, short_help=f"Take {content}.", help=text)
     @takes(ForeignOptions)
     def take_format(options: ForeignOptions) -> None:
         _take(options, options.reading.add_to(options.request(form)))
 
 
-for _form, _writes in (
-    (ImportFormat.GITHUB_ACTION_BENCHMARK, "the data.js of github-action-benchmark, or the list its custom tools take"),
-    (ImportFormat.BENCHER, "Bencher Metric Format"),
-    (ImportFormat.ASV, "a file or the results folder of asv"),
-    (ImportFormat.HUD, "rows of PyTorch's benchmark database, schema v3"),
-    (ImportFormat.FASTRNNS, "what fastrnns --print-json oss prints"),
-    (ImportFormat.OPENMETRICS, "the OpenMetrics text of export"),
-    (ImportFormat.CSV, "a CSV file with named columns, as export writes it, or with --column"),
-    (ImportFormat.PARQUET, "a Parquet file with named columns"),
+for _form, _content, _example in (
+    (
+        ImportFormat.GITHUB_ACTION_BENCHMARK,
+        "the data.js of github-action-benchmark, or the list of its custom tools",
+        "data.js",
+    ),
+    (ImportFormat.BENCHER, "Bencher Metric Format", "bmf.json"),
+    (ImportFormat.ASV, "a results folder of asv, or one of its files", ".asv/results"),
+    (ImportFormat.HUD, "rows of PyTorch's benchmark database, schema v3", "rows.json.gz"),
+    (ImportFormat.FASTRNNS, "the JSON of fastrnns --print-json oss", "new.json"),
+    (ImportFormat.OPENMETRICS, "the OpenMetrics text that export writes", "metrics.txt"),
+    (
+        ImportFormat.CSV,
+        "a CSV file, a row per value, with the columns of export or with --column",
+        "times.csv --column model=name --column value=seconds",
+    ),
+    (
+        ImportFormat.PARQUET,
+        "a Parquet file, a row per value, with the columns of export or with --column",
+        "times.parquet --column model=name --column value=seconds",
+    ),
 ):
-    _add_command(_form, _writes)
+    _add_command(_form, _content, _example)

@@ -4,127 +4,153 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
 from torchperf_ci.cli.finish import conclude, write_exit_code
-from torchperf_ci.cli.options import LineItem, command, option
+from torchperf_ci.cli.options import LineItem, argument, command, option, takes
 from torchperf_ci.core.errors import ExitCode, TorchperfError, UsageProblem
 
 if TYPE_CHECKING:
     from torchperf_ci.core.records import Record
     from torchperf_ci.core.results import ResultsFolder
-    from torchperf_ci.shards.merge import Merged, Piece, Promise
+    from torchperf_ci.shards.merge import Piece, Promise
 
 LARGEST_LOG = 16 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeOptions:
+    """Say which folders are joined, and what they have to hold."""
+
+    folders: Annotated[
+        tuple[str, ...],
+        argument(metavar="DIR...", nargs=-1, type=LineItem(), envvar="TORCHPERF_FOLDERS", required=True),
+    ]
+    output_dir: Annotated[
+        Path,
+        option(
+            "--output-dir",
+            type=click.Path(path_type=Path),
+            default=Path("benchmark_logs"),
+            help="The folder for the joined results. Results of an earlier command there are removed first.",
+        ),
+    ]
+    matrix: Annotated[
+        str,
+        option(
+            "--matrix",
+            default="",
+            show_default=False,
+            metavar="JSON",
+            help="The matrix that `plan` printed: every shard and model of it must be there.",
+        ),
+    ]
+    allow_missing: Annotated[
+        bool,
+        option("--allow-missing", is_flag=True, help="Do not fail when a shard or a model is missing."),
+    ]
+    flag_compilers: Annotated[
+        tuple[str, ...],
+        option(
+            "--flag-compilers",
+            multiple=True,
+            help="Compilers whose slow, failing or heavy models the report warns about. Repeatable.  "
+            "[default: inductor's]",
+        ),
+    ]
+    fail_on: Annotated[
+        str,
+        option(
+            "--fail-on",
+            type=click.Choice(["failed", "never"]),
+            default="failed",
+            help="failed: exit code 6 when a case did not pass; never: exit code 0.",
+        ),
+    ]
+    name: Annotated[
+        str,
+        option("--name", default="results", help="The name of these results; it becomes part of the artifact's name."),
+    ]
+    github_files: Annotated[
+        bool,
+        option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."),
+    ]
+
+
 @command(short_help="Join the results of several runners into one folder.")
-@click.argument("folders", metavar="DIR...", nargs=-1, type=LineItem(), envvar="TORCHPERF_FOLDERS", required=True)
-@option(
-    "--output-dir",
-    type=click.Path(path_type=Path),
-    default=Path("benchmark_logs"),
-    help="The folder for the joined results. What an earlier command wrote there is removed first.",
-)
-@option(
-    "--matrix", default="", show_default=False, metavar="JSON", help="What `plan` printed: every shard must be there."
-)
-@option("--allow-missing", is_flag=True, help="Do not fail when a shard, or a model of it, is missing.")
-@option(
-    "--flag-compilers",
-    multiple=True,
-    help="Compilers whose slow, failing or heavy models the report warns about. Repeatable.  [default: inductor's]",
-)
-@option(
-    "--fail-on",
-    type=click.Choice(["failed", "never"]),
-    default="failed",
-    help="failed: exit with 6 when a case did not pass; never: with 0.",
-)
-@option("--name", default="results", help="Name of these results; part of the artifact's name in GitHub Actions.")
-@option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions.")
-def merge(folders: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401 - click's values
-    """Join the results of several runners into one results folder, and make its report.
+@takes(MergeOptions)
+def merge(options: MergeOptions) -> int:
+    """Join the results of several runners into one results folder, and write its report.
 
-    DIR is a results folder (also one of CSV files of a suite runner), or a folder of such folders, say of all artifacts
-    that a workflow downloaded. Which shard
-    and which attempt a folder holds is said by its name, torchperf-{name}-{shard}-{attempt}, else by its records. Of
-    every shard the newest attempt counts.
+    DIR is a results folder, or a folder of results folders, such as all downloaded artifacts of a workflow run. The
+    name of a folder, torchperf-{name}-{shard}-{attempt}, or else its records say which shard and attempt it holds. The
+    newest attempt of each shard counts.
 
-    Exit code 4: a shard or a model is missing, or the results contradict each other; everything is named.
+    Exit code 4: a shard or a model is missing, or the results contradict each other; the messages name each of them.
 
     \b
     Example:
       torchperf-ci merge artifacts --matrix "$MATRIX" --output-dir merged
     """
     try:
-        return _merge([Path(folder) for folder in folders], options)
+        return _merge(options)
     except TorchperfError as error:
-        write_exit_code(int(error.exit_code), github_files=options["github_files"])
+        write_exit_code(int(error.exit_code), github_files=options.github_files)
         raise
 
 
-def _merge(folders: Sequence[Path], options: dict[str, Any]) -> int:
+def _merge(options: MergeOptions) -> int:
+    """Join, report, and tell GitHub; return the exit code with what is missing taken into account."""
     from torchperf_ci.core.result_files import result_folders
     from torchperf_ci.core.results import open_folder, read_results
+    from torchperf_ci.core.text import safe_name
+    from torchperf_ci.github.job import write_outputs
     from torchperf_ci.report.model import ReportOptions
-    from torchperf_ci.shards.merge import merge as joined
+    from torchperf_ci.shards.merge import merge as merge_pieces
 
-    target: Path = options["output_dir"]
-    found = result_folders(folders)
-    if target.resolve() in {each.resolve() for each in found}:
+    target = options.output_dir
+    folders = result_folders([Path(folder) for folder in options.folders])
+    if target.resolve() in {each.resolve() for each in folders}:
         raise UsageProblem(f"{target} is one of the folders to merge; choose another with --output-dir")
-    merged = joined([_piece(folder) for folder in found], _promises(options["matrix"]))
+    merged = merge_pieces([_piece(folder) for folder in folders], _promises(options.matrix))
     for sentence in (*merged.gaps, *merged.notes):
         click.echo(f"Warning: {sentence}", err=True)
     with open_folder(target) as folder:
         folder.empty()
-        builds = merged.told(allow_missing=options["allow_missing"])
-        folder.append(*builds, *(_with_log(record, found[place], folder) for record, place in merged.records))
-        report = ReportOptions(flag_compilers=tuple(options["flag_compilers"]))
+        builds = merged.annotated_builds(allow_missing=options.allow_missing)
+        folder.append(*builds, *(_with_log(record, folders[place], folder) for record, place in merged.records))
         code = conclude(
             folder,
             read_results(target),
-            report,
+            ReportOptions(flag_compilers=options.flag_compilers),
             os.environ,
-            github_files=options["github_files"],
-            fail_on=options["fail_on"],
+            github_files=options.github_files,
+            fail_on=options.fail_on,
         )
-    code = _told(merged, target, options, code)
-    click.echo(f"{len(merged.records)} results of {len(found)} folders are in {target}", err=True)
-    return code
-
-
-def _told(merged: Merged, target: Path, options: dict[str, Any], code: int) -> int:
-    """The exit code with what is missing taken into account, told to GitHub as well."""
-    missing = bool(merged.gaps) and not options["allow_missing"]
-    if options["github_files"]:
-        from torchperf_ci.core.text import safe_name
-        from torchperf_ci.github.step_files import write_outputs
-
-        artifact = f"torchperf-merged-{safe_name(options['name'])}"
-        found = {"results": str(target), "artifact-name": artifact, "missing": str(len(merged.gaps))}
-        write_outputs(os.environ, found)
-    if missing:
+    if options.github_files:
+        artifact = f"torchperf-merged-{safe_name(options.name)}"
+        outputs = {"results": str(target), "artifact-name": artifact, "missing": str(len(merged.gaps))}
+        write_outputs(os.environ, outputs)
+    if merged.gaps and not options.allow_missing:
         click.echo("Error: the results are not complete; --allow-missing takes them as they are", err=True)
-        return write_exit_code(int(ExitCode.NOTHING_TO_JUDGE), github_files=options["github_files"])
+        code = write_exit_code(int(ExitCode.NOTHING_TO_JUDGE), github_files=options.github_files)
+    click.echo(f"{len(merged.records)} results of {len(folders)} folders are in {target}", err=True)
     return code
 
 
 def _piece(folder: Path) -> Piece:
-    """The results of a folder with their shard and attempt. CSV files say nothing of one: without a name that does,
-    their folder is a configuration of its own."""
+    """Read the results of a folder with their shard and attempt. CSV files say nothing of one: without a name that
+    does, their folder is a configuration of its own."""
     from torchperf_ci.core.frames import CaseSelection
     from torchperf_ci.core.result_files import read_folder
     from torchperf_ci.core.results import RECORDS
     from torchperf_ci.core.text import one_line
     from torchperf_ci.shards.merge import Piece
-    from torchperf_ci.shards.uploads import Config, Shard, parse_own_artifact, shard_recorded
+    from torchperf_ci.shards.uploads import Configuration, Shard, parse_own_artifact, shard_recorded
 
     results = read_folder(folder, CaseSelection())
     for problem in results.problems:
@@ -132,37 +158,34 @@ def _piece(folder: Path) -> Piece:
     name = folder.resolve().name
     recorded = shard_recorded(results.records)
     if not (folder / RECORDS).is_file():
-        recorded = Shard(Config(name), 1, 1), 1
+        recorded = Shard(Configuration(name), 1, 1), 1
     shard, attempt = parse_own_artifact(name) or recorded
     return Piece(label=name, shard=shard, attempt=attempt, results=results)
 
 
 def _promises(matrix: str) -> list[Promise]:
-    """The shards of a plan's matrix. Raises `UsageProblem` when it is none."""
+    """Read the shards of a plan's matrix. Raises `UsageProblem` when it is none."""
     from torchperf_ci.core.text import safe_name
     from torchperf_ci.shards.matrix import model_of
     from torchperf_ci.shards.merge import Promise
-    from torchperf_ci.shards.uploads import Config, Shard, parse_shard_name
+    from torchperf_ci.shards.uploads import Configuration, Shard, parse_shard_name
 
     if not matrix.strip():
         return []
     try:
         promises = []
-        for entry in json.loads(matrix)["include"]:
-            number, total = parse_shard_name(entry["shard"]) or _refuse(entry["shard"])
-            models = frozenset(model for pattern in entry["filter"].split() if (model := model_of(pattern)))
-            promises.append(Promise(shard=Shard(Config(safe_name(entry["name"])), number, total), models=models))
+        for job in json.loads(matrix)["include"]:
+            if (shard := parse_shard_name(job["shard"])) is None:
+                raise ValueError(f"shard {job['shard']!r}")
+            models = frozenset(model for pattern in job["filter"].split() if (model := model_of(pattern)))
+            promises.append(Promise(shard=Shard(Configuration(safe_name(job["name"])), *shard), models=models))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageProblem(f"--matrix is not what `torchperf-ci plan` prints ({error!r})") from error
     return promises
 
 
-def _refuse(shard: object) -> tuple[int, int]:
-    raise ValueError(f"shard {shard!r}")
-
-
 def _with_log(record: Record, source: Path, folder: ResultsFolder) -> Record:
-    """The record with its log beside it. What is no file among the logs of its folder is left behind."""
+    """Return the record with its log beside it. What is no file among the logs of its folder is left behind."""
     from torchperf_ci.core.results import LOGS
 
     if not record.log:

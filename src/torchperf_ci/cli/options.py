@@ -224,7 +224,13 @@ class Option(click.Option):
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:  # noqa: ANN401 - click's signature
         if self.multiple and type(self.type) is ListItem and value is not None:
             value = tuple(part for text in value for part in _COMMAS.split(str(text)) if part)
-        return super().type_cast_value(ctx, value)
+        try:
+            return super().type_cast_value(ctx, value)
+        except click.BadParameter as error:
+            if isinstance(self.type, click.Choice) and isinstance(value, str):
+                hint = nearest(value, map(str, self.type.choices))
+                raise click.BadParameter(f"{error.message}{hint}", error.ctx, error.param) from error
+            raise
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:  # noqa: ANN401 - click's private parser type
         self.opts, shown = _with_underscores(self.opts), self.opts

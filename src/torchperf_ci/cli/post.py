@@ -7,141 +7,181 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from torchperf_ci.cli.options import GitHubOptions, command, github_options, option
+from torchperf_ci.cli.options import GitHubOptions, argument, command, option, takes
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, TorchperfError, UsageProblem
 
 if TYPE_CHECKING:
+    from torchperf_ci.github.checks import Check, Posting
     from torchperf_ci.github.client import Client
-    from torchperf_ci.post.checks import Check
     from torchperf_ci.post.origin import Origin
-    from torchperf_ci.post.posting import Posting
 
 DEFAULT_ARTIFACT = "torchperf-report"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostOptions:
+    """Say what is posted, and where."""
+
+    results: Annotated[str, argument(metavar="[DIR]", default="", envvar="TORCHPERF_RESULTS")]
+    artifact: Annotated[
+        str,
+        option("--artifact", default=DEFAULT_ARTIFACT, help="Without DIR: the name of the finished run's artifact."),
+    ]
+    name: Annotated[
+        str,
+        option(
+            "--name", default="torchperf", help="The name of the check. Comments of different names are kept apart."
+        ),
+    ]
+    start: Annotated[
+        bool, option("--start", is_flag=True, help="Only show the check as in progress, before measuring.")
+    ]
+    check: Annotated[bool, option("--check/--no-check", default=True, help="Post a check.")]
+    comment: Annotated[
+        bool,
+        option(
+            "--comment/--no-comment", default=True, help="Post one comment on the pull request; later runs edit it."
+        ),
+    ]
+    github_files: Annotated[
+        bool,
+        option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."),
+    ]
+    github: GitHubOptions
+
+
 @command(short_help="Post a stored report: check, comment and step summary.")
-@click.argument("results", metavar="[DIR]", default="", envvar="TORCHPERF_RESULTS")
-@github_options
-@option("--artifact", default=DEFAULT_ARTIFACT, help="Without DIR: the artifact of the run that has finished.")
-@option("--name", default="torchperf", help="Name of the check, and what tells its comment from other ones.")
-@option("--start", is_flag=True, help="Only show the check as in progress.")
-@option("--check/--no-check", default=True, help="Write a check run.")
-@option("--comment/--no-comment", default=True, help="Write one comment on the pull request, and edit it later.")
-@option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions.")
-def post(results: str, github: GitHubOptions, **options: Any) -> int:  # noqa: ANN401 - click's values
-    """Post a stored report: a check, one comment on the pull request that is edited later, and the step summary.
+@takes(PostOptions)
+def post(options: PostOptions) -> int:
+    """Post a stored report: as a check, as one comment on the pull request, and in the step summary.
 
-    In the job that measured, DIR is its results folder. For pull requests from forks, whose jobs may write nothing,
-    a second workflow on `workflow_run` calls `post` without DIR: it reads the artifact of the run that has finished
-    as data that anybody may have written, takes commit and repository from GitHub's event, finds the pull request
-    through the API, and never runs anything of it.
+    In the job that measured, DIR is the results folder. A job for a pull request from a fork has a read-only token and
+    cannot post. There, a second workflow that `workflow_run` starts calls `post` without DIR. It reads the finished
+    run's artifact as untrusted data: commit and repository come from GitHub's event, the pull request from its API, and
+    nothing from the artifact is executed.
 
-    What a permission is missing for is said, and the rest is done. Exit code 5: nothing could be posted; but a job of
-    a fork or of Dependabot, which may write nothing, leaves that to the second workflow.
+    When a permission is missing, the message names it and the rest is posted. Exit code 5: nothing could be posted. In
+    a job of a fork or of Dependabot that is no error, since the second workflow posts.
     """
-    from torchperf_ci.github.context import event
+    from torchperf_ci.github.job import event
     from torchperf_ci.github.runs import checked_repository
     from torchperf_ci.post.origin import origin_of_job, origin_of_workflow_run
 
-    repository = checked_repository(github.repository)
+    repository = checked_repository(options.github.repository)
     happened = event(os.environ)
-    local = bool(results) or options["start"]
-    origin = origin_of_job(happened, os.environ, repository) if local else origin_of_workflow_run(happened, repository)
-    with github.client(os.environ) as client:
-        desk = _Desk(client=client, origin=origin, options=options, local=local)
-        if options["start"]:
+    is_local = bool(options.results) or options.start
+    if is_local:
+        origin = origin_of_job(happened, os.environ, repository)
+    else:
+        origin = origin_of_workflow_run(happened, repository)
+    with options.github.client(os.environ) as client:
+        desk = _Desk(client=client, origin=origin, options=options, is_local=is_local)
+        if options.start:
             return desk.start()
-        return desk.post(_stored(results, origin) if results else _downloaded(client, origin, options["artifact"]))
+        return desk.post(_read_folder(options.results, origin) if is_local else _download(client, origin, options))
 
 
 @dataclass(slots=True, kw_only=True)
 class _Desk:
     """Where a posting goes out. What GitHub refuses is told and remembered; the rest goes on.
 
-    local: from the job that measured.
+    is_local: it goes out from the job that measured.
     """
 
     client: Client
     origin: Origin
-    options: Mapping[str, Any]
-    local: bool
+    options: PostOptions
+    is_local: bool
     done: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
     @property
     def check(self) -> Check:
-        from torchperf_ci.post.checks import Check
+        from torchperf_ci.github.checks import Check
 
         return Check(
             repository=self.origin.repository,
             sha=self.origin.sha,
-            name=self.options["name"],
+            name=self.options.name,
             run=self.origin.run,
             attempt=self.origin.attempt,
-            details_url=self._url,
+            details_url=self.run_url,
         )
 
     @property
-    def _url(self) -> str:
+    def run_url(self) -> str:
         return self.origin.url(os.environ.get("GITHUB_SERVER_URL", "https://github.com"))
+
+    @property
+    def is_left_to_another_workflow(self) -> bool:
+        """Say whether this is a job that GitHub gives no right to write: it must not fail for that."""
+        is_fork = self.origin.head_repository != self.origin.repository
+        return self.is_local and (is_fork or os.environ.get("GITHUB_ACTOR") == "dependabot[bot]")
 
     def start(self) -> int:
         """Show the check as in progress; a missing permission shows again, and counts, when it is completed."""
-        from torchperf_ci.post.checks import start_check
+        from torchperf_ci.github.checks import start_check
 
-        if self.options["check"]:
+        if self.options.check:
             self._try("the check", lambda: start_check(self.client, self.check))
         return int(ExitCode.OK)
 
     def post(self, posting: Posting) -> int:
-        """Everything that is asked for, each on its own; the exit code."""
-        from torchperf_ci.post.checks import complete_check
+        """Post everything that is asked for, each on its own; return the exit code."""
+        from torchperf_ci.core.text import code as inline_code
+        from torchperf_ci.github.checks import complete_check
+        from torchperf_ci.github.job import append_summary, write_outputs
         from torchperf_ci.post.review import unposted, with_origin
 
-        posting = with_origin(posting, self._whence())
+        is_own = self.origin.head_repository == self.origin.repository
+        by = "" if is_own else f", measured by the code of {inline_code(self.origin.head_repository)} itself"
+        run = f"[run {self.origin.run}, attempt {self.origin.attempt}]({self.run_url})"
+        posting = with_origin(posting, f"Commit {self.origin.sha[:12]}, {run}{by}.")
         outputs = {"conclusion": posting.conclusion.value, "check-url": "", "comment-url": ""}
-        if self.options["check"]:
+        if self.options.check:
             outputs["check-url"] = self._try("the check", lambda: complete_check(self.client, self.check, posting))
-        if self.options["comment"]:
-            outputs["comment-url"] = self._try("the comment", lambda: self._comment(posting))
-        is_left = self._is_left_to_another_workflow()
-        code = ExitCode.REFUSED if self.refused and not self.done and not is_left else ExitCode.OK
-        if code is not ExitCode.OK:
-            posting = unposted(posting, self.refused)
-        if self.options["github_files"]:
-            from torchperf_ci.github.step_files import append_summary, write_outputs
-
-            append_summary(os.environ, posting.text)
+        if self.options.comment:
+            outputs["comment-url"] = self._try("the comment", lambda: self._comment(posting.text))
+        is_nothing_posted = bool(self.refused) and not self.done
+        code = ExitCode.OK
+        shown = posting
+        if is_nothing_posted and not self.is_left_to_another_workflow:
+            code, shown = ExitCode.REFUSED, unposted(posting, self.refused)
+        if self.options.github_files:
+            append_summary(os.environ, shown.text)
             write_outputs(os.environ, outputs)
-        click.echo(posting.title)
-        if self.refused and not self.done and is_left:
-            click.echo("This job may write nothing; a workflow on `workflow_run` can (examples/post.yml).", err=True)
+        click.echo(shown.title)
+        if is_nothing_posted and self.is_left_to_another_workflow:
+            click.echo(
+                "This job's token is read-only; post from a workflow that `workflow_run` starts (examples/post.yml)",
+                err=True,
+            )
         return int(code)
 
-    def _is_left_to_another_workflow(self) -> bool:
-        """Whether this is a job that GitHub gives no right to write: it must not fail for that."""
-        is_fork = self.origin.head_repository != self.origin.repository
-        return self.local and (is_fork or os.environ.get("GITHUB_ACTOR") == "dependabot[bot]")
-
-    def _comment(self, posting: Posting) -> str:
+    def _comment(self, text: str) -> str:
         from torchperf_ci.github.comments import Marker, post_comment
-        from torchperf_ci.post.origin import pull_request_of
+        from torchperf_ci.github.pulls import find_pull_request
 
-        found = pull_request_of(self.client, self.origin)
-        if not found.number:
-            click.echo(f"No comment: {found.why}", err=True)
-            return ""
-        marker = Marker(
-            subject=f"post {self.options['name']}", run=str(self.origin.run), time=datetime.now(timezone.utc)
+        origin = self.origin
+        number, reason = find_pull_request(
+            self.client,
+            origin.repository,
+            head_repository=origin.head_repository,
+            branch=origin.head_branch,
+            sha=origin.sha,
         )
-        return post_comment(self.client, self.origin.repository, found.number, posting.text, marker, sticky=True).url
+        if not number:
+            click.echo(f"No comment: {reason}", err=True)
+            return ""
+        marker = Marker(subject=f"post {self.options.name}", run=str(origin.run), time=datetime.now(timezone.utc))
+        return post_comment(self.client, origin.repository, number, text, marker, sticky=True).url
 
     def _try(self, what: str, write: Callable[[], str | None]) -> str:
-        """Where it can be seen, or nothing when GitHub refuses."""
+        """Write; return where it can be seen, or nothing when GitHub refuses."""
         from torchperf_ci.github.client import GitHubRefused
 
         try:
@@ -153,18 +193,9 @@ class _Desk:
         self.done.append(what)
         return url or ""
 
-    def _whence(self) -> str:
-        from torchperf_ci.core.text import code
 
-        own = self.origin.head_repository == self.origin.repository
-        by = "" if own else f", measured by the code of {code(self.origin.head_repository)} itself"
-        return (
-            f"Commit {self.origin.sha[:12]}, [run {self.origin.run}, attempt {self.origin.attempt}]({self._url}){by}."
-        )
-
-
-def _stored(results: str, origin: Origin) -> Posting:
-    """What a folder of this job says."""
+def _read_folder(results: str, origin: Origin) -> Posting:
+    """Read what a folder of this job says."""
     from torchperf_ci.post.review import unusable
     from torchperf_ci.post.stored import READERS
 
@@ -174,24 +205,25 @@ def _stored(results: str, origin: Origin) -> Posting:
     files = {name: (folder / name).read_bytes() for name in READERS if (folder / name).is_file()}
     if not files:
         return unusable("the step that measures left no result: it failed or was cancelled, and its log says why")
-    return _read(files, origin)
+    return _read_files(files, origin)
 
 
-def _downloaded(client: Client, origin: Origin, name: str) -> Posting:
-    """What the artifact of the run says, or why there is nothing; whatever is wrong with it, the check is completed."""
-    from torchperf_ci.github.artifacts import Limits, read_members
-    from torchperf_ci.github.blob import ArtifactProblem, store_session
+def _download(client: Client, origin: Origin, options: PostOptions) -> Posting:
+    """Read what the artifact of the run says, or why there is nothing; whatever is wrong with it, the check is to be
+    completed."""
+    from torchperf_ci.github.artifacts import ArtifactProblem, Limits, read_members, store_session
     from torchperf_ci.github.runs import artifacts_of
     from torchperf_ci.post.review import unusable
     from torchperf_ci.post.stored import LARGEST_FILE, READERS
 
+    name = options.artifact
     try:
         artifacts = [each for each in artifacts_of(client, origin.repository, origin.run) if each.name == name]
         if not artifacts:
             return unusable(f"the run left no artifact {name}")
         newest = max(artifacts, key=lambda artifact: artifact.id)
         with store_session(connections=1) as session:
-            members = read_members(
+            files = read_members(
                 client,
                 origin.repository,
                 newest,
@@ -204,14 +236,15 @@ def _downloaded(client: Client, origin: Origin, name: str) -> Posting:
     except TorchperfError as error:
         click.echo(f"Warning: {error}", err=True)
         return unusable(str(error))
-    return _read({member.name: member.content for member in members}, origin)
+    return _read_files(files, origin)
 
 
-def _read(files: Mapping[str, bytes], origin: Origin) -> Posting:
+def _read_files(files: Mapping[str, bytes], origin: Origin) -> Posting:
     from torchperf_ci.post.review import unusable
     from torchperf_ci.post.stored import Expected, read_posting
 
-    expected = Expected(repository=origin.repository, commit=origin.sha, run=str(origin.run or ""))
+    server = os.environ.get("GITHUB_SERVER_URL", "https://github.com")
+    expected = Expected(repository=origin.repository, commit=origin.sha, run=str(origin.run or ""), server=server)
     try:
         return read_posting(files, expected)
     except NothingToJudge as error:

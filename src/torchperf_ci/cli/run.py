@@ -57,8 +57,7 @@ def _measure_and_report(options: RunOptions) -> int:
     from torchperf_ci.cli.progress import progress_for
     from torchperf_ci.core.results import open_folder, read_results
     from torchperf_ci.core.text import count
-    from torchperf_ci.github.context import source_from
-    from torchperf_ci.github.workflow_commands import commands_stopped
+    from torchperf_ci.github.job import commands_stopped, source_from
     from torchperf_ci.machine.gpu import locked_clocks
     from torchperf_ci.report.model import ReportOptions, SourceTree
     from torchperf_ci.run.plan import make_plan

@@ -20,7 +20,7 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Build
 from torchperf_ci.core.result_files import CommandResult, read_folder
 from torchperf_ci.core.results import RECORDS, open_folder
-from torchperf_ci.github.workflow_commands import commands_stopped
+from torchperf_ci.github.job import commands_stopped
 from torchperf_ci.pytorch.checkout import CheckoutRun, PyTorchCheckout, ask_skips, read_checkouts
 from torchperf_ci.pytorch.harness import (
     DEFAULT_DEVICES,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import click
 
@@ -17,206 +17,245 @@ from torchperf_ci.cli.options import (
     GitHubOptions,
     LineItem,
     append_markdown,
+    argument,
     command,
-    github_options,
     option,
+    takes,
 )
 from torchperf_ci.core.errors import ExitCode, UsageProblem
 
 if TYPE_CHECKING:
+    from torchperf_ci.expectations.collect import Collected
     from torchperf_ci.expectations.update import Update
-    from torchperf_ci.expectations.uploads import Collected, Wish
     from torchperf_ci.github.client import Client
-    from torchperf_ci.github.propose import Proposal
-    from torchperf_ci.github.pulls import PullRequest
-
-Options = Mapping[str, Any]
 
 
-@command(short_help="Rewrite expectation tables from a commit's runs on GitHub.")
-@click.argument("sha", default="", metavar="[SHA]", envvar="TORCHPERF_SHA")
-@github_options
-@option(
-    "--expected-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("expected"),
-    help="The folder of expectation tables.",
-)
-@option(
-    "--from",
-    "from_dir",
-    type=click.Path(exists=True, path_type=Path),
-    metavar="DIR",
-    help="Read results on disk, not GitHub: the folder DIR, or the folders in it, or one CSV file of a run.",
-)
-@option(
-    "--layout",
-    type=click.Choice(["pytorch", "torchperf"]),
-    default="torchperf",
-    help="Whose names jobs and artifacts have: those of PyTorch's test jobs, or of torchperf-ci's run action.",
-)
-@option(
-    "--workflow",
-    "workflows",
-    multiple=True,
-    type=LineItem(),
-    help="Only runs of this workflow. Repeatable.  [default: all; pytorch: inductor, inductor-periodic]",
-)
-@option(
-    "--config",
-    "configs",
-    multiple=True,
-    envvar="TORCHPERF_TABLES",
-    help="Only this configuration. Repeatable.  [default: all that are found]",
-)
-@option(
-    "--exclude-job",
-    "exclude_jobs",
-    multiple=True,
-    type=LineItem(),
-    help="Leave out jobs whose name matches this regular expression. Repeatable.",
-)
-@option(
-    "--metric-column",
-    "metric_columns",
-    multiple=True,
-    help="A column besides graph_breaks for every table, any that the run has, say calls_captured. Repeatable.",
-)
-@option("--prune", is_flag=True, help="Drop models that the run no longer has.")
-@option(
-    "--require-complete/--allow-missing",
-    "require_complete",
-    default=True,
-    help="Leave a table alone when a shard of it is missing, or merge what there is.",
-)
-@option("--dry-run", is_flag=True, help="Only say what would change.")
-@SUMMARY_FILE
-@option("--pull-request", is_flag=True, help="Commit the changes to a branch and open a pull request.")
-@option("--branch", help="The branch of the pull request.  [default: torchperf/update-expected-SHA]")
-@option("--base", help="The branch that the pull request is for.  [default: the repository's default]")
-@option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions.")
-@option("--jobs", type=click.IntRange(1, 32), default=8, help="How many artifacts are read at a time.")
-def update_expected(sha: str, *, github: GitHubOptions, **options: Any) -> None:  # noqa: ANN401 - click's values
-    """Rewrite expectation tables from what the runs of the commit SHA found.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceOptions:
+    """Say which results become the expectation."""
 
-    Of every shard the newest attempt that finished counts. Only the files that are needed are read out of the
-    artifacts. A configuration that is not complete leaves its tables as they are; the others are updated, and the
-    exit code is 4.
+    SECTION: ClassVar[str] = "Which results"
+
+    from_dir: Annotated[
+        Path | None,
+        option(
+            "--from",
+            type=click.Path(exists=True, path_type=Path),
+            metavar="DIR",
+            help="Read results from disk, not GitHub: a results folder, a folder of such folders, or one CSV file.",
+        ),
+    ]
+    layout: Annotated[
+        str,
+        option(
+            "--layout",
+            type=click.Choice(["pytorch", "torchperf"]),
+            default="torchperf",
+            help="How jobs and artifacts are named: as by PyTorch's test jobs, or as by torchperf-ci's run action.",
+        ),
+    ]
+    workflows: Annotated[
+        tuple[str, ...],
+        option(
+            "--workflow",
+            multiple=True,
+            type=LineItem(),
+            help="Only runs of this workflow. Repeatable.  [default: all; for pytorch: inductor, inductor-periodic]",
+        ),
+    ]
+    configs: Annotated[
+        tuple[str, ...],
+        option(
+            "--config",
+            multiple=True,
+            envvar="TORCHPERF_TABLES",
+            help="Only this configuration. Repeatable.  [default: all]",
+        ),
+    ]
+    exclude_jobs: Annotated[
+        tuple[str, ...],
+        option(
+            "--exclude-job",
+            multiple=True,
+            type=LineItem(),
+            help="Ignore jobs whose name matches this regular expression. Repeatable.",
+        ),
+    ]
+    jobs: Annotated[
+        int,
+        option("--jobs", type=click.IntRange(1, 32), default=8, help="How many artifacts are read at the same time."),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullRequestOptions:
+    """Say whether and where the changes are proposed."""
+
+    SECTION: ClassVar[str] = "Pull request"
+
+    pull_request: Annotated[
+        bool,
+        option(
+            "--pull-request",
+            is_flag=True,
+            help="Commit the changes to a branch and open a pull request, or update the open one.",
+        ),
+    ]
+    branch: Annotated[
+        str | None,
+        option("--branch", help="The branch of the pull request.  [default: torchperf/update-expected-SHA]"),
+    ]
+    base: Annotated[
+        str | None,
+        option("--base", help="The branch to merge into.  [default: the repository's default branch]"),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateExpectedOptions:
+    """Say which tables are rewritten from which results, and how."""
+
+    sha: Annotated[str, argument(default="", metavar="[SHA]", envvar="TORCHPERF_SHA")]
+    expected_dir: Annotated[
+        Path,
+        option(
+            "--expected-dir",
+            type=click.Path(file_okay=False, path_type=Path),
+            default=Path("expected"),
+            help="The folder of expectation tables.",
+        ),
+    ]
+    source: SourceOptions
+    metric_columns: Annotated[
+        tuple[str, ...],
+        option(
+            "--metric-column",
+            multiple=True,
+            help="Add this column of the results to every table, say calls_captured. Repeatable.",
+        ),
+    ]
+    prune: Annotated[bool, option("--prune", is_flag=True, help="Remove models that the results no longer have.")]
+    require_complete: Annotated[
+        bool,
+        option(
+            "--require-complete/--allow-missing",
+            default=True,
+            help="When a shard is missing, leave its tables as they are, or update them with what there is.",
+        ),
+    ]
+    dry_run: Annotated[bool, option("--dry-run", is_flag=True, help="Only show what would change; write nothing.")]
+    summary_file: Annotated[Path | None, SUMMARY_FILE]
+    github_files: Annotated[
+        bool,
+        option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."),
+    ]
+    proposal: PullRequestOptions
+    github: GitHubOptions
+
+    def __post_init__(self) -> None:
+        """Raise `UsageProblem` for what cannot be meant."""
+        from torchperf_ci.core.csv_files import is_column_name
+        from torchperf_ci.expectations.table import NAME
+
+        if bool(self.commit) == bool(self.source.from_dir):
+            raise UsageProblem("give either the SHA of a commit, or --from with a folder of results")
+        if wrong := [column for column in self.metric_columns if column == NAME or not is_column_name(column)]:
+            raise UsageProblem(
+                f"--metric-column {', '.join(wrong)} is no name of a column of numbers, say calls_captured"
+            )
+        if wrong := [config for config in self.source.configs if not re.fullmatch(r"[\w./-]+", config)]:
+            raise UsageProblem(f"--config {', '.join(wrong)} is no name of a configuration")
+
+    @property
+    def commit(self) -> str:
+        return self.sha.strip().lower()
+
+
+@command(short_help="Rewrite expectation tables from a commit's runs on GitHub, or from results on disk.")
+@takes(UpdateExpectedOptions)
+def update_expected(options: UpdateExpectedOptions) -> None:
+    """Rewrite expectation tables from the results of the commit SHA's workflow runs, or from results on disk.
+
+    The newest finished attempt of each shard counts. Only the files that are needed are read from the artifacts. When
+    results of a configuration are missing, its tables stay as they are, the others are updated, and the exit code is 4.
 
     \b
     Examples:
-      torchperf-ci update-expected 1a2b3c4 --repo org/project --expected-dir ci/expected
-      torchperf-ci update-expected --from benchmark_logs --expected-dir ci/expected
+      torchperf-ci update-expected 1a2b3c4 --repo org/project --dry-run
+      torchperf-ci update-expected --from benchmark_logs --expected-dir tables
     """
-    sha = sha.strip().lower()
-    _refuse_nonsense(sha, options)
     with ExitStack() as opened:
-        client = opened.enter_context(github.client(os.environ)) if sha or options["pull_request"] else None
-        update = _update(client, github, sha, options)
-    if (update.gaps and options["require_complete"]) or not update.tables:
+        needs_github = bool(options.commit) or options.proposal.pull_request
+        client = opened.enter_context(options.github.client(os.environ)) if needs_github else None
+        update = _update(client, options)
+    if (update.gaps and options.require_complete) or not update.tables:
         sys.exit(int(ExitCode.NOTHING_TO_JUDGE))
 
 
-def _update(client: Client | None, github: GitHubOptions, sha: str, options: Options) -> Update:
+def _update(client: Client | None, options: UpdateExpectedOptions) -> Update:
     """Collect, plan, write, tell, propose; in this order, so that what is refused is refused before it is written."""
     from torchperf_ci.expectations.report import update_markdown, update_text
     from torchperf_ci.expectations.update import apply_update, plan_update
+    from torchperf_ci.github.job import append_summary, write_outputs
+    from torchperf_ci.github.pulls import prepare, propose
+    from torchperf_ci.github.runs import checked_repository
 
-    folder: Path = options["expected_dir"]
-    found = _collect(client, github, sha, options)
+    folder, sha, wanted = options.expected_dir, options.commit, options.proposal
+    collected = _collect(client, options)
     update = plan_update(
         folder,
-        found.configs,
-        gaps=found.gaps,
-        metric_columns=options["metric_columns"],
-        prune=options["prune"],
-        allow_missing=not options["require_complete"],
+        collected.configs,
+        gaps=collected.gaps,
+        metric_columns=options.metric_columns,
+        prune=options.prune,
+        allow_missing=not options.require_complete,
     )
-    markdown = update_markdown(update, sha=sha)
-    proposal = _proposal(client, github, sha, update, options)
-    if not options["dry_run"]:
+    proposal = None
+    if client is not None and wanted.pull_request and not options.dry_run and update.written:
+        proposal = prepare(
+            client,
+            checked_repository(options.github.repository),
+            branch=wanted.branch or f"torchperf/update-expected-{sha[:12] or 'local'}",
+            base=wanted.base or "",
+            files={folder / table.path: table.text.encode() for table in update.written},
+        )
+    if not options.dry_run:
         apply_update(folder, update)
-    click.echo(update_text(update, dry_run=options["dry_run"]))
-    append_markdown(options["summary_file"], markdown)
-    pull = _propose(client, proposal, markdown, sha) if proposal is not None and client is not None else None
-    if options["github_files"]:
-        from torchperf_ci.github.step_files import append_summary, write_outputs
-
+    click.echo(update_text(update, dry_run=options.dry_run))
+    markdown = update_markdown(update, sha=sha)
+    append_markdown(options.summary_file, markdown)
+    url = ""
+    if client is not None and proposal is not None:
+        title = f"Update expectations from {sha[:12]}" if sha else "Update expectations"
+        pull = propose(client, proposal, title=title, body=markdown)
+        click.echo(f"{'Opened' if pull.opened else 'Updated'} pull request {pull.number}: {pull.url}", err=True)
+        url = pull.url
+    if options.github_files:
         append_summary(os.environ, markdown)
-        write_outputs(os.environ, {"changed": str(len(update.written)), "pull-request-url": pull.url if pull else ""})
+        write_outputs(os.environ, {"changed": str(len(update.written)), "pull-request-url": url})
     return update
 
 
-def _refuse_nonsense(sha: str, options: Options) -> None:
-    from torchperf_ci.core.csv_files import is_column_name
-    from torchperf_ci.expectations.table import NAME
-
-    if bool(sha) == bool(options["from_dir"]):
-        raise UsageProblem("give either the SHA of a commit, or --from with a folder of results")
-    if wrong := [column for column in options["metric_columns"] if column == NAME or not is_column_name(column)]:
-        raise UsageProblem(f"--metric-column {', '.join(wrong)} is no name of a column of numbers, say calls_captured")
-    if wrong := [config for config in options["configs"] if not re.fullmatch(r"[\w./-]+", config)]:
-        raise UsageProblem(f"--config {', '.join(wrong)} is no name of a configuration")
-
-
-def _collect(client: Client | None, github: GitHubOptions, sha: str, options: Options) -> Collected:
-    from torchperf_ci.expectations.update import runs_on_disk
-    from torchperf_ci.expectations.uploads import Collected, collect
+def _collect(client: Client | None, options: UpdateExpectedOptions) -> Collected:
+    from torchperf_ci.expectations.collect import Collected, Wish, collect, collect_from_disk
     from torchperf_ci.github.runs import checked_repository, full_sha
     from torchperf_ci.shards.uploads import Layout
 
-    layout = Layout(options["layout"])
-    if client is None or options["from_dir"]:
-        return Collected(configs=runs_on_disk(options["from_dir"], layout, options["configs"]))
-    repository = checked_repository(github.repository)
+    source = options.source
+    layout = Layout(source.layout)
+    if client is None or source.from_dir is not None:
+        assert source.from_dir is not None
+        return Collected(configs=collect_from_disk(source.from_dir, layout, source.configs))
+    try:
+        excluded = tuple(re.compile(pattern) for pattern in source.exclude_jobs)
+    except re.error as error:
+        raise UsageProblem(f"--exclude-job {error.pattern!r} is no regular expression: {error}") from error
+    repository = checked_repository(options.github.repository)
     return collect(
         client,
         repository,
-        full_sha(client, repository, sha),
-        _wish(options),
-        threads=options["jobs"],
+        full_sha(client, repository, options.commit),
+        Wish(layout=layout, workflows=source.workflows, configs=source.configs, exclude_jobs=excluded),
+        threads=source.jobs,
         say=lambda text: click.echo(text, err=True),
     )
-
-
-def _wish(options: Options) -> Wish:
-    from torchperf_ci.expectations.uploads import Wish
-    from torchperf_ci.shards.uploads import Layout
-
-    try:
-        excluded = tuple(re.compile(pattern) for pattern in options["exclude_jobs"])
-    except re.error as error:
-        raise UsageProblem(f"--exclude-job {error.pattern!r} is no regular expression: {error}") from error
-    return Wish(
-        layout=Layout(options["layout"]),
-        workflows=options["workflows"],
-        configs=options["configs"],
-        exclude_jobs=excluded,
-    )
-
-
-def _proposal(
-    client: Client | None, github: GitHubOptions, sha: str, update: Update, options: Options
-) -> Proposal | None:
-    """The pull request that is to be opened, checked before anything is written."""
-    from torchperf_ci.github.propose import prepare
-    from torchperf_ci.github.runs import checked_repository
-
-    if client is None or not options["pull_request"] or options["dry_run"] or not update.written:
-        return None
-    return prepare(
-        client,
-        checked_repository(github.repository),
-        branch=options["branch"] or f"torchperf/update-expected-{sha[:12] or 'local'}",
-        base=options["base"] or "",
-        files={options["expected_dir"] / table.path: table.text.encode() for table in update.written},
-    )
-
-
-def _propose(client: Client, proposal: Proposal, markdown: str, sha: str) -> PullRequest:
-    from torchperf_ci.github.propose import propose
-
-    title = f"Update expectations from {sha[:12]}" if sha else "Update expectations"
-    pull = propose(client, proposal, title=title, body=markdown)
-    click.echo(f"{'Opened' if pull.opened else 'Updated'} pull request {pull.number}: {pull.url}", err=True)
-    return pull

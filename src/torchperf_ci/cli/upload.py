@@ -14,6 +14,7 @@ import click
 from torchperf_ci.cli.files import STREAM, read_input, results_in, write_output
 from torchperf_ci.cli.options import Group, KeyValues, option, takes
 from torchperf_ci.core.errors import NothingToJudge
+from torchperf_ci.core.text import count
 
 if TYPE_CHECKING:
     from torchperf_ci.pytorch.hud import Identity
@@ -38,10 +39,15 @@ class ScribeOptions:
             "--pytest-bench-json",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="What pytest-benchmark wrote with --benchmark-json; - for standard input.",
+            help="Send the benchmarks in this file of pytest-benchmark (--benchmark-json); - for standard input.",
         ),
     ]
-    results: Annotated[Path | None, option("--results", type=_RESULTS, metavar="DIR", help="A results folder.")]
+    results: Annotated[
+        Path | None,
+        option(
+            "--results", type=_RESULTS, metavar="DIR", help="Send the performance results that passed in this folder."
+        ),
+    ]
     fields: Annotated[
         tuple[tuple[str, str], ...],
         option(
@@ -49,7 +55,7 @@ class ScribeOptions:
             multiple=True,
             type=KeyValues(),
             metavar="NAME=VALUE",
-            help="Sets this field of every message. Repeatable.",
+            help="Set this field in every message. Repeatable.",
         ),
     ]
     api_url: Annotated[
@@ -58,7 +64,7 @@ class ScribeOptions:
             "--api-url",
             default="https://graph.facebook.com/scribe_logs",
             envvar="TORCHPERF_SCRIBE_URL",
-            help="The endpoint to post to.",
+            help="Endpoint to post to: https, or a server on this machine.",
         ),
     ]
     journal: Annotated[
@@ -67,13 +73,16 @@ class ScribeOptions:
             "--journal",
             type=click.Path(dir_okay=False, path_type=Path),
             metavar="FILE",
-            help="Remembers here what was accepted; that is not sent a second time.",
+            help="Record in this file what was accepted, and do not send that a second time.",
         ),
     ]
     batch_bytes: Annotated[
         int,
         option(
-            "--batch-bytes", type=click.IntRange(min=1000), default=1_000_000, help="Largest body of a request, bytes."
+            "--batch-bytes",
+            type=click.IntRange(min=1000),
+            default=1_000_000,
+            help="Largest body of a request, in bytes.",
         ),
     ]
     timeout_s: Annotated[
@@ -82,13 +91,19 @@ class ScribeOptions:
             "--request-timeout",
             type=click.FloatRange(min=0, min_open=True),
             default=30.0,
-            help="Seconds to wait for the server.",
+            help="Seconds to wait for an answer.",
         ),
     ]
     retries: Annotated[
-        int, option("--retries", type=click.IntRange(min=0), default=5, help="How often a request is tried again.")
+        int,
+        option(
+            "--retries",
+            type=click.IntRange(min=0),
+            default=5,
+            help="How often a request is repeated after a server error or no answer.",
+        ),
     ]
-    dry_run: Annotated[bool, option("--dry-run", is_flag=True, help="Print the messages that would be sent.")]
+    dry_run: Annotated[bool, option("--dry-run", is_flag=True, help="Send nothing; print the messages.")]
     github_files: Annotated[bool, _GITHUB_FILES]
 
 
@@ -97,18 +112,20 @@ class ScribeOptions:
 def scribe(options: ScribeOptions) -> None:
     """Send one message per benchmark to Scribe.
 
-    With SCRIBE_INTERN set, by the program scribe_cat; otherwise by the Graph API with the token in
-    SCRIBE_GRAPHQL_ACCESS_TOKEN. Every message is checked before the first one is sent.
+    The Graph API is used, with the token in the environment variable SCRIBE_GRAPHQL_ACCESS_TOKEN; inside Meta, with
+    SCRIBE_INTERN set, the program scribe_cat. Every message is checked before the first one is sent.
 
     \b
-    Example:
+    Examples:
+      torchperf-ci upload scribe --pytest-bench-json bench.json --dry-run
       torchperf-ci upload scribe --pytest-bench-json bench.json --journal sent.jsonl
     """
     from torchperf_ci.pytorch.journal import DeliveryState, open_journal, read_journal
     from torchperf_ci.pytorch.scribe import endpoint_of, entries_of, send, transport_from
-    from torchperf_ci.pytorch.scribe_messages import messages_of
+    from torchperf_ci.pytorch.scribe_messages import message_of, messages_of
 
     overrides = dict(options.fields)
+    message_of({"time": 0, **overrides}, where="--field")
     entries = entries_of(messages_of([(where, {**fields, **overrides}) for where, fields in _fields(options)]))
     if options.dry_run:
         known = read_journal(options.journal, endpoint=endpoint_of(os.environ, options.api_url))
@@ -127,12 +144,14 @@ def scribe(options: ScribeOptions) -> None:
     with open_journal(options.journal, endpoint=transport.endpoint) as journal:
         if unclear := journal.count(DeliveryState.SENDING, ids):
             click.echo(
-                f"Of {unclear} messages it is not known whether they arrived earlier; sending them again", err=True
+                f"Warning: {count(unclear, 'message')} may have arrived before a crash or a broken connection; "
+                "sending again",
+                err=True,
             )
         earlier = journal.count(DeliveryState.ACCEPTED, ids)
         accepted, requests = send(entries, transport, journal)
-    before = f"; {earlier} were accepted earlier" if earlier else ""
-    click.echo(f"{transport.endpoint} accepted {accepted} messages in {requests} requests{before}")
+    before = f"; {earlier:,} accepted earlier" if earlier else ""
+    click.echo(f"{transport.endpoint} accepted {count(accepted, 'message')} in {count(requests, 'request')}{before}")
     if options.github_files:
         _write_output("accepted", accepted)
 
@@ -144,7 +163,7 @@ def _fields(options: ScribeOptions) -> Sequence[tuple[str, Fields]]:
 
     path, directory = options.pytest_bench_json, options.results
     if (path is None) == (directory is None):
-        raise click.UsageError("give exactly one of --pytest-bench-json and --results")
+        raise click.UsageError("give either --pytest-bench-json FILE or --results DIR")
     shared = upload_fields(os.environ, time=int(time.time()))
     if path is not None:
         content, name = read_input(path)
@@ -153,9 +172,12 @@ def _fields(options: ScribeOptions) -> Sequence[tuple[str, Fields]]:
         assert directory is not None
         records = results_in(directory).records
         fields = list(fields_of_records(records, shared))
-        click.echo(f"{len(fields)} of {len(records)} results have times to send", err=True)
+        click.echo(
+            f"{len(fields)} of {count(len(records), 'result')} can be sent: those of performance that passed",
+            err=True,
+        )
     if not fields:
-        raise NothingToJudge(f"there is nothing to send in {path or directory}")
+        raise NothingToJudge(f"there is nothing to send in {path or directory}: no benchmark in it passed with a time")
     return fields
 
 
@@ -163,14 +185,16 @@ def _fields(options: ScribeOptions) -> Sequence[tuple[str, Fields]]:
 class HudOptions:
     """Say which results become rows, where they go, and what names their run."""
 
-    results: Annotated[Path, option("--results", type=_RESULTS, metavar="DIR", required=True, help="A results folder.")]
+    results: Annotated[
+        Path, option("--results", type=_RESULTS, metavar="DIR", required=True, help="The results folder.")
+    ]
     out: Annotated[
         str | None,
         option(
             "--out",
             metavar="FILE|URL",
-            help="A file, gzipped when its name ends in .gz; or a URL, say s3://…, below which the files go "
-            "by v3/REPOSITORY/WORKFLOW_ID/JOB_ID.  [default: standard output]",
+            help="A file, gzipped when its name ends in .gz; or the URL of a bucket, say s3://…, where files go to "
+            "v3/REPOSITORY/WORKFLOW_ID/JOB_ID/.  [default: standard output]",
         ),
     ]
     benchmark: Annotated[
@@ -178,30 +202,29 @@ class HudOptions:
         option(
             "--benchmark",
             default="TorchInductor",
-            help="The benchmark's name; HUD's compiler dashboard shows this one.",
+            help="Name of the benchmark. HUD's compiler dashboard shows the default.",
         ),
     ]
     repository: Annotated[
-        str, option("--repository", default="", show_default=False, help="OWNER/NAME.  [default: as recorded]")
+        str,
+        option("--repository", default="", show_default=False, help="Repository, OWNER/NAME.  [default: as recorded]"),
     ]
-    branch: Annotated[
-        str, option("--branch", default="", show_default=False, help="The branch.  [default: as recorded]")
-    ]
-    commit: Annotated[
-        str, option("--commit", default="", show_default=False, help="The commit.  [default: as recorded]")
-    ]
+    branch: Annotated[str, option("--branch", default="", show_default=False, help="Branch.  [default: as recorded]")]
+    commit: Annotated[str, option("--commit", default="", show_default=False, help="Commit.  [default: as recorded]")]
     job_name: Annotated[
-        str, option("--job-name", default="", show_default=False, help="The job's name.  [default: the workflow's]")
+        str, option("--job-name", default="", show_default=False, help="Name of the job.  [default: the workflow's]")
     ]
     workflow_id: Annotated[
         int | None,
-        option(
-            "--workflow-id", type=click.IntRange(min=1), help="The number of the workflow run.  [default: as recorded]"
-        ),
+        option("--workflow-id", type=click.IntRange(min=1), help="Number of the workflow run.  [default: as recorded]"),
     ]
     job_id: Annotated[
         int | None,
-        option("--job-id", type=click.IntRange(min=1), help="The number of the job: job.check_run_id in a workflow."),
+        option(
+            "--job-id",
+            type=click.IntRange(min=1),
+            help="Number of the job: job.check_run_id in a workflow. A bucket needs it.",
+        ),
     ]
     runner_type: Annotated[
         str,
@@ -209,11 +232,12 @@ class HudOptions:
             "--runner-type",
             default="",
             show_default=False,
-            help="The runner's type or label.  [default: its GPU, or else its CPU]",
+            help="Type or label of the runner.  [default: its GPU, or else its CPU]",
         ),
     ]
     dry_run: Annotated[
-        bool, option("--dry-run", is_flag=True, help="Check and print the rows, and say where they would go.")
+        bool,
+        option("--dry-run", is_flag=True, help="Write nothing; check and print the rows, and say where they would go."),
     ]
     github_files: Annotated[bool, _GITHUB_FILES]
 
@@ -249,7 +273,7 @@ def hud(options: HudOptions) -> None:
 
     rows = rows_of(results_in(options.results), options.identity(), gpus=gpus_here())
     if not rows:
-        raise NothingToJudge(f"no result in {options.results} has a metric")
+        raise NothingToJudge(f"no result in {options.results} has a metric, so there are no rows to write")
     check_rows(rows)
     content, out = lines_of(rows), options.out or str(STREAM)
     files = bucket_files(rows) if is_url(out) else []
@@ -262,12 +286,12 @@ def hud(options: HudOptions) -> None:
         for url in put_files(out, files):
             click.echo(url)
     else:
-        write_output(Path(out), compress(content) if out.endswith(".gz") else content)
+        write_output(Path(out), compress(content) if out.endswith(".gz") else content, holds=count(len(rows), "row"))
     if options.github_files:
         _write_output("rows", len(rows))
 
 
 def _write_output(name: str, number: int) -> None:
-    from torchperf_ci.github.step_files import write_outputs
+    from torchperf_ci.github.job import write_outputs
 
     write_outputs(os.environ, {name: str(number)})

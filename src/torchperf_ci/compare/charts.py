@@ -1,30 +1,36 @@
-"""The charts of a comparison: all ratios with their intervals, and the samples of the cases that changed."""
+"""The charts of a comparison: all changes with their intervals, and the samples of the cases that changed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
 
-from torchperf_ci.compare.effects import Comparison, Tolerance, Verdict
-from torchperf_ci.compare.report import Findings
-from torchperf_ci.compare.tolerances import LATENCY
-from torchperf_ci.compare.verdicts import Measured
-from torchperf_ci.compare.words import TIMED, name, ordered, percent
+from torchperf_ci.compare.effects import ChangeTolerance, Verdict
+from torchperf_ci.compare.model import LATENCY, SPEEDUP, TIMED, Comparison, ComparisonFindings, Measured
+from torchperf_ci.compare.words import change, name, ordered, percent
 from torchperf_ci.core.text import one_line, safe_name, short_name, unique
+from torchperf_ci.report.charts import Chart
 from torchperf_ci.report.palette import BAD, GRID, INK, PALE, PALETTE
 from torchperf_ci.report.plots import Arms, arms_figure, log_axis, saved, style, titled
 
-MOST_ROWS = 80
+MOST_ROWS = 60
 """Of more cases than these only the most urgent are drawn."""
 MOST_SAMPLES = 12
-LABEL_LENGTH = 48
+LABEL_LENGTH = 56
+WIDTH, ROW_HEIGHT = 4.9, 0.42
+"""Inches."""
+
+_AXES = {
+    LATENCY: "latency of head against base  (slower →)",
+    SPEEDUP: "speedup over eager of head against base  (← slower)",
+}
 
 COLOURS = {
     Verdict.REGRESSED: BAD,
@@ -35,97 +41,97 @@ COLOURS = {
 """The verdicts that have a ratio."""
 
 
-def comparison_charts(findings: Findings) -> Iterator[tuple[str, bytes]]:
-    """File names and contents: `compare.svg` and `.png`, and a pair per case that changed or is open."""
+def draw_charts(findings: ComparisonFindings) -> list[Chart]:
+    """Draw all ratios, and the samples of each case that changed or is open; nothing where no time was compared."""
     timed = [c for c in ordered(findings.comparisons) if c.metric in TIMED and c.ratio and c.verdict in COLOURS]
     if not timed:
-        return
+        return []
     taken = {"compare"}
     measured = {item.case: item for item in findings.measured}
     with style():
-        yield from _files("compare", forest_figure(timed, findings.header.tolerances.latency))
-        changed = [c for c in timed if c.verdict is not Verdict.UNCHANGED and _samples(measured.get(c.case))]
+        figure = forest_figure(timed, findings.header.tolerances.latency)
+        charts = [Chart(name="compare", title="Head against base", **saved(figure))]
+        changed = [c for c in timed if c.verdict is not Verdict.UNCHANGED and _has_samples(measured.get(c.case))]
         for comparison in changed[:MOST_SAMPLES]:
             parts = ("compare", comparison.case.suite, comparison.case.model, comparison.case.compiler)
             file = unique(short_name("_".join(map(safe_name, parts))), taken)
-            yield from _files(file, case_figure(comparison, measured[comparison.case]))
+            figure = case_figure(comparison, measured[comparison.case])
+            charts.append(Chart(name=file, title=str(comparison.case), **saved(figure)))
+    return charts
 
 
-def _files(stem: str, figure: Figure) -> Iterator[tuple[str, bytes]]:
-    for ending, content in saved(figure).items():
-        yield f"{stem}.{ending}", content
-
-
-def _samples(measured: Measured | None) -> bool:
+def _has_samples(measured: Measured | None) -> bool:
     return measured is not None and any(len(launch.base) > 1 for launch in measured.launches)
 
 
-def forest_figure(comparisons: Sequence[Comparison], tolerance: Tolerance) -> Figure:
-    """Every ratio head / base with its interval, the most urgent at the top, over the margin and the threshold."""
+def forest_figure(comparisons: Sequence[Comparison], tolerance: ChangeTolerance) -> Figure:
+    """Draw every change with its interval, the most urgent at the top, over the margin and the threshold.
+
+    A panel per metric, since a slower head has more latency and less speedup. Names stand above their bars, so that
+    the picture is narrow enough for a telephone.
+    """
     shown = list(comparisons)[:MOST_ROWS]
-    figure = Figure(figsize=(9.0, 1.6 + 0.24 * len(shown)), layout="constrained")
-    axes = figure.subplots()
-    rows = np.arange(len(shown), dtype=np.float64)
-    _bounds(axes, tolerance)
-    for row, comparison in zip(rows, shown, strict=True):
-        _row(axes, float(row), comparison)
-    axes.set_yticks(rows, [_label(comparison) for comparison in shown], parse_math=False)
-    axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color=GRID, linewidth=0.6)
-    log_axis(axes, "x", _limits(shown, tolerance), "x")
-    axes.set_xlabel("head / base")
+    panels = [rows for metric in TIMED if (rows := [c for c in shown if c.metric == metric])]
+    heights = [len(rows) + 1.0 for rows in panels]
+    figure = Figure(figsize=(WIDTH, 0.9 + ROW_HEIGHT * sum(heights)), layout="constrained")
+    all_axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, rows in zip(all_axes, panels, strict=True):
+        low, high = _limits(rows, tolerance)
+        threshold, margin = 1 + tolerance.threshold, 1 + tolerance.margin
+        axes.axvspan(1 / threshold, threshold, color=PALE, alpha=0.15, linewidth=0, zorder=0.4)
+        axes.axvline(1.0, color=INK, linewidth=0.8)
+        for bound in (1 / margin, margin):
+            axes.axvline(bound, color=INK, linewidth=0.8, linestyle=":")
+        for row, comparison in enumerate(rows):
+            ratio, colour = comparison.ratio or 1.0, COLOURS[comparison.verdict]
+            ends = (comparison.low or ratio, comparison.high or ratio)
+            axes.plot(ends, [row, row], color=colour, linewidth=1.8, solid_capstyle="butt")
+            axes.plot([ratio], [row], "o", color=colour, markersize=4.5)
+            label = one_line(name(comparison.case), limit=LABEL_LENGTH)
+            axes.text(low, row - 0.36, f" {label}", va="center", color=INK, parse_math=False)
+            at = (min(max(ends), high), row)
+            axes.annotate(change(ratio), at, (5, 0), textcoords="offset points", va="center", color=colour)
+        axes.set_yticks([])
+        axes.set_ylim(len(rows) - 0.5, -0.8)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x", color=GRID, linewidth=0.6)
+        log_axis(axes, "x", (low, high))
+        axes.xaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: f"{100 * (value - 1):+.3g} %".replace("+0 %", "0 %"))
+        )
+        axes.set_xlabel(_AXES[rows[0].metric])
     hidden = len(comparisons) - len(shown)
     cut = f" ({hidden:,} more are not drawn)" if hidden else ""
-    titled(figure, f"Head against base{cut}", _legend(shown, tolerance))
+    titled(figure, f"Head against base{cut}", _legend(shown, tolerance), columns=3)
     return figure
 
 
-def _label(comparison: Comparison) -> str:
-    metric = "" if comparison.metric == LATENCY else f" {comparison.metric}"
-    return one_line(name(comparison.case), limit=LABEL_LENGTH) + metric
+def _limits(comparisons: Sequence[Comparison], tolerance: ChangeTolerance) -> tuple[float, float]:
+    """Choose limits as far as the points and the bounds go, and of the intervals what does not squeeze these together;
+    with room for the numbers at the right ends."""
+    far = max(abs(math.log(c.ratio or 1.0)) for c in comparisons)
+    far = max(far, 1.3 * math.log1p(tolerance.threshold))
+    wide = max((abs(math.log(end)) for c in comparisons for end in (c.low, c.high) if end), default=0.0)
+    reach = 1.06 * min(max(far, wide), 2 * far)
+    return math.exp(-reach), math.exp(1.25 * reach)
 
 
-def _bounds(axes: Axes, tolerance: Tolerance) -> None:
-    threshold, margin = 1 + tolerance.threshold, 1 + tolerance.margin
-    axes.axvspan(1 / threshold, threshold, color=PALE, alpha=0.15, linewidth=0, zorder=0.4)
-    axes.axvline(1.0, color=INK, linewidth=0.8)
-    for bound in (1 / margin, margin):
-        axes.axvline(bound, color=INK, linewidth=0.8, linestyle=":")
-
-
-def _row(axes: Axes, row: float, comparison: Comparison) -> None:
-    colour = COLOURS[comparison.verdict]
-    if comparison.low is not None and comparison.high is not None:
-        axes.plot([comparison.low, comparison.high], [row, row], color=colour, linewidth=1.6, solid_capstyle="butt")
-    axes.plot([comparison.ratio or 1.0], [row], "o", color=colour, markersize=4.5)
-
-
-def _limits(comparisons: Sequence[Comparison], tolerance: Tolerance) -> tuple[float, float]:
-    """As far as the points and the bounds go, and of the intervals what does not squeeze these together."""
-    ratios = [c.ratio for c in comparisons if c.ratio]
-    far = max(abs(math.log(ratio)) for ratio in [*ratios, (1 + tolerance.threshold) ** 1.3])
-    ends = [end for c in comparisons for end in (c.low, c.high) if end]
-    wide = max([abs(math.log(end)) for end in ends], default=0.0)
-    reach = math.exp(1.06 * min(max(far, wide), 2 * far))
-    return 1 / reach, reach
-
-
-def _legend(comparisons: Sequence[Comparison], tolerance: Tolerance) -> list[Artist]:
-    found = {comparison.verdict for comparison in comparisons}
+def _legend(comparisons: Sequence[Comparison], tolerance: ChangeTolerance) -> list[Artist]:
+    drawn = {comparison.verdict for comparison in comparisons}
+    verdicts = [
+        Line2D([], [], color=colour, marker="o", label=str(verdict))
+        for verdict, colour in COLOURS.items()
+        if verdict in drawn
+    ]
     return [
-        *(
-            Line2D([], [], color=colour, marker="o", label=str(verdict))
-            for verdict, colour in COLOURS.items()
-            if verdict in found
-        ),
+        *verdicts,
         Patch(color=PALE, alpha=0.3, label=f"within {percent(tolerance.threshold)}"),
         Line2D([], [], color=INK, linestyle=":", linewidth=0.8, label=f"margin {percent(tolerance.margin)}"),
     ]
 
 
 def case_figure(comparison: Comparison, measured: Measured) -> Figure:
-    """The samples of one case, all launches one after the other."""
+    """Draw the samples of one case, all launches one after the other."""
     pairs = [
         (base, head)
         for launch in measured.launches

@@ -16,9 +16,10 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torchperf_ci.compare.model import CommitSummary
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.run.session import PRIVATE_VARIABLES
 from torchperf_ci.worker.protocol import one_line
@@ -29,13 +30,15 @@ _MOST_BRANCHES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checkout:
-    """A commit in a folder, and the Python whose environment was set up for it."""
+class SideCommit:
+    """A commit that is compared: what its side is called, what is checked out, and what people know it by.
 
-    ref: str
-    commit: str
-    folder: Path
-    python: str
+    checkout is another commit than `known.sha` where the changes of the working tree belong to the side.
+    """
+
+    label: str
+    checkout: str
+    known: CommitSummary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +49,9 @@ class Repository:
 
     @classmethod
     def around(cls, folder: Path) -> Repository:
-        """The repository `folder` is in. Raises `UsageProblem` when it is in none that git takes."""
+        """Find the repository that `folder` is in. Raises `UsageProblem` when it is in none that git takes."""
         try:
-            return cls(folder=Path(_asked(folder, "rev-parse", "--show-toplevel")))
+            return cls(folder=Path(_ask_git(folder, "rev-parse", "--show-toplevel")))
         except _GitFailed as error:
             if theirs := re.search(r"dubious ownership in repository at '(.+?)'", str(error)):
                 raise UsageProblem(
@@ -59,13 +62,35 @@ class Repository:
                 f"{folder} is in no git repository ({error}); --base-ref and --head-ref need one"
             ) from error
 
-    def commit_of(self, ref: str) -> str:
-        """The commit a ref names. Raises `UsageProblem` when it names none."""
-        found = _git(self.folder, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", end_of_options=True)
-        if found:
-            return found
-        advice = "fetch it first (fetch-depth: 0)" if self._is_shallow() else self._branches()
+    def choose_commits(
+        self, base_ref: str, head_ref: str, *, upstream: str, base_branch: str
+    ) -> tuple[SideCommit, SideCommit]:
+        """Choose the commits of base and head.
+
+        base_ref: a ref, or `merge-base`: where head left `upstream`, or blank, the branch that `base_branch` names (see
+        `choose_upstream`). head_ref: blank is HEAD with the changes of the working tree to tracked files. Raises
+        `UsageProblem` for what names no commit.
+        """
+        head_sha = self.find_commit(head_ref or "HEAD")
+        head = SideCommit(label=head_ref or "HEAD", checkout=head_sha, known=self._summarize(head_sha))
+        if not head_ref and (changes := _git(self.folder, "stash", "create")):  # no branch has this commit
+            head = replace(head, label="HEAD with the changes of the working tree", checkout=changes)
+        if base_ref == MERGE_BASE:
+            base_sha = self.find_merge_base(upstream or self.choose_upstream(base_branch), head_sha)
+        else:
+            base_sha = self.find_commit(base_ref)
+        return SideCommit(label=base_ref, checkout=base_sha, known=self._summarize(base_sha)), head
+
+    def find_commit(self, ref: str) -> str:
+        """Find the commit that a ref names. Raises `UsageProblem` when it names none."""
+        sha = _git(self.folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        if sha:
+            return sha
+        advice = "fetch it first (fetch-depth: 0)" if self._is_shallow() else self._suggest_branches()
         raise UsageProblem(f"there is no ref {ref!r} in {self.folder}; {advice}")
+
+    def _summarize(self, sha: str) -> CommitSummary:
+        return CommitSummary(sha=sha, subject=_git(self.folder, "log", "-1", "--format=%s", sha) or "")
 
     def choose_upstream(self, base_branch: str) -> str:
         """Choose the branch that a merge base is taken with when nobody names one.
@@ -80,17 +105,25 @@ class Repository:
         for usual in ("origin/main", "origin/master"):
             if _git(self.folder, "rev-parse", "--verify", "--quiet", f"refs/remotes/{usual}^{{commit}}"):
                 return usual
-        remote = "its remote `origin` names no default branch" if self._has_origin() else "it has no remote `origin`"
-        raise UsageProblem(f"nothing says which branch head of {self.folder} left, since {remote}; {self._branches()}")
+        has_origin = "origin" in (_git(self.folder, "remote") or "").split()
+        reason = "its remote `origin` names no default branch" if has_origin else "it has no remote `origin`"
+        raise UsageProblem(
+            f"nothing says which branch head of {self.folder} left, since {reason}; {self._suggest_branches()}"
+        )
 
-    def _has_origin(self) -> bool:
-        return "origin" in (_git(self.folder, "remote") or "").split()
+    def find_merge_base(self, upstream: str, head: str) -> str:
+        """Find the newest commit that both have. Raises `UsageProblem` when there is none (or the clone is shallow)."""
+        sha = _git(self.folder, "merge-base", self.find_commit(upstream), head)
+        if not sha:
+            advice = "fetch the history (fetch-depth: 0)" if self._is_shallow() else "name the base with --base-ref"
+            raise UsageProblem(f"{upstream} and {head[:12]} have no common commit here; {advice}")
+        return sha
 
     def _is_shallow(self) -> bool:
         return _git(self.folder, "rev-parse", "--is-shallow-repository") == "true"
 
-    def _branches(self) -> str:
-        """What can be said instead, the usual names first."""
+    def _suggest_branches(self) -> str:
+        """Say what can be given instead, the usual names first."""
         listed = _git(self.folder, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes") or ""
         usual = [f"{remote}{branch}" for remote in ("origin/", "") for branch in ("main", "master")]
         names = [name for name in listed.splitlines() if "/" in name or name != "origin"]  # `origin` is origin/HEAD
@@ -100,51 +133,39 @@ class Repository:
         more = f" and {len(names) - _MOST_BRANCHES} more" if len(names) > _MOST_BRANCHES else ""
         return f"say --upstream {names[0]}, or --base-ref; there are: {', '.join(names[:_MOST_BRANCHES])}{more}"
 
-    def merge_base(self, upstream: str, head: str) -> str:
-        """The newest commit both have. Raises `UsageProblem` when there is none (or the clone is too shallow)."""
-        found = _git(self.folder, "merge-base", self.commit_of(upstream), self.commit_of(head))
-        if not found:
-            advice = "fetch the history (fetch-depth: 0)" if self._is_shallow() else "name the base with --base-ref"
-            raise UsageProblem(f"{upstream} and {head} have no common commit here; {advice}")
-        return found
-
-    def changes(self) -> str | None:
-        """A commit of the working tree with its changes to tracked files, or None when there are none. Nothing in the
-        repository but this commit, which no branch has, is made."""
-        return _git(self.folder, "stash", "create") or None
-
-    def untracked(self) -> list[str]:
-        """Python files that git neither tracks nor ignores: no commit has them."""
+    def list_untracked(self) -> list[str]:
+        """List Python files that git neither tracks nor ignores: no commit has them."""
         return (_git(self.folder, "ls-files", "--others", "--exclude-standard", "--", "*.py") or "").splitlines()
 
     @contextmanager
     def checkout(
-        self, ref: str, commit: str, *, python: str, setup: str, at: Path, environ: Mapping[str, str]
-    ) -> Iterator[Checkout]:
-        """`commit` in a worktree at `at`, set up in an environment of its own; both are gone after the block."""
-        with self._worktree(commit, at / "tree") as tree:
-            inside = _environment(python, at / "env")
-            _set_up(setup, tree, at / "env", environ)
-            yield Checkout(ref=ref, commit=commit, folder=tree, python=str(inside))
+        self, commit: str, *, python: str, setup: str, at: Path, environ: Mapping[str, str], side: str = ""
+    ) -> Iterator[tuple[Path, str]]:
+        """Give `commit` in a worktree below `at`, and the Python of an environment that was set up for it; both are
+        gone after the block.
 
-    @contextmanager
-    def _worktree(self, commit: str, at: Path) -> Iterator[Path]:
-        at.parent.mkdir(parents=True, exist_ok=True)
+        side: what errors name. Raises `UsageProblem` when git, Python or the set-up command cannot do it.
+        """
+        tree = at / "tree"
+        at.mkdir(parents=True, exist_ok=True)
         try:
             try:
-                _asked(self.folder, "worktree", "add", "--quiet", "--detach", "--force", str(at), commit)
+                _ask_git(self.folder, "worktree", "add", "--quiet", "--detach", "--force", str(tree), commit)
             except _GitFailed as error:
-                raise UsageProblem(f"git cannot make a worktree of {commit[:12]} at {at}: {error}") from error
-            yield at
+                raise UsageProblem(f"git cannot make a worktree of {commit[:12]} at {tree}: {error}") from error
+            inside = _make_environment(python, at / "env")
+            if setup:
+                _set_up(setup, tree, at / "env", environ, side=side)
+            yield tree, str(inside)
         finally:
-            _git(self.folder, "worktree", "remove", "--force", "--force", str(at))
-            shutil.rmtree(at, ignore_errors=True)
+            _git(self.folder, "worktree", "remove", "--force", "--force", str(tree))
+            shutil.rmtree(tree, ignore_errors=True)
             _git(self.folder, "worktree", "prune")
 
 
 def put_suite(suite: str, repository: Repository, tree: Path) -> str:
-    """The suite as a side finds it. A file of the repository is used as it is in the working tree, on both sides: the
-    same benchmark runs on different code. Everything else is left as it is."""
+    """Put a suite where a side finds it, and name it there. A file of the repository is used as it is in the working
+    tree, on both sides: the same benchmark runs on different code. Everything else is left as it is."""
     path = Path(suite)
     if not suite.endswith(".py") or not path.absolute().is_relative_to(repository.folder):
         return suite
@@ -162,22 +183,25 @@ print(json.dumps({"paths": paths, "pip": importlib.util.find_spec("pip") is not 
 """
 
 
-def _environment(python: str, at: Path) -> Path:
-    """A virtual environment that sees the packages of `python`, whether that is one itself or not.
+def _make_environment(python: str, at: Path) -> Path:
+    """Make a virtual environment that sees the packages of `python`, whether that is one itself or not.
 
     Its pip is the one of `python`, where that has one: installing pip takes longer than all the rest.
     """
+
+    def run(*command: str) -> str:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
     try:
-        found = json.loads(_output([python, "-c", _ASK]))
-        pip = ["--without-pip"] if found["pip"] else []
-        _output([python, "-m", "venv", "--system-site-packages", *pip, str(at)])
-        own = json.loads(_output([str(at / "bin/python"), "-c", _ASK]))["paths"][0]
+        theirs = json.loads(run(python, "-c", _ASK))
+        pip = ["--without-pip"] if theirs["pip"] else []
+        run(python, "-m", "venv", "--system-site-packages", *pip, str(at))
+        own = json.loads(run(str(at / "bin/python"), "-c", _ASK))["paths"][0]
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         why = one_line(str(getattr(error, "stderr", None) or error))
         raise UsageProblem(f"{python} cannot make a virtual environment: {why}") from error
-    lines = [
-        f"import site; site.addsitedir({path!r})\n" for path in dict.fromkeys(found["paths"])
-    ]  # with its .pth files
+    # addsitedir also reads the .pth files there, say of what is installed as editable.
+    lines = [f"import site; site.addsitedir({path!r})\n" for path in dict.fromkeys(theirs["paths"])]
     (Path(own) / "torchperf-packages-under-test.pth").write_text("".join(lines))
     for name in ("pip", "pip3") if pip else ():
         script = at / "bin" / name
@@ -186,14 +210,8 @@ def _environment(python: str, at: Path) -> Path:
     return at / "bin/python"
 
 
-def _output(command: list[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def _set_up(command: str, tree: Path, environment: Path, environ: Mapping[str, str]) -> None:
+def _set_up(command: str, tree: Path, environment: Path, environ: Mapping[str, str], *, side: str) -> None:
     """Run the set-up command (a shell command of the caller's) in the worktree, with the environment active."""
-    if not command:
-        return
     public = {name: value for name, value in environ.items() if name not in PRIVATE_VARIABLES}
     path = os.pathsep.join([str(environment / "bin"), environ.get("PATH", os.defpath)])
     with subprocess.Popen(
@@ -208,31 +226,26 @@ def _set_up(command: str, tree: Path, environment: Path, environ: Mapping[str, s
         start_new_session=True,
     ) as process:
         try:
-            said, _ = process.communicate()
+            output, _ = process.communicate()
         except BaseException:  # an interrupt: nothing it has started may go on in a folder that is about to go
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
     if process.returncode:
-        end = "\n".join(f"  {one_line(line)}" for line in said.splitlines()[-_LOG_LINES:])
-        raise UsageProblem(f"the set-up command {command!r} failed with exit code {process.returncode}:\n{end}")
+        end = "\n".join(f"  {one_line(line)}" for line in output.splitlines()[-_LOG_LINES:])
+        where = f"{side}: " if side else ""
+        raise UsageProblem(f"{where}the set-up command {command!r} failed with exit code {process.returncode}:\n{end}")
 
 
 class _GitFailed(Exception):
     """In git's words."""
 
 
-def _asked(folder: Path, *arguments: str) -> str:
-    """What git answers. Raises `_GitFailed`."""
+def _ask_git(folder: Path, *arguments: str) -> str:
+    """Ask git. Raises `_GitFailed`."""
+    command, environ = ["git", *arguments], {**os.environ, "LC_ALL": "C"}
     try:
-        done = subprocess.run(
-            ["git", *arguments],  # noqa: S607 - the user's git
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**os.environ, "LC_ALL": "C"},
-        )
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, env=environ)
     except FileNotFoundError as error:
         raise _GitFailed("git is not installed") from error
     except (OSError, subprocess.CalledProcessError) as error:
@@ -240,9 +253,9 @@ def _asked(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _git(folder: Path, *arguments: str, end_of_options: bool = False) -> str | None:
-    before, last = arguments[:-1], arguments[-1]
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Ask git; None when it fails."""
     try:
-        return _asked(folder, *before, *(["--end-of-options"] if end_of_options else []), last)
+        return _ask_git(folder, *arguments)
     except _GitFailed:
         return None

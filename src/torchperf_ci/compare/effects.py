@@ -1,4 +1,4 @@
-"""Is head slower than base? Effects with intervals from launches of paired samples, and verdicts. docs/method.md.
+"""How much slower head is than base: effects with intervals from launches of paired samples. docs/method.md.
 
 Everything is in log ratios of head over base, so that swapping the sides mirrors every verdict.
 """
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from torchperf_ci.core.records import Case
 from torchperf_ci.core.statistics import (
     BATCHES,
     MIN_BATCHES,
@@ -32,13 +31,8 @@ EARLY_PAIRS = 2 * BATCHES
 FAMILY_ERROR = 0.05
 """How often a comparison of any number of cases may be wrong about one: what Holm and Benjamini–Hochberg keep to."""
 
-_CERTAIN = 1e6
-_HOPELESS = 1e4
-"""Nobody measures so many times as long."""
-
 BETWEEN_FLOOR = 0.007
 """Standard deviation of log ratios between launches of equal code, taken where history does not say more."""
-
 
 ARMS_FLOOR = 0.002
 """The same between the two arms of one process: equal modules lie elsewhere in memory."""
@@ -46,29 +40,33 @@ ARMS_FLOOR = 0.002
 LAUNCHES = 10
 """Launches of a case that no look decides: what they differ by takes the root of their number to average out."""
 
+_CERTAIN = 1e6
+_HOPELESS = 1e4
+"""Nobody measures so many times as long."""
+
 
 class Verdict(str, Enum):
-    """What a comparison found out about one metric of one case."""
+    """What a comparison says about one metric of one case, the most urgent first."""
 
     REGRESSED = "regressed"
-    IMPROVED = "improved"
-    UNCHANGED = "unchanged"
-    INCONCLUSIVE = "inconclusive"
     FAILED = "failed"
     """Head does not run or is wrong, and base did and was right."""
-    FIXED = "fixed"
-    NEW = "new"
     MISSING = "missing"
     REFUSED = "refused"
     """The two sides may not be compared; `why` says the reason."""
+    INCONCLUSIVE = "inconclusive"
     SKIPPED = "skipped"
     """There is too little history to say anything."""
+    NEW = "new"
+    FIXED = "fixed"
+    IMPROVED = "improved"
+    UNCHANGED = "unchanged"
 
     __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tolerance:
+class ChangeTolerance:
     """`margin`: the slowdown that counts as one. `threshold`: how far it may be open whether there is one.
 
     Both as ratios less one: 0.02 is 2 %.
@@ -78,8 +76,8 @@ class Tolerance:
     threshold: float
 
 
-ONE_PROCESS = Tolerance(margin=0.01, threshold=0.03)
-TWO_PROCESSES = Tolerance(margin=0.02, threshold=0.05)
+ONE_PROCESS = ChangeTolerance(margin=0.01, threshold=0.03)
+TWO_PROCESSES = ChangeTolerance(margin=0.02, threshold=0.05)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,29 +105,32 @@ class Effect:
     launches: int
     pairs: int
 
-    def flipped(self) -> Effect:
-        """The same with base and head exchanged."""
+    def invert(self) -> Effect:
+        """Exchange base and head."""
         return replace(self, ratio=1 / self.ratio, low=1 / self.high, high=1 / self.low)
 
     def p_above(self, margin: float) -> float:
-        """One-sided p value of "the slowdown is at most `margin`": small when head is surely slower than that."""
+        """Compute the one-sided p value of "the slowdown is at most `margin`": small when head is surely slower."""
         beyond = math.log(self.ratio) - math.log1p(margin)
         if self.error <= 0 or not math.isfinite(self.error):
             return 0.0 if self.error == 0 and beyond > 0 else 1.0
         return student_t_above(beyond / self.error, self.freedom)
 
 
-def effect(launches: Sequence[Launch], *, between: float, look: int = len(LOOKS) - 1) -> Effect | None:
-    """The effect over all launches; None when no launch has enough pairs. Each end of its interval has the error of
-    `look`, an index of `LOOKS`. A launch that has only begun, with less than half the pairs of another, does not count.
+def estimate_effect(launches: Sequence[Launch], *, between: float, look: int = len(LOOKS) - 1) -> Effect | None:
+    """Estimate the effect over all launches; None when no launch has enough pairs.
 
     The centre is the mean over launches of the interquartile mean of their log ratios. Its variance is that within
     launches, from contiguous batches, plus that between them: what they differ by beyond it, and at least `between`
-    squared: `BETWEEN_FLOOR`, or `ARMS_FLOOR` for two arms of one process.
+    squared: `BETWEEN_FLOOR`, or `ARMS_FLOOR` for two arms of one process. Degrees of freedom are those of a sum of
+    estimated variances after Welch and Satterthwaite: few, when most of it was seen in a few launches only.
+
+    look: an index of `LOOKS`, whose error each end of the interval has. A launch that has only begun, with less than
+    half the pairs of another, does not count.
     """
-    found = [launch.log_ratios for launch in launches]
-    enough = max(LEAST_PAIRS, max(map(len, found), default=0) / 2)
-    ratios = [logs for logs in found if len(logs) >= enough]
+    all_logs = [launch.log_ratios for launch in launches]
+    enough = max(LEAST_PAIRS, max(map(len, all_logs), default=0) / 2)
+    ratios = [logs for logs in all_logs if len(logs) >= enough]
     if not ratios:
         return None
     centers = [interquartile_mean(logs) for logs in ratios]
@@ -137,24 +138,25 @@ def effect(launches: Sequence[Launch], *, between: float, look: int = len(LOOKS)
     count, center = len(centers), sum(centers) / len(centers)
     within = sum(errors) / count**2
     spread = sum((value - center) ** 2 for value in centers) / (count - 1) if count > 1 and between > 0 else 0.0
-    seen = max(0.0, spread - sum(errors) / count)
-    estimated = [(within, sum(min(BATCHES, len(logs) // 2) - 1 for logs in ratios))]
-    if seen > between**2:
-        estimated.append((seen / count, count - 1))
-    return effect_of(
+    beyond = max(0.0, spread - sum(errors) / count)
+    variance = within + max(beyond, between**2) / count
+    doubt = within**2 / sum(min(BATCHES, len(logs) // 2) - 1 for logs in ratios)
+    if beyond > between**2:  # else the part between launches is a constant, which adds no doubt
+        doubt += (beyond / count) ** 2 / (count - 1)
+    return make_effect(
         center,
-        variance=within + max(seen, between**2) / count,
-        freedom=_freedom(estimated, known=0.0 if seen > between**2 else between**2 / count),
+        variance=variance,
+        freedom=max(1.0, variance**2 / doubt) if doubt > 0 else _CERTAIN,
         look=look,
         launches=count,
         pairs=sum(len(logs) for logs in ratios),
     )
 
 
-def effect_of(
+def make_effect(
     center: float, *, variance: float, freedom: float, look: int = len(LOOKS) - 1, launches: int = 1, pairs: int = 1
 ) -> Effect:
-    """The effect whose log ratio is `center` with `variance`, known from `freedom` degrees of freedom."""
+    """Make the effect whose log ratio is `center` with `variance`, known from `freedom` degrees of freedom."""
     error = math.sqrt(variance)
     half = student_t(1 - LOOKS[look][1], freedom) * error if error > 0 else 0.0
     return Effect(
@@ -168,17 +170,9 @@ def effect_of(
     )
 
 
-def _freedom(parts: Sequence[tuple[float, int]], *, known: float) -> float:
-    """Degrees of freedom of a sum of estimated variances (variance, its degrees) and a known one, after Welch and
-    Satterthwaite: few, when most of it was seen in a few launches only."""
-    whole = known + sum(variance for variance, _ in parts)
-    doubt = sum(variance**2 / degrees for variance, degrees in parts)
-    return max(1.0, whole**2 / doubt) if doubt > 0 else _CERTAIN
-
-
-def judge(found: Effect, tolerance: Tolerance) -> Verdict:
-    """The verdict of an interval, of a ratio that is worse above one; for speedups judge `Effect.flipped`."""
-    low, high = math.log(found.low), math.log(found.high)
+def judge(effect: Effect, tolerance: ChangeTolerance) -> Verdict:
+    """Judge the interval of a ratio that is worse above one; for speedups judge `Effect.invert`."""
+    low, high = math.log(effect.low), math.log(effect.high)
     margin, threshold = math.log1p(tolerance.margin), math.log1p(tolerance.threshold)
     if low > margin:
         return Verdict.REGRESSED
@@ -189,92 +183,30 @@ def judge(found: Effect, tolerance: Tolerance) -> Verdict:
     return Verdict.INCONCLUSIVE
 
 
-def is_settled(found: Effect | None, tolerance: Tolerance, *, family: int = 1) -> bool:
-    """Whether a look before the last one may end the measurement of a case among `family` cases.
+def is_settled(effect: Effect | None, tolerance: ChangeTolerance, *, family: int = 1) -> bool:
+    """Say whether a look before the last one may end the measurement of a case among `family` cases.
 
     It needs a verdict, and `EARLY_PAIRS` pairs, because the first few of a crowded machine agree by accident more often
     than any formula says. What is slower has to be so surely that it still is among all of the cases. What is unchanged
     has to be nearer to 1 than to the margin: else it might yet turn out to be beyond that, though within the threshold.
     """
-    if found is None or found.pairs < EARLY_PAIRS:
+    if effect is None or effect.pairs < EARLY_PAIRS:
         return False
-    verdict = judge(found, tolerance)
+    verdict = judge(effect, tolerance)
     if verdict is Verdict.REGRESSED:
-        return found.p_above(tolerance.margin) <= FAMILY_ERROR / family
+        return effect.p_above(tolerance.margin) <= FAMILY_ERROR / family
     if verdict is Verdict.UNCHANGED:
-        return abs(math.log(found.ratio)) <= math.log1p(tolerance.margin) / 2
+        return abs(math.log(effect.ratio)) <= math.log1p(tolerance.margin) / 2
     return verdict is Verdict.IMPROVED
 
 
-def more_needed(found: Effect, tolerance: Tolerance) -> float:
-    """How many times the measurement (its time and its launches) an inconclusive effect would need to be decided: the
-    error shrinks with the root of it, and has to fit between the estimate and the nearest bound that decides.
-    Infinite when no time that anybody has would do."""
-    center, half = abs(math.log(found.ratio)), math.log(found.high / found.low) / 2
+def estimate_time_factor(effect: Effect, tolerance: ChangeTolerance) -> float:
+    """Estimate how many times the measurement (its time and its launches) would decide an inconclusive effect.
+
+    The error shrinks with the root of it, and has to fit between the estimate and the nearest bound that decides.
+    Infinite when no time that anybody has would do.
+    """
+    center, half = abs(math.log(effect.ratio)), math.log(effect.high / effect.low) / 2
     room = max(center - math.log1p(tolerance.margin), math.log1p(tolerance.threshold) - center)
     times = (half / room) ** 2 if room > 0 else math.inf
     return max(1.0, times) if times < _HOPELESS else math.inf
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """The verdict on one metric of one case. `base` and `head` are in the metric's unit, or absent.
-
-    p: of "the slowdown is at most the margin".
-    confirmed: whether a second measurement in fresh processes says the same; None when there was none.
-    more_seconds, more_launches: what an inconclusive one would need on top.
-    fails_on_both: neither side runs, or is right: there is nothing to compare, and it is nobody's change.
-    listed, blocks: whether it stands after the correction for the size of the family (Benjamini and Hochberg for what
-        is listed, Holm for what blocks).
-    """
-
-    case: Case
-    metric: str
-    verdict: Verdict
-    base: float | None = None
-    head: float | None = None
-    ratio: float | None = None
-    low: float | None = None
-    high: float | None = None
-    p: float | None = None
-    listed: bool = False
-    blocks: bool = False
-    fails_on_both: bool = False
-    confirmed: bool | None = None
-    more_seconds: float | None = None
-    more_launches: int | None = None
-    why: str = ""
-
-
-def correct_family(comparisons: Sequence[Comparison], *, rate: float = FAMILY_ERROR) -> list[Comparison]:
-    """Decide which regressions stand, given how many comparisons were made.
-
-    Listed: Benjamini and Hochberg's step-up procedure (1995) at false discovery rate `rate`. Blocking: Holm's
-    step-down procedure (1979) at family-wise error `rate`. Every comparison with a p value counts in the family. A
-    regression that does not stand becomes inconclusive.
-    """
-    family = sorted((c.p, index) for index, c in enumerate(comparisons) if c.p is not None)
-    size = len(family)
-    passed = [rank for rank, (p, _) in enumerate(family, start=1) if p <= rate * rank / size]
-    listed = {index for _, index in family[: max(passed, default=0)]}
-    blocking = set()
-    for rank, (p, index) in enumerate(family):
-        if p > rate / (size - rank):
-            break
-        blocking.add(index)
-    return [
-        _corrected(comparison, listed=index in listed, blocking=index in blocking, size=size)
-        for index, comparison in enumerate(comparisons)
-    ]
-
-
-def _corrected(comparison: Comparison, *, listed: bool, blocking: bool, size: int) -> Comparison:
-    if comparison.p is None:
-        regressed = comparison.verdict in {Verdict.REGRESSED, Verdict.FAILED, Verdict.MISSING}
-        return replace(comparison, listed=regressed, blocks=regressed and comparison.confirmed is not False)
-    if comparison.verdict is not Verdict.REGRESSED:
-        return comparison
-    if not listed:
-        why = f"slower by itself, but not among {size} comparisons (p = {comparison.p:.2g})"
-        return replace(comparison, verdict=Verdict.INCONCLUSIVE, why=why)
-    return replace(comparison, listed=True, blocks=blocking and comparison.confirmed is not False)

@@ -21,13 +21,14 @@ from torchperf_ci.compare.effects import (
     LEAST_PAIRS,
     LOOKS,
     Launch,
-    effect,
+    estimate_effect,
     is_settled,
 )
+from torchperf_ci.compare.model import LATENCY, Measured, SideResult, ToleranceRules
 from torchperf_ci.compare.pairs import AskedPairs, Interleave, OneArm, TwoWorkerPairs, launch_of, plain_arm
-from torchperf_ci.compare.tolerances import LATENCY, Tolerances
-from torchperf_ci.compare.verdicts import Measured, SideResult, is_compile_time_open
+from torchperf_ci.compare.verdicts import is_compile_time_open
 from torchperf_ci.core.records import Status, Testing
+from torchperf_ci.core.results import LOGS
 from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.machine.host import HostWatch
@@ -61,7 +62,7 @@ class ComparePlan:
     stop_early: whether a look may end a case before its time.
     """
 
-    tolerances: Tolerances
+    tolerances: ToleranceRules
     launches: int = LAUNCHES
     seconds: float = 10.0
     interleave: Interleave = Interleave.AUTO
@@ -168,7 +169,7 @@ class _CaseComparison:
         self._comparer, self._plan, self._settings = comparer, plan, comparer.settings
         self._case, self._planned = shown.case, planned
         self._arms = {side: plain_arm(case) for side, case in planned.items()}
-        self._tolerance = plan.tolerances.of(shown.case, LATENCY)
+        self._tolerance = plan.tolerances.find(shown.case, LATENCY)
         self._results = {"base": SideResult(), "head": SideResult()}
         self._launches: list[Launch] = []
         self._kept = ExitStack()
@@ -314,6 +315,7 @@ class _CaseComparison:
     def _fork(self, stack: ExitStack, preloaded: Preloaded, side: str) -> CaseWorker:
         planned = self._planned[side]
         logs = self._comparer.logs(planned, side)
+        self._note(side, log=f"{LOGS}/{logs[0].name}")
         worker = stack.enter_context(start_worker(preloaded, planned, self._settings, logs, deadline=self._deadline))
         return CaseWorker(worker, planned, self._settings, deadline=self._deadline)
 
@@ -406,7 +408,7 @@ class _CaseComparison:
         if self._settings.rule.repeat is not None or not self._plan.stop_early:
             return False
         while self._look < len(LOOKS) - 1 and self._spent >= self._next_look():
-            found = effect(self._launches, between=self._between, look=self._look)
+            found = estimate_effect(self._launches, between=self._between, look=self._look)
             settled = is_settled(found, self._tolerance, family=self._plan.family)
             if settled and not self._is_compile_time_open():
                 return True

@@ -1,4 +1,4 @@
-"""Verdicts from two runs that were recorded at different times, maybe on different machines. docs/method.md.
+"""Verdicts on recorded runs: two of different times, or one against the runs before it. docs/method.md.
 
 What stays comparable is the speedup: both of its arms saw the same machine in the same moment. Times are compared only
 where machine and settings are the same, and then with wide limits.
@@ -9,189 +9,294 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
+from datetime import datetime
+from itertools import pairwise
+from statistics import fmean, median, quantiles, stdev
 
-from torchperf_ci.compare.effects import (
-    LEAST_PAIRS,
+from torchperf_ci.compare.effects import LEAST_PAIRS, ChangeTolerance, Verdict, judge, make_effect
+from torchperf_ci.compare.model import (
+    COMPILING,
+    LATENCY,
+    LEAST,
+    MEMORY,
+    PROCESS,
+    SPEEDUP,
+    CommitSummary,
     Comparison,
-    Effect,
-    Verdict,
-    correct_family,
-    effect_of,
-    judge,
+    ComparisonFindings,
+    Header,
+    ToleranceRules,
+    widen_for_days,
 )
-from torchperf_ci.compare.tolerances import COMPILING, LATENCY, MEMORY, PROCESS, SPEEDUP, Tolerances, at_least
 from torchperf_ci.compare.verdicts import (
-    UNTOLD,
-    accuracy,
-    compile_time,
-    counts,
-    failed,
-    memory,
-    remarks,
-    told,
+    LEAST_BYTES,
+    SILENT,
+    compare_accuracy,
+    compare_compile_times,
+    compare_counts,
+    compare_failures,
+    compare_memory,
+    correct_family,
+    describe_status,
+    list_remarks,
     with_effect,
 )
-from torchperf_ci.core.records import MACHINE_UNKNOWN, METRICS, Case, Direction, Metric, Record, Status, Testing
-from torchperf_ci.core.statistics import BATCHES, batch_squared_error
+from torchperf_ci.core.records import MACHINE_UNKNOWN, METRICS, Case, Direction, Metric, Record, Source, Status, Testing
+from torchperf_ci.core.results import Problem, Results
+from torchperf_ci.core.statistics import BATCHES, batch_squared_error, student_t
 
+RUNS = 30
+"""Runs a band is made of, at most: the newest ones."""
+LEAST_RUNS = 10
+"""Fewer runs do not make a band."""
+
+_IN_BANDS = (SPEEDUP, LATENCY, MEMORY, COMPILING)
 _BETWEEN = {SPEEDUP: 0.016, LATENCY: 0.05}
-"""Standard deviation of the logarithm between runs of equal code."""
+"""Standard deviation of the logarithm between runs of equal code. Other tools' metrics are of times, mostly."""
+_ROUNDING = 1e-9
+"""Relative differences below this come from adding up floating-point numbers in another order."""
 
 _Key = tuple[Case, Testing]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pair:
-    """The records of one testing of one case on both sides."""
+def compare_results(
+    base: tuple[str, Results],
+    head: tuple[str, Results],
+    tolerances: ToleranceRules,
+    *,
+    source: Source,
+    same_machine: bool,
+) -> ComparisonFindings:
+    """Compare two recorded runs, each with its label. `source` is where head comes from."""
+    tolerances = replace(tolerances, latency=widen_for_days(tolerances.latency, SPEEDUP))
+    (base_label, one), (head_label, two) = base, head
+    reasons = list_differences(one.records, two.records, same_machine=same_machine)
+    sources = [max((record.source for record in run.records), key=lambda source: source.time) for run in (one, two)]
+    days = [day for each in sources if (day := _format_time(each.time))]
+    when = f" ({days[0]} and {days[1]})" if len(days) == 2 else ""
+    latency = (
+        "Times are not compared."
+        if reasons
+        else "The machine looks the same, so times are compared as well, but count only beyond "
+        f"{100 * LEAST[LATENCY].margin:.3g} %."
+    )
+    how = (
+        f"The two were recorded in different runs{when}: another moment, and maybe another machine, is part of every "
+        f"difference. So the speedup over eager is compared, whose two arms ran side by side. {latency}"
+    )
+    warnings = []
+    if same_machine and not reasons and list_differences(one.records, two.records):
+        warnings.append(f"{MACHINE_UNKNOWN}: times are compared because --same-machine says that it is one")
+    if MACHINE_UNKNOWN in reasons:
+        warnings.append(f"{MACHINE_UNKNOWN}, so times are not compared; --same-machine compares them if it was one")
+    if others := [reason for reason in reasons if reason != MACHINE_UNKNOWN]:
+        warnings.append(f"only speedups are compared, not times: {'; '.join(others)}")
+    return ComparisonFindings(
+        header=Header(
+            base=base_label,
+            head=head_label,
+            how=how,
+            machine=_describe_machine(two.records),
+            tolerances=tolerances,
+            source=source,
+            base_commit=CommitSummary(sha=sources[0].commit) if sources[0].commit else None,
+            head_commit=CommitSummary(sha=source.commit) if source.commit else None,
+            warnings=(*warnings, *map(str, (*one.problems, *two.problems))),
+        ),
+        comparisons=tuple(compare_runs(one.records, two.records, tolerances, same_machine=same_machine)),
+        not_compiled=_count_not_compiled((*one.records, *two.records)),
+    )
 
-    base: Record
-    head: Record
 
-    @property
-    def case(self) -> Case:
-        return self.head.case
+def compare_with_past(
+    head: tuple[str, Results],
+    past: tuple[str, Sequence[Sequence[Record]]],
+    tolerances: ToleranceRules,
+    *,
+    days: tuple[datetime, datetime],
+    problems: Sequence[Problem],
+    source: Source,
+    same_machine: bool,
+) -> ComparisonFindings:
+    """Compare a recorded run with the runs before it, oldest first, each side with its label.
+
+    days: when the first and the last of them began. problems: what of them could not be read.
+    """
+    tolerances = replace(tolerances, latency=widen_for_days(tolerances.latency, SPEEDUP))
+    (head_label, results), (past_label, earlier) = head, past
+    speedup, latency = (f"{100 * LEAST[metric].margin:.3g} %" for metric in (SPEEDUP, LATENCY))
+    how = (
+        f"Head is held against what the runs between {days[0]:%Y-%m-%d} and {days[1]:%Y-%m-%d} usually gave: up to "
+        f"{RUNS} of them on a comparable machine, at least {LEAST_RUNS}. They are of other days: another moment, and "
+        "maybe another machine of the same kind, is part of every difference. A speedup counts as changed beyond "
+        f"{speedup}, a time beyond {latency}, and only outside of the interval that 19 of 20 such runs fall into."
+    )
+    return ComparisonFindings(
+        header=Header(
+            base=past_label,
+            head=head_label,
+            how=how,
+            machine=_describe_machine(results.records),
+            tolerances=tolerances,
+            source=source,
+            head_commit=CommitSummary(sha=source.commit) if source.commit else None,
+            warnings=tuple(map(str, (*problems, *results.problems))),
+        ),
+        comparisons=tuple(compare_with_history(results.records, earlier, tolerances, same_machine=same_machine)),
+        not_compiled=_count_not_compiled(results.records),
+    )
+
+
+def _format_time(text: str) -> str:
+    """Format a record's time, which may be any text; blank for what is none."""
+    try:
+        return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M}"
+    except ValueError:
+        return ""
+
+
+def _describe_machine(records: Sequence[Record]) -> str:
+    environment = records[0].environment
+    return f"{environment.gpu or environment.cpu or 'an unknown machine'}, torch {environment.torch or 'unknown'}"
+
+
+def _count_not_compiled(records: Sequence[Record]) -> int:
+    """Count the cases that ran, of which nothing was compiled."""
+    return len({record.case for record in records if record.not_compiled and record.status.is_pass})
 
 
 def compare_runs(
-    base: Sequence[Record], head: Sequence[Record], tolerances: Tolerances, *, same_machine: bool = False
+    base: Sequence[Record], head: Sequence[Record], tolerances: ToleranceRules, *, same_machine: bool = False
 ) -> list[Comparison]:
-    """Every comparison of two runs' records, head's cases first, corrected for how many there are.
+    """Compare two runs' records, head's cases first; the verdicts are corrected for how many there are.
 
     With `same_machine` times are compared also where the machine is not recorded.
     """
     one, two = ({record.key: record for record in records} for records in (base, head))
     cases = dict.fromkeys([*(case for case, _ in two), *(case for case, _ in one)])
     return correct_family(
-        [found for case in cases for found in _compare(case, one, two, tolerances, same_machine=same_machine)]
+        [c for case in cases for c in _compare_case(case, one, two, tolerances, same_machine=same_machine)]
     )
 
 
-def unequal(base: Sequence[Record], head: Sequence[Record], *, same_machine: bool = False) -> list[str]:
-    """Why times of the two runs may not be compared, each reason once."""
+def list_differences(base: Sequence[Record], head: Sequence[Record], *, same_machine: bool = False) -> list[str]:
+    """List why times of the two runs may not be compared, each reason once."""
     one = {record.key: record for record in base}
     pairs = [(one[record.key], record) for record in head if record.key in one]
-    reasons = [reason for mine, theirs in pairs for reason in _unequal(mine, theirs, same_machine=same_machine)]
+    reasons = [reason for mine, theirs in pairs for reason in _differ(mine, theirs, same_machine=same_machine)]
     return list(dict.fromkeys(reasons))
 
 
-def _unequal(base: Record, head: Record, *, same_machine: bool) -> list[str]:
+def _differ(base: Record, head: Record, *, same_machine: bool) -> list[str]:
     reasons = base.environment.comparable_to(head.environment)
     return [] if same_machine and reasons == [MACHINE_UNKNOWN] else reasons
 
 
-def _compare(
+def _compare_case(
     case: Case,
     base: Mapping[_Key, Record],
     head: Mapping[_Key, Record],
-    tolerances: Tolerances,
+    tolerances: ToleranceRules,
     *,
     same_machine: bool,
 ) -> Iterator[Comparison]:
-    found = {
-        testing: [records.get((case, testing)) for records in (base, head)]
-        for testing in (Testing.PERFORMANCE, Testing.ACCURACY)
-    }
-    if not any(one for one, _ in found.values()):
+    timed = (base.get((case, Testing.PERFORMANCE)), head.get((case, Testing.PERFORMANCE)))
+    checked = (base.get((case, Testing.ACCURACY)), head.get((case, Testing.ACCURACY)))
+    if not timed[0] and not checked[0]:
         yield Comparison(case=case, metric=SPEEDUP, verdict=Verdict.NEW, why="base does not have it")
         return
-    if not any(two for _, two in found.values()):
+    if not timed[1] and not checked[1]:
         yield Comparison(case=case, metric=SPEEDUP, verdict=Verdict.MISSING, why="head lost it")
         return
-    one, two = found[Testing.PERFORMANCE]
-    if one and two:
-        yield from _performance(_Pair(base=one, head=two), tolerances, same_machine=same_machine)
-    one, two = found[Testing.ACCURACY]
-    if one and two and Status.NOT_RUN not in {one.status, two.status}:
-        yield from accuracy(case, told(one), told(two))
+    if timed[0] and timed[1]:
+        yield from _compare_performance(timed[0], timed[1], tolerances, same_machine=same_machine)
+    if checked[0] and checked[1] and Status.NOT_RUN not in {checked[0].status, checked[1].status}:
+        yield from compare_accuracy(case, describe_status(checked[0]), describe_status(checked[1]))
 
 
-def _performance(pair: _Pair, tolerances: Tolerances, *, same_machine: bool) -> Iterator[Comparison]:
-    base, head, case = pair.base, pair.head, pair.case
-    refusals = list(_refusals(base, head))
+def _compare_performance(
+    base: Record, head: Record, tolerances: ToleranceRules, *, same_machine: bool
+) -> Iterator[Comparison]:
+    case, sides = head.case, (("base", base), ("head", head))
+    refusals = _list_refusals(base, head)
     if refusals:
         yield Comparison(case=case, metric=SPEEDUP, verdict=Verdict.REFUSED, why="; ".join(refusals))
         return
     if not base.status.is_pass or not head.status.is_pass:
-        texts = ["" if record.status.is_pass else told(record) for record in (base, head)]
-        yield failed(case, *texts, metric=SPEEDUP)
+        texts = ["" if side.status.is_pass else describe_status(side) for _, side in sides]
+        yield compare_failures(case, *texts, metric=SPEEDUP)
         return
-    yield from (_remarked(found, pair) for found in _timed(pair, METRICS[SPEEDUP], tolerances))
+    remarks = [remark for name, side in sides for remark in list_remarks(name, side)]
+    for comparison in _compare_metric(base, head, METRICS[SPEEDUP], tolerances):
+        yield replace(comparison, why="; ".join(remarks))
     own = [
         metric
         for name, metric in head.own_metrics.items()
         if metric.direction is not Direction.UNKNOWN and metric == base.own_metrics.get(name)
     ]
-    timed = [metric for metric in (METRICS[LATENCY], *own) if _has(pair, metric.name)]
-    reasons = _unequal(base, head, same_machine=same_machine)
+    times = [metric for metric in (METRICS[LATENCY], *own) if _both_have(base, head, metric.name)]
+    reasons = _differ(base, head, same_machine=same_machine)
     if not reasons:
-        for metric in timed:
-            yield from _timed(pair, metric, tolerances)
-    elif timed and not _has(pair, SPEEDUP):
+        for metric in times:
+            yield from _compare_metric(base, head, metric, tolerances)
+    elif times and not _both_have(base, head, SPEEDUP):
         # Without an eager arm times are all there is: what cannot be compared must not be left out without a word.
         why = f"times cannot be compared: {'; '.join(reasons)}"
-        yield Comparison(case=case, metric=timed[0].name, verdict=Verdict.REFUSED, why=why)
-    yield from counts(case, base.counters, head.counters, tolerances)
-    if is_memory_comparable(base, head):
+        yield Comparison(case=case, metric=times[0].name, verdict=Verdict.REFUSED, why=why)
+    yield from compare_counts(case, base.counters, head.counters, tolerances)
+    if _is_memory_comparable(base, head):
         peaks, sizes = ((base.metrics.get(name), head.metrics.get(name)) for name in (MEMORY, PROCESS))
-        yield from memory(case, *peaks, tolerances, processes=sizes)
-    yield from compile_time(case, _compiling(base), _compiling(head), tolerances)
+        yield from compare_memory(case, *peaks, tolerances, processes=sizes)
+    one, two = ([side.metrics[COMPILING]] if COMPILING in side.metrics else [] for side in (base, head))
+    yield from compare_compile_times(case, one, two, tolerances)
 
 
-def is_memory_comparable(base: Record, head: Record) -> bool:
-    """Whether the peaks are of one kind: records without a size of the process are older, and may hold that instead."""
+def _list_refusals(base: Record, head: Record) -> list[str]:
+    """List why two records of a case are not of the same thing."""
+    refusals = [
+        f"{name}: {describe_status(side)}" for name, side in (("base", base), ("head", head)) if side.status in SILENT
+    ]
+    if base.batch_size and head.batch_size and base.batch_size != head.batch_size:
+        refusals.append(f"batch size {base.batch_size} against {head.batch_size}")
+    if base.parameters and head.parameters and base.parameters != head.parameters:
+        refusals.append(f"{base.parameters:,} parameters against {head.parameters:,}: not the same model")
+    if base.environment.world != head.environment.world:
+        refusals.append(f"{base.environment.world} against {head.environment.world} processes")
+    return refusals
+
+
+def _is_memory_comparable(base: Record, head: Record) -> bool:
+    """Say whether the peaks are of one kind: records without a size of the process are older, and may hold that
+    instead."""
     return (PROCESS in base.metrics) == (PROCESS in head.metrics)
 
 
-def _remarked(comparison: Comparison, pair: _Pair) -> Comparison:
-    texts = [text for name, side in (("base", pair.base), ("head", pair.head)) for text in remarks(name, side)]
-    return replace(comparison, why="; ".join(filter(None, (comparison.why, *texts))))
+def _both_have(base: Record, head: Record, metric: str) -> bool:
+    return all(side.metrics.get(metric, 0.0) > 0 for side in (base, head))
 
 
-def _compiling(record: Record) -> list[float]:
-    return [record.metrics[COMPILING]] if COMPILING in record.metrics else []
-
-
-def _refusals(base: Record, head: Record) -> Iterator[str]:
-    for name, record in (("base", base), ("head", head)):
-        if record.status in UNTOLD:
-            yield f"{name}: {told(record)}"
-    if base.batch_size and head.batch_size and base.batch_size != head.batch_size:
-        yield f"batch size {base.batch_size} against {head.batch_size}"
-    if base.parameters and head.parameters and base.parameters != head.parameters:
-        yield f"{base.parameters:,} parameters against {head.parameters:,}: not the same model"
-    if base.environment.world != head.environment.world:
-        yield f"{base.environment.world} against {head.environment.world} processes"
-
-
-def _timed(pair: _Pair, metric: Metric, tolerances: Tolerances) -> Iterator[Comparison]:
+def _compare_metric(base: Record, head: Record, metric: Metric, tolerances: ToleranceRules) -> Iterator[Comparison]:
+    """Compare a metric of times by its ratio head / base; nothing when a side does not have it."""
     name = metric.name
-    base, head = (record.metrics.get(name) for record in (pair.base, pair.head))
-    found = _effect(pair, name)
-    if found is None:
+    logs = [_estimate_log(side, name) for side in (base, head)]
+    if logs[0] is None or logs[1] is None:
         return
-    tolerance = at_least(tolerances.of(pair.case, name), name if name in _BETWEEN else LATENCY)
-    slowdown = found.flipped() if metric.direction is Direction.HIGHER else found
-    verdict = judge(slowdown, tolerance)
-    comparison = Comparison(case=pair.case, metric=name, verdict=verdict, base=base, head=head)
-    yield with_effect(comparison, found, verdict=verdict, p=slowdown.p_above(tolerance.margin))
+    variance = logs[0][1] + logs[1][1] + 2 * _BETWEEN.get(name, _BETWEEN[LATENCY]) ** 2
+    effect = make_effect(logs[1][0] - logs[0][0], variance=variance, freedom=BATCHES - 1)
+    slowdown = effect.invert() if metric.direction is Direction.HIGHER else effect
+    tolerance = widen_for_days(tolerances.find(head.case, name), name if name in _BETWEEN else LATENCY)
+    comparison = Comparison(
+        case=head.case,
+        metric=name,
+        verdict=judge(slowdown, tolerance),
+        base=base.metrics.get(name),
+        head=head.metrics.get(name),
+    )
+    yield with_effect(comparison, effect, verdict=comparison.verdict, p=slowdown.p_above(tolerance.margin))
 
 
-def _effect(pair: _Pair, metric: str) -> Effect | None:
-    """The ratio head / base of a metric; None when a side does not have it."""
-    one, two = (_estimate(record, metric) for record in (pair.base, pair.head))
-    if one is None or two is None:
-        return None
-    between = _BETWEEN.get(metric, _BETWEEN[LATENCY])  # other tools' metrics are of times, mostly
-    return effect_of(two[0] - one[0], variance=one[1] + two[1] + 2 * between**2, freedom=BATCHES - 1)
-
-
-def _has(pair: _Pair, metric: str) -> bool:
-    return all(record.metrics.get(metric, 0.0) > 0 for record in (pair.base, pair.head))
-
-
-def _estimate(record: Record, metric: str) -> tuple[float, float] | None:
-    """Logarithm of a metric and its squared error: from the samples, where they are kept."""
+def _estimate_log(record: Record, metric: str) -> tuple[float, float] | None:
+    """Estimate the logarithm of a metric and its squared error: from the samples, where they are kept."""
     eager, compiled = record.samples.get("eager", ()), record.samples.get("compiled", ())
     logs: list[float] = []
     if metric == LATENCY:
@@ -202,3 +307,140 @@ def _estimate(record: Record, metric: str) -> tuple[float, float] | None:
         return median(logs), batch_squared_error(logs)
     value = record.metrics.get(metric)
     return (math.log(value), 0.0) if value is not None and value > 0 else None
+
+
+def compare_with_history(
+    head: Sequence[Record],
+    past: Sequence[Sequence[Record]],
+    tolerances: ToleranceRules,
+    *,
+    same_machine: bool = False,
+) -> list[Comparison]:
+    """Compare a run's records with those of the runs before it, oldest first; corrected for how many there are.
+
+    Only runs on comparable environments and with the same batch size count; with `same_machine` also those whose
+    machine is not recorded.
+    """
+    earlier: dict[_Key, list[Record]] = {}
+    for record in (record for records in past for record in records if record.status not in SILENT):
+        earlier.setdefault(record.key, []).append(record)
+    comparisons = [
+        comparison
+        for record in head
+        for comparison in _compare_record(record, earlier.get(record.key, ()), tolerances, same_machine=same_machine)
+    ]
+    measured = {record.case for record in head}
+    lost = [
+        case for case in dict.fromkeys(record.case for record in (past[-1] if past else ())) if case not in measured
+    ]
+    comparisons += [
+        Comparison(case=case, metric=SPEEDUP, verdict=Verdict.MISSING, why="the run before had it") for case in lost
+    ]
+    return correct_family(comparisons)
+
+
+def _compare_record(
+    head: Record, before: Sequence[Record], tolerances: ToleranceRules, *, same_machine: bool
+) -> Iterator[Comparison]:
+    """Compare a record with those of the same testing in earlier runs. Statuses are held against the last of them."""
+    case = head.case
+    if head.status in SILENT:
+        if head.testing is Testing.PERFORMANCE:
+            why = f"head: {describe_status(head)}"
+            yield Comparison(case=case, metric=SPEEDUP, verdict=Verdict.REFUSED, why=why)
+        return
+    if head.testing is Testing.ACCURACY:
+        if before:
+            yield from compare_accuracy(case, describe_status(before[-1]), describe_status(head))
+        return
+    if not before and not head.status.is_pass:
+        yield Comparison(case=case, metric=SPEEDUP, verdict=Verdict.NEW, why=f"head: {describe_status(head)}")
+        return
+    if not head.status.is_pass or (before and not before[-1].status.is_pass):
+        texts = ["" if record.status.is_pass else describe_status(record) for record in (before[-1], head)]
+        yield compare_failures(case, *texts, metric=SPEEDUP)
+        return
+    comparable = [
+        record
+        for record in before
+        if record.status.is_pass
+        and (not record.batch_size or not head.batch_size or record.batch_size == head.batch_size)
+        and not _differ(record, head, same_machine=same_machine)
+    ]
+    own = [metric for metric in head.own_metrics.values() if metric.direction is not Direction.UNKNOWN]
+    for metric in (*map(METRICS.__getitem__, _IN_BANDS), *own):
+        name, value = metric.name, head.metrics.get(metric.name)
+        if value is None or value <= 0:
+            continue
+        values = [
+            record.metrics[name]
+            for record in comparable
+            if record.metrics.get(name, 0.0) > 0 and (name != MEMORY or _is_memory_comparable(record, head))
+        ]
+        tolerance = widen_for_days(tolerances.find(case, name), name if name in _IN_BANDS else LATENCY)
+        yield compare_with_band(case, metric, value, values, tolerance)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """The usual values of a metric: their median, the prediction interval a new value falls into 19 times of 20, and
+    `jump`, the change from one run to the next (as a logarithm) beyond which one is unusual: the third quartile of the
+    changes plus three times their interquartile range, as rustc-perf has it."""
+
+    center: float
+    low: float
+    high: float
+    jump: float
+    runs: int
+
+
+def make_band(values: Sequence[float]) -> Band | None:
+    """Make the band of positive values, oldest first; None for fewer than `LEAST_RUNS`."""
+    logs = [math.log(value) for value in values[-RUNS:] if value > 0]
+    if len(logs) < LEAST_RUNS:
+        return None
+    mean, spread = fmean(logs), stdev(logs) * math.sqrt(1 + 1 / len(logs))
+    half = student_t(0.975, len(logs) - 1) * spread
+    first, _, third = quantiles([abs(after - before) for before, after in pairwise(logs)], n=4, method="inclusive")
+    return Band(
+        center=math.exp(median(logs)),
+        low=math.exp(mean - half),
+        high=math.exp(mean + half),
+        jump=third + 3 * (third - first),
+        runs=len(logs),
+    )
+
+
+def compare_with_band(
+    case: Case, metric: Metric, value: float, history: Sequence[float], tolerance: ChangeTolerance
+) -> Comparison:
+    """Judge one new value. It is worse when it is outside of the prediction interval, further from the median than an
+    unusual jump and than the margin; unchanged inside of the interval and the threshold.
+
+    Memory is the same in every run, and then the interval has no width: what rounding, or a few bytes of an allocator,
+    add is inside of it.
+    """
+    band = make_band(history)
+    if band is None:
+        why = f"{len(history)} comparable runs before this one, {LEAST_RUNS} are needed"
+        return Comparison(case=case, metric=metric.name, verdict=Verdict.SKIPPED, head=value, why=why)
+    change = math.log(value / band.center)
+    is_none = abs(change) < _ROUNDING or (metric.name == MEMORY and abs(value - band.center) < LEAST_BYTES)
+    inside = is_none or band.low <= value <= band.high
+    if not inside and abs(change) > max(band.jump, math.log1p(tolerance.margin)):
+        is_worse = (change > 0) == (metric.direction is Direction.LOWER)
+        verdict = Verdict.REGRESSED if is_worse else Verdict.IMPROVED
+    else:
+        is_near = is_none or abs(change) < math.log1p(tolerance.threshold)
+        verdict = Verdict.UNCHANGED if inside and is_near else Verdict.INCONCLUSIVE
+    return Comparison(
+        case=case,
+        metric=metric.name,
+        verdict=verdict,
+        base=band.center,
+        head=value,
+        ratio=math.exp(change),
+        low=value / band.high,
+        high=value / band.low,
+        why=f"against the median of {band.runs} runs",
+    )

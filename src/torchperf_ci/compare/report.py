@@ -1,267 +1,194 @@
-"""What a comparison says: one verdict sentence, what changed, and the rest folded. As Markdown, JSON and text."""
+"""The report of a comparison as Markdown, text and JSON: the verdict, what was compared, what changed, the rest."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import partial
 from typing import Any
 
-from torchperf_ci.compare.effects import Comparison, Verdict, correct_family
-from torchperf_ci.compare.tolerances import LATENCY, Tolerances
-from torchperf_ci.compare.verdicts import Measured, compare_case
+from torchperf_ci.compare.effects import Verdict
+from torchperf_ci.compare.model import (
+    Comparison,
+    ComparisonFindings,
+    Header,
+    Measured,
+    ToleranceRules,
+)
+from torchperf_ci.compare.verdicts import compare_case, correct_family, open_unconfirmed
 from torchperf_ci.compare.words import (
-    ORDER,
+    LONGEST_NAME,
+    METHOD,
     SIGNS,
-    by_case,
-    change,
-    interval,
+    change_with_interval,
     is_change,
+    link_to_commit,
+    link_to_run,
+    list_notes,
+    metric_name,
     name,
     ordered,
-    percent,
     quantity,
-    sentence,
-    sparkline,
     why,
+    write_headline,
+    write_sentence,
 )
-from torchperf_ci.core.records import Source
 from torchperf_ci.core.results import ResultsFolder
-from torchperf_ci.core.statistics import slow_share
-from torchperf_ci.core.text import code, count, html, one_line
+from torchperf_ci.core.text import code, count, fenced, html, one_line
 from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
 
 LIMIT = 60_000
-LONGEST_NAME = 200
 LONGEST_WARNING = 1_000
 
-_JUDGED = frozenset(
-    {
-        Verdict.REGRESSED,
-        Verdict.IMPROVED,
-        Verdict.UNCHANGED,
-        Verdict.INCONCLUSIVE,
-        Verdict.FAILED,
-        Verdict.MISSING,
-    }
-)
-"""Verdicts of cases that base had and could run: without one of these nothing was compared."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """What was compared, how and where. `how` is a whole sentence or several; `source` is where head comes from."""
-
-    base: str
-    head: str
-    how: str
-    machine: str
-    tolerances: Tolerances
-    warnings: tuple[str, ...] = ()
-    source: Source = field(default_factory=Source)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
-    """Everything a report of a comparison is made of. `measured` is empty for runs that were not measured here.
-
-    courses: how the ratio of a case, by its whole name, went over its launches, as a `sparkline`.
-    unmeasured: cases that an interrupted comparison did not come to, or not to measure again.
-    not_compiled: cases that run, of which a side did not compile anything.
-    """
-
-    header: Header
-    comparisons: tuple[Comparison, ...]
-    measured: tuple[Measured, ...] = ()
-    courses: Mapping[str, str] = field(default_factory=dict)
-    unmeasured: int = 0
-    not_compiled: int = 0
-
-    @property
-    def blocking(self) -> int:
-        return sum(comparison.blocks for comparison in self.comparisons)
-
-    @property
-    def inconclusive(self) -> int:
-        return sum(c.verdict is Verdict.INCONCLUSIVE for c in by_case(self.comparisons).values())
-
-    @property
-    def compared(self) -> int:
-        """Cases about which something was found out."""
-        return sum(c.verdict in _JUDGED for c in by_case(self.comparisons).values())
-
-    @property
-    def refused(self) -> int:
-        return len({c.case for c in self.comparisons if c.verdict is Verdict.REFUSED})
-
-    @property
-    def open(self) -> bool:
-        """Whether there are cases of which nobody knows whether they are slower."""
-        return not self.compared or bool(self.inconclusive or self.refused or self.unmeasured)
-
-    @property
-    def sign(self) -> str:
-        if self.blocking:
-            return "❌"
-        return "⚠️" if self.open or self.not_compiled else "✅"
-
-
-def judged(header: Header, measured: Sequence[Measured], *, unmeasured: int = 0) -> Findings:
-    """Every comparison of cases that were measured live, corrected for how many there are."""
-    comparisons = [comparison for item in measured for comparison in compare_case(item, header.tolerances)]
-    return Findings(
+def judge_cases(header: Header, measured: Sequence[Measured], *, unmeasured: int = 0) -> ComparisonFindings:
+    """Judge the cases that were measured live; the verdicts are corrected for how many there are."""
+    comparisons = [
+        comparison if item.again else open_unconfirmed(comparison)
+        for item in measured
+        for comparison in compare_case(item, header.tolerances)
+    ]
+    return ComparisonFindings(
         header=header,
         comparisons=tuple(correct_family(comparisons)),
         measured=tuple(measured),
-        courses={str(item.case): course for item in measured if (course := sparkline(item.launches))},
         unmeasured=unmeasured,
         not_compiled=sum(any(side is not None and side.not_compiled for side in (i.base, i.head)) for i in measured),
     )
 
 
-def write_comparison(folder: ResultsFolder, findings: Findings) -> None:
-    """Write compare.json with every raw time, compare.md and the charts."""
-    from torchperf_ci.compare.charts import comparison_charts
+def write_comparison(folder: ResultsFolder, findings: ComparisonFindings) -> None:
+    """Write compare.json with every raw time, compare.md, compare.html and the charts."""
+    from torchperf_ci.compare.charts import draw_charts
+    from torchperf_ci.compare.page import render_comparison
 
-    folder.write_text("compare.json", comparison_json(findings))
-    folder.write_text("compare.md", markdown(findings))
-    for file, content in comparison_charts(findings):
-        folder.write_bytes(file, content)
-
-
-def text(findings: Findings) -> str:
-    """The verdict and what changed, for a terminal."""
-    lines = [
-        f"  {SIGNS[c.verdict]} {name(c.case)} {c.metric}: {c.verdict}{_numbers(c)}{' – ' * bool(why(c))}{why(c)}"
-        for c in ordered([c for c in findings.comparisons if is_change(c)])
-    ]
-    said = sentence(
-        findings.comparisons,
-        findings.header.tolerances,
-        unmeasured=findings.unmeasured,
-        not_compiled=findings.not_compiled,
-    )
-    return "\n".join([f"{findings.sign} {said}", *lines])
+    charts = draw_charts(findings)
+    folder.write_text("compare.json", to_json(findings))
+    folder.write_text("compare.md", to_markdown(findings))
+    folder.write_text("compare.html", render_comparison(findings, charts))
+    for chart in charts:
+        folder.write_bytes(f"{chart.name}.svg", chart.svg)
+        folder.write_bytes(f"{chart.name}.png", chart.png)
 
 
-def describe_case(measured: Measured, tolerances: Tolerances) -> str:
-    """A case in one line, as it is finished; before the correction for the size of the family."""
+def to_text(findings: ComparisonFindings) -> str:
+    """Write the verdict and what changed, for a terminal."""
+    lines = [f"{findings.sign} {write_sentence(findings)}"]
+    for c in ordered([c for c in findings.comparisons if is_change(c)]):
+        values = f" {quantity(c.metric, c.base)} → {quantity(c.metric, c.head)}," if c.ratio else ""
+        numbers = f"{values} {change_with_interval(c)}" if c.ratio else ""
+        again = f"; again {change_with_interval(c.again)}" if c.again and c.again.ratio else ""
+        reason = f" – {why(c)}{again}" if why(c) else ""
+        lines.append(f"  {SIGNS[c.verdict]} {name(c.case)} {metric_name(c.metric)}: {c.verdict}{numbers}{reason}")
+    return "\n".join(lines)
+
+
+def describe_case(measured: Measured, tolerances: ToleranceRules) -> str:
+    """Describe a case in one line, as it is finished; before the correction for how many cases there are."""
     first, *others = compare_case(measured, tolerances)
-    changed = [f"{c.metric} {c.verdict}" for c in others if is_change(c)]
-    parts = [f"{name(first.case)}: {first.verdict}{_numbers(first)}", *changed, first.why]
+    numbers = f" {change_with_interval(first)}" if first.ratio else ""
+    numbers += f", again {change_with_interval(first.again)}" if first.again and first.again.ratio else ""
+    changes = [f"{metric_name(c.metric)} {c.verdict}" for c in others if is_change(c)]
+    parts = [f"{name(first.case)}: {first.verdict}{numbers}", *changes, first.why]
     return one_line("; ".join(part for part in parts if part))
 
 
-def _numbers(comparison: Comparison) -> str:
-    if not comparison.ratio:
-        return ""
-    span = f" ({interval(comparison)})" if comparison.low is not None else ""
-    return f" {change(comparison.ratio)}{span}"
-
-
-def markdown(findings: Findings) -> str:
-    """compare.md, at most `LIMIT` bytes: what fails is hidden last."""
+def to_markdown(findings: ComparisonFindings) -> str:
+    """Write compare.md, at most `LIMIT` bytes: what fails is hidden last."""
     changed = ordered([c for c in findings.comparisons if is_change(c)])
     rest = ordered([c for c in findings.comparisons if not is_change(c)])
-    blocks = [Block(before=_head(findings), rank=0)]
+    blocks = [Block(before=_write_head(findings), rank=0)]
     if changed:
-        blocks.append(
-            Block(before="\n### What changed\n\n", tables=(_table(changed, findings.courses, rank=1),), rank=1)
-        )
+        table = _make_table(changed, rank=1)
+        blocks.append(Block(before="\n### What changed\n\n", tables=(table,), rank=1))
     if rest:
         title = f"{count(len(rest), 'other metric')} without a change that counts"
         blocks.append(
             Block(
                 before=f"\n<details>\n<summary>{title}</summary>\n\n",
-                tables=(_table(rest, findings.courses, rank=9),),
+                tables=(_make_table(rest, rank=9),),
                 after="\n</details>\n",
                 rank=9,
             )
         )
-    blocks.append(Block(before="\n".join(_foot(findings)) + "\n", rank=2))
-    return fit(blocks, LIMIT)
+    notes = "".join(f"\n{note}\n" for note in list_notes(findings))
+    method = f"\n<sub>[How it is measured and judged]({METHOD})</sub>\n"
+    blocks.append(Block(before=f"{notes}{_write_reproduction(findings.header)}{method}", rank=2))
+    return fit(blocks, LIMIT, where="compare.html")
 
 
-def _head(findings: Findings) -> str:
+def _write_head(findings: ComparisonFindings) -> str:
+    """Write the verdict, the commits and labels of both sides, where and how, and warnings."""
     header = findings.header
     short = partial(code, limit=LONGEST_NAME)
-    said = sentence(
-        findings.comparisons,
-        header.tolerances,
-        short,
-        unmeasured=findings.unmeasured,
-        not_compiled=findings.not_compiled,
-    )
-    where = f"Base {short(header.base)}, head {short(header.head)}, on {short(header.machine)}. {header.how}"
-    warnings = "".join(f"\n> ⚠️ {html(one_line(warning, limit=LONGEST_WARNING))}\n" for warning in header.warnings)
-    return f"## {findings.sign} {said}\n\n{where}\n{warnings}"
+    headline, rest = write_headline(findings, short)
+    parts = [f"## {findings.sign} {headline}\n", f"\n{rest}.\n" if rest else ""]
+    for side, label, commit in (("Base", header.base, header.base_commit), ("Head", header.head, header.head_commit)):
+        line = f"- {side}: {short(label)}"
+        if commit is not None:
+            link = link_to_commit(header, commit.sha)
+            sha = code(commit.sha[:12])
+            line += f", commit [{sha}]({link})" if link else f", commit {sha}"
+            line += f" {html(one_line(commit.subject, limit=LONGEST_NAME))}" if commit.subject else ""
+        parts.append(f"\n{line}")
+    run = link_to_run(header)
+    place = f"\n- On {short(header.machine)}" + (f", in [this run]({run})" if run else "")
+    parts.append(f"{place}\n\n{header.how}\n")
+    parts += [f"\n> ⚠️ {html(one_line(warning, limit=LONGEST_WARNING))}\n" for warning in header.warnings]
+    return "".join(parts)
 
 
-def _table(comparisons: Sequence[Comparison], courses: Mapping[str, str], *, rank: int) -> MarkdownTable:
-    rounds = ["Rounds"] if courses else []  # runs that were recorded have none
-    columns = ("", "Case", "Metric", "Base", "Head", "Change", "Interval", *rounds, "Why")
-    head = "| " + " | ".join(columns) + " |\n" + "|" + " --- |" * len(columns) + "\n"
-    lines = tuple(
-        TableLine(text="| " + " | ".join(_cells(c, courses)) + " |", rank=rank + min(ORDER.index(c.verdict), 7))
-        for c in comparisons
-    )
-    return MarkdownTable(before=head, lines=lines, where="compare.json")
+def _make_table(comparisons: Sequence[Comparison], *, rank: int) -> MarkdownTable:
+    is_twice = any(c.again for c in comparisons)
+    columns = ("", "Case", "Metric", "Base", "Head", "Change", *(["Measured again"] if is_twice else []), "Remarks")
+    urgency = {verdict: min(place, 7) for place, verdict in enumerate(Verdict)}
+    lines = []
+    for c in comparisons:
+        cells = [
+            f"{SIGNS[c.verdict]} {c.verdict}",
+            code(name(c.case)),
+            html(metric_name(c.metric)),
+            quantity(c.metric, c.base),
+            quantity(c.metric, c.head),
+            change_with_interval(c),
+            *([change_with_interval(c.again) if c.again else ""] if is_twice else []),
+            html(why(c)),
+        ]
+        lines.append(TableLine(text=f"| {' | '.join(cells)} |", rank=rank + urgency[c.verdict]))
+    head = f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
+    return MarkdownTable(before=head, lines=tuple(lines), where="compare.html")
 
 
-def _cells(comparison: Comparison, courses: Mapping[str, str]) -> Iterator[str]:
-    yield f"{SIGNS[comparison.verdict]} {comparison.verdict}"
-    yield code(name(comparison.case))
-    yield comparison.metric
-    yield quantity(comparison.metric, comparison.base)
-    yield quantity(comparison.metric, comparison.head)
-    yield change(comparison.ratio)
-    yield interval(comparison)
-    if courses:
-        yield courses.get(str(comparison.case), "") if comparison.metric == LATENCY else ""
-    yield html(why(comparison))
+def _write_reproduction(header: Header) -> str:
+    """Write the commands that measure this again, and where everything else is."""
+    run = link_to_run(header)
+    place = f"the artifact of [this run]({run}#artifacts)" if run else "the folder of this report"
+    files = f"Charts, logs (`logs/`) and every raw time (`compare.json`) are in {place}."
+    if not header.commands:
+        return f"\n{files}\n"
+    commands = fenced("\n".join(header.commands), language="shell")
+    return f"\n<details>\n<summary>Measure it again</summary>\n\n{commands}\n\n</details>\n\n{files}\n"
 
 
-def _foot(findings: Findings) -> Iterator[str]:
-    header = findings.header
-    family = sum(c.p is not None for c in findings.comparisons)
-    if family:
-        yield _rule(header.tolerances, family)
-    probes = [time for item in findings.measured for launch in item.launches for time in launch.probe]
-    if probes:
-        yield f"The machine was in its slow state for {percent(round(slow_share(probes), 2))} of the probes."
-
-
-def _rule(tolerances: Tolerances, family: int) -> str:
-    """How verdicts with an error probability were made."""
-    tolerance = tolerances.latency
-    rules = " Some cases or metrics have limits of their own." if tolerances.rules else ""
-    return (
-        f"\nA case is slower when its interval lies above +{percent(tolerance.margin)}, unchanged when it lies within "
-        f"±{percent(tolerance.threshold)}.{rules} {count(family, 'comparison')} of time in this family: what is listed "
-        "is corrected after Benjamini and Hochberg (5 %), what blocks after Holm (5 %)."
-    )
-
-
-def comparison_json(findings: Findings) -> str:
-    """compare.json: the verdicts and everything they are made of."""
+def to_json(findings: ComparisonFindings) -> str:
+    """Write compare.json: the verdicts and everything they are made of."""
     document = {"v": 1, **{item.name: getattr(findings, item.name) for item in dataclasses.fields(findings)}}
-    return json.dumps(_plain(document), ensure_ascii=False, allow_nan=False)
+    return json.dumps(_to_plain(document), ensure_ascii=False, allow_nan=False)
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def _to_plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        return {item.name: _to_plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
     match value:
         case Enum():
             return value.value
         case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
+            return {str(key): _to_plain(item) for key, item in value.items()}
         case list() | tuple():
-            return [_plain(item) for item in value]
+            return [_to_plain(item) for item in value]
         case float() if not math.isfinite(value):
             return None
         case _:

@@ -1,8 +1,7 @@
-"""A whole live comparison: set up both sides, measure every case, and what looks worse once more."""
+"""A whole live comparison: set up both sides, measure every case, and what seems to have changed once more."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import os
@@ -14,14 +13,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Protocol
 
-from torchperf_ci.compare.checkouts import Checkout, Repository, put_suite
+from torchperf_ci.compare.checkouts import Repository, SideCommit, put_suite
 from torchperf_ci.compare.live import CaseComparer, ComparePlan, Sides
+from torchperf_ci.compare.model import Header, Measured, SideResult
+from torchperf_ci.compare.pairs import Interleave
 from torchperf_ci.compare.sides import LiveSide, Processes, all_cases, live_side
-from torchperf_ci.compare.verdicts import Measured, SideResult, to_repeat
-from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.records import Source
+from torchperf_ci.compare.verdicts import is_to_repeat
+from torchperf_ci.core.errors import NothingToJudge, UsageProblem
+from torchperf_ci.core.records import MACHINE_UNKNOWN, Source
 from torchperf_ci.core.results import LOGS, ResultsFolder
 from torchperf_ci.core.text import safe_name
 from torchperf_ci.machine.gpu import watched_gpu
@@ -29,12 +29,17 @@ from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, my_cpus, work_on_lanes
 from torchperf_ci.run.plan import PlannedCase, Selection
 from torchperf_ci.run.session import WorkerError, is_lack_of_room
-from torchperf_ci.run.survey import note_settings, python_under_test, refuse_cold_l2, survey
+from torchperf_ci.run.survey import left_out_warnings, note_settings, python_under_test, refuse_cold_l2, survey
 from torchperf_ci.run.world import log_names
 from torchperf_ci.suites import SHARING_VARIABLE
 
 LEAST_SECONDS = 1.0
 """Less than this per case is no budget."""
+
+
+CaseListener = Callable[[int, int, Measured, bool], None]
+"""Hears of each case as it is done: its number from 1, how many there are, what was measured, and whether it was the
+second measurement of what seems to have changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +51,15 @@ class SideSpec:
     label: str
     environ: Mapping[str, str] = field(default_factory=dict)
     compiler: str | None = None
-    commit: str | None = None
+    commit: SideCommit | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareRequest:
     """What to compare and how.
 
-    setup: the shell command that installs a commit in its environment. source: where head comes from.
+    setup: the shell command that installs a commit in its environment. source: where head comes from. server: where
+    pages of commits are. reproduction: the commands that do the same again.
     """
 
     base: SideSpec
@@ -65,11 +71,13 @@ class CompareRequest:
     setup: str = ""
     command: tuple[str, ...] = ()
     source: Source = field(default_factory=Source)
+    server: str = ""
+    reproduction: tuple[str, ...] = ()
 
 
 @contextmanager
 def running_sides(request: CompareRequest, scratch: Path) -> Iterator[tuple[LiveSide, LiveSide]]:
-    """Both sides, set up and started; everything that was made for them is gone after the block."""
+    """Set up and start both sides; everything that was made for them is gone after the block."""
     with ExitStack() as stack:
         yield (
             stack.enter_context(_running_side(request, request.base, scratch / "base")),
@@ -85,9 +93,18 @@ def _running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Ite
     with ExitStack() as stack:
         selection, cwd, python = request.selection, None, spec.python
         if request.repository is not None and spec.commit is not None:
-            checkout = stack.enter_context(_checkout(request, spec, scratch, environ))
-            suites = tuple(put_suite(suite, request.repository, checkout.folder) for suite in selection.suites)
-            selection, cwd, python = replace(selection, suites=suites), checkout.folder, checkout.python
+            cwd, python = stack.enter_context(
+                request.repository.checkout(
+                    spec.commit.checkout,
+                    python=spec.python,
+                    setup=request.setup,
+                    at=scratch,
+                    environ=environ,
+                    side=spec.name,
+                )
+            )
+            suites = tuple(put_suite(suite, request.repository, cwd) for suite in selection.suites)
+            selection = replace(selection, suites=suites)
         under_test = stack.enter_context(
             python_under_test(
                 python,
@@ -104,28 +121,60 @@ def _running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Ite
         yield live_side(spec.name, found, selection, processes, compiler=spec.compiler)
 
 
-def _checkout(
-    request: CompareRequest, spec: SideSpec, scratch: Path, environ: Mapping[str, str]
-) -> contextlib.AbstractContextManager[Checkout]:
-    assert request.repository is not None
-    assert spec.commit is not None
-    return request.repository.checkout(
-        spec.label, spec.commit, python=spec.python, setup=request.setup, at=scratch, environ=environ
+def describe_request(request: CompareRequest, base: LiveSide, head: LiveSide) -> Header:
+    """Say what is compared, with what makes the two unequal. Raises `NothingToJudge` where that is too much."""
+    plan, one, two = request.plan, base.environment, head.environment
+    if one.gpu != two.gpu or one.cpu != two.cpu:
+        raise NothingToJudge(
+            f"base runs on {one.gpu or one.cpu}, head on {two.gpu or two.cpu}: that is no comparison of code"
+        )
+    mine, theirs = (
+        ", ".join(each.uuid or each.pci or each.name for each in side.survey.accelerators) or "none"
+        for side in (base, head)
+    )
+    if mine != theirs:
+        raise NothingToJudge(
+            f"base sees the GPUs {mine}, head {theirs}: that is no comparison of code; give both sides the same "
+            "CUDA_VISIBLE_DEVICES"
+        )
+    turns = Interleave.ITERATION if plan.interleave is Interleave.AUTO else plan.interleave
+    launches = "one launch" if plan.launches == 1 else f"up to {plan.launches} launches"
+    how = (
+        "Both are arms of one process, one iteration each in turn, in random order."
+        if plan.one_process
+        else f"Two processes on the same CPUs or GPU, in turn by {turns}, in {launches}."
+    )
+    if request.settings.cold_l2:
+        how += " The L2 cache was emptied before every reading."
+    commits = [side.commit.checkout for side in (request.base, request.head) if side.commit is not None]
+    pairs = [("Python", one.python, two.python), ("torch", one.torch, two.torch)]
+    return Header(
+        base=request.base.label,
+        head=request.head.label,
+        how=how,
+        machine=f"{two.gpu or two.cpu}, {two.cpu_count} CPUs, torch {two.torch}",
+        tolerances=plan.tolerances,
+        source=request.source,
+        base_commit=request.base.commit.known if request.base.commit else None,
+        head_commit=request.head.commit.known if request.head.commit else None,
+        server=request.server,
+        commands=request.reproduction,
+        warnings=(
+            *(["base and head are the same commit"] if len(commits) == 2 and commits[0] == commits[1] else []),
+            *(f"{part} differs: {mine} against {theirs}" for part, mine, theirs in pairs if mine != theirs),
+            *(reason for reason in one.comparable_to(two) if reason != MACHINE_UNKNOWN),  # it is this one
+            *left_out_warnings({**base.processes.left_out, **head.processes.left_out}),
+        ),
     )
 
 
 def shared_cpus(threads: int | None) -> tuple[int, ...]:
-    """The CPUs both sides are pinned to: as many as they have threads, the last ones (interrupts like the first)."""
+    """Choose the CPUs both sides are pinned to: as many as they have threads, the last ones (interrupts like the
+    first)."""
     if not hasattr(os, "sched_getaffinity"):
         return ()
     mine = sorted(os.sched_getaffinity(0))
     return tuple(mine[-(threads or len(mine)) :])
-
-
-class Progress(Protocol):
-    """Hears of each case as it is done; `again` is the second measurement of what looked bad."""
-
-    def __call__(self, number: int, total: int, measured: Measured, *, again: bool) -> None: ...
 
 
 class CaseBudget:
@@ -206,19 +255,19 @@ class LiveComparison:
         """The cases that are still to be measured, or to be measured again."""
         return len(self.cases) - len(self._finished) + self._unconfirmed
 
-    def run(self, tell: Progress) -> None:
-        """Measure every case, then those that look worse once more, in fresh processes: what is bad by accident, of
-        the processes or of the minute, is not bad twice."""
+    def run(self, listener: CaseListener) -> None:
+        """Measure every case, then those that look worse or better once more, in fresh processes: what differs by
+        accident, of the processes or of the minute, does not differ twice."""
         with ExitStack() as stack:
             lanes = self._lanes(stack)
             budget = CaseBudget(self._request.settings.budget, usual=self._plan.seconds, lanes=len(lanes))
-            self._measure(lanes, range(len(self.cases)), budget, tell, again=False)
-            bad = [number for number in sorted(self._finished) if self._is_to_repeat(self._finished[number])]
-            self._unconfirmed = len(bad)
-            for lane in lanes if bad else ():
+            self._measure(lanes, range(len(self.cases)), budget, listener, again=False)
+            changed = [number for number in sorted(self._finished) if self._is_to_repeat(self._finished[number])]
+            self._unconfirmed = len(changed)
+            for lane in lanes if changed else ():
                 lane.base.processes.renew()
                 lane.head.processes.renew()
-            self._measure([lane for lane in lanes if not lane.lost], bad, budget, tell, again=True)
+            self._measure([lane for lane in lanes if not lane.lost], changed, budget, listener, again=True)
 
     def _lanes(self, stack: ExitStack) -> list[_Lane]:
         """A lane per device that cases are spread over, or one for all cases."""
@@ -240,17 +289,17 @@ class LiveComparison:
         return lanes
 
     def _measure(
-        self, lanes: Sequence[_Lane], numbers: Sequence[int], budget: CaseBudget, tell: Progress, *, again: bool
+        self, lanes: Sequence[_Lane], numbers: Sequence[int], budget: CaseBudget, listener: CaseListener, *, again: bool
     ) -> None:
         """Measure these cases on the lanes, and tell of each; those that no lane is left for are refused."""
-        lock, waiting, told = threading.Lock(), itertools.count(len(numbers), -1), itertools.count(1)
+        lock, waiting, done = threading.Lock(), itertools.count(len(numbers), -1), itertools.count(1)
 
         def finish(number: int, measured: Measured) -> None:
             with lock:
                 before = self._finished.get(number)
                 self._finished[number] = measured if before is None else replace(before, again=measured)
                 self._unconfirmed -= before is not None
-                tell(next(told), len(numbers), self._finished[number], again=again)
+                listener(next(done), len(numbers), self._finished[number], again)
 
         def measure_case(lane: _Lane, number: int) -> bool:
             planned = replace(self.cases[number], place=lane.place)
@@ -285,7 +334,7 @@ class LiveComparison:
         return measured
 
     def _is_to_repeat(self, measured: Measured) -> bool:
-        return to_repeat(measured, self._plan.tolerances)
+        return is_to_repeat(measured, self._plan.tolerances)
 
     def _logs(self, planned: PlannedCase, side: str) -> list[Path]:
         parts = (side, planned.case.suite, planned.case.model, planned.case.compiler, planned.case.dtype)

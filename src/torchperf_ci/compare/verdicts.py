@@ -1,101 +1,56 @@
-"""The verdicts on every metric of a case that was measured live on both sides. docs/method.md."""
+"""The verdicts on every metric of a case that was measured live, and on a family of cases. docs/method.md."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from statistics import median
+from dataclasses import replace
+from statistics import fmean, median
 
 from torchperf_ci.compare.effects import (
     BETWEEN_FLOOR,
+    FAMILY_ERROR,
     LEAST_PAIRS,
-    LOOKS,
-    Comparison,
     Effect,
-    Launch,
-    Tolerance,
     Verdict,
-    effect,
-    effect_of,
+    estimate_effect,
+    estimate_time_factor,
     judge,
-    more_needed,
+    make_effect,
 )
-from torchperf_ci.compare.tolerances import (
+from torchperf_ci.compare.model import (
     ACCURACY,
     COMPILING,
     COUNTED,
     GRAPHS,
     LATENCY,
-    LEAST_BYTES,
     MEMORY,
-    Tolerances,
+    Comparison,
+    Measured,
+    SideResult,
+    ToleranceRules,
 )
 from torchperf_ci.core.records import Case, Record, Status
-from torchperf_ci.machine.host import HostLoad
 
-BAD = frozenset({Verdict.REGRESSED, Verdict.FAILED})
-"""Verdicts that have to be seen twice."""
+LEAST_BYTES = 64 * 1024
+"""A difference in memory below this is none, whatever share of a small model's memory it is."""
+
+SILENT = frozenset({Status.NOT_RUN, Status.PASS_DUE_TO_SKIP})
+"""Statuses of records that say nothing about their case."""
+
+_SEEN_TWICE = frozenset({Verdict.REGRESSED, Verdict.FAILED, Verdict.IMPROVED})
+"""Verdicts that have to be seen twice. What is better by accident is as frequent as what is worse."""
 
 _ONE_SIDED = frozenset({Verdict.FAILED, Verdict.FIXED})
 """What a failure by accident, of either side, looks like."""
 
-UNTOLD = frozenset({Status.NOT_RUN, Status.PASS_DUE_TO_SKIP})
-"""Statuses of records that say nothing about their case."""
-
 _COMPILE_BETWEEN = 0.05
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SideResult:
-    """What one side showed about a case besides its times.
+def compare_case(measured: Measured, tolerances: ToleranceRules) -> list[Comparison]:
+    """Judge every metric of a case, times first. The family's correction is still to come.
 
-    accuracy: its status, with the reason when it is not a pass; empty where it was not looked at.
-    failure: why there are no times, or empty. compile_seconds: one per launch from an empty cache.
-    memory_bytes: what an iteration of the compared arm needs. process_bytes: the largest size of the process. Both are
-        None where they cannot be measured.
-    not_compiled: nothing of it was compiled, though it should have been. remarks: what else a reader should know.
-    """
-
-    accuracy: str = ""
-    failure: str = ""
-    batch_size: int = 0
-    parameters: int = 0
-    counters: Mapping[str, int] = field(default_factory=dict)
-    compile_seconds: tuple[float, ...] = ()
-    memory_bytes: int | None = None
-    process_bytes: int | None = None
-    not_compiled: bool = False
-    remarks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """One case measured on both sides: everything the verdicts are made of.
-
-    A side that does not have the model is None. between: see `effect`. seconds: what sampling took.
-    look: the index of `LOOKS` at which it ended. refusals: why it may not be compared. remarks: what a reader should
-    know. host: how busy the system said it was, to which no verdict listens. again: a second measurement in fresh
-    processes, made when the first one showed something bad.
-    """
-
-    case: Case
-    base: SideResult | None
-    head: SideResult | None
-    launches: tuple[Launch, ...] = ()
-    between: float = BETWEEN_FLOOR
-    seconds: float = 0.0
-    look: int = len(LOOKS) - 1
-    refusals: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-    host: HostLoad | None = None
-    again: Measured | None = None
-
-
-def compare_case(measured: Measured, tolerances: Tolerances) -> list[Comparison]:
-    """Verdicts on every metric of a case, times first. The family's correction is still to come.
-
-    With a second measurement only what is bad in both stays bad, and a side that failed once only is not said to fail.
+    With a second measurement only what changed in both stays changed, and a side that failed once is not said to fail.
     """
     first = _compare_once(measured, tolerances)
     if measured.again is None:
@@ -104,71 +59,129 @@ def compare_case(measured: Measured, tolerances: Tolerances) -> list[Comparison]
     before, after = first[0], second[0]
     if before.verdict in _ONE_SIDED and after.verdict is not before.verdict:
         then = "and could not be measured again" if after.verdict is Verdict.REFUSED else "not again"
-        why = _joined(f"failed at first, {then}: {before.why}", after.why)
-        return [_open_if_bad(found, "only one measurement says so") for found in (replace(after, why=why), *second[1:])]
-    return [_held_against(comparison, second) for comparison in first]
+        why = _join(f"failed at first, {then}: {before.why}", after.why)
+        return [_open_change(c, "only one measurement says so") for c in (replace(after, why=why), *second[1:])]
+    return [_hold_against(comparison, second) for comparison in first]
 
 
-def to_repeat(measured: Measured, tolerances: Tolerances) -> bool:
-    """Whether it has to be measured again: something in it is bad, or one side alone failed."""
+def is_to_repeat(measured: Measured, tolerances: ToleranceRules) -> bool:
+    """Say whether it has to be measured again: something in it is worse or better, or one side alone failed."""
     first = _compare_once(measured, tolerances)
-    return first[0].verdict in _ONE_SIDED or any(comparison.verdict in BAD for comparison in first)
+    return first[0].verdict in _ONE_SIDED or any(comparison.verdict in _SEEN_TWICE for comparison in first)
 
 
-def _held_against(first: Comparison, second: Sequence[Comparison]) -> Comparison:
-    """What is bad stays so if the second measurement says the same of its metric, or if head does not run any more."""
-    if first.verdict not in BAD:
+def open_unconfirmed(comparison: Comparison) -> Comparison:
+    """Take back an improvement that was seen in one measurement alone, as an interrupt leaves it. What is worse stays:
+    nobody should miss it."""
+    if comparison.verdict is not Verdict.IMPROVED or comparison.confirmed:
+        return comparison
+    return _open_change(comparison, "improved at first, and was not measured again")
+
+
+def _hold_against(first: Comparison, second: Sequence[Comparison]) -> Comparison:
+    """Keep a change if the second measurement says the same of its metric, and what is worse also if head does not run
+    any more.
+
+    This is the one place that weighs the two measurements of a metric.
+    """
+    if first.verdict not in _SEEN_TWICE:
         return first
     own = second[0]
     same = own if own.verdict is Verdict.FAILED else next((c for c in second if c.metric == first.metric), None)
     p = first.p if same is None or first.p is None or same.p is None else max(first.p, same.p)
-    if same is not None and same.verdict in BAD:
+    first = replace(first, again=same)
+    agrees = same is not None and same.verdict in _SEEN_TWICE
+    if same is not None and agrees and (same.verdict is Verdict.IMPROVED) == (first.verdict is Verdict.IMPROVED):
         return replace(first, confirmed=True, p=p)
-    if own.verdict in {Verdict.REFUSED, Verdict.FIXED}:
-        return replace(_open_if_bad(first, f"it could not be measured again: {own.why}"), p=p)
-    return replace(
-        _open_if_bad(first, f"{first.verdict} at first, but not when measured again in fresh processes"), p=p
-    )
+    if own.verdict in {Verdict.REFUSED, Verdict.FIXED, Verdict.FAILED}:
+        why = f"it could not be measured again: {own.why}"
+    else:
+        why = f"{first.verdict} at first, but not when measured again in fresh processes"
+    return replace(_open_change(first, why), p=p)
 
 
-def _open_if_bad(comparison: Comparison, why: str) -> Comparison:
-    """Inconclusive instead of bad, because it was not seen twice."""
-    if comparison.verdict not in BAD:
+def _open_change(comparison: Comparison, why: str) -> Comparison:
+    """Make a change inconclusive, because it was not seen twice."""
+    if comparison.verdict not in _SEEN_TWICE:
         return comparison
-    return replace(comparison, confirmed=False, verdict=Verdict.INCONCLUSIVE, why=_joined(comparison.why, why))
+    return replace(comparison, confirmed=False, verdict=Verdict.INCONCLUSIVE, why=_join(comparison.why, why))
 
 
-def _compare_once(measured: Measured, tolerances: Tolerances) -> list[Comparison]:
+def _compare_once(measured: Measured, tolerances: ToleranceRules) -> list[Comparison]:
     case, base, head = measured.case, measured.base, measured.head
     if base is None or head is None:
         verdict, why = (Verdict.NEW, "base does not have it") if base is None else (Verdict.MISSING, "head lost it")
         return [Comparison(case=case, metric=LATENCY, verdict=verdict, why=why)]
     if base.failure or head.failure:
-        return [failed(case, base.failure, head.failure, metric=LATENCY)]
+        log = head.log if head.failure else base.log
+        return [replace(compare_failures(case, base.failure, head.failure, metric=LATENCY), log=log)]
     if measured.refusals:
         return [Comparison(case=case, metric=LATENCY, verdict=Verdict.REFUSED, why="; ".join(measured.refusals))]
+    sizes = (base.process_bytes, head.process_bytes)
     return [
-        _latency(measured, tolerances.of(case, LATENCY)),
-        *accuracy(case, base.accuracy, head.accuracy),
-        *counts(case, base.counters, head.counters, tolerances),
-        *memory(
-            case,
-            base.memory_bytes,
-            head.memory_bytes,
-            tolerances,
-            processes=(base.process_bytes, head.process_bytes),
+        _compare_latency(measured, base, head, tolerances),
+        *(
+            replace(c, log=head.log) if c.verdict is Verdict.FAILED else c
+            for c in compare_accuracy(case, base.accuracy, head.accuracy)
         ),
-        *compile_time(case, base.compile_seconds, head.compile_seconds, tolerances),
+        *compare_counts(case, base.counters, head.counters, tolerances),
+        *compare_memory(case, base.memory_bytes, head.memory_bytes, tolerances, processes=sizes),
+        *compare_compile_times(case, base.compile_seconds, head.compile_seconds, tolerances),
     ]
 
 
-def told(record: Record) -> str:
-    """The status of a record, with its reason."""
+def _compare_latency(measured: Measured, base: SideResult, head: SideResult, tolerances: ToleranceRules) -> Comparison:
+    """Judge the times, and where they stay open, say what would decide it."""
+    medians = []
+    for sides in ([launch.base for launch in measured.launches], [launch.head for launch in measured.launches]):
+        times = [time for side in sides for time in side]
+        medians.append(median(times) * 1e3 if times else None)
+    why = "; ".join((*measured.remarks, *list_remarks("base", base), *list_remarks("head", head)))
+    comparison = Comparison(
+        case=measured.case,
+        metric=LATENCY,
+        verdict=Verdict.INCONCLUSIVE,
+        base=medians[0],
+        head=medians[1],
+        why=why,
+    )
+    effect = estimate_effect(measured.launches, between=measured.between, look=measured.look)
+    if effect is None:
+        why = _join(why, f"too few samples for an interval: no launch has {LEAST_PAIRS} pairs")
+        return replace(comparison, why=why)
+    tolerance = tolerances.find(measured.case, LATENCY)
+    verdict = judge(effect, tolerance)
+    comparison = with_effect(comparison, effect, verdict=verdict, p=effect.p_above(tolerance.margin))
+    times_needed = estimate_time_factor(effect, tolerance)
+    if verdict is not Verdict.INCONCLUSIVE or not math.isfinite(times_needed):
+        return comparison
+    launches = math.ceil(times_needed * effect.launches) - effect.launches
+    return replace(
+        comparison,
+        more_seconds=measured.seconds * (times_needed - 1),
+        more_launches=launches if measured.between >= BETWEEN_FLOOR else 0,  # the arms of one process have one
+    )
+
+
+def list_remarks(name: str, side: SideResult | Record) -> Iterator[str]:
+    """List what a reader should know of one side's numbers."""
+    if side.not_compiled:
+        yield f"{name}: not compiled, so this is eager code"
+    yield from (f"{name}: {remark}" for remark in side.remarks)
+
+
+def describe_status(record: Record) -> str:
+    """Give the status of a record, with its reason."""
     return f"{record.status}: {record.reason}" if record.reason else str(record.status)
 
 
-def failed(case: Case, base: str, head: str, *, metric: str) -> Comparison:
-    """The verdict when at least one side has no times; the texts say why, an empty one: it has."""
+def with_effect(comparison: Comparison, effect: Effect, *, verdict: Verdict, p: float | None = None) -> Comparison:
+    """Add the numbers of an effect to a comparison."""
+    return replace(comparison, verdict=verdict, ratio=effect.ratio, low=effect.low, high=effect.high, p=p)
+
+
+def compare_failures(case: Case, base: str, head: str, *, metric: str) -> Comparison:
+    """Judge a case of which at least one side has no times; the texts say why, an empty one: it has."""
     if base and head:
         why = f"neither side runs; base: {base}; head: {head}"
         return Comparison(case=case, metric=metric, verdict=Verdict.REFUSED, why=why, fails_on_both=True)
@@ -177,87 +190,33 @@ def failed(case: Case, base: str, head: str, *, metric: str) -> Comparison:
     return Comparison(case=case, metric=metric, verdict=Verdict.FIXED, why=f"base: {base}")
 
 
-def _latency(measured: Measured, tolerance: Tolerance) -> Comparison:
-    found = effect(measured.launches, between=measured.between, look=measured.look)
-    comparison = Comparison(
-        case=measured.case,
-        metric=LATENCY,
-        verdict=Verdict.INCONCLUSIVE,
-        base=_median_ms([launch.base for launch in measured.launches]),
-        head=_median_ms([launch.head for launch in measured.launches]),
-        why="; ".join((*measured.remarks, *_side_remarks(measured))),
-    )
-    if found is None:
-        why = f"too few samples for an interval: no launch has {LEAST_PAIRS} pairs"
-        return replace(comparison, why=_joined(comparison.why, why))
-    comparison = with_effect(comparison, found, verdict=judge(found, tolerance), p=found.p_above(tolerance.margin))
-    return (
-        comparison if comparison.verdict is not Verdict.INCONCLUSIVE else _open(comparison, measured, found, tolerance)
-    )
-
-
-def _side_remarks(measured: Measured) -> Iterator[str]:
-    for name, side in (("base", measured.base), ("head", measured.head)):
-        yield from remarks(name, side) if side is not None else ()
-
-
-def remarks(name: str, side: SideResult | Record) -> Iterator[str]:
-    """What a reader should know of one side's numbers."""
-    if side.not_compiled:
-        yield f"{name}: not compiled, so this is eager code"
-    yield from (f"{name}: {remark}" for remark in side.remarks)
-
-
-def _open(comparison: Comparison, measured: Measured, found: Effect, tolerance: Tolerance) -> Comparison:
-    """An inconclusive comparison with what would decide it."""
-    times = more_needed(found, tolerance)
-    if not math.isfinite(times):
-        return comparison
-    more = math.ceil(times * found.launches) - found.launches
-    launches = more if measured.between >= BETWEEN_FLOOR else 0  # one process has one
-    return replace(comparison, more_seconds=measured.seconds * (times - 1), more_launches=launches)
-
-
-def with_effect(comparison: Comparison, found: Effect, *, verdict: Verdict, p: float | None = None) -> Comparison:
-    """The comparison with the numbers of an effect."""
-    return replace(comparison, verdict=verdict, ratio=found.ratio, low=found.low, high=found.high, p=p)
-
-
-def _median_ms(times: Sequence[Sequence[float]]) -> float | None:
-    values = [value for launch in times for value in launch]
-    return median(values) * 1e3 if values else None
-
-
-def accuracy(case: Case, base: str, head: str) -> Iterator[Comparison]:
-    """Whether the results are right; each text is a status, which may be followed by a reason. Empty: not looked at.
+def compare_accuracy(case: Case, base: str, head: str) -> Iterator[Comparison]:
+    """Compare whether the results are right; each text is a status, maybe with a reason. Empty: not looked at.
 
     What is wrong on both sides is nobody's change, but no pass either: it is refused. So is what could not be judged.
     """
     if not base or not head:
         return
+    passes = (base.startswith("pass"), head.startswith("pass"))
     if any(text.startswith(Status.NOT_JUDGED) for text in (base, head)):
         yield Comparison(case=case, metric=ACCURACY, verdict=Verdict.REFUSED, why=f"base: {base}; head: {head}")
-        return
-    if not base.startswith("pass") and not head.startswith("pass"):
+    elif not any(passes):
         why = f"fails on both sides; base: {base}; head: {head}"
         yield Comparison(case=case, metric=ACCURACY, verdict=Verdict.REFUSED, why=why, fails_on_both=True)
-        return
-    verdict = {
-        (True, False): Verdict.FAILED,
-        (False, True): Verdict.FIXED,
-    }.get((base.startswith("pass"), head.startswith("pass")), Verdict.UNCHANGED)
-    yield Comparison(case=case, metric=ACCURACY, verdict=verdict, why="" if base == head else f"{base} → {head}")
+    else:
+        verdict = {(True, False): Verdict.FAILED, (False, True): Verdict.FIXED}.get(passes, Verdict.UNCHANGED)
+        yield Comparison(case=case, metric=ACCURACY, verdict=verdict, why="" if base == head else f"{base} → {head}")
 
 
-def counts(
-    case: Case, base: Mapping[str, int], head: Mapping[str, int], tolerances: Tolerances
+def compare_counts(
+    case: Case, base: Mapping[str, int], head: Mapping[str, int], tolerances: ToleranceRules
 ) -> Iterator[Comparison]:
-    """Counts that are the same every time: unless a rule allows more, one more is one too many. No graph at all where
-    there was one is not fewer graphs, but nothing compiled any more."""
+    """Compare counts that are the same every time: unless a rule allows more, one more is one too many. No graph at all
+    where there was one is not fewer graphs, but nothing compiled any more."""
     for metric in COUNTED:
         if metric not in base or metric not in head:
             continue
-        one, two, margin = base[metric], head[metric], tolerances.of(case, metric).margin
+        one, two, margin = base[metric], head[metric], tolerances.find(case, metric).margin
         worse, better = two > one * (1 + margin), one > two * (1 + margin)
         if metric == GRAPHS and 0 in {one, two}:
             worse, better = better, worse
@@ -268,47 +227,39 @@ def counts(
         yield Comparison(case=case, metric=metric, verdict=verdict, base=one, head=two, why=why)
 
 
-def memory(
+def compare_memory(
     case: Case,
     base: float | None,
     head: float | None,
-    tolerances: Tolerances,
+    tolerances: ToleranceRules,
     *,
     processes: tuple[float | None, float | None] = (None, None),
 ) -> Iterator[Comparison]:
-    """What an iteration needs in bytes, which hardly varies: a single value is enough. The sizes of the processes stand
-    beside it and are not judged: they hold the libraries, too."""
+    """Compare what an iteration needs in bytes, which hardly varies: a single value is enough. The sizes of the
+    processes stand beside it and are not judged: they hold the libraries, too."""
     if not base or not head:
         return
-    tolerance = tolerances.of(case, MEMORY)
-    found = effect_of(math.log(head / base), variance=0.0, freedom=1)
-    verdict = judge(found, tolerance)
+    effect = make_effect(math.log(head / base), variance=0.0, freedom=1)
+    verdict = judge(effect, tolerances.find(case, MEMORY))
     if abs(head - base) < LEAST_BYTES or verdict is Verdict.INCONCLUSIVE:
         verdict = Verdict.UNCHANGED
     one, two = (f"{size / 1e6:,.0f} MB" if size else "" for size in processes)
-    yield Comparison(
-        case=case,
-        metric=MEMORY,
-        verdict=verdict,
-        why=f"the whole process: {one} → {two}" if one and two else "",
-        base=base,
-        head=head,
-        ratio=found.ratio,
-    )
+    why = f"the whole process: {one} → {two}" if one and two else ""
+    yield Comparison(case=case, metric=MEMORY, verdict=verdict, why=why, base=base, head=head, ratio=effect.ratio)
 
 
-def compile_time(
-    case: Case, base: Sequence[float], head: Sequence[float], tolerances: Tolerances
+def compare_compile_times(
+    case: Case, base: Sequence[float], head: Sequence[float], tolerances: ToleranceRules
 ) -> Iterator[Comparison]:
-    """A series of its own: few rounds, so a wide tolerance, and never a verdict from a single one."""
+    """Compare a series of its own: few rounds, so a wide tolerance, and never a verdict from a single one."""
     pairs = [(b, h) for b, h in zip(base, head, strict=False) if b > 0 and h > 0]
     if not pairs:
         return
     logs = [math.log(h / b) for b, h in pairs]
-    center, freedom = sum(logs) / len(logs), max(1, len(logs) - 1)
+    center, freedom = fmean(logs), max(1, len(logs) - 1)
     spread = sum((value - center) ** 2 for value in logs) / freedom
     variance = max(spread, _COMPILE_BETWEEN**2) / len(logs)
-    found = effect_of(center, variance=variance, freedom=freedom, launches=len(logs), pairs=len(logs))
+    effect = make_effect(center, variance=variance, freedom=freedom, launches=len(logs), pairs=len(logs))
     comparison = Comparison(
         case=case,
         metric=COMPILING,
@@ -317,19 +268,54 @@ def compile_time(
         head=median(h for _, h in pairs),
     )
     if len(pairs) == 1:
-        yield replace(comparison, ratio=found.ratio, why="compiled once on each side: no verdict from that")
+        yield replace(comparison, ratio=effect.ratio, why="compiled once on each side: no verdict from that")
     else:
-        yield with_effect(comparison, found, verdict=judge(found, tolerances.of(case, COMPILING)))
+        yield with_effect(comparison, effect, verdict=judge(effect, tolerances.find(case, COMPILING)))
 
 
-def is_compile_time_open(case: Case, base: Sequence[float], head: Sequence[float], tolerances: Tolerances) -> bool:
-    """Whether another launch is needed to judge the time of compiling: one is enough where it says the same of both."""
+def is_compile_time_open(case: Case, base: Sequence[float], head: Sequence[float], tolerances: ToleranceRules) -> bool:
+    """Say whether another launch is needed to judge the time of compiling: one is enough where it says the same of
+    both."""
     if not base or not head:
         return False
     if min(len(base), len(head)) == 1 and base[0] > 0 and head[0] > 0:
-        return abs(math.log(head[0] / base[0])) > math.log1p(tolerances.of(case, COMPILING).margin)
-    return any(found.verdict is Verdict.INCONCLUSIVE for found in compile_time(case, base, head, tolerances))
+        return abs(math.log(head[0] / base[0])) > math.log1p(tolerances.find(case, COMPILING).margin)
+    return any(c.verdict is Verdict.INCONCLUSIVE for c in compare_compile_times(case, base, head, tolerances))
 
 
-def _joined(*texts: str) -> str:
+def correct_family(comparisons: Sequence[Comparison], *, rate: float = FAMILY_ERROR) -> list[Comparison]:
+    """Decide which regressions stand, given how many comparisons were made.
+
+    Listed: Benjamini and Hochberg's step-up procedure (1995) at false discovery rate `rate`. Blocking: Holm's
+    step-down procedure (1979) at family-wise error `rate`. Every comparison with a p value counts in the family. A
+    regression that does not stand becomes inconclusive. What has no p value is no matter of chance.
+    """
+    from scipy.stats import false_discovery_control  # takes long to import
+
+    family = sorted((c.p, index) for index, c in enumerate(comparisons) if c.p is not None)
+    adjusted = false_discovery_control([p for p, _ in family], method="bh") if family else []
+    listed = {index for (_, index), p in zip(family, adjusted, strict=True) if p <= rate}
+    blocking = set()
+    for rank, (p, index) in enumerate(family):
+        if p > rate / (len(family) - rank):
+            break
+        blocking.add(index)
+    corrected = []
+    for index, comparison in enumerate(comparisons):
+        if comparison.p is None:
+            is_worse = comparison.verdict in {Verdict.REGRESSED, Verdict.FAILED, Verdict.MISSING}
+            blocks = is_worse and comparison.confirmed is not False
+            corrected.append(replace(comparison, listed=is_worse, blocks=blocks))
+        elif comparison.verdict is not Verdict.REGRESSED:
+            corrected.append(comparison)
+        elif index in listed:
+            blocks = index in blocking and comparison.confirmed is not False
+            corrected.append(replace(comparison, listed=True, blocks=blocks))
+        else:
+            why = f"slower by itself, but not among {len(family)} comparisons (p = {comparison.p:.2g})"
+            corrected.append(replace(comparison, verdict=Verdict.INCONCLUSIVE, why=why))
+    return corrected
+
+
+def _join(*texts: str) -> str:
     return "; ".join(text for text in texts if text)

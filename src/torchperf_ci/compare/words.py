@@ -1,14 +1,26 @@
-"""How a comparison reads: the verdict sentence, changes, quantities, and the course of a case's rounds."""
+"""How a comparison reads: the verdict sentence, changes and quantities, the same in every drawing of it."""
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Callable, Iterator, Sequence
-from statistics import median
 
-from torchperf_ci.compare.effects import Comparison, Launch, Verdict
-from torchperf_ci.compare.tolerances import ACCURACY, LATENCY, SPEEDUP, Tolerances
+from torchperf_ci.compare.effects import Verdict
+from torchperf_ci.compare.model import (
+    ACCURACY,
+    COMPILING,
+    GRAPHS,
+    LATENCY,
+    MEMORY,
+    SPEEDUP,
+    TIMED,
+    Comparison,
+    ComparisonFindings,
+    Header,
+    pick_case_verdicts,
+)
 from torchperf_ci.core.records import METRICS, Case
+from torchperf_ci.core.statistics import slow_share
 from torchperf_ci.core.text import count, one_line
 from torchperf_ci.report.words import ABSENT
 
@@ -24,131 +36,188 @@ SIGNS = {
     Verdict.IMPROVED: "✅",
     Verdict.UNCHANGED: "▫️",
 }
-ORDER = tuple(SIGNS)
-"""Verdicts, the most urgent first."""
 
-TIMED = (LATENCY, SPEEDUP)
-"""The metrics a case's own verdict is made of."""
+_TITLES = {
+    LATENCY: "latency",
+    SPEEDUP: "speedup",
+    MEMORY: "peak memory",
+    COMPILING: "compile time",
+    ACCURACY: "accuracy",
+    "graph_breaks": "graph breaks",
+    GRAPHS: "graphs",
+    "recompiles": "recompiles",
+}
+_MOST_NAMES = 3
+_LONGEST_REASON = 90
+_LONGEST_WAIT = 36_000
+"""Seconds; nobody waits longer for a verdict."""
 
-BLOCKS = "▁▂▃▄▅▆▇█"
-"""What a sparkline is drawn with, low to high, and spaces between launches."""
+LONGEST_NAME = 200
+METHOD = "https://github.com/org/torchperf-ci/blob/v1/docs/method.md#base-against-head"
+"""The page that says how it is measured and judged."""
+
+_SHA = re.compile(r"[0-9a-f]{40}")
+_REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+_RUN = re.compile(r"[0-9]+")
 
 Quote = Callable[[str], str]
 
 
-def by_case(comparisons: Sequence[Comparison]) -> dict[Case, Comparison]:
-    """Every case's own verdict: the most urgent one of its times."""
-    found: dict[Case, Comparison] = {}
-    for comparison in comparisons:
-        if comparison.metric in TIMED and _urgency(comparison) < _urgency(found.get(comparison.case)):
-            found[comparison.case] = comparison
-    return found
+def write_sentence(findings: ComparisonFindings, quote: Quote = one_line) -> str:
+    """Write the verdict in words, what is bad first. Text from outside in it goes through `quote`."""
+    headline, rest = write_headline(findings, quote)
+    return f"{headline}; {rest}." if rest else f"{headline}."
 
 
-def _urgency(comparison: Comparison | None) -> int:
-    return len(ORDER) if comparison is None else ORDER.index(comparison.verdict)
+def write_headline(findings: ComparisonFindings, quote: Quote = one_line) -> tuple[str, str]:
+    """Write the verdict as a headline, all that is bad or else the first there is to say, and the rest; without a full
+    stop."""
+    total = len({comparison.case for comparison in findings.comparisons})
+    bad: list[str] = []
+    others: list[str] = []
+    for is_bad, number, singular, plural, details in _list_groups(findings, quote):
+        if bad or others:
+            subject = count(number, "case")
+        elif total == 1:
+            subject = "The one case"
+        else:
+            subject = f"All {total:,} cases" if number == total else f"{number:,} of {total:,} cases"
+        (bad if is_bad else others).append(f"{subject} {singular if number == 1 else plural}{details}")
+    if findings.unmeasured:
+        others.append(f"{findings.unmeasured:,} not measured to the end")
+    if not findings.compared and not bad:
+        return "No case could be compared", "; ".join(others)
+    return ("; ".join(bad), "; ".join(others)) if bad else (others[0], "; ".join(others[1:]))
 
 
-def sentence(
-    comparisons: Sequence[Comparison],
-    tolerances: Tolerances,
-    quote: Quote = one_line,
-    *,
-    unmeasured: int = 0,
-    not_compiled: int = 0,
-) -> str:
-    """The verdict in words: how many cases are slower and which, and what is known of the others."""
-    left = [f"{not_compiled} not compiled"] if not_compiled else []
-    left += [f"{unmeasured} not measured"] if unmeasured else []
-    return "; ".join([*_parts(comparisons, tolerances, quote), *left]) + "."
+def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[bool, int, str, str, str]]:
+    """List the groups of cases that the sentence speaks of, the most urgent first: whether they are bad, how many they
+    are, what is said of one and of several, and details."""
+    own = [*pick_case_verdicts(findings.comparisons).values()]
+    others = [c for c in findings.comparisons if c.metric not in TIMED]
+
+    def pick(verdict: Verdict, comparisons: Sequence[Comparison] = own) -> list[Comparison]:
+        return [c for c in comparisons if c.verdict is verdict]
+
+    failed, missing, slower = pick(Verdict.FAILED), pick(Verdict.MISSING), pick(Verdict.REGRESSED)
+    wrong = pick(Verdict.FAILED, others)
+    worse = pick(Verdict.REGRESSED, others)
+    refused = [c for c in pick(Verdict.REFUSED) if not c.fails_on_both]
+    unchecked = [c for c in pick(Verdict.REFUSED, others) if c.metric == ACCURACY]
+    seconds = sum(c.more_seconds or 0.0 for c in pick(Verdict.INCONCLUSIVE))
+    more = f", about {max(1, round(seconds)):,} s more would decide" if 0 < seconds < _LONGEST_WAIT else ""
+    within = f" (within {percent(findings.header.tolerances.latency.threshold)})"
+    improved = pick(Verdict.IMPROVED)
+    bad = (
+        (len(failed), "fails on head", "fail on head", _explain(failed, quote)),
+        (len(wrong), "has wrong results on head", "have wrong results on head", _explain(wrong, quote)),
+        (len(missing), "is missing on head", "are missing on head", _name_cases(missing, quote)),
+        (len(slower), "is slower", "are slower", _name_cases(slower, quote)),
+        (
+            len({c.case for c in worse}),
+            "is worse in another metric",
+            "are worse in other metrics",
+            _name_cases(worse, quote),
+        ),
+    )
+    rest = (
+        (findings.not_compiled, "was not compiled", "were not compiled", ""),
+        (len(pick(Verdict.INCONCLUSIVE)), "is inconclusive", "are inconclusive", more),
+        (sum(c.fails_on_both for c in own), "runs on neither side", "run on neither side", ""),
+        (len(refused), "is refused", "are refused", _explain(refused, quote)),
+        (sum(c.fails_on_both for c in unchecked), "is wrong on both sides", "are wrong on both sides", ""),
+        (
+            sum(not c.fails_on_both for c in unchecked),
+            "has no verdict on its accuracy",
+            "have no verdict on their accuracy",
+            "",
+        ),
+        (len(pick(Verdict.FIXED)), "is fixed on head", "are fixed on head", ""),
+        (
+            len(improved),
+            f"is {percent(abs(_change_of(improved[0])))} faster" if len(improved) == 1 else "is faster",
+            "are faster",
+            f": {quote(name(improved[0].case))}" if len(improved) == 1 else _name_cases(improved, quote),
+        ),
+        (len(pick(Verdict.UNCHANGED)), "is unchanged", "are unchanged", within),
+        (len(pick(Verdict.NEW)), "is new", "are new", ""),
+        (len(pick(Verdict.SKIPPED)), "has too little history", "have too little history", ""),
+    )
+    yield from ((True, *group) for group in bad if group[0])
+    yield from ((False, *group) for group in rest if group[0])
 
 
-def _parts(comparisons: Sequence[Comparison], tolerances: Tolerances, quote: Quote) -> Iterator[str]:
-    cases = list(by_case(comparisons).values())
-    number = Counter(c.verdict for c in cases)
-    yield _slower([c for c in cases if c.verdict is Verdict.REGRESSED], len(cases), quote)
-    bad = [c for c in comparisons if c.verdict in {Verdict.FAILED, Verdict.MISSING}]
-    if bad:
-        yield f"{count(len(bad), 'case')} failed or went missing: {_names(bad, quote)}"
-    worse = [c for c in comparisons if c.metric not in TIMED and c.verdict is Verdict.REGRESSED]
-    if worse:
-        yield f"{count(len(worse), 'other metric')} got worse: {_names(worse, quote)}"
-    if number[Verdict.IMPROVED]:
-        yield f"{number[Verdict.IMPROVED]} faster"
-    if number[Verdict.UNCHANGED]:
-        yield f"{number[Verdict.UNCHANGED]} unchanged within {percent(tolerances.latency.threshold)}"
-    if number[Verdict.INCONCLUSIVE]:
-        yield f"{number[Verdict.INCONCLUSIVE]} inconclusive{_more_time(cases)}"
-    neither = sum(c.fails_on_both for c in cases)
-    refused = [c for c in comparisons if c.metric == ACCURACY and c.verdict is Verdict.REFUSED]
-    wrong = sum(c.fails_on_both for c in refused)
-    others = {
-        "fixed": number[Verdict.FIXED],
-        "new": number[Verdict.NEW],
-        "run on neither side" if neither > 1 else "runs on neither side": neither,
-        "refused": number[Verdict.REFUSED] - neither,
-        "wrong on both sides": wrong,
-        "whose accuracy could not be judged": len(refused) - wrong,
-        "skipped": number[Verdict.SKIPPED],
-    }
-    yield from (f"{cases_with_it} {words}" for words, cases_with_it in others.items() if cases_with_it)
+def _explain(comparisons: Sequence[Comparison], quote: Quote) -> str:
+    """Give the reason that all of them share, else their names."""
+    reasons = {c.why.removeprefix("head: ") for c in comparisons}
+    if len(reasons) == 1 and (reason := reasons.pop()):
+        said = quote(one_line(reason, limit=_LONGEST_REASON))
+        return f": {said}" if len(comparisons) > 1 else f": {quote(name(comparisons[0].case))} ({said})"
+    return _name_cases(comparisons, quote)
 
 
-def _slower(slower: Sequence[Comparison], total: int, quote: Quote) -> str:
-    if not slower:
-        return "The one case is not slower" if total == 1 else f"None of {count(total, 'case')} is slower"
-    worst = sorted(slower, key=lambda c: abs((c.ratio or 1) - 1), reverse=True)
-    verb = "is" if len(slower) == 1 else "are"
-    return f"{len(slower)} of {count(total, 'case')} {verb} slower: {_names(worst, quote)}"
+def _name_cases(comparisons: Sequence[Comparison], quote: Quote) -> str:
+    """Name the cases with the largest change, and say how many more there are."""
+    if not comparisons:
+        return ""
+    largest = sorted(comparisons, key=lambda c: abs(_change_of(c)), reverse=True)
+    names = []
+    for comparison in largest[:_MOST_NAMES]:
+        parts = [] if comparison.metric == LATENCY else [metric_name(comparison.metric)]
+        parts += [change(comparison.ratio)] if comparison.ratio else []
+        details = f" ({' '.join(parts)})" if parts else ""
+        names.append(quote(name(comparison.case)) + details)
+    hidden = len(largest) - _MOST_NAMES
+    return f": {', '.join(names)}" + (f" and {hidden} more" if hidden > 0 else "")
 
 
-def _names(comparisons: Sequence[Comparison], quote: Quote, most: int = 3) -> str:
-    shown = [_named(comparison, quote) for comparison in comparisons[:most]]
-    hidden = len(comparisons) - most
-    return ", ".join(shown) + (f" and {hidden} more" if hidden > 0 else "")
-
-
-def _named(comparison: Comparison, quote: Quote) -> str:
-    metric = "" if comparison.metric == LATENCY else f"{comparison.metric} "
-    told = f"{metric}{change(comparison.ratio)}" if comparison.ratio else metric.strip()
-    return quote(name(comparison.case)) + (f" ({told})" if told else "")
-
-
-def _more_time(comparisons: Sequence[Comparison]) -> str:
-    needed = sum(c.more_seconds for c in comparisons if c.more_seconds is not None)
-    return f", would need about {max(1, round(needed))} s more" if 0 < needed < 36_000 else ""
+def _change_of(comparison: Comparison) -> float:
+    return round((comparison.ratio or 1.0) - 1, 3)
 
 
 def name(case: Case) -> str:
-    """The short name of a case: what tells it from the others of most comparisons."""
+    """Name a case in short: what tells it from the others of most comparisons."""
     return one_line(f"{case.suite}/{case.model} {case.compiler}")
 
 
+def metric_name(metric: str) -> str:
+    """Name a metric as people do; what other tools measured has their name."""
+    return _TITLES.get(metric, one_line(metric))
+
+
 def change(ratio: float | None) -> str:
-    """`+3.1 %`: how much more head has."""
+    """Write how much more head has: `+3.1 %`."""
     return ABSENT if ratio is None else f"{round(ratio - 1, 3) + 0.0:+.1%}".replace("%", " %")
 
 
 def interval(comparison: Comparison) -> str:
-    """`+1.0 % to +3.0 %`, or a dash."""
+    """Write an interval: `+1.0 % to +3.0 %`, or a dash."""
     if comparison.low is None or comparison.high is None:
         return ABSENT
     return f"{change(comparison.low)} to {change(comparison.high)}"
 
 
+def change_with_interval(comparison: Comparison | None) -> str:
+    """Write a change with its interval, where it has one: `+2.0 % (+1.0 % to +3.0 %)`."""
+    if comparison is None or comparison.ratio is None:
+        return ABSENT
+    span = "" if comparison.low is None else f" ({interval(comparison)})"
+    return f"{change(comparison.ratio)}{span}"
+
+
 def percent(share: float) -> str:
-    """`5 %`, `2.5 %`."""
+    """Write a share: `5 %`, `2.5 %`."""
     return f"{100 * share:.3g} %"
 
 
 def quantity(metric: str, value: float | None) -> str:
-    """A value with its unit."""
+    """Write a value with its unit."""
     if value is None:
         return ABSENT
     unit = METRICS[metric].unit if metric in METRICS else ""
     match unit:
         case "bytes":
-            return f"{value / 1e6:,.1f} MB"
+            return f"{value / 1e6:,.1f} MB" if value >= 1e5 else f"{value / 1e3:,.1f} kB"
         case "ratio":
             return f"{value:.3g}x"
         case _:
@@ -156,42 +225,68 @@ def quantity(metric: str, value: float | None) -> str:
 
 
 def why(comparison: Comparison) -> str:
-    """What there is to say beside the numbers, in one line."""
+    """Say what there is to say beside the numbers, in one line."""
     parts = [comparison.why]
     if comparison.more_launches:
-        parts.append(f"about {count(comparison.more_launches, 'launch pair')} more would decide")
+        launches = "launch" if comparison.more_launches == 1 else "launches"
+        parts.append(f"about {comparison.more_launches:,} more {launches} would decide")
     if comparison.verdict is Verdict.REGRESSED and comparison.listed and not comparison.blocks:
-        parts.append("listed, but not surely enough among so many to block")
+        parts.append("among so many cases one may look so by chance: it does not fail the comparison")
     if comparison.confirmed:
         parts.append("seen twice")
+    if comparison.log:
+        parts.append(f"log: {comparison.log}")
     return one_line("; ".join(part for part in parts if part))
 
 
 def is_change(comparison: Comparison) -> bool:
-    """Whether it belongs into the table of what changed: times that are open do, other metrics that are open do not."""
+    """Say whether it belongs into the table of changes: times that are open do, other metrics that are open do not."""
     if comparison.verdict is Verdict.INCONCLUSIVE:
         return comparison.metric in TIMED or comparison.confirmed is False
     return comparison.verdict is not Verdict.UNCHANGED or (comparison.metric == ACCURACY and bool(comparison.why))
 
 
 def ordered(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The most urgent first, times before other metrics, then the largest change."""
+    """Order them: the most urgent first, times before other metrics, then the largest change."""
+    urgency = {verdict: place for place, verdict in enumerate(Verdict)}
 
     def rank(c: Comparison) -> tuple[int, bool, float, Case, str]:
-        return ORDER.index(c.verdict), c.metric not in TIMED, -abs((c.ratio or 1) - 1), c.case, c.metric
+        return urgency[c.verdict], c.metric not in TIMED, -abs(_change_of(c)), c.case, c.metric
 
     return sorted(comparisons, key=rank)
 
 
-def sparkline(launches: Sequence[Launch], *, rounds: int = 12) -> str:
-    """The ratio head / base over time as blocks, a group per launch: high blocks are slow heads."""
-    groups = []
-    for launch in launches:
-        logs = launch.log_ratios
-        size = max(1, -(-len(logs) // rounds))
-        groups.append([median(logs[start : start + size]) for start in range(0, len(logs), size)])
-    values = [value for group in groups for value in group]
-    if not values:
-        return ""
-    low, high = min(*values, -0.02), max(*values, 0.02)
-    return " ".join("".join(BLOCKS[min(7, int(8 * (v - low) / (high - low)))] for v in group) for group in groups)
+def list_notes(findings: ComparisonFindings) -> Iterator[str]:
+    """List what a reader has to know to read the tables."""
+    tolerances = findings.header.tolerances
+    if any(c.p is not None for c in findings.comparisons):
+        limits = " Some cases or metrics have limits of their own." if tolerances.rules else ""
+        is_live = bool(findings.measured) or any(c.confirmed is not None for c in findings.comparisons)
+        twice = " Changes count when a second measurement says the same." if is_live else ""
+        yield (
+            f"Slower or faster: the whole interval lies beyond {percent(tolerances.latency.margin)}. Unchanged: it "
+            f"lies within ±{percent(tolerances.latency.threshold)}. Else inconclusive.{twice}{limits}"
+        )
+    if any(c.metric in TIMED and c.ratio for c in findings.comparisons):
+        if findings.measured:
+            yield (
+                "Base and head are the medians of all iterations. The change is the middle of the ratios of iterations "
+                "that ran next to each other, so it may differ a little from the quotient of the medians."
+            )
+        probes = [time for item in findings.measured for launch in item.launches for time in launch.probe]
+        slow = slow_share(probes)
+        if round(slow, 2):
+            yield f"The machine ran slowly for {percent(round(slow, 2))} of the time, which both sides shared."
+
+
+def link_to_commit(header: Header, sha: str) -> str:
+    """Make the address of a commit's page; blank where there is none."""
+    is_known = header.server and _SHA.fullmatch(sha) and _REPOSITORY.fullmatch(header.source.repository)
+    return f"{header.server}/{header.source.repository}/commit/{sha}" if is_known else ""
+
+
+def link_to_run(header: Header) -> str:
+    """Make the address of the page of the run on GitHub, with its log and artifacts; blank where there is none."""
+    source = header.source
+    is_known = header.server and _REPOSITORY.fullmatch(source.repository) and _RUN.fullmatch(source.run_id)
+    return f"{header.server}/{source.repository}/actions/runs/{source.run_id}" if is_known else ""

@@ -12,6 +12,17 @@ from torchperf_ci.core.text import one_line
 OBJECT_STORES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 """Schemes of stores that show a file only when it is whole, and the packages they need."""
 
+PACKAGES = {
+    **OBJECT_STORES,
+    "abfss": "adlfs",
+    "hf": "huggingface_hub",
+    "http": "aiohttp",
+    "https": "aiohttp",
+    "sftp": "paramiko",
+    "ssh": "paramiko",
+    "webdav": "webdav4",
+}
+"""The package that a scheme needs beside fsspec."""
 
 SCHEMES = (*OBJECT_STORES, "abfss", "file", "ftp", "hf", "http", "https", "memory", "sftp", "ssh", "webdav")
 """What a URL may begin with. fsspec knows more: some read archives, run through caches at places of their own, or
@@ -57,11 +68,7 @@ def open_file_system(url: str, *, purpose: str) -> tuple[Any, str]:
     try:
         system, root = fsspec.url_to_fs(url)
     except ImportError as error:
-        package = OBJECT_STORES.get(scheme)
-        if package is None:  # fsspec's own words name it
-            raise UsageProblem(
-                f"{purpose} needs a package that is missing: {one_line(str(error), limit=200)}"
-            ) from error
+        package = PACKAGES.get(scheme, f"fsspec[{scheme}]")
         raise UsageProblem(
             f"{purpose} needs {package}. Install it: {sys.executable} -m pip install {package}"
         ) from error

@@ -21,6 +21,8 @@ import msgspec
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.strict_json import parse_json
 
+DEFAULT_COMPILERS = ("eager", "aot_eager", "inductor", "inductor_no_cudagraphs")
+
 
 class Mode(str, Enum):
     """What one iteration does: forward only, or forward, loss and backward."""

@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, TextIO, cast
@@ -31,6 +31,8 @@ _MEANING = re.compile(r"\]\(|\]\[|@\w|://|www\.|\bgh-\d|(?<![^\W_])[0-9a-f]{7,40
 """What GitHub makes something of in bare text: links, addresses, mentions, references to issues and commits."""
 _REFERENCE = re.compile(r"[@#](?=.)|:(?=//)|www(?=\.)|\bgh-(?=\d)|(?<![^\W_])[0-9a-f]{7,40}(?![^\W_])", re.IGNORECASE)
 _WORD_JOINER = "\u2060"
+_PUNCTUATION = frozenset(",.;/()=%'\"?-+")
+"""Signs that mean nothing in Markdown, inside a line."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -74,10 +76,21 @@ def html(text: str) -> str:
     GitHub looks for mentions, addresses and references after it has decoded these, and for addresses in a `<code>`
     element as well: so what it looks for is broken by a character that cannot be seen.
     """
-    return "".join(
-        char if char.isalnum() or char in " ," or ord(char) > 127 else f"&#{ord(char)};"
-        for char in _REFERENCE.sub(_broken, one_line(text))
-    )
+    shown = _REFERENCE.sub(_broken, one_line(text))
+    return "".join(char if _is_plain(shown, place) else f"&#{ord(char)};" for place, char in enumerate(shown))
+
+
+def _is_plain(text: str, place: int) -> bool:
+    """Say whether a character means nothing where it stands; `1. ` at the beginning of a line begins a list."""
+    char = text[place]
+    if char.isalnum() or char == " " or ord(char) > 127:
+        return True
+    if char == ":":  # an emoji's name follows at once
+        return text[place + 1 : place + 2] in {"", " "}
+    if char == "_":
+        return text[:place][-1:].isalnum() and text[place + 1 : place + 2].isalnum()
+    begins_list = text[:place].isdigit() and text[place + 1 : place + 2] in {"", " "}
+    return char in _PUNCTUATION and place > 0 and not begins_list
 
 
 def _broken(reference: re.Match[str]) -> str:
@@ -131,6 +144,12 @@ def _is_formula(text: str) -> bool:
 def count(number: int, noun: str) -> str:
     """Write a number with its noun: `1 case`, `1,234 cases`."""
     return f"{number:,} {noun if number == 1 else noun + 's'}"
+
+
+def some_of(names: Collection[str], most: int = 5) -> str:
+    """Join the first names with commas, and count the others: `a, b and 3 more`."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(list(names)[:most]) + more
 
 
 LONGEST_NAME = 200
@@ -259,3 +278,18 @@ def short_name(name: str) -> str:
     if len(name) <= LONGEST_FILE_NAME:
         return name
     return f"{name[: LONGEST_FILE_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def is_sha(text: str) -> bool:
+    """Say whether this can be a commit's SHA, or the first 7 or more of its 40 digits."""
+    return re.fullmatch(r"[0-9a-f]{7,40}", text) is not None
+
+
+def is_full_sha(text: str) -> bool:
+    """Say whether this can be the whole of a commit's SHA."""
+    return re.fullmatch(r"[0-9a-f]{40}", text) is not None
+
+
+def is_repository(text: str) -> bool:
+    """Say whether this can be a repository on GitHub, as owner/name."""
+    return re.fullmatch(r"[A-Za-z0-9_-]+/[A-Za-z0-9._-]*[A-Za-z0-9_-]", text) is not None

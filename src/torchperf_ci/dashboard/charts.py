@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from torchperf_ci.core.frames import Section
 from torchperf_ci.core.text import one_line, safe_name, unique
 from torchperf_ci.dashboard.model import Dashboard
-from torchperf_ci.dashboard.trends import TRENDS, Trend
+from torchperf_ci.dashboard.trends import TRENDS, Trend, explain_number, write_number
 from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.palette import GRID, colours
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PANELS_IN_A_ROW = 3
+WIDTH, PANEL_HEIGHT, LABEL_HEIGHT = 4.0, 1.7, 0.15
+"""Inches: of a picture, of a panel in it at least, and of a label at the end of a line."""
+LETTERS = 68
+"""Of a line of text below a picture."""
+DOTS_PER_INCH = 200
+"""Twice what a comment shows a picture at: sharp where pixels are small."""
 
 
 def name_speedup_charts(dashboard: Dashboard, charts: Charts) -> Iterator[str]:
@@ -64,37 +70,38 @@ def draw_trends(dashboard: Dashboard) -> dict[str, bytes]:
     with style():
         for file, (section, name) in name_trend_charts(dashboard).items():
             trends = [trend for trend in dashboard.trends if (trend.section, trend.name) == (section, name)]
-            pictures[file] = saved(draw_over_time(f"{TRENDS[name]}: {section}", trends, times, inks))["png"]
+            means = explain_number(name, include_slowdowns=dashboard.findings.options.include_slowdowns)
+            figure = draw_over_time(TRENDS[name], f"{section}; {means}", trends, times, inks)
+            pictures[file] = saved(figure)["png"]
     return pictures
 
 
-def draw_over_time(title: str, trends: Sequence[Trend], times: Sequence[datetime], inks: Mapping[str, str]) -> Figure:
-    """Draw one number over time; `trends` have an element per time. A run without a value leaves a gap in its line."""
+def draw_over_time(
+    title: str, caption: str, trends: Sequence[Trend], times: Sequence[datetime], inks: Mapping[str, str]
+) -> Figure:
+    """Draw one number over time, with a caption below. `trends` have an element per time; None leaves a gap.
+
+    A panel per suite below each other, and the names at the ends of the lines: the picture can be read at the width of
+    a phone, where a legend and panels side by side cannot.
+    """
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
-    from torchperf_ci.report.plots import titled
-
-    suites = list(dict.fromkeys(trend.suite for trend in trends))
-    down = -(-len(suites) // PANELS_IN_A_ROW)
-    across = min(len(suites), PANELS_IN_A_ROW)
-    figure = Figure(figsize=(max(6.5, 4.2 * across), 2.6 * down + 0.9), layout="constrained")
-    panels = list(figure.subplots(down, across, squeeze=False).flat)
-    for panel, suite in zip(panels, suites, strict=False):
-        _draw_panel(panel, suite, [trend for trend in trends if trend.suite == suite], times, inks)
-    for panel in panels[len(suites) :]:
-        panel.set_visible(False)
-    compilers = dict.fromkeys(trend.compiler for trend in trends)
-    titled(
-        figure,
-        title,
-        [Line2D([], [], color=inks[name], marker="o", markersize=4, label=one_line(name)) for name in compilers],
-    )
+    by_suite: dict[str, list[Trend]] = {}
+    for trend in trends:
+        by_suite.setdefault(trend.suite, []).append(trend)
+    heights = [max(PANEL_HEIGHT, LABEL_HEIGHT * len(of_suite) + 0.5) for of_suite in by_suite.values()]
+    figure = Figure(figsize=(WIDTH, sum(heights) + 0.6), dpi=DOTS_PER_INCH, layout="constrained")
+    figure.suptitle(title, fontsize=10, fontweight="bold", x=0.02, ha="left")
+    figure.supxlabel(fill(one_line(caption), LETTERS), fontsize=8, x=0.02, ha="left", parse_math=False)
+    panels = figure.subplots(len(by_suite), 1, squeeze=False, height_ratios=heights).flat
+    for axes, height, (suite, of_suite) in zip(panels, heights, by_suite.items(), strict=True):
+        _draw_panel(axes, height, suite, of_suite, times, inks)
     return figure
 
 
 def _draw_panel(
     axes: Any,  # noqa: ANN401 - matplotlib's annotations know no dates
+    height: float,
     suite: str,
     trends: Sequence[Trend],
     times: Sequence[datetime],
@@ -105,16 +112,42 @@ def _draw_panel(
     typed: Any = dates  # its functions have no annotations
     for trend in trends:
         values = [float("nan") if value is None else value for value in trend.values]
-        axes.plot(times, values, color=inks[trend.compiler], marker="o", markersize=3.5, linewidth=1.4)
+        axes.plot(times, values, color=inks[trend.compiler], marker="o", markersize=3, linewidth=1.4)
     axes.set_title(one_line(suite, limit=40), fontsize=9, loc="left", parse_math=False)
-    room = max((times[-1] - times[0]) * 0.04, timedelta(hours=6))
+    room = max((times[-1] - times[0]) * 0.03, timedelta(hours=6))
     axes.set_xlim(times[0] - room, times[-1] + room)
-    locator = typed.AutoDateLocator(minticks=2, maxticks=6)
+    locator = typed.AutoDateLocator(minticks=2, maxticks=4)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(typed.ConciseDateFormatter(locator))
     axes.grid(axis="y", color=GRID, linewidth=0.6)
-    axes.tick_params(length=0)
+    axes.tick_params(length=0, labelsize=8)
     if trends[0].name == "passrate":
         axes.set_ylim(bottom=min(0.0, *axes.get_ylim()), top=105)
     else:
         axes.margins(y=0.2)
+    low, high = axes.get_ylim()
+    known = [(trend.compiler, value) for trend in trends if (value := trend.newest_known) is not None]
+    known.sort(key=lambda item: item[1])
+    places = spread_labels([(value - low) / (high - low) for _, value in known], gap=LABEL_HEIGHT / (height - 0.45))
+    for (compiler, value), place in zip(known, places, strict=True):
+        end = (value - low) / (high - low)
+        axes.plot(
+            [1.0, 1.03], [end, place], color=inks[compiler], linewidth=1.4, transform=axes.transAxes, clip_on=False
+        )
+        text = f"{one_line(compiler, limit=24)} {write_number(trends[0].name, value)}"
+        axes.text(1.04, place, text, fontsize=8, va="center", transform=axes.transAxes, parse_math=False)
+
+
+def spread_labels(wanted: Sequence[float], *, gap: float) -> list[float]:
+    """Move labels apart that would cover each other; `wanted` are heights from the lowest up, in shares of the panel.
+
+    They are pushed up one after the other, and then all of them down, as far as they stand out at the top.
+    """
+    places: list[float] = []
+    for height in wanted:
+        places.append(max(height, places[-1] + gap) if places else height)
+    limit = 1.0
+    for number in reversed(range(len(places))):
+        places[number] = min(places[number], limit)
+        limit = places[number] - gap
+    return places

@@ -8,10 +8,11 @@ from itertools import groupby
 
 from torchperf_ci.core.frames import MISSING, Section
 from torchperf_ci.core.text import code, count, heading
+from torchperf_ci.dashboard.change_points import ChangePoint
 from torchperf_ci.dashboard.charts import name_speedup_charts, name_trend_charts
 from torchperf_ci.dashboard.model import Dashboard
 from torchperf_ci.dashboard.regressions import Change, CompilerComparison, Transition
-from torchperf_ci.dashboard.trends import TRENDS, Trend, sparkline
+from torchperf_ci.dashboard.trends import Trend, sparkline
 from torchperf_ci.dashboard.words import describe_lasting, name_section, write_rerun_of
 from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.csv_tables import cells
@@ -19,9 +20,6 @@ from torchperf_ci.report.document import Block, MarkdownTable, TableLine, folded
 from torchperf_ci.report.gh_parts import cell_text, section_title
 from torchperf_ci.report.summary import FLAGGED
 from torchperf_ci.report.words import metric_title
-
-REGRESSION, LASTING, GRAPH, DIFF, TREND, OTHER = 2, 3, 4, 5, 6, 12
-"""When what is hidden of a comment that gets too long; see `report.gh_parts`."""
 
 CHANGES_FILE = "gh_metric_regression.txt in the results folder"
 TRENDS_FILE = "gh_regression.txt in the results folder"
@@ -33,11 +31,28 @@ _REGRESSIONS = (
     "A model is listed when it is beyond a limit of the warnings and was not before.\n\n"
 )
 _LASTING = "Levels of single models that changed within the runs shown and have stayed changed since.\n\n"
-_OTHERS = {
-    Transition.DISAPPEARED: ("Not there any more", LASTING),
-    Transition.FIXED: ("Within the limits again", OTHER),
-    Transition.APPEARED: ("New", OTHER),
+_CAPTIONS = {
+    "geomean": "Geometric mean speedup",
+    "passrate": "Passrate (%)",
+    "comp_time": "Mean compilation time (seconds)",
+    "memory": "Peak memory footprint compression ratio",
 }
+_OTHERS = {
+    Transition.DISAPPEARED: "Not there any more",
+    Transition.FIXED: "Within the limits again",
+    Transition.APPEARED: "New",
+}
+
+
+def make_parts(dashboard: Dashboard, charts: Charts, pictures: Mapping[str, str]) -> Mapping[str, Block]:
+    """Make the parts by file name. `pictures`: where the charts can be seen, by file name."""
+    parts = {"gh_regression.txt": make_trends_part(dashboard, pictures)}
+    if dashboard.options.detect:
+        parts["gh_summary_diff.txt"] = make_diff_part(dashboard)
+        parts["gh_metric_regression.txt"] = make_regressions_part(dashboard)
+    if dashboard.options.graphs:
+        parts["gh_graphs.txt"] = make_graphs_part(dashboard, charts, pictures)
+    return parts
 
 
 def make_diff_part(dashboard: Dashboard) -> Block:
@@ -55,9 +70,9 @@ def make_diff_part(dashboard: Dashboard) -> Block:
             ]
             if rows:
                 head, title = f"{title}\n{caption}\n", ""
-                tables.append(pretty_table(head, columns, rows, ranks=[DIFF] * len(rows), where=CHANGES_FILE))
+                tables.append(pretty_table(head, columns, rows, where=CHANGES_FILE))
     before = f"{_DIFF}{_name_runs(dashboard, dashboard.comparisons)}"
-    return folded("## Summary Statistics Diff ##", before, tables, rank=DIFF)
+    return folded("## Summary Statistics Diff ##", before, tables)
 
 
 def make_regressions_part(dashboard: Dashboard) -> Block:
@@ -66,17 +81,17 @@ def make_regressions_part(dashboard: Dashboard) -> Block:
     for item in dashboard.comparisons:
         by_suite.setdefault((item.section, item.suite), []).append(item)
     tables = [table for items in by_suite.values() for table in _make_suite_tables(dashboard, items)]
-    lines = [f"- {describe_lasting(dashboard, points)}" for points in dashboard.lasting_cases()]
+    lines = [f"- {_describe_with_rerun(dashboard, points)}" for points in dashboard.lasting_cases()]
     if lines:
         tables.append(
             MarkdownTable(
                 before=f"\n### Lasting changes ###\n\n{_LASTING}",
-                lines=tuple(TableLine(text=text, rank=LASTING) for text in lines),
+                lines=tuple(TableLine(text=text, rank=0) for text in lines),
                 where=CHANGES_FILE,
             )
         )
     note = "" if dashboard.comparisons else _NOT_COMPARED
-    return folded("## Recent Regressions ##", _REGRESSIONS + note, tables, rank=REGRESSION)
+    return folded("## Recent Regressions ##", _REGRESSIONS + note, tables)
 
 
 def make_trends_part(dashboard: Dashboard, pictures: Mapping[str, str]) -> Block:
@@ -90,16 +105,16 @@ def make_trends_part(dashboard: Dashboard, pictures: Mapping[str, str]) -> Block
         for name, group in groupby(of_section, key=lambda trend: trend.name):
             rows = [_make_trend_row(trend) for trend in group]
             columns = ["suite", "compiler", "trend", "oldest", "previous", "newest"]
-            head, title = f"{title}\n{TRENDS[name]}\n", ""
-            tables.append(pretty_table(head, columns, rows, ranks=[TREND] * len(rows), where=TRENDS_FILE))
+            head, title = f"{title}\n{_CAPTIONS[name]}\n", ""
+            tables.append(pretty_table(head, columns, rows, where=TRENDS_FILE))
     names = list(name_trend_charts(dashboard)) if dashboard.options.graphs else []
-    return folded("## Metrics over time ##", span + show_pictures(names, pictures), tables, rank=TREND)
+    return folded("## Metrics over time ##", span + show_pictures(names, pictures), tables)
 
 
 def make_graphs_part(dashboard: Dashboard, charts: Charts, pictures: Mapping[str, str]) -> Block:
     """Make gh_graphs.txt: the charts of this dashboard's suites."""
     names = [f"{name}.png" for name in name_speedup_charts(dashboard, charts)]
-    return folded("## Performance graphs ##", show_pictures(names, pictures), rank=GRAPH)
+    return folded("## Performance graphs ##", show_pictures(names, pictures))
 
 
 def show_pictures(names: Sequence[str], pictures: Mapping[str, str]) -> str:
@@ -107,6 +122,13 @@ def show_pictures(names: Sequence[str], pictures: Mapping[str, str]) -> str:
     shown = [f"\n{name} : ![{name}]({pictures[name]})\n" for name in names if name in pictures]
     rest = [code(name) for name in names if name not in pictures]
     return "".join(shown) + (f"\nDrawn in the results folder: {', '.join(rest)}\n" if rest else "")
+
+
+def _describe_with_rerun(dashboard: Dashboard, points: Sequence[ChangePoint]) -> str:
+    case = points[0].case
+    section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
+    rerun = write_rerun_of(dashboard, section, case.suite, case.compiler, case.model)
+    return f"{describe_lasting(dashboard, points)}. Run again: {code(rerun)}"
 
 
 def _name_runs(dashboard: Dashboard, items: Sequence[CompilerComparison]) -> str:
@@ -139,13 +161,12 @@ def _make_suite_tables(dashboard: Dashboard, items: Sequence[CompilerComparison]
         if rows:
             columns = ["compiler", "name", "prev_status", "cur_status", "run again"]
             title, head = f"{head}\n{metric_title(metric)} regressions\n", ""
-            ranks = [REGRESSION] * len(rows)
-            yield pretty_table(title, columns, rows, ranks=ranks, where=CHANGES_FILE, left=("run again",))
-    for kind, (title, rank) in _OTHERS.items():
+            yield pretty_table(title, columns, rows, where=CHANGES_FILE, left=("run again",))
+    for kind, title in _OTHERS.items():
         rows = [[*_make_cells(change), metric_title(change.metric)] for change in changes if change.kind is kind]
         if rows:
             columns = ["compiler", "name", "prev_status", "cur_status", "metric"]
-            yield pretty_table(f"\n{title}\n", columns, rows, ranks=[rank] * len(rows), where=CHANGES_FILE)
+            yield pretty_table(f"\n{title}\n", columns, rows, where=CHANGES_FILE)
 
 
 def _make_cells(change: Change) -> list[str]:
@@ -154,8 +175,6 @@ def _make_cells(change: Change) -> list[str]:
 
 
 def _make_trend_row(trend: Trend) -> list[str]:
-    known = [value for value in trend.values if value is not None]
-    numbers = (known[0] if known else None, known[-2] if len(known) > 1 else None, trend.values[-1])
     write = {"passrate": "{:.0f}%", "comp_time": "{:.2f}"}.get(trend.name, "{:.2f}x").format
-    cells_of_run = ["–" if number is None else write(number) for number in numbers]
-    return [trend.suite, trend.compiler, sparkline(trend.values), *cells_of_run]
+    numbers = ["–" if number is None else write(number) for number in (trend.oldest, trend.previous, trend.values[-1])]
+    return [trend.suite, trend.compiler, sparkline(trend.values), *numbers]

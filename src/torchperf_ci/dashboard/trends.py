@@ -9,25 +9,26 @@ from types import MappingProxyType
 from torchperf_ci.core.frames import CaseSelection, Section, SuiteTables, suite_tables
 from torchperf_ci.history.runs import HistoryRun
 from torchperf_ci.report.summary import CompilerSummary, summarize
+from torchperf_ci.report.words import ABSENT, ratio, seconds
 
 TRENDS: Mapping[str, str] = MappingProxyType(
     {
         "geomean": "Geometric mean speedup",
-        "passrate": "Passrate (%)",
-        "comp_time": "Mean compilation time (seconds)",
-        "memory": "Peak memory footprint compression ratio",
+        "passrate": "Pass rate",
+        "comp_time": "Mean compilation time",
+        "memory": "Memory compression",
     }
 )
-"""The numbers that are followed over time, by the names of the summary's CSV files."""
+"""The numbers that are followed over time and their titles, by the names of the summary's CSV files."""
 
 BARS = "▁▂▃▄▅▆▇█"
-GAP = " "
+GAP = "·"
 FULL_SCALE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RunSummary:
-    """A run with its tables and summary numbers."""
+    """Hold a run with its tables and summary numbers."""
 
     run: HistoryRun
     tables: tuple[SuiteTables, ...]
@@ -36,13 +37,27 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
-    """A number over time: `values` has an element per run, None where the compiler did not run."""
+    """Hold a number over time: `values` has an element per run, None where the compiler did not run."""
 
     section: Section
     suite: str
     compiler: str
     name: str
     values: tuple[float | None, ...]
+
+    @property
+    def newest_known(self) -> float | None:
+        return next((value for value in reversed(self.values) if value is not None), None)
+
+    @property
+    def oldest(self) -> float | None:
+        return next((value for value in self.values if value is not None), None)
+
+    @property
+    def previous(self) -> float | None:
+        """Return the last value but one of those that are known."""
+        known = [value for value in self.values if value is not None]
+        return known[-2] if len(known) > 1 else None
 
 
 def summarize_run(run: HistoryRun, selection: CaseSelection) -> RunSummary:
@@ -71,8 +86,33 @@ def follow_numbers(summaries: Sequence[RunSummary], *, include_slowdowns: bool) 
     )
 
 
+def explain_number(name: str, *, include_slowdowns: bool) -> str:
+    """Say what a number of `TRENDS` means, in a few words."""
+    match name:
+        case "geomean":
+            counted = "counts as it is" if include_slowdowns else "counts as 1x, since eager can be used instead"
+            return f"of passing models; a slowdown {counted}"
+        case "passrate":
+            return "of the models that could be judged"
+        case "comp_time":
+            return "of passing models, with a cold cache"
+        case _:
+            return "of passing models: eager's peak memory over the compiled model's; more is better"
+
+
+def write_number(name: str, value: float | None) -> str:
+    """Write a number of `TRENDS` with its unit, or a dash."""
+    match name:
+        case "passrate":
+            return ABSENT if value is None else f"{value:.0f} %"
+        case "comp_time":
+            return seconds(value)
+        case _:
+            return ratio(value)
+
+
 def sparkline(values: Sequence[float | None]) -> str:
-    """Draw a bar per value, a gap where there is none. From the lowest to the highest bar it is `FULL_SCALE` of the
+    """Draw a bar per value, a dot where there is none. From the lowest to the highest bar it is `FULL_SCALE` of the
     highest value or more, so that noise stays small."""
     known = [value for value in values if value is not None]
     low, high = min(known, default=0.0), max(known, default=0.0)

@@ -9,52 +9,79 @@ from collections.abc import Callable, Iterable, Sequence
 from torchperf_ci.compare.words import change as percent_text
 from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import Source
-from torchperf_ci.core.text import code, heading, one_line
+from torchperf_ci.core.text import code, heading, is_repository, is_sha, one_line
 from torchperf_ci.dashboard.change_points import ChangePoint
 from torchperf_ci.dashboard.model import Dashboard
 from torchperf_ci.dashboard.regressions import Change, Transition
-from torchperf_ci.github.names import is_repository, is_sha
 from torchperf_ci.report.words import change_text, metric_title
+from torchperf_ci.report.words import verdict as report_verdict
 
 MOST_LINES = 20
 """So many changes a terminal is told."""
 
 
-def write_verdict(dashboard: Dashboard) -> tuple[str, str]:
-    """Write a sign, and what changed, in plain text."""
+def write_state(dashboard: Dashboard, quote: Callable[[str], str] = one_line) -> tuple[str, str]:
+    """Write a sign, and how the run stands in a sentence. Text from outside goes through `quote`.
+
+    The sign is never green beside a failing or a regressed case.
+    """
+    sign, state = report_verdict(dashboard.findings, quote)
+    regressed = len(dashboard.cases(Transition.REGRESSED)) if dashboard.options.detect else 0
+    worst = next(each for each in ("❌", "⚠️", "✅") if each in {sign, write_changes(dashboard)[0]})
+    return worst, f"{state}, {regressed:,} regressed" if regressed else state
+
+
+def write_changes(dashboard: Dashboard) -> tuple[str, str]:
+    """Write a sign, and what changed since earlier runs as a sentence; blank where nobody looked."""
+    good = "⚠️" if dashboard.problems else "✅"  # what could not be read was not compared
+    if not dashboard.options.detect:
+        return good, ""
     times = [item.before.time for item in dashboard.comparisons if item.before]
     cases = {kind: len(dashboard.cases(kind)) for kind in Transition}
-    worse = sum(any(point.is_worse for point in points) for points in dashboard.lasting_cases())
-    if not times and not worse:
-        return "ℹ️", "There is no earlier run to compare with"
-    words = [
+    lasting = [any(point.is_worse for point in points) for points in dashboard.lasting_cases()]
+    if not times and not lasting:
+        return good, "There is no earlier run to compare with"
+    is_worse = bool(cases[Transition.REGRESSED] or any(lasting))
+    changes = [
         (cases[Transition.REGRESSED], "case regressed", "cases regressed"),
-        (worse, "lasting change for the worse", "lasting changes for the worse"),
-        (cases[Transition.DISAPPEARED], "case not there any more", "cases not there any more"),
+        (sum(lasting), "lasting change for the worse", "lasting changes for the worse"),
+        (cases[Transition.DISAPPEARED], "case gone", "cases gone"),
         (cases[Transition.FIXED], "case within the limits again", "cases within the limits again"),
+        (len(lasting) - sum(lasting), "lasting change for the better", "lasting changes for the better"),
         (cases[Transition.APPEARED], "new case", "new cases"),
     ]
-    said = [f"{number:,} {one if number == 1 else many}" for number, one, many in words if number]
-    since = f" since the run of {max(times):%Y-%m-%d %H:%M} UTC" if times else ""
-    if cases[Transition.REGRESSED] or worse:
-        return "❌", f"{' · '.join(said)}{since}"
-    return "✅", f"Nothing regressed{since}" + (f": {' · '.join(said)}" if said else "")
+    counts = ", ".join(f"{number:,} {one if number == 1 else many}" for number, one, many in changes if number)
+    since = f"ince the run of {max(times):%Y-%m-%d %H:%M} UTC" if times else "ince the oldest run shown"
+    if is_worse:
+        return "❌", f"S{since}: {counts}"
+    return "⚠️" if cases[
+        Transition.DISAPPEARED
+    ] else "✅", f"Nothing regressed s{since}{f': {counts}' if counts else ''}"
 
 
 def write_terminal_text(dashboard: Dashboard) -> str:
-    """Write the verdict, then regressions and lasting changes by name, as plain text."""
+    """Write what changed as plain text: the sentence, then regressions and lasting changes by name."""
+    sign, changes = write_changes(dashboard)
+    if not changes:
+        return ""
     lines = []
-    for changes in dashboard.regressed_cases():
-        first = changes[0]
-        lines.append(f"{first.suite}/{first.model} {first.compiler}: {list_changes(changes, str)}")
+    for transition, title in ((Transition.REGRESSED, "regressed"), (Transition.DISAPPEARED, "gone")):
+        groups = dashboard.regressed_cases() if transition is Transition.REGRESSED else dashboard.cases(transition)
+        for changed in groups:
+            first = changed[0]
+            lines.append(f"{title}: {first.suite}/{first.model} {first.compiler}: {list_changes(changed, str)}")
     for points in dashboard.lasting_cases():
         case, new = points[0].case, points[0].first_new
-        changes_text = "; ".join(f"{metric_title(item.metric)} {percent_text(item.new / item.old)}" for item in points)
-        since = f"since {new.time:%Y-%m-%d} ({new.source.commit[:12]})"
-        lines.append(f"{case.suite}/{case.model} {case.compiler}: {changes_text} {since}")
+        worse = "worse" if any(point.is_worse for point in points) else "better"
+        commit = f" ({new.source.commit[:12]})" if new.source.commit else ""
+        numbers = "; ".join(f"{metric_title(item.metric)} {percent_text(item.new / item.old)}" for item in points)
+        lines.append(f"{worse} since {new.time:%Y-%m-%d}{commit}: {case.suite}/{case.model} {case.compiler}: {numbers}")
     more = [f"  … and {len(lines) - MOST_LINES:,} more, see dashboard_*.md"] if len(lines) > MOST_LINES else []
     shown = [f"  {one_line(line, limit=200)}" for line in lines[:MOST_LINES]]
-    return "\n".join([f"{one_line(dashboard.dtype)}: {' '.join(write_verdict(dashboard))}", *shown, *more])
+    sentence = f"{one_line(dashboard.dtype)}: {changes[0].lower()}{changes[1:]}"
+    # Beside a failing model, that nothing changed is said without a green sign.
+    is_good = write_state(dashboard)[0] == "✅"
+    return "\n".join([sentence if sign == "✅" and not is_good else f"{sign} {sentence}", *shown, *more])
 
 
 def list_changes(changes: Sequence[Change], quote: Callable[[str], str]) -> str:
@@ -80,7 +107,7 @@ def name_section(dashboard: Dashboard, section: Section) -> str:
 
 
 def describe_lasting(dashboard: Dashboard, points: Sequence[ChangePoint]) -> str:
-    """Describe the lasting changes of one case at one time: how much, since when, and how to measure it again."""
+    """Describe the lasting changes of one case at one time in Markdown: how much, and since when."""
     case = points[0].case
     section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
     sign = "❌" if any(item.is_worse for item in points) else "✅"
@@ -88,9 +115,8 @@ def describe_lasting(dashboard: Dashboard, points: Sequence[ChangePoint]) -> str
         f"{metric_title(item.metric)} {percent_text(item.new / item.old)} ({item.old:.4g} → {item.new:.4g})"
         for item in points
     )
-    again = write_rerun_of(dashboard, section, case.suite, case.compiler, case.model)
     name = name_case(dashboard, section, case.suite, case.model, case.compiler)
-    return f"{sign} {name}: {numbers}, since {link_commits(dashboard, points[0])}. Run again: {code(again)}"
+    return f"{sign} {name}: {numbers}, since {link_commits(dashboard, points[0])}"
 
 
 def link_commits(dashboard: Dashboard, point: ChangePoint) -> str:
@@ -106,21 +132,36 @@ def link_commits(dashboard: Dashboard, point: ChangePoint) -> str:
 
 
 def link_run(dashboard: Dashboard) -> str:
-    """Link the workflow run and the commit that are shown; blank where there is nowhere to link to."""
+    """Link the workflow run and the commit that are shown; the commit alone where there is nowhere to link to."""
     source = dashboard.now.source
+    day = f"{dashboard.now.time:%Y-%m-%d %H:%M} UTC"
     if not (is_repository(source.repository) and is_sha(source.commit)):
-        return ""
+        return f"{code(source.commit[:12])}, {day}" if source.commit else day
     pages = f"{dashboard.options.server}/{source.repository}"
-    commit = f"[{source.commit[:9]}]({pages}/commit/{source.commit})"
+    commit = f"commit [{source.commit[:9]}]({pages}/commit/{source.commit})"
     is_linked = source.run_id.isascii() and source.run_id.isdigit() and len(source.run_id) <= 20
     run = f"[run {source.run_id}]({pages}/actions/runs/{source.run_id}), " if is_linked else ""
-    return f"This is {run}commit {commit}, {dashboard.now.time:%Y-%m-%d %H:%M} UTC.\n\n"
+    return f"{run}{commit}, {day}"
 
 
 def write_rerun_of(dashboard: Dashboard, section: Section, suite: str, compiler: str, model: str) -> str:
     """Write the command that runs a case of this dashboard again; its suite as it was asked for."""
     asked = {name: spec for build in dashboard.findings.builds for name, spec in build.suites.items()}
     return write_rerun(section, asked.get(suite, suite), compiler, [model], dashboard.now.source)
+
+
+def list_reruns(dashboard: Dashboard) -> list[str]:
+    """List the commands that run the cases again that regressed or changed lastingly, each once."""
+    cases = [changes[0].case for changes in dashboard.regressed_cases()]
+    for points in dashboard.lasting_cases():
+        case = points[0].case
+        section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
+        cases.append((section, case.suite, case.model, case.compiler))
+    return list(
+        dict.fromkeys(
+            write_rerun_of(dashboard, section, suite, compiler, model) for section, suite, model, compiler in cases
+        )
+    )
 
 
 def write_rerun(section: Section, suite: str, compiler: str, models: Iterable[str], source: Source) -> str:

@@ -13,7 +13,7 @@ LEAST_DISK = 5 * GIB
 MUCH_STEAL = 0.02
 
 
-class Level(str, Enum):
+class Severity(str, Enum):
     """How much a finding matters."""
 
     GOOD = "good"
@@ -29,7 +29,7 @@ class Level(str, Enum):
 class Finding:
     """One thing about the machine, and what to do about it (empty: nothing)."""
 
-    level: Level
+    level: Severity
     topic: str
     what: str
     advice: str = ""
@@ -57,7 +57,7 @@ class GpuFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What could be read about a machine; None where it could not.
+    """Facts that could be read about a machine; None where they could not.
 
     cpus: those this process may use, of `all_cpus`. cpu_limit: of the container, in CPUs. steal: share of the time the
     host gave to others. load: runnable processes, averaged over a minute. Sizes in bytes.
@@ -67,10 +67,10 @@ class Facts:
     compiler: the C++ compiler torch.compile would use, empty for none.
     """
 
-    cpu: str
-    cpus: int
-    all_cpus: int
-    virtual: bool
+    cpu: str = ""
+    cpus: int = 1
+    all_cpus: int = 1
+    virtual: bool = False
     governor: str = ""
     turbo: bool | None = None
     smt: bool | None = None
@@ -92,12 +92,18 @@ class Facts:
     gpus: tuple[GpuFacts, ...] = ()
 
 
-def findings(facts: Facts) -> list[Finding]:
-    """What the facts mean, by topic."""
-    return [*_software(facts), *_cpu(facts), *_neighbours(facts), *_memory(facts), *_gpus(facts)]
+def list_findings(facts: Facts) -> list[Finding]:
+    """List what the facts mean, by topic."""
+    return [
+        *_judge_software(facts),
+        *_judge_cpu(facts),
+        *_judge_neighbours(facts),
+        *_judge_memory(facts),
+        *_judge_gpus(facts),
+    ]
 
 
-def _software(facts: Facts) -> Iterator[Finding]:
+def _judge_software(facts: Facts) -> Iterator[Finding]:
     if facts.torch:
         yield _good("torch", f"{facts.torch} in {facts.python}")
     else:
@@ -114,7 +120,7 @@ def _software(facts: Facts) -> Iterator[Finding]:
     if facts.compiler:
         yield _good("compiler", facts.compiler)
     else:
-        yield _note("compiler", "no C++ compiler is found", "install g++: inductor compiles for CPUs with it")
+        yield _note("compiler", "there is no C++ compiler", "install g++: inductor compiles for CPUs with it")
     if facts.disk_free is not None:
         what = f"{facts.disk_free / GIB:.1f} GiB free for temporary files"
         low = facts.disk_free < LEAST_DISK
@@ -122,15 +128,14 @@ def _software(facts: Facts) -> Iterator[Finding]:
         yield _problem("disk", what, advice) if low else _good("disk", what)
 
 
-def _cpu(facts: Facts) -> Iterator[Finding]:
-    cpus = count(facts.cpus, "CPU")
-    share = cpus if facts.cpus == facts.all_cpus else f"{cpus} of {facts.all_cpus} for this process"
-    yield _good("CPU", f"{facts.cpu or 'unknown'}, {share}")
+def _judge_cpu(facts: Facts) -> Iterator[Finding]:
+    usable = "" if facts.cpus == facts.all_cpus else f", of which {facts.cpus} may be used"
+    yield _good("CPU", f"{facts.cpu or 'unknown model'}, {count(facts.all_cpus, 'CPU')}{usable}")
     if facts.virtual:
         yield _note(
             "virtual machine",
-            "other guests share the processor, unseen",
-            "compare base and head in one job, never across jobs; expect slow stretches, which the probe shows",
+            "other guests may share the processor, and nothing here shows them",
+            "compare base and head in one job, never across jobs; expect slow stretches",
         )
     if facts.governor and facts.governor != "performance":
         yield _note("governor", facts.governor, "sudo cpupower frequency-set -g performance")
@@ -153,14 +158,14 @@ def _cpu(facts: Facts) -> Iterator[Finding]:
     if facts.cpu_limit is not None and facts.cpu_limit < facts.cpus:
         yield _problem(
             "container",
-            f"a limit of {facts.cpu_limit:g} CPUs on {facts.cpus} visible ones: threads are stopped while they work",
+            f"it may use {facts.cpu_limit:g} of the {count(facts.cpus, 'CPU')} it sees: threads are paused at work",
             f"use --threads {max(1, int(facts.cpu_limit))}, or give the container whole CPUs (--cpuset-cpus)",
         )
 
 
-def _neighbours(facts: Facts) -> Iterator[Finding]:
+def _judge_neighbours(facts: Facts) -> Iterator[Finding]:
     if facts.load is not None:
-        what = f"{facts.load:.1f} runnable processes on {facts.cpus} CPUs"
+        what = f"{facts.load:.1f} processes want to run, on {count(facts.cpus, 'CPU')}"
         busy = facts.load > 0.5 * facts.cpus
         yield (
             _problem("load", what, "wait until the machine is idle, or end what runs") if busy else _good("load", what)
@@ -170,21 +175,21 @@ def _neighbours(facts: Facts) -> Iterator[Finding]:
         yield _note("steal", what, "take a dedicated machine if comparisons stay inconclusive")
 
 
-def _memory(facts: Facts) -> Iterator[Finding]:
+def _judge_memory(facts: Facts) -> Iterator[Finding]:
     if facts.memory_free is not None:
         free = min(facts.memory_free, facts.memory_limit or facts.memory_free)
-        what = f"{free / GIB:.1f} GiB to use"
+        what = f"{free / GIB:.1f} GiB free"
         advice = "two processes with torch and a model have to fit"
         yield _problem("memory", what, advice) if free < LEAST_MEMORY else _good("memory", what)
     if facts.swap_used:
         yield _note(
             "swap",
             f"{facts.swap_used / GIB:.2f} GiB in use",
-            "what is paged out is slow at its first use; sudo swapoff -a",
+            "memory that was moved there is slow at its first use; sudo swapoff -a",
         )
 
 
-def _gpus(facts: Facts) -> Iterator[Finding]:
+def _judge_gpus(facts: Facts) -> Iterator[Finding]:
     for number, gpu in enumerate(facts.gpus):
         topic = f"GPU {number}"
         yield _good(topic, f"{gpu.name}, {gpu.clocks}" if gpu.clocks else gpu.name)
@@ -209,12 +214,12 @@ def _gpus(facts: Facts) -> Iterator[Finding]:
 
 
 def _good(topic: str, what: str) -> Finding:
-    return Finding(level=Level.GOOD, topic=topic, what=what)
+    return Finding(level=Severity.GOOD, topic=topic, what=what)
 
 
 def _note(topic: str, what: str, advice: str) -> Finding:
-    return Finding(level=Level.NOTE, topic=topic, what=what, advice=advice)
+    return Finding(level=Severity.NOTE, topic=topic, what=what, advice=advice)
 
 
 def _problem(topic: str, what: str, advice: str) -> Finding:
-    return Finding(level=Level.PROBLEM, topic=topic, what=what, advice=advice)
+    return Finding(level=Severity.PROBLEM, topic=topic, what=what, advice=advice)

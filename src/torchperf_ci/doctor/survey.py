@@ -1,4 +1,4 @@
-"""Reads the facts about this machine, and measures how small a change it can see."""
+"""Read the facts about this machine, and measure how small a change it can see."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from pathlib import Path
 
 import psutil
 
-from torchperf_ci.compare.effects import BETWEEN_FLOOR, LAUNCHES, LOOKS, Launch, effect
+from torchperf_ci.compare.effects import BETWEEN_FLOOR, LAUNCHES, LOOKS, Launch, estimate_effect
 from torchperf_ci.compare.live import ComparePlan
+from torchperf_ci.compare.model import ToleranceRules
 from torchperf_ci.compare.session import CompareRequest, LiveComparison, SideSpec, running_sides, shared_cpus
-from torchperf_ci.compare.tolerances import Tolerances
-from torchperf_ci.compare.verdicts import Measured
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import Mode, Testing
 from torchperf_ci.core.results import open_folder
@@ -46,41 +45,31 @@ _LIMIT_S = 120
 
 
 def read_facts(python: str, environ: Mapping[str, str], *, root: Path = Path("/")) -> Facts:
-    """Everything about this machine; `root` is where /proc and /sys are."""
-    torch = _torch(python, environ)
-    return Facts(
-        cpu=_cpu_name(root),
+    """Read everything about this machine; `root` is where /proc and /sys are."""
+    cpu_lines = (line.partition(":") for line in read(root, "proc/cpuinfo").splitlines())
+    return replace(
+        _ask_torch(python, environ),
+        cpu=next((one_line(value) for key, _, value in cpu_lines if key.strip() == "model name"), ""),
         cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         all_cpus=os.cpu_count() or 1,
         virtual="hypervisor" in read(root, "proc/cpuinfo"),
         governor=read(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        turbo=_turbo(root),
+        turbo=_read_turbo(root),
         smt={"1": True, "0": False}.get(read(root, "sys/devices/system/cpu/smt/active")),
-        steal=_steal(root),
+        steal=_watch_steal(root),
         load=os.getloadavg()[0],
-        cpu_limit=_cpu_limit(root),
+        cpu_limit=_read_cpu_limit(root),
         memory_free=psutil.virtual_memory().available,
         memory_limit=container_memory_left(root),
         swap_used=psutil.swap_memory().used,
         numa_nodes=max(1, len(list((root / "sys/devices/system/node").glob("node[0-9]*")))),
         disk_free=shutil.disk_usage(tempfile.gettempdir()).free,
-        python=python,
-        torch=torch.version,
-        torch_problem=torch.problem,
-        accelerators=torch.accelerators,
-        accelerator_problem=torch.accelerator_problem,
-        broken=torch.broken,
-        compiler=_compiler(environ),
-        gpus=tuple(_gpus()),
+        compiler=_find_compiler(environ),
+        gpus=tuple(_read_gpus()),
     )
 
 
-def _cpu_name(root: Path) -> str:
-    lines = (line.partition(":") for line in read(root, "proc/cpuinfo").splitlines())
-    return next((one_line(value) for key, _, value in lines if key.strip() == "model name"), "")
-
-
-def _turbo(root: Path) -> bool | None:
+def _read_turbo(root: Path) -> bool | None:
     if no_turbo := read(root, "sys/devices/system/cpu/intel_pstate/no_turbo"):
         return no_turbo == "0"
     if boost := read(root, "sys/devices/system/cpu/cpufreq/boost"):
@@ -88,15 +77,15 @@ def _turbo(root: Path) -> bool | None:
     return None
 
 
-def _steal(root: Path) -> float | None:
-    """The share of CPU time that the host gave to others, over half a second."""
+def _watch_steal(root: Path) -> float | None:
+    """Measure the share of CPU time that the host gave to others, over half a second."""
     watch = HostWatch(root)
     time.sleep(_STEAL_SECONDS if root == Path("/") else 0)
     return watch.seen().steal
 
 
-def _cpu_limit(root: Path) -> float | None:
-    """CPUs the container may use, by either version of control groups."""
+def _read_cpu_limit(root: Path) -> float | None:
+    """Read how many CPUs the container may use, by either version of control groups."""
     quota, _, period = read(root, "sys/fs/cgroup/cpu.max").partition(" ")
     if not quota:
         quota = read(root, "sys/fs/cgroup/cpu/cpu.cfs_quota_us")
@@ -104,51 +93,41 @@ def _cpu_limit(root: Path) -> float | None:
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
 
 
-def _compiler(environ: Mapping[str, str]) -> str:
-    """What inductor would start for C++."""
+def _find_compiler(environ: Mapping[str, str]) -> str:
+    """Find what inductor would start for C++."""
     names = (environ.get("CXX"), "g++", "clang++")
-    found = (shutil.which(name, path=environ.get("PATH", os.defpath)) for name in names if name)
-    return next((path for path in found if path), "")
+    paths = (shutil.which(name, path=environ.get("PATH", os.defpath)) for name in names if name)
+    return next((path for path in paths if path), "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _TorchFacts:
-    """What the torch of a Python says: its version or why it cannot be imported, its devices, what is wrong there."""
-
-    version: str = ""
-    problem: str = ""
-    accelerators: tuple[str, ...] = ()
-    accelerator_problem: str = ""
-    broken: tuple[str, ...] = ()
-
-
-def _torch(python: str, environ: Mapping[str, str]) -> _TorchFacts:
-    """Ask a Python for its torch, in a process that may use the devices."""
+def _ask_torch(python: str, environ: Mapping[str, str]) -> Facts:
+    """Ask a Python for its torch, in a process that may use the devices: the facts that concern it."""
     command = [python, "-m", "torchperf_ci.worker.accelerators"]
     with package_path(environ) as path:
         try:
             done = subprocess.run(command, env=path, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
-            return _TorchFacts(problem=one_line(str(error), limit=200))
+            return Facts(python=python, torch_problem=one_line(str(error), limit=200))
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        return _TorchFacts(problem=one_line(last, limit=200))
-    told = json.loads(done.stdout.splitlines()[-1])  # a torch may say something before
-    signs = Signs() if told["accelerators"] else read_signs(told["unusable"], environ)
-    return _TorchFacts(
-        version=told["torch"],
-        accelerators=tuple(one.title for one in accelerators_from(told["accelerators"])),
-        accelerator_problem=missing_accelerator(told["devices"], told["torch"], signs),
+        return Facts(python=python, torch_problem=one_line(last, limit=200))
+    reply = json.loads(done.stdout.splitlines()[-1])  # a torch may say something before
+    signs = Signs() if reply["accelerators"] else read_signs(reply["unusable"], environ)
+    return Facts(
+        python=python,
+        torch=reply["torch"],
+        accelerators=tuple(one.title for one in accelerators_from(reply["accelerators"])),
+        accelerator_problem=missing_accelerator(reply["devices"], reply["torch"], signs),
         broken=tuple(
-            one_line(f"{name} on {device}: {said}", limit=300)
-            for device, libraries in told["broken"].items()
-            for name, said in libraries.items()
+            one_line(f"{name} on {device}: {error}", limit=300)
+            for device, libraries in reply["broken"].items()
+            for name, error in libraries.items()
         ),
     )
 
 
-def _gpus() -> Iterator[GpuFacts]:
-    """The GPUs that nvidia-smi knows."""
+def _read_gpus() -> Iterator[GpuFacts]:
+    """Read what nvidia-smi knows of each GPU."""
     fields = "name,persistence_mode,ecc.mode.current,mig.mode.current,uuid,clocks.sm,clocks.max.sm,compute_mode"
     for line in smi("--query-gpu=" + fields).splitlines():
         values = [*(part.strip() for part in line.split(",")), *[""] * 8][:8]
@@ -171,9 +150,12 @@ def _gpus() -> Iterator[GpuFacts]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
-    """What a comparison of equal code on a device showed: the ratio with its interval, and by seconds per case the
-    smallest change that would be found 80 % of the time. refusals: why such a comparison would be refused."""
+class Sensitivity:
+    """How small a change a comparison on a device can see, found by comparing equal code: its ratio with its interval.
+
+    smallest: by seconds per case, the smallest slowdown that would be found 80 % of the time. refusals: why such a
+    comparison would be refused.
+    """
 
     device: str
     ratio: float
@@ -184,12 +166,14 @@ class Sight:
     refusals: tuple[str, ...] = ()
 
 
-def measure(python: str, *, device: str | None, threads: int | None, seconds: float = SECONDS) -> Sight:
+def measure_sensitivity(
+    python: str, *, device: str | None, threads: int | None, seconds: float = SECONDS
+) -> Sensitivity:
     """Compare equal code with itself for `seconds` on a device, by default the first accelerator, else the CPU.
 
     Raises `NothingToJudge` when the model does not run, `UsageProblem` when there is no such device.
     """
-    tolerances = Tolerances()
+    tolerances = ToleranceRules()
     side = SideSpec(name="base", python=python, label="base")
     request = CompareRequest(
         base=side,
@@ -210,45 +194,39 @@ def measure(python: str, *, device: str | None, threads: int | None, seconds: fl
         running_sides(request, Path(scratch)) as (base, head),
     ):
         live = LiveComparison(request, base, head, folder)
-        live.run(_silent)
-    return _sight(live.measured[0], tolerances.latency.margin)
-
-
-def _silent(number: int, total: int, measured: Measured, *, again: bool) -> None:
-    """Nobody is told."""
-
-
-def _sight(measured: Measured, margin: float) -> Sight:
-    found = effect(measured.launches, between=measured.between)
-    if found is None:
+        live.run(lambda *_: None)
+    measured = live.measured[0]
+    effect = estimate_effect(measured.launches, between=measured.between)
+    if effect is None:
         failures = [side.failure for side in (measured.base, measured.head) if side is not None and side.failure]
         reasons = dict.fromkeys([*failures, *measured.refusals]) or ["too few samples"]
         raise NothingToJudge(f"equal code could not be compared: {'; '.join(reasons)}")
+    margin = tolerances.latency.margin
     smallest = {
-        budget: smallest_change(measured.launches, spent=measured.seconds, budget=budget, margin=margin)
+        budget: estimate_smallest_change(measured.launches, spent=measured.seconds, budget=budget, margin=margin)
         for budget in BUDGETS
     }
-    return Sight(
+    return Sensitivity(
         device=measured.case.device,
         refusals=measured.refusals,
-        ratio=found.ratio,
-        low=found.low,
-        high=found.high,
+        ratio=effect.ratio,
+        low=effect.low,
+        high=effect.high,
         slow_share=slow_share([time for launch in measured.launches for time in launch.probe]),
         smallest={budget: change for budget, change in smallest.items() if change is not None},
     )
 
 
-def smallest_change(
+def estimate_smallest_change(
     launches: Sequence[Launch], *, spent: float, budget: float, margin: float, between: float = BETWEEN_FLOOR
 ) -> float | None:
-    """The slowdown that `budget` seconds per case would call one 80 % of the time, as a share, judged by a measurement
-    of equal code that took `spent` seconds; None when that has too few samples.
+    """Estimate the slowdown that `budget` seconds per case would call one 80 % of the time, as a share, from a
+    measurement of equal code that took `spent` seconds; None when that has too few samples.
 
     The error within launches shrinks with the root of the time, that between launches with the root of their number,
     which is `LAUNCHES` there.
     """
-    whole, inside = effect(launches, between=between), effect(launches, between=0.0)
+    whole, inside = estimate_effect(launches, between=between), estimate_effect(launches, between=0.0)
     if whole is None or inside is None:
         return None
     apart = max(0.0, whole.error**2 - inside.error**2) * whole.launches / LAUNCHES

@@ -13,27 +13,23 @@ from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.records import Mode, Source
 from torchperf_ci.core.result_files import read_file
 from torchperf_ci.core.results import RECORDS
-from torchperf_ci.expectations.files import Expectation, read_expectation, read_expectations
-from torchperf_ci.expectations.flaky import Kind, flaky_names
-from torchperf_ci.expectations.rows import Found, found_from_csv, table_stem, tables_from_files
+from torchperf_ci.core.text import is_repository, is_sha, some_of
+from torchperf_ci.expectations.folder import CheckKind, Expectation, read_expectation, read_expectations
+from torchperf_ci.expectations.rows import PERFORMANCE, RunTable, table_from_csv, table_stem, tables_from_files
 from torchperf_ci.expectations.rules import (
     COLUMN_OF,
-    Checked,
-    Line,
-    Outcome,
+    CheckOutcome,
+    ModelCheck,
     Rules,
+    TableCheck,
     check,
     columns_of,
-    is_judged,
     unjudged_columns,
 )
-from torchperf_ci.expectations.table import NAME, Table
-from torchperf_ci.github.names import is_repository, is_sha
+from torchperf_ci.expectations.table import NAME, ExpectationTable
 from torchperf_ci.shards.uploads import is_suite_config
 
-_NO_EXPECTATION = Table(columns=(NAME,))
-_MODES = "|".join(mode.value for mode in Mode)
-_PYTORCH_TABLE = re.compile(rf"(?P<config>\w+)_(?:{_MODES})")
+_PYTORCH_TABLE = re.compile(rf"(?P<config>\w+)_(?:{'|'.join(mode.value for mode in Mode)})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,61 +40,70 @@ class Actual:
     """
 
     path: Path
-    tables: Mapping[str, Found]
+    tables: Mapping[str, RunTable]
     problems: tuple[str, ...] = ()
     source: Source = field(default_factory=Source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class TablePair:
     """A run's rows and their expectation; one of the two may be absent. unusable: why the expectation is."""
 
     name: str
-    actual: Found | None
+    actual: RunTable | None
     expected: Expectation | None
     unusable: str = ""
 
 
 def read_actual(path: Path) -> Actual:
-    """What a run found: a CSV, or a folder of results (`records.jsonl`, else CSVs). Raises `UsageProblem` for a CSV
-    that holds no results, and `NothingToJudge` for such a folder."""
+    """Read what a run found: a CSV, or a folder of results (`records.jsonl`, else CSVs).
+
+    Raises `UsageProblem` for a CSV that holds no results, and `NothingToJudge` for such a folder.
+    """
     if path.is_file():
         content = read_file(path)
         if isinstance(content, str):
             raise UsageProblem(f"{path} {content}")
-        found = found_from_csv(content, source=str(path))
-        if found is None:
+        table = table_from_csv(content, source=str(path))
+        if table is None:
             raise UsageProblem(f"{path} holds no results: a CSV of a run has a column '{NAME}' and one of its numbers")
-        return Actual(path=path, tables={table_stem(path.stem): found}, problems=found.problems)
-    files = tables_from_files(
-        [item.name for item in path.iterdir() if item.is_file()], lambda name: read_file(path / name)
-    )
-    if not files.tables:
-        reasons = "".join(f"\n  {problem}" for problem in files.problems[:5])
+        return Actual(path=path, tables={table_stem(path.stem): table}, problems=table.problems)
+    names = [item.name for item in path.iterdir() if item.is_file()]
+    run = tables_from_files(names, lambda name: read_file(path / name))
+    if not run.tables:
+        reasons = "".join(f"\n  {problem}" for problem in run.problems[:5])
         raise NothingToJudge(f"{path} holds neither {RECORDS} nor a CSV with a column '{NAME}'{reasons}")
-    problems = [*files.problems, *(f"{n}: {problem}" for n, each in files.tables.items() for problem in each.problems)]
+    problems = [*run.problems, *(f"{n}: {problem}" for n, each in run.tables.items() for problem in each.problems)]
     return Actual(
         path=path,
-        tables={name.removesuffix(".csv"): each for name, each in files.tables.items()},
+        tables={name.removesuffix(".csv"): each for name, each in run.tables.items()},
         problems=tuple(f"{path}: {problem}" for problem in problems),
-        source=files.source,
+        source=run.source,
     )
 
 
 def pair(
     actual: Actual, expected: Path, configs: Sequence[str] = (), *, warn: Callable[[str], None] = lambda _: None
-) -> tuple[Pair, ...]:
-    """Which of the run's rows go with which table.
+) -> tuple[TablePair, ...]:
+    """Pair the run's rows with their tables.
 
     `expected` is a table, or a folder of them; from a folder `configs` (shell patterns of names) choose. Folder against
     folder every table counts, also one that only one side has.
     Raises `UsageProblem` when it is not clear what goes together, `NothingToJudge` when nothing does.
     """
+    if actual.path.is_file() and expected.is_dir():
+        expected /= f"{next(iter(actual.tables))}.csv"
     if not expected.is_dir():
-        return (_pair_table(actual, read_expectation(expected)),)
-    if actual.path.is_file():
-        (name,) = actual.tables
-        return (_pair_table(actual, read_expectation(expected / f"{name}.csv")),)
+        table = read_expectation(expected)
+        if not actual.tables:
+            raise NothingToJudge(f"{actual.path} holds no results")
+        name = table.name if table.name in actual.tables else next(iter(actual.tables))
+        if name != table.name and len(actual.tables) > 1:
+            raise UsageProblem(
+                f"{actual.path} holds {some_of(actual.tables)}; none of them is {table.name}. Name the folder of "
+                "tables with --expected instead"
+            )
+        return (TablePair(name=table.name, actual=actual.tables[name], expected=table),)
     read, unusable, foreign = read_expectations(expected)
     for sentence in foreign:
         warn(sentence)
@@ -107,40 +112,76 @@ def pair(
     chosen = [n for n in names if not configs or any(fnmatchcase(n, pattern) for pattern in configs)]
     if not any(name in actual.tables and (name in tables or name in unusable) for name in chosen):
         raise NothingToJudge(
-            f"no table in {expected} is for what {actual.path} holds ({_listed(actual.tables)}); make the tables with "
+            f"no table in {expected} is for what {actual.path} holds ({some_of(actual.tables)}); make the tables with "
             f"{_update_command(['--from', str(actual.path), '--expected-dir', str(expected)])}"
         )
     return tuple(
-        Pair(name=n, actual=actual.tables.get(n), expected=tables.get(n), unusable=unusable.get(n, "")) for n in chosen
+        TablePair(name=n, actual=actual.tables.get(n), expected=tables.get(n), unusable=unusable.get(n, ""))
+        for n in chosen
     )
 
 
-def pair_with_threshold(actual: Actual, *, metric: str, threshold: float) -> tuple[Pair, ...]:
-    """Every model of the run against the same number."""
+def pair_with_threshold(actual: Actual, *, metric: str, threshold: float) -> tuple[TablePair, ...]:
+    """Pair every model of the run with the same number."""
     pairs = []
-    for name, found in actual.tables.items():
-        rows = [{NAME: model, metric: str(threshold)} for model in found.table.names]
-        expected = Expectation(path=Path(), name=name, config=name, table=Table.of((NAME, metric), rows))
-        pairs.append(Pair(name=name, actual=found, expected=expected))
+    for name, run in actual.tables.items():
+        rows = [{NAME: model, metric: str(threshold)} for model in run.table.names]
+        table = ExpectationTable.of((NAME, metric), rows)
+        expected = Expectation(path=Path(), name=name, config=name, table=table)
+        pairs.append(TablePair(name=name, actual=run, expected=expected))
     return tuple(pairs)
 
 
-def run_checks(pairs: Sequence[Pair], kinds: Sequence[Kind], rules: Rules) -> tuple[Checked, ...]:
-    """Every kind of check over every pair whose table has a column for it.
+def run_checks(pairs: Sequence[TablePair], kinds: Sequence[CheckKind], rules: Rules) -> tuple[TableCheck, ...]:
+    """Run every kind of check over every pair whose table has a column for it.
 
     Raises `NothingToJudge` when nothing was compared.
     """
-    done = tuple(checked for each in pairs for checked in _checks(each, kinds, rules) if checked.lines)
-    if not done:
+    checks = tuple(each for one in pairs for each in _check_pair(one, kinds, rules) if each.lines)
+    if not checks:
         columns = dict.fromkeys(COLUMN_OF[kind] or rules.metric for kind in kinds)
         raise NothingToJudge(
-            f"nothing to compare: none of {_listed([each.name for each in pairs])} has a model and a column "
+            f"nothing to compare: none of {some_of([each.name for each in pairs])} has a model and a column "
             f"{' or '.join(columns)}"
         )
-    return done
+    return checks
 
 
-def uncovered(pairs: Sequence[Pair], kinds: Sequence[Kind], rules: Rules) -> list[str]:
+def _check_pair(each: TablePair, kinds: Sequence[CheckKind], rules: Rules) -> Iterator[TableCheck]:
+    """Run the checks of one pair. What only one side has is told once, by the first kind of check."""
+    if each.unusable:
+        line = ModelCheck(name=f"{each.name}.csv", outcome=CheckOutcome.FAIL, fails=True, detail=each.unusable)
+        yield TableCheck(kind=kinds[0], table=each.name, lines=(line,))
+    elif each.expected is None:
+        assert each.actual is not None
+        nothing = ExpectationTable(columns=(NAME,))
+        yield check(
+            kinds[0],
+            each.actual.table,
+            nothing,
+            table=each.name,
+            flaky={},
+            rules=rules,
+            broken=each.actual.broken,
+        )
+    elif each.actual is None:
+        table = each.expected.table
+        first = next((kind for kind in kinds if columns_of(kind, rules, table)), None)
+        if first is not None:
+            yield check(first, ExpectationTable(columns=table.columns), table, table=each.name, flaky={}, rules=rules)
+    else:
+        actual, table = each.actual.table, each.expected.table
+        twice = {name: f"the table has several rows of it, on {at}" for name, at in each.expected.doubles.items()}
+        for kind in kinds:
+            # Whether performance ran is asked without any column.
+            asks_whether_it_ran = kind is CheckKind.PERFORMANCE and PERFORMANCE in actual.columns
+            if columns_of(kind, rules, table) or asks_whether_it_ran:
+                flaky = each.expected.flaky_names(kind)
+                broken = {**twice, **each.actual.broken}
+                yield check(kind, actual, table, table=each.name, flaky=flaky, rules=rules, broken=broken)
+
+
+def uncovered(pairs: Sequence[TablePair], kinds: Sequence[CheckKind], rules: Rules) -> list[str]:
     """Say what the tables do not cover: columns of the run that none of them asks for, and columns of theirs that no
     check reads."""
     lacking: dict[str, list[str]] = {}
@@ -148,32 +189,35 @@ def uncovered(pairs: Sequence[Pair], kinds: Sequence[Kind], rules: Rules) -> lis
     for each in pairs:
         if each.actual and each.expected:
             absent, idle = unjudged_columns(kinds, rules, each.actual.table, each.expected.table)
-            for columns, told in ((absent, lacking), (idle, unread)):
+            for columns, tables in ((absent, lacking), (idle, unread)):
                 if columns:
-                    told.setdefault(", ".join(columns), []).append(each.name)
+                    tables.setdefault(", ".join(columns), []).append(each.name)
+    if len(kinds) < len(CheckKind):
+        unread = {}
     return [
-        *(
-            f"not compared, since the table has no such column: {what} ({_listed(names)})"
-            for what, names in lacking.items()
-        ),
-        *(f"no check reads the column {what} ({_listed(n)})" for what, n in unread.items() if len(kinds) == len(Kind)),
+        *(f"not compared, since the table has no such column: {c} ({some_of(names)})" for c, names in lacking.items()),
+        *(f"no check reads the column {columns} ({some_of(names)})" for columns, names in unread.items()),
     ]
 
 
 def command_to_update(
-    actual: Actual, pairs: Sequence[Pair], checks: Sequence[Checked], expected: Path, source: Source
+    actual: Actual, pairs: Sequence[TablePair], checks: Sequence[TableCheck], expected: Path, source: Source
 ) -> str:
-    """The command that makes what the run found the expectation. `source` is where this runs."""
+    """Return the command that makes what the run found the expectation. `source` is where this runs."""
     folder = expected if expected.is_dir() else expected.parent
-    gone = any(line.outcome is Outcome.MISSING and line.fails for checked in checks for line in checked.lines)
+    gone = any(line.outcome is CheckOutcome.MISSING and line.fails for each in checks for line in each.lines)
     prune = ["--prune"] if gone else []
     if actual.path.is_file() and not (is_sha(source.commit) and is_repository(source.repository)):
         (name,) = actual.tables
         config = [word for each in pairs if each.name != name for word in ("--config", each.name)]
         return _update_command(["--from", str(actual.path), "--expected-dir", str(folder), *config, *prune])
-    where = _where(actual.source if actual.source.run_id else source)
-    configs = [_pytorch_config(each.name) for each in pairs]
-    if all(configs):
+    # What a record says of commit and repository comes from outside, and is believed when it can be meant.
+    known = actual.source if actual.source.run_id else source
+    commit = known.commit if is_sha(known.commit) else "YOUR_COMMIT_SHA"
+    where = [commit, "--repo", known.repository if is_repository(known.repository) else "OWNER/NAME"]
+    matches = [_PYTORCH_TABLE.fullmatch(each.name) for each in pairs]
+    configs = [match["config"] for match in matches if match and is_suite_config(match["config"])]
+    if len(configs) == len(pairs):
         rocm = folder.name == "rocm"
         wanted = [f"rocm/{config}" if rocm else config for config in dict.fromkeys(configs)]
         words = ["--layout", "pytorch", *(word for config in wanted for word in ("--config", config)), *prune]
@@ -183,67 +227,6 @@ def command_to_update(
     return _update_command([*where, "--expected-dir", str(folder), *prune])
 
 
-def _where(source: Source) -> list[str]:
-    """Commit and repository; what a record says of them comes from outside, and is believed when it can be meant."""
-    commit = source.commit if is_sha(source.commit) else "YOUR_COMMIT_SHA"
-    return [commit, "--repo", source.repository if is_repository(source.repository) else "OWNER/NAME"]
-
-
-def _checks(each: Pair, kinds: Sequence[Kind], rules: Rules) -> Iterator[Checked]:
-    if each.unusable:
-        line = Line(name=f"{each.name}.csv", outcome=Outcome.FAIL, fails=True, detail=each.unusable)
-        yield Checked(kind=kinds[0], table=each.name, lines=(line,))
-        return
-    if each.expected is None:
-        assert each.actual is not None
-        actual, broken = each.actual.table, each.actual.broken
-        yield check(kinds[0], actual, _NO_EXPECTATION, table=each.name, flaky={}, rules=rules, broken=broken)
-        return
-    table = each.expected.table
-    if each.actual is None:
-        told = [kind for kind in kinds if columns_of(kind, rules, table)]
-        yield from (
-            check(k, Table(columns=table.columns), table, table=each.name, flaky={}, rules=rules) for k in told[:1]
-        )
-        return
-    twice = {name: f"the table has several rows of it, on {lines}" for name, lines in each.expected.doubles.items()}
-    for kind in kinds:
-        if is_judged(kind, rules, each.actual.table, table):
-            flaky = flaky_names(each.expected.flaky, config=each.expected.config, kind=kind)
-            yield check(
-                kind,
-                each.actual.table,
-                table,
-                table=each.name,
-                flaky=flaky,
-                rules=rules,
-                broken={**twice, **each.actual.broken},
-            )
-
-
-def _pair_table(actual: Actual, expected: Expectation) -> Pair:
-    name = expected.name if expected.name in actual.tables else next(iter(actual.tables), "")
-    if not actual.tables:
-        raise NothingToJudge(f"{actual.path} holds no results")
-    if name != expected.name and len(actual.tables) > 1:
-        raise UsageProblem(
-            f"{actual.path} holds {_listed(actual.tables)}; none of them is {expected.name}. Name the folder of tables "
-            "with --expected instead"
-        )
-    return Pair(name=expected.name, actual=actual.tables[name], expected=expected)
-
-
-def _pytorch_config(table: str) -> str:
-    match = _PYTORCH_TABLE.fullmatch(table)
-    return match["config"] if match and is_suite_config(match["config"]) else ""
-
-
-def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
-    shown = list(names)[:5]
-    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    return (", ".join(shown) or "nothing") + more
-
-
 def _update_command(words: Iterable[str]) -> str:
-    """A command as it can be typed."""
+    """Return a command as it can be typed."""
     return shlex.join(["torchperf-ci", "update-expected", *words])

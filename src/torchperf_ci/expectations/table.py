@@ -1,7 +1,7 @@
 """Expectation tables: what is expected of every model, as text cells, and the conflict-free CSV layout they live in.
 
 Between two rows stand three blank lines, so that changes to neighbouring rows never touch the same lines of a diff and
-merge without conflicts. A `Table` that exists can be written, and what is written reads back as the same table.
+merge without conflicts. A table that exists can be written, and what is written reads back as the same table.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ACCURACY = "accuracy"
 GRAPH_BREAKS = "graph_breaks"
 
 REMARK = "#"
-"""Begins a line that is no row; in `Table.remarks` the key of those above the header."""
+"""Begins a line that is no row; in `ExpectationTable.remarks` the key of those above the header."""
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_ROWS = 20_000
@@ -34,6 +34,10 @@ _GAP = "\n" * 4
 _FORMULA = ("=", "+", "-", "@")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_STATUSES = frozenset(status.value for status in Status)
+
+Lines = list[tuple[int, tuple[str, ...]]]
+"""Numbers of lines, from 1, and their cells."""
 
 
 class TableProblem(UsageProblem):
@@ -41,7 +45,7 @@ class TableProblem(UsageProblem):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class ExpectationTable:
     """Rows of text cells under unique columns; the column `name` holds a unique, harmless name in every row.
 
     Raises `TableProblem` for anything that could not be written and read back as it is, or that would be a formula in
@@ -59,9 +63,16 @@ class Table:
         if len(self.rows) > MAX_ROWS:
             raise TableProblem(f"more than {MAX_ROWS:,} rows")
         at = self.columns.index(NAME)
-        seen: set[str] = set()
         for number, row in enumerate(self.rows, start=1):
-            _check_row(row, self.columns, name=row[at] if at < len(row) else "", number=number, seen=seen)
+            if len(row) != len(self.columns):
+                raise TableProblem(f"row {number} has {len(row)} cells for {len(self.columns)} columns")
+            if why := name_refusal(row[at]):
+                raise TableProblem(f"row {number}: the name {shown(row[at])} {why}")
+            for column, cell in zip(self.columns, row, strict=True):
+                if why := _refusal(cell):
+                    raise TableProblem(f"row {shown(row[at])}: {shown(column)} {why}: {shown(cell)}")
+        if twice := [name for name, times in Counter(self.names).items() if times > 1]:
+            raise TableProblem(f"the name {shown(twice[0])} stands there twice")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,7 +80,7 @@ class Table:
         return tuple(row[at] for row in self.rows)
 
     def by_name(self) -> dict[str, dict[str, str]]:
-        """The cells of every row by column, by the row's name, in the table's order."""
+        """Return the cells of every row by column, by the row's name, in the table's order."""
         rows = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
         return {row[NAME]: row for row in rows}
 
@@ -79,101 +90,82 @@ class Table:
         rows: Iterable[Mapping[str, str]],
         *,
         remarks: Mapping[str, tuple[str, ...]] | None = None,
-    ) -> Table:
-        """A table of rows that need not have every column; a cell that is absent is blank."""
+    ) -> ExpectationTable:
+        """Make a table of rows that need not have every column; a cell that is absent is blank."""
         filled = tuple(tuple(row.get(column, "") for column in columns) for row in rows)
-        return Table(columns=tuple(columns), rows=filled, remarks=remarks or {})
+        return ExpectationTable(columns=tuple(columns), rows=filled, remarks=remarks or {})
 
 
-def write_table(table: Table) -> str:
-    """The table in the conflict-free layout: three blank lines between rows, one line end at the end."""
-    named = zip((REMARK, *table.names), (table.columns, *table.rows), strict=True)
-    blocks = ["\n".join((*table.remarks.get(name, ()), _line(cells))) for name, cells in named]
+def write_table(table: ExpectationTable) -> str:
+    """Write the table in the conflict-free layout: three blank lines between rows, one line end at the end."""
+    blocks = []
+    for name, cells in zip((REMARK, *table.names), (table.columns, *table.rows), strict=True):
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(cells)
+        blocks.append("\n".join((*table.remarks.get(name, ()), line.getvalue())))
     return _GAP.join((*blocks, *table.remarks.get("", ()))) + "\n"
 
 
-def parse_table(content: bytes | str, *, source: str, doubles: dict[str, str] | None = None) -> Table:
-    """The table of a CSV, with or without blank lines. `source` is how messages call it.
+def parse_table(content: bytes | str, *, source: str, doubles: dict[str, str] | None = None) -> ExpectationTable:
+    """Parse a CSV, with or without blank lines. `source` is how messages call it.
 
     A first line without a cell `name` is a row of the columns name, accuracy and graph_breaks where it can be one.
     doubles: takes the names that stand there more than once, with the lines; the first row counts then. Without it such
     a table is refused. Raises `TableProblem` with the source and, where there is one, the line.
     """
     try:
-        lines, remarks = _parsed_lines(_text(content))
+        lines, remarks = _split_lines(content)
         if not lines:
             raise TableProblem(f"empty, expected a header with the column '{NAME}'")
-        header = _default_header(lines[0][1])
-        body = lines if header else lines[1:]
-        header = header or lines[0][1]
+        default_header = _default_header(lines[0][1])
+        header, body = (default_header, lines) if default_header else (lines[0][1], lines[1:])
         _check_columns(header)
-        _refuse_ragged(body, header)
+        at = header.index(NAME)
+        at_lines: dict[str, list[int]] = {}
+        for number, cells in body:
+            if len(cells) != len(header):
+                raise TableProblem(
+                    f"line {number} has {len(cells)} cells, the header has {len(header)}; is the file truncated?"
+                )
+            at_lines.setdefault(cells[at], []).append(number)
         if doubles is not None:
-            body = _without_doubles(body, header.index(NAME), doubles)
-        names = {number: cells[header.index(NAME)] for number, cells in body}
-        return Table(
-            columns=header,
-            rows=tuple(cells for _, cells in body),
-            remarks=_placed(remarks, {**names, **({lines[0][0]: REMARK} if body is not lines else {})}),
-        )
+            body = [(number, cells) for number, cells in body if at_lines[cells[at]][0] == number]
+            doubles |= {name: f"lines {', '.join(map(str, at))}" for name, at in at_lines.items() if len(at) > 1}
+        # A remark belongs to the row that comes next, however many lines are blank in between.
+        names = {number: cells[at] for number, cells in body} | ({} if default_header else {lines[0][0]: REMARK})
+        placed: dict[str, tuple[str, ...]] = {}
+        for number, remark in remarks.items():
+            name = names.get(min((line for line in names if line > number), default=0), "")
+            placed[name] = (*placed.get(name, ()), remark)
+        return ExpectationTable(columns=header, rows=tuple(cells for _, cells in body), remarks=placed)
     except TableProblem as error:
         raise TableProblem(f"{source}: {error}") from error
 
 
 def has_names(content: bytes) -> bool:
-    """Is this a CSV with a column `name`, or one whose rows need no header? Any other is not a table of models."""
+    """Say whether a CSV has a column `name`, or rows that need no header. Any other is not a table of models."""
     try:
-        lines, _ = _parsed_lines(_text(content))
+        lines, _ = _split_lines(content)
     except TableProblem:
         return NAME.encode() in content[:1000]
     return bool(lines) and (NAME in lines[0][1] or bool(_default_header(lines[0][1])))
 
 
 def _default_header(cells: Sequence[str]) -> tuple[str, ...]:
-    """The columns of a table without a header; none when this is one."""
-    default = (NAME, ACCURACY, GRAPH_BREAKS)[: len(cells)]
+    """Return the columns of a table without a header; none when this is one."""
     is_row = NAME not in cells and 2 <= len(cells) <= 3 and cells[1] in _STATUSES
-    return default if is_row else ()
+    return (NAME, ACCURACY, GRAPH_BREAKS)[: len(cells)] if is_row else ()
 
 
-_STATUSES = frozenset(status.value for status in Status)
-
-
-def _without_doubles(
-    body: Sequence[tuple[int, tuple[str, ...]]], at: int, doubles: dict[str, str]
-) -> list[tuple[int, tuple[str, ...]]]:
-    """The first row of every name; the others are told in `doubles`."""
-    lines: dict[str, list[int]] = {}
-    for number, cells in body:
-        lines.setdefault(cells[at], []).append(number)
-    doubles |= {name: f"lines {', '.join(map(str, all_))}" for name, all_ in lines.items() if len(all_) > 1}
-    return [(number, cells) for number, cells in body if lines[cells[at]][0] == number]
-
-
-def _placed(remarks: Mapping[int, str], names: Mapping[int, str]) -> dict[str, tuple[str, ...]]:
-    """Remarks by their lines as remarks by the name of the next row, blank after the last one."""
-    placed: dict[str, tuple[str, ...]] = {}
-    for number, remark in remarks.items():
-        below = min((line for line in names if line > number), default=0)
-        name = names.get(below, "")
-        placed[name] = (*placed.get(name, ()), remark)
-    return placed
-
-
-def _text(content: bytes | str) -> str:
+def _split_lines(content: bytes | str) -> tuple[Lines, dict[int, str]]:
+    """Split into every line that is not blank, and the remarks by their line. Raises `TableProblem`."""
     if len(content) > MAX_BYTES:
         raise TableProblem(f"larger than {MAX_BYTES // 1024 // 1024} MiB")
-    if isinstance(content, str):
-        return content
     try:
-        return content.decode("utf-8-sig")
+        text = content if isinstance(content, str) else content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise TableProblem(f"not UTF-8 text (byte {error.start})") from error
-
-
-def _parsed_lines(text: str) -> tuple[list[tuple[int, tuple[str, ...]]], dict[int, str]]:
-    """Number (from 1) and cells of every line that is not blank, and the remarks by their line."""
-    lines: list[tuple[int, tuple[str, ...]]] = []
+    lines: Lines = []
     remarks: dict[int, str] = {}
     for number, raw in enumerate(text.split("\n"), start=1):
         line = raw.rstrip("\r")
@@ -181,36 +173,18 @@ def _parsed_lines(text: str) -> tuple[list[tuple[int, tuple[str, ...]]], dict[in
             continue
         if line.lstrip().startswith(REMARK):
             remarks[number] = line.strip()
-            if any(unicodedata.category(char) in _UNSEEN for char in remarks[number]):
+            if _holds_unseen(remarks[number]):
                 raise TableProblem(f"line {number}: the remark holds control characters")
             continue
         if len(lines) > MAX_ROWS:
             raise TableProblem(f"line {number}: more than {MAX_ROWS:,} rows")
-        lines.append((number, _cells(line, number)))
+        if len(line) > MAX_CELL * MAX_COLUMNS:
+            raise TableProblem(f"line {number}: {len(line):,} characters long")
+        try:
+            lines.append((number, tuple(cell.strip() for cell in next(csv.reader([line], strict=True)))))
+        except csv.Error as error:
+            raise TableProblem(f"line {number}: not CSV ({error})") from error
     return lines, remarks
-
-
-def _cells(line: str, number: int) -> tuple[str, ...]:
-    if len(line) > MAX_CELL * MAX_COLUMNS:
-        raise TableProblem(f"line {number}: {len(line):,} characters long")
-    try:
-        return tuple(cell.strip() for cell in next(csv.reader([line], strict=True)))
-    except csv.Error as error:
-        raise TableProblem(f"line {number}: not CSV ({error})") from error
-
-
-def _refuse_ragged(body: Iterable[tuple[int, tuple[str, ...]]], header: Sequence[str]) -> None:
-    for number, cells in body:
-        if len(cells) != len(header):
-            raise TableProblem(
-                f"line {number} has {len(cells)} cells, the header has {len(header)}; is the file truncated?"
-            )
-
-
-def _line(cells: Sequence[str]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="").writerow(cells)
-    return stream.getvalue()
 
 
 def _check_columns(columns: Sequence[str]) -> None:
@@ -225,22 +199,9 @@ def _check_columns(columns: Sequence[str]) -> None:
             raise TableProblem(f"column {shown(column)} {why if column else 'has no name'}")
 
 
-def _check_row(row: Sequence[str], columns: Sequence[str], *, name: str, number: int, seen: set[str]) -> None:
-    if len(row) != len(columns):
-        raise TableProblem(f"row {number} has {len(row)} cells for {len(columns)} columns")
-    if why := name_refusal(name):
-        raise TableProblem(f"row {number}: the name {shown(name)} {why}")
-    if name in seen:
-        raise TableProblem(f"the name {shown(name)} stands there twice")
-    seen.add(name)
-    for column, cell in zip(columns, row, strict=True):
-        if why := _refusal(cell):
-            raise TableProblem(f"row {shown(name)}: {shown(column)} {why}: {shown(cell)}")
-
-
 def name_refusal(name: str) -> str:
-    """Why `name` may not stand in a table, or nothing. What starts with a letter, a digit or `_` is no formula, no
-    workflow command and no option."""
+    """Say why `name` may not stand in a table; blank when it may. What starts with a letter, a digit or `_` is no
+    formula, no workflow command and no option."""
     if not (name[:1].isalnum() or name.startswith("_")):
         return "does not start with a letter, a digit or _"
     return _refusal(name)
@@ -251,14 +212,18 @@ def _refusal(cell: str) -> str:
         return f"is longer than {MAX_CELL} characters"
     if cell != cell.strip():
         return "has spaces around it"
-    if any(unicodedata.category(char) in _UNSEEN for char in cell):
+    if _holds_unseen(cell):
         return "holds control characters"
     if cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell):
         return "looks like a formula"
     return ""
 
 
+def _holds_unseen(text: str) -> bool:
+    return any(unicodedata.category(char) in _UNSEEN for char in text)
+
+
 def shown(text: str) -> str:
-    """`text` as messages show it: quoted, with what cannot be seen spelled out, and short."""
+    """Quote `text` for a message, with what cannot be seen spelled out, and short."""
     quoted = ascii(text)
     return quoted if len(quoted) <= 80 else quoted[:79] + "…"

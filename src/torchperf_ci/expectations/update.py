@@ -1,36 +1,69 @@
-"""A commit's tables, from folders on disk or from elsewhere, merged into the expectation tables of a folder."""
+"""A commit's tables merged into the expectation tables of a folder, and what that changes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 
-from torchperf_ci.core.errors import NothingToJudge, UsageProblem
-from torchperf_ci.core.result_files import holds_results, read_file
-from torchperf_ci.core.results import RECORDS, read_results
-from torchperf_ci.expectations.collect import (
-    ConfigRun,
-    Files,
-    assemble,
-    refuse_shared_tables,
-    wanted_files,
+from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.expectations.collect import ConfigRun
+from torchperf_ci.expectations.folder import read_table, write_expectation
+from torchperf_ci.expectations.table import (
+    ACCURACY,
+    GRAPH_BREAKS,
+    NAME,
+    REMARK,
+    ExpectationTable,
+    TableProblem,
+    shown,
+    write_table,
 )
-from torchperf_ci.expectations.files import read_table, write_expectation
-from torchperf_ci.expectations.merge import Merged, merge
-from torchperf_ci.expectations.rows import found_from_csv, table_stem, whole_rows
-from torchperf_ci.expectations.table import TableProblem, shown, write_table
-from torchperf_ci.shards.uploads import (
-    Attempt,
-    Config,
-    Layout,
-    Shard,
-    State,
-    choose,
-    parse_own_artifact,
-    parse_test_reports,
-    shard_recorded,
-)
+from torchperf_ci.shards.uploads import Configuration
+
+
+class ChangeKind(str, Enum):
+    """What happened to a row."""
+
+    CHANGED = "changed"
+    NEW = "new"
+    GONE = "gone"
+    KEPT = "kept"
+    """The run has no such model; the row stays as it was."""
+
+    __str__ = str.__str__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellChange:
+    """One cell of a row; `before` is blank in a new row, `after` in one that is gone."""
+
+    column: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowChange:
+    """One row, and the cells that the change is about (none for a row that was kept)."""
+
+    name: str
+    kind: ChangeKind
+    cells: tuple[CellChange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableMerge:
+    """The new table. `written` says whether it differs from the old one."""
+
+    table: ExpectationTable
+    changes: tuple[RowChange, ...]
+    written: bool
+
+    def of(self, kind: ChangeKind) -> tuple[RowChange, ...]:
+        return tuple(change for change in self.changes if change.kind is kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +71,12 @@ class TableUpdate:
     """What a run does to one table. path: below the expected folder. is_new: there was no such table."""
 
     path: str
-    merged: Merged
+    merged: TableMerge
     is_new: bool
 
     @property
     def text(self) -> str:
-        """The file's new content."""
+        """Return the file's new content."""
         return write_table(self.merged.table)
 
 
@@ -62,7 +95,7 @@ class Update:
 
     @property
     def written(self) -> tuple[TableUpdate, ...]:
-        """The tables that differ from what was there."""
+        """Return the tables that differ from what was there."""
         return tuple(table for table in self.tables if table.merged.written)
 
 
@@ -75,26 +108,54 @@ def plan_update(
     prune: bool = False,
     allow_missing: bool = False,
 ) -> Update:
-    """What the tables of `runs` do to those in `folder`; nothing is written.
+    """Plan what the runs change in `folder`. Nothing is written.
 
-    An incomplete configuration leaves its tables alone, or, with `allow_missing`, updates the rows it has and prunes
-    none. Raises `UsageProblem` when two configurations fill the same table.
+    A configuration with gaps changes nothing, unless `allow_missing`; then nothing of it is pruned. `gaps` are those
+    beyond single configurations. Raises `UsageProblem` when two configurations fill the same table, since rows are told
+    apart by model only, or when a table cannot be read.
     """
-    refuse_shared_tables(runs)
-    tables: list[TableUpdate] = []
-    found = [("", gap) for gap in gaps]
-    untouched = []
-    notes: list[tuple[str, str]] = []
+    owner: dict[str, Configuration] = {}
     for run in runs:
-        changes, problems, said = _planned(folder, run, metric_columns, prune=prune and not run.gaps)
-        notes += [(str(run.config), note) for note in (*run.notes, *said)]
-        reasons = [*run.gaps, *problems]
-        found += [(str(run.config), gap) for gap in reasons]
-        if reasons and not allow_missing:
-            untouched.append(str(run.config))
+        for path in run.tables:
+            if path in owner:
+                raise UsageProblem(
+                    f"the table {path} comes from both {owner[path]} and {run.config}; choose one with --config, "
+                    "and give the other an --expected-dir of its own"
+                )
+            owner[path] = run.config
+    tables: list[TableUpdate] = []
+    all_gaps = [("", gap) for gap in gaps]
+    notes: list[tuple[str, str]] = []
+    untouched: list[str] = []
+    for run in runs:
+        config = str(run.config)
+        changes, problems, remarks = _plan_tables(folder, run, metric_columns, prune=prune and not run.gaps)
+        all_gaps += [(config, gap) for gap in (*run.gaps, *problems)]
+        notes += [(config, note) for note in (*run.notes, *remarks)]
+        if (run.gaps or problems) and not allow_missing:
+            untouched.append(config)
         else:
             tables += changes
-    return Update(tables=tuple(tables), gaps=tuple(found), untouched=tuple(untouched), notes=tuple(notes))
+    return Update(tables=tuple(tables), gaps=tuple(all_gaps), untouched=tuple(untouched), notes=tuple(notes))
+
+
+def _plan_tables(
+    folder: Path, run: ConfigRun, metric_columns: Sequence[str], *, prune: bool
+) -> tuple[list[TableUpdate], list[str], list[str]]:
+    """Plan the changes to a run's tables; return what keeps some from being changed, and what else to know, too."""
+    changes, problems, notes = [], [], []
+    for path, rows in sorted(run.tables.items()):
+        doubles: dict[str, str] = {}
+        try:
+            old = read_table(folder / path, doubles)
+            merged = merge(old, rows, metric_columns=metric_columns, prune=prune)
+        except TableProblem as error:
+            problems.append(f"{path}: {error}")
+            continue
+        merged = replace(merged, written=merged.written or bool(doubles))
+        changes.append(TableUpdate(path=path, merged=merged, is_new=old is None))
+        notes += [f"{path}: {shown(name)} stood there twice ({at})" for name, at in doubles.items()]
+    return changes, problems, notes
 
 
 def apply_update(folder: Path, update: Update) -> None:
@@ -103,95 +164,58 @@ def apply_update(folder: Path, update: Update) -> None:
         write_expectation(folder / table.path, table.merged.table)
 
 
-def runs_on_disk(directory: Path, layout: Layout, configs: Sequence[str] = ()) -> tuple[ConfigRun, ...]:
-    """The tables of results folders: `directory` itself, or the folders in it (artifacts as they were downloaded).
+def merge(
+    old: ExpectationTable | None, run: ExpectationTable, *, metric_columns: Sequence[str] = (), prune: bool = False
+) -> TableMerge:
+    """Merge a run's rows into a table by name.
 
-    A CSV of a run is read as well, for the table of its name, or of the one configuration that is asked for. Raises
-    `NothingToJudge` when there is none, and `UsageProblem` when one cannot be read.
+    The new table has the old one's columns, then `accuracy` where the run tested it, `graph_breaks` and the
+    `metric_columns`. Where the run has a value it replaces the old one; columns that it does not fill stay as they
+    are, and a metric that it did not measure takes nothing away. Rows that the run lacks stay, or go with `prune`.
+    Raises `TableProblem` when the run lacks a column that must be filled, or an accuracy.
     """
-    if directory.is_file():
-        return (_run_in_file(directory, configs),)
-    folders = dict(enumerate(_upload_folders(directory, layout), start=1))
-    attempts = [attempt for number, folder in folders.items() if (attempt := _attempt(folder, layout, number))]
-    choices = [
-        choice
-        for choice in choose(attempts)
-        if not configs or choice.config.name in configs or str(choice.config) in configs
-    ]
-    if not choices:
-        what = f"{RECORDS} or CSV file of results" if layout is Layout.TORCHPERF else "a folder named test-reports-…"
-        raise NothingToJudge(f"{directory} holds no {what}{' of ' + ', '.join(configs) if configs else ''}")
-    uploads = {a.upload: _files(folders[a.upload], layout, a.shard.config) for c in choices for a in c.chosen}
-    return tuple(assemble(layout, choice, uploads) for choice in choices)
+    if lacking := [column for column in (GRAPH_BREAKS, *metric_columns) if column not in run.columns]:
+        raise TableProblem(f"the run has no column {', '.join(lacking)}, only: {', '.join(run.columns)}")
+    before, now = old.by_name() if old is not None else {}, run.by_name()
+    if blank := [name for name, cells in now.items() if not cells.get(ACCURACY, "untested")]:
+        raise TableProblem(f"no accuracy for {', '.join(shown(name) for name in blank[:5])}")
+    accuracy = [ACCURACY] if ACCURACY in run.columns else []
+    wanted = [*(old.columns if old else ()), NAME, *accuracy, GRAPH_BREAKS, *metric_columns]
+    columns = list(dict.fromkeys(wanted))
+    rows = {
+        name: {**before.get(name, {}), **{column: cell for column, cell in cells.items() if cell and column in columns}}
+        for name, cells in now.items()
+    }
+    names = _order(list(before), [name for name in now if name not in before])
+    kept = [name for name in names if name in rows or not prune]
+    remarks = {key: lines for key, lines in (old.remarks if old else {}).items() if key in {"", REMARK, *kept}}
+    table = ExpectationTable.of(columns, [rows.get(name) or before[name] for name in kept], remarks=remarks)
+    changes = []
+    for name in names:
+        cells = _compare_cells(before.get(name, {}), rows.get(name, {}), columns)
+        if name not in before:
+            changes.append(RowChange(name=name, kind=ChangeKind.NEW, cells=cells))
+        elif name in rows and cells:
+            changes.append(RowChange(name=name, kind=ChangeKind.CHANGED, cells=cells))
+        elif name not in rows:
+            kind = ChangeKind.GONE if prune else ChangeKind.KEPT
+            changes.append(RowChange(name=name, kind=kind, cells=cells if prune else ()))
+    return TableMerge(table=table, changes=tuple(changes), written=table != old)
 
 
-def _run_in_file(path: Path, configs: Sequence[str]) -> ConfigRun:
-    """What a single CSV of a run says."""
-    content = read_file(path)
-    found = found_from_csv(content, source=path.name) if isinstance(content, bytes) else None
-    if found is None:
-        raise UsageProblem(f"{path} holds no results: a CSV of a run has a column 'name' and one of its numbers")
-    if len(configs) > 1:
-        raise UsageProblem(f"{path} is for one table; give one --config, not {len(configs)}")
-    name = configs[0] if configs else table_stem(path.stem)
-    return ConfigRun(config=Config(name), tables={f"{name}.csv": whole_rows(found)}, gaps=found.problems)
+def _order(before: list[str], new: list[str]) -> list[str]:
+    """Put new names where the old order has their place: by character, or whatever the case; else to the end."""
+    for key in (str, str.casefold):
+        names = list(before)
+        if sorted(names, key=key) == names:
+            for name in sorted(new, key=key):
+                names.insert(bisect_left(names, key(name), key=key), name)
+            return names
+    return [*before, *sorted(new)]
 
 
-def _planned(
-    folder: Path, run: ConfigRun, metric_columns: Sequence[str], *, prune: bool
-) -> tuple[list[TableUpdate], list[str], list[str]]:
-    """The changes to a run's tables, what keeps some from being changed, and what else to know."""
-    changes, problems, notes = [], [], []
-    for path, found in sorted(run.tables.items()):
-        doubles: dict[str, str] = {}
-        try:
-            old = read_table(folder / path, doubles)
-            merged = merge(old, found, metric_columns=metric_columns, prune=prune)
-        except TableProblem as error:
-            problems.append(f"{path}: {error}")
-        else:
-            changes.append(
-                TableUpdate(
-                    path=path, merged=replace(merged, written=merged.written or bool(doubles)), is_new=old is None
-                )
-            )
-            notes += [f"{path}: {shown(name)} stood there twice ({at})" for name, at in doubles.items()]
-    return changes, problems, notes
-
-
-def _upload_folders(directory: Path, layout: Layout) -> Iterator[Path]:
-    if not directory.is_dir():
-        raise UsageProblem(f"there is no folder {directory}")
-    for folder in (directory, *sorted(path for path in directory.iterdir() if path.is_dir())):
-        if holds_results(folder) if layout is Layout.TORCHPERF else parse_test_reports(folder.name) is not None:
-            yield folder
-
-
-def _attempt(folder: Path, layout: Layout, number: int) -> Attempt | None:
-    """The attempt that a folder is, by its name, or else by what its records say; a folder of CSVs, which say nothing,
-    is a configuration of its own."""
-    name = folder.resolve().name
-    if layout is Layout.TORCHPERF:
-        shard, attempt = parse_own_artifact(name) or _recorded(folder, name)
-        age: tuple[int, ...] = (attempt,)
-    elif reports := parse_test_reports(name):
-        shard, age = reports.shard, (reports.attempt, reports.job)
-    else:
-        return None
-    return Attempt(shard=shard, age=(*age, number), state=State.UPLOADED, label=str(folder), upload=number)
-
-
-def _recorded(folder: Path, name: str) -> tuple[Shard, int]:
-    if (folder / RECORDS).is_file():
-        return shard_recorded(read_results(folder).records)
-    return Shard(Config(name), 1, 1), 1
-
-
-def _files(folder: Path, layout: Layout, config: Config) -> Mapping[str, bytes]:
-    below = folder.rglob("*") if layout is Layout.PYTORCH else folder.iterdir()
-    names = [path.relative_to(folder).as_posix() for path in below if path.is_file()]
-    try:
-        found: Files = {name: (folder / name).read_bytes() for name in wanted_files(layout, config)(names)}
-    except OSError as error:
-        raise UsageProblem(f"{error.filename} cannot be read ({error.strerror})") from error
-    return found
+def _compare_cells(
+    before: Mapping[str, str], after: Mapping[str, str], columns: Sequence[str]
+) -> tuple[CellChange, ...]:
+    pairs = ((column, before.get(column, ""), after.get(column, "")) for column in columns if column != NAME)
+    return tuple(CellChange(column=column, before=was, after=now) for column, was, now in pairs if was != now)

@@ -41,7 +41,7 @@ class InputProblem(UsageProblem):
     """A file that cannot be used. The message lists what is wrong, one place a line."""
 
     def __init__(self, problems: Sequence[str]) -> None:
-        lines = [one_line(problem, limit=300) for problem in problems[:_SHOWN]]
+        lines = [one_line(problem, limit=700) for problem in problems[:_SHOWN]]
         if len(problems) > _SHOWN:
             lines.append(f"and {len(problems) - _SHOWN} more")
         super().__init__("\n  ".join(lines))

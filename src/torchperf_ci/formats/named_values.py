@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from torchperf_ci.core.records import METRICS, Direction, Metric, Record, Source, Testing, own_metric
+from torchperf_ci.core.records import METRICS, Direction, Metric, Record, Source, Status, Testing, own_metric
 from torchperf_ci.core.statistics import quartiles
 from torchperf_ci.formats.case_names import case_of_name, name_of_case, quote, unquote
 from torchperf_ci.formats.inputs import Finite, InputProblem, convert, moment, moment_of_seconds, parse
@@ -176,14 +176,18 @@ def import_bencher(content: bytes, request: ImportRequest, *, file: str) -> Impo
 
 
 def import_fastrnns(content: bytes, request: ImportRequest, *, file: str) -> Imported:
-    """Read what `fastrnns --print-json oss` prints: mean milliseconds by group and variant."""
+    """Read what `fastrnns --print-json oss` prints: mean milliseconds by group and variant, null for a failure."""
     raw = convert(parse(content, file=file), dict[str, Any], where=file)
     collector = RecordCollector()
     for group, variants in raw.items():
         for name, value in variants.items() if isinstance(variants, dict) else ():
             with collector.skip_faults():
-                latency = convert(value, Finite, where=f"{file}: {group}: {name}")
                 case = request.case(suite="fastrnns", model=f"{group}/{name}")
+                if value is None:
+                    reason = "fastrnns could not measure it"
+                    collector.add(case, request.usual_source, status=Status.FAIL_TO_RUN, reason=reason)
+                    continue
+                latency = convert(value, Finite, where=f"{file}: {group}: {name}")
                 collector.add(case, request.usual_source, metric=METRICS["abs_latency"], value=latency, where=file)
     return collector.imported()
 

@@ -1,25 +1,50 @@
-"""Single files out of artifacts: only the zip's directory and the wanted members cross the network."""
+"""What is in artifacts: only a zip's directory and the wanted files cross the network.
+
+A zip lies at a blob store, and is read there by ranges: its address is signed, short-lived, and gets no token.
+"""
 
 from __future__ import annotations
 
 import io
 import lzma
+import re
 import struct
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import IO
 
 import remotezip
 import requests
 
-from torchperf_ci.github.blob import ArtifactProblem, Blob
-from torchperf_ci.github.client import Client
-from torchperf_ci.github.runs import Artifact
+from torchperf_ci.core.errors import NothingToJudge, TorchperfError, UsageProblem
+from torchperf_ci.core.frames import CaseSelection
+from torchperf_ci.core.result_files import read_files, result_files
+from torchperf_ci.core.results import RECORDS, Results
+from torchperf_ci.github.client import TIMEOUT_S, USER_AGENT, Client, GitHubRefused, HttpReply, wait_before_next_try
+from torchperf_ci.github.pulls import default_branch
+from torchperf_ci.github.runs import READS, Artifact, artifacts_named
 
 TAIL_BYTES = 64 * 1024
 """How much of a zip's end is read first: its directory, for most zips all of it, for small ones the whole zip."""
 
+MAX_SIGNATURES = 4
+"""How often the address of one artifact is asked for: each is good for a minute."""
+
+MAX_WHOLE_BYTES = 256 * 1024 * 1024
+"""The largest artifact that is downloaded whole from a store that serves no ranges."""
+
+MOST_ARTIFACTS = 2_000
+MOST_COMMITS = 1_000
+"""How far back a measured commit is looked for."""
+
+_CHUNK = 256 * 1024
+_EXPIRED_SIGNATURE = frozenset({400, 401, 403, 404, 410})
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
 _UNREADABLE = (
     zipfile.BadZipFile,
     remotezip.RemoteZipError,
@@ -34,6 +59,10 @@ _UNREADABLE = (
 """What reading a zip may raise when it is not what it says."""
 
 
+class ArtifactProblem(TorchperfError):
+    """One artifact that cannot be used, while others can. The message completes "its artifact …"."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What an artifact may hold, in bytes: its zip's directory, and one wanted file after unpacking."""
@@ -43,11 +72,82 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """A file of an artifact."""
+class Recorded:
+    """The results of an artifact. `behind`: how many commits lie between it and the commit that was asked for."""
 
-    name: str
-    content: bytes
+    commit: str
+    behind: int
+    results: Results
+
+
+def newest_results(client: Client, repository: str, name: str) -> Results:
+    """Read the results in the newest artifact of this name that a run of the default branch uploaded.
+
+    Raises `NothingToJudge` when there is none, or it holds no results, and `GitHubRefused`.
+    """
+    branch = default_branch(client, repository)
+    artifact = next((each for each in artifacts_named(client, repository, name) if each.branch == branch), None)
+    if artifact is None:
+        raise NothingToJudge("the default branch has none that has not expired")
+    return _read_results(client, repository, artifact)
+
+
+def nearest_results(client: Client, repository: str, name: str, *, head: str, branch: str) -> Recorded:
+    """Read the results in the newest artifact of this name of the commit where `head` left `branch` (blank: the default
+    one), or of the nearest commit before it that has such an artifact.
+
+    Raises `NothingToJudge` when there is none near enough, or it holds no results, `UsageProblem` for a commit or
+    branch that GitHub does not know, and `GitHubRefused`.
+    """
+    branch = branch or default_branch(client, repository)
+    try:
+        with client.asking(f"find where {head[:12]} left {branch}", needs="contents: read"):
+            base = client.repository(repository).compare(branch, head).merge_base_commit.sha
+    except GitHubRefused as error:
+        if error.status == 404:
+            raise UsageProblem(
+                f"{repository} does not know the branch {branch} or the commit {head[:12]}, or they have no commit in "
+                "common; is it pushed?"
+            ) from error
+        raise
+    measured: dict[str, Artifact] = {}
+    for artifact in islice(artifacts_named(client, repository, name), MOST_ARTIFACTS):
+        measured.setdefault(artifact.commit, artifact)
+    if not measured:
+        raise NothingToJudge(f"no artifact {name} in {repository} has not expired; does a run of {branch} make it?")
+    with client.asking(f"list the commits before {base[:12]}", needs="contents: read"):
+        ancestors = islice(client.repository(repository).get_commits(sha=base), MOST_COMMITS)
+        nearest = next(((behind, each.sha) for behind, each in enumerate(ancestors) if each.sha in measured), None)
+    if nearest is None:
+        raise NothingToJudge(
+            f"no artifact {name} belongs to {base[:12]}, where head left {branch}, or a commit before it"
+        )
+    behind, commit = nearest
+    return Recorded(commit=commit, behind=behind, results=_read_results(client, repository, measured[commit]))
+
+
+def _read_results(client: Client, repository: str, artifact: Artifact) -> Results:
+    """Read the results in an artifact. Raises `NothingToJudge` when there are none, and `GitHubRefused`."""
+    try:
+        with store_session(connections=1) as session:
+            members = read_members(client, repository, artifact, wanted=result_files, session=session)
+    except ArtifactProblem as error:
+        raise NothingToJudge(f"the artifact {artifact.name} {error}") from error
+    contents = {PurePosixPath(name).name: content for name, content in members.items()}
+    results = read_files(contents, contents.__getitem__, CaseSelection())
+    if not results.records:
+        raise NothingToJudge(f"the artifact {artifact.name} holds neither {RECORDS} nor CSV files with results")
+    return results
+
+
+def store_session(*, connections: int) -> requests.Session:
+    """Return a session for the blob store: without a token, also none from a .netrc file, and good for threads."""
+    session = requests.Session()
+    session.auth = lambda request: request
+    session.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=connections))
+    return session
 
 
 def read_members(
@@ -58,9 +158,9 @@ def read_members(
     wanted: Callable[[Sequence[str]], Sequence[str]],
     session: requests.Session,
     limits: Limits = Limits(),
-) -> tuple[Member, ...]:
-    """The files of an artifact that `wanted` chooses of its names. What they are called leads nowhere: nothing is
-    written to disk.
+) -> dict[str, bytes]:
+    """Read, by name, the files of an artifact that `wanted` chooses of its names. What they are called leads nowhere:
+    nothing is written to disk.
 
     session: from `store_session`. Raises `ArtifactProblem` when the artifact has expired or cannot be read, or when a
     file exceeds the limits, and `GitHubRefused`.
@@ -68,11 +168,23 @@ def read_members(
     with Blob(client, repository, artifact, session) as blob:
         fetcher = _Fetcher(blob, limits)
         try:
-            with remotezip.RemoteZip("", initial_buffer_size=TAIL_BYTES, fetcher=fetcher.made) as archive:
+            with remotezip.RemoteZip("", initial_buffer_size=TAIL_BYTES, fetcher=fetcher.bind) as archive:
                 fetcher.largest = limits.member + TAIL_BYTES
-                return tuple(_member(archive, name, limits) for name in wanted(archive.namelist()))
+                return {name: _read_member(archive, name, limits) for name in wanted(archive.namelist())}
         except _UNREADABLE as error:
             raise ArtifactProblem(f"is no readable zip ({' '.join(str(error).split())[:100]}); truncated?") from error
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, limits: Limits) -> bytes:
+    if sum(other == name for other in archive.namelist()) > 1:
+        raise ArtifactProblem(f"holds {name} twice")
+    info = archive.getinfo(name)
+    if info.file_size <= limits.member:
+        with archive.open(info) as stream:
+            content = stream.read(limits.member + 1)  # it may be larger than its directory says
+        if len(content) <= limits.member:
+            return content
+    raise ArtifactProblem(f"holds a {name} of more than {limits.member // 1024 // 1024} MiB")
 
 
 class _Fetcher:
@@ -82,7 +194,8 @@ class _Fetcher:
         self.blob = blob
         self.largest = limits.directory
 
-    def made(self, *_: object, **__: object) -> _Fetcher:
+    def bind(self, *_: object, **__: object) -> _Fetcher:
+        """Return itself, where remotezip makes a fetcher of its own."""
         return self
 
     def fetch(self, data_range: tuple[int, int | None], stream: bool = False) -> remotezip.PartialBuffer:  # noqa: ARG002, FBT001, FBT002 - remotezip's signature
@@ -100,15 +213,116 @@ class _Fetcher:
         return remotezip.PartialBuffer(io.BytesIO(content), first, len(content), stream=False)
 
 
-def _member(archive: zipfile.ZipFile, name: str, limits: Limits) -> Member:
-    if sum(other == name for other in archive.namelist()) > 1:
-        raise ArtifactProblem(f"holds {name} twice")
-    info = archive.getinfo(name)
-    too_large = ArtifactProblem(f"holds a {name} of more than {limits.member // 1024 // 1024} MiB")
-    if info.file_size > limits.member:
-        raise too_large
-    with archive.open(info) as stream:
-        content = stream.read(limits.member + 1)
-    if len(content) > limits.member:
-        raise too_large
-    return Member(name=name, content=content)
+class Blob:
+    """The bytes of an artifact at its store. `size` is GitHub's word until the store has said better."""
+
+    def __init__(self, client: Client, repository: str, artifact: Artifact, session: requests.Session) -> None:
+        self.size = artifact.size
+        self._client = client
+        self._session = session
+        self._path = f"/repos/{repository}/actions/artifacts/{artifact.id}/zip"
+        self._what = f"download the artifact {artifact.name}"
+        self._url = ""
+        self._signatures = 0
+        self._whole: IO[bytes] | None = None
+
+    def __enter__(self) -> Blob:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._whole is not None:
+            self._whole.close()
+
+    def tail(self, length: int) -> tuple[int, bytes]:
+        """Return where the last `length` bytes (or all, if there are fewer) begin, and these bytes.
+
+        Never asks for "the last n bytes", which some stores refuse: the size is known, or the store is asked for it.
+        """
+        if self.size <= 0:
+            self.read(0, 0)
+        for _ in range(3):
+            size = self.size
+            first = max(0, size - length)
+            content = self.read(first, max(0, size - 1))
+            if size == self.size:  # the answer's headers did not correct it
+                return first, content
+        raise ArtifactProblem("cannot be downloaded (its size changes)")
+
+    def read(self, first: int, last: int) -> bytes:
+        """Read the bytes from `first` to `last`, both included; fewer only where the blob ends.
+
+        Raises `ArtifactProblem` when the store does not give them, `GitHubRefused` when GitHub gives no address.
+        """
+        tries, pace = 0, self._client.pace
+        while self._whole is None:
+            reply, content = self._try(first, last)
+            if content is not None:
+                return content
+            if reply.status in _EXPIRED_SIGNATURE and self._signatures < MAX_SIGNATURES:
+                self._url = ""
+                continue
+            if reply.status == requests.codes.ok:
+                break
+            tries += 1
+            wait = wait_before_next_try(reply, tries=tries, now=pace.clock(), jitter=pace.jitter())
+            if wait is None or wait > self._client.access.patience_s:
+                raise ArtifactProblem(f"cannot be downloaded ({reply.error or f'the store answers {reply.status}'})")
+            pace.sleep(wait)
+        assert self._whole is not None
+        self._whole.seek(first)
+        return self._whole.read(last - first + 1)
+
+    def _try(self, first: int, last: int) -> tuple[HttpReply, bytes | None]:
+        """Return the store's answer, and the bytes if it has them. Without a token: the address is all it takes."""
+        if not self._url:
+            self._signatures += 1
+            self._url = self._sign()
+        try:
+            headers = {"Range": f"bytes={first}-{last}"}
+            with self._session.get(self._url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
+                return self._take(response, first, last)
+        except requests.RequestException:  # its message holds the signed address
+            return HttpReply(status=0, error="the connection failed"), None
+
+    def _sign(self) -> str:
+        try:
+            with self._client.asking(self._what, needs=READS, redirected=True):
+                return self._client.location(self._path)
+        except GitHubRefused as error:
+            if error.status == requests.codes.gone:
+                raise ArtifactProblem("has expired") from error
+            if error.status == requests.codes.not_found:
+                raise ArtifactProblem("has been deleted") from error
+            raise
+
+    def _take(self, response: requests.Response, first: int, last: int) -> tuple[HttpReply, bytes | None]:
+        reply = HttpReply(
+            status=response.status_code, headers={name.lower(): value for name, value in response.headers.items()}
+        )
+        match = _CONTENT_RANGE.fullmatch(reply.headers.get("content-range", ""))
+        if reply.status == requests.codes.ok:  # the whole, since the store serves no ranges
+            whole = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end, or here
+            too_large = f"is larger than {MAX_WHOLE_BYTES // 1024 // 1024} MiB, and its store serves no ranges"
+            try:
+                _copy(response, whole, MAX_WHOLE_BYTES, too_large)
+            except BaseException:
+                whole.close()
+                raise
+            self._whole, self.size = whole, whole.tell()
+        elif reply.status == requests.codes.partial_content and match and match[1] == str(first):
+            self.size = int(match[3])
+            part = io.BytesIO()
+            _copy(response, part, last - first + 1, "cannot be downloaded (the store sends more than was asked for)")
+            return reply, part.getvalue()
+        elif reply.status == requests.codes.requested_range_not_satisfiable and match:
+            self.size = int(match[3])
+            return reply, b""
+        return reply, None
+
+
+def _copy(response: requests.Response, target: IO[bytes], limit: int, refusal: str) -> None:
+    """Copy the body. Raises `ArtifactProblem` with the refusal when it has more than `limit` bytes."""
+    for chunk in response.iter_content(_CHUNK):
+        target.write(chunk)
+        if target.tell() > limit:
+            raise ArtifactProblem(refusal)

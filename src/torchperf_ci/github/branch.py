@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 from urllib.parse import quote
 
+from github.GitRef import GitRef
+from github.InputGitTreeElement import InputGitTreeElement
+
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.github.client import Client, GitHubRefused, Request
+from torchperf_ci.github.client import Client, GitHubRefused
 
 WRITES = "contents: write"
 READS = "contents: read"
@@ -18,9 +20,6 @@ MAX_TRIES = 8
 FIRST_WAIT_S = 1.0
 INLINE_BYTES = 256 * 1024
 """Text up to this size goes along with the tree; anything else is a request of its own."""
-
-_FILE_MODE = "100644"
-_MOVED = frozenset({409, 422})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +52,16 @@ def commit_files(client: Client, branch: Branch, files: Mapping[str, bytes | Non
     Raises `UsageProblem` for paths that lead out of the repository, and `GitHubRefused`.
     """
     for path in files:
-        _refuse_path(path)
-    blobs = {path: _entry(client, branch, path, content) for path, content in files.items()}
+        parts = path.split("/")
+        if not path or "\\" in path or any(part in {"", ".", ".."} or part.lower() == ".git" for part in parts):
+            raise UsageProblem(f"{path!r} is no path of a file in a repository")
+    entries = {path: _store(client, branch, path, content) for path, content in files.items()}
     tries = 0
     while True:
         head = head_of(client, branch.repository, branch.name)
-        commit = _commit_on(client, branch, head, list(blobs.values()), message)
+        # What is to be deleted is not there when the branch begins from nothing.
+        there = [entry for path, entry in entries.items() if head or branch.start or files[path] is not None]
+        commit = _commit_on(client, branch, head, there, message)
         if not commit.made or _move(client, branch, head, commit.sha):
             return commit
         tries += 1
@@ -72,137 +75,112 @@ def commit_files(client: Client, branch: Branch, files: Mapping[str, bytes | Non
 
 
 def head_of(client: Client, repository: str, branch: str) -> str:
-    """The SHA of a branch's newest commit; blank when there is no such branch."""
-    request = Request(
-        path=f"/repos/{repository}/git/ref/heads/{quote(branch)}", what=f"read the branch {branch}", needs=READS
-    )
+    """Return the SHA of a branch's newest commit; blank when there is no such branch."""
     try:
-        found = client.one(request)
+        with client.asking(f"read the branch {branch}", needs=READS):
+            return client.lazy(GitRef, f"/repos/{repository}/git/ref/heads/{quote(branch)}").object.sha
     except GitHubRefused as error:
         if error.status in {404, 409}:  # 409: the repository has no commit at all
             return ""
         raise
-    return _sha(found.get("object"))
 
 
 def file_sha(client: Client, repository: str, path: str, *, branch: str) -> str:
-    """The git SHA of a file's content on a branch; blank when it is not there."""
-    request = Request(
-        path=f"/repos/{repository}/contents/{quote(path)}",
-        parameters={"ref": branch},
-        what=f"read {path} on the branch {branch}",
-        needs=READS,
-    )
+    """Return the git SHA of a file's content on a branch; blank when it is not there."""
     try:
-        return _sha(client.one(request))
+        with client.asking(f"read {path} on the branch {branch}", needs=READS):
+            content = client.repository(repository).get_contents(path, ref=branch)
     except GitHubRefused as error:
         if error.status == 404:
             return ""
         raise
+    return "" if isinstance(content, list) else content.sha
 
 
-def _entry(client: Client, branch: Branch, path: str, content: bytes | None) -> dict[str, Any]:
-    """A file as a tree has it."""
-    entry: dict[str, Any] = {"path": path, "mode": _FILE_MODE, "type": "blob"}
-    text = _short_text(content)
-    if content is None:
-        return {**entry, "sha": None}
-    if text is not None:
-        return {**entry, "content": text}
-    body = {"content": base64.b64encode(content).decode("ascii"), "encoding": "base64"}
-    return {**entry, "sha": _create(client, branch, "blobs", body, what=f"store {path}")}
-
-
-def _short_text(content: bytes | None) -> str | None:
-    if content is None or len(content) > INLINE_BYTES or b"\0" in content:
-        return None
+def list_folders(client: Client, branch: Branch, path: str) -> dict[str, str]:
+    """List the folders in a folder, each with the SHA of its tree; none when it is not there."""
     try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
+        with client.asking(f"read the branch {branch.name}", needs=READS):
+            entries = client.repository(branch.repository).get_contents(path, ref=branch.name)
+    except GitHubRefused as error:
+        if error.status == 404:
+            return {}
+        raise
+    return {each.name: each.sha for each in (entries if isinstance(entries, list) else []) if each.type == "dir"}
 
 
-def _commit_on(client: Client, branch: Branch, head: str, entries: list[dict[str, Any]], message: str) -> Commit:
-    """A commit on `head`, or where the branch starts. Nothing points to it yet."""
-    parent = head or (_start_of(client, branch) if branch.start else "")
-    if not parent:
-        entries = [entry for entry in entries if entry.get("sha", "") is not None]  # nothing to delete from
-        tree = _create(client, branch, "trees", {"tree": entries}, what="store the files")
-        commit = _create(client, branch, "commits", {"message": message, "tree": tree, "parents": []}, what="commit")
-        return Commit(sha=commit, made=True)
-    base = _tree_of(client, branch, parent)
-    tree = _create(client, branch, "trees", {"base_tree": base, "tree": entries}, what="store the files")
-    if tree == base:
-        return Commit(sha=parent, made=False)
-    body = {"message": message, "tree": tree, "parents": [parent]}
-    return Commit(sha=_create(client, branch, "commits", body, what="commit"), made=True)
+def list_blobs(client: Client, branch: Branch, tree: str, *, title: str) -> dict[str, str]:
+    """List the files of a tree, each with the SHA of its content; none when it is gone. `title` is for messages."""
+    try:
+        with client.asking(f"read {title} on the branch {branch.name}", needs=READS):
+            entries = client.repository(branch.repository).get_git_tree(tree).tree
+    except GitHubRefused as error:
+        if error.status == 404:
+            return {}
+        raise
+    return {entry.path: entry.sha for entry in entries if entry.type == "blob"}
 
 
-def _start_of(client: Client, branch: Branch) -> str:
-    start = head_of(client, branch.repository, branch.start)
-    if not start:
+def read_blob(client: Client, branch: Branch, sha: str, *, title: str) -> bytes:
+    """Read the content with this SHA. `title` is for messages."""
+    with client.asking(f"read {title} on the branch {branch.name}", needs=READS):
+        return base64.b64decode(client.repository(branch.repository).get_git_blob(sha).content)
+
+
+def _store(client: Client, branch: Branch, path: str, content: bytes | None) -> InputGitTreeElement:
+    """Return a file as a tree takes it, stored before if it is large or no text."""
+    if content is None:
+        return InputGitTreeElement(path, "100644", "blob", sha=None)
+    if len(content) <= INLINE_BYTES and b"\0" not in content:
+        try:
+            return InputGitTreeElement(path, "100644", "blob", content=content.decode("utf-8"))
+        except UnicodeDecodeError:
+            pass
+    # The same content has the same SHA, so that doing it twice does no harm.
+    with client.asking(f"store {path} in {branch.repository}", needs=WRITES, repeatable=True):
+        blob = client.repository(branch.repository).create_git_blob(base64.b64encode(content).decode("ascii"), "base64")
+    return InputGitTreeElement(path, "100644", "blob", sha=blob.sha)
+
+
+def _commit_on(
+    client: Client, branch: Branch, head: str, entries: Sequence[InputGitTreeElement], message: str
+) -> Commit:
+    """Make a commit on `head`, or where the branch starts. Nothing points to it yet.
+
+    Its writes are urgent: until the branch is moved, others may move it.
+    """
+    repository = client.repository(branch.repository)
+    parent = head or (head_of(client, branch.repository, branch.start) if branch.start else "")
+    if branch.start and not parent:
         raise UsageProblem(f"{branch.repository} has no branch {branch.start} to begin {branch.name} from")
-    return start
-
-
-def _tree_of(client: Client, branch: Branch, commit: str) -> str:
-    request = Request(
-        path=f"/repos/{branch.repository}/git/commits/{commit}", what=f"read the commit {commit}", needs=READS
-    )
-    return _sha(client.one(request).get("tree"))
+    parents = []
+    if parent:
+        with client.asking(f"read the commit {parent}", needs=READS):
+            parents.append(repository.get_git_commit(parent))
+    urgent_write = {"needs": WRITES, "repeatable": True, "urgent": True}
+    with client.asking(f"store the files in {branch.repository}", **urgent_write):
+        tree = repository.create_git_tree(list(entries), *(commit.tree for commit in parents))
+    if parents and tree.sha == parents[0].tree.sha:
+        return Commit(sha=parent, made=False)
+    with client.asking(f"commit in {branch.repository}", **urgent_write):
+        return Commit(sha=repository.create_git_commit(message, tree, parents).sha, made=True)
 
 
 def _move(client: Client, branch: Branch, head: str, commit: str) -> bool:
-    """Point the branch to `commit`; false when it has moved away from `head` in the meantime."""
-    body: dict[str, Any]
-    method: Literal["POST", "PATCH"]
-    if head:
-        method, path, body = "PATCH", f"refs/heads/{quote(branch.name)}", {"sha": commit, "force": False}
-    else:
-        method, path, body = "POST", "refs", {"ref": f"refs/heads/{branch.name}", "sha": commit}
-    request = Request(
-        method=method,
-        path=f"/repos/{branch.repository}/git/{path}",
-        body=body,
-        what=f"move the branch {branch.name}",
-        needs=WRITES,
-        repeatable=True,  # a second time either moves it, or finds it moved
-        urgent=True,
-    )
+    """Point the branch to `commit`; return false when it has moved away from `head` in the meantime."""
+    path = f"/repos/{branch.repository}/git/refs/heads/{quote(branch.name)}"
     try:
-        client.one(request)
+        # A second time either moves it, or finds it moved.
+        with client.asking(f"move the branch {branch.name}", needs=WRITES, repeatable=True, urgent=True):
+            if head:
+                client.lazy(GitRef, path).edit(commit, force=False)
+            else:
+                client.repository(branch.repository).create_git_ref(f"refs/heads/{branch.name}", commit)
     except GitHubRefused as error:
-        if error.status not in _MOVED:
+        if error.status not in {409, 422}:
             raise
         now = head_of(client, branch.repository, branch.name)
         if now == head:
             raise  # it stands where it stood: refused for another reason, say a rule for protected branches
         return now == commit
     return True
-
-
-def _create(client: Client, branch: Branch, kind: str, body: Mapping[str, Any], *, what: str) -> str:
-    """Create a git object; the same content has the same SHA, so that doing it twice does no harm."""
-    request = Request(
-        method="POST",
-        path=f"/repos/{branch.repository}/git/{kind}",
-        body=body,
-        what=f"{what} in {branch.repository}",
-        needs=WRITES,
-        repeatable=True,
-        urgent=kind != "blobs",  # until the branch is moved, others may move it
-    )
-    return _sha(client.one(request))
-
-
-def _sha(found: object) -> str:
-    sha = found.get("sha") if isinstance(found, dict) else None
-    if not isinstance(sha, str) or not sha:
-        raise GitHubRefused("GitHub's answer names no object", status=200)
-    return sha
-
-
-def _refuse_path(path: str) -> None:
-    parts = path.split("/")
-    if not path or "\\" in path or any(part in {"", ".", ".."} or part.lower() == ".git" for part in parts):
-        raise UsageProblem(f"{path!r} is no path of a file in a repository")

@@ -1,37 +1,51 @@
-"""The one way to GitHub's REST API: token, retries, pacing, pages, and refusals that say what is missing.
+"""The one way to GitHub: token, retries, pacing, and refusals that say what is missing.
 
-`Client` knows nothing of runs, comments or branches; the modules beside it are the verbs, each a function that takes a
-client and gives back our own types. A client may be used by several threads.
+The modules beside it are the verbs. They use PyGithub's objects, all of which send through `PatientRequester`, and give
+back types of our own. A client may be used by several threads.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
+import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import github
 import requests
-from requests.utils import parse_header_links
+from github.Auth import Token
+from github.GithubException import GithubException
+from github.GithubObject import CompletableGithubObject
+from github.Repository import Repository
+from github.Requester import Requester
 
 from torchperf_ci import __version__
 from torchperf_ci.core.errors import Refused, UsageProblem
 from torchperf_ci.core.text import one_line
-from torchperf_ci.github.patience import Answer, Pace, wait_before_next_try
 
 API_URL = "https://api.github.com"
 PER_PAGE = 100
-MAX_PAGES = 1_000
 TIMEOUT_S = 30
 PATIENCE_S = 900.0
-
 USER_AGENT = f"torchperf-ci/{__version__}"
+
+MAX_TRIES = 6
+"""Tries of a request that meets server errors or broken connections; rate limits are waited for by time, not count."""
+
+FIRST_WAIT_S = 1.0
+SECONDARY_WAIT_S = 60.0
+BETWEEN_WRITES_S = 1.0
+
+_HEADERS = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
+Lazy = TypeVar("Lazy", bound=CompletableGithubObject)
 
 
 class GitHubRefused(Refused):
@@ -61,30 +75,15 @@ class Access:
             raise UsageProblem(f"--api-url {self.api_url} would send the token unencrypted; use https")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One request. `what` completes "GitHub refused to …"; `needs` is the token's permission that it takes.
-
-    repeatable: sending it twice does no harm, so that it is sent again when nobody knows whether it arrived.
-    urgent: it belongs to a sequence that others race with, and does not wait its turn among writes.
-    """
-
-    path: str
-    what: str
-    needs: str
-    method: Literal["GET", "POST", "PATCH", "PUT", "DELETE"] = "GET"
-    parameters: Mapping[str, str | int] = field(default_factory=dict)
-    body: Mapping[str, Any] | None = None
-    repeatable: bool = False
-    urgent: bool = False
-
-    @property
-    def writes(self) -> bool:
-        return self.method != "GET"
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def token_from(environ: Mapping[str, str], token_file: Path | None = None) -> str:
-    """The token of --token-file, else of GITHUB_TOKEN or GH_TOKEN, else nothing. Raises `UsageProblem`."""
+    """Return the token of --token-file, else of GITHUB_TOKEN or GH_TOKEN, else nothing. Raises `UsageProblem`."""
     if token_file is None:
         token = environ.get("GITHUB_TOKEN", "").strip() or environ.get("GH_TOKEN", "").strip()
         source = "the token in GITHUB_TOKEN or GH_TOKEN"
@@ -96,15 +95,258 @@ def token_from(environ: Mapping[str, str], token_file: Path | None = None) -> st
             raise UsageProblem(f"--token-file {token_file} cannot be read") from error
         if not token:
             raise UsageProblem(f"--token-file {token_file} is empty")
-    if not (token.isascii() and (token.isprintable() and " " not in token)):
+    if not (token.isascii() and token.isprintable() and " " not in token):
         raise UsageProblem(f"{source} holds spaces, line ends or other characters that no token has")
     return token
 
 
-class Client:
-    """GitHub's REST API. `say` gets a line whenever a rate limit is waited for.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpReply:
+    """An answer: the status (0: none, the connection failed), headers by lower-case name, and the text."""
 
-    Every method raises `GitHubRefused` with the missing permission, or when patience has run out.
+    status: int
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
+    error: str = ""
+
+    @property
+    def is_rate_limit(self) -> bool:
+        """Say whether GitHub refused because of too many requests: with 429, or with 403 and one of three signs."""
+        return self.status == 429 or (
+            self.status == 403
+            and (
+                "retry-after" in self.headers
+                or self.headers.get("x-ratelimit-remaining") == "0"
+                or "rate limit" in self.text.lower()
+            )
+        )
+
+    @property
+    def is_passing_fault(self) -> bool:
+        """Say whether it is a fault of the server or the connection that is likely to pass."""
+        return self.status == 0 or self.status >= 500 or self.status == 408
+
+
+def wait_before_next_try(reply: HttpReply, *, tries: int, now: float, jitter: float) -> float | None:
+    """Return the seconds to wait after the try number `tries` (from 1); None when another one is of no use.
+
+    A rate limit: `retry-after`, else until `x-ratelimit-reset`, else 60 s, doubled every time. A passing fault: 1 s,
+    doubled every time, at most `MAX_TRIES` tries. `now` is the time in seconds since 1970, `jitter` from 0 to 1
+    lengthens the wait by up to a half, so that several waiting programs do not come back together.
+    """
+    growing = 2.0 ** (tries - 1) * (1 + jitter / 2)
+    retry_after = _parse_retry_after(reply.headers.get("retry-after", ""), now)
+    if reply.is_rate_limit:
+        reset = reply.headers.get("x-ratelimit-reset", "")
+        if retry_after is not None:
+            return retry_after + jitter
+        if reply.headers.get("x-ratelimit-remaining") == "0" and reset.isdigit():
+            return max(0.0, int(reset) - now) + 1.0 + jitter  # it is not said when in that second
+        return SECONDARY_WAIT_S * growing
+    if reply.is_passing_fault and tries < MAX_TRIES:
+        return max(retry_after or 0.0, FIRST_WAIT_S * growing)
+    return None
+
+
+def _parse_retry_after(header: str, now: float) -> float | None:
+    """Return the wait that the header names, as seconds or as a date."""
+    if header.strip().isdigit():
+        return float(header)
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - now)
+    except (TypeError, ValueError):
+        return None
+
+
+@dataclass(slots=True)
+class Pace:
+    """How fast requests may follow each other, shared by all threads of a client: a second between writes, and nobody
+    sends before a rate limit that one of them met has passed."""
+
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.time
+    jitter: Callable[[], float] = random.random
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _resume_at: float = 0.0
+    _next_write: float = 0.0
+
+    def take_turn(self, *, writes: bool, urgent: bool = False) -> None:
+        """Return when the next request may go out. An urgent write goes at once; later ones wait the longer for it."""
+        with self._lock:
+            now = self.clock()
+            at = max(now, self._resume_at, self._next_write if writes and not urgent else 0.0)
+            if writes:
+                self._next_write = max(at, self._next_write) + BETWEEN_WRITES_S
+        if at > now:
+            self.sleep(at - now)
+
+    def hold_all(self, seconds: float) -> None:
+        """Let nobody send for `seconds`."""
+        with self._lock:
+            self._resume_at = max(self._resume_at, self.clock() + seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purpose:
+    """What requests are for. `what` completes "GitHub refused to …"; `needs` is the permission that the token needs.
+
+    repeatable: sending it twice does no harm, so that it is sent again when nobody knows whether it arrived.
+    urgent: it belongs to a sequence that others race with, and does not wait its turn among writes.
+    redirected: the answer is to be a redirect, which is not followed.
+    """
+
+    what: str
+    needs: str
+    repeatable: bool = False
+    urgent: bool = False
+    redirected: bool = False
+
+
+class PatientRequester(Requester):
+    """The connection of one thread, through which all of PyGithub's objects send.
+
+    PyGithub's own `GithubRetry` would lose what is promised here. It sends a POST again that may have worked, or, told
+    not to, gives up one that a rate limit has refused; it does not see a body that breaks off, or a 429 without
+    `Retry-After`; it counts waits for a limit as tries; and it sleeps in silence, every thread by itself.
+    """
+
+    def __init__(self, access: Access, pace: Pace, say: Callable[[str], None]) -> None:
+        super().__init__(
+            auth=Token(access.token) if access.token else None,
+            base_url=access.api_url.rstrip("/"),
+            timeout=TIMEOUT_S,
+            user_agent=USER_AGENT,
+            per_page=PER_PAGE,
+            verify=True,
+            retry=None,
+            pool_size=None,
+            seconds_between_requests=None,
+            seconds_between_writes=None,
+        )
+        self.access = access
+        self.pace = pace
+        self.say = say
+        self.purpose = Purpose(what="answer", needs="")
+
+    def requestJson(  # noqa: N802 - PyGithub's name
+        self,
+        verb: str,
+        url: str,
+        parameters: dict[str, Any] | None = None,
+        headers: dict[str, Any] | None = None,
+        input: Any | None = None,  # noqa: A002, ANN401 - PyGithub's
+        cnx: Any | None = None,  # noqa: ANN401 - a type that PyGithub keeps to itself
+        follow_302_redirect: bool = False,  # noqa: ARG002, FBT001, FBT002 - a file is not to come from elsewhere
+    ) -> tuple[int, dict[str, Any], str]:
+        """Send one request until it is answered, and return status, headers and text. Raises `GitHubRefused`."""
+        purpose, writes = self.purpose, verb != "GET"
+        waited, tries = 0.0, 0
+        while True:
+            self.pace.take_turn(writes=writes, urgent=purpose.urgent)
+            tries += 1
+            try:
+                answer = super().requestJson(verb, url, parameters, {**_HEADERS, **(headers or {})}, input, cnx)
+                reply = HttpReply(status=answer[0], headers=answer[1], text=answer[2])
+            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+                reply = HttpReply(status=0, error=_describe_network_error(error))
+            except (requests.RequestException, RuntimeError) as error:  # RuntimeError: a redirect to another host
+                raise GitHubRefused(f"cannot {purpose.what} at {self.access.api_url}: {error}", status=0) from error
+            if 200 <= reply.status < 400:
+                self._refuse_strange_reply(reply)
+                return reply.status, dict(reply.headers), reply.text
+            may_have_arrived = reply.is_passing_fault and writes and not purpose.repeatable
+            wait = wait_before_next_try(reply, tries=tries, now=self.pace.clock(), jitter=self.pace.jitter())
+            if wait is None or may_have_arrived:
+                raise GitHubRefused(self._explain_refusal(reply), status=reply.status)
+            waited += wait
+            if waited > self.access.patience_s:
+                raise GitHubRefused(self._explain_patience(reply, wait), status=reply.status)
+            if reply.is_rate_limit:
+                self.say(f"GitHub's rate limit: waiting {wait:.0f} s to {purpose.what}")
+                self.pace.hold_all(wait)
+            else:
+                self.pace.sleep(wait)
+
+    def _refuse_strange_reply(self, reply: HttpReply) -> None:
+        """Raise `GitHubRefused` for what PyGithub would take for an empty success: a redirect (what is written to an
+        old name of a repository is written nowhere), or a page that is no JSON."""
+        what = self.purpose.what
+        if self.purpose.redirected:
+            if reply.status != 302 or urlsplit(reply.headers.get("location", "")).scheme not in {"https", "http"}:
+                raise GitHubRefused(
+                    f"GitHub's answer to {what} is no redirect (status {reply.status})", status=reply.status
+                )
+        elif reply.status >= 300:
+            raise GitHubRefused(
+                f"cannot {what}: it has moved, maybe because the repository was renamed; use its new name",
+                status=reply.status,
+            )
+        elif reply.text.lstrip()[:1] not in {"", "{", "["}:
+            raise GitHubRefused(
+                f"GitHub's answer to {what} is not JSON; is --api-url right? (status {reply.status})",
+                status=reply.status,
+            )
+
+    def _explain_refusal(self, reply: HttpReply) -> str:
+        said = _read_reason(reply.text)
+        needs = one_line(reply.headers.get("x-accepted-github-permissions", "").replace("=", ": "), limit=100)
+        permission = f"the token needs the permission '{needs or self.purpose.needs}'"
+        start = f"GitHub refused to {self.purpose.what}"
+        match reply.status:
+            case 0:
+                return f"cannot {self.purpose.what}: {reply.error}"
+            case 401 if not self.access.token:
+                return f"{start} without a token; set GITHUB_TOKEN or GH_TOKEN, or use --token-file; {permission}"
+            case 401:
+                return f"{start}: the token is wrong or has expired ({said})"
+            case 403:
+                return f"{start}: {said}; {permission}"
+            case 404:
+                return f"{start}: there is no such thing, or {permission} for it ({said})"
+            case status if status >= 500:
+                return f"cannot {self.purpose.what}: GitHub answers {status} ({said}); try again later"
+            case status:
+                return f"{start}: {said} (status {status})"
+
+    def _explain_patience(self, reply: HttpReply, wait: float) -> str:
+        until = datetime.fromtimestamp(self.pace.clock() + wait, tz=timezone.utc)
+        what = self.purpose.what
+        cause = f"GitHub's rate limit does not let us {what}" if reply.is_rate_limit else f"cannot {what}"
+        return (
+            f"{cause} before {until:%Y-%m-%d %H:%M} UTC, longer than --patience {self.access.patience_s:.0f} s allows; "
+            "repeat the command then, or raise --patience"
+        )
+
+
+def _read_reason(text: str) -> str:
+    """Read from the body of a refusal, in one line, why GitHub refuses."""
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return one_line(text, limit=100) or "no reason given"
+    if not isinstance(body, dict):
+        return "no reason given"
+    errors = body.get("errors")
+    parts = [body.get("message"), *(errors if isinstance(errors, list) else [])]
+    words = [str(part.get("message") or part) if isinstance(part, dict) else str(part) for part in parts if part]
+    return one_line(": ".join(words), limit=300) or "no reason given"
+
+
+def _describe_network_error(error: Exception) -> str:
+    """Describe a connection error without its address, which may be a signed one."""
+    words = {
+        requests.exceptions.SSLError: "the TLS certificate is not accepted",
+        requests.exceptions.ProxyError: "the proxy cannot be reached",
+        requests.Timeout: f"no answer within {TIMEOUT_S} s",
+    }
+    return next((text for kind, text in words.items() if isinstance(error, kind)), "the connection failed")
+
+
+class Client:
+    """GitHub's API. `say` gets a line whenever a rate limit is waited for.
+
+    What the verbs ask, they ask inside of `asking`, which raises `GitHubRefused` with the missing permission, or when
+    patience has run out.
     """
 
     def __init__(
@@ -114,7 +356,7 @@ class Client:
         self.pace = pace or Pace()
         self.say = say
         self._local = threading.local()
-        self._opened: list[github.Github] = []
+        self._opened: list[PatientRequester] = []
 
     def __enter__(self) -> Client:
         return self
@@ -123,186 +365,44 @@ class Client:
         for opened in self._opened:
             opened.close()
 
-    def one(self, request: Request) -> dict[str, Any]:
-        """The object that GitHub answers with; empty for an answer without content."""
-        answer = self._here(request)
-        found = _parsed(answer, request) if answer.text.strip() else {}
-        if not isinstance(found, dict):
-            raise _refused(f"to {request.what} is not an object", answer)
-        return found
+    @property
+    def requester(self) -> PatientRequester:
+        """Return PyGithub's connection of this thread: one connection must not serve two threads at once."""
+        if not hasattr(self._local, "requester"):
+            self._local.requester = PatientRequester(self.access, self.pace, self.say)
+            self._opened.append(self._local.requester)
+        requester: PatientRequester = self._local.requester
+        return requester
 
-    def every(self, request: Request, *, key: str = "") -> Iterator[dict[str, Any]]:
-        """The objects of a list over all its pages; `key` is where an answer has its list, if not at the top."""
-        parameters = {"per_page": PER_PAGE, **request.parameters}
-        path: str = request.path
-        for _ in range(MAX_PAGES):
-            page = Request(path=path, what=request.what, needs=request.needs, parameters=parameters)
-            answer = self._here(page)
-            yield from _items(_parsed(answer, request), key, request, answer)
-            following = _next_page(answer.headers)
-            if not following:
-                return
-            path, parameters = following, {}
-        raise GitHubRefused(f"GitHub has more than {MAX_PAGES} pages to {request.what}", status=0)
+    @contextmanager
+    def asking(self, what: str, **settings: Any) -> Iterator[None]:  # noqa: ANN401 - the fields of `Purpose`
+        """Name what is asked of GitHub in the block; `settings` are the other fields of `Purpose`.
 
-    def location(self, request: Request) -> str:
-        """Where GitHub redirects to. The address is signed: it is the whole secret, and must get no token."""
-        answer = self._answer(request)
-        where = answer.headers.get("location", "")
-        if answer.status != 302 or urlsplit(where).scheme not in {"https", "http"}:
-            raise _refused(f"to {request.what} is no redirect", answer)
-        return where
-
-    def _here(self, request: Request) -> Answer:
-        """An answer that sends nobody elsewhere: what is written to an old name of a repository is written nowhere."""
-        answer = self._answer(request)
-        if answer.status >= 300:
-            raise GitHubRefused(
-                f"cannot {request.what}: it has moved, maybe because the repository was renamed; use its new name",
-                status=answer.status,
-            )
-        return answer
-
-    def _answer(self, request: Request) -> Answer:
-        waited, tries = 0.0, 0
-        while True:
-            self.pace.take_turn(writes=request.writes, urgent=request.urgent)
-            answer, tries = self._try(request), tries + 1
-            if 200 <= answer.status < 400:
-                return answer
-            wait = self._next_wait(request, answer, tries)
-            if wait is None:
-                raise GitHubRefused(_why(request, answer, has_token=bool(self.access.token)), status=answer.status)
-            if waited + wait > self.access.patience_s:
-                raise GitHubRefused(_out_of_patience(request, answer, wait, self), status=answer.status)
-            waited += wait
-            self._wait(request, answer, wait)
-
-    def _next_wait(self, request: Request, answer: Answer, tries: int) -> float | None:
-        may_have_arrived = answer.is_passing_fault and request.writes and not request.repeatable
-        if may_have_arrived:
-            return None
-        return wait_before_next_try(answer, tries=tries, now=self.pace.clock(), jitter=self.pace.jitter())
-
-    def _wait(self, request: Request, answer: Answer, wait: float) -> None:
-        if answer.is_rate_limit:
-            self.say(f"GitHub's rate limit: waiting {wait:.0f} s to {request.what}")
-            self.pace.hold_all(wait)
-        else:
-            self.pace.sleep(wait)
-
-    def _try(self, request: Request) -> Answer:
+        Raises `GitHubRefused`, also when an answer is not what GitHub documents.
+        """
+        requester = self.requester
+        before, requester.purpose = requester.purpose, Purpose(what=what, **settings)
         try:
-            status, headers, text = self._github().requester.requestJson(
-                request.method,
-                request.path,
-                parameters=dict(request.parameters),
-                headers={"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"},
-                input=dict(request.body) if request.body is not None else None,
-            )
-        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-            return Answer(status=0, error=_network_words(error))
-        except (requests.RequestException, RuntimeError) as error:  # RuntimeError: a redirect to another host
-            raise GitHubRefused(f"cannot {request.what} at {self.access.api_url}: {error}", status=0) from error
-        return Answer(status=status, headers=headers, text=text)
+            yield
+        except (GithubException, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise GitHubRefused(
+                f"GitHub's answer to {what} is not what GitHub documents ({one_line(str(error), limit=100)}); is "
+                "--api-url right?",
+                status=200,
+            ) from error
+        finally:
+            requester.purpose = before
 
-    def _github(self) -> github.Github:
-        """PyGithub's connection of this thread: one connection must not serve two threads at once."""
-        if not hasattr(self._local, "github"):
-            self._local.github = github.Github(
-                auth=github.Auth.Token(self.access.token) if self.access.token else None,
-                base_url=self.access.api_url.rstrip("/"),
-                user_agent=USER_AGENT,
-                timeout=TIMEOUT_S,
-                retry=None,
-                seconds_between_requests=None,
-                seconds_between_writes=None,
-            )
-            self._opened.append(self._local.github)
-        found: github.Github = self._local.github
-        return found
+    def lazy(self, kind: type[Lazy], path: str, **attributes: object) -> Lazy:
+        """Return PyGithub's object of what is at `path`, without a request: one goes out for its unknown attributes."""
+        return kind(self.requester, {}, {"url": path, **attributes}, completed=False)
 
+    def repository(self, name: str) -> Repository:
+        """Return the repository owner/name, without a request."""
+        return self.lazy(Repository, f"/repos/{name}")
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _parsed(answer: Answer, request: Request) -> Any:  # noqa: ANN401 - any JSON
-    try:
-        return json.loads(answer.text)
-    except ValueError as error:
-        raise _refused(f"to {request.what} is not JSON; is --api-url right?", answer) from error
-
-
-def _items(found: Any, key: str, request: Request, answer: Answer) -> list[dict[str, Any]]:  # noqa: ANN401 - any JSON
-    items = found.get(key) if key and isinstance(found, dict) else found
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise _refused(f"to {request.what} is not a list", answer)
-    return items
-
-
-def _next_page(headers: Mapping[str, str]) -> str:
-    links = parse_header_links(headers.get("link", "")) if headers.get("link") else []
-    return next((link["url"] for link in links if link.get("rel") == "next"), "")
-
-
-def _refused(what: str, answer: Answer) -> GitHubRefused:
-    return GitHubRefused(f"GitHub's answer {what} (status {answer.status})", status=answer.status)
-
-
-def _why(request: Request, answer: Answer, *, has_token: bool) -> str:
-    said = _message(answer)
-    needs = one_line(answer.headers.get("x-accepted-github-permissions", "").replace("=", ": "), limit=100)
-    permission = f"the token needs the permission '{needs or request.needs}'"
-    start = f"GitHub refused to {request.what}"
-    match answer.status:
-        case 0:
-            return f"cannot {request.what}: {answer.error}"
-        case 401 if not has_token:
-            return f"{start} without a token; set GITHUB_TOKEN or GH_TOKEN, or use --token-file; {permission}"
-        case 401:
-            return f"{start}: the token is wrong or has expired ({said})"
-        case 403:
-            return f"{start}: {said}; {permission}"
-        case 404:
-            return f"{start}: there is no such thing, or {permission} for it ({said})"
-        case status if status >= 500:
-            return f"cannot {request.what}: GitHub answers {status} ({said}); try again later"
-        case status:
-            return f"{start}: {said} (status {status})"
-
-
-def _message(answer: Answer) -> str:
-    """What GitHub says about a refusal, in one line."""
-    try:
-        found = json.loads(answer.text)
-    except ValueError:
-        return one_line(answer.text, limit=100) or "no reason given"
-    if not isinstance(found, dict):
-        return "no reason given"
-    errors = found.get("errors")
-    parts = [found.get("message"), *(errors if isinstance(errors, list) else [])]
-    words = [str(part.get("message") or part) if isinstance(part, dict) else str(part) for part in parts if part]
-    return one_line(": ".join(words), limit=300) or "no reason given"
-
-
-def _out_of_patience(request: Request, answer: Answer, wait: float, client: Client) -> str:
-    until = datetime.fromtimestamp(client.pace.clock() + wait, tz=timezone.utc)
-    cause = f"GitHub's rate limit does not let us {request.what}" if answer.is_rate_limit else f"cannot {request.what}"
-    return (
-        f"{cause} before {until:%Y-%m-%d %H:%M} UTC, longer than --patience {client.access.patience_s:.0f} s allows; "
-        "repeat the command then, or raise --patience"
-    )
-
-
-def _network_words(error: Exception) -> str:
-    """A connection error without the address, which may be a signed one."""
-    words = {
-        requests.exceptions.SSLError: "the TLS certificate is not accepted",
-        requests.exceptions.ProxyError: "the proxy cannot be reached",
-        requests.Timeout: f"no answer within {TIMEOUT_S} s",
-    }
-    return next((text for kind, text in words.items() if isinstance(error, kind)), "the connection failed")
+    def location(self, path: str) -> str:
+        """Return where GitHub redirects to, inside of `asking` something redirected. The address is signed: it is the
+        whole secret, and must get no token."""
+        _, headers, _ = self.requester.requestJson("GET", path)
+        return str(headers["location"])

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
-from urllib.parse import urlsplit
 
-from torchperf_ci.github.client import Client, GitHubRefused, Request
+from github.AuthenticatedUser import AuthenticatedUser
+from github.Issue import Issue
+from github.IssueComment import IssueComment
+
+from torchperf_ci.github.client import Client, GitHubRefused
 
 WRITES = "issues: write"
 READS = "issues: read"
@@ -34,7 +36,7 @@ class Marker:
 
     @property
     def start(self) -> str:
-        """How every comment on the subject begins. A hash, so that no text from outside can end the marker early."""
+        """Return how every comment on the subject begins. A hash, so that no text from outside can end it early."""
         return f"<!-- torchperf-ci {_digest(self.subject)} "
 
     @property
@@ -50,14 +52,6 @@ class Posted:
     was_new: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Find:
-    """How the comment begins, and since when it can be there, in UTC."""
-
-    start: str
-    since: datetime | None = None
-
-
 def post_comment(client: Client, repository: str, issue: int, body: str, marker: Marker, *, sticky: bool) -> Posted:
     """Make sure that there is exactly one comment with this marker, and that it says `body`.
 
@@ -66,75 +60,51 @@ def post_comment(client: Client, repository: str, issue: int, body: str, marker:
     before it is sent again. Raises `GitHubRefused` naming the permission that is missing.
     """
     text = f"{marker.whole}\n{body}"
-    find = _Find(start=marker.start) if sticky else _Find(start=marker.whole, since=marker.time - timedelta(days=1))
+    where = f"on issue {issue} of {repository}"
+    on_github = client.lazy(Issue, f"/repos/{repository}/issues/{issue}")
     for tries in range(1, MAX_TRIES + 1):
-        before = _own(client, repository, issue, find)
+        before = _find_own(client, on_github, issue, marker, sticky=sticky)
+        if before is not None and before.body == text:
+            return Posted(url=before.html_url, was_new=False)
         try:
-            return _write(client, repository, issue, text, before)
+            if before is not None:
+                with client.asking(f"edit our comment {where}", needs=WRITES, repeatable=True):
+                    before.edit(text)
+                    return Posted(url=before.html_url, was_new=False)
+            with client.asking(f"comment {where}", needs=WRITES):
+                return Posted(url=on_github.create_comment(text).html_url, was_new=True)
         except GitHubRefused as error:
-            unclear = error.status == 0 or error.status >= 500
-            if not unclear or tries == MAX_TRIES:
+            is_unclear = error.status == 0 or error.status >= 500
+            if not is_unclear or tries == MAX_TRIES:
                 raise
             client.pace.sleep(FIRST_WAIT_S * 2.0 ** (tries - 1) * (1 + client.pace.jitter() / 2))
     raise AssertionError("the last try returns or raises")
 
 
 def login_of(client: Client) -> str:
-    """The name under which the token writes. Tokens of apps and workflows may not ask for it by REST."""
+    """Return the name under which the token writes. Tokens of apps and workflows may not ask for it by REST."""
     try:
-        return str(client.one(Request(path="/user", what="ask whose token this is", needs="")).get("login", ""))
+        with client.asking("ask whose token this is", needs=""):
+            return client.lazy(AuthenticatedUser, "/user").login
     except GitHubRefused as error:
         if error.status not in {403, 404}:
             raise
-    query = Request(
-        method="POST",
-        path=_graphql(client.access.api_url),
-        body={"query": "query { viewer { login } }"},
-        what="ask whose token this is",
-        needs=READS,
-        repeatable=True,
-    )
-    found: Any = client.one(query)
-    login = (((found.get("data") or {}).get("viewer")) or {}).get("login")
-    if not isinstance(login, str) or not login:
-        raise GitHubRefused("GitHub does not say whose token this is", status=200)
-    return f"{login.removesuffix('[bot]')}[bot]"
+    with client.asking("ask whose token this is", needs=READS, repeatable=True):
+        _, answer = client.requester.graphql_query("query { viewer { login } }", {})
+        return f"{answer['data']['viewer']['login'].removesuffix('[bot]')}[bot]"
 
 
-def _own(client: Client, repository: str, issue: int, find: _Find) -> dict[str, Any] | None:
-    """Our newest comment that is looked for, over all pages."""
-    request = Request(
-        path=f"/repos/{repository}/issues/{issue}/comments",
-        parameters={"since": f"{find.since:%Y-%m-%dT%H:%M:%SZ}"} if find.since else {},
-        what=f"read the comments of issue {issue}",
-        needs=READS,
-    )
-    marked = [found for found in client.every(request) if str(found.get("body", "")).startswith(find.start)]
+def _find_own(client: Client, on_github: Issue, issue: int, marker: Marker, *, sticky: bool) -> IssueComment | None:
+    """Find our newest comment with this marker, over all pages."""
+    start = marker.start if sticky else marker.whole
+    since = {} if sticky else {"since": marker.time - timedelta(days=1)}
+    with client.asking(f"read the comments of issue {issue}", needs=READS):
+        marked = [comment for comment in on_github.get_comments(**since) if (comment.body or "").startswith(start)]
     if not marked:
         return None
     login = login_of(client)
-    return next((found for found in reversed(marked) if (found.get("user") or {}).get("login") == login), None)
-
-
-def _write(client: Client, repository: str, issue: int, text: str, before: dict[str, Any] | None) -> Posted:
-    if before is not None and before.get("body") == text:
-        return Posted(url=str(before.get("html_url", "")), was_new=False)
-    method: Literal["POST", "PATCH"] = "POST" if before is None else "PATCH"
-    request = Request(
-        method=method,
-        path=f"/repos/{repository}/issues/" + (f"{issue}/comments" if before is None else f"comments/{before['id']}"),
-        body={"body": text},
-        what=f"{'comment' if before is None else 'edit our comment'} on issue {issue} of {repository}",
-        needs=WRITES,
-        repeatable=before is not None,
-    )
-    return Posted(url=str(client.one(request).get("html_url", "")), was_new=before is None)
-
-
-def _graphql(api_url: str) -> str:
-    """Where GraphQL is: beside REST on github.com, above its version on GitHub Enterprise."""
-    parts = urlsplit(api_url)
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v3')}/graphql"
+    # An account that has been deleted is None.
+    return next((comment for comment in reversed(marked) if getattr(comment.user, "login", "") == login), None)
 
 
 def _digest(text: str) -> str:

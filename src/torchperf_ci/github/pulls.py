@@ -1,12 +1,15 @@
-"""Pull requests from one branch of a repository to another."""
+"""Pull requests: changed files proposed as one, and the open one of a commit found."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import quote
+from pathlib import Path
 
-from torchperf_ci.github.client import Client, GitHubRefused, Request
+from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.github.branch import Branch, commit_files, file_sha
+from torchperf_ci.github.client import Client, GitHubRefused
 
 WRITES = "pull-requests: write"
 READS = "pull-requests: read"
@@ -21,60 +24,108 @@ class PullRequest:
     opened: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """Files by their path in the repository, for a branch that begins at `base`."""
+
+    repository: str
+    branch: str
+    base: str
+    files: Mapping[str, bytes]
+
+
 def default_branch(client: Client, repository: str) -> str:
-    """The name of the repository's default branch."""
-    request = Request(path=f"/repos/{repository}", what=f"read the repository {repository}", needs="metadata: read")
-    return str(client.one(request).get("default_branch", ""))
+    """Return the name of the repository's default branch."""
+    with client.asking(f"read the repository {repository}", needs="metadata: read"):
+        return client.repository(repository).default_branch
 
 
-def open_pull_request(client: Client, repository: str, *, branch: str, base: str, title: str, body: str) -> PullRequest:
-    """A pull request from `branch` to `base` with this title and body: a new one, or the open one, brought up to date.
+def prepare(client: Client, repository: str, *, branch: str, base: str, files: Mapping[Path, bytes]) -> Proposal:
+    """Prepare a proposal of `files`, by their path on disk in a checkout, where they still have their old content.
 
-    Raises `GitHubRefused`.
+    base: the branch to change; blank: the repository's default branch. Raises `UsageProblem` when the files on disk
+    are not those of that branch, since the proposal would then undo what others did to them.
     """
-    existing = _open_from(client, repository, branch, base)
-    if existing is not None:
-        number = _number(existing)
-        _send(client, repository, f"/{number}", "PATCH", {"title": title, "body": body})
-        return PullRequest(number=number, url=str(existing.get("html_url", "")), opened=False)
+    base = base or default_branch(client, repository)
+    inside = {path: _path_in_repository(path) for path in files}
+    stale = [name for path, name in inside.items() if file_sha(client, repository, name, branch=base) != _git_sha(path)]
+    if stale:
+        raise UsageProblem(
+            f"{', '.join(stale)}: the checkout is not that of the branch {base}, and the pull request would undo its "
+            f"changes; check out {base}, or name another branch with --base"
+        )
+    content = {inside[path]: text for path, text in files.items()}
+    return Proposal(repository=repository, branch=branch, base=base, files=content)
+
+
+def propose(client: Client, proposal: Proposal, *, title: str, body: str) -> PullRequest:
+    """Commit the files to a branch of their own, and open its pull request, or bring the open one up to date.
+
+    Nothing of the base is undone. Raises `GitHubRefused`.
+    """
+    branch = Branch(repository=proposal.repository, name=proposal.branch, start=proposal.base)
+    commit_files(client, branch, proposal.files, message=title)
+    repository, owner = client.repository(proposal.repository), proposal.repository.partition("/")[0]
+    with client.asking(f"list the pull requests from {proposal.branch}", needs=READS):
+        pulls = repository.get_pulls(state="open", head=f"{owner}:{proposal.branch}", base=proposal.base)
+        pull = next(iter(pulls), None)
+    what = "open or update the pull request"
     try:
-        made = _send(client, repository, "", "POST", {"title": title, "body": body, "head": branch, "base": base})
+        if pull is not None:
+            with client.asking(what, needs=WRITES, repeatable=True):
+                pull.edit(title=title, body=body)
+                return PullRequest(number=pull.number, url=pull.html_url, opened=False)
+        with client.asking(what, needs=WRITES):
+            pull = repository.create_pull(proposal.base, proposal.branch, title=title, body=body)
+            return PullRequest(number=pull.number, url=pull.html_url, opened=True)
     except GitHubRefused as error:
         if error.status == 403:
             raise GitHubRefused(
                 f"{error}; in a workflow the repository's setting 'Allow GitHub Actions to create and approve pull "
-                f"requests' must be on. The commit is on the branch {branch}",
+                f"requests' must be on. The commit is on the branch {proposal.branch}",
                 status=403,
             ) from error
         raise
-    return PullRequest(number=_number(made), url=str(made.get("html_url", "")), opened=True)
 
 
-def _open_from(client: Client, repository: str, branch: str, base: str) -> dict[str, Any] | None:
-    owner = repository.partition("/")[0]
-    request = Request(
-        path=f"/repos/{repository}/pulls",
-        parameters={"state": "open", "head": f"{owner}:{branch}", "base": base},
-        what=f"list the pull requests from {quote(branch)}",
-        needs=READS,
-    )
-    return next(client.every(request), None)
+def find_pull_request(
+    client: Client, repository: str, *, head_repository: str, branch: str, sha: str
+) -> tuple[int, str]:
+    """Find the open pull request whose head is this commit of this repository, as GitHub's API has it now.
+
+    Returns its number, or 0 and why there is none. One that has got newer commits is not found: results of an older
+    commit would be mistaken for theirs. Raises `GitHubRefused`.
+    """
+    with client.asking("find the pull request", needs=READS):
+        pulls = [
+            (pull.number, pull.head.sha)
+            for pull in client.repository(repository).get_pulls(
+                state="open", head=f"{head_repository.partition('/')[0]}:{branch}"
+            )
+            # A fork that has been deleted is None.
+            if getattr(pull.head.repo, "full_name", "") == head_repository and pull.base.repo.full_name == repository
+        ]
+    exact = [number for number, head in pulls if head == sha]
+    if exact:
+        return exact[0], ""
+    if pulls:
+        return 0, f"pull request {pulls[0][0]} has newer commits than {sha[:12]}"
+    return 0, f"no open pull request has the head {sha[:12]} of {head_repository}"
 
 
-def _send(client: Client, repository: str, path: str, method: Any, body: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - a literal
-    request = Request(
-        method=method,
-        path=f"/repos/{repository}/pulls{path}",
-        body=body,
-        what="open or update the pull request",
-        needs=WRITES,
-        repeatable=method == "PATCH",
-    )
-    return client.one(request)
+def _path_in_repository(path: Path) -> str:
+    """Return the path below the root of the checkout that `path` is in."""
+    absolute = path.absolute()
+    root = next((folder for folder in absolute.parents if (folder / ".git").exists()), None)
+    if root is None:
+        raise UsageProblem(f"{path} is in no git checkout; a pull request needs one")
+    return absolute.relative_to(root).as_posix()
 
 
-def _number(pull: dict[str, Any]) -> int:
-    number = pull.get("number")
-    if not isinstance(number, int):
-        raise GitHubRefused("GitHub's answer names no pull request", status=200)
-    return number
+def _git_sha(path: Path) -> str:
+    """Return what git calls the content of the file at `path`; blank when there is none."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return ""
+    return hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()

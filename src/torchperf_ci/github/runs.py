@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+
+import github.Artifact
+import github.WorkflowRun
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.text import one_line
-from torchperf_ci.github.client import Client, GitHubRefused, Request
-from torchperf_ci.github.names import FULL_SHA_DIGITS, is_repository, is_sha
+from torchperf_ci.core.text import is_full_sha, is_repository, is_sha, one_line
+from torchperf_ci.github.client import Client, GitHubRefused
 
 READS = "actions: read"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """A workflow run; `attempt` is its newest one, `number` counts the runs of its workflow."""
+class WorkflowRun:
+    """A workflow run; `attempt` is its newest one."""
 
     id: int
     workflow: str
     event: str
-    number: int
     attempt: int
-    created: str
     finished: bool
 
 
@@ -51,7 +50,7 @@ class Artifact:
 
 
 def checked_repository(repository: str) -> str:
-    """`repository`, if it has the form owner/name. Raises `UsageProblem`."""
+    """Return `repository`, if it has the form owner/name. Raises `UsageProblem`."""
     if not repository:
         raise UsageProblem("which repository? use --repo owner/name, or set GITHUB_REPOSITORY")
     if not is_repository(repository):
@@ -60,112 +59,85 @@ def checked_repository(repository: str) -> str:
 
 
 def full_sha(client: Client, repository: str, sha: str) -> str:
-    """The whole of a commit's SHA, which may be given by its first 7 digits or more. Raises `UsageProblem`."""
+    """Return all digits of a commit's SHA, which may be given by its first 7 or more. Raises `UsageProblem`."""
     sha = sha.strip().lower()
     if not is_sha(sha):
         raise UsageProblem(f"{sha!r} is no commit SHA, expected 7 to 40 of the digits 0-9 and a-f")
-    if len(sha) == FULL_SHA_DIGITS:
+    if is_full_sha(sha):
         return sha
-    what = f"find the commit {sha} in {repository}"
     try:
-        found = client.one(Request(path=f"/repos/{repository}/commits/{sha}", what=what, needs="contents: read"))
+        with client.asking(f"find the commit {sha} in {repository}", needs="contents: read"):
+            return client.repository(repository).get_commit(sha).sha
     except GitHubRefused as error:
         if error.status in {404, 422}:
             raise UsageProblem(f"{repository} has no commit {sha}, or more than one; give all 40 digits") from error
         raise
-    return str(found.get("sha", ""))
 
 
-def runs_of(client: Client, repository: str, sha: str) -> Iterator[Run]:
-    """The workflow runs of the commit with this (whole) SHA."""
-    request = Request(
-        path=f"/repos/{repository}/actions/runs",
-        parameters={"head_sha": sha},
-        what=f"list the workflow runs of {repository}",
-        needs=READS,
-    )
-    for raw in client.every(request, key="workflow_runs"):
-        if raw.get("head_sha") == sha:
-            yield Run(
-                id=_integer(raw, "id"),
-                workflow=_text(raw, "name"),
-                event=_text(raw, "event"),
-                number=_integer(raw, "run_number"),
-                attempt=_integer(raw, "run_attempt"),
-                created=_text(raw, "created_at"),
-                finished=raw.get("status") == "completed",
+def runs_of(client: Client, repository: str, sha: str) -> list[WorkflowRun]:
+    """List the workflow runs of the commit with this (whole) SHA."""
+    with client.asking(f"list the workflow runs of {repository}", needs=READS):
+        return [
+            WorkflowRun(
+                id=run.id,
+                workflow=_show(run.name),
+                event=_show(run.event),
+                attempt=run.run_attempt,
+                finished=run.status == "completed",
             )
+            for run in client.repository(repository).get_workflow_runs(head_sha=sha)
+            if run.head_sha == sha
+        ]
 
 
-def jobs_of(client: Client, repository: str, run: Run) -> Iterator[Job]:
-    """The jobs of all attempts at a run."""
-    request = Request(
-        path=f"/repos/{repository}/actions/runs/{run.id}/jobs",
-        parameters={"filter": "all"},
-        what=f"list the jobs of run {run.id}",
-        needs=READS,
-    )
-    for raw in client.every(request, key="jobs"):
-        yield Job(
-            id=_integer(raw, "id"),
-            name=_text(raw, "name"),
-            attempt=_integer(raw, "run_attempt") or 1,
-            finished=raw.get("status") == "completed",
-            conclusion=_text(raw, "conclusion"),
-        )
+def jobs_of(client: Client, repository: str, run: int) -> list[Job]:
+    """List the jobs of all attempts at the run of this number."""
+    path = f"/repos/{repository}/actions/runs/{run}"
+    with client.asking(f"list the jobs of run {run}", needs=READS):
+        return [
+            Job(
+                id=job.id,
+                name=_show(job.name),
+                attempt=job.run_attempt or 1,
+                finished=job.status == "completed",
+                conclusion=job.conclusion or "",
+            )
+            for job in client.lazy(github.WorkflowRun.WorkflowRun, path, jobs_url=f"{path}/jobs").jobs("all")
+        ]
 
 
-def artifacts_of(client: Client, repository: str, run: int) -> Iterator[Artifact]:
-    """The artifacts of all attempts at the run of this number."""
-    request = Request(
-        path=f"/repos/{repository}/actions/runs/{run}/artifacts",
-        what=f"list the artifacts of run {run}",
-        needs=READS,
-    )
-    for raw in client.every(request, key="artifacts"):
-        yield _artifact(raw)
+def artifacts_of(client: Client, repository: str, run: int) -> list[Artifact]:
+    """List the artifacts of all attempts at the run of this number."""
+    path = f"/repos/{repository}/actions/runs/{run}"
+    with client.asking(f"list the artifacts of run {run}", needs=READS):
+        known = client.lazy(github.WorkflowRun.WorkflowRun, path, artifacts_url=f"{path}/artifacts")
+        return [_artifact(artifact) for artifact in known.get_artifacts()]
 
 
 def artifacts_named(client: Client, repository: str, name: str) -> Iterator[Artifact]:
-    """The artifacts of this name that have not expired, newest first, from runs of the repository's own branches: never
-    one of a fork."""
-    request = Request(
-        path=f"/repos/{repository}/actions/artifacts",
-        parameters={"name": name},
-        what=f"list the artifacts of {repository} named {name}",
-        needs=READS,
-    )
-    for raw in client.every(request, key="artifacts"):
-        run = _origin(raw)
-        own = run.get("head_repository_id") == run.get("repository_id")
-        if own and raw.get("name") == name and raw.get("expired") is False:
-            yield _artifact(raw)
+    """Yield the artifacts of this name that have not expired, newest first, from runs of the repository's own branches:
+    never one of a fork."""
+    with client.asking(f"list the artifacts of {repository} named {name}", needs=READS):
+        for artifact in client.repository(repository).get_artifacts(name):
+            # PyGithub's object of the run does not have these two.
+            run = artifact.raw_data.get("workflow_run") or {}
+            is_own = run.get("head_repository_id") == run.get("repository_id")
+            if is_own and artifact.name == name and artifact.expired is False:
+                yield _artifact(artifact)
 
 
-def _origin(raw: dict[str, Any]) -> dict[str, Any]:
-    """What an artifact says about the run that made it."""
-    run = raw.get("workflow_run")
-    return run if isinstance(run, dict) else {}
-
-
-def _artifact(raw: dict[str, Any]) -> Artifact:
-    run = _origin(raw)
+def _artifact(artifact: github.Artifact.Artifact) -> Artifact:
+    run = artifact.raw_data.get("workflow_run") or {}
     return Artifact(
-        id=_integer(raw, "id"),
-        name=_text(raw, "name"),
-        size=_integer(raw, "size_in_bytes"),
-        expired=raw.get("expired") is True,
-        commit=_text(run, "head_sha"),
-        branch=_text(run, "head_branch"),
+        id=artifact.id,
+        name=_show(artifact.name),
+        size=artifact.size_in_bytes,
+        expired=artifact.expired,
+        commit=_show(run.get("head_sha")),
+        branch=_show(run.get("head_branch")),
     )
 
 
-def _integer(raw: dict[str, Any], name: str) -> int:
-    value = raw.get(name)
-    return value if isinstance(value, int) else 0
-
-
-def _text(raw: dict[str, Any], name: str) -> str:
-    """A name as messages may show it."""
-    value = raw.get(name)
-    return one_line(value, limit=300) if isinstance(value, str) else ""
+def _show(name: str | None) -> str:
+    """Return a name as messages may show it."""
+    return one_line(name or "", limit=300)

@@ -107,7 +107,9 @@ class ArchiveHistory:
         except FileNotFoundError:
             return [], []
         except OSError as error:
-            raise UsageProblem(f"{self.root / INDEX} cannot be read ({error.strerror})") from error
+            raise UsageProblem(
+                f"{self.root / INDEX} cannot be read ({error.strerror}); make it readable, or name another archive"
+            ) from error
         entries: dict[str, ArchiveEntry] = {}
         problems: list[Problem] = []
         for number, line in enumerate(lines, start=1):
@@ -167,7 +169,10 @@ class ArchiveHistory:
                 else:
                     return name
         except OSError as error:
-            raise UsageProblem(f"the archive {self.root} cannot be written ({error.strerror or error})") from error
+            raise UsageProblem(
+                f"the archive {self.root} cannot be written ({error.strerror or error}); "
+                "choose another with --dashboard-archive-path"
+            ) from error
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         raise UsageProblem(f"{self.root} has a folder {names[0]} already; choose another name with --archive-name")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compaction:
-    """What compacting a month does: the files `replaced` become the one at `path`. Sizes in bytes."""
+    """Say what compacting a month does: the files `replaced` become the one at `path`. Sizes in bytes."""
 
     month: str
     path: str
@@ -101,4 +101,6 @@ def _read_table(file: Path) -> pa.Table:
         return table.select(make_schema().names).cast(make_schema())
     except (pa.ArrowException, OSError) as error:
         why = one_line(str(error), limit=200)
-        raise HistoryProblem(f"{file.name} cannot be read, so its month is left as it is: {why}") from error
+        raise HistoryProblem(
+            f"{file.name} cannot be read, so its month is left as it is; move it out of the history: {why}"
+        ) from error

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlsplit
 
-from torchperf_ci.github.branch import READS, Branch, commit_files
-from torchperf_ci.github.client import Client, GitHubRefused, Request
+from torchperf_ci.github.branch import Branch, commit_files, list_blobs, list_folders, read_blob
+from torchperf_ci.github.client import Client
 from torchperf_ci.history.storage import write_once
 
 HISTORY = "history"
@@ -23,7 +21,7 @@ THREADS = 8
 
 @dataclass(slots=True, kw_only=True)
 class BranchFiles:
-    """The files of a history below a folder of the branch; what was fetched is kept in `cache`.
+    """Hold the files of a history below a folder of the branch; what was fetched is kept in `cache`.
 
     A place for files as `torchperf_ci.history.storage` has it. The listing of the folders is that of the last call of
     `folders`.
@@ -41,13 +39,7 @@ class BranchFiles:
         return f"{self.branch.repository}, branch {self.branch.name}, {HISTORY}"
 
     def list_folders(self) -> list[str]:
-        content = Request(
-            path=f"/repos/{self.branch.repository}/contents/{HISTORY}",
-            parameters={"ref": self.branch.name},
-            what=f"read the branch {self.branch.name}",
-            needs=READS,
-        )
-        self._folders = {entry["name"]: entry["sha"] for entry in self._list(content) if entry.get("type") == "dir"}
+        self._folders = list_folders(self.client, self.branch, HISTORY)
         return list(self._folders)
 
     def list_files(self, folder: str) -> list[str]:
@@ -55,12 +47,7 @@ class BranchFiles:
             self.list_folders()
         if folder not in self._folders:
             return []
-        tree = Request(
-            path=f"/repos/{self.branch.repository}/git/trees/{self._folders[folder]}",
-            what=f"read {folder} on the branch {self.branch.name}",
-            needs=READS,
-        )
-        blobs = {entry["path"]: entry["sha"] for entry in self._list(tree, "tree") if entry.get("type") == "blob"}
+        blobs = list_blobs(self.client, self.branch, self._folders[folder], title=folder)
         self._blobs.update({f"{folder}/{name}": sha for name, sha in blobs.items()})
         return list(blobs)
 
@@ -88,21 +75,7 @@ class BranchFiles:
             commit_files(self.client, self.branch, present, message="Remove compacted files")
 
     def _fetch(self, path: str) -> None:
-        request = Request(
-            path=f"/repos/{self.branch.repository}/git/blobs/{self._blobs[path]}",
-            what=f"read {path} on the branch {self.branch.name}",
-            needs=READS,
-        )
-        write_once(self.cache, path, base64.b64decode(str(self.client.one(request).get("content", ""))))
-
-    def _list(self, request: Request, key: str = "") -> list[dict[str, Any]]:
-        """List the entries of a folder; none when it is not there."""
-        try:
-            return list(self.client.every(request, key=key))
-        except GitHubRefused as error:
-            if error.status == 404:
-                return []
-            raise
+        write_once(self.cache, path, read_blob(self.client, self.branch, self._blobs[path], title=path))
 
 
 def picture_path(time: datetime, name: str, content: bytes) -> str:

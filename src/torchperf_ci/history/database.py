@@ -57,16 +57,16 @@ _STATUS = {
     "run_time": "epoch_us(run_time)",
     "time": "epoch_us(time)",
 }
-"""What is read of a status row, samples and logs left aside, and how it is written in SQL."""
+"""Columns of a status row that are read, samples and logs left aside, as they are written in SQL."""
 
 
 class HistoryProblem(TorchperfError):
-    """The history cannot be read, or keeps changing while it is."""
+    """Say that the history cannot be read, or keeps changing while it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryResult:
-    """The columns and rows that a query gives, and what of the history could not be read."""
+    """Hold the columns and rows that a query gives, and what of the history could not be read."""
 
     columns: tuple[str, ...]
     rows: tuple[Sequence[Any], ...]
@@ -75,7 +75,7 @@ class QueryResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
-    """The views `parts` and `history` over `files`, if there are any; `problems` are the files that cannot be read."""
+    """Ask the views `parts` and `history` over `files`, if there are any; `problems` are files that cannot be read."""
 
     connection: duckdb.DuckDBPyConnection = field(repr=False)
     files: tuple[Path, ...]
@@ -159,7 +159,10 @@ class Database:
         except duckdb.IOException:
             raise
         except duckdb.Error as error:
-            raise UsageProblem(f"the query cannot be answered: {str(error).strip()}") from error
+            raise UsageProblem(
+                f"the query cannot be answered: {str(error).strip()}\n"
+                'The columns are in docs/scale.md, and: torchperf-ci history query "DESCRIBE history"'
+            ) from error
         if table is None:
             return QueryResult(columns=(), rows=(), problems=self.problems)
         rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
@@ -197,7 +200,10 @@ def retry(ask: Callable[[], Result]) -> Result:
             return ask()
         except (duckdb.Error, FileNotFoundError) as error:
             if not remaining or not isinstance(error, (duckdb.IOException, FileNotFoundError)):
-                raise HistoryProblem(f"the history cannot be read: {one_line(str(error), limit=300)}") from error
+                raise HistoryProblem(
+                    f"the history cannot be read: {one_line(str(error), limit=300)}. Repeat the command; if it goes "
+                    "on, move the file that is named here out of the history"
+                ) from error
     raise AssertionError
 
 

@@ -85,7 +85,8 @@ class ParquetHistory:
 
         if (run := retry(read)) is None:
             raise UsageProblem(
-                f"the history {self.files.where} has no run {key} in the series {name}; see `torchperf-ci history list`"
+                f"the history {self.files.where} has no run {key} in the series {name}; "
+                "`torchperf-ci history list` with the same options has its runs"
             )
         return run
 
@@ -100,7 +101,7 @@ class ParquetHistory:
             paths = [part.path for _, parts in self.list_months() for part in parts]
             with open_database(self.files.fetch(paths)) as database:
                 if not database.files:
-                    raise NothingToJudge(f"the history {self.files.where} holds no runs")
+                    raise NothingToJudge(describe_empty(self.files.where))
                 return database.answer(query)
 
         return retry(answer)
@@ -119,6 +120,15 @@ class ParquetHistory:
                 return Past(problems=database.problems)
             keys = database.find_newest_keys(count, chosen)
             return database.read_runs(keys, chosen) if are_all or len(keys) == count else None
+
+
+def describe_empty(where: str, name: str = "") -> str:
+    """Say that a history, or its series `name`, has no runs, and how it gets one."""
+    series = f" of the series {name}" if name else ""
+    return (
+        f"the history {where} holds no runs{series}. `torchperf-ci dashboard DIR` adds one, `torchperf-ci history "
+        "import PATH` those of other places; --name, --history and --data-branch look elsewhere"
+    )
 
 
 def parse_part(month: str, name: str) -> Part | None:

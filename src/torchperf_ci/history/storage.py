@@ -160,7 +160,9 @@ class RemoteFiles:
             yield
         except Exception as error:
             why = one_line(f"{type(error).__name__}: {error}", limit=300)
-            raise Refused(f"the history {shown(self.url)} cannot be {done}: {why}") from error
+            raise Refused(
+                f"the history {shown(self.url)} cannot be {done}: {why}. Check its address and your rights"
+            ) from error
 
 
 def open_files(location: str, *, cache: Path) -> Files:

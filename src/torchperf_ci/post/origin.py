@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.github.client import Client, Request
-from torchperf_ci.github.names import FULL_SHA_DIGITS, is_repository, is_sha
-from torchperf_ci.github.pulls import READS
+from torchperf_ci.core.text import is_full_sha, is_repository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,21 +25,13 @@ class Origin:
         return f"{server.rstrip('/')}/{self.repository}/actions/runs/{self.run}/attempts/{self.attempt}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """The number of the open pull request, or 0, and why."""
-
-    number: int = 0
-    why: str = ""
-
-
 def origin_of_workflow_run(event: Mapping[str, Any], repository: str) -> Origin:
-    """The run that a `workflow_run` event tells of. Raises `UsageProblem` for any other event."""
+    """Read from a `workflow_run` event which run has finished. Raises `UsageProblem` for any other event."""
     run = event.get("workflow_run")
     if not isinstance(run, dict):
         raise UsageProblem(
-            "`post` without a folder belongs into a workflow that `workflow_run` starts (examples/post.yml); "
-            "elsewhere name the folder to post"
+            "`post` without a folder belongs in a workflow that `workflow_run` starts (examples/post.yml); elsewhere "
+            "name the results folder: torchperf-ci post DIR"
         )
     return _checked(
         Origin(
@@ -56,7 +46,10 @@ def origin_of_workflow_run(event: Mapping[str, Any], repository: str) -> Origin:
 
 
 def origin_of_job(event: Mapping[str, Any], environ: Mapping[str, str], repository: str) -> Origin:
-    """The run that this job is part of. Of a pull request it is its head, not the commit that GitHub merged for it."""
+    """Read which run this job is part of. Of a pull request it is its head, not the commit that GitHub merged for it.
+
+    Raises `UsageProblem` where nothing says it.
+    """
     head = (event.get("pull_request") or {}).get("head") or {}
     return _checked(
         Origin(
@@ -70,36 +63,13 @@ def origin_of_job(event: Mapping[str, Any], environ: Mapping[str, str], reposito
     )
 
 
-def pull_request_of(client: Client, origin: Origin) -> Found:
-    """The open pull request whose head is this commit of this repository, as GitHub's API has it now.
-
-    One that has got newer commits is not found: results of an older commit would be mistaken for theirs.
-    """
-    owner = origin.head_repository.partition("/")[0]
-    request = Request(
-        path=f"/repos/{origin.repository}/pulls",
-        parameters={"state": "open", "head": f"{owner}:{origin.head_branch}"},
-        what="find the pull request",
-        needs=READS,
-    )
-    pulls = [
-        raw
-        for raw in client.every(request)
-        if _text((raw.get("head") or {}).get("repo"), "full_name") == origin.head_repository
-        and _text((raw.get("base") or {}).get("repo"), "full_name") == origin.repository
-    ]
-    exact = [raw for raw in pulls if _text(raw.get("head"), "sha") == origin.sha]
-    if exact:
-        return Found(number=_number(exact[0], "number"))
-    if pulls:
-        return Found(why=f"pull request {_number(pulls[0], 'number')} has newer commits than {origin.sha[:12]}")
-    return Found(why=f"no open pull request has the head {origin.sha[:12]} of {origin.head_repository}")
-
-
 def _checked(origin: Origin) -> Origin:
-    """The origin, if its parts can be part of an address."""
-    if not (is_sha(origin.sha) and len(origin.sha) == FULL_SHA_DIGITS and is_repository(origin.head_repository)):
-        raise UsageProblem("the event names no commit of a repository; is this a job of GitHub Actions?")
+    """Return the origin, if its parts can be part of an address."""
+    if not (is_full_sha(origin.sha) and is_repository(origin.head_repository)):
+        raise UsageProblem(
+            "the event names no commit of a repository; `post` runs in a job of GitHub Actions, which sets "
+            "GITHUB_EVENT_PATH, GITHUB_SHA and GITHUB_RUN_ID"
+        )
     return origin
 
 

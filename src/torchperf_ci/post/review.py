@@ -8,7 +8,7 @@ from dataclasses import replace
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.results import Results
 from torchperf_ci.core.text import code, one_line, safe_name
-from torchperf_ci.post.posting import LIMIT, Conclusion, Note, Posting
+from torchperf_ci.github.checks import LIMIT, Conclusion, Note, Posting
 from torchperf_ci.report.markdown import markdown
 from torchperf_ci.report.model import ReportOptions, RunFindings, RunOutcome
 from torchperf_ci.report.words import verdict
@@ -26,8 +26,10 @@ _CONCLUSIONS = {
 
 
 def posting_of_results(results: Results) -> Posting:
-    """What the results of a run say: failure when a case failed, could not run, or a line could not be used; neutral
-    when something that passed was not compiled."""
+    """Turn the results of a run into what reviewers see.
+
+    Failure: a case failed, could not run, or a line could not be used. Neutral: something that passed was not compiled.
+    """
     try:
         findings = judge_results(results, ReportOptions(limit=LIMIT))
     except NothingToJudge as error:
@@ -42,14 +44,15 @@ def posting_of_results(results: Results) -> Posting:
 
 
 def unusable(reason: str) -> Posting:
-    """There is nothing to show, for a reason that may hold text from outside."""
+    """Say that there is nothing to show, for a reason that may hold text from outside."""
     title = "⚠️ There are no results that could be shown"
     text = f"## {title}\n\n{code(reason, limit=500)}\n"
     return Posting(conclusion=Conclusion.ACTION_REQUIRED, title=title, text=text)
 
 
 def unposted(posting: Posting, refused: Sequence[str]) -> Posting:
-    """The posting as it is shown where nothing of it could be posted: whatever it says of the results, that failed."""
+    """Return the posting as the step summary shows it when GitHub refused all of it: posting failed, whatever the
+    results say."""
     said = f"⚠️ Not posted, GitHub refused {' and '.join(refused)}"
     sign, _, sentence = posting.title.partition(" ")
     first, _, rest = posting.text.partition("\n")
@@ -61,7 +64,7 @@ def unposted(posting: Posting, refused: Sequence[str]) -> Posting:
 
 
 def with_origin(posting: Posting, sentence: str) -> Posting:
-    """The posting with a last line, Markdown of our own, that says where it comes from."""
+    """Add a last line, Markdown of our own, that says where the posting comes from."""
     return replace(posting, text=f"{posting.text.rstrip()}\n\n<sub>{sentence}</sub>\n")
 
 

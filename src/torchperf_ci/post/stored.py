@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import Case, Record, Source
 from torchperf_ci.core.results import RECORDS, parse_results
 from torchperf_ci.core.text import LONGEST_NAME
-from torchperf_ci.post.posting import Posting
+from torchperf_ci.github.checks import Posting
 from torchperf_ci.post.review import posting_of_results
 
 COMPARISON = "compare.json"
@@ -27,18 +27,22 @@ class Forged(NothingToJudge):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What the results have to be of. Blank: not known, and not compared."""
+    """What the results have to be of. Blank: not known, and not compared.
+
+    server: where GitHub's pages of the repository are; blank: nothing is linked.
+    """
 
     repository: str = ""
     commit: str = ""
     run: str = ""
+    server: str = ""
 
 
 Reader = Callable[[bytes, Expected], Posting]
 
 
 def read_posting(files: Mapping[str, bytes], expected: Expected) -> Posting:
-    """What the stored files say. `files` has those of `READERS` that there are.
+    """Read what stored files say. `files` has those of `READERS` that there are.
 
     Raises `Forged` for what no run writes, and `NothingToJudge` when there is nothing.
     """
@@ -69,6 +73,8 @@ def _read_comparison(content: bytes, expected: Expected) -> Posting:
         raise Forged(f"{COMPARISON}: {error}") from error
     _refuse(_strangeness(COMPARISON, findings.header.source, expected))
     _refuse(problem for comparison in findings.comparisons for problem in _long_names(comparison.case))
+    if expected.repository:  # then the repository is as expected, and its pages may be linked
+        findings = replace(findings, header=replace(findings.header, server=expected.server))
     return posting_of_comparison(findings)
 
 

@@ -2,171 +2,188 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from torchperf_ci.compare.effects import Comparison, Tolerance, Verdict
-from torchperf_ci.compare.report import Findings, Header, markdown, text
-from torchperf_ci.compare.tolerances import ACCURACY, ALL, Rule, Tolerances
-from torchperf_ci.compare.words import BLOCKS, change, name, why
+import msgspec
+from msgspec import Meta
+
+from torchperf_ci.compare.effects import ChangeTolerance, Verdict
+from torchperf_ci.compare.model import (
+    ACCURACY,
+    ALL,
+    CommitSummary,
+    Comparison,
+    ComparisonFindings,
+    Header,
+    Rule,
+    ToleranceRules,
+)
+from torchperf_ci.compare.report import to_markdown, to_text
+from torchperf_ci.compare.words import change, metric_name, name, why
 from torchperf_ci.core.records import Case, Mode, Source
 from torchperf_ci.core.strict_json import parse_json
 from torchperf_ci.core.text import one_line, safe_name
-from torchperf_ci.post.posting import Conclusion, Note, Posting
+from torchperf_ci.github.checks import Conclusion, Note, Posting
 from torchperf_ci.post.review import MOST_NOTES, TITLE_LENGTH
 
-MOST_COMPARISONS = 50_000
-LONGEST_TEXT = 4_000
-LARGEST_NUMBER = 1e18
-LONGEST_COURSE = 1_000
 _BAD = frozenset({Verdict.REGRESSED, Verdict.FAILED, Verdict.MISSING})
 
+Text = Annotated[str, Meta(max_length=4_000)]
+Number = Annotated[float, Meta(ge=-1e18, le=1e18)]
+Count = Annotated[int, Meta(ge=0, le=10**18)]
 
-def read_comparison(content: bytes) -> Findings:
+
+class StoredCase(msgspec.Struct):
+    suite: Text
+    model: Text
+    mode: Mode
+    device: Text
+    dtype: Text
+    compiler: Text
+
+
+class StoredVerdict(msgspec.Struct):
+    case: StoredCase
+    metric: Text
+    verdict: Verdict
+    why: Text
+    base: Number | None = None
+    head: Number | None = None
+    ratio: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+    p: Number | None = None
+    listed: bool = False
+    blocks: bool = False
+    fails_on_both: bool = False
+    confirmed: bool | None = None
+    more_seconds: Number | None = None
+    more_launches: Count | None = None
+    again: StoredSecond | None = None
+
+
+class StoredSecond(msgspec.Struct):
+    """What a second measurement says of the metric, as far as it is shown."""
+
+    verdict: Verdict
+    ratio: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+
+
+class StoredCommit(msgspec.Struct):
+    sha: Text
+    subject: Text = ""
+
+
+class StoredSource(msgspec.Struct):
+    """Where head comes from. What is absent is blank, which is no run's."""
+
+    repository: Text = ""
+    commit: Text = ""
+    run_id: Text = ""
+
+
+class StoredTolerance(msgspec.Struct):
+    margin: Number
+    threshold: Number
+
+
+class StoredTolerances(msgspec.Struct):
+    latency: StoredTolerance
+    rules: list[Any] = []
+
+
+class StoredHeader(msgspec.Struct):
+    base: Text
+    head: Text
+    machine: Text
+    tolerances: StoredTolerances
+    warnings: Annotated[list[Text], Meta(max_length=100)] = []
+    source: StoredSource = msgspec.field(default_factory=StoredSource)
+    base_commit: StoredCommit | None = None
+    head_commit: StoredCommit | None = None
+
+
+class StoredFindings(msgspec.Struct):
+    """What compare.json holds, as far as it is read."""
+
+    v: Literal[1]
+    header: StoredHeader
+    comparisons: Annotated[list[StoredVerdict], Meta(max_length=50_000)]
+    unmeasured: Count = 0
+    not_compiled: Count = 0
+
+
+def read_comparison(content: bytes) -> ComparisonFindings:
     """Read a stored comparison. Raises `ValueError` naming what in it no comparison writes."""
-    return _findings(_parsed(content))
+    try:
+        # Parsed apart: msgspec passes over numbers without end where nobody reads them.
+        stored = msgspec.convert(parse_json(content.decode("utf-8")), type=StoredFindings)
+    except msgspec.MsgspecError as error:
+        raise ValueError(one_line(str(error), limit=300)) from error
+    for each in stored.comparisons:
+        if each.metric not in (*ALL, ACCURACY):
+            raise ValueError("metric is none that is compared")
+    header, latency = stored.header, stored.header.tolerances.latency
+    tolerances = ToleranceRules(
+        latency=ChangeTolerance(margin=latency.margin, threshold=latency.threshold),
+        rules=(Rule(),) if header.tolerances.rules else (),
+    )
+    return ComparisonFindings(
+        header=Header(
+            base=header.base,
+            head=header.head,
+            how="",  # a sentence of ours that is shown as it is: not one that others wrote
+            machine=header.machine,
+            tolerances=tolerances,
+            warnings=tuple(header.warnings),
+            source=Source(**msgspec.structs.asdict(header.source)),
+            base_commit=_read_commit(header.base_commit),
+            head_commit=_read_commit(header.head_commit),
+        ),
+        comparisons=tuple(map(_read_verdict, stored.comparisons)),
+        unmeasured=stored.unmeasured,
+        not_compiled=stored.not_compiled,
+    )
 
 
-def posting_of_comparison(findings: Findings) -> Posting:
+def _read_commit(stored: StoredCommit | None) -> CommitSummary | None:
+    return None if stored is None else CommitSummary(sha=stored.sha, subject=stored.subject)
+
+
+def _read_verdict(stored: StoredVerdict) -> Comparison:
+    case = Case(**msgspec.structs.asdict(stored.case))
+    again = stored.again and Comparison(case=case, metric=stored.metric, **msgspec.structs.asdict(stored.again))
+    return Comparison(**{**msgspec.structs.asdict(stored), "case": case, "again": again})
+
+
+def posting_of_comparison(findings: ComparisonFindings) -> Posting:
     """Turn a comparison into what reviewers see.
 
     Failure: something is slower, fails or went missing. Neutral: something is inconclusive or refused. Action required:
     nothing could be compared, or not all that was asked for.
     """
-    return Posting(
-        conclusion=_conclusion(findings),
-        title=one_line(text(findings).partition("\n")[0], limit=TITLE_LENGTH),
-        text=markdown(findings),
-        notes=tuple(_note(c) for c in findings.comparisons if c.verdict in _BAD)[:MOST_NOTES],
-    )
-
-
-def _conclusion(findings: Findings) -> Conclusion:
     if findings.blocking:
-        return Conclusion.FAILURE
-    if not findings.compared or findings.unmeasured:
-        return Conclusion.ACTION_REQUIRED
-    return Conclusion.SUCCESS if findings.sign == "✅" else Conclusion.NEUTRAL
+        conclusion = Conclusion.FAILURE
+    elif not findings.compared or findings.unmeasured:
+        conclusion = Conclusion.ACTION_REQUIRED
+    else:
+        conclusion = Conclusion.SUCCESS if findings.sign == "✅" else Conclusion.NEUTRAL
+    return Posting(
+        conclusion=conclusion,
+        title=one_line(to_text(findings).partition("\n")[0], limit=TITLE_LENGTH),
+        text=to_markdown(findings),
+        notes=tuple(_note(each) for each in findings.comparisons if each.verdict in _BAD)[:MOST_NOTES],
+    )
 
 
 def _note(comparison: Comparison) -> Note:
     case = comparison.case
-    told = f" {change(comparison.ratio)}" if comparison.ratio else ""
+    ratio = f" {change(comparison.ratio)}" if comparison.ratio else ""
+    title = f"{name(case)} {metric_name(comparison.metric)}: {comparison.verdict}{ratio}"
     return Note(
         path=f"{safe_name(case.suite)}/{safe_name(case.model)}",
-        title=one_line(f"{name(case)} {comparison.metric}: {comparison.verdict}{told}", limit=TITLE_LENGTH),
+        title=one_line(title, limit=TITLE_LENGTH),
         message=one_line(why(comparison), limit=1_000) or str(case),
     )
-
-
-def _parsed(content: bytes) -> Mapping[str, Any]:
-    return _mapping(parse_json(content.decode("utf-8")), "compare.json")
-
-
-def _findings(raw: Mapping[str, Any]) -> Findings:
-    listed = raw.get("comparisons")
-    if raw.get("v") != 1 or not isinstance(listed, list):
-        raise ValueError("it is no comparison of this version")
-    if len(listed) > MOST_COMPARISONS:
-        raise ValueError(f"it has {len(listed):,} comparisons, more than {MOST_COMPARISONS:,}")
-    header = _header(_mapping(raw.get("header"), "header"))
-    return Findings(
-        header=header,
-        comparisons=tuple(_comparison(_mapping(item, "comparison")) for item in listed),
-        courses={name: _course(value) for name, value in _mapping(raw.get("courses", {}), "courses").items()},
-        unmeasured=max(0, int(_number(raw, "unmeasured") or 0)),
-        not_compiled=max(0, int(_number(raw, "not_compiled") or 0)),
-    )
-
-
-def _header(raw: Mapping[str, Any]) -> Header:
-    tolerances = _mapping(raw.get("tolerances"), "tolerances")
-    return Header(
-        base=_text(raw, "base"),
-        head=_text(raw, "head"),
-        how="",  # a sentence of ours that is shown as it is: not one that others wrote
-        machine=_text(raw, "machine"),
-        tolerances=Tolerances(
-            latency=_tolerance(_mapping(tolerances.get("latency"), "latency")),
-            rules=(Rule(),) if tolerances.get("rules") else (),
-        ),
-        warnings=tuple(_text({"warning": item}, "warning") for item in _short_list(raw, "warnings")),
-        source=_source(_mapping(raw.get("source", {}), "source")),
-    )
-
-
-def _source(raw: Mapping[str, Any]) -> Source:
-    """What is absent is blank, which is no run's."""
-    repository, commit, run = (_text({name: raw.get(name, "")}, name) for name in ("repository", "commit", "run_id"))
-    return Source(repository=repository, commit=commit, run_id=run)
-
-
-def _tolerance(raw: Mapping[str, Any]) -> Tolerance:
-    return Tolerance(margin=_number(raw, "margin") or 0.0, threshold=_number(raw, "threshold") or 0.0)
-
-
-def _comparison(raw: Mapping[str, Any]) -> Comparison:
-    case = _mapping(raw.get("case"), "case")
-    launches = _number(raw, "more_launches")
-    if raw.get("metric") not in (*ALL, ACCURACY):
-        raise ValueError("metric is none that is compared")
-    return Comparison(
-        case=Case(
-            suite=_text(case, "suite"),
-            model=_text(case, "model"),
-            mode=Mode(case.get("mode")),
-            device=_text(case, "device"),
-            dtype=_text(case, "dtype"),
-            compiler=_text(case, "compiler"),
-        ),
-        metric=_text(raw, "metric"),
-        verdict=Verdict(raw.get("verdict")),
-        base=_number(raw, "base"),
-        head=_number(raw, "head"),
-        ratio=_number(raw, "ratio"),
-        low=_number(raw, "low"),
-        high=_number(raw, "high"),
-        p=_number(raw, "p"),
-        listed=raw.get("listed") is True,
-        blocks=raw.get("blocks") is True,
-        fails_on_both=raw.get("fails_on_both") is True,
-        confirmed=raw["confirmed"] if isinstance(raw.get("confirmed"), bool) else None,
-        more_seconds=_number(raw, "more_seconds"),
-        more_launches=None if launches is None else int(launches),
-        why=_text(raw, "why"),
-    )
-
-
-def _course(value: object) -> str:
-    if not isinstance(value, str) or len(value) > LONGEST_COURSE or not {*value} <= {*BLOCKS, " "}:
-        raise ValueError("courses holds something else than blocks")
-    return value
-
-
-def _mapping(value: object, what: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{what} is no object")
-    return value
-
-
-def _short_list(raw: Mapping[str, Any], what: str) -> list[Any]:
-    value = raw.get(what, [])
-    if not isinstance(value, list) or len(value) > 100:
-        raise ValueError(f"{what} is no list of at most 100")
-    return value
-
-
-def _text(raw: Mapping[str, Any], what: str) -> str:
-    value = raw.get(what)
-    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
-        raise ValueError(f"{what} is no text of at most {LONGEST_TEXT:,} characters")
-    return value
-
-
-def _number(raw: Mapping[str, Any], what: str) -> float | None:
-    value = raw.get(what)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST_NUMBER:
-        raise ValueError(f"{what} is no number of a comparison")
-    return float(value)

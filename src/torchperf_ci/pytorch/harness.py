@@ -14,10 +14,10 @@ from types import MappingProxyType
 
 from torchperf_ci.core.csv_files import KNOWN_SUITES
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.records import Case, Mode, Testing
+from torchperf_ci.core.records import DEFAULT_COMPILERS, Case, Mode, Testing
 from torchperf_ci.core.results import LOGS, csv_name
 from torchperf_ci.core.text import safe_name, short_name
-from torchperf_ci.run.plan import DEFAULT_COMPILERS, unknown_names
+from torchperf_ci.run.plan import unknown_names
 from torchperf_ci.worker.protocol import SECRET
 
 SUITES_FOLDER = "benchmarks/dynamo"

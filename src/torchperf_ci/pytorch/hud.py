@@ -281,7 +281,10 @@ def bucket_files(rows: Iterable[Row]) -> list[BucketFile]:
     for row in rows:
         options = {"repo": "--repository", "workflow_id": "--workflow-id", "job_id": "--job-id"}
         if missing := [option for name, option in options.items() if not row[name]]:
-            raise UsageProblem(f"the bucket's folders are by repository, workflow and job; give {', '.join(missing)}")
+            names = ", ".join(missing)
+            raise UsageProblem(
+                f"a bucket's folders are by repository, workflow and job, which were not recorded: add {names}"
+            )
         folder = f"{row['schema_version']}/{row['repo']}/{row['workflow_id']}/{row['job_id']}"
         groups.setdefault(folder, []).append(row)
     contents = {folder: lines_of(members) for folder, members in groups.items()}

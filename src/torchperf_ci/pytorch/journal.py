@@ -45,6 +45,13 @@ class Journal:
     states: dict[str, DeliveryState] = field(default_factory=dict)
     _stream: IO[bytes] | None = field(default=None, repr=False)
 
+    @property
+    def advice(self) -> str:
+        """Say how an upload that failed is taken up again."""
+        if self._stream is None:
+            return "With --journal FILE another try would send only the rest"
+        return "Run the same command again: it sends only the rest"
+
     def is_accepted(self, message: str) -> bool:
         return self.states.get(message) is DeliveryState.ACCEPTED
 

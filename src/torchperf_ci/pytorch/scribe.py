@@ -19,7 +19,7 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
 
 from torchperf_ci.core.errors import Refused, UsageProblem
-from torchperf_ci.core.text import one_line
+from torchperf_ci.core.text import count, one_line
 from torchperf_ci.formats.inputs import InputProblem
 from torchperf_ci.pytorch.journal import DeliveryState, Journal
 from torchperf_ci.pytorch.scribe_messages import CATEGORY, Message
@@ -84,14 +84,14 @@ def send(entries: Sequence[ScribeEntry], transport: Transport, journal: Journal)
     for batch in batches:
         ids = [entry.id for entry in batch]
         journal.note(DeliveryState.SENDING, ids)
-        progress = f"{accepted} of {len(rest)} messages were accepted before that"
+        progress = f"{accepted} of {count(len(rest), 'message')} accepted before that"
         try:
             transport.send(batch)
         except NoAnswer as error:
-            raise Refused(f"{error}. {progress}; whether the next {len(ids)} arrived is not known") from error
+            raise Refused(f"{error}. {progress}; {len(ids)} more may have arrived. {journal.advice}") from error
         except Refused as error:
             journal.note(DeliveryState.REFUSED, ids)
-            raise Refused(f"{error}. {progress}") from error
+            raise Refused(f"{error}. {progress}. {journal.advice}") from error
         journal.note(DeliveryState.ACCEPTED, ids)
         accepted += len(ids)
     return accepted, len(batches)
@@ -221,7 +221,7 @@ def endpoint_of(environ: Mapping[str, str], url: str) -> str:
             return f"{parts.scheme}://{host}{port}{parts.path}"
     except ValueError:  # no URL, no port, or a host that is a name
         pass
-    raise UsageProblem(f"{url} is not an https URL; a token is not sent in the clear")
+    raise UsageProblem(f"{url} is not an https URL; a token is not sent in the clear: give one with --api-url")
 
 
 def transport_from(

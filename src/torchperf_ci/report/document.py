@@ -154,3 +154,15 @@ def folded(
         after=f"{after}\n</details>\n\n",
         rank=rank,
     )
+
+
+def markdown_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, rank: int, where: str = ALL_ROWS, before: str = ""
+) -> MarkdownTable:
+    """Make a table of cells that are Markdown already, all of one rank. `before` stands above it."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows)]
+    return MarkdownTable(
+        before=f"{before}\n{lines[0]}\n{lines[1]}\n",
+        lines=tuple(TableLine(text=line, rank=rank) for line in lines[2:]),
+        where=where,
+    )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, SuiteTables, model_rows
@@ -144,13 +144,22 @@ class Page:
 
 
 def html_page(findings: RunFindings, charts: Charts) -> str:
-    """The page as text."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    script = _template("report.js")
+    """Render report.html."""
+    return render_page(read_template(__package__, "report.html"), _page(findings, charts))
+
+
+def render_page(template: str, page: object) -> str:
+    """Render a page that needs no network: a template that extends `frame.html` and may use `pieces.html`.
+
+    page: what the template shows; the frame needs its `sign`, `verdict`, `tone` and `setting`.
+    """
+    loader = FunctionLoader(lambda name: read_template(__package__, name))
+    environment = Environment(autoescape=True, undefined=StrictUndefined, loader=loader)
+    script = read_template(__package__, "report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.from_string(_template("report.html")).render(
-        page=_page(findings, charts),
-        style=_template("report.css"),
+    return environment.from_string(template).render(
+        page=page,
+        style=read_template(__package__, "report.css"),
         script=script,
         script_hash=f"sha256-{digest}",
     )
@@ -166,20 +175,20 @@ def _page(findings: RunFindings, charts: Charts) -> Page:
         setting=[one_line(part) for part in setting(findings)],
         failed=_failures(findings, counts=True),
         summaries=[
-            Summary(title=one_line(str(section)), grid=_summary(findings.lines_of(section)), chart=_inline(chart))
+            Summary(title=one_line(str(section)), grid=_summary(findings.lines_of(section)), chart=inline_chart(chart))
             for section, chart in zip(findings.sections, charts.overviews, strict=True)
         ],
         problems=[one_line(str(problem)) for problem in findings.problems],
         notes=[one_line(note) for note in findings.notes],
         remarks=_remarks(findings),
         warnings=_warnings(findings),
-        samples=[_inline(chart) for chart in charts.samples],
+        samples=[inline_chart(chart) for chart in charts.samples],
         left_out=_failures(findings, counts=False),
         suites=[
             SuitePage(
                 name=one_line(tables.suite),
                 section=one_line(str(tables.section)),
-                chart=_inline(charts.speedups.get((tables.section, tables.suite))),
+                chart=inline_chart(charts.speedups.get((tables.section, tables.suite))),
                 title=one_line(metric_title(_shown_metric(tables), tables.metrics)),
                 compared=_compared(tables),
                 cases=_cases(tables),
@@ -330,8 +339,8 @@ def _case(
     )
 
 
-def _inline(chart: Chart | None) -> Markup:
-    """The chart as an element that scales with the page and takes on its colours."""
+def inline_chart(chart: Chart | None) -> Markup:
+    """Make an element of the chart that scales with the page and takes on its colours."""
     if chart is None:
         return Markup()
     svg = _UNUSED.sub("", chart.svg.decode())
@@ -343,5 +352,6 @@ def _inline(chart: Chart | None) -> Markup:
     return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))  # noqa: S704 - matplotlib escapes
 
 
-def _template(name: str) -> str:
-    return (resources.files("torchperf_ci.report") / "templates" / name).read_text(encoding="utf-8")
+def read_template(package: str, name: str) -> str:
+    """Read a template of a room, by the room's dotted name."""
+    return (resources.files(package) / "templates" / name).read_text(encoding="utf-8")

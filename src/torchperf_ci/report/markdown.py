@@ -38,8 +38,12 @@ ALL_ROWS = "report.html"
 
 def markdown(findings: RunFindings) -> str:
     """The whole document, at most `findings.options.limit` bytes."""
-    blocks = [
-        _head(findings),
+    return fit([_head(findings), *body_blocks(findings)], findings.options.limit)
+
+
+def body_blocks(findings: RunFindings) -> list[Block]:
+    """Make everything below the heading, which has the verdict."""
+    return [
         *_failures(findings),
         *_summary(findings),
         *_list("Problems with the input", map(str, findings.problems), PROBLEM),
@@ -50,7 +54,6 @@ def markdown(findings: RunFindings) -> str:
         *_details(findings),
         _build(findings),
     ]
-    return fit(blocks, findings.options.limit)
 
 
 def _head(findings: RunFindings) -> Block:
@@ -66,7 +69,7 @@ def _failures(findings: RunFindings) -> Iterator[Block]:
         before = f"\n### Failed ({len(failed):,})\n"
         yield Block(before=before, tables=(_failure_table(findings, first),), rank=FAILING)
         if rest:
-            yield _fold(f"{len(rest):,} more that failed", [_failure_table(findings, rest)], FAILING)
+            yield fold(f"{len(rest):,} more that failed", [_failure_table(findings, rest)], FAILING)
 
 
 def _failure_table(findings: RunFindings, failed: Sequence[Failure]) -> MarkdownTable:
@@ -79,7 +82,7 @@ def _failure_table(findings: RunFindings, failed: Sequence[Failure]) -> Markdown
         )
         for failure in failed
     ]
-    return _table(("Suite", "Model", "Compiler", "Section", "Testing", "Status", "Reason"), rows, FAILING)
+    return markdown_table(("Suite", "Model", "Compiler", "Section", "Testing", "Status", "Reason"), rows, FAILING)
 
 
 def _where(findings: RunFindings, item: Failure | Flag | Remark) -> tuple[str, ...]:
@@ -108,7 +111,7 @@ def _summary(findings: RunFindings) -> Iterator[Block]:
             for line in findings.lines_of(section)
         ]
         means = ("Geomean, slowdowns as 1x", "Mean compile time", "Memory compression")
-        table = _table((*columns, *means), rows, SUMMARY)
+        table = markdown_table((*columns, *means), rows, SUMMARY)
         yield Block(before=f"\n### Executive summary: {code(str(section))}\n", tables=(table,), rank=SUMMARY)
 
 
@@ -130,18 +133,18 @@ def _remarks(findings: RunFindings) -> Iterator[Block]:
         ]
         first, rest = (rows[:OPEN_FAILURES], rows[OPEN_FAILURES:]) if not_compiled else ([], rows)
         if first:
-            table = _table(columns, first, PROBLEM)
+            table = markdown_table(columns, first, PROBLEM)
             yield Block(before=f"\n### {title} ({len(rows):,})\n", tables=(table,), rank=PROBLEM)
         if rest:
             more = f"{len(rest):,} more not compiled" if not_compiled else count(len(rest), "case") + " with remarks"
-            yield _fold(more, [_table(columns, rest, WARNING)], WARNING)
+            yield fold(more, [markdown_table(columns, rest, WARNING)], WARNING)
 
 
 def _warnings(findings: RunFindings) -> Iterator[Block]:
     rows = [(*_where(findings, flag), flag_text(flag)) for flag in findings.flags if flag.value is not None]
     if rows:
-        table = _table(("Suite", "Model", "Compiler", "Section", "What"), rows, WARNING)
-        yield _fold(count(len(rows), "warning"), [table], WARNING)
+        table = markdown_table(("Suite", "Model", "Compiler", "Section", "What"), rows, WARNING)
+        yield fold(count(len(rows), "warning"), [table], WARNING)
 
 
 def _left_out(findings: RunFindings) -> Iterator[Block]:
@@ -153,8 +156,8 @@ def _left_out(findings: RunFindings) -> Iterator[Block]:
             groups.setdefault(key, []).append(failure.model)
     rows = [(*map(code, key[:4]), _models(models), code(key[4], limit=REASON_LENGTH)) for key, models in groups.items()]
     if rows:
-        table = _table(("Suite", "Section", "Compiler", "Status", "Models", "Reason"), rows, LEFT_OUT)
-        yield _fold(f"{findings.left_out:,} left out of the pass rate", [table], LEFT_OUT)
+        table = markdown_table(("Suite", "Section", "Compiler", "Status", "Models", "Reason"), rows, LEFT_OUT)
+        yield fold(f"{findings.left_out:,} left out of the pass rate", [table], LEFT_OUT)
 
 
 def _models(models: Sequence[str]) -> str:
@@ -171,7 +174,7 @@ def _details(findings: RunFindings) -> Iterator[Block]:
             for place, metric in enumerate((*DETAIL_METRICS, *own_names(tables)))
             for table in _detail(tables, metric, DETAIL + 2 * place)
         ]
-        yield _fold(title, made, DETAIL)
+        yield fold(title, made, DETAIL)
 
 
 def _detail(tables: SuiteTables, metric: str, rank: int) -> Iterator[MarkdownTable]:
@@ -182,7 +185,7 @@ def _detail(tables: SuiteTables, metric: str, rank: int) -> Iterator[MarkdownTab
         ]
         ranks = [rank + (not row.failed) for row in found]
         columns = ("Model", "Batch size", *map(code, tables.compilers))
-        yield _table(columns, lines, *ranks, title=f"\n**{sentence(metric_title(metric, tables.metrics))}**\n")
+        yield markdown_table(columns, lines, *ranks, title=f"\n**{sentence(metric_title(metric, tables.metrics))}**\n")
 
 
 def _build(findings: RunFindings) -> Block:
@@ -194,7 +197,7 @@ def _build(findings: RunFindings) -> Block:
         )
         for title, lines in build_summary(findings)
     ]
-    return _fold("Build summary", parts, BUILD)
+    return fold("Build summary", parts, BUILD)
 
 
 def _cell(cell: Cell, metric: str) -> str:
@@ -204,12 +207,14 @@ def _cell(cell: Cell, metric: str) -> str:
     return f"{text} ❌" if metric == "speedup" and cell.counted and not cell.passed else text
 
 
-def _fold(title: str, tables: Sequence[MarkdownTable], rank: int) -> Block:
+def fold(title: str, tables: Sequence[MarkdownTable], rank: int) -> Block:
     before = f"\n<details>\n<summary>{title}</summary>\n"
     return Block(before=before, tables=tuple(tables), after="\n</details>\n", rank=rank)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *ranks: int, title: str = "") -> MarkdownTable:
+def markdown_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *ranks: int, title: str = ""
+) -> MarkdownTable:
     """A table without its empty columns; one rank for all rows, or one for each."""
     kept = [place for place in range(len(columns)) if any(cells[place] != ABSENT for cells in rows)]
     head = [columns[place] for place in kept]

@@ -61,12 +61,12 @@ def style() -> Iterator[None]:
         yield
 
 
-def titled(figure: Figure, title: str, handles: Sequence[Artist]) -> None:
+def titled(figure: Figure, title: str, handles: Sequence[Artist], *, columns: int = 6) -> None:
     """A title at the upper left, and the legend in a line below it."""
     legend = figure.legend(
         handles=list(handles),
         loc="outside upper left",
-        ncols=max(1, min(len(handles), 6)),
+        ncols=max(1, min(len(handles), columns)),
         title=" ",
         alignment="left",
         frameon=False,

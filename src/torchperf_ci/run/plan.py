@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.records import Case, Mode
+from torchperf_ci.core.records import DEFAULT_COMPILERS, Case, Mode
 from torchperf_ci.core.text import nearest, search
 from torchperf_ci.machine.accelerators import Signs, missing_accelerator
 
-DEFAULT_COMPILERS = ("eager", "aot_eager", "inductor", "inductor_no_cudagraphs")
 DEFAULT_FLAG_COMPILERS = ("inductor", "inductor_no_cudagraphs")
 
 

@@ -17,11 +17,11 @@ from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Mode, Record
 from torchperf_ci.core.text import safe_name
 
-MAX_ENTRIES = 256
+MAX_JOBS = 256
 """GitHub's limit of jobs in a matrix."""
 
 
-class Model(NamedTuple):
+class SuiteModel(NamedTuple):
     """A model by its suite's name and its own."""
 
     suite: str
@@ -33,15 +33,7 @@ USUAL_ITERATIONS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """The models to share out, in order, and how each suite was asked for, by its name."""
-
-    models: tuple[Model, ...]
-    specs: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runner:
+class RunnerKind:
     """What GitHub calls a kind of machine, and the device to measure there."""
 
     device: str
@@ -49,7 +41,7 @@ class Runner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class MatrixJob:
     """A job: what its results are called, which shard of them it makes, of what, and where.
 
     suites: as they were asked for. filters: regular expressions for `run --filter` that fit exactly its models.
@@ -60,11 +52,11 @@ class Entry:
     shard: str
     suites: tuple[str, ...]
     filters: tuple[str, ...]
-    runner: Runner
+    runner: RunnerKind
     seconds: float
 
     def as_json(self) -> dict[str, object]:
-        """As `strategy.matrix.include` takes it."""
+        """Return it as `strategy.matrix.include` takes it."""
         return {
             "name": self.name,
             "shard": self.shard,
@@ -76,43 +68,55 @@ class Entry:
         }
 
 
-def entries(
-    choice: Choice, runners: Sequence[Runner], *, shards: int, name: str, records: Sequence[Record], mode: Mode
-) -> tuple[Entry, ...]:
-    """All jobs: on every runner at most `shards`, and as many as there are models. `records` tell the durations.
+def plan_jobs(
+    models: Sequence[SuiteModel],
+    specs: Mapping[str, str],
+    runners: Sequence[RunnerKind],
+    *,
+    shards: int,
+    name: str,
+    records: Sequence[Record],
+    mode: Mode,
+) -> tuple[MatrixJob, ...]:
+    """Plan all jobs: on every runner at most `shards`, and as many as there are models.
 
-    Raises `UsageProblem` for more jobs than GitHub takes.
+    specs: how each suite was asked for, by its name. records: they tell the durations. Raises `UsageProblem` for more
+    jobs than GitHub takes.
     """
-    count = min(shards, len(choice.models))
-    if len(runners) * count > MAX_ENTRIES:
+    count = min(shards, len(models))
+    if len(runners) * count > MAX_JOBS:
         raise UsageProblem(
             f"{count} shards on {len(runners)} runners are {count * len(runners)} jobs, and a matrix has at most "
-            f"{MAX_ENTRIES}; use fewer --shards"
+            f"{MAX_JOBS}; use fewer --shards"
         )
-    made = []
+    jobs = []
     for runner, title in zip(runners, _titles(name, runners), strict=True):
         known = durations(records, mode=mode, device=runner.device)
-        costs = _costs(choice.models, known)
-        for number, models in enumerate(share_out(costs, count), start=1):
-            made.append(
-                Entry(
+        usual = median(known.values()) if known else 1.0  # for a model that nothing is known about
+        costs = {model: known.get(model, usual) for model in models}
+        for number, share in enumerate(share_out(costs, count), start=1):
+            jobs.append(
+                MatrixJob(
                     name=title,
                     shard=f"{number}-{count}",
-                    suites=tuple(dict.fromkeys(choice.specs[model.suite] for model in models)),
-                    filters=tuple(exact_filter(model) for model in models),
+                    suites=tuple(dict.fromkeys(specs[model.suite] for model in share)),
+                    filters=tuple(exact_filter(model) for model in share),
                     runner=runner,
-                    seconds=sum(costs[model] for model in models) if known else 0.0,
+                    seconds=sum(costs[model] for model in share) if known else 0.0,
                 )
             )
-    return tuple(made)
+    return tuple(jobs)
 
 
-def share_out(costs: Mapping[Model, float], shards: int) -> list[list[Model]]:
-    """`shards` lists of models with sums of costs as equal as can be had quickly: the longest first, each to the
-    shard that has the least. In every list the models keep the order they had."""
+def share_out(costs: Mapping[SuiteModel, float], shards: int) -> list[list[SuiteModel]]:
+    """Share models out into `shards` lists whose sums of costs are as equal as can be had quickly: the longest first,
+    each to the shard that has the least. In every list the models keep the order they had.
+
+    That is longest processing time first, at most a third over the best (Graham 1969, doi:10.1137/0117039).
+    """
     order = {model: place for place, model in enumerate(costs)}
     loads = [(0.0, 0, number) for number in range(shards)]
-    shares: list[list[Model]] = [[] for _ in range(shards)]
+    shares: list[list[SuiteModel]] = [[] for _ in range(shards)]
     for model in sorted(costs, key=lambda model: (-costs[model], order[model])):
         load, count, number = heapq.heappop(loads)
         shares[number].append(model)
@@ -120,7 +124,24 @@ def share_out(costs: Mapping[Model, float], shards: int) -> list[list[Model]]:
     return [sorted(share, key=order.__getitem__) for share in shares]
 
 
-def _estimated_seconds(record: Record) -> float:
+def durations(records: Iterable[Record], *, mode: Mode, device: str) -> dict[SuiteModel, float]:
+    """Add up the seconds that all cases of a model took, of the mode and the type of device where there are such
+    records. A model that was measured elsewhere only counts as it did there. Later records of a case replace earlier
+    ones.
+    """
+    seconds = {record.key: record.seconds or _estimate_seconds(record) for record in records}
+    newest = {record.key: record for record in records if seconds[record.key] > 0}
+    wanted = device.partition(":")[0]
+    groups: dict[SuiteModel, dict[tuple[bool, bool, str], float]] = defaultdict(lambda: defaultdict(float))
+    for record in newest.values():
+        case = record.case
+        measured_on = case.device.partition(":")[0]
+        distance = (case.mode is not mode, measured_on != wanted, measured_on)
+        groups[SuiteModel(case.suite, case.model)][distance] += seconds[record.key]
+    return {model: sums[min(sums)] for model, sums in groups.items()}
+
+
+def _estimate_seconds(record: Record) -> float:
     """Estimate what a row of a suite runner's file took, which names no seconds: compiling, and the usual iterations
     of both arms; 0 when it has neither."""
     latency = record.metrics.get("abs_latency", 0.0) / 1e3
@@ -128,53 +149,32 @@ def _estimated_seconds(record: Record) -> float:
     return max(0.0, record.metrics.get("compilation_latency", 0.0)) + max(0.0, iterations)
 
 
-def durations(records: Iterable[Record], *, mode: Mode, device: str) -> dict[Model, float]:
-    """Seconds that all cases of a model took, of the mode and the type of device where there are such records.
+def exact_filter(model: SuiteModel) -> str:
+    """Return a regular expression for `run --filter` that fits this model of this suite alone, in one word of a list.
 
-    A model that was measured elsewhere only counts as it did there. Later records of a case replace earlier ones.
+    What is no plain character stands there by number, so that nothing in it separates words or means anything.
     """
-    seconds = {record.key: record.seconds or _estimated_seconds(record) for record in records}
-    newest = {record.key: record for record in records if seconds[record.key] > 0}
-    kind = device.partition(":")[0]
-    groups: dict[Model, dict[tuple[bool, bool, str], float]] = defaultdict(lambda: defaultdict(float))
-    for record in newest.values():
-        case = record.case
-        found = case.device.partition(":")[0]
-        groups[Model(case.suite, case.model)][(case.mode is not mode, found != kind, found)] += seconds[record.key]
-    return {model: sums[min(sums)] for model, sums in groups.items()}
+
+    def quote(text: str) -> str:
+        return re.sub(r"[^A-Za-z0-9_-]", lambda match: f"\\U{ord(match[0]):08x}" if match[0] != "." else "\\.", text)
+
+    return f"^{quote(model.suite)}/{quote(model.name)}\\Z"
 
 
-def exact_filter(model: Model) -> str:
-    """A regular expression for `run --filter` that fits this model of this suite alone, in one word of a list."""
-    return f"^{_literal(model.suite)}/{_literal(model.name)}\\Z"
+def model_of(pattern: str) -> SuiteModel | None:
+    """Return the model that an `exact_filter` fits; nothing for any other pattern."""
 
+    def unquote(text: str) -> str:
+        return re.sub(
+            r"\\(?:U([0-9a-f]{8})|(\.))", lambda match: chr(int(match[1], 16)) if match[1] else match[2], text
+        )
 
-def model_of(pattern: str) -> Model | None:
-    """The model that an `exact_filter` fits; nothing for any other pattern."""
     match = re.fullmatch(r"\^([^/]+)/([^/]+)\\Z", pattern)
-    return Model(*(_LITERAL.sub(_character, part) for part in match.groups())) if match else None
+    return SuiteModel(unquote(match[1]), unquote(match[2])) if match else None
 
 
-_LITERAL = re.compile(r"\\(?:U([0-9a-f]{8})|(\.))")
-
-
-def _character(match: re.Match[str]) -> str:
-    return chr(int(match[1], 16)) if match[1] else match[2]
-
-
-def _literal(text: str) -> str:
-    """What is no plain character by number, so that nothing in it separates words or means anything."""
-    return re.sub(r"[^A-Za-z0-9_-]", lambda match: f"\\U{ord(match[0]):08x}" if match[0] != "." else "\\.", text)
-
-
-def _costs(models: Sequence[Model], known: Mapping[Model, float]) -> dict[Model, float]:
-    """Seconds by model; one that nothing is known about is taken for a usual one."""
-    usual = median(known.values()) if known else 1.0
-    return {model: known.get(model, usual) for model in models}
-
-
-def _titles(name: str, runners: Sequence[Runner]) -> list[str]:
-    """Names of results that tell the runners apart, as shortly as can be."""
+def _titles(name: str, runners: Sequence[RunnerKind]) -> list[str]:
+    """Name the results of each runner, as shortly as tells them apart."""
     if len(runners) == 1:
         return [name]
     of_device = Counter(runner.device for runner in runners)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import Build, Case, Environment, Record, Testing
 from torchperf_ci.core.results import Results
-from torchperf_ci.shards.uploads import Attempt, Choice, Shard, State, choose
+from torchperf_ci.core.text import some_of
+from torchperf_ci.shards.uploads import Attempt, AttemptState, Shard, choose
 
 Models = frozenset[tuple[str, str]]
 """Suites and models."""
-
-Key = tuple[Case, Testing]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +35,7 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Merged:
+class MergedRun:
     """What the pieces are together.
 
     records: each with the place of its piece among those that were given. gaps: what is missing, a sentence each.
@@ -49,40 +48,48 @@ class Merged:
     notes: tuple[str, ...]
     unusable: tuple[str, ...] = ()
 
-    def told(self, *, allow_missing: bool) -> tuple[Build, ...]:
-        """The builds, the last of which carries gaps and notes, so that every report of it shows them. Gaps that are
-        allowed are notes."""
-        said = (*(self.gaps if allow_missing else ()), *self.notes, *self.unusable)
+    def annotated_builds(self, *, allow_missing: bool) -> tuple[Build, ...]:
+        """Return the builds, the last of which carries gaps and notes, so that every report of it shows them. Gaps that
+        are allowed are notes."""
+        warnings = (*(self.gaps if allow_missing else ()), *self.notes, *self.unusable)
         gaps = () if allow_missing else self.gaps
-        if not said and not gaps:
+        if not warnings and not gaps:
             return self.builds
         *before, last = self.builds or (Build(environment=Environment()),)
-        return (*before, replace(last, warnings=(*last.warnings, *said), gaps=(*last.gaps, *gaps)))
+        return (*before, replace(last, warnings=(*last.warnings, *warnings), gaps=(*last.gaps, *gaps)))
 
 
-def merge(pieces: Sequence[Piece], promises: Sequence[Promise] = ()) -> Merged:
-    """The newest attempt of every shard. With `promises`, only their configurations are taken, and each is held.
+def merge(pieces: Sequence[Piece], promises: Sequence[Promise] = ()) -> MergedRun:
+    """Merge the newest attempt of every shard. With `promises`, only their configurations are taken, and each is held.
 
     Raises `NothingToJudge` when there is nothing, or when the pieces contradict each other: it names everything.
     """
-    wanted = {promise.shard.config for promise in promises}
-    taken = [(place, piece) for place, piece in enumerate(pieces) if not wanted or piece.shard.config in wanted]
-    choices = choose(_attempt(piece, place) for place, piece in taken)
-    chosen = {attempt.upload: pieces[attempt.upload] for choice in choices for attempt in choice.chosen}
-    twice, contradictions = _same_attempts([piece for _, piece in taken])
-    records, doubles = _records(chosen)
-    contradictions += [*_commits(chosen.values()), *_shared_cases(chosen.values())]
-    if contradictions:
+    planned = {promise.shard.config for promise in promises}
+    taken = {place: piece for place, piece in enumerate(pieces) if not planned or piece.shard.config in planned}
+    choices = choose(
+        Attempt(
+            shard=piece.shard,
+            age=(piece.attempt, place),
+            state=AttemptState.UPLOADED,
+            label=piece.label,
+            upload=place,
+        )
+        for place, piece in taken.items()
+    )
+    chosen = {attempt.upload: pieces[attempt.upload] for choice in choices for attempt in choice.attempts}
+    equal, different = _find_repeated_attempts(taken.values())
+    records, doubles = _newest_records(chosen)
+    if contradictions := [*different, *_find_contradictions(chosen.values())]:
         raise NothingToJudge("\n".join(("the results contradict each other:", *contradictions)))
-    places = {place for place, _ in taken}
     left_out = [
-        f"{piece.label} was not planned and is left out" for place, piece in enumerate(pieces) if place not in places
+        f"{piece.label} was not planned and is left out" for place, piece in enumerate(pieces) if place not in taken
     ]
-    merged = Merged(
+    gaps = [f"{choice.config}: {gap}" for choice in choices for gap in choice.gaps]
+    merged = MergedRun(
         records=tuple(records),
         builds=tuple(build for piece in chosen.values() for build in piece.results.builds),
-        gaps=(*_gaps(choices), *_broken(promises, chosen.values())),
-        notes=(*(note for choice in choices for note in choice.notes), *twice, *doubles, *left_out),
+        gaps=(*gaps, *_find_broken_promises(promises, chosen.values())),
+        notes=(*(note for choice in choices for note in choice.notes), *equal, *doubles, *left_out),
         unusable=tuple(f"{piece.label}/{problem}" for piece in chosen.values() for problem in piece.results.problems),
     )
     if not merged.records:
@@ -90,33 +97,23 @@ def merge(pieces: Sequence[Piece], promises: Sequence[Promise] = ()) -> Merged:
     return merged
 
 
-def _attempt(piece: Piece, place: int) -> Attempt:
-    return Attempt(shard=piece.shard, age=(piece.attempt, place), state=State.UPLOADED, label=piece.label, upload=place)
-
-
-def _gaps(choices: Iterable[Choice]) -> Iterator[str]:
-    for choice in choices:
-        yield from (f"{choice.config}: {gap}" for gap in choice.gaps)
-
-
-def _broken(promises: Sequence[Promise], chosen: Iterable[Piece]) -> Iterator[str]:
-    """Planned shards of which there is nothing at all, and planned models without a result."""
-    found: dict[Shard, Models] = {
+def _find_broken_promises(promises: Sequence[Promise], chosen: Collection[Piece]) -> Iterator[str]:
+    """Name planned shards of which there is nothing at all, and planned models without a result."""
+    measured: dict[Shard, Models] = {
         piece.shard: frozenset((record.case.suite, record.case.model) for record in piece.results.records)
         for piece in chosen
     }
-    totals = {(shard.config, shard.total) for shard in found}  # of these, missing shards are gaps already
+    totals = {(shard.config, shard.total) for shard in measured}  # of these, missing shards are gaps already
     for promise in promises:
         shard = promise.shard
-        title = f"{shard.config}: shard {shard.number} of {shard.total}"
         if (shard.config, shard.total) not in totals:
-            yield f"{title}: no attempt at it"
-        elif shard in found and (lost := sorted(promise.models - found[shard])):
-            yield f"{title}: no result of {_listed(f'{suite}/{model}' for suite, model in lost)}"
+            yield f"{shard.config}: {shard.title}: no attempt at it"
+        elif shard in measured and (lost := sorted(promise.models - measured[shard])):
+            yield f"{shard.config}: {shard.title}: no result of {some_of([f'{suite}/{name}' for suite, name in lost])}"
 
 
-def _same_attempts(pieces: Sequence[Piece]) -> tuple[list[str], list[str]]:
-    """Attempts that are there twice: sentences about those that are equal, and about those that are not."""
+def _find_repeated_attempts(pieces: Collection[Piece]) -> tuple[list[str], list[str]]:
+    """Describe attempts that are there twice: those that are equal, and those that are not."""
     groups: dict[tuple[Shard, int], list[Piece]] = defaultdict(list)
     for piece in pieces:
         groups[(piece.shard, piece.attempt)].append(piece)
@@ -125,15 +122,17 @@ def _same_attempts(pieces: Sequence[Piece]) -> tuple[list[str], list[str]]:
     for (shard, attempt), same in groups.items():
         if len(same) > 1:
             labels = " and ".join(piece.label for piece in same)
-            what = f"{labels} are both attempt {attempt} at shard {shard.number} of {shard.total} of {shard.config}"
-            is_equal = all(piece.results.records == same[0].results.records for piece in same)
-            (equal if is_equal else different).append(f"{what}, {'and equal' if is_equal else 'and differ'}")
+            sentence = f"{labels} are both attempt {attempt} at {shard.title} of {shard.config}"
+            if all(piece.results.records == same[0].results.records for piece in same):
+                equal.append(f"{sentence}, and equal")
+            else:
+                different.append(f"{sentence}, and differ")
     return equal, different
 
 
-def _records(chosen: Mapping[int, Piece]) -> tuple[list[tuple[Record, int]], list[str]]:
-    """The newest record of every case and testing with its place, and sentences about those that were there twice."""
-    newest: dict[Key, tuple[Record, int]] = {}
+def _newest_records(chosen: Mapping[int, Piece]) -> tuple[list[tuple[Record, int]], list[str]]:
+    """Return the newest record of every case and testing with its place, and sentences about those there twice."""
+    newest: dict[tuple[Case, Testing], tuple[Record, int]] = {}
     doubles: dict[tuple[int, int], list[str]] = defaultdict(list)
     for place, piece in chosen.items():
         for record in piece.results.records:
@@ -142,39 +141,28 @@ def _records(chosen: Mapping[int, Piece]) -> tuple[list[tuple[Record, int]], lis
                 newest[record.key] = (record, place)
             if known is not None:
                 doubles[(known[1], place)].append(f"{record.case} ({record.testing})")
-    said = [
-        f"{chosen[one].label} and {chosen[two].label} both hold {_listed(names)}; the newest counts"
+    sentences = [
+        f"{chosen[one].label} and {chosen[two].label} both hold {some_of(names)}; the newest counts"
         for (one, two), names in doubles.items()
     ]
-    return list(newest.values()), said
+    return list(newest.values()), sentences
 
 
-def _commits(chosen: Iterable[Piece]) -> Iterator[str]:
-    """Shards of different commits are no run."""
+def _find_contradictions(chosen: Collection[Piece]) -> Iterator[str]:
+    """Name what cannot be one run: shards of different commits, and cases in two configurations, of which two kinds of
+    machines measured the same, and neither is the newer one."""
     of_commit: dict[str, str] = {}
+    owners: dict[tuple[Case, Testing], Piece] = {}
+    shared: dict[tuple[str, str], list[str]] = defaultdict(list)
     for piece in chosen:
         for record in piece.results.records:
             of_commit.setdefault(record.source.commit, piece.label)
+            owner = owners.setdefault(record.key, piece)
+            if owner.shard.config != piece.shard.config:
+                shared[(str(owner.shard.config), str(piece.shard.config))].append(f"{record.case} ({record.testing})")
     if len(of_commit) > 1:
         yield "they are of different commits: " + ", ".join(
             f"{label} of {commit[:12] or 'none'}" for commit, label in of_commit.items()
         )
-
-
-def _shared_cases(chosen: Iterable[Piece]) -> Iterator[str]:
-    """Cases in two configurations: two kinds of machines measured the same, and neither is the newer one."""
-    owners: dict[Key, Piece] = {}
-    shared: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for piece in chosen:
-        for record in piece.results.records:
-            owner = owners.setdefault(record.key, piece)
-            if owner.shard.config != piece.shard.config:
-                shared[(str(owner.shard.config), str(piece.shard.config))].append(f"{record.case} ({record.testing})")
     for (one, two), names in shared.items():
-        yield f"both {one} and {two} hold {_listed(names)}; merge them apart, each into a folder of its own"
-
-
-def _listed(names: Iterable[str], most: int = 5) -> str:
-    all_names = list(names)
-    more = f" and {len(all_names) - most} more" if len(all_names) > most else ""
-    return ", ".join(all_names[:most]) + more
+        yield f"both {one} and {two} hold {some_of(names)}; merge them apart, each into a folder of its own"

@@ -14,7 +14,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from torchperf_ci.core.text import code, csv_cell, one_line
+from torchperf_ci.core.text import code, count, csv_cell, one_line, sentence
 from torchperf_ci.formats.inputs import Duration, convert, parse
 
 BACKWARD = "-backward"
@@ -23,11 +23,12 @@ BACKWARD = "-backward"
 Averages = Mapping[str, Mapping[str, float | None]]
 """Milliseconds by group and variant; None for one that failed."""
 
-COLUMNS = ("name", "avg_fwd", "std_fwd", "info_fwd", "avg_bwd", "std_bwd", "info_bwd")
-WIDTH = 16
+COLUMNS = ("name", "avg_fwd", "std_fwd", "min_fwd", "avg_bwd", "std_bwd", "min_bwd")
+NAME_WIDTH, WIDTH = 19, 9
+"""Of the columns, so that a row has less than 80 characters."""
 
-_COMPARED = ("group", "name", "old (ms)", "new (ms)", "ratio", "note")
-_ALIGNED = ("left", "left", "right", "right", "right", "left")
+_COMPARED = ("group", "name", "old ms", "new ms", "ratio", "note")
+_MEASURED = ("group", "name", "forward ms", "min", "backward ms", "min", "failure")
 _ABSENT = "–"
 
 
@@ -59,8 +60,8 @@ class VariantPair:
         return self.new / self.old if self.old and self.new is not None else None
 
 
-class ComparisonFormat(str, Enum):
-    """How a comparison is written."""
+class TableFormat(str, Enum):
+    """How a table is written."""
 
     TABLE = "table"
     MARKDOWN = "markdown"
@@ -71,29 +72,37 @@ class ComparisonFormat(str, Enum):
 
 
 class VariantTable:
-    """Lines of aligned columns, `WIDTH` wide or as wide as the longest of `variants`, between `separator`s."""
+    """Lines of aligned columns, wide enough for the longest of `variants`, between `separator`s."""
 
     def __init__(self, variants: Sequence[str], *, separator: str = " ") -> None:
         self._separator = separator
-        self._name_width = max([WIDTH, *map(len, variants)])
+        self._name_width = max([NAME_WIDTH, *map(len, variants)])
 
     def header(self) -> str:
-        return self._join(*COLUMNS)
+        return self._join(COLUMNS)
 
     def row(self, row: VariantTimes) -> str:
         """Write mean, standard deviation and minimum of both directions in milliseconds, or why there are none."""
         if row.failure:
             name = row.variant.rjust(self._name_width)
             return f"{name}{self._separator}failed: {one_line(row.failure)}"
-        cells = [
-            cell
-            for times in (row.forward, row.backward)
-            for cell in (f"{statistics.fmean(times):.4g}", f"{deviation(times):.4g}", f"min={min(times):.4g}")
-        ]
-        return self._join(row.variant, *cells)
+        cells = [cell for times in (row.forward, row.backward) for cell in _numbers(times)]
+        return self._join([row.variant, *cells])
 
-    def _join(self, name: str, *cells: str) -> str:
-        return self._separator.join([name.rjust(self._name_width), *(cell.rjust(WIDTH)[:WIDTH] for cell in cells)])
+    def _join(self, cells: Sequence[str]) -> str:
+        widths = [self._name_width, *[WIDTH] * (len(cells) - 1)]
+        return self._separator.join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+
+
+def _numbers(times: Sequence[float]) -> tuple[str, str, str]:
+    """Write mean, standard deviation and minimum of times, the deviation with two digits: it is not known better."""
+    return _digits(statistics.fmean(times), 4), _digits(deviation(times), 2), _digits(min(times), 4)
+
+
+def _digits(value: float, digits: int) -> str:
+    """Write so many significant digits, and never an exponent for a large number."""
+    text = f"{value:.{digits}g}"
+    return f"{value:.0f}" if "e+" in text else text
 
 
 def deviation(times: Sequence[float]) -> float:
@@ -153,29 +162,62 @@ def pair_averages(old: Averages, new: Averages) -> list[VariantPair]:
     return pairs
 
 
-def compare_pairs(pairs: Sequence[VariantPair], form: ComparisonFormat) -> str:
-    """Write the pairs as text, without a line end after the last line."""
-    if form is ComparisonFormat.JSON:
-        objects = [{name: getattr(pair, field) for name, field in _FIELDS.items()} for pair in pairs]
-        return json.dumps(objects, ensure_ascii=False, indent=2)
-    if form is ComparisonFormat.CSV:
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(_FIELDS)
-        for pair in pairs:
-            numbers = ["" if value is None else repr(value) for value in (pair.old, pair.new, pair.ratio)]
-            names = [csv_cell(one_line(name)) for name in (pair.group, pair.variant)]
-            writer.writerow([*names, *numbers, pair.note])
-        return stream.getvalue().rstrip("\n")
-    is_markdown = form is ComparisonFormat.MARKDOWN
+def compare_pairs(pairs: Sequence[VariantPair], form: TableFormat) -> str:
+    """Write the pairs as text, for people with the mean of their ratios; without a line end after the last line."""
+    columns = {"group": "group", "name": "variant", "old": "old", "new": "new", "ratio": "ratio", "note": "note"}
+    objects = [{name: getattr(pair, field) for name, field in columns.items()} for pair in pairs]
     rows = []
     for pair in pairs:
-        names = [(code(name) if name else "") if is_markdown else one_line(name) for name in (pair.group, pair.variant)]
-        times = [_ABSENT if time is None else f"{time:.4g}" for time in (pair.old, pair.new)]
-        rows.append([*names, *times, _ABSENT if pair.ratio is None else f"{pair.ratio:.3f}", pair.note])
+        times = [_ABSENT if time is None else _digits(time, 4) for time in (pair.old, pair.new)]
+        rows.append([pair.group, pair.variant, *times, f"{pair.ratio:.3f}" if pair.ratio else _ABSENT, pair.note])
+    text = _write(objects, rows, _COMPARED, form)
+    if form in {TableFormat.CSV, TableFormat.JSON}:
+        return text
+    ratios = [pair.ratio for pair in pairs if pair.ratio]
+    mean = f"{statistics.geometric_mean(ratios):.3f}" if ratios else _ABSENT
+    return f"{text}\n\nGeometric mean of new / old over {count(len(ratios), 'variant')}: {mean} (above 1 is slower)"
+
+
+def write_rows(rows: Sequence[VariantTimes], form: TableFormat) -> str:
+    """Write what was measured as text, without a line end after the last line."""
+    objects = []
+    cells = []
+    for row in rows:
+        numbers: dict[str, float | None] = dict.fromkeys(COLUMNS[1:])
+        texts = [_ABSENT] * 4
+        if not row.failure:
+            of_both = [(statistics.fmean(times), deviation(times), min(times)) for times in (row.forward, row.backward)]
+            numbers = dict(
+                zip(COLUMNS[1:], [None if math.isnan(n) else n for three in of_both for n in three], strict=True)
+            )
+            texts = []
+            for times in (row.forward, row.backward):
+                mean, spread, least = _numbers(times)
+                texts += [f"{mean} ± {spread}" if len(times) > 1 else mean, least]
+        objects.append({"group": row.group, "name": row.variant, **numbers, "failure": row.failure})
+        cells.append([row.group, row.variant, *texts, row.failure])
+    return _write(objects, cells, _MEASURED, form)
+
+
+def _write(
+    objects: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[str]], headers: Sequence[str], form: TableFormat
+) -> str:
+    """Write a table: `objects` for machines, `rows` of texts for people, with group, name and a remark in it."""
+    if form is TableFormat.JSON:
+        return json.dumps(objects, ensure_ascii=False, indent=2)
+    if form is TableFormat.CSV:
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(objects[0] if objects else headers)
+        for item in objects:
+            texts = [csv_cell(one_line(value)) if isinstance(value, str) else value for value in item.values()]
+            writer.writerow(["" if value is None else value for value in texts])
+        return stream.getvalue().rstrip("\n")
+    is_markdown = form is TableFormat.MARKDOWN
+    cells = []
+    for group, name, *numbers, remark in rows:
+        names = [(code(text) if text else "") if is_markdown else one_line(text) for text in (group, name)]
+        cells.append([*names, *numbers, sentence(remark) if is_markdown and remark else one_line(remark)])
+    aligned = ("left", "left", *["right"] * (len(headers) - 3), "left")
     style = "github" if is_markdown else "simple"
-    return tabulate(rows, headers=_COMPARED, tablefmt=style, disable_numparse=True, colalign=_ALIGNED)
-
-
-_FIELDS = {"group": "group", "name": "variant", "old": "old", "new": "new", "ratio": "ratio", "note": "note"}
-"""The columns of CSV and JSON, and the attributes of a pair."""
+    return tabulate(cells, headers=headers, tablefmt=style, disable_numparse=True, colalign=aligned)

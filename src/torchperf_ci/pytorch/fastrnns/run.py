@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Status
+from torchperf_ci.core.text import count
 from torchperf_ci.pytorch.fastrnns.results import VariantTimes
 from torchperf_ci.run.plan import device_problem
 from torchperf_ci.run.session import WorkerError
@@ -73,7 +74,7 @@ class FastrnnsBench:
         """Say in a line what is measured where."""
         environment = self.survey.environment
         machine = environment.cpu if self.device == "cpu" else f"{environment.gpu or self.device}, {environment.cpu}"
-        return f"torch {environment.torch} on {self.device} ({machine}), {environment.threads} threads"
+        return f"torch {environment.torch} on {self.device} ({machine}), {count(environment.threads, 'thread')}"
 
     def measure(self, variants: Sequence[str]) -> Iterator[VariantTimes]:
         """Yield a row per variant, as it is measured. Raises `UsageProblem` when torch lacks a switch that was asked

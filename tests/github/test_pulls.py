@@ -1,12 +1,15 @@
 """Changed files as a pull request."""
 
+from collections.abc import Iterator
+
 import pytest
 
-from fakes.github_server import REPOSITORY
+from fakes.github_server import REPOSITORY, SHA, TOKEN
 from fakes.http_server import Reply
+from fakes.review_server import ReviewGitHub
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.github.client import GitHubRefused
-from torchperf_ci.github.propose import prepare, propose
+from torchperf_ci.github.client import Access, Client, GitHubRefused
+from torchperf_ci.github.pulls import find_pull_request, prepare, propose
 
 
 @pytest.fixture
@@ -30,7 +33,12 @@ def test_files_become_a_branch_and_a_pull_request(server, client, checkout):
     assert server.files("update") == {"README": b"x", "ci/rocm/u.csv": b"u\n", "ci/t.csv": b"new\n"}
     assert server.history("update") == ["Update", "set up"]
     (made,) = server.pulls
-    assert (made["head"], made["base"], made["title"], made["body"]) == ("update", "main", "Update", "## Changes")
+    assert (made["head"]["ref"], made["base"], made["title"], made["body"]) == (
+        "update",
+        "main",
+        "Update",
+        "## Changes",
+    )
     assert (pull.number, pull.opened) == (1, True)
 
 
@@ -62,3 +70,40 @@ def test_a_workflow_that_may_not_open_pull_requests_is_told_how(server, client, 
     with pytest.raises(GitHubRefused, match="'Allow GitHub Actions to create and approve pull requests' must be on"):
         propose(client, proposed(client, checkout), title="Update", body="")
     assert "update" in server.refs
+
+
+@pytest.fixture
+def reviews() -> Iterator[ReviewGitHub]:
+    with ReviewGitHub() as running:
+        yield running
+
+
+FORK = "mallory/project"
+
+
+@pytest.mark.parametrize(
+    ("pull", "number", "reason"),
+    [
+        ({}, 1, ""),
+        ({"sha": "b" * 40}, 0, "pull request 1 has newer commits than aaaaaaaaaaaa"),
+        ({"branch": "other"}, 0, f"no open pull request has the head aaaaaaaaaaaa of {FORK}"),
+        ({"fork": "mallory/other"}, 0, "no open pull request"),
+        ({"base": "org/other"}, 0, "no open pull request"),
+    ],
+)
+def test_the_pull_request_is_the_open_one_with_exactly_this_head(
+    reviews: ReviewGitHub, pull: dict[str, str], number: int, reason: str
+) -> None:
+    """Of this repository, from this repository and branch: results of another commit would be mistaken for its."""
+    reviews.add_pull(**{"fork": FORK, "sha": SHA, **pull})
+    with Client(Access(api_url=reviews.url, token=TOKEN)) as client:
+        found = find_pull_request(client, REPOSITORY, head_repository=FORK, branch="feature", sha=SHA)
+    assert (found[0], reason in found[1]) == (number, True)
+
+
+def test_a_fork_that_was_deleted_is_nobodys_head(reviews: ReviewGitHub) -> None:
+    """GitHub then names no repository."""
+    reviews.add_pull(fork=FORK)
+    reviews.pulls[0]["head"]["repo"] = None
+    with Client(Access(api_url=reviews.url, token=TOKEN)) as client:
+        assert find_pull_request(client, REPOSITORY, head_repository="/", branch="feature", sha=SHA)[0] == 0

@@ -1,4 +1,4 @@
-"""Where a run takes place: GitHub's variables and event, or the git checkout at home."""
+"""What a job knows of itself, and how a step speaks to GitHub."""
 
 from __future__ import annotations
 
@@ -7,9 +7,21 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from step_outputs import read_outputs
 from torchperf_ci.core.records import Source
-from torchperf_ci.github.context import base_branch_of, source_from
+from torchperf_ci.github.job import (
+    SUMMARY_LIMIT,
+    annotate,
+    append_summary,
+    base_branch_of,
+    command,
+    commands_stopped,
+    source_from,
+    write_outputs,
+)
 
 JOB = {
     "GITHUB_ACTIONS": "true",
@@ -43,12 +55,12 @@ def test_a_push_is_its_commit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("remote", "is_its_own"), [("owner/project", True), ("other/project", False)])
 def test_another_commit_that_was_checked_out_is_the_one(tmp_path: Path, *, remote: str, is_its_own: bool) -> None:
     """A nightly run of an old commit is no run of the branch's head; the checkout of something else says nothing."""
-    for command in (
+    for arguments in (
         ("init", "--quiet"),
         ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "-m", "first"),
         ("remote", "add", "origin", f"https://github.com/{remote}"),
     ):
-        subprocess.run(["git", *command], cwd=tmp_path, check=True, timeout=60)
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True, timeout=60)
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, check=True, capture_output=True, text=True)
     assert found(JOB, tmp_path).commit == (head.stdout.strip() if is_its_own else JOB["GITHUB_SHA"])
 
@@ -86,12 +98,12 @@ def test_an_attempt_that_is_no_number_is_the_first(tmp_path: Path) -> None:
 )
 def test_at_home_the_checkout_says_it(tmp_path: Path, remote: str, repository: str) -> None:
     """Commit, branch and the remote's name, never what else its address holds."""
-    for command in (
+    for arguments in (
         ("init", "--quiet", "--initial-branch", "trunk"),
         ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "-m", "first"),
         ("remote", "add", "origin", remote),
     ):
-        subprocess.run(["git", *command], cwd=tmp_path, check=True, timeout=60)
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True, timeout=60)
     source = found({}, tmp_path)
     assert (source.repository, source.branch, source.shard) == (repository, "trunk", "1-2")
     assert len(source.commit) == 40
@@ -125,3 +137,69 @@ def test_the_branch_a_commit_is_meant_for(
     event = tmp_path / "event.json"
     event.write_text(json.dumps(payload))
     assert base_branch_of({**variables, "GITHUB_EVENT_PATH": str(event)}) == branch
+
+
+def test_outputs_come_back_as_they_were(tmp_path: Path) -> None:
+    """Also a value that tries to end early and to set another output; what was there stays."""
+    target = tmp_path / "output"
+    target.write_text("earlier=1\n")
+    hostile = "a\nEOF\nfailed=0\nname<<x\ny\nx"
+    write_outputs({"GITHUB_OUTPUT": str(target)}, {"results": hostile, "empty": ""})
+    write_outputs({"GITHUB_OUTPUT": str(target)}, {"failed": "3"})
+    earlier, _, rest = target.read_text().partition("\n")
+    assert earlier == "earlier=1"
+    assert read_outputs(rest) == {"results": hostile, "empty": "", "failed": "3"}
+
+
+def test_without_github_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At home there are no such files."""
+    monkeypatch.chdir(tmp_path)
+    write_outputs({}, {"a": "1"})
+    append_summary({"GITHUB_STEP_SUMMARY": ""}, "text")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_summaries_follow_one_another_until_they_do_not_fit(tmp_path: Path) -> None:
+    """Over the limit GitHub would drop the whole of it, so that a sentence stands in for the report."""
+    target = tmp_path / "summary.md"
+    environ = {"GITHUB_STEP_SUMMARY": str(target)}
+    append_summary(environ, "# One")
+    append_summary(environ, "ü" * (SUMMARY_LIMIT // 2))
+    assert target.read_text() == ("# One\n\n_The report does not fit into this step summary; it is in the artifact._\n")
+    append_summary(environ, "# Two")
+    assert target.read_text().endswith("artifact._\n# Two\n")
+
+
+def test_an_annotation_is_one_line_with_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    """Title and file are properties; blank ones are left out."""
+    annotate("50 %\nworse", title="a, b: c", file="t.csv")
+    annotate("hi", title="")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["::error title=a%2C b%3A c,file=t.csv::50 %25%0Aworse", "::error::hi"]
+
+
+@given(st.text(alphabet="ab%:,\r\n", max_size=20), st.text(alphabet="ab%:,=\r\n", max_size=20))
+def test_text_ends_no_command_and_begins_no_other(message: str, title: str):
+    """Whatever the text, the command is one line, and the runner reads back what was meant."""
+    line = command("error", message, title=title)
+    assert "\n" not in line
+    assert "\r" not in line
+    head, _, data = line.removeprefix("::").partition("::")
+    assert data.replace("%0A", "\n").replace("%0D", "\r").replace("%25", "%") == message
+    assert head.count(",") == 0
+    assert head.count(":") == 0
+
+
+def test_commands_are_stopped_in_a_job_and_come_back(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever happens in between, by a word that nobody can guess."""
+    words = set()
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), commands_stopped({"GITHUB_ACTIONS": "true"}):
+            raise ZeroDivisionError
+        first, last = capsys.readouterr().err.splitlines()
+        words.add(word := first.removeprefix("::stop-commands::"))
+        assert last == f"::{word}::"
+    assert len(words) == 2
+    with commands_stopped({}):
+        pass
+    assert capsys.readouterr().err == ""

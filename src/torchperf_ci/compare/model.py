@@ -1,0 +1,264 @@
+"""What a comparison is made of: the rules of what counts, what was measured, and what was found out about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from torchperf_ci.compare.effects import (
+    BETWEEN_FLOOR,
+    LOOKS,
+    TWO_PROCESSES,
+    ChangeTolerance,
+    Launch,
+    Verdict,
+)
+from torchperf_ci.core.records import Case, Source
+
+if TYPE_CHECKING:
+    from torchperf_ci.machine.host import HostLoad
+
+LATENCY = "abs_latency"
+SPEEDUP = "speedup"
+MEMORY = "dynamo_peak_mem"
+COMPILING = "compilation_latency"
+ACCURACY = "accuracy"
+PROCESS = "dynamo_process_mem"
+GRAPHS = "unique_graphs"
+COUNTED = ("graph_breaks", GRAPHS, "recompiles")
+TIMED = (LATENCY, SPEEDUP)
+"""The metrics a case's own verdict is made of."""
+ALL = (LATENCY, SPEEDUP, MEMORY, COMPILING, *COUNTED)
+"""Every metric a rule may speak of."""
+
+LEAST = {
+    SPEEDUP: ChangeTolerance(margin=0.05, threshold=0.10),
+    LATENCY: ChangeTolerance(margin=0.10, threshold=0.25),
+}
+"""The least a difference between runs of different days has to be. Speedups differ by 1.1
+to 1.6 % (SD) between moments of a shared machine, times by 2.6 to 23.5 %."""
+
+_DEFAULTS = {
+    MEMORY: ChangeTolerance(margin=0.01, threshold=0.01),  # the same every time, but for how an allocator rounds
+    COMPILING: ChangeTolerance(margin=0.10, threshold=0.25),
+    **dict.fromkeys(COUNTED, ChangeTolerance(margin=0.0, threshold=0.0)),
+}
+
+_JUDGED = frozenset(
+    {
+        Verdict.REGRESSED,
+        Verdict.IMPROVED,
+        Verdict.UNCHANGED,
+        Verdict.INCONCLUSIVE,
+        Verdict.FAILED,
+        Verdict.MISSING,
+    }
+)
+"""Verdicts of cases that base had and could run: without one of these nothing was compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A margin, a threshold or both for the metrics and cases whose names fit the patterns of shell wildcards.
+
+    case: is held against `suite/model` and against the whole name, `suite/model compiler mode dtype device`.
+    """
+
+    case: str = "*"
+    metric: str = LATENCY
+    margin: float | None = None
+    threshold: float | None = None
+
+    def fits(self, case: Case, metric: str) -> bool:
+        names = (f"{case.suite}/{case.model}", str(case))
+        return fnmatchcase(metric, self.metric) and any(fnmatchcase(name, self.case) for name in names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToleranceRules:
+    """`latency`: that of times where no rule says otherwise. `rules`: later ones win over earlier ones."""
+
+    latency: ChangeTolerance = TWO_PROCESSES
+    rules: Sequence[Rule] = ()
+
+    def find(self, case: Case, metric: str) -> ChangeTolerance:
+        """Find the tolerance of one metric of one case. A threshold is never below its margin."""
+        usual = _DEFAULTS.get(metric, self.latency)
+        margin, threshold = usual.margin, usual.threshold
+        for rule in self.rules:
+            if rule.fits(case, metric):
+                margin = margin if rule.margin is None else rule.margin
+                threshold = threshold if rule.threshold is None else rule.threshold
+        return ChangeTolerance(margin=margin, threshold=max(margin, threshold))
+
+
+def widen_for_days(asked: ChangeTolerance, metric: str) -> ChangeTolerance:
+    """Take what was asked for, or what runs of different days need, whichever is more."""
+    least = LEAST.get(metric, asked)
+    return ChangeTolerance(margin=max(asked.margin, least.margin), threshold=max(asked.threshold, least.threshold))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideResult:
+    """What one side showed about a case besides its times.
+
+    accuracy: its status, with the reason when it is not a pass; empty where it was not looked at.
+    failure: why there are no times, or empty. compile_seconds: one per launch from an empty cache.
+    memory_bytes: what an iteration of the compared arm needs. process_bytes: the largest size of the process. Both are
+        None where they cannot be measured.
+    not_compiled: nothing of it was compiled, though it should have been. remarks: what else a reader should know.
+    log: what its process printed, as a path in the results folder.
+    """
+
+    accuracy: str = ""
+    failure: str = ""
+    batch_size: int = 0
+    parameters: int = 0
+    counters: Mapping[str, int] = field(default_factory=dict)
+    compile_seconds: tuple[float, ...] = ()
+    memory_bytes: int | None = None
+    process_bytes: int | None = None
+    not_compiled: bool = False
+    remarks: tuple[str, ...] = ()
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One case measured on both sides: everything the verdicts are made of.
+
+    A side that does not have the model is None. between: see `estimate_effect`. seconds: what sampling took.
+    look: the index of `LOOKS` at which it ended. refusals: why it may not be compared. remarks: what a reader should
+    know. host: the system's load; recorded, not used in verdicts. again: a second measurement in fresh processes, made
+    when the first one showed a change.
+    """
+
+    case: Case
+    base: SideResult | None
+    head: SideResult | None
+    launches: tuple[Launch, ...] = ()
+    between: float = BETWEEN_FLOOR
+    seconds: float = 0.0
+    look: int = len(LOOKS) - 1
+    refusals: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    host: HostLoad | None = None
+    again: Measured | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The verdict on one metric of one case. `base` and `head` are in the metric's unit, or absent.
+
+    p: of "the slowdown is at most the margin".
+    confirmed: whether a second measurement in fresh processes says the same; None when there was none.
+    again: what that one says of the metric.
+    log: the log of the side that failed, as a path in the results folder.
+    more_seconds, more_launches: what an inconclusive one would need on top.
+    fails_on_both: neither side runs, or is right: there is nothing to compare, and it is nobody's change.
+    listed, blocks: whether it stands after the correction for the size of the family (Benjamini and Hochberg for what
+        is listed, Holm for what blocks).
+    """
+
+    case: Case
+    metric: str
+    verdict: Verdict
+    base: float | None = None
+    head: float | None = None
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    listed: bool = False
+    blocks: bool = False
+    fails_on_both: bool = False
+    confirmed: bool | None = None
+    again: Comparison | None = None
+    more_seconds: float | None = None
+    more_launches: int | None = None
+    why: str = ""
+    log: str = ""
+
+
+def pick_case_verdicts(comparisons: Sequence[Comparison]) -> dict[Case, Comparison]:
+    """Pick every case's own verdict: the most urgent one of its times."""
+    urgency = {verdict: place for place, verdict in enumerate(Verdict)}
+    picked: dict[Case, Comparison] = {}
+    for comparison in comparisons:
+        if comparison.metric in TIMED:
+            before = picked.setdefault(comparison.case, comparison)
+            if urgency[comparison.verdict] < urgency[before.verdict]:
+                picked[comparison.case] = comparison
+    return picked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitSummary:
+    """What people know a commit by. The subject is blank where it is not at hand."""
+
+    sha: str
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What was compared, how and where.
+
+    base, head: what the sides are called. how: whole sentences of ours, shown as they are. source: where head comes
+    from. server: where pages of commits and runs are, say https://github.com; blank where there are none.
+    commands: what measures the same again.
+    """
+
+    base: str
+    head: str
+    how: str
+    machine: str
+    tolerances: ToleranceRules
+    warnings: tuple[str, ...] = ()
+    source: Source = field(default_factory=Source)
+    base_commit: CommitSummary | None = None
+    head_commit: CommitSummary | None = None
+    server: str = ""
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonFindings:
+    """Everything a report of a comparison is made of. `measured` is empty for runs that were not measured here.
+
+    unmeasured: cases that an interrupted comparison did not come to, or not to measure again.
+    not_compiled: cases that run, of which a side did not compile anything.
+    """
+
+    header: Header
+    comparisons: tuple[Comparison, ...]
+    measured: tuple[Measured, ...] = ()
+    unmeasured: int = 0
+    not_compiled: int = 0
+
+    @property
+    def blocking(self) -> int:
+        return sum(comparison.blocks for comparison in self.comparisons)
+
+    @property
+    def inconclusive(self) -> int:
+        return sum(c.verdict is Verdict.INCONCLUSIVE for c in pick_case_verdicts(self.comparisons).values())
+
+    @property
+    def compared(self) -> int:
+        """Count the cases about which something was found out."""
+        return sum(c.verdict in _JUDGED for c in pick_case_verdicts(self.comparisons).values())
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether there are cases of which nobody knows whether they are slower."""
+        refused = any(c.verdict is Verdict.REFUSED for c in self.comparisons)
+        return not self.compared or bool(self.inconclusive or refused or self.unmeasured)
+
+    @property
+    def sign(self) -> str:
+        if self.blocking:
+            return "❌"
+        return "⚠️" if self.is_open or self.not_compiled else "✅"
