@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import click
 
-from torchperf_ci.cli.options import Decorated, KeyValues, PatternItem, build, declared_parameters, option
+from torchperf_ci.cli.options import KeyValues, PatternItem, option
 from torchperf_ci.core.records import DEFAULT_COMPILERS, Mode, Testing
 
 if TYPE_CHECKING:
@@ -399,25 +399,6 @@ class CaseOptions:
     def variables(self) -> dict[str, str]:
         """Return the environment variables that the options give to the measured processes."""
         return {**self.interpreter.variables(), **dict(self.machine.extra_env)}
-
-
-# The functions below serve the commands that still take their options as a dict.
-def _add(function: Decorated, *kinds: type) -> Decorated:
-    added: Any = function
-    for name, parameter, section in reversed([each for kind in kinds for each in declared_parameters(kind)]):
-        added = parameter.add_to(added, name, section)
-    result: Decorated = added
-    return result
-
-
-def model_options(function: Decorated) -> Decorated:
-    """Return the options that choose models, for commands that do not measure."""
-    return _add(function, ModelOptions, PythonOptions)
-
-
-def models_from(options: dict[str, Any]) -> Selection:
-    """Return the models that `model_options` ask for. Raises `click.UsageError` for what cannot be meant."""
-    return build(ModelOptions, options).selection()
 
 
 def _shard(text: str) -> str:
