@@ -44,7 +44,7 @@ put it into the shell's start-up file to keep it:
 | --- | --- |
 | bash | `eval "$(_TORCHPERF_CI_COMPLETE=bash_source torchperf-ci)"` |
 | zsh | `eval "$(_TORCHPERF_CI_COMPLETE=zsh_source torchperf-ci)"` |
-| fish | `_TORCHPERF_CI_COMPLETE=fish_source torchperf-ci \| source` |
+| fish | `_TORCHPERF_CI_COMPLETE=fish_source torchperf-ci \\| source` |
 """
 
 
