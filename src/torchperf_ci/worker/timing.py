@@ -30,6 +30,14 @@ _GARBAGE = 500
 """New objects after which garbage is collected between two sweeps, where no clock runs."""
 
 
+def pin_threads(cpus: Collection[int]) -> None:
+    """Keep every thread of this process on these CPUs (Linux). Processes it has started, say a compiler's, and their
+    threads stay where they are."""
+    for task in Path("/proc/self/task").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            os.sched_setaffinity(int(task.name), cpus)
+
+
 def probe() -> int:
     """Time a fixed pure-Python loop (about 0.15 ms), in nanoseconds.
 
@@ -207,11 +215,3 @@ def _cache_size(device: torch.device) -> int:
         return 0
     properties = module.get_device_properties(device)
     return int(getattr(properties, "L2_cache_size", 0) or getattr(properties, "last_level_cache_size", 0))
-
-
-def pin_threads(cpus: Collection[int]) -> None:
-    """Keep every thread of this process on these CPUs (Linux). Processes it has started, say a compiler's, and their
-    threads stay where they are."""
-    for task in Path("/proc/self/task").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended
-            os.sched_setaffinity(int(task.name), cpus)
