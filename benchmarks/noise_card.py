@@ -39,9 +39,9 @@ from torchperf_ci.compare.pairs import launch_of
 from torchperf_ci.compare.session import CompareRequest, SideSpec, running_sides, shared_cpus
 from torchperf_ci.compare.sides import LiveSide, all_cases
 from torchperf_ci.core.records import Mode, Testing
-from torchperf_ci.run.case_worker import Settings
+from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.plan import Selection
-from torchperf_ci.run.sampler import Pair, Sampler
+from torchperf_ci.run.sampler import SamplePair, Sampler
 from torchperf_ci.worker.timing import Arm, sample
 
 SUITE = Path(__file__).with_name("noise_suite.py")
@@ -95,11 +95,11 @@ class LocalPairs:
     def __init__(self, base: Arm, head: Arm) -> None:
         self._arms = {"base": base, "head": head}
 
-    def take(self, swapped: Sequence[bool], repeats: int) -> list[Pair]:
+    def take(self, swapped: Sequence[bool], repeats: int) -> list[SamplePair]:
         order = [["head", "base"] if turned else ["base", "head"] for turned in swapped]
         sweep = sample(self._arms, order, device=torch.device("cpu"), inner=dict.fromkeys(self._arms, repeats))
         times = zip(sweep.host["base"], sweep.host["head"], sweep.probe, strict=True)
-        return [Pair(first=base / 1e9, second=head / 1e9, probe=probe / 1e9) for base, head, probe in times]
+        return [SamplePair(first=base / 1e9, second=head / 1e9, probe=probe / 1e9) for base, head, probe in times]
 
     def invalidated(self) -> bool:
         return False
@@ -134,7 +134,7 @@ def in_two_processes(series: Series, done: int, *, renew_every: int) -> Iterator
         base=base,
         head=head,
         selection=Selection(suites=(str(SUITE),), mode=Mode.INFERENCE, devices=("cpu",), compilers=("eager",)),
-        settings=Settings(testings=(Testing.PERFORMANCE,), threads=1, cpus=shared_cpus(1)),
+        settings=CaseSettings(testings=(Testing.PERFORMANCE,), threads=1, cpus=shared_cpus(1)),
         plan=ComparePlan(tolerances=ToleranceRules(), seconds=SECONDS, stop_early=False),
     )
     with tempfile.TemporaryDirectory() as folder, running_sides(request, Path(folder)) as sides:

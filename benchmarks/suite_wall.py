@@ -23,11 +23,11 @@ from typing import Any
 
 from torchperf_ci.core.records import Mode, Source, Testing
 from torchperf_ci.core.results import open_folder
-from torchperf_ci.run.case_worker import BOTH, Settings
-from torchperf_ci.run.plan import Plan, PlannedCase, Selection
-from torchperf_ci.run.run import Python, Survey, plan_run, python_under_test, survey
+from torchperf_ci.run.case_worker import BOTH, CaseSettings
+from torchperf_ci.run.plan import Plan, PlannedCase, Selection, make_plan
 from torchperf_ci.run.runner import Runner, Surroundings
 from torchperf_ci.run.sampler import StopRule
+from torchperf_ci.run.survey import Python, Survey, python_under_test, survey
 
 PAIRS = 30
 
@@ -59,7 +59,7 @@ def measure(python: Python, plan: Plan, found: Survey, *, scale: str) -> tuple[f
         ways = []
         for fresh, rounds in ((False, (BOTH,)), (True, ((Testing.PERFORMANCE,), (Testing.ACCURACY,)))):
             folder = stack.enter_context(open_folder(out / str(fresh)))
-            settings = Settings(rule=StopRule(repeat=PAIRS), scale=scale, fresh_process=fresh)
+            settings = CaseSettings(rule=StopRule(repeat=PAIRS), scale=scale, fresh_process=fresh)
             modules = () if fresh else plan.preload
             runner = stack.enter_context(Runner(python.start, settings, surroundings, folder, modules=modules))
             ways.append(Way(runner, rounds))
@@ -114,7 +114,7 @@ def main() -> None:
     with python_under_test(sys.executable, os.environ, threads=None, extra={}, log=log) as python:
         with python.start() as preloaded:
             found = survey(preloaded, selection.suites, threads=None, command=sys.argv)
-        plan = plan_run(selection, found)
+        plan = make_plan(selection, found.suites, found.machine)
         print(f"{len(plan.cases)} cases on {found.environment.cpu}, {found.environment.cpu_count} CPUs", flush=True)
         ours, classic = measure(python, plan, found, scale=options.scale)
         print(f"run {ours:.1f} s, classic {classic:.1f} s, ratio {ours / classic:.2f}\n", flush=True)

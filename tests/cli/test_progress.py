@@ -38,8 +38,12 @@ def record(testing: Testing = Testing.ACCURACY, status: Status = Status.PASS, **
             [record(status=Status.FAIL_ACCURACY, reason="off by one")],
             "fail_accuracy (accuracy): off by one",
         ),
+        ([record(status=Status.PASS_DUE_TO_SKIP, reason="too large")], "skipped: too large"),
         ([record(status=Status.CRASHED), record(Testing.PERFORMANCE, Status.CRASHED)], "crashed"),
-        ([record(status=Status.CRASHED, reason="a\n::error::b\x1b[2J")], "crashed (accuracy): a ::error::b [2J"),
+        (
+            [record(status=Status.CRASHED, reason="a\n::error::b\x1b[2J")],
+            "crashed (accuracy): a ::error::b\N{REPLACEMENT CHARACTER}[2J",
+        ),
     ],
 )
 def test_a_case_is_one_line(records: list[Record], line: str) -> None:
@@ -57,10 +61,23 @@ def test_a_log_gets_a_line_per_case(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err == (
-        "3 cases are recorded already; 12 are left.\n"
+        "3 cases are recorded already; 12 left to measure.\n"
         "[ 1/12] tiny/mlp inductor inference float32 cpu: pass\n"
         "[ 2/12] tiny/mlp inductor inference float32 cpu: pass\n"
     )
+
+
+def test_a_model_that_cannot_be_loaded_says_why_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not again with every compiler and testing."""
+    testings = (Testing.ACCURACY, Testing.PERFORMANCE)
+    records = [record(testing, Status.MODEL_FAIL_TO_LOAD, reason="bench.py:5: no tuple") for testing in testings]
+    with progress_for(io.StringIO()) as progress:
+        progress.begin(total=2, already=0)
+        progress.finish(records)
+        progress.finish(records)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith(": model_fail_to_load: bench.py:5: no tuple")
+    assert second.endswith(": model_fail_to_load: as above")
 
 
 SCRIPT = """
@@ -97,15 +114,15 @@ def on_a_terminal(*arguments: str) -> str:
 
 
 def test_a_terminal_gets_a_bar_with_the_case_and_the_time_left() -> None:
-    """Of what is left to do; what did not pass leaves a line."""
+    """Of what is left to do; every case leaves a line."""
     shown = on_a_terminal("3", "pass", "crashed", "pass")
-    assert shown.startswith("2 cases are recorded already; 3 are left.\r\n")
+    assert shown.startswith("2 cases are recorded already; 3 left to measure.\r\n")
     assert re.search(r"\[-+\]  0/3", shown)
     assert "tiny/mlp eager inference float32 cpu" in shown
     assert re.search(r"2/3  00:00:0\d  tiny/mlp", shown)
     assert re.search(r"\[#+\]  3/3", shown)
     assert shown.count("tiny/mlp eager inference float32 cpu: crashed (accuracy): why\r\n") == 1
-    assert ": pass" not in shown
+    assert shown.count("tiny/mlp eager inference float32 cpu: pass\r\n") == 2
     assert shown.endswith(SHOW_CURSOR + "\r\n")
 
 

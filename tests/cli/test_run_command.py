@@ -15,7 +15,7 @@ import pytest
 from torchperf_ci.cli.run import run
 from torchperf_ci.core.records import Status, Testing
 from torchperf_ci.core.results import open_folder, read_results
-from torchperf_ci.run.run import without_values
+from torchperf_ci.run.survey import without_values
 
 SMALL = """
 import os
@@ -414,8 +414,11 @@ def test_a_budget_leaves_rows_that_a_resumed_run_measures(cli, tmp_path: Path, s
         (model, Testing.PERFORMANCE, Status.NOT_RUN) for model in ("one", "two")
     ]
     assert rows[1].reason == "the run's budget of 0.001 s was spent"
-    resumed = cli(*command, "--keep-output-dir")
+    resumed = cli(*command, "--keep-output-dir", "--verbose")
     assert resumed.returncode == 0, resumed.stderr
+    logs = [line.removeprefix("  log: ") for line in resumed.stderr.splitlines() if line.startswith("  log: ")]
+    assert [Path(log).is_file() for log in logs] == [True, True]
+    assert rows[0].environment.torch in resumed.stderr
     rows = read_results(out).records
     assert [(row.case.model, row.testing, row.status) for row in rows] == [
         (model, Testing.PERFORMANCE, Status.PASS) for model in ("one", "two")
@@ -424,8 +427,10 @@ def test_a_budget_leaves_rows_that_a_resumed_run_measures(cli, tmp_path: Path, s
     assert [path.name for path in out.glob("*accuracy.csv")] == []
     again = cli(*command, "--keep-output-dir")
     assert again.returncode == 0
-    assert "2 cases are recorded already; 0 are left." in again.stderr
+    assert "2 cases are recorded already; 0 left to measure." in again.stderr
     assert read_results(out).records == rows
+    quiet = cli(*command, "--keep-output-dir", "-q")
+    assert (quiet.stderr, quiet.stdout) == ("", again.stdout)
 
 
 @pytest.mark.slow

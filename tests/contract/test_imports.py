@@ -111,7 +111,7 @@ def test_this_test_sees_the_imports() -> None:
     """Of every kind: at the top, in a function, for types alone."""
     seen = {(found.where, found.name): found.at_once for found in IMPORTS}
     assert seen["worker/commands.py", "torch"] is True
-    assert seen["cli/run.py", "torchperf_ci.run.run.Run"] is False
+    assert seen["cli/run.py", "torchperf_ci.run.runner.measure_plan"] is False
     assert seen["cli/finish.py", "torchperf_ci.core.results.ResultsFolder"] is False
 
 

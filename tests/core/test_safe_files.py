@@ -14,7 +14,7 @@ from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.results import MANIFEST, RECORDS, ResultsFolder, open_folder
 from torchperf_ci.core.safe_files import PlantedLink, write_below, write_whole
 from torchperf_ci.history.storage import LocalFiles, cache_folder
-from torchperf_ci.run.supervised import run_supervised
+from torchperf_ci.run.supervisor import run_supervised
 
 Plant = Callable[[Path, Path], object]
 LINKS: dict[str, Plant] = {

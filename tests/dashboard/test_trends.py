@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,4 +66,4 @@ def test_labels_at_the_ends_of_lines_do_not_cover_each_other(wanted: list[float]
     assert all(above - below >= gap - 1e-9 for below, above in pairwise(places))
     assert max(places) <= 1
     if all(above - below >= gap for below, above in pairwise(wanted)):
-        assert places == wanted
+        assert places == pytest.approx(wanted)

@@ -15,8 +15,8 @@ from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Mode
 from torchperf_ci.machine.accelerators import Signs, is_gpu_label, missing_accelerator, read_signs
 from torchperf_ci.run.plan import Machine, Selection, SuiteListing, make_plan
-from torchperf_ci.run.run import left_out_warnings
 from torchperf_ci.run.session import Preloaded, package_path
+from torchperf_ci.run.survey import left_out_warnings
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

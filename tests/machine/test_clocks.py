@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from torchperf_ci.machine.accelerators import Accelerator
-from torchperf_ci.machine.clocks import clock_to_lock, locked_clocks
+from torchperf_ci.machine.gpu import clock_to_lock, locked_clocks
 
 SMI = """#!/bin/sh
 case "$*" in
@@ -77,7 +77,7 @@ def test_nothing_is_locked_unasked_or_elsewhere(nvidia_smi: Callable[[str], None
 HOLDS = """
 import sys, time
 from torchperf_ci.machine.accelerators import Accelerator
-from torchperf_ci.machine.clocks import locked_clocks
+from torchperf_ci.machine.gpu import locked_clocks
 with locked_clocks("1200", ["cuda"], [Accelerator(device="cuda:0", name="H100", uuid="aaaa")], {}):
     print("locked", flush=True)
     time.sleep(600)

@@ -18,7 +18,7 @@ from torchperf_ci.core.result_files import CommandResult, plan_line, read_comman
 from torchperf_ci.core.results import COMMANDS, open_folder
 from torchperf_ci.pytorch.checkout import CheckoutRun, PyTorchCheckout, ask_skips
 from torchperf_ci.pytorch.harness import TESTINGS, HarnessCommand, HarnessRequest, commands
-from torchperf_ci.run.supervised import command_environment
+from torchperf_ci.run.supervisor import command_environment
 
 MODELS = ("AlbertForMaskedLM", "BertForMaskedLM", "SkippedForAll", "SkippedInTraining")
 BUILD = Build(environment=Environment(torch="2.13.0"))

@@ -10,10 +10,10 @@ from typing import Any
 
 from torchperf_ci.compare.pairs import Interleave, TwoWorkerPairs
 from torchperf_ci.core.records import Build, Environment
-from torchperf_ci.run.case_worker import Settings
+from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.plan import Machine
-from torchperf_ci.run.run import Survey, note_settings
 from torchperf_ci.run.sampler import Sampler
+from torchperf_ci.run.survey import Survey, note_settings
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -49,7 +49,7 @@ def test_a_block_discards_one_reading_after_a_switch_of_sides() -> None:
 
 def test_with_a_cold_cache_a_reading_is_one_call() -> None:
     """However short it is: the second one would find what the first one has read."""
-    for settings, repeats in ((Settings(), 51), (Settings(cold_l2=True), 1)):
+    for settings, repeats in ((CaseSettings(), 51), (CaseSettings(cold_l2=True), 1)):
         workers = {"base": OnDevice(), "head": OnDevice()}
         sampler = Sampler(pairs_of(workers, Interleave.BLOCK), random.Random(0), repeats=settings.repeats)
         sampler.warm_up(iterations=10)
@@ -60,7 +60,7 @@ def test_times_from_a_cold_cache_are_compared_with_each_other_alone() -> None:
     """The environment of a record says it."""
     machine = Machine(devices={"cpu": 1}, compilers=(), dtypes=(), torch="2.13.0")
     survey = Survey(machine=machine, build=Build(environment=Environment(cpu="AMD EPYC 7763")), suites=())
-    warm, cold = (note_settings(survey, Settings(cold_l2=is_cold)).environment for is_cold in (False, True))
+    warm, cold = (note_settings(survey, CaseSettings(cold_l2=is_cold)).environment for is_cold in (False, True))
     assert warm.comparable_to(cold) == ["state of the L2 cache differs: none against cold"]
     assert cold.comparable_to(replace(cold)) == []
 

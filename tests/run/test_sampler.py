@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from torchperf_ci.run.sampler import LONGEST_READING, SHORTEST, Pair, Sampler, StopRule
+from torchperf_ci.run.sampler import LONGEST_READING, SHORTEST, SamplePair, Sampler, StopRule
 
 Times = Callable[[int], tuple[float, float]]
 
 
 @dataclass
 class Source:
-    """Pair number n takes `times(n)` seconds; each asking costs `asking` seconds more."""
+    """SamplePair number n takes `times(n)` seconds; each asking costs `asking` seconds more."""
 
     times: Times
     asking: float = 0.0
@@ -29,19 +29,19 @@ class Source:
     batches: list[int] = field(default_factory=list)
     _compiled: bool = False
 
-    def take(self, swapped: Sequence[bool], repeats: int) -> list[Pair]:
+    def take(self, swapped: Sequence[bool], repeats: int) -> list[SamplePair]:
         self.now += self.asking
         self.batches.append(len(swapped))
         self.repeats.append(repeats)
         return [self._pair(turned, repeats) for turned in swapped]
 
-    def _pair(self, turned: bool, repeats: int) -> Pair:  # noqa: FBT001 - a value, not a switch
+    def _pair(self, turned: bool, repeats: int) -> SamplePair:  # noqa: FBT001 - a value, not a switch
         first, second = self.times(self.taken)
         self.now += (first + second) * repeats
         self.swapped.append(turned)
         self._compiled |= self.taken in self.compiles_at
         self.taken += 1
-        return Pair(first=first, second=second, probe=1e-4)
+        return SamplePair(first=first, second=second, probe=1e-4)
 
     def invalidated(self) -> bool:
         compiled, self._compiled = self._compiled, False

@@ -18,8 +18,9 @@ import pytest
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Status
-from torchperf_ci.run.exit_reasons import LOG_KEPT, LOG_LIMIT
 from torchperf_ci.run.session import (
+    LOG_KEPT,
+    LOG_LIMIT,
     Preloaded,
     Worker,
     WorkerError,

@@ -72,14 +72,8 @@ def test_another_package_may_register_a_suite(tmp_path: Path, monkeypatch: pytes
     [
         ("tinny", "unknown suite 'tinny'. Did you mean tiny? There are: {known}, a path to a .py file, a module name."),
         ("qqq", "unknown suite 'qqq'. There are: {known}, a path to a .py file, a module name."),
-        ("no.such.module", "suite no.such.module: there is no module no"),
-        ("json.nothing", "suite json.nothing: there is no module json.nothing"),
         ("nowhere/mine.py", "suite nowhere/mine.py: there is no such file"),
         ("json", "unknown suite 'json'. There are: {known}, a path to a .py file, a module name."),
-        (
-            "json.decoder",
-            "suite json.decoder: it has no MODELS, a mapping from model name to a function of the batch size",
-        ),
     ],
 )
 def test_a_suite_that_is_not_there_is_told_with_the_choices(spec: str, message: str) -> None:
@@ -89,23 +83,90 @@ def test_a_suite_that_is_not_there_is_told_with_the_choices(spec: str, message: 
     assert str(refused.value) == message.format(known=", ".join(sorted(known())))
 
 
+@pytest.mark.parametrize(("spec", "module"), [("no.such.module", "no"), ("json.nothing", "json.nothing")])
+def test_a_module_that_is_not_there_is_told_with_where_it_was_looked_for(spec: str, module: str) -> None:
+    """By which Python, and in which folder."""
+    with pytest.raises(SuiteError) as refused:
+        resolve(spec)
+    assert f"suite {spec}: there is no module {module} for {sys.executable} in {Path.cwd()};" in str(refused.value)
+
+
+def test_a_file_is_told_to_who_leaves_out_its_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is nearer than any suite's name."""
+    (tmp_path / "bench.py").write_text(BODY)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SuiteError, match=r"unknown suite 'bench'. Did you mean bench.py\?"):
+        resolve("bench")
+
+
+FUNCTION = "def one(batch_size):\n    return None, ()\n"
+
+
 @pytest.mark.parametrize(
-    ("body", "message"),
+    ("body", "facts"),
     [
-        ("", "it has no MODELS, a mapping from model name to a function of the batch size"),
-        ("MODELS = {}", "it has no MODELS, a mapping from model name to a function of the batch size"),
-        ("MODELS = ['one']", "it has no MODELS, a mapping from model name to a function of the batch size"),
-        ("MODELS = {'one': 1}", "MODELS['one'] is not a function under a text name"),
-        ("MODELS = {1: print}", "MODELS['1'] is not a function under a text name"),
+        ("", ["has no MODELS", 'add MODELS = {"mlp": mlp}']),
+        (FUNCTION, ["has no MODELS", 'add MODELS = {"one": one}']),
+        (FUNCTION + "models = {'one': one}", ["has no MODELS", "rename models to MODELS"]),
+        ("MODELS = {}", ["wrong.py:1: ", "empty"]),
+        (FUNCTION + "MODELS = [one]", ["wrong.py:3: ", "list", 'MODELS = {"one": one}']),
+        ("MODELS = {'one': 1}", ["wrong.py:1: ", "MODELS['one']", "int", "def one(batch_size):"]),
+        ("MODELS = {1: print}", ["wrong.py:1: ", "MODELS[1]", "'1'"]),
+        ("\nclass Net: pass\nMODELS = {'net': Net}", ["wrong.py:3: ", "the class Net", "def net(batch_size):"]),
+        (
+            "import torch\nMODELS = {'net': torch.nn.ReLU()}",
+            ["wrong.py:2: ", "(ReLU)", "def net("],
+        ),
+        ("\ndef one():\n    pass\nMODELS = {'one': one}", ["wrong.py:2: ", "def one(batch_size):"]),
+        ("def one(batch_size, width):\n    pass\nMODELS = {'one': one}", ["wrong.py:1: ", "width=…"]),
+        ("def one(batch_size, *, size):\n    pass\nMODELS = {'one': one}", ["wrong.py:1: ", "size=…"]),
     ],
 )
-def test_a_file_that_is_no_suite_is_told(tmp_path: Path, body: str, message: str) -> None:
-    """With what it should have had."""
+def test_a_file_that_is_no_suite_is_told_its_line_and_what_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, facts: list[str]
+) -> None:
+    """When the suite is loaded, once, and not per case."""
     path = tmp_path / "wrong.py"
     path.write_text(body)
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SuiteError) as refused:
         resolve(str(path))
-    assert str(refused.value) == f"suite {path}: {message}"
+    assert str(refused.value).startswith(f"suite {path}: ")
+    assert [fact for fact in facts if fact not in str(refused.value)] == []
+
+
+@pytest.mark.parametrize("signature", ["batch", "*_", "batch, width=3, **_", "batch, *, mode, scale, k=1"])
+def test_a_function_that_can_be_called_is_taken(tmp_path: Path, signature: str) -> None:
+    """However it declares its parameters."""
+    (tmp_path / "good.py").write_text(f"def one({signature}):\n    pass\nMODELS = {{'one': one}}")
+    assert list(resolve(str(tmp_path / "good.py")).models) == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "fix"),
+    [
+        ("return net, x", "Tensor", "return net, (x,)"),
+        ("return torch.nn.ReLU()", "ReLU", "return torch.nn.ReLU(), (x,)"),
+        ("return net, {'x': x}", "dict", "return net, (), {'x': x}"),
+        ("return {'net': net}", "dict", "return module, (x,)"),
+        ("return [net, (x,)]", "list", "return net, (x,)"),
+        ("return net, (x,), x", "Tensor", "return net, (x,), {…}"),
+        ("return net, x, x, x", "4 values", "return module, (x,)"),
+    ],
+)
+def test_what_a_function_returns_amiss_is_told_with_its_line_and_what_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, kind: str, fix: str
+) -> None:
+    """The line is that of its `return`."""
+    body = f"import torch\n\ndef one(batch_size):\n    net, x = torch.nn.ReLU(), torch.ones(1)\n    {line}\n"
+    (tmp_path / "amiss.py").write_text(body + "MODELS = {'one': one}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SuiteError) as refused:
+        resolve(str(tmp_path / "amiss.py")).build("one", batch_size=None)
+    message = str(refused.value)
+    assert message.startswith(f"amiss.py:5: `{line}` gives ")
+    assert kind in message
+    assert message.endswith(f"write `{fix}`")
 
 
 def test_an_error_inside_a_suite_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,14 +179,6 @@ def test_an_error_inside_a_suite_is_its_own(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ModuleNotFoundError, match="a_library_nobody_has"):
         resolve("package_y.suite")
-
-
-@pytest.mark.parametrize("returned", ["None", "('module',)", "('module', (), {}, 4)", "['module', ()]"])
-def test_a_function_that_returns_something_else_is_told(tmp_path: Path, returned: str) -> None:
-    """A module with its arguments is what is expected."""
-    (tmp_path / "odd.py").write_text(f"MODELS = {{'one': lambda batch_size: {returned}}}")
-    with pytest.raises(SuiteError, match=r"odd/one: its function returned \w+, expected \(module, args\) or"):
-        resolve(str(tmp_path / "odd.py")).build("one", batch_size=None)
 
 
 def test_names_in_results() -> None:
@@ -157,7 +210,7 @@ def test_the_registry_itself_needs_no_torch() -> None:
 @pytest.mark.parametrize(("world", "sizes"), [("2", [2, 2]), ("{'two': 3}", [1, 3])])
 def test_a_suite_says_in_how_many_processes_its_models_run(tmp_path: Path, world: str, sizes: list[int]) -> None:
     """All of them, or by model; the others run alone."""
-    (tmp_path / "worlds.py").write_text(f"MODELS = {{'one': int, 'two': int}}\nWORLD = {world}\n")
+    (tmp_path / "worlds.py").write_text(f"MODELS = {{'one': print, 'two': print}}\nWORLD = {world}\n")
     suite = resolve(str(tmp_path / "worlds.py"))
     assert [suite.world(model) for model in suite.models] == sizes
 
@@ -174,6 +227,6 @@ def test_a_suite_says_in_how_many_processes_its_models_run(tmp_path: Path, world
 )
 def test_a_number_of_processes_that_cannot_be_is_refused(tmp_path: Path, world: str, problem: str) -> None:
     """By name and value."""
-    (tmp_path / "worlds.py").write_text(f"MODELS = {{'one': int, 'two': int}}\nWORLD = {world}\n")
+    (tmp_path / "worlds.py").write_text(f"MODELS = {{'one': print, 'two': print}}\nWORLD = {world}\n")
     with pytest.raises(SuiteError, match=problem):
         resolve(str(tmp_path / "worlds.py"))

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from torchperf_ci.suites import timm_models
-from torchperf_ci.suites.tables import read_rows
+from torchperf_ci.suites.published import read_rows
 
 try:
     import timm

@@ -14,24 +14,26 @@ import pytest
 import torch
 
 from torchperf_ci.worker.accuracy import (
+    AccuracyTolerance,
     CannotJudge,
     Determinism,
-    Outcome,
-    Tolerance,
+    IterationOutcome,
     another_function,
     compare_outcomes,
     rmse,
 )
 
-STRICT = Tolerance(value=1e-4)
-LOOSE = Tolerance(value=1e-3)
-NAN_IS_FINE = Tolerance(value=1e-3, nan_equals_nan=True)
+STRICT = AccuracyTolerance(value=1e-4)
+LOOSE = AccuracyTolerance(value=1e-3)
+NAN_IS_FINE = AccuracyTolerance(value=1e-3, nan_equals_nan=True)
 
 
-def difference(eager: object, compiled: object, wide: object, tolerance: Tolerance) -> str | None:
+def difference(eager: object, compiled: object, wide: object, tolerance: AccuracyTolerance) -> str | None:
     """The difference of two outputs."""
-    float64 = None if wide is None else Outcome(made={"output": wide})
-    return compare_outcomes(Outcome(made={"output": eager}), Outcome(made={"output": compiled}), float64, tolerance)
+    float64 = None if wide is None else IterationOutcome(made={"output": wide})
+    return compare_outcomes(
+        IterationOutcome(made={"output": eager}), IterationOutcome(made={"output": compiled}), float64, tolerance
+    )
 
 
 def spread(count: int, error: float, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -85,12 +87,12 @@ def test_a_tenth_of_the_tolerance_is_always_allowed() -> None:
         ((1000,), torch.float16, LOOSE),
         ((1000,), torch.bfloat16, LOOSE),
         ((1, 1000, 1, 1), torch.float32, STRICT),
-        ((1000,), torch.float32, Tolerance(value=2e-2)),
+        ((1000,), torch.float32, AccuracyTolerance(value=2e-2)),
     ],
     ids=["small", "float16", "bfloat16", "1x1", "wide tolerance"],
 )
 def test_three_times_is_allowed_where_rounding_weighs_more(
-    shape: tuple[int, ...], dtype: torch.dtype, tolerance: Tolerance
+    shape: tuple[int, ...], dtype: torch.dtype, tolerance: AccuracyTolerance
 ) -> None:
     """Small tensors, half precision, 1×1 images and tolerances from 2e-2 on have the multiplier 3."""
     wide = torch.ones(shape, dtype=torch.float64)
@@ -115,7 +117,7 @@ def test_a_reference_of_another_shape_is_no_reference() -> None:
 
 def test_cosine_similarity_decides_where_it_is_asked_for() -> None:
     """From 0.99 on it is the same, whatever the length."""
-    cosine = Tolerance(value=1e-4, cosine=True)
+    cosine = AccuracyTolerance(value=1e-4, cosine=True)
     eager = torch.tensor([1.0, 0.0])
     assert difference(eager, torch.tensor([5.0, 0.5]), None, cosine) is None
     assert difference(eager, torch.tensor([1.0, 0.2]), None, cosine) == "output: cosine similarity 0.9806 is under 0.99"
@@ -138,7 +140,9 @@ def test_eager_values_that_are_nan_compare_with_nothing_in_float32() -> None:
 
 @pytest.mark.parametrize("tolerance", [STRICT, NAN_IS_FINE])
 @pytest.mark.parametrize("wide", [None, torch.ones(3, dtype=torch.float64)])
-def test_a_nan_that_eager_does_not_have_is_a_difference(tolerance: Tolerance, wide: torch.Tensor | None) -> None:
+def test_a_nan_that_eager_does_not_have_is_a_difference(
+    tolerance: AccuracyTolerance, wide: torch.Tensor | None
+) -> None:
     """In every precision, with a reference and without."""
     assert difference(torch.ones(3), torch.tensor([1.0, 1.0, float("nan")]), wide, tolerance) is not None
 
@@ -300,11 +304,11 @@ def test_what_cannot_be_compared_is_never_equal(value: object) -> None:
 def test_a_missing_gradient_and_a_zero_one_are_the_same() -> None:
     """And one that is missing where eager's is not zero is a difference."""
     zero, some = torch.zeros(2), torch.tensor([0.0, 3.0])
-    missing = Outcome(gradients={"gradient of w": None})
-    for one, two in ((missing, Outcome(gradients={"gradient of w": zero})), (missing, missing)):
+    missing = IterationOutcome(gradients={"gradient of w": None})
+    for one, two in ((missing, IterationOutcome(gradients={"gradient of w": zero})), (missing, missing)):
         assert compare_outcomes(one, two, None, STRICT) is None
         assert compare_outcomes(two, one, None, STRICT) is None
-    found = compare_outcomes(Outcome(gradients={"gradient of w": some}), missing, None, STRICT)
+    found = compare_outcomes(IterationOutcome(gradients={"gradient of w": some}), missing, None, STRICT)
     assert found == "gradient of w: 1 of 2 values differ, most at [1]: 0 instead of 3; tolerance 0.0001"
 
 
@@ -319,11 +323,13 @@ def test_infinities_leave_the_rest_to_be_compared() -> None:
 
 def test_a_float64_reference_of_another_function_is_recognized() -> None:
     """What is off by more than rounding is; a gradient that should cancel to zero is not held against it."""
-    eager = Outcome(made={"output": torch.ones(100)}, gradients={"a": torch.ones(9), "b": torch.full((9,), 1e-9)})
+    eager = IterationOutcome(
+        made={"output": torch.ones(100)}, gradients={"a": torch.ones(9), "b": torch.full((9,), 1e-9)}
+    )
 
-    def wide(output: float, gradient: float) -> Outcome:
+    def wide(output: float, gradient: float) -> IterationOutcome:
         gradients = {"a": torch.full((9,), gradient).double(), "b": torch.full((9,), -1e-9).double()}
-        return Outcome(made={"output": torch.full((100,), output).double()}, gradients=gradients)
+        return IterationOutcome(made={"output": torch.full((100,), output).double()}, gradients=gradients)
 
     assert another_function(eager, wide(1.01, 1.0)) is None
     assert another_function(eager, wide(1.3, 1.0)) == "the results in float64 differ by 23% of their size"
@@ -403,5 +409,10 @@ class WithoutFloat64(torch.Tensor):
 def test_values_that_differ_are_described_on_devices_without_float64() -> None:
     """How many, where, and which."""
     one, two = (torch.tensor(values).as_subclass(WithoutFloat64) for values in ([1.0, 2.0, 3.0], [1.0, 2.0, 4.0]))
-    reason = compare_outcomes(Outcome(made={"output": one}), Outcome(made={"output": two}), None, Tolerance(value=1e-4))
+    reason = compare_outcomes(
+        IterationOutcome(made={"output": one}),
+        IterationOutcome(made={"output": two}),
+        None,
+        AccuracyTolerance(value=1e-4),
+    )
     assert reason == "output: 1 of 3 values differ, most at [2]: 4 instead of 3; tolerance 0.0001"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from torchperf_ci.worker.device_errors import breaks_process, is_of_device
+from torchperf_ci.worker.accelerators import breaks_process, is_of_device
 
 BREAKING = [
     "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be asynchronously reported",

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from torchperf_ci.suites.fastrnns import models
+from torchperf_ci.suites.fastrnns import suite
 from torchperf_ci.suites.fastrnns.catalog import VARIANTS, Sizes
 from torchperf_ci.worker.fastrnns import measure
 
@@ -41,7 +41,7 @@ def test_times_are_milliseconds_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> Non
             time.sleep(0.02)
             return super().forward(x)
 
-    monkeypatch.setitem(models.BUILDERS, "py", lambda sizes: (Sleepy(2, 2), (torch.ones(1, 2),)))
+    monkeypatch.setitem(suite.BUILDERS, "py", lambda sizes: (Sleepy(2, 2), (torch.ones(1, 2),)))
     times = measure(**request("py"))
     assert len(times["forward"]) == len(times["backward"]) == 3
     assert all(20 <= value < 20_000 for value in times["forward"])
@@ -55,7 +55,7 @@ def test_a_parameter_without_a_gradient_is_an_error(monkeypatch: pytest.MonkeyPa
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x @ self.weight
 
-    monkeypatch.setitem(models.BUILDERS, "py", lambda sizes: (Partial(2, 2), (torch.ones(1, 2),)))
+    monkeypatch.setitem(suite.BUILDERS, "py", lambda sizes: (Partial(2, 2), (torch.ones(1, 2),)))
     with pytest.raises(RuntimeError, match="left no gradient in bias"):
         measure(**request("py"))
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from torchperf_ci.worker import l2_cache
-from torchperf_ci.worker.l2_cache import CacheEmptier
+from torchperf_ci.worker import timing
 from torchperf_ci.worker.protocol import CaseError
+from torchperf_ci.worker.timing import CacheEmptier
 
 CPU = torch.device("cpu")
 SIZE = 2**20
@@ -21,14 +21,14 @@ def times(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     readings = {"warm": 1000, "cold": 2000}
     properties = SimpleNamespace(L2_cache_size=SIZE)
     monkeypatch.setattr(
-        l2_cache, "device_module", lambda device: SimpleNamespace(get_device_properties=lambda device: properties)
+        timing, "device_module", lambda device: SimpleNamespace(get_device_properties=lambda device: properties)
     )
-    monkeypatch.setattr(l2_cache, "LEAST_BYTES", SIZE)
+    monkeypatch.setattr(timing, "LEAST_BYTES", SIZE)
 
     def reader(device: torch.device, before: object) -> object:
         return lambda arm, repeats: (9999, readings["cold" if before else "warm"])
 
-    monkeypatch.setattr(l2_cache, "Reader", reader)
+    monkeypatch.setattr(timing, "Reader", reader)
     return readings
 
 
@@ -59,7 +59,7 @@ def test_a_cache_whose_size_nobody_says_cannot_be_emptied(monkeypatch: pytest.Mo
     """The case fails, and is not called cold."""
     properties = SimpleNamespace(name="a device")
     monkeypatch.setattr(
-        l2_cache, "device_module", lambda device: SimpleNamespace(get_device_properties=lambda device: properties)
+        timing, "device_module", lambda device: SimpleNamespace(get_device_properties=lambda device: properties)
     )
     with pytest.raises(CaseError, match="leave out --cold-l2"):
         CacheEmptier(CPU)

@@ -15,7 +15,7 @@ from torchperf_ci.cli.options import Decorated, KeyValues, PatternItem, build, d
 from torchperf_ci.core.records import DEFAULT_COMPILERS, Mode, Testing
 
 if TYPE_CHECKING:
-    from torchperf_ci.run.case_worker import Settings
+    from torchperf_ci.run.case_worker import CaseSettings
     from torchperf_ci.run.plan import Selection
 
 
@@ -30,7 +30,7 @@ class Seconds(click.FloatRange):
 
 
 def _clock(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001 - click's signature
-    """A clock in MHz, or `default`."""
+    """Check a clock: in MHz, or `default`."""
     if value in {None, "", "default"} or (str(value).isdigit() and 100 <= int(str(value)) <= 10_000):
         return value or None
     raise click.BadParameter(f"{value!r} is neither a clock in MHz nor `default`")
@@ -313,6 +313,35 @@ class MachineOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TalkOptions:
+    """Say how much the command tells on stderr."""
+
+    quiet: Annotated[
+        bool, option("--quiet", "-q", is_flag=True, show_default=False, help="Print only results and errors.")
+    ]
+    verbose: Annotated[
+        bool,
+        option(
+            "--verbose",
+            "-v",
+            is_flag=True,
+            show_default=False,
+            help="Print versions and the log of every case as well.",
+        ),
+    ]
+
+    def say(self, text: str) -> None:
+        """Print a line on stderr, unless the command is to be quiet."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def explain(self, text: str) -> None:
+        """Print a line on stderr where everything is to be told."""
+        if self.verbose and not self.quiet:
+            click.echo(text, err=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CaseOptions:
     """Choose and measure cases: what every command that measures takes."""
 
@@ -342,16 +371,16 @@ class CaseOptions:
             runner_labels=machine.runner_labels,
         )
 
-    def settings(self) -> Settings:
+    def settings(self) -> CaseSettings:
         """Return how it is measured. Raises `click.UsageError` when nothing would be."""
-        from torchperf_ci.run.case_worker import BOTH, Settings
+        from torchperf_ci.run.case_worker import BOTH, CaseSettings
         from torchperf_ci.run.sampler import StopRule
 
         asked = {Testing.ACCURACY: self.variants.accuracy, Testing.PERFORMANCE: self.variants.performance}
         if not any(asked.values()):
             raise click.UsageError("--no-accuracy and --no-performance together leave nothing to do")
         method = self.method
-        return Settings(
+        return CaseSettings(
             testings=tuple(testing for testing in BOTH if asked[testing]),
             batch_size=method.batch_size,
             threads=method.threads,
@@ -382,17 +411,17 @@ def _add(function: Decorated, *kinds: type) -> Decorated:
 
 
 def model_options(function: Decorated) -> Decorated:
-    """The options that choose models, for commands that do not measure."""
+    """Return the options that choose models, for commands that do not measure."""
     return _add(function, ModelOptions, PythonOptions)
 
 
 def models_from(options: dict[str, Any]) -> Selection:
-    """The models that `model_options` ask for. Raises `click.UsageError` for what cannot be meant."""
+    """Return the models that `model_options` ask for. Raises `click.UsageError` for what cannot be meant."""
     return build(ModelOptions, options).selection()
 
 
 def _shard(text: str) -> str:
-    """The name of a shard, if it is one."""
+    """Return the name of a shard, if it is one. Raises `click.UsageError`."""
     if not text:
         return ""
     from torchperf_ci.shards.uploads import MAX_SHARDS, parse_shard_name
@@ -403,6 +432,7 @@ def _shard(text: str) -> str:
 
 
 def _pattern(text: str) -> re.Pattern[str]:
+    """Return the compiled pattern. Raises `click.UsageError`."""
     try:
         return re.compile(text)
     except re.error as error:

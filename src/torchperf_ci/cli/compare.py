@@ -231,7 +231,7 @@ def _measure(
     from torchperf_ci.compare.model import Measured
     from torchperf_ci.compare.report import describe_case, judge_cases, write_comparison
     from torchperf_ci.compare.session import LiveComparison, describe_request, running_sides
-    from torchperf_ci.machine.clocks import locked_clocks
+    from torchperf_ci.machine.gpu import locked_clocks
 
     def tell(number: int, total: int, measured: Measured, again: bool) -> None:  # noqa: FBT001 - a CaseListener
         place = f"[{'again ' if again else ''}{number:>{len(str(total))}}/{total}]"

@@ -344,7 +344,7 @@ def _measure(variants: Sequence[str], settings: FastrnnsSettings, *, python: str
     from torchperf_ci.github.job import commands_stopped
     from torchperf_ci.pytorch.fastrnns.results import VariantTable
     from torchperf_ci.pytorch.fastrnns.run import FastrnnsBench
-    from torchperf_ci.run.run import python_under_test
+    from torchperf_ci.run.survey import python_under_test
 
     rows: list[VariantTimes] = []
     table = VariantTable(variants, separator=separator)

@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 
 
 def resume_hint(folder_path: Path) -> str:
-    """How to go on after an interruption."""
+    """Say how to go on after an interruption."""
+    from torchperf_ci.core.results import RECORDS
+
+    records = folder_path / RECORDS
+    if not records.is_file() or not any(b'"testing"' in line for line in records.open("rb")):
+        return "Nothing was measured yet."
     return f"What is finished is in {folder_path}; the same command with --keep-output-dir measures the rest."
 
 
 def announce(folder_path: Path, name: str, shard: str) -> None:
-    """Outputs that later steps need also when this one is cancelled: with them what was measured is uploaded."""
+    """Write outputs that later steps need also when this one is cancelled: what was measured is then uploaded."""
     from torchperf_ci.core.text import safe_name
     from torchperf_ci.github.job import write_outputs
 
@@ -40,10 +45,12 @@ def conclude(
     github_files: bool,
     fail_on: str,
     strict: bool = False,
+    quiet: bool = False,
 ) -> int:
     """Write the report, print its summary, hand outputs to GitHub; return the exit code.
 
-    fail_on: `never` makes the exit code 0 whatever failed. strict: a case of which nothing was compiled fails.
+    fail_on: `never` makes the exit code 0 whatever failed. strict: a case of which nothing was compiled
+    fails. quiet: do not say where the report is.
     """
     from torchperf_ci.core.text import one_line
     from torchperf_ci.github.job import append_summary, write_outputs
@@ -51,7 +58,8 @@ def conclude(
 
     report = write_report(folder, results, report_options)
     click.echo(report.summary)
-    click.echo(f"The report is {folder.path / 'report.md'}", err=True)
+    if not quiet:
+        click.echo(f"The report is {folder.path / 'report.md'}", err=True)
     for problem in report.problems:
         click.echo(f"Problem: {one_line(str(problem))}", err=True)
     is_good = report.outcome.is_pass and not (strict and report.not_compiled)
@@ -74,7 +82,7 @@ def write_exit_code(code: int, *, github_files: bool) -> int:
 
 
 def _counts(results: Results) -> tuple[int, int]:
-    """Cases of which every testing passed, and the others: also those that the report leaves out of its pass rate."""
+    """Count the cases of which every testing passed, and all others, also those that the report leaves out."""
     cases = {record.case for record in results.records}
     failed = {record.case for record in results.records if not record.status.is_pass}
     return len(cases - failed), len(failed)

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as an exception, so that everything that was started is ended on the way out."""
+"""Let SIGINT and SIGTERM raise `Interrupted` while the block runs; further ones are ignored after the first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Interrupted(BaseException):
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """SIGINT and SIGTERM raise `Interrupted` while the block runs; after the first one further ones are ignored."""
+    """Let SIGINT and SIGTERM raise `Interrupted` while the block runs; after the first one they are ignored."""
 
     def interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - the signature of a handler
         for each in (signal.SIGINT, signal.SIGTERM):
@@ -35,6 +35,6 @@ def signals_interrupt() -> Iterator[None]:
 
 
 def interrupted(error: Interrupted, what_is_left: str) -> int:
-    """Say what happened and what is left; the exit code."""
+    """Say what happened and what is left; return the exit code."""
     click.echo(f"\nInterrupted by {signal.Signals(error.number).name}. {what_is_left}", err=True)
     return 128 + error.number

@@ -163,7 +163,7 @@ def _list_models(selection: Selection, options: PlanOptions) -> tuple[tuple[Suit
     """
     from torchperf_ci.github.job import commands_stopped
     from torchperf_ci.run.plan import chosen_models, nothing_left, suite_problems
-    from torchperf_ci.run.run import list_suite
+    from torchperf_ci.run.survey import list_suite
     from torchperf_ci.shards.matrix import SuiteModel
 
     if spaced := [name for name in selection.suites if split_list(name) != [name]]:

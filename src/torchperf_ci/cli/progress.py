@@ -1,56 +1,77 @@
-"""What a person sees while a run goes on: a live bar on a terminal, one plain line per case elsewhere. On stderr."""
+"""Show a person how a run goes on, on stderr: a line per case, and a live bar below them on a terminal."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
 
-from torchperf_ci.core.records import Record, Testing
+from torchperf_ci.core.records import Record, Status, Testing
+from torchperf_ci.core.text import count, one_line
 from torchperf_ci.run.plan import PlannedCase
-from torchperf_ci.run.run import Progress
-from torchperf_ci.worker.protocol import one_line
+from torchperf_ci.run.runner import RunProgress
 
 
 @contextmanager
-def progress_for(stream: Any) -> Iterator[Progress]:  # noqa: ANN401 - any text stream
-    """The way of showing progress that fits the stream. However the block ends, the terminal is as it was."""
-    if not stream.isatty():
-        yield Lines()
+def progress_for(
+    stream: Any,  # noqa: ANN401 - any text stream
+    *,
+    quiet: bool = False,
+    logs_in: Path | None = None,
+) -> Iterator[RunProgress]:
+    """Show progress as it fits the stream. However the block ends, the terminal is as it was.
+
+    quiet: show nothing. logs_in: the results folder, where the log of every case is to be named as well.
+    """
+    if quiet or not stream.isatty():
+        yield LogLines(quiet=quiet, logs_in=logs_in)
         return
-    bar = Bar()
+    bar = TerminalBar(logs_in=logs_in)
     try:
         yield bar
     finally:
         bar.end()
 
 
-class Lines:
-    """A line per case: it reads well in a log."""
+class LogLines:
+    """A numbered line per case: it reads well in a log."""
+
+    def __init__(self, *, quiet: bool = False, logs_in: Path | None = None) -> None:
+        self._quiet, self._logs_in = quiet, logs_in
+        self._told: set[tuple[str, str, str]] = set()
 
     def begin(self, *, total: int, already: int) -> None:
         self._total, self._number = total, 0
-        _tell_recorded(total=total, already=already)
+        if already and not self._quiet:
+            _tell_recorded(total=total, already=already)
 
     def start(self, case: PlannedCase) -> None:
-        """A line is written at the end; several cases may be under way at the same time."""
+        """Do nothing: a line is written at the end, and several cases may be under way at the same time."""
 
     def finish(self, records: Sequence[Record]) -> None:
         self._number += 1
-        width = len(str(self._total))
-        click.echo(f"[{self._number:>{width}}/{self._total}] {describe(records)}", err=True)
+        if not self._quiet:
+            width = len(str(self._total))
+            line = describe(_shorten(records, self._told), logs_in=self._logs_in)
+            click.echo(f"[{self._number:>{width}}/{self._total}] {line}", err=True)
 
 
-class Bar:
-    """A bar with the current case and the time left; a case that did not pass leaves a line above it."""
+class TerminalBar:
+    """A line per case, and below them a bar with the current case and the time left."""
 
-    _bar: Any = None
+    def __init__(self, *, logs_in: Path | None = None) -> None:
+        self._bar: Any = None
+        self._logs_in = logs_in
+        self._told: set[tuple[str, str, str]] = set()
 
     def begin(self, *, total: int, already: int) -> None:
-        _tell_recorded(total=total, already=already)
+        if already:
+            _tell_recorded(total=total, already=already)
         self._bar = click.progressbar(  # of what is left: the rest took no time, and would make the time left too short
             length=total, file=sys.stderr, show_pos=True, item_show_func=lambda case: str(case or "")
         )
@@ -61,8 +82,7 @@ class Bar:
         self._bar.render_progress()
 
     def finish(self, records: Sequence[Record]) -> None:
-        if not all(record.status.is_pass for record in records):
-            click.echo("\r\033[K" + describe(records), err=True)
+        click.echo("\r\033[K" + describe(_shorten(records, self._told), logs_in=self._logs_in), err=True)
         self._bar.update(1)
 
     def end(self) -> None:
@@ -72,25 +92,40 @@ class Bar:
 
 
 def _tell_recorded(*, total: int, already: int) -> None:
-    if already:
-        click.echo(f"{already} cases are recorded already; {total} are left.", err=True)
+    are = "is" if already == 1 else "are"
+    click.echo(f"{count(already, 'case')} {are} recorded already; {total} left to measure.", err=True)
 
 
-def describe(records: Sequence[Record]) -> str:
-    """A case's records in one line."""
+def describe(records: Sequence[Record], *, logs_in: Path | None = None) -> str:
+    """Describe a case's records in one line, with `logs_in` a second one that names its log."""
     parts = []
+    failures = {(record.status, record.reason) for record in records}
     for record in records:
         if record.testing is Testing.PERFORMANCE and record.status.is_pass and record.metrics:
             parts.append(_numbers(record))
+        elif record.status is Status.PASS_DUE_TO_SKIP:
+            parts.append(f"skipped: {record.reason}" if record.reason else str(record.status))
         elif record.status.is_pass:
             parts.append(str(record.status))
         else:
-            parts.append(
-                f"{record.status} ({record.testing}): {record.reason}" if record.reason else str(record.status)
-            )
+            testing = "" if len(records) > 1 and len(failures) == 1 else f" ({record.testing})"
+            parts.append(f"{record.status}{testing}: {record.reason}" if record.reason else str(record.status))
     if any(record.not_compiled for record in records):
         parts.append("not compiled")
-    return one_line(f"{records[0].case}: {'; '.join(dict.fromkeys(parts))}") if records else ""
+    line = one_line(f"{records[0].case}: {'; '.join(dict.fromkeys(parts))}") if records else ""
+    log = next((record.log for record in records if record.log), "") if logs_in else ""
+    return f"{line}\n  log: {logs_in}/{one_line(log)}" if log else line
+
+
+def _shorten(records: Sequence[Record], told: set[tuple[str, str, str]]) -> list[Record]:
+    """Return the records, without the reason that keeps a model from loading where another compiler's case told it."""
+    keys = [(record.case.suite, record.case.model, record.reason) for record in records]
+    shortened = [
+        replace(record, reason="as above") if key in told and record.status is Status.MODEL_FAIL_TO_LOAD else record
+        for key, record in zip(keys, records, strict=True)
+    ]
+    told.update(keys)
+    return shortened
 
 
 def _numbers(record: Record) -> str:

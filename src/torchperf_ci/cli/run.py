@@ -56,19 +56,13 @@ def _measure_and_report(options: RunOptions) -> int:
     """Do everything from the folder to the report; return the exit code."""
     from torchperf_ci.cli.progress import progress_for
     from torchperf_ci.core.results import open_folder, read_results
+    from torchperf_ci.core.text import count
     from torchperf_ci.github.job import commands_stopped, source_from
-    from torchperf_ci.machine.clocks import locked_clocks
-    from torchperf_ci.pytorch.checkout import read_checkouts
-    from torchperf_ci.report.model import ReportOptions
-    from torchperf_ci.run.run import (
-        Run,
-        note_settings,
-        plan_run,
-        preload,
-        python_under_test,
-        refuse_cold_l2,
-        survey,
-    )
+    from torchperf_ci.machine.gpu import locked_clocks
+    from torchperf_ci.report.model import ReportOptions, SourceTree
+    from torchperf_ci.run.plan import make_plan
+    from torchperf_ci.run.runner import measure_plan
+    from torchperf_ci.run.survey import note_settings, preload, python_under_test, refuse_cold_l2, survey
 
     selection, settings = options.cases.selection(), options.cases.settings()
     with (
@@ -83,38 +77,45 @@ def _measure_and_report(options: RunOptions) -> int:
             log=Path(logs) / "preload.log",
         ) as python,
     ):
-        click.echo(f"Starting {options.cases.interpreter.python} …", err=True)
+        talk = options.talk
+        talk.say(f"Starting {options.cases.interpreter.python} …")
         with python.start() as preloaded:
-            found = survey(preloaded, selection.suites, threads=settings.threads, command=sys.argv[1:])
-            plan = plan_run(selection, found)
+            surveyed = survey(preloaded, selection.suites, threads=settings.threads, command=sys.argv[1:])
+            plan = make_plan(selection, surveyed.suites, surveyed.machine)
             refuse_cold_l2(plan.cases, settings)
-            found = note_settings(preload(preloaded, plan, found), settings)
+            surveyed = note_settings(preload(preloaded, plan, surveyed), settings)
             if not options.keep_output_dir:
                 folder.empty()
-            for warning in found.build.warnings:
-                click.echo(f"Warning: {warning}", err=True)
+            for warning in surveyed.build.warnings:
+                talk.say(f"Warning: {warning}")
+            environment = surveyed.environment
+            talk.explain(
+                f"Python {environment.python}, torch {environment.torch}, {count(environment.threads, 'thread')}, "
+                f"devices: {', '.join(surveyed.machine.devices)}; compilers: {', '.join(surveyed.machine.compilers)}"
+            )
             if options.github_files:
                 announce(folder.path, options.name, selection.shard)
-            planned = Run(
-                plan=plan,
-                survey=found,
-                settings=settings,
-                source=source_from(os.environ, shard=selection.shard, folder=Path.cwd()),
-                folder=folder,
-                python=python,
-            )
-            devices = [*plan.places, *(planned_case.device for planned_case in plan.cases)]
+            devices = [*plan.places, *(planned.device for planned in plan.cases)]
             clocks = options.cases.machine.lock_clocks
             with (
-                locked_clocks(clocks, devices, found.accelerators, found.build.variables) as notes,
-                progress_for(sys.stderr) as progress,
+                locked_clocks(clocks, devices, surveyed.accelerators, surveyed.build.variables) as notes,
+                progress_for(sys.stderr, quiet=talk.quiet, logs_in=folder.path if talk.verbose else None) as progress,
             ):
                 for note in notes:
-                    click.echo(f"Note: {note}.", err=True)
-                planned.measure(preloaded, progress)
+                    talk.say(f"Note: {note}.")
+                measure_plan(
+                    plan,
+                    surveyed,
+                    settings,
+                    source=source_from(os.environ, shard=selection.shard, folder=Path.cwd()),
+                    folder=folder,
+                    python=python,
+                    preloaded=preloaded,
+                    progress=progress,
+                )
         report_options = ReportOptions(
             flag_compilers=options.flag_compilers,
             run_name=options.output_dir.resolve().name,
-            checkouts=read_checkouts(pytorch_dir=None, torchbench_dir=None, base_sha=""),
+            checkouts=(SourceTree(name="pytorch"), SourceTree(name="torchbench")),
         )
         return options.conclude(folder, read_results(folder.path), report_options)

@@ -37,9 +37,9 @@ from torchperf_ci.pytorch.harness import (
     script_name,
 )
 from torchperf_ci.report.model import ReportOptions
-from torchperf_ci.run.run import survey
 from torchperf_ci.run.session import Preloaded, package_path
-from torchperf_ci.run.supervised import command_environment
+from torchperf_ci.run.supervisor import command_environment
+from torchperf_ci.run.survey import survey
 from torchperf_ci.worker.protocol import one_line
 
 DEFAULT_TIMEOUT = 24 * 3600.0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import click
 from click.core import ParameterSource
 
-from torchperf_ci.cli.case_options import CaseOptions
+from torchperf_ci.cli.case_options import CaseOptions, TalkOptions
 from torchperf_ci.cli.finish import conclude
 from torchperf_ci.cli.options import option
 
@@ -119,6 +119,7 @@ class RunOptions:
             "inductor's]",
         ),
     ]
+    talk: TalkOptions
     harness: HarnessOptions
     name: Annotated[
         str,
@@ -141,6 +142,7 @@ class RunOptions:
             github_files=self.github_files,
             fail_on=self.fail_on,
             strict=self.strict,
+            quiet=self.talk.quiet,
         )
 
 

@@ -17,8 +17,8 @@ from torchperf_ci.cli.options import Group, argument, takes
 from torchperf_ci.core.text import one_line
 
 if TYPE_CHECKING:
-    from torchperf_ci.run.catalog import SuiteEntry
     from torchperf_ci.run.session import Preloaded
+    from torchperf_ci.run.survey import SuiteEntry
 
 
 @click.group(cls=Group)
@@ -46,7 +46,7 @@ def list_suites(options: SuitesOptions) -> None:
       torchperf-ci suites list
       torchperf-ci suites list huggingface
     """
-    from torchperf_ci.run.catalog import describe_known, describe_suite
+    from torchperf_ci.run.survey import describe_known, describe_suite
 
     with preloaded_python(options.interpreter.python, options.interpreter.variables()) as preloaded:
         if options.suite is None:
@@ -57,8 +57,8 @@ def list_suites(options: SuitesOptions) -> None:
 
 @contextmanager
 def preloaded_python(python: str, extra: dict[str, str]) -> Iterator[Preloaded]:
-    """The Python under test, started to be asked."""
-    from torchperf_ci.run.run import python_under_test
+    """Start the Python under test, to ask it something."""
+    from torchperf_ci.run.survey import python_under_test
 
     with tempfile.TemporaryDirectory(prefix="torchperf-log-") as logs:
         log = Path(logs) / "preload.log"
@@ -83,7 +83,7 @@ def _models(entry: SuiteEntry) -> str:
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns of text. What a suite says about itself comes from outside, so it can't control the terminal."""
+    """Lay out columns of text, harmless for a terminal: what a suite says about itself comes from outside."""
     from tabulate import tabulate
 
     shown = [[one_line(cell) for cell in row] for row in rows]

@@ -32,10 +32,10 @@ from torchperf_ci.core.results import LOGS
 from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.machine.host import HostWatch
-from torchperf_ci.run.case_worker import CaseWorker, Checked, Settings
+from torchperf_ci.run.case_worker import AccuracyResult, CaseSettings, CaseWorker, WorkerPairs
 from torchperf_ci.run.plan import PlannedCase
-from torchperf_ci.run.runner import WorkerPairs, cache_folder
-from torchperf_ci.run.sampler import Pair, Sampler, StopRule
+from torchperf_ci.run.runner import cache_folder
+from torchperf_ci.run.sampler import SamplePair, Sampler, StopRule
 from torchperf_ci.run.session import Preloaded, WorkerError, is_lack_of_room
 from torchperf_ci.run.world import start_worker
 
@@ -117,7 +117,7 @@ class CaseComparer:
     def __init__(
         self,
         sides: Sides,
-        settings: Settings,
+        settings: CaseSettings,
         logs: Callable[[PlannedCase, str], Sequence[Path]],
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -322,7 +322,7 @@ class _CaseComparison:
     def _is_accuracy_due(self, side: str, number: int) -> bool:
         return number == 0 and self._arms[side] == "compiled" and Testing.ACCURACY in self._settings.testings
 
-    def _check_accuracy(self, worker: CaseWorker, side: str) -> Checked:
+    def _check_accuracy(self, worker: CaseWorker, side: str) -> AccuracyResult:
         checked = worker.accuracy()
         self._note(side, accuracy=f"{checked.status}: {checked.reason}" if checked.reason else checked.status.value)
         return checked
@@ -377,7 +377,7 @@ class _CaseComparison:
 
     def _sample_until(self, sampler: Sampler, source: AskedPairs, until: float) -> None:
         """A recompilation starts the launch over, once: what recompiles for ever is measured as it is."""
-        pairs: list[Pair] = []
+        pairs: list[SamplePair] = []
         self._launches.append(launch_of(pairs))
         source.invalidated()
         start, fresh = self._spent, self._settings.rule.repeat is None
@@ -389,7 +389,7 @@ class _CaseComparison:
             if self._settings.rule.repeat is not None:
                 return
 
-    def _drawn(self, sampler: Sampler, seconds: float) -> list[Pair]:
+    def _drawn(self, sampler: Sampler, seconds: float) -> list[SamplePair]:
         """Pairs for so many seconds, or exactly as many as the settings say."""
         start = self._comparer.clock()
         rule = self._settings.rule
@@ -423,7 +423,7 @@ class _CaseComparison:
 
     def _one_after_the_other(self, order: Sequence[str], number: int, until: float) -> bool:
         """Whole launches in turn, for models that do not fit twice and for what interleaving disturbs."""
-        pairs: dict[str, list[Pair]] = {}
+        pairs: dict[str, list[SamplePair]] = {}
         each = (until - self._spent) / 2
         for side in order:
             with ExitStack() as stack:
@@ -472,7 +472,7 @@ class _CaseComparison:
             yield f"{base.parameters:,} parameters against {head.parameters:,}: not the same model"
 
 
-def _unpaired(base: Sequence[Pair], head: Sequence[Pair]) -> Launch:
+def _unpaired(base: Sequence[SamplePair], head: Sequence[SamplePair]) -> Launch:
     """The readings of two sides that ran one after the other, as many of each, in the order they were taken."""
     one, two = launch_of(base), launch_of(head)
     times = [[time for pair in zip(side.base, side.head, strict=True) for time in pair] for side in (one, two)]

@@ -8,10 +8,9 @@ from itertools import chain
 from typing import Protocol
 
 from torchperf_ci.compare.effects import Launch
-from torchperf_ci.run.case_worker import CaseWorker
+from torchperf_ci.run.case_worker import CaseWorker, arm_times
 from torchperf_ci.run.plan import PlannedCase
-from torchperf_ci.run.runner import arm_times
-from torchperf_ci.run.sampler import Pair, PairSource
+from torchperf_ci.run.sampler import PairSource, SamplePair
 
 
 class Interleave(str, Enum):
@@ -39,7 +38,7 @@ def plain_arm(planned: PlannedCase) -> str:
     return "eager" if planned.case.compiler == "eager" else "compiled"
 
 
-def launch_of(pairs: Sequence[Pair]) -> Launch:
+def launch_of(pairs: Sequence[SamplePair]) -> Launch:
     """The times of pairs whose first arm is base and whose second is head; the device's where it has events."""
     return Launch(
         base=tuple(pair.first if pair.first_device is None else pair.first_device for pair in pairs),
@@ -55,7 +54,7 @@ class OneArm:
         self._worker, self._arm, self._recompiled = worker, arm, False
         self.asking = side
 
-    def take(self, swapped: Sequence[bool], repeats: int) -> list[Pair]:
+    def take(self, swapped: Sequence[bool], repeats: int) -> list[SamplePair]:
         reply = self._worker.sample([[self._arm, self._arm]] * len(swapped), {self._arm: repeats})
         self._recompiled |= reply["recompiled"]
         times = arm_times(reply, self._arm)
@@ -79,7 +78,7 @@ class TwoWorkerPairs:
         self._recompiled = False
         self.asking = "base"
 
-    def take(self, swapped: Sequence[bool], repeats: int) -> list[Pair]:
+    def take(self, swapped: Sequence[bool], repeats: int) -> list[SamplePair]:
         if self._interleave is Interleave.BLOCK:
             return self._in_order(len(swapped), swapped[0] if swapped else False, repeats)
         return list(chain.from_iterable(self._in_order(1, turned, repeats) for turned in swapped))
@@ -88,7 +87,7 @@ class TwoWorkerPairs:
         recompiled, self._recompiled = self._recompiled, False
         return recompiled
 
-    def _in_order(self, count: int, turned: bool, repeats: int) -> list[Pair]:  # noqa: FBT001 - as in PairSource
+    def _in_order(self, count: int, turned: bool, repeats: int) -> list[SamplePair]:  # noqa: FBT001 - as in PairSource
         readings: dict[str, list[tuple[float, float | None]]] = {}
         probe: list[int] = []
         for side in ("head", "base") if turned else ("base", "head"):
@@ -101,5 +100,7 @@ class TwoWorkerPairs:
         return [_pair(first, second, time) for first, second, time in times]
 
 
-def _pair(first: tuple[float, float | None], second: tuple[float, float | None], probe: int) -> Pair:
-    return Pair(first=first[0], second=second[0], probe=probe / 1e9, first_device=first[1], second_device=second[1])
+def _pair(first: tuple[float, float | None], second: tuple[float, float | None], probe: int) -> SamplePair:
+    return SamplePair(
+        first=first[0], second=second[0], probe=probe / 1e9, first_device=first[1], second_device=second[1]
+    )

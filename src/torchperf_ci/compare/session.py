@@ -25,17 +25,11 @@ from torchperf_ci.core.records import MACHINE_UNKNOWN, Source
 from torchperf_ci.core.results import LOGS, ResultsFolder
 from torchperf_ci.core.text import safe_name
 from torchperf_ci.machine.gpu import watched_gpu
-from torchperf_ci.run.case_worker import Settings
+from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, my_cpus, work_on_lanes
 from torchperf_ci.run.plan import PlannedCase, Selection
-from torchperf_ci.run.run import (
-    left_out_warnings,
-    note_settings,
-    python_under_test,
-    refuse_cold_l2,
-    survey,
-)
 from torchperf_ci.run.session import WorkerError, is_lack_of_room
+from torchperf_ci.run.survey import left_out_warnings, note_settings, python_under_test, refuse_cold_l2, survey
 from torchperf_ci.run.world import log_names
 from torchperf_ci.suites import SHARING_VARIABLE
 
@@ -71,7 +65,7 @@ class CompareRequest:
     base: SideSpec
     head: SideSpec
     selection: Selection
-    settings: Settings
+    settings: CaseSettings
     plan: ComparePlan
     repository: Repository | None = None
     setup: str = ""

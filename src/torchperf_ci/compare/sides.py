@@ -13,13 +13,14 @@ from torchperf_ci.run.plan import (
     PlannedCase,
     Selection,
     SuiteListing,
+    make_plan,
     matches,
     nothing_left,
     partition,
     unknown_models,
 )
-from torchperf_ci.run.run import Survey, plan_run
 from torchperf_ci.run.session import Preloaded, Stopped, WorkerError
+from torchperf_ci.run.survey import Survey
 
 
 class Processes:
@@ -147,7 +148,7 @@ def live_side(
     if selection.filters and not checked.filters:
         return LiveSide(name=name, survey=survey, cases={}, processes=processes, compiler=compiler)
     try:
-        plan = plan_run(checked, survey)
+        plan = make_plan(checked, survey.suites, survey.machine)
     except UsageProblem as error:
         raise UsageProblem(f"{name}: {error}") from error
     processes.preload(plan.preload)

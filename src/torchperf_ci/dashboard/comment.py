@@ -57,7 +57,7 @@ LASTING_MEANS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comment:
-    """What to post about one dtype, and the file in the results folder that holds it."""
+    """Hold what to post about one dtype, and the file in the results folder that holds it."""
 
     dtype: str
     text: str

@@ -19,7 +19,7 @@ DEFAULT_LIMIT = 60_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DashboardOptions:
-    """What to show.
+    """Say what to show.
 
     last: how many runs are shown over time, with this one.
     detect: compare with earlier runs; graphs: draw.
@@ -36,7 +36,7 @@ class DashboardOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dashboard:
-    """One run with one dtype, and its past.
+    """Hold one run with one dtype, and its past.
 
     alone: does the run have no other dtype?
     summaries: the last runs, oldest first, this one last. trends: their numbers.

@@ -27,7 +27,7 @@ ABSENT = frozenset({MISSING, LEAVES_COMPILER, Status.NOT_RUN.value})
 
 
 class Transition(str, Enum):
-    """How a case changed. The first two go by the limits of the warnings."""
+    """Tell how a case changed. The first two go by the limits of the warnings."""
 
     REGRESSED = "regressed"
     FIXED = "fixed"
@@ -39,7 +39,7 @@ class Transition(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A case that is flagged and was not, or the other way round, in one metric; or one that came or went.
+    """Hold a case that is flagged and was not, or the other way round, in one metric; or one that came or went.
 
     before, now: what the metric's table says; None in a run that lacks the case.
     """
@@ -60,7 +60,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CompilerComparison:
-    """One compiler on one suite against the newest earlier run with the same tests of it.
+    """Hold one compiler on one suite against the newest earlier run with the same tests of it.
 
     before: that run; None when there is none, and then there are no changes.
     line, line_before: the summary numbers of both.

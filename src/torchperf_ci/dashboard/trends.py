@@ -28,7 +28,7 @@ FULL_SCALE = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RunSummary:
-    """A run with its tables and summary numbers."""
+    """Hold a run with its tables and summary numbers."""
 
     run: HistoryRun
     tables: tuple[SuiteTables, ...]
@@ -37,7 +37,7 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
-    """A number over time: `values` has an element per run, None where the compiler did not run."""
+    """Hold a number over time: `values` has an element per run, None where the compiler did not run."""
 
     section: Section
     suite: str
@@ -55,7 +55,7 @@ class Trend:
 
     @property
     def previous(self) -> float | None:
-        """The last value but one of those that are known."""
+        """Return the last value but one of those that are known."""
         known = [value for value in self.values if value is not None]
         return known[-2] if len(known) > 1 else None
 

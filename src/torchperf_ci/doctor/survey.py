@@ -29,7 +29,7 @@ from torchperf_ci.doctor.findings import Facts, GpuFacts
 from torchperf_ci.machine.accelerators import Signs, accelerators_from, missing_accelerator, read_signs
 from torchperf_ci.machine.gpu import THERMAL, UNLISTED_MIB, ListedGpu, one_reading, read_occupancy, smi
 from torchperf_ci.machine.host import HostWatch, container_memory_left, read
-from torchperf_ci.run.case_worker import Settings
+from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.plan import Selection
 from torchperf_ci.run.session import package_path
 
@@ -185,7 +185,7 @@ def measure_sensitivity(
             compilers=("eager",),
             filters=(re.compile("^mlp$"),),
         ),
-        settings=Settings(testings=(Testing.PERFORMANCE,), threads=threads, cpus=shared_cpus(threads)),
+        settings=CaseSettings(testings=(Testing.PERFORMANCE,), threads=threads, cpus=shared_cpus(threads)),
         plan=ComparePlan(tolerances=tolerances, launches=_LAUNCHES, seconds=seconds, stop_early=False),
     )
     with (

@@ -1,1 +1,1 @@
-"""Where runs are kept, so that later ones can be compared with them."""
+"""Keep runs, so that later ones can be compared with them."""

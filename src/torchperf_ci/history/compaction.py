@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compaction:
-    """What compacting a month does: the files `replaced` become the one at `path`. Sizes in bytes."""
+    """Say what compacting a month does: the files `replaced` become the one at `path`. Sizes in bytes."""
 
     month: str
     path: str

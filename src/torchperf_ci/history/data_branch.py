@@ -21,7 +21,7 @@ THREADS = 8
 
 @dataclass(slots=True, kw_only=True)
 class BranchFiles:
-    """The files of a history below a folder of the branch; what was fetched is kept in `cache`.
+    """Hold the files of a history below a folder of the branch; what was fetched is kept in `cache`.
 
     A place for files as `torchperf_ci.history.storage` has it. The listing of the folders is that of the last call of
     `folders`.

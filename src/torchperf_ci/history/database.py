@@ -57,16 +57,16 @@ _STATUS = {
     "run_time": "epoch_us(run_time)",
     "time": "epoch_us(time)",
 }
-"""What is read of a status row, samples and logs left aside, and how it is written in SQL."""
+"""Columns of a status row that are read, samples and logs left aside, as they are written in SQL."""
 
 
 class HistoryProblem(TorchperfError):
-    """The history cannot be read, or keeps changing while it is."""
+    """Say that the history cannot be read, or keeps changing while it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryResult:
-    """The columns and rows that a query gives, and what of the history could not be read."""
+    """Hold the columns and rows that a query gives, and what of the history could not be read."""
 
     columns: tuple[str, ...]
     rows: tuple[Sequence[Any], ...]
@@ -75,7 +75,7 @@ class QueryResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
-    """The views `parts` and `history` over `files`, if there are any; `problems` are the files that cannot be read."""
+    """Ask the views `parts` and `history` over `files`, if there are any; `problems` are files that cannot be read."""
 
     connection: duckdb.DuckDBPyConnection = field(repr=False)
     files: tuple[Path, ...]

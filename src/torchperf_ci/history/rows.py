@@ -51,7 +51,7 @@ Row = Mapping[str, Any]
 
 
 class RowKind(str, Enum):
-    """What a row holds."""
+    """Tell rows apart by what they hold."""
 
     STATUS = "status"
     METRIC = "metric"
@@ -62,7 +62,7 @@ class RowKind(str, Enum):
 
 
 CASE_COLUMNS = ("suite", "model", "mode", "device", "dtype", "compiler", "testing")
-"""What was measured: with name and run_key the identity of a record over all attempts."""
+"""Columns of what was measured: with name and run_key the identity of a record over all attempts."""
 
 SOURCE_COLUMNS: Mapping[str, str] = MappingProxyType(
     {
@@ -75,7 +75,7 @@ SOURCE_COLUMNS: Mapping[str, str] = MappingProxyType(
         "shard": "shard",
     }
 )
-"""Where a record comes from, with the fields of `Source`; `time` is one more."""
+"""Columns of where a record comes from, with the fields of `Source`; `time` is one more."""
 
 ENVIRONMENT_COLUMNS: Mapping[str, str] = MappingProxyType(
     {item.name: "int" if item.type == "int" else "text" for item in fields(Environment)}
@@ -122,7 +122,7 @@ NULLABLE = frozenset({"value", "time"})
 SERIES: Mapping[str, str] = MappingProxyType(
     {"eager_latency": "eager", "abs_latency": "compiled", "slow_share": "probe"}
 )
-"""Which of a record's samples belong to which metric; other samples stand under their own names."""
+"""Samples of a record by the metric they belong to; others stand under their own names."""
 
 ROWS_PER_GROUP = 16_384
 """Of a Parquet row group: few enough that a look at ten runs of a month's file reads little of it."""

@@ -17,7 +17,7 @@ DEFAULT_NAME = "results"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryRun:
-    """One run: what was measured at one time, usually for one commit, all of its shards together.
+    """Hold one run: what was measured at one time, usually for one commit, all of its shards together.
 
     name: the series it belongs to; only runs of one series are compared with each other.
     key: its name in the series. What is added under the same key belongs to the same run.
@@ -31,7 +31,7 @@ class HistoryRun:
 
     @property
     def source(self) -> Source:
-        """Where its newest record comes from."""
+        """Return the source of its newest record."""
         return newest_source(self.results.records)
 
     def __str__(self) -> str:
@@ -41,8 +41,8 @@ class HistoryRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilter:
-    """Which runs to look at: of this series, of this branch (blank: any), with something of the selection, not later
-    than `until` (None: any time)."""
+    """Choose the runs to look at: of this series, of this branch (blank: any), with something of the selection, not
+    later than `until` (None: any time)."""
 
     name: str = DEFAULT_NAME
     branch: str = ""
@@ -52,7 +52,7 @@ class RunFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """Runs, oldest first, and what of the history could not be read.
+    """Hold runs, oldest first, and what of the history could not be read.
 
     Their records have metrics and statuses; samples, counters and graph breaks may be absent.
     """
@@ -63,7 +63,7 @@ class Past:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addition:
-    """The files that adding a run writes: sizes in bytes by path below `where`; none when the run is there already."""
+    """List the files that adding a run writes: sizes in bytes by path below `where`; none when it is there already."""
 
     where: str
     sizes: Mapping[str, int]

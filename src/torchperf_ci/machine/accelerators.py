@@ -1,4 +1,4 @@
-"""The accelerators a run should have: what a worker told about them, and whether one is missing that must not be.
+"""The accelerators a run should have: those a worker reported, and whether one is missing that must not be.
 
 A run that quietly falls back to the CPU publishes CPU times as a GPU's, so it is refused.
 """
@@ -42,12 +42,12 @@ class Accelerator:
 
     @property
     def title(self) -> str:
-        """What people call it: the device with what tells it from others of its kind."""
+        """Name it as people do: the device with what tells it from others of its kind."""
         return f"{self.device} ({self.name}{', ' + self.uuid if self.uuid else ''})"
 
 
-def accelerators_from(told: Sequence[Mapping[str, Any]]) -> tuple[Accelerator, ...]:
-    """What a worker answered, as types; names are from outside."""
+def accelerators_from(answers: Sequence[Mapping[str, Any]]) -> tuple[Accelerator, ...]:
+    """Make types of a worker's answer; names are from outside."""
     return tuple(
         Accelerator(
             device=str(one["device"]),
@@ -56,12 +56,12 @@ def accelerators_from(told: Sequence[Mapping[str, Any]]) -> tuple[Accelerator, .
             pci=str(one["pci"]),
             memory_bytes=int(one["memory_bytes"]),
         )
-        for one in told
+        for one in answers
     )
 
 
 def indexed(device: str) -> str:
-    """A device with its number: `cuda` is the first one, `cuda:0`."""
+    """Return a device with its number: `cuda` is the first one, `cuda:0`."""
     return device if ":" in device else f"{device}:0"
 
 
@@ -80,14 +80,14 @@ class Signs:
 
 
 def missing_accelerator(devices: Mapping[str, int], torch: str, signs: Signs, *, option: str = "--devices") -> str:
-    """Why measuring on the CPU would be a mistake, with what to do; empty where nothing speaks for an accelerator.
+    """Say why measuring on the CPU would be a mistake, with what to do; empty where nothing speaks for an accelerator.
 
     devices: those torch can use, by type. torch: its version. option: the one that chooses the CPU.
     """
     if any(name != "cpu" for name in devices):
         return ""
     reasons = [signs.unusable] if signs.unusable else []
-    reasons += [f"{tool} is here and says: {said}" for tool, said in signs.listed.items()]
+    reasons += [f"{tool} is here and says: {answer}" for tool, answer in signs.listed.items()]
     if labels := [one_line(label).strip("[]\"'") for label in signs.labels if is_gpu_label(label)]:
         reasons.append(f"the job asked for a runner with {', '.join(labels)}")
     if not reasons:
@@ -106,27 +106,28 @@ def missing_accelerator(devices: Mapping[str, int], torch: str, signs: Signs, *,
 
 
 def is_gpu_label(label: str) -> bool:
-    """Whether a runner's label promises an accelerator."""
+    """Say whether a runner's label promises an accelerator."""
     return _GPU_LABEL.search(label) is not None
 
 
 def read_signs(unusable: str, environ: Mapping[str, str], *, labels: Sequence[str] = ()) -> Signs:
     """Look for what speaks for an accelerator: the drivers' tools, the variables of the measured processes."""
+    listed = {}
+    for command in _TOOLS:
+        if shutil.which(command[0], path=os.environ.get("PATH", os.defpath)) is None:
+            continue
+        try:
+            result = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", timeout=_LIMIT_S, check=False
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            listed[command[0]] = one_line(f"it cannot be run: {error}", limit=200)
+            continue
+        lines = [line for line in (result.stdout or result.stderr).splitlines() if line.strip()]
+        listed[command[0]] = one_line(lines[0] if lines else f"nothing, exit code {result.returncode}", limit=200)
     return Signs(
         unusable=unusable,
-        listed={command[0]: said for command in _TOOLS if (said := _ask(command))},
+        listed=listed,
         labels=tuple(labels),
         hidden={name: environ[name] for name in HIDING_VARIABLES if name in environ},
     )
-
-
-def _ask(command: Sequence[str]) -> str:
-    """The first line a tool prints; empty where there is no such tool."""
-    if shutil.which(command[0], path=os.environ.get("PATH", os.defpath)) is None:
-        return ""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_LIMIT_S, check=False)
-    except (OSError, subprocess.SubprocessError) as error:
-        return one_line(f"it cannot be run: {error}", limit=200)
-    said = [line for line in (done.stdout or done.stderr).splitlines() if line.strip()]
-    return one_line(said[0] if said else f"nothing, exit code {done.returncode}", limit=200)

@@ -1,6 +1,6 @@
-"""What the system says of itself: how busy it was over a stretch of time, and what memory is left.
+"""The system's load over a stretch of time, and the memory that is left.
 
-Its load is recorded, not believed: the probe sees what that misses.
+The load is recorded and not used in verdicts: the probe sees what it misses.
 """
 
 from __future__ import annotations
@@ -35,33 +35,33 @@ class HostLoad:
 
 
 def read(root: Path, path: str) -> str:
-    """A file of /proc or /sys below `root`, empty where it cannot be read."""
+    """Read a file of /proc or /sys below `root`, empty where it cannot be read."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return (root / path).read_text().strip()
     return ""
 
 
 def container_memory_left(root: Path) -> int | None:
-    """Bytes the container may still take, or None where it has no limit."""
+    """Return the bytes the container may still take, or None where it has no limit."""
     limit, used = read(root, "sys/fs/cgroup/memory.max"), read(root, "sys/fs/cgroup/memory.current")
     return max(0, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else None
 
 
 def memory_left(root: Path = Path("/")) -> int:
-    """Bytes that may still be taken here."""
+    """Return the bytes that may still be taken here."""
     free, left = psutil.virtual_memory().available, container_memory_left(root)
     return free if left is None else min(free, left)
 
 
 class HostWatch:
-    """Counts from its making on; `root` is where /proc is."""
+    """Count the load from now on; `root` is where /proc is."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root, self._start = root, time.monotonic()
         self._times, self._waited = _cpu_times(root), _waited(root)
 
     def seen(self) -> HostLoad:
-        """What was counted so far."""
+        """Return what was counted so far."""
         seconds, waited = time.monotonic() - self._start, _waited(self._root)
         spent = [after - before for before, after in zip(self._times, _cpu_times(self._root), strict=False)]
         whole = sum(spent[: _STEAL + 1])
@@ -78,6 +78,6 @@ def _cpu_times(root: Path) -> list[int]:
 
 
 def _waited(root: Path) -> float | None:
-    """Seconds, ever, in which something could have run and had no CPU."""
+    """Return the seconds, ever, in which something could have run and had no CPU."""
     total = read(root, "proc/pressure/cpu").partition("\n")[0].rpartition("total=")[2]
     return int(total) / 1e6 if total.isdigit() else None

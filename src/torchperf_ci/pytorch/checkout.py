@@ -22,7 +22,7 @@ from torchperf_ci.core.results import COMMANDS, ResultsFolder
 from torchperf_ci.pytorch.harness import SUITES_FOLDER, HarnessCommand, HarnessRequest
 from torchperf_ci.report.model import SourceTree
 from torchperf_ci.run.session import package_path
-from torchperf_ci.run.supervised import run_supervised
+from torchperf_ci.run.supervisor import run_supervised
 
 _QUESTION_SECONDS = 300.0
 _GIT_SECONDS = 20

@@ -1,4 +1,4 @@
-"""One case in one worker: the worker's commands as methods, with the case's settings and its deadline filled in."""
+"""Drive one case in one worker: its commands as methods, with the case's settings and deadline filled in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torchperf_ci.core.records import GraphBreak, Status, Testing
 from torchperf_ci.run.lanes import my_cpus
 from torchperf_ci.run.plan import PlannedCase
-from torchperf_ci.run.sampler import StopRule
+from torchperf_ci.run.sampler import SamplePair, StopRule
 
 BREAKS_KEPT = 50
 """Graph breaks kept in a record; a model that has more tells nothing new with the rest."""
@@ -21,8 +21,8 @@ BOTH = (Testing.ACCURACY, Testing.PERFORMANCE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How cases are measured. Times in seconds; None leaves the choice to the model or the method.
+class CaseSettings:
+    """The way cases are measured. Times in seconds; None leaves the choice to the model or the method.
 
     cpus: the CPUs a worker is pinned to before it is timed; empty: those it is started with.
     compile_scope: what the compiler is given, `step` or `module`; `auto` leaves it to the suite and the mode.
@@ -48,13 +48,13 @@ class Settings:
 
     @property
     def repeats(self) -> int | None:
-        """Calls in a reading, where there is no choice: only the first call after emptying a cache finds it empty."""
+        """Return the calls in a reading, where there is no choice: only the first call finds an emptied cache empty."""
         return 1 if self.cold_l2 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What a model turned out to be, and how it runs: `batch_size` after halving for memory, number of parameters.
+    """A loaded model, and how it runs: `batch_size` after halving for memory, number of parameters.
 
     compile_scope, threads: those that really are. remarks: what a reader should know.
     """
@@ -77,8 +77,8 @@ class Captured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """How the accuracy check ended; `reason` why not well, `remarks` what else a reader should know.
+class AccuracyResult:
+    """The end of an accuracy check; `reason`: why it did not pass; `remarks`: what else a reader should know.
 
     is_spent: whether the worker can time nothing afterwards, for what it has compiled is not what users run.
     """
@@ -104,7 +104,7 @@ class Answering(Protocol):
     """A worker, or the processes of a case that are asked as one."""
 
     def ask(self, do: str, *, deadline: float, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
-        """The reply to a command. Raises `WorkerError`."""
+        """Return the reply to a command. Raises `WorkerError`."""
 
     def kill(self) -> None:
         """End it; fine to call twice."""
@@ -113,7 +113,7 @@ class Answering(Protocol):
 class CaseWorker:
     """A worker and the case it is for. Every method raises `WorkerError` when the command does not succeed."""
 
-    def __init__(self, worker: Answering, planned: PlannedCase, settings: Settings, *, deadline: float) -> None:
+    def __init__(self, worker: Answering, planned: PlannedCase, settings: CaseSettings, *, deadline: float) -> None:
         self._worker, self._planned, self._settings, self._deadline = worker, planned, settings, deadline
 
     def extend(self, deadline: float) -> None:
@@ -152,53 +152,88 @@ class CaseWorker:
         )
 
     def _cpus(self) -> list[int]:
-        """The CPUs of the case: those of the settings, which are as many as one process has threads, for each of its
-        processes, as far as there are so many."""
+        """Return the CPUs of the case.
+
+        Those of the settings are as many as one process has threads; each of its processes gets as many.
+        """
         cpus, wanted = self._settings.cpus, (self._settings.threads or 0) * self._planned.world
         return my_cpus()[-wanted:] if cpus and wanted > len(cpus) else list(cpus)
 
-    def accuracy(self) -> Checked:
+    def accuracy(self) -> AccuracyResult:
         """Compare the compiled results with eager ones."""
-        told = self.ask("accuracy")
-        return Checked(
-            status=Status(told["status"]),
-            reason=told["reason"],
-            remarks=tuple(told["remarks"][:REMARKS_KEPT]),
-            is_spent=told.get("is_spent", False),
+        answer = self.ask("accuracy")
+        return AccuracyResult(
+            status=Status(answer["status"]),
+            reason=answer["reason"],
+            remarks=tuple(answer["remarks"][:REMARKS_KEPT]),
+            is_spent=answer.get("is_spent", False),
         )
 
     def compile(self) -> float:
-        """Compile; the compilation latency in seconds."""
+        """Compile; return the compilation latency in seconds."""
         return float(self.ask("compile")["compilation_latency"])
 
     def settle(self) -> tuple[str, ...]:
-        """Get ready to be timed, with no garbage collection from here on; what a reader should know of it."""
+        """Get ready to be timed, with no garbage collection from here on; return remarks about it."""
         return tuple(self.ask("settle", cold_l2=self._settings.cold_l2)["remarks"])
 
     def capture(self) -> Captured:
-        """What dynamo did so far."""
-        told = self.ask("capture")
-        breaks = (GraphBreak(reason=reason, user_stack=stack) for reason, stack in told["graph_breaks"][:BREAKS_KEPT])
+        """Ask what dynamo did so far."""
+        answer = self.ask("capture")
+        breaks = (GraphBreak(reason=reason, user_stack=stack) for reason, stack in answer["graph_breaks"][:BREAKS_KEPT])
         return Captured(
-            counters=told["counters"],
+            counters=answer["counters"],
             graph_breaks=tuple(breaks),
-            not_compiled=told["not_compiled"],
-            remarks=tuple(told["remarks"][:REMARKS_KEPT]),
+            not_compiled=answer["not_compiled"],
+            remarks=tuple(answer["remarks"][:REMARKS_KEPT]),
         )
 
     def memory(self) -> Memory:
-        """What an iteration of each arm needs, and how large the process got."""
-        told = self.ask("memory")
-        return Memory(peaks=told["peaks"], process=told["process"])
+        """Measure what an iteration of each arm needs, and how large the process gets."""
+        answer = self.ask("memory")
+        return Memory(peaks=answer["peaks"], process=answer["process"])
 
     def sample(self, order: Sequence[Sequence[str]], inner: Mapping[str, int], *, discard: int = 0) -> dict[str, Any]:
-        """Readings in nanoseconds: the worker's `sample`."""
+        """Take readings in nanoseconds: the worker's `sample`."""
         return self.ask("sample", order=order, inner=inner, discard=discard)
 
     @property
     def on_accelerator(self) -> bool:
-        """Whether the case runs on something other than a CPU."""
+        """Say whether the case runs on something other than a CPU."""
         return not self._planned.case.device.startswith("cpu")
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
         return self._worker.ask(do, deadline=self._deadline, **arguments)
+
+
+class WorkerPairs:
+    """A `PairSource` of one worker that holds both arms: first and second are eager and compiled unless said."""
+
+    def __init__(self, worker: CaseWorker, *, first: str = "eager", second: str = "compiled") -> None:
+        self._worker, self._names = worker, (first, second)
+        self._recompiled = False
+        self.recompiles = 0
+        self.asking = "head"  # for a comparison: the side that holds both arms
+
+    def take(self, swapped: Sequence[bool], repeats: int) -> list[SamplePair]:
+        first, second = self._names
+        order = [[second, first] if turned else [first, second] for turned in swapped]
+        reply = self._worker.sample(order, {first: repeats, second: repeats})
+        self._recompiled |= reply["recompiled"]
+        self.recompiles += reply["recompiles"]
+        one, two = arm_times(reply, first), arm_times(reply, second)
+        return [
+            SamplePair(first=a, second=b, probe=probe / 1e9, first_device=a_device, second_device=b_device)
+            for (a, a_device), (b, b_device), probe in zip(one, two, reply["probe"], strict=True)
+        ]
+
+    def invalidated(self) -> bool:
+        recompiled, self._recompiled = self._recompiled, False
+        return recompiled
+
+
+def arm_times(reply: Mapping[str, Any], arm: str) -> list[tuple[float, float | None]]:
+    """List host and device seconds of one arm's readings, in order; the device's are None where it has no events."""
+    host = reply["host"].get(arm, [])
+    device = reply["device"].get(arm) or [None] * len(host)
+    return [(one / 1e9, None if two is None else two / 1e9) for one, two in zip(host, device, strict=True)]

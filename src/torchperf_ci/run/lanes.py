@@ -1,4 +1,4 @@
-"""Work spread over the devices of one machine: a lane per device, each with its share of the CPUs, fed from one queue.
+"""Spread work over the devices of one machine: a lane per device, each with its share of the CPUs, fed from one queue.
 
 Nothing here knows what a job is. A lane that loses its device ends; what is left goes to the others.
 """
@@ -9,7 +9,7 @@ import os
 import re
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TypeVar
@@ -36,17 +36,27 @@ def work_on_lanes(
     *,
     stop: Callable[[], None] = lambda: None,
 ) -> list[Job]:
-    """Let every lane take jobs from one queue, in order; the jobs that are left when all lanes have ended.
+    """Let every lane take jobs from one queue, in order; return the jobs that are left when all lanes have ended.
 
     `work` returns whether its lane can go on. An error in a lane, or a signal, ends them all: `stop` is called, which
     makes work that is under way fail, and the error is raised when every lane has ended.
     """
     queue, stopping = deque(jobs), threading.Event()
+
+    def drive(lane: Lane) -> None:
+        while not stopping.is_set():
+            try:
+                job = queue.popleft()
+            except IndexError:
+                return
+            if not work(lane, job):
+                return
+
     if len(lanes) == 1:  # in this thread, where a signal can interrupt it
-        _drive(queue, lanes[0], work, stopping)
+        drive(lanes[0])
         return list(queue)
     with ThreadPoolExecutor(len(lanes)) as pool:
-        futures = [pool.submit(_drive, queue, lane, work, stopping) for lane in lanes]
+        futures = [pool.submit(drive, lane) for lane in lanes]
         try:
             for future in as_completed(futures):
                 future.result()
@@ -57,31 +67,23 @@ def work_on_lanes(
     return list(queue)
 
 
-def _drive(queue: deque[Job], lane: Lane, work: Callable[[Lane, Job], bool], stopping: threading.Event) -> None:
-    while not stopping.is_set():
-        try:
-            job = queue.popleft()
-        except IndexError:
-            return
-        if not work(lane, job):
-            return
-
-
 def may_be_of_the_device(reason: str) -> bool:
-    """Whether a failure may come from a device that is lost, so that it is worth trying."""
+    """Say whether a failure may come from a device that is lost, so that it is worth trying."""
     return _DEVICE_WORDS.search(reason) is not None
 
 
 def cpu_sets(
     places: Sequence[str], accelerators: Sequence[Accelerator], mine: Iterable[int], *, root: Path = Path("/")
 ) -> dict[str, tuple[int, ...]]:
-    """The CPUs for each place: an equal share of those near its device, by the NUMA node of its bus address.
+    """Choose the CPUs for each place: an equal share of those near its device, by the NUMA node of its bus address.
 
     mine: those this process may use. Where a node has fewer CPUs than devices, or none of them is ours, and where the
     system does not tell, all of ours are shared out.
     """
     ours = sorted(mine)
-    nodes = {place: _node_of(place, accelerators, root) for place in places}
+    if len(ours) < len(places):
+        return dict.fromkeys(places, tuple(ours))
+    nodes = {place: _numa_node(place, accelerators, root) for place in places}
     near = {
         node: [cpu for cpu in ours if cpu in _parse_cpus(read(root, f"sys/devices/system/node/node{node}/cpulist"))]
         for node in set(nodes.values())
@@ -89,13 +91,34 @@ def cpu_sets(
     counts = Counter(nodes.values())
     if any(len(near[node]) < count for node, count in counts.items()):
         near, nodes, counts = {-1: ours}, dict.fromkeys(places, -1), Counter({-1: len(places)})
-    if len(ours) < len(places):
-        return dict.fromkeys(places, tuple(ours))
-    return dict(_shares(nodes, near, counts))
+    sets: dict[str, tuple[int, ...]] = {}
+    taken: Counter[int] = Counter()
+    for place, node in nodes.items():
+        share = len(near[node]) // counts[node]
+        sets[place] = tuple(near[node][taken[node] * share :][:share])
+        taken[node] += 1
+    return sets
+
+
+def _numa_node(place: str, accelerators: Sequence[Accelerator], root: Path) -> int:
+    """Return the NUMA node of a device, -1 where it is not known."""
+    address = next((one.pci for one in accelerators if one.device == indexed(place)), "")
+    number = read(root, f"sys/bus/pci/devices/{address[-12:].lower()}/numa_node") if address else ""
+    return int(number) if number.isdigit() else -1
+
+
+def _parse_cpus(text: str) -> set[int]:
+    """Parse `0-3,8` into numbers."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if first.isdigit():
+            numbers.update(range(int(first), int(last if last.isdigit() else first) + 1))
+    return numbers
 
 
 def unlike_devices(places: Sequence[str], accelerators: Sequence[Accelerator]) -> list[str]:
-    """A warning where cases are spread over devices of different models."""
+    """Warn where cases are spread over devices of different models."""
     models = {one.device: one.name for one in accelerators}
     names = dict.fromkeys(models[indexed(place)] for place in places if indexed(place) in models)
     if len(names) < 2:
@@ -104,32 +127,5 @@ def unlike_devices(places: Sequence[str], accelerators: Sequence[Accelerator]) -
 
 
 def my_cpus() -> list[int]:
-    """The CPUs this process may use; none where the system does not tell."""
+    """Return the CPUs this process may use; none where the system does not tell."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-
-
-def _shares(
-    nodes: Mapping[str, int], near: Mapping[int, Sequence[int]], counts: Mapping[int, int]
-) -> Iterable[tuple[str, tuple[int, ...]]]:
-    taken: Counter[int] = Counter()
-    for place, node in nodes.items():
-        share = len(near[node]) // counts[node]
-        yield place, tuple(near[node][taken[node] * share :][:share])
-        taken[node] += 1
-
-
-def _node_of(place: str, accelerators: Sequence[Accelerator], root: Path) -> int:
-    """The NUMA node of a device, -1 where it is not known."""
-    address = next((one.pci for one in accelerators if one.device == indexed(place)), "")
-    told = read(root, f"sys/bus/pci/devices/{address[-12:].lower()}/numa_node") if address else ""
-    return int(told) if told.isdigit() else -1
-
-
-def _parse_cpus(text: str) -> set[int]:
-    """`0-3,8` as numbers."""
-    numbers: set[int] = set()
-    for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if first.isdigit():
-            numbers.update(range(int(first), int(last if last.isdigit() else first) + 1))
-    return numbers

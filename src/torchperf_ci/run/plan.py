@@ -1,4 +1,4 @@
-"""What to run: suites, models, devices, precisions and compilers into cases, in a fixed order, in shards."""
+"""Plan what to run: suites, models, devices, precisions and compilers into cases, in a fixed order, in shards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_FLAG_COMPILERS = ("inductor", "inductor_no_cudagraphs")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which cases are asked for. Empty `devices` means: what the machine has. `filters` keep, `exclude` drops.
+    """The cases that are asked for. Empty `devices` means: what the machine has. `filters` keep, `exclude` drops.
 
     parallel: whether the cases are spread over the devices, instead of each being measured on all of them.
 
@@ -42,7 +42,7 @@ class Selection:
 
     @property
     def shard(self) -> str:
-        """`1-4`: the first of four."""
+        """Return `1-4`: the first of four."""
         return self.shard_name or f"{self.partition_id + 1}-{self.total_partitions}"
 
 
@@ -63,7 +63,7 @@ class SuiteListing:
     skips: tuple[Mapping[str, str | None], ...] = ()
 
     def skip_reason(self, case: Case) -> str | None:
-        """Why the suite leaves this case out, or None."""
+        """Say why the suite leaves this case out, or None."""
         for skip in self.skips:
             device_fits = skip["device"] in {None, case.device.partition(":")[0]}
             if skip["model"] == case.model and device_fits and skip["mode"] in {None, case.mode.value}:
@@ -84,11 +84,11 @@ class Machine:
 
     @property
     def default_device(self) -> str:
-        """The first accelerator there is, else the CPU."""
+        """Return the first accelerator there is, else the CPU."""
         return next((name for name in self.devices if name != "cpu"), "cpu")
 
     def why_not_cpu(self, labels: Sequence[str] = (), *, option: str = "--devices") -> str:
-        """Why the CPU is not to be measured unless it is asked for: an accelerator should be here. Empty: it may be."""
+        """Say why the CPU is not to be measured unless it is asked for: an accelerator should be here. Else empty."""
         return missing_accelerator(self.devices, self.torch, replace(self.signs, labels=labels), option=option)
 
 
@@ -109,7 +109,7 @@ class PlannedCase:
 
     @property
     def device(self) -> str:
-        """The device it runs on."""
+        """Return the device it runs on."""
         return self.place or self.case.device
 
 
@@ -123,12 +123,12 @@ class Plan:
 
 
 def suite_spec(text: str) -> str:
-    """A suite as the worker finds it, wherever it runs: files by their absolute path."""
+    """Name a suite as the worker finds it, wherever it runs: files by their absolute path."""
     return str(Path(text).absolute()) if text.endswith(".py") else text
 
 
 def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Machine) -> Plan:
-    """The cases of a run. Raises `UsageProblem` listing everything about the request that does not fit."""
+    """Make the cases of a run. Raises `UsageProblem` listing everything about the request that does not fit."""
     devices, places = devices_of(selection, machine)
     problems = [
         *unknown_names("compiler", selection.compilers, machine.compilers),
@@ -151,7 +151,9 @@ def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Mac
             lack=lack_of_devices(device, suite.worlds.get(model, 1), machine),
         )
         for suite in suites
-        for model in _models(selection, suite)
+        for model in partition(
+            chosen_models(selection, suite), index=selection.partition_id, total=selection.total_partitions
+        )
         for device in dict.fromkeys(devices)
         for dtype in dict.fromkeys(selection.dtypes)
         for compiler in dict.fromkeys(selection.compilers)
@@ -170,7 +172,10 @@ ALL_DEVICES = "all"
 
 
 def devices_of(selection: Selection, machine: Machine) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The devices that cases name, and those they are spread over where that is asked for: then cases name the type."""
+    """Return the devices that cases name, and those they are spread over.
+
+    Cases that are spread name the type of the devices; others are spread over none.
+    """
     asked = selection.devices or ((ALL_DEVICES,) if selection.parallel else (machine.default_device,))
     named: list[str] = []
     for device in asked:
@@ -185,7 +190,7 @@ def devices_of(selection: Selection, machine: Machine) -> tuple[tuple[str, ...],
 
 
 def parallel_problems(selection: Selection, places: Sequence[str], machine: Machine) -> list[str]:
-    """Why cases cannot be spread over the devices that are asked for."""
+    """Say why cases cannot be spread over the devices that are asked for."""
     if ALL_DEVICES in selection.devices and machine.default_device == "cpu" and not machine.why_not_cpu():
         return [f"--devices {ALL_DEVICES}: there is no accelerator here; --devices cpu measures the CPU"]
     if not selection.parallel:
@@ -205,7 +210,7 @@ def parallel_problems(selection: Selection, places: Sequence[str], machine: Mach
 
 
 def lack_of_devices(device: str, world: int, machine: Machine) -> str:
-    """Why so many processes, each with a device of its own, cannot run on the type of `device`; empty when they can."""
+    """Say why so many processes, each with a device of its own, cannot run on a type of device; else empty."""
     kind, _, index = device.partition(":")
     if world == 1 or kind == "cpu":
         return ""
@@ -226,28 +231,48 @@ def _spread_worlds(places: Sequence[str], suites: Sequence[SuiteListing]) -> lis
 
 
 def partition(models: Iterable[str], *, index: int, total: int) -> list[str]:
-    """Shard `index` (from 0) of `total`: chunks of the sorted list, the last takes the rest, as in PyTorch's CI."""
+    """Return shard `index` (from 0) of `total`, as PyTorch's CI does: chunks of a sorted list, the last takes more."""
     ordered = sorted(models)
     chunk = len(ordered) // total
     end = len(ordered) if index == total - 1 else (index + 1) * chunk
     return ordered[index * chunk : end]
 
 
+USUAL_NAMES: Mapping[str, Mapping[str, str]] = {
+    "dtype": {
+        **dict.fromkeys(("fp16", "f16", "half"), "float16"),
+        **dict.fromkeys(("bf16", "bfloat", "brain"), "bfloat16"),
+        **dict.fromkeys(("fp32", "f32", "float", "single"), "float32"),
+        **dict.fromkeys(("autocast", "mixed"), "amp"),
+    },
+    "compiler": {
+        **dict.fromkeys(("compile", "torch.compile", "default", "reduce-overhead"), "inductor"),
+        "max-autotune": "inductor_max_autotune",
+        "tensorrt": "trt",
+        "onnx": "dynamo-onnx",
+    },
+    "device": {
+        **dict.fromkeys(("gpu", "nvidia", "rocm", "hip", "amd"), "cuda"),
+        **dict.fromkeys(("metal", "apple"), "mps"),
+        "intel": "xpu",
+    },
+}
+"""What people mean by names that are unlike ours in letters."""
+
+
 def unknown_names(what: str, asked: Sequence[str], choices: Sequence[str]) -> list[str]:
-    """A sentence for every name that is not among the choices, with the nearest one."""
-    return [
-        f"unknown {what} {name!r}.{nearest(name, choices)} There are: {', '.join(choices)}."
-        for name in asked
-        if name not in choices
-    ]
-
-
-def _models(selection: Selection, suite: SuiteListing) -> list[str]:
-    return partition(chosen_models(selection, suite), index=selection.partition_id, total=selection.total_partitions)
+    """Return a sentence for every name that is not among the choices, with the one that may be meant."""
+    sentences = []
+    for name in dict.fromkeys(asked):
+        if name not in choices:
+            usual = USUAL_NAMES.get(what, {}).get(name.lower(), "")
+            hint = nearest(name, choices, usual=usual if usual in choices else "")
+            sentences.append(f"unknown {what} {name!r}.{hint} There are: {', '.join(choices)}.")
+    return sentences
 
 
 def chosen_models(selection: Selection, suite: SuiteListing) -> list[str]:
-    """The models of a suite that are asked for, in all partitions."""
+    """List the models of a suite that are asked for, in all partitions."""
     patterns = [re.compile(text) for text in suite.quick] if selection.quick else []
     return [
         model
@@ -259,8 +284,11 @@ def chosen_models(selection: Selection, suite: SuiteListing) -> list[str]:
 
 
 def _keeps(pattern: re.Pattern[str], model: str, suite: SuiteListing) -> bool:
-    """Whether `--filter` keeps the model: by its own name, or by the whole name of a group it belongs to; if there is
-    a `/` in the pattern, by `suite/model`."""
+    """Say whether `--filter` keeps the model.
+
+    It does by the model's own name, or by the whole name of a group it belongs to; if there is a `/` in the pattern,
+    by `suite/model`.
+    """
     if "/" in pattern.pattern:
         return search(pattern, f"{suite.name}/{model}")
     groups = [name for name, models in suite.groups.items() if model in models]
@@ -268,65 +296,63 @@ def _keeps(pattern: re.Pattern[str], model: str, suite: SuiteListing) -> bool:
 
 
 def matches(pattern: re.Pattern[str], suite: SuiteListing) -> bool:
-    """Whether `--filter` keeps any model of the suite."""
+    """Say whether `--filter` keeps any model of the suite."""
     return any(_keeps(pattern, model, suite) for model in suite.models)
 
 
 def suite_problems(selection: Selection, suites: Sequence[SuiteListing]) -> list[str]:
-    """Everything about the request that these suites cannot meet."""
-    return [
-        *_same_names(suites),
-        *unknown_models(selection, suites),
-    ]
-
-
-def unknown_models(selection: Selection, suites: Sequence[SuiteListing]) -> list[str]:
-    """What `--exclude` and `--filter` name that no suite has."""
-    return [*_unknown_excluded(selection, suites), *_unmatched_filters(selection, suites)]
-
-
-def device_problem(device: str, machine: Machine) -> str | None:
-    """Why `device` cannot be used on this machine, with those that can; None when it can."""
-    kind, colon, index = device.partition(":")
-    known = ", ".join(f"{name} ({count})" if name != "cpu" else name for name, count in machine.devices.items())
-    if kind not in machine.devices or (colon and not re.fullmatch("0|[1-9][0-9]{0,5}", index)):
-        why = f" {reason[:1].upper()}{reason[1:]}." if (reason := machine.why_not_cpu()) else ""
-        return f"there is no device {device!r} here. There are: {known}.{why}"
-    if index and int(index) >= machine.devices[kind]:
-        return f"there is no device {device!r} here: {machine.devices[kind]} of type {kind}, counted from 0."
-    return None
-
-
-def _same_names(suites: Sequence[SuiteListing]) -> list[str]:
+    """List everything about the request that these suites cannot meet."""
     names = [suite.name for suite in suites]
-    return [
+    same = [
         f"two suites are called {name!r}; results are told apart by that name, so rename one or run them apart"
         for name in dict.fromkeys(names)
         if names.count(name) > 1
     ]
+    return [*same, *unknown_models(selection, suites)]
 
 
-def _unknown_excluded(selection: Selection, suites: Sequence[SuiteListing]) -> list[str]:
-    models = [model for suite in suites for model in suite.models]
+def unknown_models(selection: Selection, suites: Sequence[SuiteListing]) -> list[str]:
+    """Return a sentence for everything that `--exclude` and `--filter` name and no suite has."""
+    models = list(dict.fromkeys(model for suite in suites for model in suite.models))
+    there_are = f"There are: {', '.join(models)}."
     return [
-        f"--exclude {name!r}: no suite has such a model.{nearest(name, models)} There are: {', '.join(models)}."
-        for name in selection.exclude
-        if name not in models
+        *(
+            f"--exclude {name!r}: no suite has such a model.{nearest(name, models)} {there_are}"
+            for name in selection.exclude
+            if name not in models
+        ),
+        *(
+            f"--filter {pattern.pattern!r}: it matches no model.{nearest(pattern.pattern, models)} {there_are}"
+            for pattern in selection.filters
+            if not any(matches(pattern, suite) for suite in suites)
+        ),
     ]
 
 
-def _unmatched_filters(selection: Selection, suites: Sequence[SuiteListing]) -> list[str]:
-    models = [model for suite in suites for model in suite.models]
-    return [
-        f"--filter {pattern.pattern!r}: it matches no model.{nearest(pattern.pattern, models)} "
-        f"There are: {', '.join(models)}."
-        for pattern in selection.filters
-        if not any(matches(pattern, suite) for suite in suites)
-    ]
+def device_problem(device: str, machine: Machine, *, option: str = "--devices") -> str | None:
+    """Say why `device` cannot be used on this machine, with those that can; None when it can.
+
+    option: the one that chooses the device.
+    """
+    kind, colon, index = device.partition(":")
+    if kind in machine.devices and (not colon or re.fullmatch("0|[1-9][0-9]{0,5}", index)):
+        if index and int(index) >= machine.devices[kind]:
+            return f"there is no device {device!r} here: {machine.devices[kind]} of type {kind}, counted from 0."
+        return None
+    words = re.fullmatch(r"([a-z]+)(?:[ :_-]?(\d{1,6}))?", device.lower())  # cuda0, GPU, cuda_1
+    hint = ""
+    if words:
+        usual = USUAL_NAMES["device"].get(words[1], words[1])
+        number = f":{int(words[2])}" if words[2] else ""
+        is_there = usual in machine.devices and int(words[2] or 0) < machine.devices[usual]
+        hint = nearest(words[1], machine.devices, usual=usual + number if is_there else "")
+    known = ", ".join(f"{name} ({count})" if name != "cpu" else name for name, count in machine.devices.items())
+    why = f" {reason[:1].upper()}{reason[1:]}." if (reason := machine.why_not_cpu(option=option)) else ""
+    return f"there is no device {device!r} here.{hint} There are: {known}.{why}"
 
 
 def nothing_left(selection: Selection, suites: Sequence[SuiteListing]) -> str:
-    """Why there is no case, and what there is to choose from."""
+    """Say why there is no case, and what there is to choose from."""
     if any(chosen_models(selection, suite) for suite in suites):
         return (
             f"partition {selection.partition_id} of {selection.total_partitions} has no model: "

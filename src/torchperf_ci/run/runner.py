@@ -1,4 +1,4 @@
-"""Runs planned cases one after another and makes their records: the only place where a `Record` is made.
+"""Run planned cases one after another and make their records: the only place where a `Record` is made.
 
 Every planned case ends as exactly one record per testing, whatever its model does.
 """
@@ -7,29 +7,37 @@ from __future__ import annotations
 
 import random
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
-from torchperf_ci.core.records import Case, Environment, GraphBreak, Record, Source, Status, Testing
-from torchperf_ci.core.results import LOGS, ResultsFolder
+from torchperf_ci.core.records import Environment, Record, Source, Status, Testing
+from torchperf_ci.core.results import LOGS, ResultsFolder, read_results
 from torchperf_ci.core.statistics import paired_ratio, slow_share
 from torchperf_ci.core.text import one_line, safe_name
 from torchperf_ci.machine.accelerators import Accelerator, indexed
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
-from torchperf_ci.run.case_worker import CaseWorker, Memory, Settings
-from torchperf_ci.run.lanes import PROBE_LIMIT, may_be_of_the_device
-from torchperf_ci.run.plan import PlannedCase
-from torchperf_ci.run.sampler import Pair, Sampler
-from torchperf_ci.run.session import Preloaded, Stopped, Worker, WorkerError, is_lack_of_room
+from torchperf_ci.run.case_worker import Captured, CaseSettings, CaseWorker, Loaded, Memory, WorkerPairs
+from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, my_cpus, work_on_lanes
+from torchperf_ci.run.plan import Plan, PlannedCase
+from torchperf_ci.run.sampler import SamplePair, Sampler
+from torchperf_ci.run.session import Preloaded, Stopped, WorkerError, is_lack_of_room
+from torchperf_ci.run.survey import Python, Survey
 from torchperf_ci.run.world import log_names, start_worker
 
 LONGEST_REMARK = 300
+
+_EAGER_STATUSES = {
+    (Testing.ACCURACY, Status.EAGER_FAIL_TO_RUN): Status.EAGER_1ST_RUN_FAIL,
+    (Testing.PERFORMANCE, Status.EAGER_1ST_RUN_FAIL): Status.EAGER_FAIL_TO_RUN,
+    (Testing.PERFORMANCE, Status.EAGER_2ND_RUN_FAIL): Status.EAGER_FAIL_TO_RUN,
+}
+"""What PyTorch's tables call a failure of eager in the testing whose row it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,28 +53,11 @@ class Surroundings:
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def environment_on(self, device: str) -> Environment:
-        """The environment with the accelerator that a case ran on, which need not be the first one."""
+        """Return the environment with the accelerator that a case ran on, which need not be the first one."""
         for one in self.accelerators:
             if one.device == indexed(device):
                 return replace(self.environment, gpu=one.name, gpu_uuid=one.uuid, gpu_memory_bytes=one.memory_bytes)
         return self.environment
-
-
-@dataclass(slots=True)
-class _Findings:
-    """What is known about a case so far; becomes its records."""
-
-    batch_size: int = 0
-    parameters: int = 0
-    compile_scope: str = ""
-    threads: int = 0
-    loading: tuple[str, ...] = ()
-    remarks: dict[str, None] = field(default_factory=dict)
-    not_compiled: bool = False
-    metrics: dict[str, float] = field(default_factory=dict)
-    samples: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    counters: Mapping[str, int] = field(default_factory=dict)
-    graph_breaks: tuple[GraphBreak, ...] = ()
 
 
 class Runner:
@@ -78,7 +69,7 @@ class Runner:
     def __init__(
         self,
         start: Callable[[], Preloaded],
-        settings: Settings,
+        settings: CaseSettings,
         surroundings: Surroundings,
         folder: ResultsFolder,
         *,
@@ -112,7 +103,7 @@ class Runner:
             self._preloaded.close()
 
     def run(self, planned: PlannedCase, testings: Sequence[Testing]) -> Iterator[Record]:
-        """One record per testing, each as soon as it is known."""
+        """Yield one record per testing, each as soon as it is known."""
         if planned.skip is not None:
             yield from self.same_for_all(planned, testings, Status.PASS_DUE_TO_SKIP, planned.skip)
         elif planned.lack:
@@ -130,12 +121,8 @@ class Runner:
             ) as gpu:
                 yield from _CaseRun(self, planned, gpu).records(testings)
 
-    def worker(self, log: Path) -> Worker:
-        """A worker forked from the preloaded process."""
-        return self.process().fork(log)
-
     def process(self) -> Preloaded:
-        """The preloaded process, which is started if there is none (any more)."""
+        """Return the preloaded process, which is started if there is none (any more)."""
         if self._stopped:
             raise Stopped
         if self._preloaded is None or not self._preloaded.alive or self.settings.fresh_process:
@@ -145,11 +132,11 @@ class Runner:
         return self._preloaded
 
     def has_lost(self, device: str, reason: str) -> bool:
-        """Whether a device is lost, by trying it in a new worker, after a failure that may come from that."""
+        """Say whether a device is lost, by trying it in a new worker, after a failure that may come from that."""
         if device.startswith("cpu") or not may_be_of_the_device(reason):
             return False
         try:
-            with self.worker(self.folder.claim(f"{LOGS}/device.log")) as worker:
+            with self.process().fork(self.folder.claim(f"{LOGS}/device.log")) as worker:
                 worker.ask("probe_device", device=device, deadline=time.monotonic() + PROBE_LIMIT)
         except WorkerError as error:
             if is_lack_of_room(error):  # somebody else has taken it, or its memory: it is there
@@ -160,7 +147,7 @@ class Runner:
     def same_for_all(
         self, planned: PlannedCase, testings: Sequence[Testing], status: Status, reason: str
     ) -> Iterator[Record]:
-        """A record per testing of a case that nothing is measured of."""
+        """Make a record per testing of a case that nothing is measured of."""
         for testing in testings:
             yield self.record(planned, testing, status, reason=reason)
 
@@ -173,19 +160,20 @@ class Runner:
         threads: int = 0,
         **rest: Any,  # noqa: ANN401 - fields of Record
     ) -> Record:
-        """A record of now. `threads`: those the case ran with, where that is known. Raises `Stopped` when the run is:
-        what came of it is no result."""
+        """Make a record of now. `threads`: those the case ran with, where that is known.
+
+        Raises `Stopped` when the run is: what came of it is no result.
+        """
         if self._stopped:
             raise Stopped
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        source = replace(self._surroundings.source, time=now)
         environment = replace(self._surroundings.environment_on(planned.device), world=planned.world)
         return Record(
             case=planned.case,
             testing=testing,
             status=status,
             environment=replace(environment, threads=threads) if threads else environment,
-            source=source,
+            source=replace(self._surroundings.source, time=now),
             **rest,
         )
 
@@ -194,39 +182,50 @@ class _CaseRun:
     """One case: a worker, the commands in order, and what to do when one does not succeed."""
 
     def __init__(self, runner: Runner, planned: PlannedCase, gpu: GpuWatch) -> None:
-        self._runner, self._gpu = runner, gpu
-        self._planned = planned
+        self._runner, self._planned, self._gpu = runner, planned, gpu
         self._settings = runner.settings
-        self._case = planned.case
-        self._log = f"{LOGS}/{_log_name(planned.case)}"
-        self._found = _Findings()
+        case = planned.case
+        parts = (case.suite, case.model, case.compiler, case.mode.value, case.dtype, case.device)
+        self._log = f"{LOGS}/{safe_name('_'.join(safe_name(part) for part in parts))}.log"
         self._began = runner.clock()
         self._deadline = min(self._began + self._settings.timeout, runner.ends)
         self._stack = ExitStack()
         self._worker: CaseWorker | None = None
+        self._loaded: Loaded
         self._end: WorkerError | None = None
 
     def records(self, testings: Sequence[Testing]) -> Iterator[Record]:
-        """A record per testing, in order."""
+        """Yield a record per testing, in order.
+
+        A testing that fails leaves a new worker to the next: what was compiled so far would make compiling look
+        quicker. What keeps the model from running at all, a compiler that is not there, and a time limit end the case.
+        """
         with self._stack:
             for testing in testings:
-                yield self._attempt(testing)
+                try:
+                    if self._end is not None:
+                        raise self._end
+                    if self._worker is None:
+                        self._worker = self._prepare_worker()
+                    measure = self._check_accuracy if testing is Testing.ACCURACY else self._measure_performance
+                    record = measure(self._worker)
+                except WorkerError as error:
+                    if self._worker is None or error.status in {Status.TIMEOUT, Status.COMPILER_NOT_AVAILABLE}:
+                        self._end = error
+                    self._drop_worker()
+                    record = self._failed(testing, error)
+                yield record
 
-    def _attempt(self, testing: Testing) -> Record:
-        """One testing. One that fails leaves a new worker to the next: what was compiled so far would make compiling
-        look quicker. What keeps the model from running at all, a compiler that is not there, and a time limit end the
-        case."""
-        try:
-            if self._end is not None:
-                raise self._end
-            if self._worker is None:
-                self._worker = self._prepared_worker()
-            return self._measure(self._worker, testing)
-        except WorkerError as error:
-            if self._worker is None or error.status in {Status.TIMEOUT, Status.COMPILER_NOT_AVAILABLE}:
-                self._end = error
-            self._drop_worker()
-            return self._failed(testing, error)
+    def _prepare_worker(self) -> CaseWorker:
+        """Start a worker, let it load the model and run it eagerly."""
+        logs = [self._runner.folder.claim(name) for name in log_names(self._log, self._planned.world)]
+        worker = self._stack.enter_context(
+            start_worker(self._runner.process(), self._planned, self._settings, logs, deadline=self._deadline)
+        )
+        case_worker = CaseWorker(worker, self._planned, self._settings, deadline=self._deadline)
+        cold = self._settings.cold_start
+        self._loaded = case_worker.load(cache_dir=self._stack.enter_context(cache_folder()) if cold else None)
+        return case_worker
 
     def _drop_worker(self) -> None:
         """Let the next testing have a new worker, in which nothing was compiled."""
@@ -234,151 +233,84 @@ class _CaseRun:
             self._worker.kill()
         self._worker = None
 
-    def _prepared_worker(self) -> CaseWorker:
-        """A worker that has loaded the model and run it eagerly."""
-        logs = [self._runner.folder.claim(name) for name in log_names(self._log, self._planned.world)]
-        worker = self._stack.enter_context(
-            start_worker(self._runner.process(), self._planned, self._settings, logs, deadline=self._deadline)
-        )
-        case_worker = CaseWorker(worker, self._planned, self._settings, deadline=self._deadline)
-        cold = self._settings.cold_start
-        loaded = case_worker.load(cache_dir=self._stack.enter_context(cache_folder()) if cold else None)
-        found = self._found
-        found.parameters, found.batch_size = loaded.parameters, loaded.batch_size
-        found.compile_scope, found.threads = loaded.compile_scope, loaded.threads
-        found.loading = loaded.remarks
-        return case_worker
-
-    def _measure(self, worker: CaseWorker, testing: Testing) -> Record:
-        self._found.remarks = {}
-        self._remark(*self._found.loading)
-        if testing is Testing.ACCURACY:
-            return self._accuracy(worker)
-        return self._performance(worker)
-
-    def _accuracy(self, worker: CaseWorker) -> Record:
-        checked = worker.accuracy()
-        self._remark(*checked.remarks)
-        self._capture(worker)
-        if checked.is_spent:
+    def _check_accuracy(self, worker: CaseWorker) -> Record:
+        result = worker.accuracy()
+        captured = worker.capture()
+        if result.is_spent:
             self._drop_worker()
-        return self._record(Testing.ACCURACY, checked.status, checked.reason)
+        remarks = (*result.remarks, *captured.remarks)
+        return self._record(Testing.ACCURACY, result.status, captured, remarks, reason=result.reason)
 
-    def _performance(self, worker: CaseWorker) -> Record:
-        found = self._found
-        found.metrics["compilation_latency"] = worker.compile()
-        self._capture(worker)
-        self._remark(*worker.settle())
+    def _measure_performance(self, worker: CaseWorker) -> Record:
+        compilation_latency = worker.compile()
+        captured = worker.capture()
+        remarks = [*captured.remarks, *worker.settle()]
         pairs = WorkerPairs(worker)
-        order = random.Random(f"{self._settings.seed} {self._case}")  # noqa: S311 - an order, not a secret
+        order = random.Random(f"{self._settings.seed} {self._planned.case}")  # noqa: S311 - an order, not a secret
         sampler = Sampler(pairs, order, repeats=self._settings.repeats)
         sampler.warm_up(iterations=self._settings.warmup)
-        found.samples = _samples(sampler.measure(self._settings.rule))
-        self._capture_again(worker, pairs.recompiles)
-        found.metrics.update(_metrics(found.samples))
-        found.metrics.update(_memory_metrics(worker.memory()))
-        return self._record(Testing.PERFORMANCE, Status.PASS, "")
-
-    def _capture(self, worker: CaseWorker) -> None:
-        captured, found = worker.capture(), self._found
-        found.counters, found.graph_breaks = captured.counters, captured.graph_breaks
-        found.not_compiled = captured.not_compiled
-        self._remark(*captured.remarks)
-
-    def _capture_again(self, worker: CaseWorker, sampled: int) -> None:
-        """Take up what was compiled again while sampling: the counter, and the limit that it may have reached."""
-        if sampled:
-            self._capture(worker)
-            self._remark(f"compiled again {sampled} times while its times were taken")
-
-    def _remark(self, *remarks: str) -> None:
-        self._found.remarks.update({one_line(remark, limit=LONGEST_REMARK): None for remark in remarks})
-
-    def _failed(self, testing: Testing, error: WorkerError) -> Record:
-        """The record of a testing that did not finish. It has no numbers: a row with status and reason."""
-        words = _ACCURACY_WORDS if testing is Testing.ACCURACY else _PERFORMANCE_WORDS
-        status = error.status if isinstance(error.status, Status) else Status.FAIL_TO_RUN
-        status, reason = words.get(status, status), error.reason
-        if status is Status.TIMEOUT:
-            status, reason = self._why_out_of_time(reason)
-        elif self._runner.has_lost(self._planned.device, reason):
-            reason = f"the device {self._planned.device} was lost: {reason}"
-        return self._runner.record(
-            self._planned, testing, status, reason=reason, log=self._log, seconds=self._seconds()
+        samples = _samples(sampler.measure(self._settings.rule))
+        if pairs.recompiles:  # the counter, and the limit that it may have reached
+            captured = worker.capture()
+            remarks += [*captured.remarks, f"compiled again {pairs.recompiles} times while its times were taken"]
+        metrics = {"compilation_latency": compilation_latency, **_metrics(samples), **_memory_metrics(worker.memory())}
+        return self._record(
+            Testing.PERFORMANCE,
+            Status.PASS,
+            captured,
+            (*remarks, *self._gpu.findings().all),
+            metrics=metrics,
+            samples=samples,
         )
 
-    def _why_out_of_time(self, reason: str) -> tuple[Status, str]:
-        if self._runner.clock() < self._began + self._settings.timeout:
-            return Status.NOT_RUN, f"the run's budget of {self._settings.budget:g} s was spent while it ran"
-        return Status.TIMEOUT, f"not done within {self._settings.timeout:g} s: {reason}"
-
-    def _record(self, testing: Testing, status: Status, reason: str) -> Record:
-        found = self._found
-        measured = testing is Testing.PERFORMANCE
+    def _record(
+        self,
+        testing: Testing,
+        status: Status,
+        captured: Captured,
+        remarks: Sequence[str],
+        **rest: Any,  # noqa: ANN401 - fields of Record
+    ) -> Record:
+        loaded = self._loaded
+        said = (one_line(remark, limit=LONGEST_REMARK) for remark in (*loaded.remarks, *remarks))
         return self._runner.record(
             self._planned,
             testing,
             status,
-            batch_size=found.batch_size,
-            parameters=found.parameters,
-            metrics=dict(found.metrics) if measured else {},
-            samples=dict(found.samples) if measured else {},
-            counters=found.counters,
-            graph_breaks=found.graph_breaks,
-            reason=reason,
-            remarks=(*found.remarks, *(self._gpu.findings().all if measured else ())),
-            not_compiled=found.not_compiled,
-            compile_scope=found.compile_scope,
-            threads=found.threads,
+            batch_size=loaded.batch_size,
+            parameters=loaded.parameters,
+            compile_scope=loaded.compile_scope,
+            threads=loaded.threads,
+            counters=captured.counters,
+            graph_breaks=captured.graph_breaks,
+            not_compiled=captured.not_compiled,
+            remarks=tuple(dict.fromkeys(said)),
             log=self._log,
             seconds=self._seconds(),
+            **rest,
+        )
+
+    def _failed(self, testing: Testing, error: WorkerError) -> Record:
+        """Make the record of a testing that did not finish. It has no numbers: a row with status and reason."""
+        settings, device = self._settings, self._planned.device
+        status = error.status if isinstance(error.status, Status) else Status.FAIL_TO_RUN
+        reason = error.reason
+        if status is Status.TIMEOUT and self._runner.clock() < self._began + settings.timeout:
+            status, reason = Status.NOT_RUN, f"the run's budget of {settings.budget:g} s was spent while it ran"
+        elif status is Status.TIMEOUT:
+            reason = f"not done within {settings.timeout:g} s: {reason}"
+        elif self._runner.has_lost(device, reason):
+            reason = f"the device {device} was lost: {reason}"
+        status = _EAGER_STATUSES.get((testing, status), status)
+        return self._runner.record(
+            self._planned, testing, status, reason=reason, log=self._log, seconds=self._seconds()
         )
 
     def _seconds(self) -> float:
         return round(self._runner.clock() - self._began, 3)
 
 
-_ACCURACY_WORDS = {Status.EAGER_FAIL_TO_RUN: Status.EAGER_1ST_RUN_FAIL}
-_PERFORMANCE_WORDS = {
-    Status.EAGER_1ST_RUN_FAIL: Status.EAGER_FAIL_TO_RUN,
-    Status.EAGER_2ND_RUN_FAIL: Status.EAGER_FAIL_TO_RUN,
-}
-
-
-class WorkerPairs:
-    """A `PairSource` of one worker that holds both arms: first and second are eager and compiled unless said."""
-
-    def __init__(self, worker: CaseWorker, *, first: str = "eager", second: str = "compiled") -> None:
-        self._worker, self._names = worker, (first, second)
-        self._recompiled = False
-        self.recompiles = 0
-        self.asking = "head"  # for a comparison: the side that holds both arms
-
-    def take(self, swapped: Sequence[bool], repeats: int) -> list[Pair]:
-        first, second = self._names
-        order = [[second, first] if turned else [first, second] for turned in swapped]
-        reply = self._worker.sample(order, {first: repeats, second: repeats})
-        self._recompiled |= reply["recompiled"]
-        self.recompiles += reply["recompiles"]
-        one, two = arm_times(reply, first), arm_times(reply, second)
-        return [
-            Pair(first=a, second=b, probe=probe / 1e9, first_device=a_device, second_device=b_device)
-            for (a, a_device), (b, b_device), probe in zip(one, two, reply["probe"], strict=True)
-        ]
-
-    def invalidated(self) -> bool:
-        recompiled, self._recompiled = self._recompiled, False
-        return recompiled
-
-
-def arm_times(reply: Mapping[str, Any], arm: str) -> list[tuple[float, float | None]]:
-    """Host and device seconds of one arm's readings, in order; the device's are None where it has no events."""
-    host = reply["host"].get(arm, [])
-    device = reply["device"].get(arm) or [None] * len(host)
-    return [(one / 1e9, None if two is None else two / 1e9) for one, two in zip(host, device, strict=True)]
-
-
-def _samples(pairs: Sequence[Pair]) -> dict[str, tuple[float, ...]]:
+def _samples(pairs: Sequence[SamplePair]) -> dict[str, tuple[float, ...]]:
     samples = {
         "eager": tuple(pair.first for pair in pairs),
         "compiled": tuple(pair.second for pair in pairs),
@@ -416,10 +348,93 @@ def _memory_metrics(memory: Memory) -> dict[str, float]:
 
 
 def cache_folder() -> tempfile.TemporaryDirectory[str]:
-    """An empty compiler cache."""
+    """Make a folder for a compiler's cache, empty at first."""
     return tempfile.TemporaryDirectory(prefix="torchperf-cache-", ignore_cleanup_errors=True)
 
 
-def _log_name(case: Case) -> str:
-    parts = (case.suite, case.model, case.compiler, case.mode.value, case.dtype, case.device)
-    return safe_name("_".join(safe_name(part) for part in parts)) + ".log"
+class RunProgress(Protocol):
+    """Is told what happens, in order: how much there is to do, each case as it starts and as its records are there."""
+
+    def begin(self, *, total: int, already: int) -> None: ...
+
+    def start(self, case: PlannedCase) -> None: ...
+
+    def finish(self, records: Sequence[Record]) -> None: ...
+
+
+def measure_plan(
+    plan: Plan,
+    survey: Survey,
+    settings: CaseSettings,
+    *,
+    source: Source,
+    folder: ResultsFolder,
+    python: Python,
+    preloaded: Preloaded,
+    progress: RunProgress,
+) -> list[Record]:
+    """Measure what the folder does not hold yet, appending each record as soon as it is known; return the new ones.
+
+    Cases that are spread over devices have a runner on each; when all devices are lost, what is left is `not_run`.
+    """
+    done = read_results(folder.path).done()
+    todo = [
+        (planned, testings)
+        for planned in plan.cases
+        if (testings := [each for each in settings.testings if (planned.case, each) not in done])
+    ]
+    folder.append(survey.build)
+    progress.begin(total=len(todo), already=len(plan.cases) - len(todo))
+    surroundings = Surroundings(
+        environment=survey.environment,
+        source=source,
+        accelerators=survey.accelerators,
+        variables=survey.build.variables,
+    )
+    places = plan.places or ("",)
+    cpus = cpu_sets(places, survey.accelerators, my_cpus()) if len(places) > 1 else {}
+    new_records: list[Record] = []
+    writing = threading.Lock()
+    with ExitStack() as stack:
+        runners = {
+            place: stack.enter_context(
+                Runner(
+                    python.start,
+                    replace(settings, cpus=cpus.get(place, settings.cpus)),
+                    surroundings,
+                    folder,
+                    preloaded=None if number else preloaded,
+                    modules=plan.preload,
+                )
+            )
+            for number, place in enumerate(places)
+        }
+
+        def keep(records: Iterable[Record]) -> list[Record]:
+            kept = []
+            for record in records:
+                with writing:
+                    folder.append(record)
+                    new_records.append(record)
+                kept.append(record)
+            return kept
+
+        def measure_case(place: str, job: tuple[PlannedCase, list[Testing]]) -> bool:
+            planned = replace(job[0], place=place)
+            with writing:
+                progress.start(planned)
+            records = keep(runners[place].run(planned, job[1]))
+            with writing:
+                progress.finish(records)
+            return not place or place not in runners[place].lost
+
+        def stop_runners() -> None:
+            for runner in runners.values():
+                runner.stop()
+
+        for planned, testings in work_on_lanes(todo, places, measure_case, stop=stop_runners):
+            losses = "; ".join(f"{place}: {reason}" for place in places for reason in runners[place].lost.values())
+            reason = f"every device was lost before its turn: {losses}"
+            progress.start(planned)
+            progress.finish(keep(runners[places[0]].same_for_all(planned, testings, Status.NOT_RUN, reason)))
+    return new_records

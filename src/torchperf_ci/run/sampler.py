@@ -30,7 +30,7 @@ LONGEST_READING = 10e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class SamplePair:
     """One iteration of each arm, in seconds; `probe` was taken right after. Device times where the device has them."""
 
     first: float
@@ -43,11 +43,11 @@ class Pair:
 class PairSource(Protocol):
     """Takes readings of two arms: of one worker, or of two workers driven in turn."""
 
-    def take(self, swapped: Sequence[bool], repeats: int) -> Sequence[Pair]:
+    def take(self, swapped: Sequence[bool], repeats: int) -> Sequence[SamplePair]:
         """Take a pair per element, the second arm first where it is true; a reading is the mean of `repeats` calls."""
 
     def invalidated(self) -> bool:
-        """Whether something was compiled again since the last call, so that the pairs since are not valid."""
+        """Say whether something was compiled again since the last call, so that the pairs since are not valid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,23 +98,25 @@ class Sampler:
                 self._choose_repeats(pairs)
                 return len(ratios) * WINDOW
 
-    def measure(self, rule: StopRule) -> list[Pair]:
-        """Pairs until the rule is satisfied at a look, or its time is over. A recompilation starts over, once:
-        what recompiles for ever is measured as it is."""
+    def measure(self, rule: StopRule) -> list[SamplePair]:
+        """Draw pairs until the rule is satisfied at a look, or its time is over.
+
+        A recompilation starts over, once: what recompiles for ever is measured as it is.
+        """
         self.source.invalidated()
         pairs = self._measure(rule)
         return self._measure(rule) if self.source.invalidated() else pairs
 
-    def draw_for(self, seconds: float) -> list[Pair]:
-        """Pairs for so many seconds, at least one."""
-        pairs: list[Pair] = []
+    def draw_for(self, seconds: float) -> list[SamplePair]:
+        """Draw pairs for so many seconds, at least one."""
+        pairs: list[SamplePair] = []
         end = self.clock() + seconds
         while not pairs or self.clock() < end:
             pairs += self._draw(self._batch(end - self.clock()))
         return pairs
 
-    def _measure(self, rule: StopRule) -> list[Pair]:
-        pairs: list[Pair] = []
+    def _measure(self, rule: StopRule) -> list[SamplePair]:
+        pairs: list[SamplePair] = []
         if rule.repeat is not None:
             while len(pairs) < rule.repeat:
                 pairs += self._draw(min(rule.repeat - len(pairs), self._batch(math.inf)))
@@ -130,16 +132,16 @@ class Sampler:
         return pairs
 
     def _batch(self, left: float) -> int:
-        """Pairs to ask for at once: about 50 ms of them, so that asking costs nothing and looks come in time."""
+        """Choose how many pairs to ask for at once: about 50 ms of them, so that looks at the interval come in time."""
         return max(1, min(200, int(min(0.05, max(left, 0.0)) / self._seconds_per_pair)))
 
-    def _draw(self, count: int) -> list[Pair]:
+    def _draw(self, count: int) -> list[SamplePair]:
         start = self.clock()
         pairs = list(self.source.take([self.rng.random() < 0.5 for _ in range(count)], self.repeats or 1))
         self._seconds_per_pair = max(1e-6, (self.clock() - start) / max(1, count))
         return pairs
 
-    def _choose_repeats(self, pairs: Sequence[Pair]) -> None:
+    def _choose_repeats(self, pairs: Sequence[SamplePair]) -> None:
         """Let a reading of the quicker arm last long enough, unless that was chosen before."""
         if self.repeats is None:
             times = (median(pair.first for pair in pairs), median(pair.second for pair in pairs))
@@ -147,7 +149,7 @@ class Sampler:
 
 
 def _repeats(seconds: float, *, longest: float) -> int:
-    """Calls of `seconds` that a reading needs; one of the slower arm, whose calls take `longest`, has a limit."""
+    """Choose the calls of `seconds` in a reading; one of the slower arm, whose calls take `longest`, has a limit."""
     if seconds >= SHORTEST:
         return 1
     return max(1, min(int(SHORTEST / max(seconds, 1e-9)) + 1, int(LONGEST_READING / max(longest, 1e-9))))

@@ -25,7 +25,6 @@ import torchperf_ci
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Status
 from torchperf_ci.core.safe_files import open_log, open_plain
-from torchperf_ci.run.exit_reasons import how_it_ended, last_line, limit_log, oom_kills
 from torchperf_ci.worker.protocol import one_line
 
 _LOOK_EVERY = 0.5
@@ -66,8 +65,10 @@ class WorkerError(Exception):
 
 
 def is_lack_of_room(error: WorkerError) -> bool:
-    """Whether a worker failed for want of memory, or of a device that only one process may use: what another process
-    may have taken. Libraries say it in words of their own, and torch by the step it happens in."""
+    """Say whether a worker failed for want of memory, or of a device that only one process may use.
+
+    Another process may have taken it. Libraries say it in words of their own, and torch by the step it happens in.
+    """
     return (
         str(error.status).endswith(Status.OOM)
         or error.status is Status.KILLED_OOM
@@ -85,7 +86,7 @@ _LACK_OF_ROOM = re.compile(
 
 @contextlib.contextmanager
 def package_path(environ: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """`environ` with this package, and nothing else of the controller's environment, first on PYTHONPATH."""
+    """Put this package, and nothing else of the controller's environment, first on PYTHONPATH of `environ`."""
     with tempfile.TemporaryDirectory(prefix="torchperf-") as folder:
         (Path(folder) / "torchperf_ci").symlink_to(Path(torchperf_ci.__file__).parent, target_is_directory=True)
         rest = environ.get("PYTHONPATH")
@@ -93,7 +94,7 @@ def package_path(environ: Mapping[str, str]) -> Iterator[dict[str, str]]:
 
 
 def worker_environment(environ: Mapping[str, str], *, threads: int | None, extra: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a worker: the caller's, less secrets, plus OpenMP's settings, plus what was asked for.
+    """Return the variables of a worker: the caller's, less secrets, plus OpenMP's settings, plus what was asked for.
 
     OMP_WAIT_POLICY: on a machine that others share, spinning OpenMP threads make one busy neighbour cost a factor of
     twenty (docs/method.md), so they wait passively there. What the caller has set stays.
@@ -110,7 +111,7 @@ def worker_environment(environ: Mapping[str, str], *, threads: int | None, extra
 
 
 def is_shared_machine() -> bool:
-    """Whether other work may run on these CPUs: a virtual machine, or a part of a machine's CPUs."""
+    """Say whether other work may run on these CPUs: a virtual machine, or a part of a machine's CPUs."""
     with contextlib.suppress(OSError):
         if "hypervisor" in Path("/proc/cpuinfo").read_text():
             return True
@@ -135,7 +136,7 @@ class Preloaded:
         with theirs, open_log(log) as stream:
             try:
                 self._process = subprocess.Popen(
-                    [python, "-m", "torchperf_ci.worker", str(theirs.fileno())],
+                    [python, "-m", "torchperf_ci.worker.preload", str(theirs.fileno())],
                     env=dict(environ),
                     cwd=cwd,
                     stdin=subprocess.DEVNULL,
@@ -164,7 +165,7 @@ class Preloaded:
         return self._process.poll() is None
 
     def fork(self, log: Path) -> Worker:
-        """A new worker whose output goes to `log`."""
+        """Fork a worker whose output goes to `log`. Raises `WorkerError`."""
         request_read, request_write = os.pipe()
         reply_read, reply_write = os.pipe()
         stream = open_plain(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -208,11 +209,11 @@ class Preloaded:
                 self.exit_status(pid, time.monotonic() + 5)
 
     def has_ended(self, pid: int) -> bool:
-        """Whether a worker is known to have ended, or nobody can know any more."""
+        """Say whether a worker is known to have ended, or nobody can know any more."""
         return pid in self._exits or not self.alive
 
     def exit_status(self, pid: int, deadline: float) -> int | None:
-        """The wait status of a worker, or None when it has not ended by `deadline` (or nobody can know)."""
+        """Return the wait status of a worker, or None when it has not ended by `deadline` (or nobody can know)."""
         with contextlib.suppress(OSError):
             while pid not in self._exits:
                 self._receive(deadline, "exited")
@@ -264,7 +265,7 @@ class Preloaded:
         return how_it_ended(code, oom_kills_before=self._oom_kills)[1]
 
     def _receive(self, deadline: float, *wanted: str) -> dict[str, Any]:
-        """The next message with one of the keys `wanted`; exits are kept as they pass. OSError when none comes."""
+        """Return the next message with one of the keys `wanted`; exits are kept as they pass. Raises OSError."""
         while True:
             while b"\n" in self._buffer:
                 line, _, self._buffer = self._buffer.partition(b"\n")
@@ -300,8 +301,10 @@ class Worker:
         self.kill()
 
     def ask(self, do: str, *, deadline: float, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
-        """The reply to a command. Raises `WorkerError`: the command failed, the worker died, or `deadline` passed
-        (a time of `time.monotonic`); in the last two cases the worker is gone, and in the first one where it says so.
+        """Return the reply to a command. Raises `WorkerError`.
+
+        The command failed, the worker died, or `deadline` passed (a time of `time.monotonic`); in the last two cases
+        the worker is gone, and in the first one where it says so.
         """
         self._number += 1
         line = json.dumps({"id": self._number, "do": do, **arguments}) + "\n"
@@ -361,7 +364,7 @@ class Worker:
         raise WorkerError(Status.CRASHED, "the worker sent something that is not a reply", alive=False)
 
     def _death(self) -> WorkerError:
-        """How the worker ended, in the words of its row. If it only closed its end and lives, it is killed."""
+        """Describe how the worker ended, in the words of its row. If it only closed its end and lives, it is killed."""
         status = self._parent.exit_status(self.pid, time.monotonic() + 5)
         self.kill()
         if status is None:
@@ -371,7 +374,7 @@ class Worker:
 
 
 def status_word(text: str) -> Status | str:
-    """The status that a worker names, or its word where that is none of ours."""
+    """Return the status that a worker names, or its word where that is none of ours."""
     return next((status for status in Status if status.value == text), text)
 
 
@@ -380,3 +383,58 @@ def _descendants(pid: int) -> list[psutil.Process]:
         return psutil.Process(pid).children(recursive=True)
     except psutil.Error:
         return []
+
+
+LOG_LIMIT = 16 * 2**20
+"""Bytes a log may grow to between two looks; then its first and its last part are kept, and it goes on from there."""
+LOG_KEPT = 2**20
+
+_LOG_TAIL = 2**16
+
+
+def how_it_ended(exit_code: int, *, oom_kills_before: int) -> tuple[Status, str]:
+    """Return the status and reason of a process that ended by itself.
+
+    exit_code: as `subprocess` gives it: -9 is signal 9.
+    """
+    if exit_code >= 0:
+        return Status.CRASHED, f"ended with exit code {exit_code}"
+    if exit_code == -signal.SIGKILL and oom_kills() > oom_kills_before:
+        return Status.KILLED_OOM, "killed by the kernel because memory ran out"
+    return Status.CRASHED, f"ended by signal {-exit_code} ({_signal_name(-exit_code)})"
+
+
+def oom_kills() -> int:
+    """Count the processes that the kernel has killed for want of memory since it started (0 where it does not say)."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def limit_log(log: Path) -> None:
+    """Cut a stretch out of a log that has grown too long, not its end, which may say why. Its writers must append."""
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > LOG_LIMIT:
+            with log.open("r+b") as stream:
+                stream.seek(-_LOG_TAIL, os.SEEK_END)
+                tail = stream.read()
+                stream.truncate(LOG_KEPT)
+            with log.open("ab") as stream:
+                stream.write(b"\n[torchperf-ci: a long stretch of output was cut here]\n" + tail)
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log that says something."""
+    with log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - _LOG_TAIL))
+        lines = [line for line in stream.read().decode("utf-8", errors="replace").splitlines() if line.strip()]
+    return one_line(lines[-1]) if lines else "no output"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "a signal without a name"

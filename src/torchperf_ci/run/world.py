@@ -22,11 +22,10 @@ from typing import Any
 
 from torchperf_ci.core.records import Status
 from torchperf_ci.core.safe_files import open_log
-from torchperf_ci.run.case_worker import Answering, Settings
-from torchperf_ci.run.exit_reasons import how_it_ended, last_line, limit_log, oom_kills
+from torchperf_ci.run.case_worker import Answering, CaseSettings
 from torchperf_ci.run.lanes import my_cpus
 from torchperf_ci.run.plan import PlannedCase
-from torchperf_ci.run.session import Preloaded, WorkerError, status_word
+from torchperf_ci.run.session import Preloaded, WorkerError, how_it_ended, last_line, limit_log, oom_kills, status_word
 
 _LOOK_EVERY = 0.5
 _GRACE = 1.0
@@ -45,16 +44,16 @@ _OUTCOMES = ("pass", "not_judged", "eager_two_runs_differ")
 
 
 def start_worker(
-    preloaded: Preloaded, planned: PlannedCase, settings: Settings, logs: Sequence[Path], *, deadline: float
+    preloaded: Preloaded, planned: PlannedCase, settings: CaseSettings, logs: Sequence[Path], *, deadline: float
 ) -> AbstractContextManager[Answering]:
-    """A worker for a case: a fork, or the ranks that torchrun starts. `logs`: its own, then one per rank."""
+    """Start a worker for a case: a fork, or the ranks that torchrun starts. `logs`: its own, then one per rank."""
     if planned.world == 1:
         return preloaded.fork(logs[0])
     return WorldWorker(preloaded, planned.world, logs, cpus=settings.cpus or my_cpus(), deadline=deadline)
 
 
 def log_names(name: str, world: int) -> list[str]:
-    """The logs of a case: `x.log`; of several processes also `x_rank0.log` and so on."""
+    """Name the logs of a case: `x.log`; of several processes also `x_rank0.log` and so on."""
     return [name, *(f"{name.removesuffix('.log')}_rank{rank}.log" for rank in range(world) if world > 1)]
 
 
@@ -100,8 +99,10 @@ class WorldWorker:
         self.kill()
 
     def ask(self, do: str, *, deadline: float, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
-        """The replies of all ranks as one. Raises `WorkerError` like a `Worker`, naming the rank; all ranks are gone
-        then."""
+        """Return the replies of all ranks as one.
+
+        Raises `WorkerError` like a `Worker`, naming the rank; all ranks are gone then.
+        """
         self._number += 1
         line = json.dumps({"id": self._number, "do": do, **arguments}) + "\n"
         for rank in range(self._size):
@@ -150,8 +151,10 @@ class WorldWorker:
                 self._ranks[told["rank"]], self._pids[told["rank"]] = connection, told["pid"]
 
     def _next_reply(self, waiting: Collection[int], deadline: float) -> tuple[int, dict[str, Any]] | None:
-        """The next reply of one of these ranks; None when there is none by `deadline`. Raises `WorkerError` when any
-        rank has ended."""
+        """Return the next reply of one of these ranks; None when there is none by `deadline`.
+
+        Raises `WorkerError` when any rank has ended.
+        """
         with selectors.DefaultSelector() as selector:
             for rank, connection in self._ranks.items():
                 selector.register(connection, selectors.EVENT_READ, rank)
@@ -191,8 +194,11 @@ class WorldWorker:
         raise WorkerError(Status.CRASHED, f"rank {rank} sent something that is not a reply", alive=False)
 
     def _failure(self, first: int, replies: dict[int, dict[str, Any]]) -> WorkerError:
-        """The error that a rank told of. Raises `WorkerError` when another one ends a moment later: a rank that dies
-        breaks the collectives of the others, which may be heard of first."""
+        """Return the error that a rank reported.
+
+        Raises `WorkerError` when another one ends a moment later: a rank that dies breaks the collectives of the
+        others, which may be heard of first.
+        """
         error, until = replies[first]["error"], time.monotonic() + _GRACE
         while (waiting := self._ranks.keys() - replies.keys()) and (reply := self._next_reply(waiting, until)):
             rank, replies[rank] = reply
@@ -217,13 +223,15 @@ class WorldWorker:
         return WorkerError(Status.TIMEOUT, reason, alive=False)
 
     def _barriers(self) -> list[int]:
-        """How many barriers each rank has come to: `worker.world` counts them in a file that all share."""
+        """Count the barriers each rank has come to: `worker.world` counts them in a file that all share."""
         content = Path(self._folder.name, "progress").read_bytes()
         return [count for (count,) in struct.iter_unpack("=q", content)]
 
     def _death(self, rank: int | None) -> WorkerError:
-        """How the first rank to fail ended, as torchrun tells it; all are gone then. rank: the one that was seen to
-        have gone, None where it is torchrun that ended."""
+        """Describe how the first rank to fail ended, as torchrun reports it; all are gone then.
+
+        rank: the one that was seen to have gone, None where it is torchrun that ended.
+        """
         status = self._parent.exit_status(self.pid, time.monotonic() + _END_LIMIT)
         told: dict[str, int] = {}
         with contextlib.suppress(OSError, ValueError):
@@ -244,10 +252,11 @@ class WorldWorker:
 
 
 def merge_replies(replies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all ranks say as one reply: numbers are the largest, flags are true if one is, and so for what is in lists
-    and mappings; None where one does not know. Outcomes of the accuracy check are the worst, with its rank.
+    """Merge the replies of all ranks into one.
 
-    What is not measured (text, graph breaks) is the first rank's; remarks are everybody's.
+    Numbers are the largest, flags are true if one is, and so for what is in lists and mappings; None where one does not
+    know. Outcomes of the accuracy check are the worst, with its rank. What is not measured (text, graph breaks) is the
+    first rank's; remarks are everybody's.
     """
     if "status" in replies[0]:
         worst = max(range(len(replies)), key=lambda rank: (_badness(replies[rank]["status"]), -rank))

@@ -13,12 +13,18 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from torchperf_ci.suites.device_memory import device_memory_gb, fitting_batch_size
-from torchperf_ci.suites.huggingface_inputs import make_inputs
 from torchperf_ci.suites.offline import no_downloads
-from torchperf_ci.suites.requirements import install_command, missing_package
-from torchperf_ci.suites.tables import read_json, read_skips, read_tolerances
+from torchperf_ci.suites.published import (
+    device_memory_gb,
+    fitting_batch_size,
+    install_command,
+    missing_package,
+    read_json,
+    read_skips,
+    read_tolerances,
+)
 
 MINIMUM = "4.44"
 """The oldest transformers the configurations were written for."""
@@ -34,7 +40,7 @@ use_cosine = _TOLERANCES.use_cosine
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class TransformersModel:
     """One model as the data file has it.
 
     config, small: keyword arguments of the configuration class, published and for `--scale small`.
@@ -52,33 +58,23 @@ class Model:
     config: Mapping[str, Any]
     small: Mapping[str, Any]
 
-    def settings(self, *, scale: str) -> Mapping[str, Any]:
-        """Keyword arguments of the configuration class."""
-        return {**self.config, **self.small} if scale == "small" else self.config
 
-    def default_batch_size(self, *, scale: str, device: str) -> int:
-        """The batch size where none is asked for."""
-        if scale == "small":
-            return int(_DATA["small_batch_size"])
-        return fitting_batch_size(self.batch_size, reference_gb=_DATA["memory_gb"], memory_gb=device_memory_gb(device))
-
-
-def _read(name: str, row: Mapping[str, Any]) -> Model:
-    shape = _DATA["small_shapes"][row["shape"]] if "shape" in row else {}
-    return Model(
-        name=name,
-        class_name=row.get("class", name),
-        published=row.get("published", ""),
-        task=row["task"],
-        length=row.get("length", 0),
-        batch_size=row["batch_size"],
-        parameters=row["parameters"],
-        config=row["config"],
-        small={**shape, **row.get("small", {})},
-    )
-
-
-CATALOG: Mapping[str, Model] = MappingProxyType({name: _read(name, row) for name, row in _DATA["models"].items()})
+CATALOG: Mapping[str, TransformersModel] = MappingProxyType(
+    {
+        name: TransformersModel(
+            name=name,
+            class_name=row.get("class", name),
+            published=row.get("published", ""),
+            task=row["task"],
+            length=row.get("length", 0),
+            batch_size=row["batch_size"],
+            parameters=row["parameters"],
+            config=row["config"],
+            small={**(_DATA["small_shapes"][row["shape"]] if "shape" in row else {}), **row.get("small", {})},
+        )
+        for name, row in _DATA["models"].items()
+    }
+)
 """Every model of the suite by name."""
 
 
@@ -87,14 +83,23 @@ class NoSuchClass(Exception):
 
 
 def missing(name: str | None = None) -> str | None:
-    """Why the suite, or the model `name`, cannot run in this Python; None when it can."""
+    """Say why the suite, or the model `name`, cannot run in this Python; None when it can."""
     if reason := missing_package("transformers", minimum=MINIMUM):
         return reason
     return _missing_class(CATALOG[name]) if name else None
 
 
+def _missing_class(model: TransformersModel) -> str | None:
+    import transformers
+
+    if hasattr(transformers, model.class_name):
+        return None
+    upgrade = install_command("--upgrade", "transformers")
+    return f"transformers {transformers.__version__} has no class {model.class_name}; {upgrade} may bring it"
+
+
 def describe(name: str) -> str:
-    """The published size in one line."""
+    """Give the published size in one line."""
     model = CATALOG[name]
     extent = f"{model.length} tokens" if model.length else f"{model.config['image_size']} px"
     size = f"{model.parameters / 1e6:,.0f} M parameters, batch {model.batch_size}, {extent}"
@@ -102,9 +107,9 @@ def describe(name: str) -> str:
 
 
 def build(
-    model: Model, batch_size: int | None, *, mode: str, device: str, scale: str
-) -> tuple[torch.nn.Module, tuple[()], dict[str, torch.Tensor]]:
-    """The module with random weights, and its inputs by name; in training with labels, so that it has a loss.
+    model: TransformersModel, batch_size: int | None, *, mode: str, device: str, scale: str
+) -> tuple[torch.nn.Module, tuple[()], Inputs]:
+    """Make the module with random weights, and its inputs by name; in training with labels, so that it has a loss.
 
     Raises `NoSuchClass` where transformers lacks the class and `NeedsDownload` where the configuration is not enough.
     """
@@ -112,30 +117,53 @@ def build(
         raise NoSuchClass(reason)
     with no_downloads(model.name), torch.device(device):
         module = make_module(model, scale=scale)
-    length = min(model.length, _DATA["small_length"]) if scale == "small" else model.length
-    batch = batch_size or model.default_batch_size(scale=scale, device=device)
-    inputs = make_inputs(model.task, module.config, batch=batch, length=length, labels=mode == "training")
+    if scale == "small":
+        length, batch = min(model.length, _DATA["small_length"]), int(_DATA["small_batch_size"])
+    else:
+        length, memory = model.length, device_memory_gb(device)
+        batch = fitting_batch_size(model.batch_size, reference_gb=_DATA["memory_gb"], memory_gb=memory)
+    inputs = make_inputs(model.task, module.config, batch=batch_size or batch, length=length, labels=mode == "training")
     return module, (), inputs
 
 
-def make_module(model: Model, *, scale: str) -> torch.nn.Module:
-    """The model's class with random weights, on torch's default device."""
+def make_module(model: TransformersModel, *, scale: str) -> torch.nn.Module:
+    """Make the model's class with random weights, on torch's default device."""
     import transformers
 
     kind = getattr(transformers, model.class_name)
-    config = kind.config_class(**model.settings(scale=scale))
+    config = kind.config_class(**{**model.config, **(model.small if scale == "small" else {})})
     config.use_cache = False  # every iteration is one whole forward: nothing is kept for a next token
     module: torch.nn.Module = kind(config)
     return module
 
 
-def _missing_class(model: Model) -> str | None:
-    import transformers
+Inputs = dict[str, Tensor]
 
-    if hasattr(transformers, model.class_name):
-        return None
-    upgrade = install_command("--upgrade", "transformers")
-    return f"transformers {transformers.__version__} has no class {model.class_name}; {upgrade} may bring it"
+
+def make_inputs(task: str, config: Any, *, batch: int, length: int, labels: bool) -> Inputs:  # noqa: ANN401 - any transformers configuration
+    """Make random keyword arguments for a model of `config`, on the CPU; with `labels` it computes its own loss.
+
+    Token ids are int64 of shape (batch, length); images are (batch, channels, height, width), and have no length.
+    """
+
+    def tokens() -> Tensor:
+        return torch.randint(0, config.vocab_size, (batch, length))
+
+    inputs: Inputs
+    if task == "image":
+        inputs = {"pixel_values": torch.randn(batch, config.num_channels, config.image_size, config.image_size)}
+    elif task == "speech":
+        frames = 2 * config.max_source_positions  # of a log-mel spectrogram; the first convolutions halve them
+        spectrogram = torch.randn(batch, config.num_mel_bins, frames)
+        inputs = {"input_features": spectrogram, "decoder_input_ids": tokens()}
+    else:
+        inputs = {"input_ids": tokens()}
+        if task == "sequence_to_sequence":
+            inputs["decoder_input_ids"] = inputs["input_ids"].clone()
+    if labels:
+        is_class = task in {"image", "classification"}  # else every position has a label, masked and causal alike
+        inputs["labels"] = torch.randint(0, config.num_labels, (batch,)) if is_class else tokens()
+    return inputs
 
 
 MODELS: Mapping[str, Callable[..., Any]] = MappingProxyType(

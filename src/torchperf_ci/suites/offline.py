@@ -1,4 +1,4 @@
-"""Building models without downloading: what asks for a file from the network is refused, with the reason.
+"""Build models without downloading: what asks for a file from the network is refused, with the reason.
 
 Files that are in a local cache already are used as ever. Everything is put back when the block ends, so that a suite
 of somebody else's in the same process keeps its network.
@@ -45,7 +45,7 @@ def no_downloads(model: str) -> Iterator[None]:
 
 @contextmanager
 def replaced(owner: Any, name: str, value: object) -> Iterator[None]:  # noqa: ANN401 - a module or a class
-    """Another value under the attribute `name` while the block runs."""
+    """Put another value under the attribute `name` while the block runs."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:
@@ -76,7 +76,7 @@ def _refuse(url: str, *_: object, **__: object) -> NoReturn:
 
 
 def _refused(error: BaseException | None) -> str | None:
-    """What was asked for, if a refused download is the error or the cause of it."""
+    """Say what was asked for, if a refused download is the error or the cause of it."""
     outermost = error
     while error is not None:
         if isinstance(error, _Refused):
@@ -93,8 +93,10 @@ class _NoWeights(dict[str, Any]):
 
 @contextmanager
 def random_weights() -> Iterator[None]:
-    """While the block runs, torchvision, timm and torch.hub leave a model's random weights as they are, where they
-    would load published ones: a measurement needs the shapes, not the values."""
+    """Let torchvision, timm and torch.hub keep a model's random weights where they would load published ones.
+
+    A measurement needs the shapes, not the values.
+    """
     with ExitStack() as stack:
         load = _unless_absent(torch.nn.Module.load_state_dict)
         stack.enter_context(replaced(torch.nn.Module, "load_state_dict", load))

@@ -1,4 +1,4 @@
-"""ResNet-18 and ResNet-50 with torchvision's layers and parameter names, for where torchvision cannot be installed.
+"""ResNet-18 and ResNet-50 with torchvision's layers and parameter names, for Pythons that have no torchvision.
 
 Images are (batch, 3, height, width), results (batch, classes). The architecture is that of He et al., "Deep Residual
 Learning for Image Recognition" (2015), with the stride of a bottleneck in its 3×3 convolution; state dicts go both
@@ -20,7 +20,7 @@ def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Co
 
 
 def _projection(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
-    """What brings the shortcut to the shape of the block's result; None where it has that shape."""
+    """Return a module that brings the shortcut to the shape of the block's result; None where it has that shape."""
     if stride == 1 and inputs == outputs:
         return None
     return nn.Sequential(_convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
@@ -95,10 +95,10 @@ class ResNet(nn.Module):
 
 
 def resnet18(*, classes: int = 1000) -> ResNet:
-    """ResNet-18: 11,689,512 parameters with 1000 classes."""
+    """Make ResNet-18: 11,689,512 parameters with 1000 classes."""
     return ResNet(BasicBlock, (2, 2, 2, 2), classes=classes)
 
 
 def resnet50(*, classes: int = 1000) -> ResNet:
-    """ResNet-50: 25,557,032 parameters with 1000 classes."""
+    """Make ResNet-50: 25,557,032 parameters with 1000 classes."""
     return ResNet(Bottleneck, (3, 4, 6, 3), classes=classes)

@@ -16,10 +16,15 @@ from typing import Any
 
 import torch
 
-from torchperf_ci.suites.device_memory import device_memory_gb, fitting_batch_size
+from torchperf_ci.suites.published import (
+    device_memory_gb,
+    fitting_batch_size,
+    missing_package,
+    read_rows,
+    read_skips,
+    read_tolerances,
+)
 from torchperf_ci.suites.registry import SuiteError
-from torchperf_ci.suites.requirements import missing_package
-from torchperf_ci.suites.tables import read_rows, read_skips, read_tolerances
 
 MINIMUM = "1.0"
 """The oldest timm that knows every name of the list."""
@@ -40,7 +45,7 @@ _SMALL_IMAGE = 112  # a multiple of 14 and of 16, the patches of most transforme
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class TimmModel:
     """A row of the list. `batch_size` fits a device with 40 GB; `image_size` is that of inference, in pixels."""
 
     batch_size: int
@@ -48,9 +53,9 @@ class Model:
     image_size: int
 
 
-CATALOG: Mapping[str, Model] = MappingProxyType(
+CATALOG: Mapping[str, TimmModel] = MappingProxyType(
     {
-        row["name"]: Model(
+        row["name"]: TimmModel(
             batch_size=int(row["batch_size"]),
             parameters=int(row["parameters"]),
             image_size=int(row["image_size"]),
@@ -62,14 +67,22 @@ CATALOG: Mapping[str, Model] = MappingProxyType(
 
 
 def missing(name: str | None = None) -> str | None:
-    """Why the suite, or the model `name`, cannot run in this Python; None when it can."""
+    """Say why the suite, or the model `name`, cannot run in this Python; None when it can."""
     if reason := missing_package("timm", minimum=MINIMUM):
         return reason
-    return _unknown(name) if name else None
+    if name is None:
+        return None
+    import timm  # type: ignore[import-not-found, unused-ignore]  # only where it is installed
+
+    if timm.is_model(name):
+        return None
+    near = difflib.get_close_matches(name, timm.list_models(), n=1)
+    hint = f"; the nearest it has is {near[0]}" if near else ""
+    return f"timm {timm.__version__} has no model {name}{hint}"
 
 
 def describe(name: str) -> str:
-    """The published size in one line; nothing for a model that is not in the list."""
+    """Give the published size in one line; nothing for a model that is not in the list."""
     if name not in CATALOG:
         return ""
     model = CATALOG[name]
@@ -79,7 +92,7 @@ def describe(name: str) -> str:
 def build(
     name: str, batch_size: int | None, *, mode: str, device: str, scale: str
 ) -> tuple[torch.nn.Module, tuple[torch.Tensor]]:
-    """The module with random weights, and images of shape (batch, channels, height, width).
+    """Make the module with random weights, and images of shape (batch, channels, height, width).
 
     `small` keeps the architecture, and takes two images of 112 pixels where the model lets its size be chosen.
     """
@@ -89,19 +102,23 @@ def build(
         module, size = _create_small(name) if scale == "small" else (_create(name), None)
     channels, *published = resolve_data_config({}, model=module, use_test_size=mode != "training")["input_size"]
     height, width = (min(side, size or side) for side in published)
-    batch = batch_size or _default_batch_size(name, scale=scale, device=device)
-    return module, (torch.randn(batch, channels, height, width),)
+    if scale == "small":
+        batch = _SMALL_BATCH_SIZE
+    else:
+        listed = CATALOG[name].batch_size if name in CATALOG else _DEFAULT_BATCH_SIZE
+        batch = fitting_batch_size(listed, reference_gb=_MEMORY_GB, memory_gb=device_memory_gb(device))
+    return module, (torch.randn(batch_size or batch, channels, height, width),)
 
 
 def _create(name: str, **settings: int) -> torch.nn.Module:
-    import timm  # type: ignore[import-not-found, unused-ignore]  # only where it is installed
+    import timm
 
     module: torch.nn.Module = timm.create_model(name, pretrained=False, in_chans=3, drop_rate=0.0, **settings)
     return module
 
 
 def _create_small(name: str) -> tuple[torch.nn.Module, int | None]:
-    """The module, and the side of the images it takes; None: those it was published with."""
+    """Make the module; also return the side of the images it takes, None for those it was published with."""
     import timm
 
     published = timm.get_pretrained_cfg(name)
@@ -113,24 +130,7 @@ def _create_small(name: str) -> tuple[torch.nn.Module, int | None]:
         return _create(name), None
 
 
-def _default_batch_size(name: str, *, scale: str, device: str) -> int:
-    if scale == "small":
-        return _SMALL_BATCH_SIZE
-    published = CATALOG[name].batch_size if name in CATALOG else _DEFAULT_BATCH_SIZE
-    return fitting_batch_size(published, reference_gb=_MEMORY_GB, memory_gb=device_memory_gb(device))
-
-
-def _unknown(name: str) -> str | None:
-    import timm
-
-    if timm.is_model(name):
-        return None
-    near = difflib.get_close_matches(name, timm.list_models(), n=1)
-    hint = f"; the nearest it has is {near[0]}" if near else ""
-    return f"timm {timm.__version__} has no model {name}{hint}"
-
-
-def _names() -> list[str]:
+def _list_names() -> list[str]:
     wildcards = os.environ.get(_WILDCARDS, "").replace(",", " ").split()
     if not wildcards:
         return list(CATALOG)
@@ -138,10 +138,12 @@ def _names() -> list[str]:
         raise SuiteError(f"{_WILDCARDS} asks timm for its models, and {reason}")
     import timm
 
-    found: list[str] = timm.list_models(wildcards)
-    if not found:
+    names: list[str] = timm.list_models(wildcards)
+    if not names:
         raise SuiteError(f"{_WILDCARDS}={' '.join(wildcards)}: timm {timm.__version__} lists no such model")
-    return found
+    return names
 
 
-MODELS: Mapping[str, Callable[..., Any]] = MappingProxyType({name: functools.partial(build, name) for name in _names()})
+MODELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {name: functools.partial(build, name) for name in _list_names()}
+)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everybody knows
 
+from torchperf_ci.suites import resnet
+
 QUICK = ("^mlp$", "^convnet$", "^causal_attention$")
 
 Made = tuple[nn.Module, tuple[Tensor, ...]]
@@ -38,38 +40,9 @@ def convnet(batch_size: int | None) -> Made:
     return nn.Sequential(block(3, 16), block(16, 32), block(32, 64), head), (torch.randn(batch_size or 16, 3, 32, 32),)
 
 
-class _Residual(nn.Module):
-    """Two 3×3 convolutions around a shortcut, as in ResNet-18."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.body(x) + self.shortcut(x))
-
-
 def resnet18(batch_size: int | None) -> Made:
     """ResNet-18 (11.7 million parameters) on 64×64 images."""
-    stages: list[nn.Module] = []
-    inputs = 64
-    for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-        stages += [_Residual(inputs, outputs, stride), _Residual(outputs, outputs, 1)]
-        inputs = outputs
-    stem = nn.Sequential(
-        nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
-    )
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
-    return nn.Sequential(stem, *stages, head), (torch.randn(batch_size or 1, 3, 64, 64),)
+    return resnet.resnet18(), (torch.randn(batch_size or 1, 3, 64, 64),)
 
 
 class _Lstm(nn.Module):

@@ -20,9 +20,8 @@ from typing import Any
 import torch
 
 from torchperf_ci.suites.offline import no_downloads, random_weights
+from torchperf_ci.suites.published import install_command, read_json, read_skips, read_tolerances
 from torchperf_ci.suites.registry import SuiteError
-from torchperf_ci.suites.requirements import install_command
-from torchperf_ci.suites.tables import read_json, read_skips, read_tolerances
 
 QUICK = ("resnet..$",)
 PRELOAD = ("torchvision", "timm")
@@ -42,69 +41,42 @@ class CannotBuild(Exception):
 
 
 def build(name: str, batch_size: int | None, *, mode: str, device: str, scale: str) -> tuple[Any, ...]:
-    """The module and inputs that the model's own class makes.
+    """Make the module and inputs that the model's own class makes.
 
-    It has no sizes to choose from: `small` is a batch of two, where the model lets its batch be chosen.
+    It has no sizes to choose from: `small` is a batch of two, where the model lets its batch be chosen. Raises
+    `CannotBuild` and `NeedsDownload`.
     """
-    with _explained(name), no_downloads(name), random_weights(), _inside(_checkout()):
-        kind = _model_class(name)
-        size = batch_size or _default_batch_size(name, mode=mode, scale=scale)
-        benchmark = kind(
-            test=_TESTS[mode],
-            device=device,
-            batch_size=size if _has_free_batch(name, kind) else None,
-            extra_args=[],
-            **_model_kwargs(name, mode),
-        )
-        module, inputs = benchmark.get_module()
+    checkout = _PACKAGE.parent
+    if batch_size is None:  # None still leaves it to the model's class, which knows the device
+        batch_size = _DATA["small_batch_size"] if scale == "small" else _DATA["batch_sizes"][mode].get(name)
+    special = _DATA["model_kwargs"][mode].get(name)
+    with no_downloads(name), random_weights(), _working_folder(checkout):
+        module_name = f"torchbenchmark.{_FOLDERS[name].parent.name}.{name}"
+        try:
+            kind = getattr(importlib.import_module(module_name), "Model", None)
+            if kind is None:
+                raise CannotBuild(f"{module_name} defines no class Model")
+            has_free_batch = getattr(kind, "ALLOW_CUSTOMIZE_BSIZE", True) and name not in _DATA["fixed_batch_sizes"]
+            benchmark = kind(
+                test=_TESTS[mode],
+                device=device,
+                batch_size=batch_size if has_free_batch else None,
+                extra_args=[],
+                **({"model_kwargs": special} if special else {}),
+            )
+            module, inputs = benchmark.get_module()
+        except ModuleNotFoundError as error:
+            raise CannotBuild(
+                f"{name} needs {error.name}, which is not installed; run `python install.py {name}` in {checkout}"
+            ) from error
     if shape := _DATA["image_inputs"].get(name):
         inputs = (torch.rand(benchmark.batch_size, *shape),)
     return (module, (), inputs) if isinstance(inputs, Mapping) else (module, tuple(inputs))
 
 
-def _model_kwargs(name: str, mode: str) -> dict[str, Any]:
-    special = _DATA["model_kwargs"][mode].get(name)
-    return {"model_kwargs": special} if special else {}
-
-
-def _has_free_batch(name: str, kind: type) -> bool:
-    return getattr(kind, "ALLOW_CUSTOMIZE_BSIZE", True) and name not in _DATA["fixed_batch_sizes"]
-
-
-def _default_batch_size(name: str, *, mode: str, scale: str) -> int | None:
-    """None leaves it to the model's class, which knows the device."""
-    if scale == "small":
-        return int(_DATA["small_batch_size"])
-    size: int | None = _DATA["batch_sizes"][mode].get(name)
-    return size
-
-
-def _model_class(name: str) -> type:
-    module = f"torchbenchmark.{_FOLDERS[name].parent.name}.{name}"
-    kind: type | None = getattr(importlib.import_module(module), "Model", None)
-    if kind is None:
-        raise CannotBuild(f"{module} defines no class Model")
-    return kind
-
-
-def _checkout() -> Path:
-    return _PACKAGE.parent
-
-
 @contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """A package that a model needs and this Python lacks is told with the command that installs it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise CannotBuild(
-            f"{name} needs {error.name}, which is not installed; run `python install.py {name}` in {_checkout()}"
-        ) from error
-
-
-@contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    """`folder` as the working directory: some models read files by relative paths."""
+def _working_folder(folder: Path) -> Iterator[None]:
+    """Make `folder` the working folder while the block runs: some models read files by relative paths."""
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -114,7 +86,7 @@ def _inside(folder: Path) -> Iterator[None]:
 
 
 def _find_package() -> Path:
-    """The folder of the package torchbenchmark, which can be imported from then on. Raises `SuiteError`."""
+    """Return the folder of the package torchbenchmark, made importable. Raises `SuiteError`."""
     if directory := os.environ.get(_DIRECTORY):
         root = Path(directory).absolute()
         if not (root / "torchbenchmark" / "models").is_dir():
@@ -122,17 +94,17 @@ def _find_package() -> Path:
         if str(root) not in sys.path:
             sys.path.insert(0, str(root))
         return root / "torchbenchmark"
-    found = importlib.util.find_spec("torchbenchmark")
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec("torchbenchmark")
+    if spec is None or not spec.submodule_search_locations:
         raise SuiteError(
             "torchbenchmark is not installed in this Python; give --torchbench-dir a checkout of "
             f"https://github.com/pytorch/benchmark, or install one with {install_command('PATH_OF_THE_CHECKOUT')}"
         )
-    return Path(next(iter(found.submodule_search_locations))).absolute()
+    return Path(next(iter(spec.submodule_search_locations))).absolute()
 
 
 def _find_models(package: Path) -> dict[str, Path]:
-    """The models' folders by name, as the package itself lists them; of the canaries those PyTorch's suite takes."""
+    """List the models' folders by name, as the package does; of the canaries those of PyTorch's suite."""
     folders = sorted((package / "models").iterdir())
     canaries = [package / "canary_models" / name for name in _DATA["canary_models"]]
     return {folder.name: folder for folder in [*folders, *canaries] if (folder / "__init__.py").is_file()}

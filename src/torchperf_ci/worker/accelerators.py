@@ -1,4 +1,4 @@
-"""The devices that torch can use here, each with what identifies it, and why one that should be usable is not.
+"""The devices that torch can use here, each with what identifies it, and the errors that are theirs.
 
 Asked in a worker or in a process of its own (`python -m torchperf_ci.worker.accelerators` prints it all as JSON),
 never in the preloaded process: most of this makes a device context.
@@ -7,19 +7,64 @@ never in the preloaded process: most of this makes a device context.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
-from torchperf_ci.worker.device_errors import breaks_process
 from torchperf_ci.worker.protocol import CaseError, describe
+
+# Texts of cudaGetErrorString, which HIP shares, and of SYCL's runtimes. CUDA's manual says of each of these: "The
+# context cannot be used, so it must be destroyed" (https://docs.nvidia.com/cuda/cuda-runtime-api, cudaError_t).
+_BREAKS_PROCESS = re.compile(
+    r"illegal memory access|device-side assert|unspecified launch failure|illegal instruction was encountered|"
+    r"misaligned address|operation not supported on global/shared address space|invalid program counter|"
+    r"hardware stack error|launch timed out and was terminated|context is destroyed|"
+    r"uncorrectable (?:ECC|NVLink) error|"
+    r"(?:cuda|hip)Error(?:IllegalAddress|Assert|LaunchFailure|LaunchTimeout|ECCUncorrectable|ECCNotCorrectable)|"
+    r"DEVICE_LOST|device (?:was |is |has been )?lost",
+    re.IGNORECASE,
+)
+
+_OF_DEVICE = re.compile(
+    r"\b(?:CUDA|HIP|cuDNN|MIOpen|NCCL|cuFFT|hipFFT|cuSPARSE|cuSOLVER|Level.?Zero|SYCL|AOTriton) (?:driver )?error\b|"
+    r"\b(?:CUDNN|CUBLAS|CUBLASLT|CUSOLVER|CUSPARSE|HIPBLAS|ROCBLAS|HIPSOLVER|HIPSPARSE|MIOPEN)_STATUS_|"
+    r"\bmiopenStatus|\brocblas_status|\bCUFFT_|\b(?:UR_RESULT|PI|ZE_RESULT)_ERROR_|"
+    r"\bAcceleratorError\b|no kernel image is available|cuDNN version incompatibility|"
+    r"MPS backend (?:is )?(?:not|un)|cannot open shared object file|undefined symbol",
+    re.IGNORECASE,
+)
+
+
+def breaks_process(error: BaseException) -> bool:
+    """Tell whether the process cannot use its device any more after `error`, so that all that follows would fail."""
+    return any(_BREAKS_PROCESS.search(text) for text in _texts(error))
+
+
+def is_of_device(error: BaseException) -> bool:
+    """Tell whether a device, its driver or one of its libraries failed: no fault of the model, and nothing to skip."""
+    return any(_OF_DEVICE.search(text) or _BREAKS_PROCESS.search(text) for text in _texts(error))
+
+
+def _texts(error: BaseException) -> Iterator[str]:
+    """Yield type and message of an error and of all that it came from, each once."""
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield f"{type(one).__name__}: {one}"
+        waiting += [one.__cause__, one.__context__, getattr(one, "inner_exception", None)]
+
 
 _TYPES = ("cuda", "xpu", "mps")
 
 
 def device_types() -> dict[str, int]:
-    """The device types torch can use here, and how many of each; the CPU is the first one."""
+    """Return the device types torch can use here, and how many of each; the CPU is the first one."""
     usable = {"cpu": 1}
     for name in dict.fromkeys((*_TYPES, *_out_of_tree_types())):
         module: Any = getattr(torch, name, None)
@@ -30,7 +75,7 @@ def device_types() -> dict[str, int]:
 
 
 def accelerators() -> list[dict[str, Any]]:
-    """Every usable device but the CPU: `device`, `name`, `uuid`, `pci` (bus address), `memory_bytes`.
+    """List every usable device but the CPU: `device`, `name`, `uuid`, `pci` (bus address), `memory_bytes`.
 
     Empty text and 0 where this torch does not say.
     """
@@ -43,7 +88,7 @@ def accelerators() -> list[dict[str, Any]]:
 
 
 def unusable_accelerator() -> str:
-    """Why this torch, which was built for an accelerator, cannot use one here; empty where it can, or was not."""
+    """Say why this torch, which was built for an accelerator, cannot use one here; empty where it can, or was not."""
     kind = "HIP" if torch.version.hip else "CUDA" if torch.version.cuda else "XPU" if _is_xpu_build() else ""
     if not kind or len(device_types()) > 1:
         return ""
@@ -84,7 +129,7 @@ def probe_device(device: str) -> dict[str, Any]:
 
 
 def broken_libraries(device: str) -> dict[str, str]:
-    """What does not work on a device, by name, with the error: plain arithmetic, and its libraries."""
+    """Return what does not work on a device, by name, with the error: plain arithmetic, and its libraries."""
     attempts: dict[str, Callable[[], object]] = {
         "arithmetic": lambda: torch.ones(8, device=device).sum().item(),
         "matrix products": lambda: (torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)).sum().item(),
@@ -129,7 +174,7 @@ def _identity(name: str, index: int) -> dict[str, Any]:
 
 
 def _out_of_tree_types() -> Iterator[str]:
-    """The types that other packages bring: torch's current accelerator, and what PrivateUse1 was renamed to."""
+    """Return the types that other packages bring: torch's current accelerator, and what PrivateUse1 was renamed to."""
     if hasattr(torch, "accelerator") and torch.accelerator.is_available():
         current = torch.accelerator.current_accelerator()
         if current is not None:
@@ -139,7 +184,7 @@ def _out_of_tree_types() -> Iterator[str]:
 
 
 def _renamed_type() -> str:
-    """What the type PrivateUse1, which is there for other packages, is called now."""
+    """Return what the type PrivateUse1, which is there for other packages, is called now."""
     return str(torch._C._get_privateuse1_backend_name())
 
 

@@ -31,7 +31,7 @@ class CannotJudge(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tolerance:
+class AccuracyTolerance:
     """`value` is the absolute and the relative tolerance; `cosine` asks for cosine similarity instead."""
 
     value: float
@@ -48,7 +48,7 @@ class Leaf:
 
 
 @dataclass(slots=True)
-class Outcome:
+class IterationOutcome:
     """Everything an iteration did, by the name a person knows it by.
 
     made: `output` and `loss`. gradients: `gradient of w`. state: `buffer b`, `parameter w`, as they are afterwards.
@@ -67,7 +67,12 @@ class Outcome:
 
 
 def compare_outcomes(
-    reference: Outcome, result: Outcome, float64: Outcome | None, tolerance: Tolerance, *, exact: bool = False
+    reference: IterationOutcome,
+    result: IterationOutcome,
+    float64: IterationOutcome | None,
+    tolerance: AccuracyTolerance,
+    *,
+    exact: bool = False,
 ) -> str | None:
     """Say why `result` is not the same as `reference`, with the first place that differs, or None when it is.
 
@@ -90,7 +95,7 @@ def compare_outcomes(
     return None if extra is None else f"{extra}: only the compiled result has it"
 
 
-def another_function(reference: Outcome, float64: Outcome) -> str | None:
+def another_function(reference: IterationOutcome, float64: IterationOutcome) -> str | None:
     """Say why the float64 results are not those of the same function, or None when they may be.
 
     Rounding does not move a result by a tenth of its size (0.3 in half precision); weights that lost their imaginary
@@ -347,7 +352,7 @@ def _leaf_difference(
     reference: Leaf,
     result: Leaf,
     float64: Any,  # noqa: ANN401 - the float64 tensor or nothing
-    tolerance: Tolerance,
+    tolerance: AccuracyTolerance,
     *,
     exact: bool,
 ) -> str | None:
@@ -370,7 +375,7 @@ def _short(value: Any) -> str:  # noqa: ANN401 - any value
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
-def _numbers_close(reference: complex, result: complex, tolerance: Tolerance) -> bool:
+def _numbers_close(reference: complex, result: complex, tolerance: AccuracyTolerance) -> bool:
     return cmath.isclose(reference, result, rel_tol=tolerance.value, abs_tol=tolerance.value)
 
 
@@ -378,7 +383,7 @@ def _tensor_difference(
     reference: torch.Tensor,
     result: torch.Tensor,
     float64: Any,  # noqa: ANN401 - the float64 tensor or nothing
-    tolerance: Tolerance,
+    tolerance: AccuracyTolerance,
     *,
     exact: bool,
 ) -> str | None:

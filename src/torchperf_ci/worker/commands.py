@@ -17,21 +17,23 @@ from typing import Any
 
 import torch
 
-from torchperf_ci.suites.registry import resolve
+from torchperf_ci.suites.registry import SuiteError, resolve
 from torchperf_ci.worker import environment as surroundings
 from torchperf_ci.worker.accelerators import (
     accelerators,
+    breaks_process,
     choose_device,
     device_types,
+    is_of_device,
     probe_device,
     unusable_accelerator,
 )
 from torchperf_ci.worker.accuracy import (
     SEED,
+    AccuracyTolerance,
     CannotJudge,
     Determinism,
-    Outcome,
-    Tolerance,
+    IterationOutcome,
     another_function,
     compare_outcomes,
 )
@@ -46,14 +48,12 @@ from torchperf_ci.worker.compile import (
     why_nothing_compiled,
 )
 from torchperf_ci.worker.copying import CannotCopy, describe_structure
-from torchperf_ci.worker.device_errors import breaks_process, is_of_device
-from torchperf_ci.worker.l2_cache import CacheEmptier
-from torchperf_ci.worker.listing import describe_suite, find_suite, known_suites
+from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites
 from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, seed_all
 from torchperf_ci.worker.memory import device_module, graph_pools, peak_while, process_peak_while
-from torchperf_ci.worker.processes import pin_threads
+from torchperf_ci.worker.preload import pin_threads
 from torchperf_ci.worker.protocol import CaseError, Handler, describe
-from torchperf_ci.worker.timing import Arm, prepare_arm, sample, synchronizer
+from torchperf_ci.worker.timing import Arm, CacheEmptier, prepare_arm, sample, synchronizer
 from torchperf_ci.worker.world import World, torch_backend
 
 WHOLE_STEP_SUITES = frozenset({"huggingface", "timm_models", "torchbench"})
@@ -90,7 +90,7 @@ class Bench:
         self._pools_before: frozenset[tuple[int, ...]] = frozenset()
 
     def handlers(self) -> dict[str, Handler]:
-        """Every command by name."""
+        """List every command by name."""
         return {
             "environment": self.environment,
             "suites": known_suites,
@@ -125,7 +125,7 @@ class Bench:
         return False
 
     def environment(self, threads: int | None = None) -> Mapping[str, Any]:
-        """What this machine and torch are: the `Environment`, flags, packages, devices and compilers there are."""
+        """Describe this machine and torch: the `Environment`, flags, packages, devices and compilers there are."""
         _set_threads(threads)
         return {
             "environment": surroundings.describe_environment(),
@@ -140,7 +140,7 @@ class Bench:
         }
 
     def suite(self, spec: str) -> Mapping[str, Any]:
-        """The models of a suite, what `--quick` keeps, what is skipped, what takes long to import."""
+        """List the models of a suite, what `--quick` keeps, what is skipped, what takes long to import."""
         found = find_suite(spec)
         return {
             "name": found.name,
@@ -231,7 +231,8 @@ class Bench:
         except BaseException as error:  # a model may raise anything while it loads
             if not _is_out_of_memory(error):
                 word = _word(error, "model_fail_to_load")
-                raise CaseError(word, self._world.explain(describe(error))) from error
+                reason = str(error) if isinstance(error, SuiteError) else describe(error)
+                raise CaseError(word, self._world.explain(reason)) from error
             problem = describe(error)
             self._refuse_to_shrink(problem)
         _free(self._case["device"])
@@ -254,7 +255,7 @@ class Bench:
         return self._build(fits)
 
     def _refuse_to_shrink(self, problem: str) -> None:
-        """Several processes keep their batch size: the others do not know that this one has no memory left."""
+        """Raise `CaseError` in several processes: the others do not know that this one has no memory left."""
         if self._world.is_shared:
             raise CaseError("OOM", f"out of memory in one of several processes; give a smaller --batch-size: {problem}")
 
@@ -358,7 +359,7 @@ class Bench:
         something else, which is no fault of the compiler's. Two copies that differ from each other differ for good.
         """
         float64, remark = self._float64_reference()
-        self._compiled: Outcome | None = None
+        self._compiled: IterationOutcome | None = None
         try:
             verdict = self._compare(self._independent, float64, remark)
             failure = None
@@ -381,7 +382,9 @@ class Bench:
             raise failure
         return verdict
 
-    def _compare(self, make: Callable[[], Workload], float64: Outcome | None, remark: str) -> Mapping[str, Any]:
+    def _compare(
+        self, make: Callable[[], Workload], float64: IterationOutcome | None, remark: str
+    ) -> Mapping[str, Any]:
         tolerance = self._tolerance()
         first = self._eager_outcome("1st", make)
         if float64 is not None and not torch.equal(_random_state(self._workload.device), self._random_state_in_float64):
@@ -406,7 +409,13 @@ class Bench:
         return _verdict("fail_accuracy" if differs else _PASS, differs or "", remark)
 
     def _difference(
-        self, one: Outcome, two: Outcome, float64: Outcome | None, tolerance: Tolerance, *, exact: bool = False
+        self,
+        one: IterationOutcome,
+        two: IterationOutcome,
+        float64: IterationOutcome | None,
+        tolerance: AccuracyTolerance,
+        *,
+        exact: bool = False,
     ) -> str | None:
         try:
             return compare_outcomes(one, two, float64, tolerance, exact=exact)
@@ -430,7 +439,7 @@ class Bench:
         return {"compilation_latency": max(0.0, self._compiled_seconds - eager), "calls": self._compiled_calls}
 
     def settle(self, cold_l2: bool = False) -> Mapping[str, Any]:  # noqa: FBT001, FBT002 - a request's argument
-        """Before timing: collect garbage once, and never while timing. `{"remarks"}`: what a reader should know.
+        """Collect garbage once before timing, and never while timing. `{"remarks"}`: what a reader should know.
 
         cold_l2: the device's L2 cache is emptied before every reading.
         """
@@ -448,7 +457,7 @@ class Bench:
     def sample(
         self, order: Sequence[Sequence[str]], inner: Mapping[str, int] | None = None, discard: int = 0
     ) -> Mapping[str, Any]:
-        """Timed iterations in the given order, in nanoseconds; `recompiled` says that the sample is not valid."""
+        """Time iterations in the given order, in nanoseconds; `recompiled` says that the sample is not valid."""
         before, recompiles = compiled_graphs(), self._graphs.recompiles()
         sweep = sample(
             self._arms,
@@ -500,14 +509,14 @@ class Bench:
         }
 
     def fastrnns(self, threads: int | None, **request: Any) -> Mapping[str, Any]:  # noqa: ANN401 - as `fastrnns.measure`
-        """Forward and backward times of one fastrnns variant; needs nothing loaded."""
+        """Time the forward and backward passes of one fastrnns variant; needs nothing loaded."""
         from torchperf_ci.worker.fastrnns import measure
 
         self._device = torch.device(request["device"])
         _set_threads(threads)
         return measure(**request)
 
-    def _float64_reference(self) -> tuple[Outcome | None, str]:
+    def _float64_reference(self) -> tuple[IterationOutcome | None, str]:
         """Run the workload in float64. Where that cannot be done the text says why, and cosine similarity decides."""
         try:
             outcome = self._outcome(self._workload.in_float64())
@@ -521,7 +530,7 @@ class Bench:
         self._random_state_in_float64 = _random_state(self._workload.device)
         return outcome, ""
 
-    def _eager_outcome(self, which: str, make: Callable[[], Workload]) -> Outcome:
+    def _eager_outcome(self, which: str, make: Callable[[], Workload]) -> IterationOutcome:
         try:
             return self._outcome(make())
         except CannotCopy:
@@ -532,20 +541,20 @@ class Bench:
         finally:
             _free(self._case["device"])
 
-    def _outcome(self, workload: Workload, call: Callable[..., Any] | None = None) -> Outcome:
+    def _outcome(self, workload: Workload, call: Callable[..., Any] | None = None) -> IterationOutcome:
         seed_all(SEED)
         outcome = workload.observe(call, calls=calls_until_recorded(self._case["compiler"], workload.device))
         synchronizer(workload.device)()  # what fails late on the device fails here, and not in what comes next
         return outcome
 
-    def _compiled_outcome(self) -> Outcome:
+    def _compiled_outcome(self) -> IterationOutcome:
         """Compile the workload itself, and run it on copies of its inputs: what is checked is what is timed."""
         self._is_pristine, self._deterministic_compile = False, True
         try:
             args, kwargs = self._workload.fresh_inputs()
             workload = replace(self._workload, args=args, kwargs=kwargs)
             compiled = self._compile_arm()
-            outcome: Outcome
+            outcome: IterationOutcome
             seconds, outcome = self._timed(lambda: self._outcome(workload, compiled))
         except CaseError:
             raise
@@ -576,7 +585,7 @@ class Bench:
             self._graphs.first_call_is_over()
 
     def _timed(self, step: Callable[[], Any]) -> tuple[float, Any]:
-        """Seconds and result of one synchronized call."""
+        """Return the seconds and result of one synchronized call."""
         synchronize = synchronizer(self._workload.device)
         synchronize()
         start = time.perf_counter()
@@ -584,11 +593,11 @@ class Bench:
         synchronize()
         return time.perf_counter() - start, result
 
-    def _tolerance(self) -> Tolerance:
+    def _tolerance(self) -> AccuracyTolerance:
         case, suite = self._case, self._suite
         default = 1e-4 if case["dtype"] == "float32" else 1e-3
         asked, cosine = suite.option("tolerance"), suite.option("use_cosine")
-        return Tolerance(
+        return AccuracyTolerance(
             value=float(asked(case["model"], case["mode"], case["dtype"])) if asked else default,
             cosine=bool(cosine and cosine(case["model"])),
             nan_equals_nan=case["dtype"] != "float32",
@@ -596,7 +605,7 @@ class Bench:
 
 
 def _set_threads(threads: int | None, *, most: int = 0) -> None:
-    """Never more threads than CPUs this process may run on, or is to be kept on (`most`, 0: all of them)."""
+    """Set torch's threads: never more than CPUs this process may run on, or is to be kept on (`most`, 0: all)."""
     most = most or len(surroundings.cpu_set())
     torch.set_num_threads(min(threads or torch.get_num_threads(), most))
 
@@ -610,7 +619,7 @@ def _free(device: str) -> None:
 
 
 def _random_state(device: torch.device) -> torch.Tensor:
-    """The state of the generators a model on `device` draws from."""
+    """Return the state of the generators a model on `device` draws from."""
     module = device_module(device)
     states = [torch.get_rng_state()]
     if hasattr(module, "get_rng_state"):

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from torchperf_ci.worker.device_errors import is_of_device
+from torchperf_ci.worker.accelerators import is_of_device
 from torchperf_ci.worker.load import Workload
 from torchperf_ci.worker.protocol import CaseError
 
@@ -43,7 +43,7 @@ class Compiler:
 
 
 def compiler_names() -> list[str]:
-    """Every compiler that can be asked for: the suite runner's, then torch's own backends."""
+    """List every compiler that can be asked for: the suite runner's, then torch's own backends."""
     return list(dict.fromkeys([*_COMPILERS, *torch._dynamo.list_backends(exclude_tags=())]))
 
 
@@ -62,7 +62,7 @@ def _compiler(name: str) -> Compiler:
 
 
 def compile_workload(name: str, workload: Workload, options: Options) -> Compiled:
-    """The compiled module. Raises `CaseError("compiler_not_available")` when this torch cannot run it here."""
+    """Compile the workload. Raises `CaseError("compiler_not_available")` when this torch cannot run it here."""
     compiler = _compiler(name)
     missing = [module for module in compiler.needs if importlib.util.find_spec(module) is None]
     if missing:
@@ -73,7 +73,7 @@ def compile_workload(name: str, workload: Workload, options: Options) -> Compile
 
 
 def _backend(backend: str) -> Callable[[Workload, Options], Compiled]:
-    """torch.compile with a backend; one that this torch does not have, or whose library is absent, is told so."""
+    """Make a compiler of a torch.compile backend, which may be missing in this torch, or lack its library."""
 
     def make(workload: Workload, options: Options) -> Compiled:  # noqa: ARG001 - every compiler is called alike
         known = torch._dynamo.list_backends(exclude_tags=())
@@ -93,7 +93,10 @@ def _backend(backend: str) -> Callable[[Workload, Options], Compiled]:
 
 
 def _inductor(*, cudagraphs: bool, mode: str | None = None) -> Callable[[Workload, Options], Compiled]:
-    """Inductor. CUDA graphs are switched as the suite runner's flags do; `mode` is torch.compile's, but for them."""
+    """Make a compiler of inductor.
+
+    CUDA graphs are switched as the suite runner's flags do; `mode` is torch.compile's, but for them.
+    """
 
     def make(workload: Workload, options: Options) -> Compiled:
         import torch._inductor.config as config
@@ -109,7 +112,7 @@ def _inductor(*, cudagraphs: bool, mode: str | None = None) -> Callable[[Workloa
 
 
 def _torchscript_nnc(workload: Workload, options: Options) -> Compiled:  # noqa: ARG001 - every compiler is called alike
-    """TorchScript, fused by NNC: traced, as the suite runner does it."""
+    """Trace under TorchScript, fused by NNC, as the suite runner does it."""
     torch._C._jit_set_texpr_fuser_enabled(True)  # noqa: FBT003 - torch's signature
     torch._C._jit_override_can_fuse_on_cpu(True)  # noqa: FBT003
     torch._C._jit_override_can_fuse_on_gpu(True)  # noqa: FBT003
@@ -121,7 +124,7 @@ def _torchscript_nnc(workload: Workload, options: Options) -> Compiled:  # noqa:
 
 
 def _onnx(*, dynamo: bool) -> Callable[[Workload, Options], Compiled]:
-    """Exported to ONNX and run by ONNX Runtime on the same device."""
+    """Make a compiler that exports to ONNX and runs ONNX Runtime on the same device."""
 
     def make(workload: Workload, options: Options) -> Compiled:  # noqa: ARG001 - every compiler is called alike
         with tempfile.TemporaryDirectory() as folder:
@@ -324,7 +327,10 @@ def compiled_graphs() -> int:
 
 
 def _stack(frames: Sequence[Any]) -> str:
-    """Innermost first. Links are followed: this package is reached through one in a folder named anew for each run."""
+    """Write a stack in a line, innermost first.
+
+    Links are followed: this package is reached through one in a folder named anew for each run.
+    """
     return " < ".join(
         f"{os.path.realpath(frame.filename)}:{frame.lineno} in {frame.name}" for frame in reversed(frames)
     )

@@ -112,7 +112,7 @@ def _ask_runner(suite: str, mode: str, devices: Sequence[str]) -> dict[str, list
 
 
 def _runner_skips(runner: object, mode: str, device: str) -> Iterator[str]:
-    """The names; a list that a checkout does not have counts as empty."""
+    """Return the names; a list that a checkout does not have counts as empty."""
     attributes = ["skip_models", f"skip_models_for_{device}"]
     if mode == "training":
         attributes.append("skip_not_suitable_for_training_models")
@@ -123,7 +123,7 @@ def _runner_skips(runner: object, mode: str, device: str) -> Iterator[str]:
 
 
 def _written_lists(source: ast.Module, mode: str) -> Iterator[str]:
-    """The names in a module's lists, as far as they are written there."""
+    """Return the names in a module's lists, as far as they are written there."""
     for node in source.body:
         if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
             continue

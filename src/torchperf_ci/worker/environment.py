@@ -1,4 +1,7 @@
-"""What this Python, this torch and this machine are. Nothing here makes a device context in the preloaded process."""
+"""Describe this Python, this torch, this machine, and the suites there are.
+
+Nothing here makes a device context in the preloaded process.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import platform
 import re
 import socket
 import subprocess
+import traceback
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -14,8 +18,9 @@ from typing import Any
 
 import torch
 
+from torchperf_ci.suites.registry import Suite, SuiteError, known, resolve, short_path
 from torchperf_ci.worker.accelerators import accelerators
-from torchperf_ci.worker.protocol import SECRET
+from torchperf_ci.worker.protocol import SECRET, CaseError, describe
 
 _VARIABLES = re.compile(
     r"^(TORCH|PYTORCH|CUDA|CUBLAS|CUDNN|NCCL|HIP|ROCR|HSA|GPU_DEVICE_ORDINAL|ZE|ONEAPI|SYCL|TRITON|OMP|MKL|KMP|GOMP|USE_LLVM|LD_PRELOAD|HF_HUB_OFFLINE|XLA)"
@@ -26,7 +31,7 @@ _PACKAGES = ("torch", "triton", "torchvision", "torchaudio", "numpy", "transform
 
 
 def describe_environment() -> dict[str, Any]:
-    """The fields of `records.Environment`, as text and integers."""
+    """Return the fields of `records.Environment`, as text and integers."""
     gpu = _gpu()
     return {
         "python": platform.python_version(),
@@ -48,7 +53,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def dynamo_flags() -> dict[str, bool]:
-    """Every boolean flag of torch._dynamo.config."""
+    """List every boolean flag of torch._dynamo.config."""
     import torch._dynamo.config as config
 
     values = config.get_config_copy() if hasattr(config, "get_config_copy") else config.to_dict()
@@ -56,9 +61,10 @@ def dynamo_flags() -> dict[str, bool]:
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment variables that steer torch and its libraries; never one that looks like a secret or may hold one.
+    """Return the environment variables that steer torch and its libraries.
 
-    An action sets a variable for each of its inputs: of our own an empty one is none.
+    Never one that looks like a secret or may hold one. An action sets a variable for each of its inputs: of our own an
+    empty one is none.
     """
     return {
         name: value
@@ -71,7 +77,7 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def packages() -> dict[str, str]:
-    """Versions of the packages that matter to a measurement, those that are installed, and of out-of-tree backends."""
+    """Return the versions of the packages that matter to a measurement, and of out-of-tree backends."""
     found = {}
     for name in (*_PACKAGES, *_backend_packages()):
         try:
@@ -82,20 +88,20 @@ def packages() -> dict[str, str]:
 
 
 def _backend_packages() -> list[str]:
-    """The packages that bring torch a device of their own, by the entry points torch loads at import."""
+    """Return the packages that bring torch a device of their own, by the entry points torch loads at import."""
     points = metadata.entry_points(group="torch.backends")
     return sorted({point.dist.name for point in points if point.dist is not None})
 
 
 def cpu_set() -> set[int]:
-    """The CPUs this process may run on."""
+    """Return the CPUs this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return set(os.sched_getaffinity(0))
     return set(range(os.cpu_count() or 1))
 
 
 def _gpu() -> dict[str, Any]:
-    """The first accelerator; a record on another one says which it was."""
+    """Return the first accelerator; a record on another one says which it was."""
     seen = accelerators()
     if not seen:
         return {}
@@ -144,3 +150,51 @@ def _read(path: str) -> str:
         return Path(path).read_text().strip()
     except OSError:
         return ""
+
+
+def known_suites() -> Mapping[str, Any]:
+    """List the suites that have a name here: the built-in ones and those that installed packages registered."""
+    return {"suites": list(known())}
+
+
+def describe_suite(spec: str) -> Mapping[str, Any]:
+    """Describe a suite and its models: their descriptions, why one cannot run here, when the suite leaves one out."""
+    found = find_suite(spec)
+    missing = found.missing()
+    quick = [re.compile(pattern) for pattern in found.quick]
+    return {
+        "name": found.name,
+        "missing": missing,
+        "models": [
+            {
+                "name": model,
+                "description": found.describe(model),
+                "missing": None if missing else found.missing(model),
+                "quick": any(pattern.search(model) for pattern in quick),
+                "skips": _skips(found, model),
+            }
+            for model in found.models
+        ],
+    }
+
+
+def find_suite(spec: str) -> Suite:
+    """Find the suite of a name, a file or a module. Raises `CaseError` with the reason where there is none."""
+    try:
+        return resolve(spec)
+    except SuiteError as error:
+        raise CaseError("unknown_suite", str(error)) from error
+    except Exception as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+        file, line = frames[-1].filename, frames[-1].lineno
+        if isinstance(error, SyntaxError) and error.filename:
+            file, line = error.filename, error.lineno
+            error = SyntaxError(error.msg)  # without the place, which stands before it
+        place = "" if "torchperf_ci" in Path(file).parts else f"{short_path(file)}:{line}: "
+        raise CaseError("unknown_suite", f"suite {spec} cannot be imported: {place}{describe(error)}") from error
+
+
+def _skips(suite: Suite, model: str) -> list[dict[str, str | None]]:
+    return [
+        {"device": skip.device, "mode": skip.mode, "reason": skip.reason} for skip in suite.skips if skip.model == model
+    ]

@@ -12,7 +12,7 @@ from torch import nn
 from torch.profiler import profile, record_function
 
 from torchperf_ci.suites.fastrnns.catalog import UNUSABLE_SETTINGS, Executor, Fuser, Sizes
-from torchperf_ci.suites.fastrnns.models import build, heads
+from torchperf_ci.suites.fastrnns.suite import build, heads
 from torchperf_ci.suites.fastrnns.torchscript import SettingsGone, apply_settings
 from torchperf_ci.worker.accelerators import choose_device
 from torchperf_ci.worker.load import seed_all, to_device
@@ -33,10 +33,10 @@ def measure(
     pointwise: Mapping[str, int],
     trace: str | None,
 ) -> dict[str, list[float]]:
-    """Milliseconds of every forward and every backward pass after `warmup` passes: device time where there is one.
+    """Measure the milliseconds of every forward and every backward pass after `warmup` passes.
 
-    trace: where a Chrome trace of one more pass goes. Raises `CaseError` with `UNUSABLE_SETTINGS` when this torch
-    lacks a switch that was asked for.
+    Device time where there is one. trace: where a Chrome trace of one more pass goes. Raises `CaseError` with
+    `UNUSABLE_SETTINGS` when this torch lacks a switch that was asked for.
     """
     try:
         apply_settings(Fuser(fuser), Executor(executor) if executor else None, pointwise)
@@ -64,7 +64,7 @@ class _Passes:
         self._read = reader
 
     def take(self) -> tuple[float, float]:
-        """Milliseconds of the forward and of the backward pass."""
+        """Run a pass; return the milliseconds of its forward and of its backward part."""
         outputs: list[Any] = []
         with record_function("## forward ##"):
             forward = self._milliseconds(lambda: outputs.append(self._module(*self._args)))

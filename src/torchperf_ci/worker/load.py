@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from torchperf_ci.suites.registry import Suite
-from torchperf_ci.worker.accuracy import Outcome
+from torchperf_ci.worker.accuracy import IterationOutcome
 from torchperf_ci.worker.copying import CannotCopy, copy_faithfully, shares_state, tensors_in
 from torchperf_ci.worker.world import wait_for_results
 
@@ -88,7 +88,7 @@ class Workload:
 
     @property
     def to_compile(self) -> Callable[..., Any]:
-        """What a compiler is given: the module, or a function of the inputs that is a whole training step."""
+        """Return what a compiler is given: the module, or a function of the inputs that is a whole training step."""
         return self._training_step(self.module) if self.whole_step else self.module
 
     def _finished_step(self, call: Callable[..., Any] | None) -> Callable[[Inputs], Any]:
@@ -126,13 +126,13 @@ class Workload:
         return train
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Autocast for `amp`, nothing otherwise."""
+        """Return autocast for `amp`, nothing otherwise."""
         if self.dtype != "amp":
             return contextlib.nullcontext()
         precision = _AUTOCAST.get(self.device.type, torch.float16)
         return torch.autocast(device_type=self.device.type, dtype=precision)
 
-    def observe(self, call: Callable[..., Any] | None = None, *, calls: int = 1) -> Outcome:
+    def observe(self, call: Callable[..., Any] | None = None, *, calls: int = 1) -> IterationOutcome:
         """Run iterations and collect everything the last one did: results, gradients, state, what became of its inputs.
 
         Nothing is copied: the outcome is that of this workload's own tensors, so run it on a copy, or compare at once.
@@ -154,7 +154,9 @@ class Workload:
         outputs, loss = result if self.training else (result, None)
         with torch.no_grad():
             outputs = pytree.tree_map(_unrolled, outputs)
-        outcome = Outcome(made={"output": outputs, **({} if loss is None or loss is outputs else {"loss": loss})})
+        outcome = IterationOutcome(
+            made={"output": outputs, **({} if loss is None or loss is outputs else {"loss": loss})}
+        )
         module = self.module
         if self.training:
             outcome.gradients = {f"gradient of {name}": weight.grad for name, weight in module.named_parameters()}
@@ -223,13 +225,10 @@ def build(
     """Build `model` with fixed seeds and put it on the device. Raises whatever the suite's function raises."""
     request = {"mode": mode, "device": device, "dtype": dtype, "scale": scale}
     seed_all(seed)
-    made = suite.build(model, batch_size=batch_size, **request)
-    module, args = made[0], made[1]
-    kwargs = made[2] if len(made) == 3 else {}
-    if not isinstance(module, torch.nn.Module) or not isinstance(args, (tuple, list)):
-        raise TypeError(
-            f"expected a torch.nn.Module and a tuple of arguments, got {type(module).__name__}, {type(args).__name__}"
-        )
+    module, args, *named = suite.build(model, batch_size=batch_size, **request)
+    kwargs = named[0] if named else {}
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(f"{suite.name}/{model}: its function returned a {type(module).__name__}, not a torch.nn.Module")
     target, training = torch.device(device), mode == "training"
     module = module.to(target)
     with contextlib.suppress(NotImplementedError):  # an exported program has the mode that it was exported in

@@ -19,12 +19,12 @@ _MEASURED = "torchperf-ci: measured iteration"
 
 
 def device_module(device: torch.device) -> Any:  # noqa: ANN401 - torch.cuda, torch.xpu, …
-    """`torch.cuda` and its like; None for the CPU."""
+    """Return `torch.cuda` and its like; None for the CPU."""
     return None if device.type == "cpu" else getattr(torch, device.type, None)
 
 
 def graph_pools(device: torch.device) -> dict[tuple[int, ...], tuple[int, int]]:
-    """The memory pools of CUDA graphs on a device: the bytes each holds and those in use, by the pool's id."""
+    """Return the memory pools of CUDA graphs on a device: the bytes each holds and those in use, by the pool's id."""
     module = device_module(device)
     if not hasattr(module, "memory_snapshot"):
         return {}

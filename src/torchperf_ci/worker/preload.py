@@ -1,4 +1,7 @@
-"""The preloaded process: imports what takes long once, touches no device, and forks one worker per case.
+"""`python -m torchperf_ci.worker.preload CONTROL_FD`: the process from which workers are forked.
+
+It imports what takes long once, touches no device, and forks one worker per case. Standard library only, until it
+imports torch; the controller's supervisor uses its functions that end processes.
 
 On its control socket it receives `{"do": "fork"}` with three descriptors (the worker's stdin, stdout and stderr) and
 answers `{"forked": pid}`; `{"do": "launch", "arguments": […], "environ": {…}}` with one (where its output goes),
@@ -6,11 +9,14 @@ answered likewise, for a new Python that starts a case's processes; `{"do": "kil
 `{"do": "preload", "modules": […]}`, answered as at the start; and tells `{"exited": pid, "status": wait status}`
 whenever a worker ends. When the socket closes, the controller is gone: everything below this process is killed, and it
 exits.
+
+Standard library only, until it imports torch; the controller's supervisor uses its functions that end processes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import gc
 import importlib
@@ -20,12 +26,12 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn
 
-from torchperf_ci.worker.processes import adopt_orphans, die_with_parent, kill_group, kill_orphans
 from torchperf_ci.worker.protocol import describe, serve
 
 PRELOADED = ("torch", "torch._dynamo", "torch._inductor.compile_fx")
@@ -89,7 +95,7 @@ def _preload(
 
 
 def _device_touched() -> str:
-    """The device that this process has initialised, as a fork of it sees it; empty for none."""
+    """Return the device that this process has initialised, as a fork of it sees it; empty for none."""
     from torchperf_ci.worker.accelerators import touched_device
 
     told, answer = os.pipe()
@@ -109,12 +115,12 @@ def _start_again(control: socket.socket, modules: Sequence[str], left_out: Mappi
     """Become a fresh process with the same control socket that imports `modules` but those left out, and answers."""
     control.set_inheritable(True)
     start = json.dumps({"modules": [*PRELOADED, *modules], "left_out": dict(left_out)})
-    command = [sys.executable, "-m", "torchperf_ci.worker", str(control.fileno()), start]
+    command = [sys.executable, "-m", "torchperf_ci.worker.preload", str(control.fileno()), start]
     os.execv(sys.executable, command)  # noqa: S606 - this very program
 
 
 def _os_threads() -> int:
-    """Threads of this process. More than one and a fork may inherit a lock that nobody will release."""
+    """Count the threads of this process. With more than one, a fork may inherit a lock that nobody will release."""
     tasks = Path("/proc/self/task")
     return len(list(tasks.iterdir())) if tasks.is_dir() else 1
 
@@ -147,7 +153,7 @@ def _obey(control: socket.socket, workers: set[int]) -> bool:
 
 
 def _become_worker(descriptors: Sequence[int]) -> NoReturn:
-    """In the child: own session, own descriptors, then answer requests until they end."""
+    """Become a worker, in the child: own session, own descriptors; answer requests until they end."""
     status = 1
     try:
         os.setsid()
@@ -172,7 +178,7 @@ def _become_worker(descriptors: Sequence[int]) -> NoReturn:
 
 
 def _become_program(arguments: Sequence[str], environ: Mapping[str, str], output: int) -> NoReturn:
-    """In the child: own session, then a Python that is not a fork, and ends with its parent."""
+    """Become a Python that is not a fork, in the child, and that ends with its parent."""
     try:
         os.setsid()
         die_with_parent()
@@ -201,7 +207,7 @@ def _own_descriptors(stdin: int, stdout: int, stderr: int) -> int:
 
 
 def _volunteer_for_oom_killer() -> None:
-    """When memory runs out the worker should go, not the controller that keeps the results."""
+    """Let the kernel kill the worker when memory runs out, not the controller that keeps the results."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
@@ -225,3 +231,60 @@ def _reap(control: socket.socket, workers: set[int]) -> None:
 def _send(control: socket.socket, message: dict[str, object]) -> None:
     with contextlib.suppress(OSError):  # the controller has gone; the loop will see it
         control.sendall(json.dumps(message).encode() + b"\n")
+
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans() -> None:
+    """Make processes below this one whose parent ends its children (Linux; elsewhere they go to init)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent() -> None:
+    """Return the kernel kills this process when its parent ends (Linux)."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def pin_threads(cpus: Collection[int]) -> None:
+    """Keep every thread of this process on these CPUs (Linux). Processes it has started, say a compiler's, and their
+    threads stay where they are."""
+    for task in Path("/proc/self/task").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            os.sched_setaffinity(int(task.name), cpus)
+
+
+def kill_group(pid: int) -> None:
+    """Kill the process group that `pid` leads; fine when it has gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def kill_orphans(*, keep: AbstractSet[int]) -> None:
+    """Kill every child but `keep`: what ended children left, which `adopt_orphans` makes ours, layer by layer."""
+    while orphans := _children() - keep:
+        for pid in orphans:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def _children() -> set[int]:
+    """List the processes whose parent is this one (Linux; elsewhere orphans go to init, only the group is killed)."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                found.add(int(stat.parent.name))
+    return found
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), *sys.argv[2:])

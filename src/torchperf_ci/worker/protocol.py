@@ -32,13 +32,13 @@ class CaseError(Exception):
 
 
 def one_line(text: str) -> str:
-    """`text` in one line of printable characters, at most `REASON_LENGTH` of them."""
+    """Put `text` into one line of printable characters, at most `REASON_LENGTH` of them."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= REASON_LENGTH else line[: REASON_LENGTH - 1] + "…"
 
 
 def describe(error: BaseException) -> str:
-    """The exception's type and the first line of its message that says something, and the next after a colon."""
+    """Describe an exception: its type, the first line of its message that says something, the next after a colon."""
     said = []
     for line in filter(None, map(str.strip, str(error).splitlines())):
         said.append(line)

@@ -1,10 +1,15 @@
-"""Timed iterations: `perf_counter_ns` around synchronized calls, device events beside it, a probe after each sweep."""
+"""Time iterations: `perf_counter_ns` around synchronized calls, device events beside it, a probe after each sweep.
+
+A call whose weights and inputs still lie in the L2 cache from the call before is quicker than the same call in a
+program that has done something else meanwhile; so the cache can be emptied before each reading.
+"""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from time import perf_counter_ns
 from typing import cast
 
@@ -12,6 +17,7 @@ import torch
 
 from torchperf_ci.worker.accelerators import choose_device
 from torchperf_ci.worker.memory import device_module
+from torchperf_ci.worker.protocol import CaseError
 
 Arm = Callable[[], object]
 """One iteration. If it has a method `prepare(calls)`, that is called before the clock starts."""
@@ -22,8 +28,10 @@ _GARBAGE = 500
 
 
 def probe() -> int:
-    """Nanoseconds of a fixed pure-Python loop (about 0.15 ms): it sees the machine's slow state, which load averages
-    and steal time do not show."""
+    """Time a fixed pure-Python loop (about 0.15 ms), in nanoseconds.
+
+    It sees the machine's slow state, which load averages and steal time do not show.
+    """
     start = perf_counter_ns()
     total = 0
     for step in range(_PROBE_STEPS):
@@ -32,7 +40,7 @@ def probe() -> int:
 
 
 def synchronizer(device: torch.device) -> Callable[[], None]:
-    """What waits until the device has done all that was asked of it; does nothing for a CPU."""
+    """Return a function that waits until the device has done everything; it does nothing for a CPU."""
     module = device_module(device)
     if module is None or not hasattr(module, "synchronize"):
         return _nothing
@@ -42,7 +50,7 @@ def synchronizer(device: torch.device) -> Callable[[], None]:
 
 
 def _nothing() -> None:
-    """A CPU is done when the call returns."""
+    """Return a CPU is done when the call returns."""
 
 
 @dataclass(slots=True)
@@ -144,3 +152,55 @@ class Reader:
         after()
         synchronize()
         return (perf_counter_ns() - start) // repeats
+
+
+LEAST_BYTES = 2**28
+"""Caches behind the L2 cache are as large as this (AMD's Infinity Cache, which torch does not tell)."""
+
+_READINGS = 21
+_SLOWER = 1.1
+"""A read from memory that is not slower than this, against one from the cache, did not come from memory."""
+
+
+class CacheEmptier:
+    """Writes a buffer larger than the L2 cache, so that nothing else is in it. Raises `CaseError` without one.
+
+    size: bytes of the cache. The buffer has twice as many, and at least `LEAST_BYTES`.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.size = _cache_size(device)
+        if not self.size:
+            raise CaseError(
+                "fail_to_run",
+                f"torch does not say how large the L2 cache of {device} is, so it cannot be emptied; "
+                "leave out --cold-l2",
+            )
+        self._buffer = torch.empty(max(2 * self.size, LEAST_BYTES), dtype=torch.uint8, device=device)
+
+    def __call__(self) -> None:
+        """Start to write it; the device is not waited for."""
+        self._buffer.zero_()
+
+    def remarks(self) -> list[str]:
+        """Read half a cache of data with and without emptying the cache before; a sentence where that is as quick."""
+        data = torch.ones(self.size // 16, dtype=torch.int64, device=self._device)
+        warm, cold = (self._nanoseconds(data, Reader(self._device, before=before)) for before in (None, self))
+        if cold > _SLOWER * warm:
+            return []
+        times = f"{cold / 1e3:.3g} µs after emptying it, {warm / 1e3:.3g} µs without"
+        return [f"the L2 cache may not have been empty: reading {data.nbytes:,} bytes took {times}"]
+
+    def _nanoseconds(self, data: torch.Tensor, take: Reader) -> float:
+        readings = [take(data.max, 1) for _ in range(_READINGS)]
+        return median(host if on_device is None else on_device for host, on_device in readings)
+
+
+def _cache_size(device: torch.device) -> int:
+    """Return the bytes of the cache before the device's memory, by CUDA's and by XPU's name; 0 where unknown."""
+    module = device_module(device)
+    if not hasattr(module, "get_device_properties"):
+        return 0
+    properties = module.get_device_properties(device)
+    return int(getattr(properties, "L2_cache_size", 0) or getattr(properties, "last_level_cache_size", 0))

@@ -40,7 +40,7 @@ class World:
 
     @property
     def is_shared(self) -> bool:
-        """Whether there are other processes."""
+        """Say whether there are other processes."""
         return self.size > 1
 
     def join(self, device: str) -> str:
@@ -71,7 +71,7 @@ class World:
         dist.barrier(group=self._group)
 
     def is_any(self, flag: bool) -> bool:  # noqa: FBT001 - it is the question
-        """Whether `flag` is true on any rank. What decides which collectives follow must be the same on all of them."""
+        """Say whether `flag` is true on any rank: what decides which collectives follow must be the same on all."""
         if not self.is_shared:
             return flag
         flags = torch.tensor([int(flag)])
@@ -79,7 +79,7 @@ class World:
         return bool(flags.item())
 
     def share_of(self, cpus: Sequence[int]) -> tuple[int, ...]:
-        """This rank's CPUs: an equal share of `cpus`; all of them where there are fewer than ranks."""
+        """Return this rank's CPUs: an equal share of `cpus`; all of them where there are fewer than ranks."""
         share = len(cpus) // self.size
         return tuple(cpus[self.rank * share :][:share] if share else cpus)
 
@@ -106,5 +106,5 @@ def wait_for_results(results: Any) -> Any:  # noqa: ANN401 - any nest of contain
 
 
 def torch_backend() -> str:
-    """The backend of the process group, as torch names it; empty without one."""
+    """Return the backend of the process group, as torch names it; empty without one."""
     return str(dist.get_backend()) if dist.is_initialized() else ""

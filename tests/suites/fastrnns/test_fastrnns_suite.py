@@ -8,7 +8,7 @@ import torch
 from torchperf_ci.core.records import Mode
 from torchperf_ci.run.plan import Machine, Selection, SuiteListing, make_plan
 from torchperf_ci.suites.fastrnns.catalog import VARIANTS
-from torchperf_ci.suites.fastrnns.models import BUILDERS, heads
+from torchperf_ci.suites.fastrnns.suite import BUILDERS, heads
 from torchperf_ci.suites.registry import Suite, resolve
 from torchperf_ci.worker.load import build
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name everybody knows
 
 from torchperf_ci.suites.fastrnns.catalog import Sizes
-from torchperf_ci.suites.fastrnns.lstm import DROPOUT
-from torchperf_ci.suites.fastrnns.models import build, heads
+from torchperf_ci.suites.fastrnns.suite import DROPOUT, build, heads
 from torchperf_ci.worker.load import to_device
 
 SIZES = Sizes(seq_length=5, num_layers=2, input_size=6, hidden_size=4, mini_batch=3, min_length=2, max_length=7)

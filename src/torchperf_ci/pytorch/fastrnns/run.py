@@ -13,8 +13,8 @@ from torchperf_ci.core.records import Status
 from torchperf_ci.core.text import count
 from torchperf_ci.pytorch.fastrnns.results import VariantTimes
 from torchperf_ci.run.plan import device_problem
-from torchperf_ci.run.run import Python, survey
 from torchperf_ci.run.session import WorkerError
+from torchperf_ci.run.survey import Python, survey
 from torchperf_ci.suites.fastrnns.catalog import UNUSABLE_SETTINGS, Executor, Fuser, Sizes, group_of
 
 _LOG_LINES = 20
@@ -55,7 +55,9 @@ class FastrnnsBench:
             self._preloaded = self._stack.enter_context(self._python.start())
             self.survey = survey(self._preloaded, (), threads=self._settings.threads, command=())
             device, machine = self._settings.device, self.survey.machine
-            problem = device_problem(device, machine) if device else machine.why_not_cpu(option="--device")
+            problem = (
+                device_problem(device, machine, option="--device") if device else machine.why_not_cpu(option="--device")
+            )
             if problem:
                 raise UsageProblem(problem)
             self.device = device or machine.default_device

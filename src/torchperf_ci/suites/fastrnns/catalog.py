@@ -19,7 +19,7 @@ class Group(str, Enum):
 
     @property
     def label(self) -> str:
-        """The group's name in results, where its backward passes are `{label}-backward`."""
+        """Return the group's name in results, where its backward passes are `{label}-backward`."""
         return _LABELS[self]
 
 
@@ -95,5 +95,5 @@ UNUSABLE_SETTINGS = "unusable_settings"
 
 
 def group_of(variant: str) -> Group:
-    """The group that `variant`, a name of `VARIANTS`, belongs to."""
+    """Return the group that `variant`, a name of `VARIANTS`, belongs to."""
     return next(group for group, names in VARIANTS.items() if variant in names)

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from torchperf_ci.suites.fastrnns.catalog import Executor, Fuser
-from torchperf_ci.suites.fastrnns.models import build, heads
 from torchperf_ci.suites.fastrnns.pytest_plugin import DEFAULT_EXECUTOR
+from torchperf_ci.suites.fastrnns.suite import build, heads
 from torchperf_ci.suites.fastrnns.torchscript import apply_settings
 from torchperf_ci.worker.accelerators import choose_device
 from torchperf_ci.worker.load import seed_all, to_device
@@ -39,7 +39,7 @@ class Network:
 
 @pytest.fixture(scope="class")
 def network(request: pytest.FixtureRequest, net_name: str, executor: str, fuser: str) -> Network:
-    """The network `net_name`, built under the fuser and the executor."""
+    """Return the network `net_name`, built under the fuser and the executor."""
     apply_settings(Fuser(fuser), None if executor == DEFAULT_EXECUTOR else Executor(executor))
     name = request.config.getoption("net_device") or ("cuda" if torch.cuda.is_available() else "cpu")
     device = choose_device(torch.device(name))

@@ -47,7 +47,7 @@ _NETS = [*_DEFAULT_NETS, *VARIANTS[Group.VL]]
 
 
 def _sizes(text: str) -> Sizes:
-    """`Sizes` with what `name=number,…` changes. argparse turns the ValueError into a usage message."""
+    """Return `Sizes` with what `name=number,…` changes. argparse turns the ValueError into a usage message."""
     given = dict(part.split("=", 1) for part in text.split(",") if part)
     numbers = {name: int(number) for name, number in given.items()}
     if unknown := numbers.keys() - {size.name for size in fields(Sizes)}:

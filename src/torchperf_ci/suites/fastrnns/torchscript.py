@@ -116,7 +116,7 @@ class Traced(nn.Module):
 
 
 def _traced(module: nn.Module, x: Tensor) -> Any:  # noqa: ANN401 - a module under TorchScript
-    """The module traced on `x`. Tracing runs it once, so buffers (running statistics) are put back afterwards."""
+    """Trace the module on `x`. Tracing runs it once, so buffers (running statistics) are put back afterwards."""
     before = [buffer.clone() for buffer in module.buffers()]
     with _torchscript_is_meant():
         tracer_warning = torch.jit.TracerWarning  # type: ignore[attr-defined]  # public, but not listed
@@ -129,7 +129,7 @@ def _traced(module: nn.Module, x: Tensor) -> Any:  # noqa: ANN401 - a module und
 
 
 def _anew(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A copy of the function: TorchScript keeps one compilation per function object, with the settings it ran under."""
+    """Copy the function: TorchScript keeps one compilation per function object, with the settings it ran under."""
     source = cast("types.FunctionType", function)
     copied = types.FunctionType(
         source.__code__, source.__globals__, source.__name__, source.__defaults__, source.__closure__
@@ -140,7 +140,7 @@ def _anew(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def _torchscript_is_meant() -> Iterator[None]:
-    """Without the warnings that TorchScript is deprecated: it is what is measured here."""
+    """Ignore the warnings that TorchScript is deprecated while the block runs: it is what is measured here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
         yield
