@@ -50,8 +50,8 @@ def test_comparing_two_folders_needs_nothing_that_measures(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_run_needs_neither_shards_nor_comparisons(tmp_path: Path) -> None:
-    """`pytorch` is still there for the commits of checkouts, which the report names."""
+    """Nor formats, history or expectations."""
     arguments = ("--suites", "tiny", "--inference", "--filter", "^mlp$", "--compilers", "eager", "--devices", "cpu")
     rooms, github = loaded_by(tmp_path, "run", *arguments, "--repeat", "10", "--no-accuracy")
-    assert rooms == {"cli", "core", "github", "machine", "pytorch", "report", "run", "worker"}
+    assert rooms == {"cli", "core", "github", "machine", "report", "run", "worker"}
     assert github <= FOR_ACTIONS

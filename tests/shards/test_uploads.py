@@ -8,11 +8,11 @@ from torchperf_ci.shards.uploads import (
     Configuration,
     Shard,
     choose,
+    find_suite,
     is_suite_config,
     parse_own_artifact,
     parse_test_job,
     parse_test_reports,
-    suite_of,
 )
 
 CONFIG = Configuration("inductor_torchbench")
@@ -63,8 +63,8 @@ def test_names_of_our_artifacts_are_understood():
 
 def test_the_suite_is_the_last_word():
     """timm's CSVs are called timm_models."""
-    assert suite_of("cpu_inductor_amp_freezing_timm") == "timm_models"
-    assert suite_of("inductor_torchbench") == "torchbench"
+    assert find_suite("cpu_inductor_amp_freezing_timm") == "timm_models"
+    assert find_suite("inductor_torchbench") == "torchbench"
     assert is_suite_config("inductor_timm")
     assert not is_suite_config("inductor_distributed")
     assert not is_suite_config("timm")

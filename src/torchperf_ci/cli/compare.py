@@ -51,7 +51,7 @@ def compare(options: CompareOptions) -> int:
 
     Exit code 0: nothing is slower; 3: something is; 4: nothing could be compared.
     """
-    from torchperf_ci.github.job import commands_stopped
+    from torchperf_ci.github.job import stop_commands
 
     recorded = options.recorded
     try:
@@ -59,7 +59,7 @@ def compare(options: CompareOptions) -> int:
             raise UsageProblem(
                 f"{options.output_dir} is one of the folders to compare; choose another with --output-dir"
             )
-        with commands_stopped(os.environ):
+        with stop_commands(os.environ):
             if options.past.location or options.past.data_branch:
                 code = _compare_with_history(options)
             elif options.folders or recorded.baseline_artifact:
@@ -102,13 +102,15 @@ def _fetch_baseline(head: Results, name: str, options: CompareOptions) -> tuple[
     """Fetch the label and the results of the artifact nearest to where head left its branch."""
     from torchperf_ci.cli.history_options import repository_of
     from torchperf_ci.core.text import count
-    from torchperf_ci.github.artifacts import nearest_results
+    from torchperf_ci.github.artifacts import read_nearest_results
 
     repository, commit = repository_of(options.github), _source_of(head).commit
     if not commit:
         raise UsageProblem("the results of head name no commit, so there is none to look for base from")
     with options.github.client(os.environ) as client:
-        nearest = nearest_results(client, repository, name, head=commit, branch=options.recorded.baseline_branch or "")
+        nearest = read_nearest_results(
+            client, repository, name, head=commit, branch=options.recorded.baseline_branch or ""
+        )
     before = f", {count(nearest.behind, 'commit')} before head's base" if nearest.behind else ""
     label = f"{name} of {nearest.commit[:12]}{before}"
     click.echo(f"Base is {label}", err=True)
@@ -165,10 +167,10 @@ def _read_results(folder: Path) -> Results:
 
 def _source_of(results: Results) -> Source:
     """Say where recorded results come from; what other tools wrote names nothing, so it is of this job or checkout."""
-    from torchperf_ci.github.job import source_from
+    from torchperf_ci.github.job import read_source
 
     newest = max((record.source for record in results.records), key=lambda source: source.time)
-    return newest if newest.commit else source_from(os.environ, shard="", folder=Path.cwd())
+    return newest if newest.commit else read_source(os.environ, shard="", folder=Path.cwd())
 
 
 def _write_and_conclude(findings: ComparisonFindings, options: CompareOptions) -> int:
@@ -338,7 +340,7 @@ def _make_side(
 def _choose_commits(options: CompareOptions) -> tuple[Repository | None, SideCommit | None, SideCommit | None]:
     """Choose the repository and both sides' commits; nothing when no ref was given."""
     from torchperf_ci.compare.checkouts import Repository
-    from torchperf_ci.github.job import base_branch_of
+    from torchperf_ci.github.job import read_base_branch
 
     sides = options.sides
     if not sides.base_ref:
@@ -347,7 +349,7 @@ def _choose_commits(options: CompareOptions) -> tuple[Repository | None, SideCom
         return None, None, None
     repository = Repository.around(Path.cwd())
     base, head = repository.choose_commits(
-        sides.base_ref, sides.head_ref or "", upstream=sides.upstream, base_branch=base_branch_of(os.environ)
+        sides.base_ref, sides.head_ref or "", upstream=sides.upstream, base_branch=read_base_branch(os.environ)
     )
     if head.checkout != head.known.sha:
         click.echo("The working tree has changes to tracked files: they are part of head.", err=True)
@@ -391,9 +393,9 @@ def _source_of_head(repository: Repository | None, head_ref: str | None) -> Sour
 
     What is checked out for a pull request is a merge commit, and stands for the head that GitHub's event names.
     """
-    from torchperf_ci.github.job import source_from
+    from torchperf_ci.github.job import read_source
 
-    source = source_from(os.environ, shard="", folder=Path.cwd())
+    source = read_source(os.environ, shard="", folder=Path.cwd())
     if repository is None or not head_ref:
         return source
     commit = repository.find_commit(head_ref)

@@ -127,16 +127,16 @@ def past_options(function: Decorated) -> Decorated:
 def make_run_of_folder(directory: Path, results: Results, *, name: str) -> HistoryRun:
     """Make the run that a results folder holds. In a GitHub job, results without a source are of this job."""
     from torchperf_ci.core.records import Source
-    from torchperf_ci.github.job import source_from
+    from torchperf_ci.github.job import read_source
     from torchperf_ci.history.runs import make_folder_run
 
     in_actions = os.environ.get("GITHUB_ACTIONS") == "true"
-    source = source_from(os.environ, shard="1-1", folder=directory) if in_actions else Source()
+    source = read_source(os.environ, shard="1-1", folder=directory) if in_actions else Source()
     return make_folder_run(directory, results, name=name, source=source)
 
 
 def repository_of(github: GitHubOptions) -> str:
     """Return the repository of --repo. Raises `UsageProblem` when it is not given, or cannot be one."""
-    from torchperf_ci.github.runs import checked_repository
+    from torchperf_ci.github.runs import require_repository
 
-    return checked_repository(github.repository)
+    return require_repository(github.repository)

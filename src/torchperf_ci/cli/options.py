@@ -307,9 +307,9 @@ class GitHubOptions:
 
     def client(self, environ: Mapping[str, str]) -> Client:
         """GitHub's API with the token of the options or of the environment. Raises `UsageProblem`."""
-        from torchperf_ci.github.client import Access, Client, token_from
+        from torchperf_ci.github.client import Access, Client, read_token
 
-        token = token_from(environ, self.token_file)
+        token = read_token(environ, self.token_file)
         access = Access(api_url=self.api_url, token=token, patience_s=self.patience_s)
         return Client(access, say=lambda text: click.echo(text, err=True))
 

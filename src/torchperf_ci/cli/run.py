@@ -57,7 +57,7 @@ def _measure_and_report(options: RunOptions) -> int:
     from torchperf_ci.cli.progress import progress_for
     from torchperf_ci.core.results import open_folder, read_results
     from torchperf_ci.core.text import count
-    from torchperf_ci.github.job import commands_stopped, source_from
+    from torchperf_ci.github.job import read_source, stop_commands
     from torchperf_ci.machine.gpu import locked_clocks
     from torchperf_ci.report.model import ReportOptions, SourceTree
     from torchperf_ci.run.plan import make_plan
@@ -66,7 +66,7 @@ def _measure_and_report(options: RunOptions) -> int:
 
     selection, settings = options.cases.selection(), options.cases.settings()
     with (
-        commands_stopped(os.environ),
+        stop_commands(os.environ),
         open_folder(options.output_dir) as folder,
         tempfile.TemporaryDirectory(prefix="torchperf-log-") as logs,
         python_under_test(
@@ -107,7 +107,7 @@ def _measure_and_report(options: RunOptions) -> int:
                     plan,
                     surveyed,
                     settings,
-                    source=source_from(os.environ, shard=selection.shard, folder=Path.cwd()),
+                    source=read_source(os.environ, shard=selection.shard, folder=Path.cwd()),
                     folder=folder,
                     python=python,
                     preloaded=preloaded,

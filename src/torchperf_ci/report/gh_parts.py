@@ -17,6 +17,8 @@ NOT_RECORDED = "not recorded"
 ALWAYS_SHOWN = ("TORCH_CUDA_ARCH_LIST", "CUDA_HOME", "USE_LLVM")
 """Environment variables that are named even where they are not set."""
 
+FLAGS_TITLE = "TorchDynamo config flags"
+
 Part = tuple[str, Sequence[str]]
 
 
@@ -42,7 +44,7 @@ def build_summary(findings: RunFindings) -> list[Part]:
     parts = {
         "Run name": [findings.options.run_name or NOT_RECORDED],
         "Commit hashes": commits,
-        "TorchDynamo config flags": flags or [NOT_RECORDED],
+        FLAGS_TITLE: flags or [NOT_RECORDED],
         "Torch version": known_versions if environment.torch else [f"torch: {NOT_RECORDED}"],
         "Environment variables": [f"{name} = {value}" for name, value in variables.items()],
     }

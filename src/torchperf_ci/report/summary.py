@@ -6,8 +6,10 @@ limits of what is flagged are those of PyTorch's own dashboard.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,9 @@ from torchperf_ci.core.frames import (
 )
 from torchperf_ci.core.records import Record, Testing
 
+Interval = tuple[float, float]
+"""The ends of a 95 % interval."""
+
 NO_SPEEDUP = "no_speedup"
 """The word for a performance test that passed without a usable speedup."""
 
@@ -37,6 +42,7 @@ class CompilerSummary:
         available here (`left_out`). A missing case counts, as not passed.
     not_compiled: the passing cases of which nothing was compiled.
     geomean, clipped: over the passing cases; `clipped` takes a slowdown as 1, because eager is always there to be used.
+    interval: 95 % interval of `geomean`; None where a case has none.
     compile_seconds, compression: arithmetic means over the passing cases.
     The means are None where nothing was measured.
     """
@@ -50,6 +56,7 @@ class CompilerSummary:
     left_out: int
     not_compiled: int
     geomean: float | None
+    interval: Interval | None
     clipped: float | None
     compile_seconds: float | None
     compression: float | None
@@ -83,6 +90,116 @@ class Remark:
     compiler: str
     not_compiled: bool
     texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benefit:
+    """What a compiler brings on the passing models of a section, over all suites, whose speedup was measured.
+
+    speedup: geometric mean. interval: its 95 % interval; None where a case has none.
+    saved_ms: arithmetic mean over the models of what a call takes less than in eager; below 0 where it takes more.
+    compile_seconds: arithmetic mean of the compilation latencies.
+    The last two are None where a case lacks them.
+    """
+
+    section: Section
+    compiler: str
+    models: int
+    speedup: float
+    interval: Interval | None
+    saved_ms: float | None
+    compile_seconds: float | None
+
+    @property
+    def calls_to_pay_off(self) -> float | None:
+        """Calls of each model after which what they save together is what compiling them took."""
+        if not self.saved_ms or self.saved_ms < 0 or self.compile_seconds is None:
+            return None
+        return 1000 * self.compile_seconds / self.saved_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakReason:
+    """A reason to leave a graph at one place of the user's code, with the models that it was seen in."""
+
+    section: Section
+    suite: str
+    compiler: str
+    reason: str
+    place: str
+    models: tuple[str, ...]
+
+
+def mean_interval(intervals: Sequence[Interval | None], mean: float) -> Interval | None:
+    """Combine intervals of cases to that of their geometric `mean`; None where a case has none.
+
+    Errors of cases that are measured one after the other are taken for independent: in logarithms the half width of a
+    mean is the root of the sum of the squared half widths over their number (JCGM 100:2008, 5.1.2).
+    """
+    known = [interval for interval in intervals if interval is not None]
+    if not known or len(known) < len(intervals):
+        return None
+    half = math.sqrt(sum(((math.log(high) - math.log(low)) / 2) ** 2 for low, high in known)) / len(known)
+    return mean * math.exp(-half), mean * math.exp(half)
+
+
+def speedup_interval(record: Record | None) -> Interval | None:
+    """Read the 95 % interval of a record's speedup; None where it was not measured in enough pairs."""
+    low, high = (record.metrics.get(name, math.nan) if record else math.nan for name in ("speedup_low", "speedup_high"))
+    return (low, high) if 0 < low <= high < math.inf else None
+
+
+def list_benefits(tables: Sequence[SuiteTables]) -> tuple[Benefit, ...]:
+    """Say what each compiler brings, section by section, in the order of the tables."""
+    groups: dict[tuple[Section, str], list[Record]] = {}
+    for item in tables:
+        for compiler in item.compilers:
+            passed, speedups = item.passed[compiler], item.values["speedup"][compiler]
+            groups.setdefault((item.section, compiler), []).extend(
+                item.records[Testing.PERFORMANCE, model, compiler]
+                for model in item.models
+                if passed[model] and 0 < speedups[model] < math.inf
+            )
+    benefits = []
+    for (section, compiler), records in groups.items():
+        if not records:
+            continue
+        speedup = math.exp(fmean(math.log(record.metrics["speedup"]) for record in records))
+        # From the paired speedup, not from two medians, so that its sign is that of the speedup.
+        saved = [record.metrics.get("abs_latency", math.nan) * (record.metrics["speedup"] - 1) for record in records]
+        compiling = [record.metrics.get("compilation_latency", math.nan) for record in records]
+        benefits.append(
+            Benefit(
+                section=section,
+                compiler=compiler,
+                models=len(records),
+                speedup=speedup,
+                interval=mean_interval([speedup_interval(record) for record in records], speedup),
+                saved_ms=fmean(saved) if all(map(math.isfinite, saved)) else None,
+                compile_seconds=fmean(compiling) if all(map(math.isfinite, compiling)) else None,
+            )
+        )
+    return tuple(benefits)
+
+
+def list_break_reasons(tables: SuiteTables) -> tuple[BreakReason, ...]:
+    """List why graphs were left, those first that most models have."""
+    groups: dict[tuple[str, str, str], dict[str, None]] = {}
+    for (_, model, compiler), record in tables.records.items():
+        for graph_break in record.graph_breaks:
+            groups.setdefault((compiler, graph_break.reason, graph_break.user_stack), {})[model] = None
+    reasons = (
+        BreakReason(
+            section=tables.section,
+            suite=tables.suite,
+            compiler=compiler,
+            reason=reason,
+            place=place,
+            models=tuple(models),
+        )
+        for (compiler, reason, place), models in groups.items()
+    )
+    return tuple(sorted(reasons, key=lambda item: -len(item.models)))
 
 
 def summarize(tables: SuiteTables) -> tuple[CompilerSummary, ...]:
@@ -130,6 +247,8 @@ def _remark(tables: SuiteTables, model: str, compiler: str) -> Remark:
 def _line(tables: SuiteTables, compiler: str) -> CompilerSummary:
     counted, passed = tables.counted[compiler], tables.passed[compiler]
     speedups = _measured(tables, "speedup", compiler)
+    geomean = _geomean(speedups)
+    intervals = [speedup_interval(tables.records[Testing.PERFORMANCE, model, compiler]) for model in speedups.index]
     absent = np.logical_and.reduce([words[compiler] == MISSING for words in tables.statuses.values()])
     return CompilerSummary(
         section=tables.section,
@@ -144,7 +263,8 @@ def _line(tables: SuiteTables, compiler: str) -> CompilerSummary:
             for model, passes in zip(tables.models, passed, strict=True)
             if passes
         ),
-        geomean=_geomean(speedups),
+        geomean=geomean,
+        interval=None if geomean is None else mean_interval(intervals, geomean),
         clipped=_geomean(speedups.clip(lower=1)),
         compile_seconds=_mean(_measured(tables, "compilation_latency", compiler)),
         compression=_mean(_measured(tables, "compression_ratio", compiler)),

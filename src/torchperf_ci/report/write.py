@@ -5,6 +5,7 @@ from __future__ import annotations
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import Mode
 from torchperf_ci.core.results import Results, ResultsFolder
+from torchperf_ci.core.safe_files import is_below
 from torchperf_ci.report.charts import Charts, draw
 from torchperf_ci.report.csv_tables import case_csvs, summary_csvs
 from torchperf_ci.report.gh_parts import render_parts
@@ -49,8 +50,12 @@ def write_findings(folder: ResultsFolder, findings: RunFindings, charts: Charts 
         **(dict(case_csvs(findings.records)) if findings.options.case_csvs else {}),
         **summary_csvs(findings),
         **render_parts(findings),
-        "report.md": markdown(findings),
-        "report.html": html_page(findings, charts),
+    }
+    logs = {record.log for record in findings.records if record.log and is_below(record.log)}
+    files = {*texts, "report.html", *(log for log in logs if (folder.path / log).is_file())}
+    texts |= {
+        "report.md": markdown(findings, files=files),
+        "report.html": html_page(findings, charts, files=files),
     }
     pictures = dict(charts.files())
     for name, text in texts.items():
@@ -64,6 +69,7 @@ def write_findings(folder: ResultsFolder, findings: RunFindings, charts: Charts 
         outcome=findings.outcome,
         verdict=" ".join(verdict(findings)),
         summary=terminal(findings),
+        markdown=markdown(findings),
         passed=findings.passed,
         not_compiled=findings.not_compiled,
         failed=findings.total - findings.passed,
