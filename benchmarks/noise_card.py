@@ -33,11 +33,10 @@ from noise_report import write_report
 from noise_suite import blocks
 
 from torchperf_ci.compare.effects import Launch
-from torchperf_ci.compare.live import CaseComparer, ComparePlan, Sides
+from torchperf_ci.compare.live import CaseComparer, ComparePlan, Sides, make_launch
 from torchperf_ci.compare.model import ToleranceRules
-from torchperf_ci.compare.pairs import launch_of
 from torchperf_ci.compare.session import CompareRequest, SideSpec, running_sides, shared_cpus
-from torchperf_ci.compare.sides import LiveSide, all_cases
+from torchperf_ci.compare.sides import LiveSide, collect_cases
 from torchperf_ci.core.records import Mode, Testing
 from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.plan import Selection
@@ -112,7 +111,7 @@ def in_one_process(series: Series, done: int) -> Iterator[Line]:
         sampler = Sampler(LocalPairs(_arm(0), _arm(series.extra)), random.Random(f"{series.key} {number}"))
         sampler.warm_up()
         start = time.monotonic()
-        launch = launch_of(sampler.draw_for(SECONDS))
+        launch = make_launch(sampler.draw_for(SECONDS))
         yield {"seconds": time.monotonic() - start, "launches": [_rounded(launch)]}
 
 
@@ -149,7 +148,7 @@ def _two(request: CompareRequest, sides: tuple[LiveSide, LiveSide], folder: Path
     comparer = CaseComparer(
         Sides(base=sides[0], head=sides[1]), request.settings, lambda _, side: folder / f"{side}.log"
     )
-    (planned,) = all_cases(*sides, request.selection)
+    (planned,) = collect_cases(*sides, request.selection)
     measured = comparer.compare(planned, request.plan, attempt=number)
     failures = [side.failure for side in (measured.base, measured.head) if side is not None and side.failure]
     if failures:

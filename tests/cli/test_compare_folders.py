@@ -44,6 +44,7 @@ def test_a_speedup_that_was_lost_is_found(cli: Cli, tmp_path: Path) -> None:
     done = cli("compare", base, head, "--output-dir", str(tmp_path / "out"))
     assert done.returncode == 3, done.stderr
     assert done.stdout.startswith("❌ 1 of 2 cases is slower: tiny/mlp inductor (speedup -30.0 %)")
+    assert (tmp_path / "out/.gitignore").read_text() == "*\n"
     report = (tmp_path / "out/compare.md").read_text()
     assert "another moment, and maybe another machine, is part of every difference" in report
     written = json.loads((tmp_path / "out/compare.json").read_text())
@@ -86,7 +87,7 @@ def test_without_a_case_to_judge_the_exit_code_is_4(cli: Cli, tmp_path: Path) ->
     head = write(tmp_path / "head", record("mlp", 2.0), record("old", 2.0))
     done = cli("compare", base, head, "--output-dir", str(tmp_path / "out"))
     assert done.returncode == 4, done.stdout
-    assert done.stdout.startswith("⚠️ No case could be compared; 1 of 2 cases is refused: tiny/old")
+    assert done.stdout.startswith("⚠️ No case could be compared; 1 case is refused: tiny/old")
 
 
 def test_base_comes_from_github(cli: Cli, tmp_path: Path) -> None:

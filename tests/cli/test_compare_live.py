@@ -305,7 +305,7 @@ def test_an_interrupt_ends_the_setup_and_removes_the_worktree(tmp_path: Path) ->
     process.send_signal(signal.SIGINT)
     _, talk = process.communicate(timeout=60)
     assert process.returncode == 130, talk
-    assert "Interrupted by SIGINT" in talk
+    assert "Interrupted by SIGINT. Nothing was measured yet." in talk
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in family)
     assert not list(tmp_path.glob("torchperf-compare-*"))
     listed = subprocess.run(["git", "worktree", "list"], cwd=project, capture_output=True, text=True)

@@ -41,7 +41,7 @@ def test_what_clear_cases_leave_goes_to_the_others() -> None:
     budget = CaseBudget(40.0, usual=10.0, clock=clock)
     assert budget.share(4) == 10.0
     clock.now += 4.0
-    budget.took(4.0, sampling=1.0, to_repeat=False)
+    budget.note(4.0, sampling=1.0, to_repeat=False)
     assert budget.share(3) == pytest.approx(36 / 3 - 3)
     assert budget.share(1) == 20.0
 
@@ -51,7 +51,7 @@ def test_time_is_kept_to_measure_again() -> None:
     clock = Clock()
     budget = CaseBudget(30.0, usual=10.0, clock=clock)
     clock.now += 14.0
-    budget.took(14.0, sampling=10.0, to_repeat=True)
+    budget.note(14.0, sampling=10.0, to_repeat=True)
     assert budget.share(1) == LEAST_SECONDS / 2
     assert budget.share(1, again=True) == pytest.approx(16 - 4)
     clock.now += 2.0
@@ -63,5 +63,5 @@ def test_time_is_kept_to_measure_again() -> None:
 def test_without_a_budget_every_case_has_its_usual_time() -> None:
     """Whatever the cases before took."""
     budget = CaseBudget(None, usual=10.0)
-    budget.took(1e9, sampling=1.0, to_repeat=True)
+    budget.note(1e9, sampling=1.0, to_repeat=True)
     assert budget.share(1000) == 10.0

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from torchperf_ci.compare.live import ComparePlan
+from torchperf_ci.compare.live import ComparePlan, Interleave
 from torchperf_ci.compare.model import ToleranceRules
-from torchperf_ci.compare.pairs import Interleave
 from torchperf_ci.core.records import Status
 from torchperf_ci.run.session import WorkerError, is_lack_of_room
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from torchperf_ci.compare.sides import LiveSide, Processes, all_cases
+from torchperf_ci.compare.sides import LiveSide, Processes, collect_cases
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Case, Mode
 from torchperf_ci.machine.host import LEAST_MEMORY
@@ -35,7 +35,7 @@ def side(*models: str) -> LiveSide:
 
 def models(base: LiveSide, head: LiveSide, **selection: Any) -> list[str]:
     asked = Selection(suites=SELECTION.suites, mode=SELECTION.mode, **selection)
-    return [planned.case.model for planned in all_cases(base, head, asked)]
+    return [planned.case.model for planned in collect_cases(base, head, asked)]
 
 
 def test_a_model_of_one_side_alone_does_not_shift_the_partitions() -> None:

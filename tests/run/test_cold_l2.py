@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torchperf_ci.compare.pairs import Interleave, TwoWorkerPairs
+from torchperf_ci.compare.live import Interleave, TwoWorkerPairs
 from torchperf_ci.core.records import Build, Environment
 from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.plan import Machine

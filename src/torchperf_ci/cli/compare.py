@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torchperf_ci.compare.model import ComparisonFindings
     from torchperf_ci.compare.session import CompareRequest, SideSpec
     from torchperf_ci.core.records import Source
-    from torchperf_ci.core.results import Results, ResultsFolder
+    from torchperf_ci.core.results import Results
 
 
 @command(short_help="Compare base with head on this machine, with a verdict per case.")
@@ -174,11 +174,11 @@ def _source_of(results: Results) -> Source:
 
 
 def _write_and_conclude(findings: ComparisonFindings, options: CompareOptions) -> int:
-    from torchperf_ci.compare.report import write_comparison
+    from torchperf_ci.compare.report import clear_folder, write_comparison
     from torchperf_ci.core.results import open_folder
 
     with open_folder(options.output_dir) as folder:
-        folder.empty()
+        clear_folder(folder)
         write_comparison(folder, findings)
     for warning in findings.header.warnings:
         options.talk.say(f"Warning: {warning}")
@@ -205,79 +205,72 @@ def _conclude(findings: ComparisonFindings, options: CompareOptions) -> int:
 
 
 def _compare_live(options: CompareOptions) -> int:
-    """Measure and report; return the exit code."""
+    """Measure and report; return the exit code.
+
+    The report is also written of what is finished when an interrupt or an error ends it.
+    """
     from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
-    from torchperf_ci.core.results import open_folder
-    from torchperf_ci.github.job import write_outputs
-
-    request = _request_from(options)
-    try:
-        with ExitStack() as stack:
-            stack.enter_context(signals_interrupt())
-            folder = stack.enter_context(open_folder(options.output_dir))
-            if options.step.github_files:
-                folder.empty()  # before the set-up: no later step shall take an earlier result for what this one left
-                write_outputs(os.environ, {"results": str(options.output_dir)})
-            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="torchperf-compare-"))
-            findings = _measure(request, folder, Path(scratch), options)
-    except Interrupted as error:
-        return interrupted(error, f"The report in {options.output_dir} has the cases that were finished.")
-    return _conclude(findings, options)
-
-
-def _measure(
-    request: CompareRequest, folder: ResultsFolder, scratch: Path, options: CompareOptions
-) -> ComparisonFindings:
-    """Measure every case and write the report, also of what is finished when an interrupt or an error ends it."""
-    from torchperf_ci.cli.interrupt import Interrupted
     from torchperf_ci.compare.model import Measured
-    from torchperf_ci.compare.report import describe_case, judge_cases, write_comparison
+    from torchperf_ci.compare.report import clear_folder, describe_case, judge_cases, write_comparison
     from torchperf_ci.compare.session import LiveComparison, describe_request, running_sides
-    from torchperf_ci.core.results import LOGS
+    from torchperf_ci.core.results import LOGS, open_folder
     from torchperf_ci.core.text import count
+    from torchperf_ci.github.job import write_outputs
     from torchperf_ci.machine.gpu import locked_clocks
+
+    request, clocks = _request_from(options), options.cases.machine.lock_clocks
+    left = "Nothing was measured yet."
 
     def tell(number: int, total: int, measured: Measured, again: bool) -> None:  # noqa: FBT001 - a CaseListener
         place = f"[{'again ' if again else ''}{number:>{len(str(total))}}/{total}]"
         options.talk.say(f"{place} {describe_case(measured, request.plan.tolerances)}")
 
-    options.talk.say(f"Setting up base ({request.base.label}) and head ({request.head.label}) …")
-    with running_sides(request, scratch) as (base, head):
-        header = describe_request(request, base, head)
-        live = LiveComparison(request, base, head, folder)
-        folder.empty()
-        for warning in header.warnings:
-            options.talk.say(f"Warning: {warning}")
-        for side in (base, head):
-            environment = side.environment
-            options.talk.explain(
-                f"{side.name}: Python {environment.python}, torch {environment.torch}, "
-                f"{count(environment.threads, 'thread')}; logs in {folder.path / LOGS}"
-            )
-        devices = [*head.places, *(planned.device for planned in live.cases)]
-        try:
-            with locked_clocks(
-                options.cases.machine.lock_clocks, devices, head.survey.accelerators, head.survey.build.variables
-            ) as notes:
-                for note in notes:
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(signals_interrupt())
+            folder = stack.enter_context(open_folder(options.output_dir))
+            if options.step.github_files:
+                clear_folder(folder)  # no later step shall take an earlier result for what this one left
+                write_outputs(os.environ, {"results": str(options.output_dir)})
+            options.talk.say(f"Setting up base ({request.base.label}) and head ({request.head.label}) …")
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torchperf-compare-")))
+            base, head = stack.enter_context(running_sides(request, scratch))
+            header = describe_request(request, base, head)
+            live = LiveComparison(request, base, head, folder)
+            clear_folder(folder)
+            for warning in header.warnings:
+                options.talk.say(f"Warning: {warning}")
+            for side in (base, head):
+                options.talk.explain(
+                    f"{side.name}: Python {side.environment.python}, torch {side.environment.torch}, "
+                    f"{count(side.environment.threads, 'thread')}; logs in {folder.path / LOGS}"
+                )
+            left = f"The report in {options.output_dir} has the cases that were finished."
+            devices = [*head.places, *(planned.device for planned in live.cases)]
+            survey = head.survey
+            try:
+                for note in stack.enter_context(
+                    locked_clocks(clocks, devices, survey.accelerators, survey.build.variables)
+                ):
                     options.talk.say(f"Note: {note}.")
                 live.run(tell)
-        except BaseException as error:  # whatever it is, what was measured is kept
-            ended = "interrupted" if isinstance(error, Interrupted) else "ended by an error"
-            left = f"{ended}: {len(live.measured)} of {len(live.cases)} cases were measured"
-            header = replace(header, warnings=(left, *header.warnings))
-            write_comparison(folder, judge_cases(header, live.measured, unmeasured=live.unmeasured))
-            raise
-    findings = judge_cases(header, live.measured)
-    write_comparison(folder, findings)
-    return findings
+            except BaseException as error:  # whatever it is, what was measured is kept
+                ended = "interrupted" if isinstance(error, Interrupted) else "ended by an error"
+                done = f"{ended}: {len(live.measured)} of {len(live.cases)} cases were measured"
+                header = replace(header, warnings=(done, *header.warnings))
+                write_comparison(folder, judge_cases(header, live.measured, unmeasured=live.unmeasured))
+                raise
+            findings = judge_cases(header, live.measured)
+            write_comparison(folder, findings)
+    except Interrupted as error:
+        return interrupted(error, left)
+    return _conclude(findings, options)
 
 
 def _request_from(options: CompareOptions) -> CompareRequest:
     """Make the request of the options. Raises `click.UsageError` and `UsageProblem` for what cannot be meant."""
     from torchperf_ci.compare.effects import LEAST_PAIRS, ONE_PROCESS, TWO_PROCESSES
-    from torchperf_ci.compare.live import ComparePlan
-    from torchperf_ci.compare.pairs import Interleave
+    from torchperf_ci.compare.live import ComparePlan, Interleave
     from torchperf_ci.compare.session import CompareRequest, shared_cpus
 
     selection, settings, sides = options.cases.selection(), options.cases.settings(), options.sides

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
+from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,22 +27,21 @@ from torchperf_ci.compare.effects import (
     is_settled,
 )
 from torchperf_ci.compare.model import LATENCY, Measured, SideResult, ToleranceRules
-from torchperf_ci.compare.pairs import AskedPairs, Interleave, OneArm, TwoWorkerPairs, launch_of, plain_arm
 from torchperf_ci.compare.verdicts import is_compile_time_open
 from torchperf_ci.core.records import Status, Testing
 from torchperf_ci.core.results import LOGS
 from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.machine.host import HostWatch
-from torchperf_ci.run.case_worker import AccuracyResult, CaseSettings, CaseWorker, WorkerPairs
+from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, WorkerPairs, arm_times
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import cache_folder
-from torchperf_ci.run.sampler import SamplePair, Sampler, StopRule
+from torchperf_ci.run.sampler import PairSource, SamplePair, Sampler, StopRule
 from torchperf_ci.run.session import Preloaded, WorkerError, is_lack_of_room
 from torchperf_ci.run.world import start_worker
 
 UNPAIRED_FLOOR = 0.03
-"""Standard deviation between launches whose sides did not run in turn: the machine's mood is then in the ratio."""
+"""Standard deviation between launches whose sides did not run in turn: the machine may change its speed meanwhile."""
 
 LEAST_LAUNCHES = 3
 """Launches of a case, however slow it is and however little time it has."""
@@ -50,6 +51,20 @@ LAUNCH_SECONDS = 1.0
 
 COLD_LAUNCHES = 3
 """Launches that compile from an empty cache, whose time counts; later ones take what the first one compiled."""
+
+
+class Interleave(str, Enum):
+    """How the two sides take turns: single iterations, blocks of about 50 ms, or whole launches one after the other.
+
+    Auto: single iterations, and whole launches for a case whose sides do not fit beside each other.
+    """
+
+    AUTO = "auto"
+    ITERATION = "iteration"
+    BLOCK = "block"
+    LAUNCH = "launch"
+
+    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +102,81 @@ class ComparePlan:
         count = self.launches_in_time
         first = max(LOOKS[0][0], 1 / count)
         return self.seconds * (first + (1 - first) * number / max(1, count - 1))
+
+
+class AskedPairs(PairSource, Protocol):
+    """A source that knows which side it asked last: the one to blame when it fails."""
+
+    asking: str
+
+
+def make_launch(pairs: Sequence[SamplePair]) -> Launch:
+    """Make a launch of pairs whose first arm is base and whose second is head, of the device's times where it has
+    events."""
+    return Launch(
+        base=tuple(pair.first if pair.first_device is None else pair.first_device for pair in pairs),
+        head=tuple(pair.second if pair.second_device is None else pair.second_device for pair in pairs),
+        probe=tuple(pair.probe for pair in pairs),
+    )
+
+
+class OneArm:
+    """Pairs of one side's arm against itself: what a launch without its other side is sampled with."""
+
+    def __init__(self, worker: CaseWorker, arm: str, *, side: str) -> None:
+        self._worker, self._arm, self._recompiled = worker, arm, False
+        self.asking = side
+
+    def take(self, swapped: Sequence[bool], repeats: int) -> list[SamplePair]:
+        reply = self._worker.sample([[self._arm, self._arm]] * len(swapped), {self._arm: repeats})
+        self._recompiled |= reply["recompiled"]
+        times = arm_times(reply, self._arm)
+        pairs = zip(times[::2], times[1::2], reply["probe"], strict=True)
+        return [_pair(first, second, probe) for first, second, probe in pairs]
+
+    def invalidated(self) -> bool:
+        recompiled, self._recompiled = self._recompiled, False
+        return recompiled
+
+
+class TwoWorkerPairs:
+    """Pairs of two workers driven in turn; `asking` is the one asked last.
+
+    On an accelerator the first iteration after a switch of sides is not read: the other process has just used
+    the device.
+    """
+
+    def __init__(self, workers: Mapping[str, CaseWorker], arms: Mapping[str, str], *, interleave: Interleave) -> None:
+        self._workers, self._arms, self._interleave = workers, arms, interleave
+        self._recompiled = False
+        self.asking = "base"
+
+    def take(self, swapped: Sequence[bool], repeats: int) -> list[SamplePair]:
+        if self._interleave is Interleave.BLOCK:
+            return self._take_in_order(len(swapped), swapped[0] if swapped else False, repeats)
+        return list(chain.from_iterable(self._take_in_order(1, turned, repeats) for turned in swapped))
+
+    def invalidated(self) -> bool:
+        recompiled, self._recompiled = self._recompiled, False
+        return recompiled
+
+    def _take_in_order(self, count: int, turned: bool, repeats: int) -> list[SamplePair]:  # noqa: FBT001 - as in PairSource
+        readings: dict[str, list[tuple[float, float | None]]] = {}
+        probe: list[int] = []
+        for side in ("head", "base") if turned else ("base", "head"):
+            self.asking = side
+            worker, arm = self._workers[side], self._arms[side]
+            reply = worker.sample([[arm]] * count, {arm: repeats}, discard=int(worker.on_accelerator))
+            self._recompiled |= reply["recompiled"]
+            readings[side], probe = arm_times(reply, arm), reply["probe"]
+        times = zip(readings["base"], readings["head"], probe, strict=True)
+        return [_pair(first, second, time) for first, second, time in times]
+
+
+def _pair(first: tuple[float, float | None], second: tuple[float, float | None], probe: int) -> SamplePair:
+    return SamplePair(
+        first=first[0], second=second[0], probe=probe / 1e9, first_device=first[1], second_device=second[1]
+    )
 
 
 class Side(Protocol):
@@ -134,7 +224,7 @@ class CaseComparer:
                 base=None if base is None else SideResult(),
                 head=None if head is None else SideResult(),
             )
-        if refusals := tuple(_world_problems(base, head)):
+        if refusals := tuple(_list_world_problems(base, head)):
             return Measured(case=planned.case, base=SideResult(), head=SideResult(), refusals=refusals)
         host = HostWatch()
         with self.watch(planned.device) as gpu:
@@ -168,7 +258,7 @@ class _CaseComparison:
     ) -> None:
         self._comparer, self._plan, self._settings = comparer, plan, comparer.settings
         self._case, self._planned = shown.case, planned
-        self._arms = {side: plain_arm(case) for side, case in planned.items()}
+        self._arms = {side: "eager" if case.case.compiler == "eager" else "compiled" for side, case in planned.items()}
         self._tolerance = plan.tolerances.find(shown.case, LATENCY)
         self._results = {"base": SideResult(), "head": SideResult()}
         self._launches: list[Launch] = []
@@ -186,8 +276,18 @@ class _CaseComparison:
             self._between = max(self._between, UNPAIRED_FLOOR)
 
     def measure(self) -> Measured:
+        """Take launches until a look decides, the time is over, or a side fails."""
         with self._kept:
-            self._take_launches()
+            for number in range(self._plan.launches_in_time):
+                is_time_over = self._spent >= self._plan.seconds and self._settings.rule.repeat is None
+                if number >= LEAST_LAUNCHES and is_time_over:
+                    self._look = len(LOOKS) - 1
+                    break
+                with ExitStack() as stack:
+                    if not self._launch(stack, number) or self._is_decided():
+                        break
+            else:
+                self._look = len(LOOKS) - 1
         return Measured(
             case=self._case,
             base=self._results["base"],
@@ -196,20 +296,11 @@ class _CaseComparison:
             between=self._between,
             seconds=self._spent,
             look=self._look,
-            refusals=tuple(self._refusals()),
+            refusals=tuple(self._list_refusals()),
         )
 
-    def _take_launches(self) -> None:
-        for number in range(self._plan.launches_in_time):
-            if number >= LEAST_LAUNCHES and self._spent >= self._plan.seconds and self._settings.rule.repeat is None:
-                break
-            with ExitStack() as stack:
-                if not self._launch(stack, number) or self._decided():
-                    return
-        self._look = len(LOOKS) - 1
-
     def _launch(self, stack: ExitStack, number: int) -> bool:
-        """One launch pair; whether it worked. What failed is in the results."""
+        """Measure one launch pair; say whether it worked. What failed is in the results."""
         self._renew_deadline()
         order = ["base", "head"]
         self._rng.shuffle(order)
@@ -217,7 +308,7 @@ class _CaseComparison:
         if self._plan.one_process:
             order = ["head"]
         elif self._plan.interleave is Interleave.LAUNCH:
-            return self._one_after_the_other(order, number, until)
+            return self._launch_in_turn(order, number, until)
         for side in order:  # both import at the same time, on as many CPUs as there are
             self._comparer.sides.of(side).begin(number)
         workers: dict[str, CaseWorker] = {}
@@ -225,40 +316,32 @@ class _CaseComparison:
             worker = self._start(stack, side, number, beside=bool(workers))
             if worker is not None:
                 workers[side] = worker
-        if len(workers) < len(order):
-            self._run_alone(workers)
-            return False
-        source = self._source(workers)
-        if number == 0 and any(self._refusals()):
-            return False
-        if self._sample(source, workers, until):
-            return True
-        if self._plan.one_process:
-            self._run_base_alone(stack, workers["head"], number)
-        else:
-            self._run_alone(workers)
+        if len(workers) == len(order):
+            source = self._make_source(workers)
+            if number == 0 and any(self._list_refusals()):
+                return False
+            if self._sample(source, workers, until):
+                return True
+        self._try_other_side(stack, workers, number)
         return False
+
+    def _try_other_side(self, stack: ExitStack, workers: Mapping[str, CaseWorker], number: int) -> None:
+        """Run the side that has not failed for a while, when the other one has: what fails there, too, and would have
+        failed a moment later, is no difference between the two."""
+        if not self._plan.one_process:
+            for side, worker in workers.items():
+                if not self._results[side].failure and not self.no_room:
+                    self._run_alone(worker, self._arms[side], side)
+        elif workers:  # nobody knows which of the two arms failed, and it may have ended the worker
+            fresh = workers["head"] if self._is_alive else self._start(stack, "head", number)
+            if fresh is not None:
+                self._run_alone(fresh, "eager", "base")
 
     def _renew_deadline(self) -> None:
         self._deadline = self._comparer.clock() + self._settings.timeout
 
-    def _run_alone(self, workers: Mapping[str, CaseWorker]) -> None:
-        """Run the side that has not failed for a while, when the other one has: what fails there, too, and would have
-        failed a moment later, is no difference between the two."""
-        for side, worker in workers.items():
-            if not self._results[side].failure and not self.no_room:
-                self._run_arm(worker, self._arms[side], side)
-
-    def _run_base_alone(self, stack: ExitStack, worker: CaseWorker, number: int) -> None:
-        """The same for arms of one process: nobody knows which of the two failed. It may have ended the worker."""
-        if not self._is_alive:
-            fresh = self._start(stack, "head", number)
-            if fresh is None:
-                return
-            worker = fresh
-        self._run_arm(worker, "eager", "base")
-
-    def _run_arm(self, worker: CaseWorker, arm: str, side: str) -> None:
+    def _run_alone(self, worker: CaseWorker, arm: str, side: str) -> None:
+        """Run one arm for a warm-up and as many pairs as a launch needs."""
         self._renew_deadline()
         worker.extend(self._deadline)
         source = OneArm(worker, arm, side=side)
@@ -268,49 +351,54 @@ class _CaseComparison:
             sampler.measure(StopRule(repeat=LEAST_PAIRS))
             worker.memory()
         except WorkerError as error:
-            self._note(side, failure=_failure_text(error))
+            self._note(side, failure=_explain(error))
 
-    def _source(self, workers: Mapping[str, CaseWorker]) -> AskedPairs:
-        if not self._plan.one_process:
-            sizes = {side: self._results[side].batch_size for side in workers}
-            if len(set(sizes.values())) > 1:
-                self.no_room = f"beside each other they get batch sizes {sizes['base']} and {sizes['head']}"
-            return TwoWorkerPairs(workers, self._arms, interleave=self._plan.interleave)
-        head = self._results["head"]
-        self._note("base", batch_size=head.batch_size, parameters=head.parameters)
-        return WorkerPairs(workers["head"])
+    def _make_source(self, workers: Mapping[str, CaseWorker]) -> AskedPairs:
+        if self._plan.one_process:
+            head = self._results["head"]
+            self._note("base", batch_size=head.batch_size, parameters=head.parameters)
+            return WorkerPairs(workers["head"])
+        sizes = {side: self._results[side].batch_size for side in workers}
+        if len(set(sizes.values())) > 1:
+            self.no_room = f"beside each other they get batch sizes {sizes['base']} and {sizes['head']}"
+        return TwoWorkerPairs(workers, self._arms, interleave=self._plan.interleave)
 
     def _start(self, stack: ExitStack, side: str, number: int, *, beside: bool = False) -> CaseWorker | None:
-        """A worker of one side, ready to be sampled; None when it failed, which is then in the side's result.
+        """Start a worker of one side, ready to be sampled; None when it failed, which is then in the side's result.
 
         beside: whether the other side's worker is there.
         """
         loaded = None
+        is_compiled = self._arms[side] == "compiled"
         try:
             preloaded = self._comparer.sides.of(side).process(number)
             if any(result.failure for result in self._results.values()):
                 self._renew_deadline()  # what the other side used up, by hanging, is not this one's
-            case_worker = self._fork(stack, preloaded, side)
-            loaded = case_worker.load(cache_dir=self._cache(stack, side, number))
-            if self._is_accuracy_due(side, number) and self._check_accuracy(case_worker, side).is_spent:
-                case_worker.kill()
-                case_worker = self._fork(stack, preloaded, side)
-                loaded = case_worker.load(cache_dir=self._cache(stack, side, number))
+            worker = self._fork(stack, preloaded, side)
+            loaded = worker.load(cache_dir=self._choose_cache(stack, side, number))
+            if is_compiled and number == 0 and Testing.ACCURACY in self._settings.testings:
+                checked = worker.accuracy()
+                reason = f": {checked.reason}" if checked.reason else ""
+                self._note(side, accuracy=f"{checked.status}{reason}")
+                if checked.is_spent:
+                    worker.kill()
+                    worker = self._fork(stack, preloaded, side)
+                    loaded = worker.load(cache_dir=self._choose_cache(stack, side, number))
             self._note(side, batch_size=loaded.batch_size, parameters=loaded.parameters)
-            if self._arms[side] == "compiled":
-                self._compile(case_worker, side, number)
+            if is_compiled:
+                self._compile(worker, side, number)
             self._note_reference()
-            if (remarks := case_worker.settle()) and number == 0:
+            if (remarks := worker.settle()) and number == 0:
                 self._note(side, remarks=(*self._results[side].remarks, *remarks))
         except WorkerError as error:
             if beside and is_lack_of_room(error):
                 self._blame_neither(side, error)
             else:
-                self._note(side, failure=_failure_text(error))
-                if self._plan.one_process and loaded is None:
-                    self._note("base", failure=_failure_text(error))  # the plain module, which is base
+                self._note(side, failure=_explain(error))
+                if self._plan.one_process and loaded is None:  # it is the plain module, which is base
+                    self._note("base", failure=_explain(error))
             return None
-        return case_worker
+        return worker
 
     def _fork(self, stack: ExitStack, preloaded: Preloaded, side: str) -> CaseWorker:
         planned = self._planned[side]
@@ -319,20 +407,12 @@ class _CaseComparison:
         worker = stack.enter_context(start_worker(preloaded, planned, self._settings, logs, deadline=self._deadline))
         return CaseWorker(worker, planned, self._settings, deadline=self._deadline)
 
-    def _is_accuracy_due(self, side: str, number: int) -> bool:
-        return number == 0 and self._arms[side] == "compiled" and Testing.ACCURACY in self._settings.testings
-
-    def _check_accuracy(self, worker: CaseWorker, side: str) -> AccuracyResult:
-        checked = worker.accuracy()
-        self._note(side, accuracy=f"{checked.status}: {checked.reason}" if checked.reason else checked.status.value)
-        return checked
-
     def _blame_neither(self, side: str, error: WorkerError) -> None:
         """A side failed for want of what the other one has taken: that says nothing about its code."""
-        self.no_room = f"the sides do not fit beside each other ({side}: {one_line(_failure_text(error), limit=90)})"
+        self.no_room = f"the sides do not fit beside each other ({side}: {one_line(_explain(error), limit=90)})"
 
-    def _cache(self, stack: ExitStack, side: str, number: int) -> str | None:
-        """The compiler cache of a launch: empty for the first few, then that of the first one."""
+    def _choose_cache(self, stack: ExitStack, side: str, number: int) -> str | None:
+        """Choose the compiler cache of a launch: empty for the first few, then that of the first one."""
         if not self._settings.cold_start:
             return None
         if number == 0:
@@ -342,13 +422,12 @@ class _CaseComparison:
         return self._caches[side]
 
     def _note_reference(self) -> None:
-        """The plain module is right by definition where the other side's compiled one is held against it, unless it
-        does not agree with itself."""
+        """Call the plain module right where the other side's compiled one is held against it: it is so by definition,
+        unless it does not agree with itself."""
         for side, other in (("base", "head"), ("head", "base")):
-            if (self._arms[side], self._arms[other]) == ("eager", "compiled") and (
-                said := self._results[other].accuracy
-            ):
-                self._note(side, accuracy=said if said.startswith("eager") else Status.PASS.value)
+            status = self._results[other].accuracy
+            if (self._arms[side], self._arms[other]) == ("eager", "compiled") and status:
+                self._note(side, accuracy=status if status.startswith("eager") else Status.PASS.value)
 
     def _compile(self, worker: CaseWorker, side: str, number: int) -> None:
         seconds = worker.compile()
@@ -359,38 +438,38 @@ class _CaseComparison:
             self._note(side, counters=captured.counters, not_compiled=captured.not_compiled, remarks=captured.remarks)
 
     def _sample(self, source: AskedPairs, workers: Mapping[str, CaseWorker], until: float) -> bool:
-        """Sample until `until` seconds are spent, or a look decides; whether that worked."""
+        """Sample until `until` seconds are spent, or a look decides; say whether that worked.
+
+        A recompilation starts the launch over, once: what recompiles for ever is measured as it is.
+        """
         sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._repeats)
+        has_repeats = self._settings.rule.repeat is not None
         try:
             sampler.warm_up(iterations=self._settings.warmup)
             self._repeats = sampler.repeats
-            self._sample_until(sampler, source, until)
+            pairs: list[SamplePair] = []
+            self._launches.append(make_launch(pairs))
+            source.invalidated()
+            start, may_restart = self._spent, not has_repeats
+            while (self._spent < until or len(pairs) < LEAST_PAIRS) and not self._is_decided():
+                pairs += self._draw(sampler, min(until, self._next_look()) - self._spent)
+                if may_restart and source.invalidated():
+                    may_restart, pairs, self._spent = False, [], start
+                self._launches[-1] = make_launch(pairs)
+                if has_repeats:
+                    break
             self._note_memory(workers, source)
         except WorkerError as error:
             self._is_alive = error.alive
             if len(workers) > 1 and is_lack_of_room(error):
                 self._blame_neither(source.asking, error)
             else:
-                self._note(source.asking, failure=_failure_text(error))
+                self._note(source.asking, failure=_explain(error))
             return False
         return True
 
-    def _sample_until(self, sampler: Sampler, source: AskedPairs, until: float) -> None:
-        """A recompilation starts the launch over, once: what recompiles for ever is measured as it is."""
-        pairs: list[SamplePair] = []
-        self._launches.append(launch_of(pairs))
-        source.invalidated()
-        start, fresh = self._spent, self._settings.rule.repeat is None
-        while (self._spent < until or len(pairs) < LEAST_PAIRS) and not self._decided():
-            pairs += self._drawn(sampler, min(until, self._next_look()) - self._spent)
-            if fresh and source.invalidated():
-                fresh, pairs, self._spent = False, [], start
-            self._launches[-1] = launch_of(pairs)
-            if self._settings.rule.repeat is not None:
-                return
-
-    def _drawn(self, sampler: Sampler, seconds: float) -> list[SamplePair]:
-        """Pairs for so many seconds, or exactly as many as the settings say."""
+    def _draw(self, sampler: Sampler, seconds: float) -> list[SamplePair]:
+        """Draw pairs for so many seconds, or exactly as many as the settings say."""
         start = self._comparer.clock()
         rule = self._settings.rule
         pairs = sampler.draw_for(seconds) if rule.repeat is None else sampler.measure(rule)
@@ -398,32 +477,32 @@ class _CaseComparison:
         return pairs
 
     def _next_look(self) -> float:
-        """Seconds of sampling at which the next look is due."""
+        """Return the seconds of sampling at which the next look is due."""
         if not self._plan.stop_early:
             return self._plan.seconds
         return LOOKS[self._look][0] * self._plan.seconds
 
-    def _decided(self) -> bool:
-        """Take the looks that are due; whether one decides. The last one is due only when all launches are there."""
+    def _is_decided(self) -> bool:
+        """Take the looks that are due; say whether one decides. The last one is due only when all launches are there.
+
+        A case whose compile time is still open needs another launch.
+        """
         if self._settings.rule.repeat is not None or not self._plan.stop_early:
             return False
         while self._look < len(LOOKS) - 1 and self._spent >= self._next_look():
-            found = estimate_effect(self._launches, between=self._between, look=self._look)
-            settled = is_settled(found, self._tolerance, family=self._plan.family)
-            if settled and not self._is_compile_time_open():
-                return True
+            effect = estimate_effect(self._launches, between=self._between, look=self._look)
+            if is_settled(effect, self._tolerance, family=self._plan.family):
+                base, head = (self._results[side].compile_seconds for side in ("base", "head"))
+                has_all = len(head) >= min(COLD_LAUNCHES, self._plan.launches_in_time)
+                if has_all or not is_compile_time_open(self._case, base, head, self._plan.tolerances):
+                    return True
             self._look += 1
         return False
 
-    def _is_compile_time_open(self) -> bool:
-        base, head = (self._results[side].compile_seconds for side in ("base", "head"))
-        if len(head) >= min(COLD_LAUNCHES, self._plan.launches_in_time):
-            return False
-        return is_compile_time_open(self._case, base, head, self._plan.tolerances)
-
-    def _one_after_the_other(self, order: Sequence[str], number: int, until: float) -> bool:
-        """Whole launches in turn, for models that do not fit twice and for what interleaving disturbs."""
-        pairs: dict[str, list[SamplePair]] = {}
+    def _launch_in_turn(self, order: Sequence[str], number: int, until: float) -> bool:
+        """Measure whole launches in turn, for models that do not fit twice and for what interleaving disturbs."""
+        times: dict[str, list[float]] = {}
+        probes: list[float] = []
         each = (until - self._spent) / 2
         for side in order:
             with ExitStack() as stack:
@@ -436,23 +515,30 @@ class _CaseComparison:
                 try:
                     sampler.warm_up(iterations=self._settings.warmup)
                     self._repeats = sampler.repeats
-                    pairs[side] = self._drawn(sampler, each)
-                    while len(pairs[side]) < LEAST_PAIRS and self._settings.rule.repeat is None:
-                        pairs[side] += self._drawn(sampler, 0.0)
+                    pairs = self._draw(sampler, each)
+                    while len(pairs) < LEAST_PAIRS and self._settings.rule.repeat is None:
+                        pairs += self._draw(sampler, 0.0)
                     self._note_memory({side: worker}, source)
                 except WorkerError as error:
-                    self._note(side, failure=_failure_text(error))
+                    self._note(side, failure=_explain(error))
                     each = 0.0
+                    continue
+                launch = make_launch(pairs)
+                times[side] = [time for pair in zip(launch.base, launch.head, strict=True) for time in pair]
+                probes += launch.probe
         if any(result.failure for result in self._results.values()):
             return False
-        self._launches.append(_unpaired(pairs["base"], pairs["head"]))
+        size = min(map(len, times.values()))
+        self._launches.append(
+            Launch(base=tuple(times["base"][:size]), head=tuple(times["head"][:size]), probe=tuple(probes))
+        )
         return True
 
-    def _note(self, side: str, **found: Any) -> None:  # noqa: ANN401 - fields of SideResult
-        self._results[side] = replace(self._results[side], **found)
+    def _note(self, side: str, **fields: Any) -> None:  # noqa: ANN401 - fields of SideResult
+        self._results[side] = replace(self._results[side], **fields)
 
     def _note_memory(self, workers: Mapping[str, CaseWorker], source: AskedPairs) -> None:
-        """Peak memory, once per side."""
+        """Note the peak memory, once per side."""
         for side in self._results:
             worker = workers.get("head" if self._plan.one_process else side)
             if worker is not None and self._results[side].memory_bytes is None:
@@ -460,7 +546,7 @@ class _CaseComparison:
                 memory, arm = worker.memory(), self._arms[side]
                 self._note(side, memory_bytes=memory.peaks.get(arm), process_bytes=memory.process.get(arm))
 
-    def _refusals(self) -> Iterator[str]:
+    def _list_refusals(self) -> Iterator[str]:
         base, head = self._results["base"], self._results["head"]
         if self.no_room:
             yield f"{self.no_room}; --interleave launch measures whole launches in turn"
@@ -472,20 +558,12 @@ class _CaseComparison:
             yield f"{base.parameters:,} parameters against {head.parameters:,}: not the same model"
 
 
-def _unpaired(base: Sequence[SamplePair], head: Sequence[SamplePair]) -> Launch:
-    """The readings of two sides that ran one after the other, as many of each, in the order they were taken."""
-    one, two = launch_of(base), launch_of(head)
-    times = [[time for pair in zip(side.base, side.head, strict=True) for time in pair] for side in (one, two)]
-    size = min(len(times[0]), len(times[1]))
-    return Launch(base=tuple(times[0][:size]), head=tuple(times[1][:size]), probe=one.probe + two.probe)
-
-
-def _world_problems(base: PlannedCase, head: PlannedCase) -> Iterator[str]:
-    """Why the sides cannot be compared: another number of processes, or more than there are devices."""
+def _list_world_problems(base: PlannedCase, head: PlannedCase) -> Iterator[str]:
+    """List why the sides cannot be compared: another number of processes, or more than there are devices."""
     if base.world != head.world:
         yield f"{base.world} processes against {head.world}: not the same model"
     yield from dict.fromkeys(filter(None, (base.lack, head.lack)))
 
 
-def _failure_text(error: WorkerError) -> str:
+def _explain(error: WorkerError) -> str:
     return f"{error.status}: {error.reason}"

@@ -60,6 +60,12 @@ def judge_cases(header: Header, measured: Sequence[Measured], *, unmeasured: int
     )
 
 
+def clear_folder(folder: ResultsFolder) -> None:
+    """Remove what an earlier comparison wrote, and keep what this one will write out of commits."""
+    folder.empty()
+    folder.write_text(".gitignore", "*\n")
+
+
 def write_comparison(folder: ResultsFolder, findings: ComparisonFindings) -> None:
     """Write compare.json with every raw time, compare.md, compare.html and the charts."""
     from torchperf_ci.compare.charts import draw_charts

@@ -15,10 +15,9 @@ from pathlib import Path
 from statistics import fmean
 
 from torchperf_ci.compare.checkouts import Repository, SideCommit, put_suite
-from torchperf_ci.compare.live import CaseComparer, ComparePlan, Sides
+from torchperf_ci.compare.live import CaseComparer, ComparePlan, Interleave, Sides
 from torchperf_ci.compare.model import Header, Measured, SideResult
-from torchperf_ci.compare.pairs import Interleave
-from torchperf_ci.compare.sides import LiveSide, Processes, all_cases, live_side
+from torchperf_ci.compare.sides import LiveSide, Processes, collect_cases, make_side
 from torchperf_ci.compare.verdicts import is_to_repeat
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.records import MACHINE_UNKNOWN, Source
@@ -118,7 +117,7 @@ def _running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Ite
         processes = stack.enter_context(Processes(under_test.start))
         found = survey(processes.of(0), selection.suites, threads=request.settings.threads, command=request.command)
         found = note_settings(found, request.settings)
-        yield live_side(spec.name, found, selection, processes, compiler=spec.compiler)
+        yield make_side(spec.name, found, selection, processes, compiler=spec.compiler)
 
 
 def describe_request(request: CompareRequest, base: LiveSide, head: LiveSide) -> Header:
@@ -193,7 +192,8 @@ class CaseBudget:
         self._kept = 0.0
 
     def share(self, cases: int, *, again: bool = False) -> float:
-        """Seconds of sampling for the next of so many cases, less what cases take beside it; 0 when none are left."""
+        """Return the seconds of sampling for the next of so many cases, less what cases take beside it; 0 when none are
+        left."""
         left = self._ends - self._clock() - (0.0 if again else self._kept / self._lanes)
         if math.isinf(left):
             return self._usual
@@ -201,8 +201,8 @@ class CaseBudget:
         share = left * min(self._lanes, cases) / cases - beside
         return max(LEAST_SECONDS / 2, min(2 * self._usual, share)) if left > 0 else 0.0
 
-    def took(self, seconds: float, *, sampling: float, to_repeat: bool) -> None:
-        """A case took so long in all."""
+    def note(self, seconds: float, *, sampling: float, to_repeat: bool) -> None:
+        """Note how long a case took in all."""
         self._besides.append(max(0.0, seconds - sampling))
         if to_repeat:
             self._kept += seconds
@@ -238,12 +238,17 @@ class LiveComparison:
 
     def __init__(self, request: CompareRequest, base: LiveSide, head: LiveSide, folder: ResultsFolder) -> None:
         """Raises `NothingToJudge` when no case is common and `UsageProblem` when the budget is too small."""
-        self.cases = all_cases(base, head, request.selection)
+        self.cases = collect_cases(base, head, request.selection)
         self._unconfirmed = 0
         self._request, self._sides, self._folder = request, (base, head), folder
         self._plan = replace(request.plan, family=len(self.cases))
         self._finished: dict[int, Measured] = {}
-        _refuse_small_budget(request.settings.budget, len(self.cases))
+        budget, least = request.settings.budget, math.ceil(len(self.cases) * LEAST_SECONDS)
+        if budget is not None and budget / len(self.cases) < LEAST_SECONDS:
+            raise UsageProblem(
+                f"--budget {budget:g} leaves {budget / len(self.cases):.2g} s for each of {len(self.cases)} cases, too "
+                f"little for two rounds; give at least {least}, or choose fewer cases with --filter"
+            )
         refuse_cold_l2(self.cases, request.settings)
 
     @property
@@ -252,25 +257,29 @@ class LiveComparison:
 
     @property
     def unmeasured(self) -> int:
-        """The cases that are still to be measured, or to be measured again."""
+        """Count the cases that are still to be measured, or to be measured again."""
         return len(self.cases) - len(self._finished) + self._unconfirmed
 
     def run(self, listener: CaseListener) -> None:
         """Measure every case, then those that look worse or better once more, in fresh processes: what differs by
         accident, of the processes or of the minute, does not differ twice."""
         with ExitStack() as stack:
-            lanes = self._lanes(stack)
+            lanes = self._make_lanes(stack)
             budget = CaseBudget(self._request.settings.budget, usual=self._plan.seconds, lanes=len(lanes))
             self._measure(lanes, range(len(self.cases)), budget, listener, again=False)
-            changed = [number for number in sorted(self._finished) if self._is_to_repeat(self._finished[number])]
+            changed = [
+                number
+                for number in sorted(self._finished)
+                if is_to_repeat(self._finished[number], self._plan.tolerances)
+            ]
             self._unconfirmed = len(changed)
             for lane in lanes if changed else ():
                 lane.base.processes.renew()
                 lane.head.processes.renew()
             self._measure([lane for lane in lanes if not lane.lost], changed, budget, listener, again=True)
 
-    def _lanes(self, stack: ExitStack) -> list[_Lane]:
-        """A lane per device that cases are spread over, or one for all cases."""
+    def _make_lanes(self, stack: ExitStack) -> list[_Lane]:
+        """Make a lane per device that cases are spread over, or one for all cases."""
         base, head = self._sides
         places, settings = head.places or ("",), self._request.settings
         cpus = cpu_sets(places, head.survey.accelerators, my_cpus()) if len(places) > 1 else {}
@@ -279,11 +288,11 @@ class LiveComparison:
         for number, place in enumerate(places):
             if number:
                 base, head = (
-                    replace(side, processes=stack.enter_context(side.processes.beside())) for side in self._sides
+                    replace(side, processes=stack.enter_context(side.processes.make_more())) for side in self._sides
                 )
             pinned = cpus[place][-(settings.threads or len(cpus[place])) :] if cpus else settings.cpus
             comparer = CaseComparer(
-                Sides(base=base, head=head), replace(settings, cpus=pinned), self._logs, watch=watch
+                Sides(base=base, head=head), replace(settings, cpus=pinned), self._claim_logs, watch=watch
             )
             lanes.append(_Lane(place=place, base=base, head=head, comparer=comparer))
         return lanes
@@ -305,7 +314,7 @@ class LiveComparison:
             planned = replace(self.cases[number], place=lane.place)
             with lock:
                 seconds = budget.share(next(waiting), again=again)
-            finish(number, self._measured(lane, planned, budget, seconds, attempt=int(again)))
+            finish(number, self._measure_case(lane, planned, budget, seconds, attempt=int(again)))
             return not (lane.place and lane.lost)
 
         def stop() -> None:
@@ -317,7 +326,7 @@ class LiveComparison:
         for number in left:
             finish(number, _not_measured(self.cases[number], "every device was lost before its turn"))
 
-    def _measured(
+    def _measure_case(
         self, lane: _Lane, planned: PlannedCase, budget: CaseBudget, seconds: float, *, attempt: int = 0
     ) -> Measured:
         if not seconds:
@@ -330,13 +339,12 @@ class LiveComparison:
         if lane.lost:
             measured = _not_measured(planned, lane.lost)
         spent = time.monotonic() - start
-        budget.took(spent, sampling=measured.seconds, to_repeat=not attempt and self._is_to_repeat(measured))
+        budget.note(
+            spent, sampling=measured.seconds, to_repeat=not attempt and is_to_repeat(measured, self._plan.tolerances)
+        )
         return measured
 
-    def _is_to_repeat(self, measured: Measured) -> bool:
-        return is_to_repeat(measured, self._plan.tolerances)
-
-    def _logs(self, planned: PlannedCase, side: str) -> list[Path]:
+    def _claim_logs(self, planned: PlannedCase, side: str) -> list[Path]:
         parts = (side, planned.case.suite, planned.case.model, planned.case.compiler, planned.case.dtype)
         name = f"{LOGS}/{safe_name('_'.join(safe_name(part) for part in parts))}.log"
         return [self._folder.claim(one) for one in log_names(name, planned.world)]
@@ -344,11 +352,3 @@ class LiveComparison:
 
 def _not_measured(planned: PlannedCase, why: str) -> Measured:
     return Measured(case=planned.case, base=SideResult(), head=SideResult(), refusals=(why,))
-
-
-def _refuse_small_budget(budget: float | None, cases: int) -> None:
-    if budget is not None and budget / cases < LEAST_SECONDS:
-        raise UsageProblem(
-            f"--budget {budget:g} leaves {budget / cases:.2g} s for each of {cases} cases, too little for two rounds; "
-            f"give at least {math.ceil(cases * LEAST_SECONDS)}, or choose fewer cases with --filter"
-        )

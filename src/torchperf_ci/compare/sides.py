@@ -68,7 +68,7 @@ class Processes:
             self._stack.callback(begun.close)
 
     def of(self, launch: int) -> Preloaded:
-        """The process of a launch, when it can be forked."""
+        """Return the process of a launch, when it can be forked."""
         self.begin(launch)
         if begun := self._begun.pop(launch, None):
             begun.wait_until_ready()
@@ -83,8 +83,8 @@ class Processes:
                 process.preload(self._modules)
                 self.left_out.update(process.left_out)
 
-    def beside(self) -> Processes:
-        """More processes of the same side, for work at the same time as these do theirs."""
+    def make_more(self) -> Processes:
+        """Make more processes of the same side, for work at the same time as these do theirs."""
         processes = Processes(self._start, self._memory_left)
         processes.preload(self._modules)
         return processes
@@ -108,7 +108,7 @@ class LiveSide:
     places: tuple[str, ...] = ()
 
     def planned(self, case: PlannedCase) -> PlannedCase | None:
-        """The case as it runs on this side, on the device that was chosen for it."""
+        """Return the case as it runs on this side, on the device that was chosen for it."""
         found = self.cases.get(case.case)
         if found is None:
             return None
@@ -130,14 +130,14 @@ class LiveSide:
         return self.survey.environment
 
 
-def live_side(
+def make_side(
     name: str, survey: Survey, selection: Selection, processes: Processes, *, compiler: str | None = None
 ) -> LiveSide:
-    """A side with the cases that the selection finds there; none is fine here, `all_cases` looks at both."""
+    """Make a side with the cases that the selection finds there; none is fine here, `collect_cases` looks at both."""
     models = {model for suite in survey.suites for model in suite.models}
     checked = replace(
         selection,
-        partition_id=0,  # `all_cases` takes the partition: models of one side alone must not shift the other's
+        partition_id=0,  # `collect_cases` takes the partition: models of one side alone must not shift the other's
         total_partitions=1,
         compilers=selection.compilers if compiler is None else (compiler,),
         exclude=tuple(model for model in selection.exclude if model in models),
@@ -161,13 +161,13 @@ def live_side(
     return LiveSide(name=name, survey=survey, cases=cases, processes=processes, compiler=compiler, places=plan.places)
 
 
-def all_cases(base: LiveSide, head: LiveSide, selection: Selection) -> list[PlannedCase]:
-    """Head's cases in its order, then those only base has, of the partition that is asked for.
+def collect_cases(base: LiveSide, head: LiveSide, selection: Selection) -> list[PlannedCase]:
+    """Collect head's cases in its order, then those only base has, of the partition that is asked for.
 
     Raises `NothingToJudge` when no case is common, and `UsageProblem` when there is none at all, or a name that is
     asked for exists on neither side.
     """
-    suites = _both(base.survey.suites, head.survey.suites)
+    suites = _join_listings(base.survey.suites, head.survey.suites)
     if problems := unknown_models(selection, suites):
         raise UsageProblem("\n".join(problems))
     if not base.cases and not head.cases:
@@ -175,8 +175,8 @@ def all_cases(base: LiveSide, head: LiveSide, selection: Selection) -> list[Plan
         raise UsageProblem(f"no model is left after --filter, --exclude and --quick. There are: {', '.join(models)}")
     if not base.cases.keys() & head.cases.keys():
         raise NothingToJudge(
-            f"base and head have no case in common, so there is nothing to compare. Base: {_some(base.cases)}. "
-            f"Head: {_some(head.cases)}"
+            f"base and head have no case in common, so there is nothing to compare. Base: {_name_some(base.cases)}. "
+            f"Head: {_name_some(head.cases)}"
         )
     alone = [case for case in base.cases if case not in head.cases]
     cases = [
@@ -198,8 +198,8 @@ def all_cases(base: LiveSide, head: LiveSide, selection: Selection) -> list[Plan
     return found
 
 
-def _both(base: Sequence[SuiteListing], head: Sequence[SuiteListing]) -> list[SuiteListing]:
-    """Suites with the models and groups of both sides."""
+def _join_listings(base: Sequence[SuiteListing], head: Sequence[SuiteListing]) -> list[SuiteListing]:
+    """Join the suites of both sides, with the models and groups of both."""
     found = {suite.name: suite for suite in base}
     for suite in head:
         other = found.get(suite.name, suite)
@@ -211,6 +211,6 @@ def _both(base: Sequence[SuiteListing], head: Sequence[SuiteListing]) -> list[Su
     return list(found.values())
 
 
-def _some(cases: Collection[Case], most: int = 5) -> str:
+def _name_some(cases: Collection[Case], most: int = 5) -> str:
     shown = [str(case) for case in list(cases)[:most]] or ["none"]
     return ", ".join(shown) + (f" and {len(cases) - most} more" if len(cases) > most else "")

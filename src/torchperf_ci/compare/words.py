@@ -75,7 +75,7 @@ def write_headline(findings: ComparisonFindings, quote: Quote = one_line) -> tup
     bad: list[str] = []
     others: list[str] = []
     for is_bad, number, singular, plural, details in _list_groups(findings, quote):
-        if bad or others:
+        if bad or others or not findings.compared:
             subject = count(number, "case")
         elif total == 1:
             subject = "The one case"
@@ -216,7 +216,7 @@ def quantity(metric: str, value: float | None) -> str:
     unit = METRICS[metric].unit if metric in METRICS else ""
     match unit:
         case "bytes":
-            return f"{value / 1e6:,.1f} MB" if value >= 1e5 else f"{value / 1e3:,.1f} kB"
+            return f"{value / 1e6:,.1f} MB" if value >= 1e6 else f"{value / 1e3:,.1f} kB"
         case "ratio":
             return f"{value:.3g}x"
         case _:
