@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 def resume_hint(folder_path: Path) -> str:
     """Say how to go on after an interruption."""
-    from torchperf_ci.core.results import RECORDS
+    from torchperf_ci.core.result_files import read_command_log
+    from torchperf_ci.core.results import read_results
 
-    records = folder_path / RECORDS
-    if not records.is_file() or not any(b'"testing"' in line for line in records.open("rb")):
+    if not read_results(folder_path).records and not read_command_log(folder_path).results:
         return "Nothing was measured yet."
     return f"What is finished is in {folder_path}; the same command with --keep-output-dir measures the rest."
 
