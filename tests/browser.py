@@ -52,6 +52,9 @@ class Browser:
     def open(self, page: Path) -> None:
         self._call("/url", {"url": page.as_uri()})
 
+    def back(self) -> None:
+        self._call("/back", {})
+
     def run(self, script: str) -> Any:
         return self._call("/execute/sync", {"script": script, "args": []})
 

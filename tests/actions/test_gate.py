@@ -111,5 +111,5 @@ def test_a_comparison_that_fails_completes_the_check(
     assert (posted.code, posted.outputs["conclusion"]) == (0, "action_required"), posted.stderr
     (check,) = server.checks
     assert (check["status"], check["conclusion"]) == ("completed", "action_required")
-    assert "the step that measures left no result: it failed or was cancelled, and its log says why" in posted.summary
+    assert "has no results: the step that measures failed or was cancelled; see its log" in posted.summary
     assert posted.summary == server.comments[pull.number][0]["body"].partition("\n")[2] + "\n"

@@ -169,7 +169,7 @@ def test_an_unreadable_file_of_the_history_is_told(dashboard, tmp_path: Path):
         (("--issue", "seven", *GITHUB), "--issue 'seven': expected a number, or DTYPE=NUMBER, say float32=93518"),
         (("--issue", "=7", *GITHUB), "--issue '=7': expected a number"),
         (("--issue", "7", "--issue", "8", *GITHUB), "--issue names two issues for all dtypes: 7 and 8"),
-        (("--issue", "7"), "which repository? use --repo owner/name"),
+        (("--issue", "7"), "give the repository: --repo OWNER/NAME"),
         (("--data-branch", "data", "--repo", "nonsense"), "--repo is 'nonsense', expected owner/name"),
         (("--history", "h", "--dashboard-archive-path", "a"), "give one of them"),
         (("--archive-name", "a"), "--archive-name names a folder of --dashboard-archive-path"),

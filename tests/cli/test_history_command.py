@@ -207,6 +207,6 @@ def test_a_history_on_a_data_branch_is_asked_the_same_way(history, server, fille
     assert history("compact", *there, env=server.environ).returncode == 0
     assert len(server.files("data")) == 1
     unknown = history("list", *there)
-    assert (unknown.returncode, "which repository? use --repo" in unknown.stderr) == (2, True)
+    assert (unknown.returncode, "give the repository: --repo" in unknown.stderr) == (2, True)
     other = history("list", *there, "--repo", REPOSITORY, env={"GITHUB_API_URL": server.url, "GITHUB_TOKEN": "wrong"})
     assert (other.returncode, "the token is wrong or has expired" in other.stderr) == (5, True)

@@ -14,7 +14,7 @@ import pytest
 from fakes.artifacts import record
 from torchperf_ci.core.records import Build, Environment, Record, Source, Status, Testing, to_line
 from torchperf_ci.core.results import open_folder, read_results
-from torchperf_ci.shards.matrix import SuiteModel, exact_filter
+from torchperf_ci.shards.matrix import SuiteModel, make_filter
 
 SHA = "a" * 40
 Call = Callable[..., Any]
@@ -50,7 +50,7 @@ def entry(name: str, shard: str, *models: str) -> dict[str, object]:
     return {
         "name": name,
         "shard": shard,
-        "filter": " ".join(exact_filter(SuiteModel("tiny", model)) for model in models),
+        "filter": " ".join(make_filter(SuiteModel("tiny", model)) for model in models),
     }
 
 
@@ -87,7 +87,7 @@ def test_a_missing_shard_is_named_and_fails(cli: Call, tmp_path: Path) -> None:
     done = cli("merge", str(artifacts), "--output-dir", str(out))
     assert done.returncode == 4
     assert said(done) == ["results: shard 2 of 3: no attempt at it"]
-    assert said(done, "Error: ") == ["the results are not complete; --allow-missing takes them as they are"]
+    assert said(done, "Error: ") == ["results are missing; measure them and merge again, or use --allow-missing"]
     assert "results: shard 2 of 3: no attempt at it" in (out / "report.md").read_text()
     allowed = cli("merge", str(artifacts), "--output-dir", str(out), "--allow-missing")
     assert (allowed.returncode, said(allowed)) == (0, ["results: shard 2 of 3: no attempt at it"])

@@ -107,7 +107,7 @@ def test_a_forks_results_become_check_comment_and_summary(post: Call, server: Re
     (check,) = server.checks
     whence = (
         f"<sub>Commit {SHA[:12]}, [run {run}, attempt 1](https://github.test/{REPOSITORY}/actions/runs/{run}/attempts/1)"
-        f", measured by the code of `{FORK}` itself.</sub>\n"
+        f". These results come from code of `{FORK}`, not of this repository.</sub>\n"
     )
     assert {name: check[name] for name in ("name", "head_sha", "status", "conclusion", "external_id")} == {
         "name": "torchperf",
@@ -166,7 +166,7 @@ def test_a_check_is_in_progress_from_the_start_and_completed_by_the_same_attempt
     done = post("logs", event=event, env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert [(check["status"], check["conclusion"]) for check in server.checks] == [("completed", "success")]
-    assert "measured by the code of" not in server.comments[pull][0]["body"]
+    assert "These results come from code of" not in server.comments[pull][0]["body"]
 
 
 HEAD = {"pull_request": {"head": {"sha": SHA, "ref": "feature", "repo": {"full_name": REPOSITORY}}}}
@@ -238,7 +238,7 @@ def test_a_job_that_left_nothing_still_completes_its_check(post: Call, server: R
     event = {"pull_request": {"head": {"sha": SHA, "ref": "feature", "repo": {"full_name": REPOSITORY}}}}
     assert post("absent", event=event, env={"GITHUB_RUN_ID": RUN}).returncode == 0
     assert [(check["status"], check["conclusion"]) for check in server.checks] == [("completed", "action_required")]
-    assert "the step that measures left no result: it failed or was cancelled" in server.checks[0]["output"]["summary"]
+    assert "has no results: the step that measures failed or was cancelled" in server.checks[0]["output"]["summary"]
 
 
 def test_notes_come_in_batches_after_the_check_is_completed(post: Call, server: ReviewGitHub) -> None:
@@ -268,7 +268,7 @@ def test_without_a_permission_the_rest_is_done(
     server.permissions.discard(missing)
     done = post()
     assert (done.returncode, len(server.checks), len(server.comments[pull])) == (0, *left)
-    assert re.search(f"Warning: without {what}: .*the token needs the permission '{missing}'", done.stderr)
+    assert re.search(f"Warning: {what} was not posted: .*the token needs the permission '{missing}'", done.stderr)
 
 
 def test_when_nothing_may_be_written_it_fails(post: Call, server: ReviewGitHub, tmp_path: Path) -> None:
@@ -279,9 +279,11 @@ def test_when_nothing_may_be_written_it_fails(post: Call, server: ReviewGitHub, 
     done = post("--github-files")
     assert done.returncode == 5
     said = "⚠️ Not posted, GitHub refused the check and the comment"
-    assert done.stdout.startswith(f"{said}: All 1 cases passed") or done.stdout.startswith(f"{said}: The one case")
+    assert done.stdout.startswith(f"{said}: ")
     summary = (tmp_path / "summary").read_text()
-    assert summary.startswith(f"## {said}\n\n### The one case passed")
+    assert summary.startswith(f"## {said}\n\n- `GitHub refused")
+    assert "'checks: write'" in summary
+    assert "✅" not in summary.split("\n### ")[0]
 
 
 @pytest.mark.parametrize(("fork", "actor"), [(FORK, "stranger"), (REPOSITORY, "dependabot[bot]")])
@@ -308,7 +310,10 @@ def test_a_server_in_trouble_is_no_missing_permission(post: Call, server: Review
     server.fail("check-runs", Reply(status=502, body=b"<html>"), times=100)
     done = post()
     assert (done.returncode, len(server.comments[pull])) == (0, 1)
-    assert "Warning: without the check: cannot list the check runs of aaaaaaaaaaaa: GitHub answers 502" in done.stderr
+    assert (
+        "Warning: the check was not posted: cannot list the check runs of aaaaaaaaaaaa: GitHub answers 502"
+        in done.stderr
+    )
 
 
 # Pull requests that are not the one of the event
@@ -326,7 +331,7 @@ def test_another_pull_request_is_never_written_to(post: Call, server: ReviewGitH
     ]
     done = post()
     assert done.returncode == 0
-    assert done.stderr == f"No comment: pull request 2 has newer commits than {SHA[:12]}\n"
+    assert done.stderr == f"No comment was posted: pull request 2 has newer commits than {SHA[:12]}\n"
     assert [server.comments[number] for number in others] == [[], [], [], []]
 
 
@@ -464,7 +469,7 @@ def test_a_run_without_the_artifact_is_told(post: Call, server: ReviewGitHub) ->
     server.add_run()
     server.add_pull(fork=FORK)
     assert post().returncode == 0
-    assert "the run left no artifact torchperf-report" in server.checks[0]["output"]["summary"]
+    assert "the run has no artifact torchperf-report" in server.checks[0]["output"]["summary"]
 
 
 def test_an_artifact_that_may_not_be_read_is_told(post: Call, server: ReviewGitHub) -> None:

@@ -99,10 +99,13 @@ with progress_for(sys.stderr) as progress:
 SHOW_CURSOR = "\x1b[?25h"
 
 
-def on_a_terminal(*arguments: str) -> str:
+def on_a_terminal(*arguments: str, **variables: str) -> str:
     """What the script shows on a terminal."""
     ours, theirs = os.openpty()
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, *arguments], stderr=theirs, stdout=subprocess.DEVNULL)
+    environ = {**os.environ, "TERM": "xterm", "NO_COLOR": "", **variables}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *arguments], stderr=theirs, stdout=subprocess.DEVNULL, env=environ
+    )
     os.close(theirs)
     shown = b""
     with contextlib.suppress(OSError):  # which says that the other end was closed
@@ -114,16 +117,23 @@ def on_a_terminal(*arguments: str) -> str:
 
 
 def test_a_terminal_gets_a_bar_with_the_case_and_the_time_left() -> None:
-    """Of what is left to do; every case leaves a line."""
+    """Of what is left to do; every case leaves a line, red where it did not pass."""
     shown = on_a_terminal("3", "pass", "crashed", "pass")
     assert shown.startswith("2 cases are recorded already; 3 left to measure.\r\n")
     assert re.search(r"\[-+\]  0/3", shown)
     assert "tiny/mlp eager inference float32 cpu" in shown
     assert re.search(r"2/3  00:00:0\d  tiny/mlp", shown)
     assert re.search(r"\[#+\]  3/3", shown)
-    assert shown.count("tiny/mlp eager inference float32 cpu: crashed (accuracy): why\r\n") == 1
+    red = "\x1b[31m\x1b[1mtiny/mlp eager inference float32 cpu: crashed (accuracy): why\x1b[0m\r\n"
+    assert shown.count(red) == 1
     assert shown.count("tiny/mlp eager inference float32 cpu: pass\r\n") == 2
     assert shown.endswith(SHOW_CURSOR + "\r\n")
+
+
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_nothing_is_coloured_where_nobody_wants_it(variables: dict[str, str]) -> None:
+    """NO_COLOR is a convention of terminals."""
+    assert "\x1b[31m" not in on_a_terminal("1", "crashed", **variables)
 
 
 @pytest.mark.parametrize("arguments", [("0",), ("3", "pass", "interrupt")])

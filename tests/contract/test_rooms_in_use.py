@@ -50,7 +50,7 @@ def test_comparing_two_folders_needs_nothing_that_measures(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_run_needs_neither_shards_nor_comparisons(tmp_path: Path) -> None:
-    """Nor PyTorch's own parts."""
+    """Nor formats, history or expectations."""
     arguments = ("--suites", "tiny", "--inference", "--filter", "^mlp$", "--compilers", "eager", "--devices", "cpu")
     rooms, github = loaded_by(tmp_path, "run", *arguments, "--repeat", "10", "--no-accuracy")
     assert rooms == {"cli", "core", "github", "machine", "report", "run", "worker"}

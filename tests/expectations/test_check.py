@@ -10,12 +10,12 @@ from fakes.artifacts import record, records_file
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.records import Source, Testing
 from torchperf_ci.expectations.check import (
-    command_to_update,
-    pair,
+    describe_coverage,
+    make_update_command,
+    pair_tables,
     pair_with_threshold,
     read_actual,
     run_checks,
-    uncovered,
 )
 from torchperf_ci.expectations.folder import CheckKind
 from torchperf_ci.expectations.rules import CheckOutcome, Rules
@@ -45,14 +45,14 @@ def test_folder_against_folder_every_table_counts(results: Path, tmp_path: Path)
     expect(expected, "broken", "name,accuracy\nmlp\n")
     expect(expected, "foreign", "a,b\n1,2\n")
     warnings: list[str] = []
-    pairs = pair(read_actual(results), expected, warn=warnings.append)
+    pairs = pair_tables(read_actual(results), expected, warn=warnings.append)
     assert [(each.name, each.actual is not None, each.expected is not None) for each in pairs] == [
         ("aot_eager_tiny_float32_inference_cpu", False, True),
         ("broken", False, False),
         ("eager_tiny_float32_inference_cpu", True, False),
         (TABLE, True, True),
     ]
-    assert [warning.partition(" is no table")[0] for warning in warnings] == [str(expected / "foreign.csv")]
+    assert [warning.partition(":")[0] for warning in warnings] == [str(expected / "foreign.csv")]
     checks = run_checks(pairs, [CheckKind.ACCURACY], Rules())
     assert [(line.name, line.outcome) for each in checks for line in each.lines] == [
         ("mlp", CheckOutcome.MISSING),
@@ -65,18 +65,18 @@ def test_folder_against_folder_every_table_counts(results: Path, tmp_path: Path)
 def test_patterns_choose_from_a_folder(results: Path, tmp_path: Path) -> None:
     """Shell patterns of names."""
     expected = expect(tmp_path / "expected", TABLE)
-    assert [each.name for each in pair(read_actual(results), expected, ["inductor_*"])] == [TABLE]
+    assert [each.name for each in pair_tables(read_actual(results), expected, ["inductor_*"])] == [TABLE]
     with pytest.raises(NothingToJudge, match="update-expected --from"):
-        pair(read_actual(results), expected, ["aot_*"])
+        pair_tables(read_actual(results), expected, ["aot_*"])
 
 
 def test_a_single_table_needs_results_of_its_name(results: Path, tmp_path: Path) -> None:
     """Unless there is one only; which of several is meant is not guessed."""
     table = expect(tmp_path / "expected", "renamed") / "renamed.csv"
     with pytest.raises(UsageProblem, match="none of them is renamed"):
-        pair(read_actual(results), table)
+        pair_tables(read_actual(results), table)
     (results / "records.jsonl").write_text(records_file(record("mlp")))
-    (only,) = pair(read_actual(results), table)
+    (only,) = pair_tables(read_actual(results), table)
     assert (only.name, only.actual is not None) == ("renamed", True)
 
 
@@ -91,8 +91,8 @@ def test_a_threshold_is_an_expectation_of_every_model(results: Path) -> None:
 def test_what_tables_do_not_cover_is_said(results: Path, tmp_path: Path) -> None:
     """A column of the run that no table asks for, and one of a table that no check reads."""
     expected = expect(tmp_path / "expected", TABLE, "name,accuracy,batch_size\nmlp,pass,4\n")
-    pairs = pair(read_actual(results), expected, [TABLE])
-    notes = uncovered(pairs, list(CheckKind), Rules())
+    pairs = pair_tables(read_actual(results), expected, [TABLE])
+    notes = describe_coverage(pairs, list(CheckKind), Rules())
     assert notes[0].startswith("not compared, since the table has no such column: graph_breaks")
     with pytest.raises(NothingToJudge, match="has a model and a column compression_ratio"):
         run_checks(pairs, [CheckKind.MEMORY], Rules())
@@ -113,9 +113,9 @@ def test_the_command_names_what_is_known_of_the_results(tmp_path: Path, source: 
     (folder / "records.jsonl").write_text(records_file(record("mlp", source=source)))
     expected = expect(tmp_path / "expected", TABLE, "name,accuracy\nmlp,OOM\ngone,pass\n")
     actual = read_actual(folder)
-    pairs = pair(actual, expected)
+    pairs = pair_tables(actual, expected)
     checks = run_checks(pairs, [CheckKind.ACCURACY], Rules())
-    command = command_to_update(actual, pairs, checks, expected, Source())
+    command = make_update_command(actual, pairs, checks, expected, Source())
     assert words in command
     assert command.startswith("torchperf-ci update-expected ")
     assert command.endswith(" --prune")

@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 
 from torchperf_ci.expectations.collect import ConfigRun
 from torchperf_ci.expectations.folder import CheckKind
-from torchperf_ci.expectations.report import check_markdown, check_text, update_markdown, update_text
+from torchperf_ci.expectations.report import (
+    write_check_markdown,
+    write_check_text,
+    write_update_markdown,
+    write_update_text,
+)
 from torchperf_ci.expectations.rules import CheckOutcome, ModelCheck, TableCheck
 from torchperf_ci.expectations.table import ExpectationTable
 from torchperf_ci.expectations.update import plan_update
@@ -30,7 +35,7 @@ def checked(fails, passes) -> TableCheck:
 @given(st.lists(TEXT, max_size=8), st.lists(TEXT, max_size=8), st.integers(400, 4_000))
 def test_a_check_fits_and_hides_no_failure_before_anything_else(fails, passes, limit):
     """Whatever the text: under the limit, whole lines, and a failing model goes last."""
-    markdown = check_markdown([checked(fails, passes)], "torchperf-ci update-expected x", limit=limit)
+    markdown = write_check_markdown([checked(fails, passes)], "torchperf-ci update-expected x", limit=limit)
     assert len(markdown.encode()) <= limit
     shown_failures = [n for n in range(len(fails)) if f"`fails{n}`" in markdown]
     if "`flaky0`" in markdown:
@@ -45,7 +50,7 @@ def test_a_check_fits_and_hides_no_failure_before_anything_else(fails, passes, l
 @given(st.lists(TEXT, min_size=1, max_size=4))
 def test_a_check_is_one_line_a_model(fails):
     """A reason cannot begin a line of its own, where it might be a command."""
-    text = check_text([checked(fails, [])], "")
+    text = write_check_text([checked(fails, [])], "")
     assert sum(line.startswith("fails") for line in text.splitlines()) == len(fails)
     assert "\x1b" not in text
 
@@ -53,8 +58,8 @@ def test_a_check_is_one_line_a_model(fails):
 def test_an_update_without_changes_says_so(tmp_path: Path):
     """Nothing to write is a result, too."""
     update = plan_update(tmp_path, [])
-    assert update_markdown(update) == "## Expectations: nothing changes\n"
-    assert update_text(update, dry_run=False) == ""
+    assert write_update_markdown(update) == "## Expectations: nothing changes\n"
+    assert write_update_text(update, dry_run=False) == ""
 
 
 @pytest.mark.parametrize("limit", [300, 2_000, 60_000])
@@ -63,7 +68,7 @@ def test_an_update_of_many_models_fits(tmp_path: Path, limit: int):
     rows = tuple((f"model{number}", "pass", str(number)) for number in range(3_000))
     tables = {"t.csv": ExpectationTable(columns=("name", "accuracy", "graph_breaks"), rows=rows)}
     run = ConfigRun(config=Configuration("x"), tables=tables, notes=("`hi` @all",))
-    markdown = update_markdown(plan_update(tmp_path, [run]), sha="a" * 40, limit=limit)
+    markdown = write_update_markdown(plan_update(tmp_path, [run]), sha="a" * 40, limit=limit)
     assert len(markdown.encode()) <= limit
     assert markdown.startswith("## Expectations: 3,000 changes in 1 table from commit")
     assert "the diff" in markdown

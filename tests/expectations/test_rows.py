@@ -4,13 +4,13 @@ import pytest
 
 from fakes.artifacts import accuracy_csv, record
 from torchperf_ci.core.records import Status, Testing
-from torchperf_ci.expectations.rows import beside, joined, table_from_csv, tables_from_files, tables_from_records
+from torchperf_ci.expectations.rows import join_columns, join_shards, make_run_tables, read_run_csv, read_run_tables
 from torchperf_ci.expectations.table import ExpectationTable, TableProblem
 
 
 def rows_of(text: str, *, source: str) -> ExpectationTable:
     """The rows of a CSV of a run."""
-    found = table_from_csv(text, source=source)
+    found = read_run_csv(text, source=source)
     assert found is not None
     return found.table
 
@@ -55,7 +55,7 @@ def test_a_metric_that_is_no_finite_number_is_blank():
 )
 def test_a_row_that_is_no_result_breaks_its_model_only(row: str, why: str):
     """Counters are counts, and an accuracy is a status; the other models are judged."""
-    found = table_from_csv(accuracy_csv(row, "b,pass,1,0"), source="x.csv")
+    found = read_run_csv(accuracy_csv(row, "b,pass,1,0"), source="x.csv")
     assert found is not None
     assert found.broken == {"a": f"row 'a': {why}"}
     assert found.problems == (f"x.csv:2: row 'a': {why}",)
@@ -64,7 +64,7 @@ def test_a_row_that_is_no_result_breaks_its_model_only(row: str, why: str):
 
 def test_a_model_with_two_rows_is_broken_and_the_others_are_not():
     """Which of the two is the truth cannot be known."""
-    found = table_from_csv(accuracy_csv("a,pass,1,0", "b,pass,1,0", "a,OOM,1,0"), source="x.csv")
+    found = read_run_csv(accuracy_csv("a,pass,1,0", "b,pass,1,0", "a,OOM,1,0"), source="x.csv")
     assert found is not None
     assert found.broken == {"a": "has several rows, on lines 2, 4"}
 
@@ -88,7 +88,7 @@ def test_files_beside_the_results_are_no_tables():
         "geomean.csv": b",Compiler,tiny\n0,inductor,1.2x\n",
         "picture_accuracy.csv": b"\x89PNG\0",
     }
-    found = tables_from_files(files, files.__getitem__)
+    found = read_run_tables(files, files.__getitem__)
     assert list(found.tables) == ["inductor_tiny_float32_inference_cpu.csv"]
     assert found.problems == ("picture_accuracy.csv: holds no results",)
     (row,) = found.tables["inductor_tiny_float32_inference_cpu.csv"].table.by_name().values()
@@ -97,7 +97,7 @@ def test_files_beside_the_results_are_no_tables():
 
 def test_records_become_a_table_per_compiler_with_metrics_and_counters():
     """Accuracy and performance of a model stand in one row; counters come from the accuracy run."""
-    found = tables_from_records(
+    found = make_run_tables(
         [
             record("mlp", graph_breaks=0, calls_captured=12),
             record("mlp", testing=Testing.PERFORMANCE, metrics={"speedup": 1.25, "abs_latency": 0.5}, graph_breaks=1),
@@ -115,7 +115,7 @@ def test_records_become_a_table_per_compiler_with_metrics_and_counters():
 
 def test_a_case_that_was_not_run_is_no_row_but_a_problem():
     """What the budget cut off says nothing about the model; a hostile name stays out as well."""
-    found = tables_from_records([record("mlp"), record("lstm", Status.NOT_RUN), record("=cmd()")])
+    found = make_run_tables([record("mlp"), record("lstm", Status.NOT_RUN), record("=cmd()")])
     (each,) = found.values()
     assert each.table.names == ("mlp",)
     assert each.problems == (
@@ -128,7 +128,7 @@ def test_shards_are_joined_under_their_common_columns():
     """Columns that a shard lacks are left out, rows are in the shards' order."""
     first = rows_of("name,accuracy,graph_breaks,calls_captured\na,pass,0,1\n", source="x")
     second = rows_of("name,accuracy,graph_breaks\nb,pass,2\n", source="y")
-    assert joined([("shard 1", first), ("shard 2", second)]) == ExpectationTable(
+    assert join_shards([("shard 1", first), ("shard 2", second)]) == ExpectationTable(
         columns=("name", "accuracy", "graph_breaks"), rows=(("a", "pass", "0"), ("b", "pass", "2"))
     )
 
@@ -137,14 +137,14 @@ def test_a_model_of_two_shards_is_refused():
     """Which of the two would be the truth cannot be known."""
     table = rows_of("name,accuracy\na,pass\n", source="x")
     with pytest.raises(TableProblem, match="the model 'a' is in shard 1 and in shard 2"):
-        joined([("shard 1", table), ("shard 2", table)])
+        join_shards([("shard 1", table), ("shard 2", table)])
 
 
 def test_two_csvs_of_a_run_stand_side_by_side():
     """The first one's values stay, the second one adds columns and models."""
     first = rows_of("name,accuracy,graph_breaks\na,pass,1\n", source="x")
     second = rows_of("name,speedup,graph_breaks\na,2,9\nb,3,9\n", source="y")
-    assert beside(first, second) == ExpectationTable(
+    assert join_columns(first, second) == ExpectationTable(
         columns=("name", "accuracy", "graph_breaks", "speedup", "performance"),
         rows=(("a", "pass", "1", "2.000000", "pass"), ("b", "", "9", "3.000000", "pass")),
     )

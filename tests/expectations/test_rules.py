@@ -3,14 +3,14 @@
 import pytest
 
 from torchperf_ci.expectations.folder import CheckKind
-from torchperf_ci.expectations.rows import beside, table_from_csv
+from torchperf_ci.expectations.rows import join_columns, read_run_csv
 from torchperf_ci.expectations.rules import CheckOutcome, Rules, check
 from torchperf_ci.expectations.table import parse_table
 
 
 def lines(kind: CheckKind, actual: str, expected: str, *, flaky=None, rules=None):
     """Name, outcome, whether it fails, and the detail, of every line."""
-    found = table_from_csv(actual, source="actual")
+    found = read_run_csv(actual, source="actual")
     assert found is not None
     checked = check(
         kind,
@@ -177,13 +177,13 @@ def test_performance_that_did_not_run_fails_without_any_column(row: str, expecte
 
 def test_a_model_that_passes_and_has_no_row_of_performance_is_told():
     """Its process was killed, and the runner wrote nothing."""
-    accuracy = table_from_csv("name,accuracy\na,pass\nb,pass\n", source="x_accuracy.csv")
-    performance = table_from_csv("name,speedup\na,1.5\n", source="x_performance.csv")
+    accuracy = read_run_csv("name,accuracy\na,pass\nb,pass\n", source="x_accuracy.csv")
+    performance = read_run_csv("name,speedup\na,1.5\n", source="x_performance.csv")
     assert accuracy is not None
     assert performance is not None
     checked = check(
         CheckKind.PERFORMANCE,
-        beside(accuracy.table, performance.table),
+        join_columns(accuracy.table, performance.table),
         parse_table("name,accuracy\na,pass\nb,pass\n", source="t"),
         table="t",
         flaky={},

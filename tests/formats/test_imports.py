@@ -260,7 +260,7 @@ def test_ingest_takes_the_newest_run_of_a_history(torchperf, tmp_path):
     report = torchperf("report", out)
     assert report.code == 0
     text = (out / "report.md").read_text()
-    assert text.startswith("## ✅ The one case passed")
+    assert text.startswith("## ✅ 1 case passed")
     assert "value (iter/sec)" in text
 
 

@@ -10,7 +10,7 @@ import pytest
 from fakes.artifacts import zipped
 from fakes.github_server import REPOSITORY
 from fakes.http_server import Reply
-from torchperf_ci.github.artifacts import ArtifactProblem, Limits, read_members, store_session
+from torchperf_ci.github.artifacts import ArtifactProblem, Limits, open_store, read_members
 from torchperf_ci.github.client import GitHubRefused
 from torchperf_ci.github.runs import Artifact
 
@@ -33,7 +33,7 @@ def read(server, client):
             commit="",
             branch="",
         )
-        with store_session(connections=2) as session:
+        with open_store(connections=2) as session:
             members = read_members(
                 client,
                 REPOSITORY,
@@ -125,7 +125,7 @@ def test_an_expired_artifact_is_told(read):
 def test_a_deleted_artifact_is_told(server, client):
     """GitHub answers 404."""
     artifact = Artifact(id=1, name="gone", size=9, expired=False, commit="", branch="")
-    with store_session(connections=1) as session, pytest.raises(ArtifactProblem, match="has been deleted"):
+    with open_store(connections=1) as session, pytest.raises(ArtifactProblem, match="has been deleted"):
         read_members(client, REPOSITORY, artifact, wanted=list, session=session)
 
 

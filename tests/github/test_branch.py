@@ -8,7 +8,7 @@ import pytest
 from fakes.github_server import REPOSITORY
 from fakes.http_server import Reply
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.github.branch import MAX_TRIES, Branch, commit_files, file_sha, head_of
+from torchperf_ci.github.branch import MAX_TRIES, Branch, commit_files, read_file_sha, read_head
 from torchperf_ci.github.client import GitHubRefused
 
 DATA = Branch(repository=REPOSITORY, name="torchperf-data")
@@ -175,7 +175,7 @@ def test_paths_stay_inside_the_repository(client, path: str):
 def test_heads_and_files_of_branches(server, client):
     """What git calls them, and nothing where there is nothing."""
     server.commit({"a b.csv": b"hello\n"}, branch="main")
-    assert head_of(client, REPOSITORY, "main") == server.refs["main"]
-    assert head_of(client, REPOSITORY, "nope") == ""
-    assert file_sha(client, REPOSITORY, "a b.csv", branch="main") == "ce013625030ba8dba906f756967f9e9ca394464a"
-    assert file_sha(client, REPOSITORY, "b", branch="main") == ""
+    assert read_head(client, REPOSITORY, "main") == server.refs["main"]
+    assert read_head(client, REPOSITORY, "nope") == ""
+    assert read_file_sha(client, REPOSITORY, "a b.csv", branch="main") == "ce013625030ba8dba906f756967f9e9ca394464a"
+    assert read_file_sha(client, REPOSITORY, "b", branch="main") == ""

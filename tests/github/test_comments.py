@@ -11,7 +11,7 @@ from fakes.dashboard_server import DashboardGitHub
 from fakes.github_server import REPOSITORY
 from fakes.http_server import Reply
 from torchperf_ci.github.client import Client, GitHubRefused
-from torchperf_ci.github.comments import Marker, login_of, post_comment
+from torchperf_ci.github.comments import Marker, post_comment, read_login
 
 MONDAY = Marker(
     subject="dashboard results float32", run="octo/project/1", time=datetime(2026, 9, 28, tzinfo=timezone.utc)
@@ -74,7 +74,7 @@ def test_other_subjects_are_let_be(client: Client, server: DashboardGitHub):
 def test_a_workflows_token_knows_its_name(client: Client, server: DashboardGitHub):
     """A token that may not ask for its user by REST gets it by GraphQL, and its comments are found."""
     server.is_installation, server.login = True, "github-actions[bot]"
-    assert login_of(client) == "github-actions[bot]"
+    assert read_login(client) == "github-actions[bot]"
     post_comment(client, REPOSITORY, 7, "monday", MONDAY, sticky=True)
     post_comment(client, REPOSITORY, 7, "tuesday", TUESDAY, sticky=True)
     assert server.bodies() == ["tuesday"]
@@ -142,6 +142,6 @@ def test_github_enterprise_has_graphql_elsewhere(server: DashboardGitHub, connec
         return Reply(status=403, body={"message": "Resource not accessible by integration"})
 
     server.route = route
-    assert login_of(connect(api_url=f"{server.url}/api/v3")) == "perf[bot]"
+    assert read_login(connect(api_url=f"{server.url}/api/v3")) == "perf[bot]"
     assert asked == ["/api/v3/user", "/api/graphql"]
     server.route = original

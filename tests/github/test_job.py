@@ -16,10 +16,10 @@ from torchperf_ci.github.job import (
     SUMMARY_LIMIT,
     annotate,
     append_summary,
-    base_branch_of,
-    command,
-    commands_stopped,
-    source_from,
+    make_command,
+    read_base_branch,
+    read_source,
+    stop_commands,
     write_outputs,
 )
 
@@ -44,7 +44,7 @@ IN_JOB = Source(
 
 
 def found(environ: dict[str, str], folder: Path) -> Source:
-    return source_from(environ, shard="1-2", folder=folder)
+    return read_source(environ, shard="1-2", folder=folder)
 
 
 def test_a_push_is_its_commit(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_the_branch_a_commit_is_meant_for(
     """Each event says it in its own way, some only by where they run, and some not at all."""
     event = tmp_path / "event.json"
     event.write_text(json.dumps(payload))
-    assert base_branch_of({**variables, "GITHUB_EVENT_PATH": str(event)}) == branch
+    assert read_base_branch({**variables, "GITHUB_EVENT_PATH": str(event)}) == branch
 
 
 def test_outputs_come_back_as_they_were(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_an_annotation_is_one_line_with_its_place(capsys: pytest.CaptureFixture[
 @given(st.text(alphabet="ab%:,\r\n", max_size=20), st.text(alphabet="ab%:,=\r\n", max_size=20))
 def test_text_ends_no_command_and_begins_no_other(message: str, title: str):
     """Whatever the text, the command is one line, and the runner reads back what was meant."""
-    line = command("error", message, title=title)
+    line = make_command("error", message, title=title)
     assert "\n" not in line
     assert "\r" not in line
     head, _, data = line.removeprefix("::").partition("::")
@@ -194,12 +194,12 @@ def test_commands_are_stopped_in_a_job_and_come_back(capsys: pytest.CaptureFixtu
     """Whatever happens in between, by a word that nobody can guess."""
     words = set()
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), commands_stopped({"GITHUB_ACTIONS": "true"}):
+        with pytest.raises(ZeroDivisionError), stop_commands({"GITHUB_ACTIONS": "true"}):
             raise ZeroDivisionError
         first, last = capsys.readouterr().err.splitlines()
         words.add(word := first.removeprefix("::stop-commands::"))
         assert last == f"::{word}::"
     assert len(words) == 2
-    with commands_stopped({}):
+    with stop_commands({}):
         pass
     assert capsys.readouterr().err == ""

@@ -9,7 +9,7 @@ from fakes.http_server import Reply
 from fakes.review_server import ReviewGitHub
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.github.client import Access, Client, GitHubRefused
-from torchperf_ci.github.pulls import find_pull_request, prepare, propose
+from torchperf_ci.github.pulls import find_pull_request, open_pull_request, prepare_proposal
 
 
 @pytest.fixture
@@ -24,12 +24,12 @@ def checkout(tmp_path, server):
 
 def proposed(client, checkout):
     files = {checkout / "ci" / "t.csv": b"new\n", checkout / "ci" / "rocm" / "u.csv": b"u\n"}
-    return prepare(client, REPOSITORY, branch="update", base="", files=files)
+    return prepare_proposal(client, REPOSITORY, branch="update", base="", files=files)
 
 
 def test_files_become_a_branch_and_a_pull_request(server, client, checkout):
     """One commit on the default branch's head, one pull request with the body."""
-    pull = propose(client, proposed(client, checkout), title="Update", body="## Changes")
+    pull = open_pull_request(client, proposed(client, checkout), title="Update", body="## Changes")
     assert server.files("update") == {"README": b"x", "ci/rocm/u.csv": b"u\n", "ci/t.csv": b"new\n"}
     assert server.history("update") == ["Update", "set up"]
     (made,) = server.pulls
@@ -44,8 +44,8 @@ def test_files_become_a_branch_and_a_pull_request(server, client, checkout):
 
 def test_proposing_again_brings_the_open_one_up_to_date(server, client, checkout):
     """There is one pull request, with the newest body."""
-    propose(client, proposed(client, checkout), title="Update", body="first")
-    pull = propose(client, proposed(client, checkout), title="Update", body="second")
+    open_pull_request(client, proposed(client, checkout), title="Update", body="first")
+    pull = open_pull_request(client, proposed(client, checkout), title="Update", body="second")
     assert (pull.number, pull.opened, server.pulls[0]["body"]) == (1, False, "second")
     assert server.history("update") == ["Update", "set up"]
 
@@ -61,14 +61,14 @@ def test_a_folder_outside_of_a_checkout_is_refused(server, client, tmp_path):
     """Where in the repository would it be?"""
     server.commit({}, branch="main")
     with pytest.raises(UsageProblem, match="is in no git checkout"):
-        prepare(client, REPOSITORY, branch="update", base="main", files={tmp_path / "t.csv": b""})
+        prepare_proposal(client, REPOSITORY, branch="update", base="main", files={tmp_path / "t.csv": b""})
 
 
 def test_a_workflow_that_may_not_open_pull_requests_is_told_how(server, client, checkout):
     """The commit is there, the setting is named."""
     server.fail("POST .*/pulls", Reply(status=403, body={"message": "GitHub Actions is not permitted to create"}))
     with pytest.raises(GitHubRefused, match="'Allow GitHub Actions to create and approve pull requests' must be on"):
-        propose(client, proposed(client, checkout), title="Update", body="")
+        open_pull_request(client, proposed(client, checkout), title="Update", body="")
     assert "update" in server.refs
 
 

@@ -9,7 +9,7 @@ import pytest
 from fakes.artifacts import record, records_file, zipped
 from fakes.github_server import REPOSITORY, FakeGitHub
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
-from torchperf_ci.github.artifacts import nearest_results, newest_results
+from torchperf_ci.github.artifacts import read_nearest_results, read_newest_results
 from torchperf_ci.github.client import Client, GitHubRefused
 
 NAME = "torchperf-merged-nightly"
@@ -31,7 +31,7 @@ def test_the_newest_own_artifact_counts(server: FakeGitHub, client: Client) -> N
         (results("expired"), {"expired": True}),
     ]:
         server.add_artifact(run, NAME, content, **options)
-    assert [each.case.model for each in newest_results(client, REPOSITORY, NAME).records] == ["right"]
+    assert [each.case.model for each in read_newest_results(client, REPOSITORY, NAME).records] == ["right"]
 
 
 @pytest.mark.parametrize(
@@ -49,20 +49,20 @@ def test_what_is_no_results_is_named(server: FakeGitHub, client: Client, content
     """As a reason why there are no durations."""
     server.add_artifact(server.add_run(), NAME, content)
     with pytest.raises(NothingToJudge, match=message):
-        newest_results(client, REPOSITORY, NAME)
+        read_newest_results(client, REPOSITORY, NAME)
 
 
 def test_without_an_artifact_there_are_no_durations(client: Client) -> None:
     """The first run of a repository."""
-    with pytest.raises(NothingToJudge, match="the default branch has none that has not expired"):
-        newest_results(client, REPOSITORY, NAME)
+    with pytest.raises(NothingToJudge, match="no run of main, the default branch, left one"):
+        read_newest_results(client, REPOSITORY, NAME)
 
 
 def test_a_missing_permission_is_named(server: FakeGitHub, connect: Callable[..., Client]) -> None:
     """As everywhere."""
     server.permissions.discard("actions: read")
     with pytest.raises(GitHubRefused, match="the token needs the permission 'actions: read'"):
-        newest_results(connect(), REPOSITORY, NAME)
+        read_newest_results(connect(), REPOSITORY, NAME)
 
 
 def test_the_nearest_measured_commit_is_the_base(server: FakeGitHub, client: Client) -> None:
@@ -84,7 +84,7 @@ def test_the_nearest_measured_commit_is_the_base(server: FakeGitHub, client: Cli
         (later, "later", {}),
     ]:
         server.add_artifact(server.add_run(sha=sha), NAME, results(model), **options)
-    found = nearest_results(client, REPOSITORY, NAME, head=head, branch="")
+    found = read_nearest_results(client, REPOSITORY, NAME, head=head, branch="")
     assert [each.case.model for each in found.results.records] == ["right"]
     assert (found.commit, found.behind) == (second, 1)
 
@@ -103,7 +103,7 @@ def test_without_a_base_the_reason_is_named(
     """No artifact, or a branch or a commit that GitHub does not know."""
     commits = {"head": server.commit({}, branch="main")}
     with pytest.raises(error, match=message):
-        nearest_results(client, REPOSITORY, NAME, head=commits.get(head, head), branch=branch)
+        read_nearest_results(client, REPOSITORY, NAME, head=commits.get(head, head), branch=branch)
 
 
 def test_a_base_that_was_never_measured_is_named(server: FakeGitHub, client: Client) -> None:
@@ -112,4 +112,4 @@ def test_a_base_that_was_never_measured_is_named(server: FakeGitHub, client: Cli
     later = server.commit({"a": b"1"}, branch="main", parents=[base])
     server.add_artifact(server.add_run(sha=later), NAME, results("later"))
     with pytest.raises(NothingToJudge, match=f"belongs to {base[:12]}, where head left main, or a commit before it"):
-        nearest_results(client, REPOSITORY, NAME, head=base, branch="main")
+        read_nearest_results(client, REPOSITORY, NAME, head=base, branch="main")

@@ -9,7 +9,7 @@ import pytest
 
 from fakes.github_server import REPOSITORY, SHA
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.post.origin import Origin, origin_of_job, origin_of_workflow_run
+from torchperf_ci.post.origin import Origin, read_finished_run, read_own_job
 
 FORK = "mallory/project"
 
@@ -21,7 +21,7 @@ def workflow_run(**changes: Any) -> dict[str, Any]:
 
 def test_a_finished_run_of_a_fork_is_the_forks() -> None:
     """Its head repository is the fork, while the run belongs to this repository."""
-    origin = origin_of_workflow_run(workflow_run(), REPOSITORY)
+    origin = read_finished_run(workflow_run(), REPOSITORY)
     assert origin == Origin(
         repository=REPOSITORY, head_repository=FORK, head_branch="feature", sha=SHA, run=7, attempt=2
     )
@@ -42,14 +42,14 @@ def test_a_finished_run_of_a_fork_is_the_forks() -> None:
 def test_an_event_that_names_no_commit_is_refused(event: Mapping[str, Any]) -> None:
     """What becomes part of an address is a whole SHA and a repository's name."""
     with pytest.raises(UsageProblem):
-        origin_of_workflow_run(event, REPOSITORY)
+        read_finished_run(event, REPOSITORY)
 
 
 def test_a_job_of_a_pull_request_is_about_its_head() -> None:
     """Not about the merge commit that GITHUB_SHA names."""
     environ = {"GITHUB_SHA": "b" * 40, "GITHUB_RUN_ID": "7", "GITHUB_RUN_ATTEMPT": "3", "GITHUB_REF_NAME": "1/merge"}
     head = {"sha": SHA, "ref": "feature", "repo": {"full_name": FORK}}
-    origin = origin_of_job({"pull_request": {"head": head}}, environ, REPOSITORY)
+    origin = read_own_job({"pull_request": {"head": head}}, environ, REPOSITORY)
     assert (origin.sha, origin.head_branch, origin.head_repository) == (SHA, "feature", FORK)
     assert (origin.run, origin.attempt) == (7, 3)
 
@@ -57,6 +57,6 @@ def test_a_job_of_a_pull_request_is_about_its_head() -> None:
 def test_a_job_of_a_push_is_about_its_commit() -> None:
     """And of this repository; a fork that was deleted meanwhile is none."""
     environ = {"GITHUB_SHA": SHA, "GITHUB_REF_NAME": "main", "GITHUB_RUN_ID": "x"}
-    origin = origin_of_job({"pull_request": {"head": {"repo": None}}}, environ, REPOSITORY)
+    origin = read_own_job({"pull_request": {"head": {"repo": None}}}, environ, REPOSITORY)
     assert (origin.sha, origin.head_branch, origin.head_repository) == (SHA, "main", REPOSITORY)
     assert (origin.run, origin.attempt) == (0, 1)

@@ -85,7 +85,7 @@ def test_the_printed_script_does_what_a_run_does(cli: Cli, pytorch: Path, tmp_pa
     assert {f"eager_torchbench_float32_inference_cpu_{testing}.csv" for testing in ("performance", "accuracy")} <= names
     report = cli("report", "my out")
     assert report.returncode == 0, report.stderr
-    assert report.stdout.startswith("✅ All 4 cases passed")
+    assert report.stdout.endswith("✅ 4 cases passed\n")
 
 
 @pytest.mark.slow
@@ -108,7 +108,7 @@ def test_a_run_with_failing_commands_is_reported_resumed_and_reported_again(cli:
         line[9:].partition(" |")[0].partition(" (")[0] for line in done.stderr.splitlines() if line[:8] == "Problem:"
     ] == causes
     report = (out / "report.md").read_text()
-    assert "2 problems with the input" in done.stdout.splitlines()[0]
+    assert "2 problems with the input" in done.stdout.splitlines()[-1]
     assert "wrote no rows" in report
     assert "torch 2" in report
     assert "exit-code" in outputs.read_text()
@@ -118,7 +118,7 @@ def test_a_run_with_failing_commands_is_reported_resumed_and_reported_again(cli:
     resumed = cli(*command, *compilers, "--keep-output-dir")
     assert resumed.returncode == 0, resumed.stderr
     assert "2 commands done already; 2 left." in resumed.stderr
-    assert resumed.stdout.startswith("✅ All 6 cases passed\n")
+    assert resumed.stdout.endswith("✅ 6 cases passed\n")
 
 
 @pytest.mark.slow

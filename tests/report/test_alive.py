@@ -32,15 +32,15 @@ from torchperf_ci.dashboard.comment import make_comment
 from torchperf_ci.dashboard.model import DashboardOptions, study
 from torchperf_ci.expectations.collect import ConfigRun
 from torchperf_ci.expectations.folder import CheckKind
-from torchperf_ci.expectations.report import check_markdown, update_markdown
+from torchperf_ci.expectations.report import write_check_markdown, write_update_markdown
 from torchperf_ci.expectations.rules import CheckOutcome, ModelCheck, TableCheck
 from torchperf_ci.expectations.table import ExpectationTable
 from torchperf_ci.expectations.update import plan_update
-from torchperf_ci.post.review import posting_of_results, unusable
+from torchperf_ci.post.review import review_problem, review_results
 from torchperf_ci.post.stored import COMPARISON, Expected, read_posting
 from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.gh_parts import render_parts
-from torchperf_ci.report.markdown import markdown
+from torchperf_ci.report.markdown import write_markdown
 from torchperf_ci.report.model import ReportOptions, collect_findings
 from torchperf_ci.shards.uploads import Configuration
 
@@ -165,7 +165,9 @@ def check(evil: str) -> str:
         ModelCheck(name=evil, outcome=CheckOutcome.FAIL, fails=True, detail=evil),
         ModelCheck(name=f"{evil}2", outcome=CheckOutcome.FAIL_BUT_FLAKY, fails=False, detail=evil),
     )
-    return check_markdown([TableCheck(kind=CheckKind.ACCURACY, table=evil, lines=lines)], f"torchperf-ci update {evil}")
+    return write_check_markdown(
+        [TableCheck(kind=CheckKind.ACCURACY, table=evil, lines=lines)], f"torchperf-ci update {evil}"
+    )
 
 
 def update(evil: str) -> str:
@@ -174,7 +176,7 @@ def update(evil: str) -> str:
         f"{evil}.csv".replace("/", "-").replace("\0", ""): ExpectationTable(columns=("name", "accuracy"), rows=rows)
     }
     run = ConfigRun(config=Configuration("suite"), tables=tables, gaps=(evil,), notes=(evil,))
-    return update_markdown(plan_update(Path("/nonexistent"), [run]), sha=evil)
+    return write_update_markdown(plan_update(Path("/nonexistent"), [run]), sha=evil)
 
 
 def each_part(evil: str) -> Iterator[str]:
@@ -184,9 +186,9 @@ def each_part(evil: str) -> Iterator[str]:
 RENDERERS: dict[str, Callable[[str], str]] = {
     "compare.md": lambda evil: compare_markdown(comparison(evil)),
     "post compare.json": lambda evil: read_posting({COMPARISON: to_json(comparison(evil)).encode()}, Expected()).text,
-    "report.md": lambda evil: markdown(collect_findings(results(evil), ReportOptions())),
-    "post records.jsonl": lambda evil: posting_of_results(results(evil)).text,
-    "post what cannot be used": lambda evil: unusable(evil).text,
+    "report.md": lambda evil: write_markdown(collect_findings(results(evil), ReportOptions())),
+    "post records.jsonl": lambda evil: review_results(results(evil)).text,
+    "post what cannot be used": lambda evil: review_problem(evil).text,
     "gh_*.txt": lambda evil: "\n\n".join(each_part(evil)),
     "dashboard": dashboard_comment,
     "check": check,

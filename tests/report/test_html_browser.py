@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from browser import Browser, needs_browser, running_browser
 from report_builders import accuracy, both, case, findings, sample_records
 from torchperf_ci.core.records import Status
 from torchperf_ci.report.charts import draw
-from torchperf_ci.report.html import html_page
+from torchperf_ci.report.html import write_page
 
 pytestmark = needs_browser
 
@@ -23,10 +24,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Browser:
-    """The browser, with the sample report open."""
-    found = findings(sample_records())
+    """The browser, with the sample report open, and the log of a case beside it."""
+    found = findings([replace(record, log=f"logs/{record.case.model} (1).log") for record in sample_records()])
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(html_page(found, draw(found)), encoding="utf-8")
+    path.write_text(write_page(found, draw(found), files={"logs/unet (1).log"}), encoding="utf-8")
+    (path.parent / "logs").mkdir()
+    (path.parent / "logs" / "unet (1).log").write_text("what unet printed")
     browser.size(1200, 900)
     browser.open(path)
     return browser
@@ -97,12 +100,40 @@ def test_nothing_is_loaded_from_anywhere(page: Browser):
     assert page.run("return performance.getEntriesByType('resource').length") == 0
 
 
-@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_fits_its_window(page: Browser, width: int):
-    """On a phone tables and charts scroll in their own frame, never the page."""
+    """On a phone tables and charts scroll in their own frame, never the page; on a laptop nothing has to."""
     page.size(width, 900)
+    page.run("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
     assert page.run("return document.documentElement.scrollWidth") <= width
     assert page.screenshot().shape[1] == width
+    frames = "[...document.querySelectorAll('.scroll, .chart')]"
+    too_wide = page.run(f"return {frames}.filter((frame) => frame.scrollWidth > frame.clientWidth).length")
+    page.run("document.querySelectorAll('details').forEach((fold) => { fold.open = false; })")
+    assert (too_wide == 0) == (width == 1280)
+
+
+def test_a_phone_shows_status_and_reason_first(page: Browser):
+    """Beside the model's name, without scrolling."""
+    page.size(390, 900)
+    titles, right = page.run(
+        "const cells = [...document.querySelector('main table').tHead.rows[0].cells];"
+        "const seen = cells.filter((cell) => cell.getBoundingClientRect().right <= 390);"
+        "return [seen.map((cell) => cell.textContent), cells[2].getBoundingClientRect().right]"
+    )
+    assert titles[:3] == ["Model", "Status", "Reason"]
+    assert right <= 390
+
+
+def test_links_lead_to_the_files_beside_the_page(page: Browser):
+    """A log that is there is a link that opens; one that is not there is named."""
+    page.size(1280, 900)
+    links = "[...document.querySelector('main table').querySelectorAll('a')]"
+    assert page.run(f"return {links}.map((link) => link.textContent)") == ["log"]
+    assert page.run("return document.querySelector('main table').textContent").count("logs/") == 1
+    page.run(f"{links}[0].click()")
+    assert page.run("return [location.protocol, document.body.innerText.trim()]") == ["file:", "what unet printed"]
+    page.back()
 
 
 @pytest.mark.parametrize(("scheme", "bright"), [("light", True), ("dark", False)])
@@ -118,16 +149,16 @@ def test_the_page_is_light_or_dark_as_the_reader_likes(page: Browser, scheme: st
 
 @pytest.mark.parametrize(
     ("reason", "least_width", "most_height"),
-    [("killed by signal 11 (SIGSEGV)", 100, 40), ("BackendCompilerFailed: 'View' has no attribute. " * 5, 290, 200)],
+    [("killed by signal 11 (SIGSEGV)", 80, 80), ("BackendCompilerFailed: 'View' has no attribute. " * 5, 140, 330)],
 )
 def test_reasons_can_be_read_on_a_phone(browser: Browser, tmp_path: Path, reason, least_width, most_height):
-    """A short one is one line; a long one has lines of some length, so that rows are not tall."""
+    """Beside status and model, in lines of some length, so that rows are not too tall."""
     found = findings([accuracy(case(), Status.FAIL_TO_RUN, reason=reason), *both(case("lstm"))])
     path = tmp_path / "report.html"
-    path.write_text(html_page(found, draw(found)), encoding="utf-8")
+    path.write_text(write_page(found, draw(found)), encoding="utf-8")
     browser.size(390, 900)
     browser.open(path)
-    cell = "document.querySelector('main table').tBodies[0].rows[0].cells[5]"
+    cell = "document.querySelector('main table').tBodies[0].rows[0].cells[2]"
     text, width, height = browser.run(
         f"const cell = {cell}; return [cell.textContent, cell.clientWidth, cell.clientHeight]"
     )

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from report_builders import accuracy, both, case, performance, sample_records
 from torchperf_ci.core.frames import CaseSelection, suite_tables
-from torchperf_ci.core.records import Status
-from torchperf_ci.report.summary import find_flags, flag_compilers, list_failures, summarize
+from torchperf_ci.core.records import GraphBreak, Mode, Status
+from torchperf_ci.report.summary import (
+    combine_intervals,
+    find_flags,
+    flag_compilers,
+    list_benefits,
+    list_break_reasons,
+    list_failures,
+    summarize,
+)
+from torchperf_ci.report.words import describe_benefit
 
 
 def tables_of(records):
@@ -115,3 +126,67 @@ def test_only_the_compilers_asked_for_are_flagged():
 def test_which_compilers_are_flagged(present, asked, chosen):
     """Those asked for, else PyTorch's defaults, else all."""
     assert flag_compilers(present, asked) == chosen
+
+
+def test_the_interval_of_a_mean_is_that_of_independent_errors():
+    """Half widths add as squares, in logarithms, and one case without an interval leaves none for the mean."""
+    one = (math.exp(-0.1), math.exp(0.1))
+    low, high = combine_intervals([one, one, one, one], 1.0)
+    assert (math.log(low), math.log(high)) == pytest.approx((-0.05, 0.05))
+    assert combine_intervals([one], 2.0) == pytest.approx((2 * one[0], 2 * one[1]))
+    assert combine_intervals([one, None], 1.0) is None
+    assert combine_intervals([], 1.0) is None
+
+
+def measured(model: str, speedup: float, *, width: float = 0.02, mode: Mode = Mode.INFERENCE, **metrics: float):
+    """A passing case with an interval, whose compiled call takes 2 ms."""
+    ends = {"speedup_low": speedup / (1 + width), "speedup_high": speedup * (1 + width)} if width else {}
+    return both(case(model, mode=mode), speedup, **{"abs_latency": 2.0, "compilation_latency": 10.0, **ends, **metrics})
+
+
+@pytest.mark.parametrize(
+    ("records", "text"),
+    [
+        (
+            [*measured("a", 1.5), *measured("b", 1.5)],
+            "1.50x (1.48 to 1.52) on 2 models; saves 1.0 ms per call; 10 s of compiling pay off after 10,000 calls",
+        ),
+        (measured("a", 1.5, mode=Mode.TRAINING)[1:], "1.50x (1.47 to 1.53) on 1 model; saves 1.0 ms per iteration"),
+        (measured("a", 1.01), "1.01x (0.99 to 1.03) on 1 model; no difference that can be measured"),
+        (
+            measured("a", 0.5),
+            "0.50x (0.49 to 0.51) on 1 model; costs 1.0 ms per call; 10 s of compiling never pay off",
+        ),
+        (measured("a", 1.5, width=0, abs_latency=0.02), "1.50x (no interval) on 1 model; saves 10 µs per call"),
+        (
+            [*measured("a", 1.5, width=0, abs_latency=1.0), *measured("b", 0.8, width=0, abs_latency=1000.0)],
+            "1.10x (no interval) on 2 models; together they take no less time: those that are slower take longer",
+        ),
+    ],
+)
+def test_what_a_compiler_brings_is_one_sentence(records, text):
+    """Speedup with its interval, what a call saves, and when compiling has paid off."""
+    (benefit,) = list_benefits([tables_of(records)])
+    assert describe_benefit(benefit).startswith(text)
+
+
+def test_what_fails_brings_nothing():
+    """Benefits are of the models that pass, and a compiler without any has none."""
+    records = [*measured("a", 2.0), accuracy(case("b"), Status.FAIL_ACCURACY), performance(case("b"), 9.0)]
+    (benefit,) = list_benefits([tables_of(records)])
+    assert (benefit.models, benefit.speedup) == (1, pytest.approx(2.0))
+    assert list_benefits([tables_of([accuracy(case("b"), Status.OOM)])]) == ()
+
+
+def test_reasons_of_graph_breaks_come_with_their_models():
+    """Those that most models have first."""
+    rare, common = GraphBreak(reason="rare", user_stack="a.py:1"), GraphBreak(reason="common", user_stack="b.py:2")
+    records = [
+        performance(case("m"), 1.0, graph_breaks=(rare, common)),
+        performance(case("n"), 1.0, graph_breaks=(common, common)),
+    ]
+    reasons = list_break_reasons(tables_of(records))
+    assert [(each.reason, each.place, each.models) for each in reasons] == [
+        ("common", "b.py:2", ("m", "n")),
+        ("rare", "a.py:1", ("m",)),
+    ]

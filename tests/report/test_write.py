@@ -9,7 +9,7 @@ from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.results import Problem, Results, open_folder
 from torchperf_ci.report.model import ReportOptions
-from torchperf_ci.report.terminal import terminal
+from torchperf_ci.report.terminal import write_terminal
 from torchperf_ci.report.write import write_report
 
 
@@ -22,7 +22,10 @@ def test_a_folder_of_records_becomes_csvs_charts_and_a_report(tmp_path: Path):
     with open_folder(tmp_path / "out") as folder:
         made = write_report(folder, Results(records=tuple(sample_records()), builds=(BUILD,)), ReportOptions())
     assert (made.passed, made.failed, made.missing, made.left_out) == (7, 3, 1, 2)
-    assert made.verdict == "❌ 3 of 10 cases failed, 1 of them without any result, 2 left out"
+    assert made.verdict == (
+        "❌ 3 of 10 cases failed: 1 fail_accuracy, 1 crashed, 1 missing; "
+        "1 of 6 models could not run: ModuleNotFoundError: No module named 'torchvision'"
+    )
     assert written(tmp_path / "out") == {
         ".torchperf-ci",
         *(
@@ -36,12 +39,12 @@ def test_a_folder_of_records_becomes_csvs_charts_and_a_report(tmp_path: Path):
         "report.md",
         "report.html",
     }
-    assert made.summary == terminal(findings(sample_records()))
+    assert made.summary == write_terminal(findings(sample_records()))
 
 
 def test_the_summary_for_the_terminal_in_full():
-    """Verdict, what failed and why, a table per section."""
-    check_golden("report/sample/terminal.txt", terminal(findings(sample_records())) + "\n")
+    """Tables per section, what failed and why, what the compilers bring, the verdict."""
+    check_golden("report/sample/terminal.txt", write_terminal(findings(sample_records())) + "\n")
 
 
 def test_a_report_that_is_written_again_leaves_nothing_of_the_earlier_one(tmp_path: Path):
@@ -73,6 +76,6 @@ def test_problems_alone_still_make_a_report(tmp_path: Path):
     problem = Problem(file="a.csv", what="is empty")
     with open_folder(tmp_path / "out") as folder:
         made = write_report(folder, Results(problems=(problem,)), ReportOptions())
-    assert made.verdict == "⚠️ No case could be judged, 1 problem with the input"
+    assert made.verdict == "⚠️ No case could be judged; 1 problem with the input"
     assert "a.csv: is empty" in (tmp_path / "out" / "report.md").read_text()
     assert "a.csv: is empty" in (tmp_path / "out" / "report.html").read_text()

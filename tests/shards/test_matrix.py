@@ -18,11 +18,11 @@ from torchperf_ci.shards.matrix import (
     MatrixJob,
     RunnerKind,
     SuiteModel,
-    durations,
-    exact_filter,
-    model_of,
+    make_filter,
+    parse_filter,
     plan_jobs,
     share_out,
+    sum_durations,
 )
 
 CPU = RunnerKind(device="cpu", labels=("ubuntu-latest",))
@@ -125,20 +125,20 @@ def test_durations_add_up_what_a_model_took_where_it_fits_best() -> None:
         took("unet", 7.0, mode=Mode.TRAINING),
         took("not-run", 0.0),
     )
-    assert durations(records, mode=Mode.INFERENCE, device="cpu") == {
+    assert sum_durations(records, mode=Mode.INFERENCE, device="cpu") == {
         SuiteModel("tiny", "mlp"): 12.0,
         SuiteModel("tiny", "lstm"): 8.0,
         SuiteModel("tiny", "unet"): 7.0,
     }
-    assert durations(records, mode=Mode.INFERENCE, device="cuda:0")[SuiteModel("tiny", "mlp")] == 50.0
+    assert sum_durations(records, mode=Mode.INFERENCE, device="cuda:0")[SuiteModel("tiny", "mlp")] == 50.0
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.text(min_size=1))
 def test_a_filter_fits_its_model_alone(suite: str, model: str, other: str) -> None:
     """Whatever is in the names, it stays one word of a list, and no other model of any suite fits."""
-    pattern = exact_filter(SuiteModel(suite, model))
+    pattern = make_filter(SuiteModel(suite, model))
     assert split_list(f"a {pattern} b") == ["a", pattern, "b"]
-    assert model_of(pattern) == SuiteModel(suite, model)
+    assert parse_filter(pattern) == SuiteModel(suite, model)
     for its_suite, listed in ((suite, (model,)), (other, (model,)), (suite, (other,))):
         listing = SuiteListing(spec="spec", name=its_suite, models=listed)
         selection = Selection(suites=("spec",), mode=Mode.INFERENCE, filters=(re.compile(pattern),))
@@ -148,4 +148,4 @@ def test_a_filter_fits_its_model_alone(suite: str, model: str, other: str) -> No
 @pytest.mark.parametrize("pattern", ["mlp", "tiny/mlp", r"^tiny/mlp", r"^a/b/c\Z", ""])
 def test_other_filters_name_no_model(pattern: str) -> None:
     """Only what `exact_filter` makes is read back."""
-    assert model_of(pattern) is None
+    assert parse_filter(pattern) is None

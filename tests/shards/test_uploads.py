@@ -8,11 +8,11 @@ from torchperf_ci.shards.uploads import (
     Configuration,
     Shard,
     choose,
+    find_suite,
     is_suite_config,
     parse_own_artifact,
     parse_test_job,
     parse_test_reports,
-    suite_of,
 )
 
 CONFIG = Configuration("inductor_torchbench")
@@ -63,8 +63,8 @@ def test_names_of_our_artifacts_are_understood():
 
 def test_the_suite_is_the_last_word():
     """timm's CSVs are called timm_models."""
-    assert suite_of("cpu_inductor_amp_freezing_timm") == "timm_models"
-    assert suite_of("inductor_torchbench") == "torchbench"
+    assert find_suite("cpu_inductor_amp_freezing_timm") == "timm_models"
+    assert find_suite("inductor_torchbench") == "torchbench"
     assert is_suite_config("inductor_timm")
     assert not is_suite_config("inductor_distributed")
     assert not is_suite_config("timm")
@@ -106,7 +106,7 @@ def test_attempts_with_another_number_of_shards_are_left_out():
     """Only attempts that share the models out alike fit together."""
     (choice,) = choose([attempt(1, 2, age=1), attempt(2, 2, age=2), attempt(1, 1, age=3)])
     assert [each.age for each in choice.attempts] == [(3,)]
-    assert choice.notes == ("attempt 3 has 1 shards; attempts with 2 are left out",)
+    assert choice.notes == ("attempt 3 has 1 shard; attempts with 2 are left out",)
 
 
 def test_two_builds_of_one_configuration_are_not_mixed():

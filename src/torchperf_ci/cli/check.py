@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import click
 
 from torchperf_ci.cli.options import SUMMARY_FILE, Group, append_markdown, argument, option, takes
 from torchperf_ci.core.errors import ExitCode, UsageProblem
-from torchperf_ci.core.text import one_line
+from torchperf_ci.core.text import count, one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.expectations.check import Actual, TablePair
@@ -37,7 +37,9 @@ _METRIC = option(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckOptions:
-    """Say what is held against which tables, and how strictly."""
+    """Say what is compared with which tables, and how strictly."""
+
+    EXPECTED: ClassVar[str] = "--expected"
 
     actual: Annotated[Path, argument(type=click.Path(exists=True, path_type=Path), envvar="TORCHPERF_RESULTS")]
     expected: Annotated[
@@ -91,11 +93,11 @@ class CheckOptions:
 
     def pairs(self, actual: Actual) -> Sequence[TablePair]:
         """Find the expectation table of each table. Raises `UsageProblem`."""
-        from torchperf_ci.expectations.check import pair
+        from torchperf_ci.expectations.check import pair_tables
 
         if self.expected is None:
-            raise UsageProblem(f"give --expected: what is {actual.path} to be held against?")
-        return pair(actual, self.expected, self.tables, warn=_warn)
+            raise UsageProblem(f"give {self.EXPECTED}: the tables that {actual.path} is compared with")
+        return pair_tables(actual, self.expected, self.tables, warn=_warn)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,11 +139,11 @@ class PerformanceOptions(MetricOptions):
         return rules if self.threshold is None else replace(rules, scale=self.scale or 1.0)
 
     def pairs(self, actual: Actual) -> Sequence[TablePair]:
-        """Find the expectation table of each table, or hold all against the threshold. Raises `UsageProblem`."""
+        """Find the expectation table of each table, or compare all with the threshold. Raises `UsageProblem`."""
         from torchperf_ci.expectations.check import pair_with_threshold
 
         if (self.expected is None) == (self.threshold is None):
-            raise UsageProblem(f"give either --expected or --threshold: what is {actual.path} to be held against?")
+            raise UsageProblem(f"give either --expected or --threshold, which {actual.path} is compared with")
         if self.threshold is not None:
             return pair_with_threshold(actual, metric=self.metric, threshold=self.threshold)
         return MetricOptions.pairs(self, actual)
@@ -150,6 +152,8 @@ class PerformanceOptions(MetricOptions):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllOptions(MetricOptions):
     """Ask for a folder of tables."""
+
+    EXPECTED: ClassVar[str] = "--expected-dir"
 
     expected: Annotated[
         Path | None,
@@ -210,9 +214,9 @@ def everything(options: AllOptions) -> None:
 
 
 def _check(options: CheckOptions, names: Sequence[str]) -> None:
-    from torchperf_ci.expectations.check import read_actual, run_checks, uncovered
+    from torchperf_ci.expectations.check import describe_coverage, read_actual, run_checks
     from torchperf_ci.expectations.folder import CheckKind
-    from torchperf_ci.expectations.report import check_markdown, check_text
+    from torchperf_ci.expectations.report import write_check_markdown, write_check_text
 
     actual = read_actual(options.actual)
     for problem in actual.problems:
@@ -220,9 +224,9 @@ def _check(options: CheckOptions, names: Sequence[str]) -> None:
     pairs, rules, kinds = options.pairs(actual), options.rules(), [CheckKind(name) for name in names]
     checks = run_checks(pairs, kinds, rules)
     command = _update_command(actual, pairs, checks, options) if any(c.failed or c.improved for c in checks) else ""
-    notes = uncovered(pairs, kinds, rules)
-    click.echo(check_text(checks, command, notes))
-    markdown = check_markdown(checks, command, notes)
+    notes = describe_coverage(pairs, kinds, rules)
+    click.echo(write_check_text(checks, command, notes))
+    markdown = write_check_markdown(checks, command, notes)
     append_markdown(options.summary_file, markdown)
     if options.annotate:
         _annotate(checks, pairs)
@@ -251,23 +255,25 @@ def _update_command(
     actual: Actual, pairs: Sequence[TablePair], checks: Sequence[TableCheck], options: CheckOptions
 ) -> str:
     """Make the command that takes these results as the expectation; empty where there is no table."""
-    from torchperf_ci.expectations.check import command_to_update
-    from torchperf_ci.github.job import source_from
+    from torchperf_ci.expectations.check import make_update_command
+    from torchperf_ci.github.job import read_source
 
     if options.expected is None:
         return ""
-    source = source_from(os.environ, shard="", folder=Path.cwd())
-    return command_to_update(actual, pairs, checks, options.expected, source)
+    source = read_source(os.environ, shard="", folder=Path.cwd())
+    return make_update_command(actual, pairs, checks, options.expected, source)
 
 
 def _annotate(checks: Sequence[TableCheck], pairs: Sequence[TablePair]) -> None:
     from torchperf_ci.github.job import annotate
 
-    files = {each.name: str(each.expected.path) for each in pairs if each.expected}
+    tables = {each.name: each.expected for each in pairs if each.expected}
     failed = [(checked, line) for checked in checks for line in checked.failed]
     for checked, line in failed[:MOST_ANNOTATIONS]:
         title = f"{line.name}: {line.outcome} ({checked.kind})"
         message = f"{checked.table}: {line.detail}"
-        annotate(message, title=title, file=files.get(checked.table, ""))
+        table = tables.get(checked.table)
+        at = table.at_lines.get(line.name, [0])[0] if table else 0
+        annotate(message, title=title, file=str(table.path) if table else "", line=at)
     if (more := len(failed) - MOST_ANNOTATIONS) > 0:
-        annotate(f"{more} more models fail; see the log", title="and more")
+        annotate(f"{count(more, 'more failure')}; see the log", title="and more")

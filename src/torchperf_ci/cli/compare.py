@@ -51,7 +51,7 @@ def compare(options: CompareOptions) -> int:
 
     Exit code 0: nothing is slower; 3: something is; 4: nothing could be compared.
     """
-    from torchperf_ci.github.job import commands_stopped
+    from torchperf_ci.github.job import stop_commands
 
     recorded = options.recorded
     try:
@@ -59,7 +59,7 @@ def compare(options: CompareOptions) -> int:
             raise UsageProblem(
                 f"{options.output_dir} is one of the folders to compare; choose another with --output-dir"
             )
-        with commands_stopped(os.environ):
+        with stop_commands(os.environ):
             if options.past.location or options.past.data_branch:
                 code = _compare_with_history(options)
             elif options.folders or recorded.baseline_artifact:
@@ -102,16 +102,18 @@ def _fetch_baseline(head: Results, name: str, options: CompareOptions) -> tuple[
     """Fetch the label and the results of the artifact nearest to where head left its branch."""
     from torchperf_ci.cli.history_options import repository_of
     from torchperf_ci.core.text import count
-    from torchperf_ci.github.artifacts import nearest_results
+    from torchperf_ci.github.artifacts import read_nearest_results
 
     repository, commit = repository_of(options.github), _source_of(head).commit
     if not commit:
         raise UsageProblem("the results of head name no commit, so there is none to look for base from")
     with options.github.client(os.environ) as client:
-        nearest = nearest_results(client, repository, name, head=commit, branch=options.recorded.baseline_branch or "")
+        nearest = read_nearest_results(
+            client, repository, name, head=commit, branch=options.recorded.baseline_branch or ""
+        )
     before = f", {count(nearest.behind, 'commit')} before head's base" if nearest.behind else ""
     label = f"{name} of {nearest.commit[:12]}{before}"
-    click.echo(f"Base is {label}", err=True)
+    options.talk.say(f"Base is {label}")
     return label, nearest.results
 
 
@@ -165,10 +167,10 @@ def _read_results(folder: Path) -> Results:
 
 def _source_of(results: Results) -> Source:
     """Say where recorded results come from; what other tools wrote names nothing, so it is of this job or checkout."""
-    from torchperf_ci.github.job import source_from
+    from torchperf_ci.github.job import read_source
 
     newest = max((record.source for record in results.records), key=lambda source: source.time)
-    return newest if newest.commit else source_from(os.environ, shard="", folder=Path.cwd())
+    return newest if newest.commit else read_source(os.environ, shard="", folder=Path.cwd())
 
 
 def _write_and_conclude(findings: ComparisonFindings, options: CompareOptions) -> int:
@@ -179,7 +181,7 @@ def _write_and_conclude(findings: ComparisonFindings, options: CompareOptions) -
         folder.empty()
         write_comparison(folder, findings)
     for warning in findings.header.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        options.talk.say(f"Warning: {warning}")
     return _conclude(findings, options)
 
 
@@ -188,7 +190,7 @@ def _conclude(findings: ComparisonFindings, options: CompareOptions) -> int:
     from torchperf_ci.compare.report import to_markdown, to_text
 
     click.echo(to_text(findings))
-    click.echo(f"The report is {options.output_dir / 'compare.html'}", err=True)
+    options.talk.say(f"The report is {options.output_dir / 'compare.html'}")
     if options.step.github_files:
         from torchperf_ci.github.job import append_summary, write_outputs
 
@@ -217,38 +219,48 @@ def _compare_live(options: CompareOptions) -> int:
                 folder.empty()  # before the set-up: no later step shall take an earlier result for what this one left
                 write_outputs(os.environ, {"results": str(options.output_dir)})
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="torchperf-compare-"))
-            findings = _measure(request, folder, Path(scratch), lock_clocks=options.cases.machine.lock_clocks)
+            findings = _measure(request, folder, Path(scratch), options)
     except Interrupted as error:
         return interrupted(error, f"The report in {options.output_dir} has the cases that were finished.")
     return _conclude(findings, options)
 
 
 def _measure(
-    request: CompareRequest, folder: ResultsFolder, scratch: Path, *, lock_clocks: str | None
+    request: CompareRequest, folder: ResultsFolder, scratch: Path, options: CompareOptions
 ) -> ComparisonFindings:
     """Measure every case and write the report, also of what is finished when an interrupt or an error ends it."""
     from torchperf_ci.cli.interrupt import Interrupted
     from torchperf_ci.compare.model import Measured
     from torchperf_ci.compare.report import describe_case, judge_cases, write_comparison
     from torchperf_ci.compare.session import LiveComparison, describe_request, running_sides
+    from torchperf_ci.core.results import LOGS
+    from torchperf_ci.core.text import count
     from torchperf_ci.machine.gpu import locked_clocks
 
     def tell(number: int, total: int, measured: Measured, again: bool) -> None:  # noqa: FBT001 - a CaseListener
         place = f"[{'again ' if again else ''}{number:>{len(str(total))}}/{total}]"
-        click.echo(f"{place} {describe_case(measured, request.plan.tolerances)}", err=True)
+        options.talk.say(f"{place} {describe_case(measured, request.plan.tolerances)}")
 
-    click.echo(f"Setting up base ({request.base.label}) and head ({request.head.label}) …", err=True)
+    options.talk.say(f"Setting up base ({request.base.label}) and head ({request.head.label}) …")
     with running_sides(request, scratch) as (base, head):
         header = describe_request(request, base, head)
         live = LiveComparison(request, base, head, folder)
         folder.empty()
         for warning in header.warnings:
-            click.echo(f"Warning: {warning}", err=True)
+            options.talk.say(f"Warning: {warning}")
+        for side in (base, head):
+            environment = side.environment
+            options.talk.explain(
+                f"{side.name}: Python {environment.python}, torch {environment.torch}, "
+                f"{count(environment.threads, 'thread')}; logs in {folder.path / LOGS}"
+            )
         devices = [*head.places, *(planned.device for planned in live.cases)]
         try:
-            with locked_clocks(lock_clocks, devices, head.survey.accelerators, head.survey.build.variables) as notes:
+            with locked_clocks(
+                options.cases.machine.lock_clocks, devices, head.survey.accelerators, head.survey.build.variables
+            ) as notes:
                 for note in notes:
-                    click.echo(f"Note: {note}.", err=True)
+                    options.talk.say(f"Note: {note}.")
                 live.run(tell)
         except BaseException as error:  # whatever it is, what was measured is kept
             ended = "interrupted" if isinstance(error, Interrupted) else "ended by an error"
@@ -341,7 +353,7 @@ def _make_side(
 def _choose_commits(options: CompareOptions) -> tuple[Repository | None, SideCommit | None, SideCommit | None]:
     """Choose the repository and both sides' commits; nothing when no ref was given."""
     from torchperf_ci.compare.checkouts import Repository
-    from torchperf_ci.github.job import base_branch_of
+    from torchperf_ci.github.job import read_base_branch
 
     sides = options.sides
     if not sides.base_ref:
@@ -350,13 +362,13 @@ def _choose_commits(options: CompareOptions) -> tuple[Repository | None, SideCom
         return None, None, None
     repository = Repository.around(Path.cwd())
     base, head = repository.choose_commits(
-        sides.base_ref, sides.head_ref or "", upstream=sides.upstream, base_branch=base_branch_of(os.environ)
+        sides.base_ref, sides.head_ref or "", upstream=sides.upstream, base_branch=read_base_branch(os.environ)
     )
     if head.checkout != head.known.sha:
-        click.echo("The working tree has changes to tracked files: they are part of head.", err=True)
+        options.talk.say("The working tree has changes to tracked files: they are part of head.")
     if not sides.head_ref and (untracked := repository.list_untracked()):
         names = ", ".join(untracked[:3]) + (" …" if len(untracked) > 3 else "")
-        click.echo(f"Not tracked, so not part of head unless you `git add` them: {names}", err=True)
+        options.talk.say(f"Not tracked, so not part of head unless you `git add` them: {names}")
     return repository, base, head
 
 
@@ -394,9 +406,9 @@ def _source_of_head(repository: Repository | None, head_ref: str | None) -> Sour
 
     What is checked out for a pull request is a merge commit, and stands for the head that GitHub's event names.
     """
-    from torchperf_ci.github.job import source_from
+    from torchperf_ci.github.job import read_source
 
-    source = source_from(os.environ, shard="", folder=Path.cwd())
+    source = read_source(os.environ, shard="", folder=Path.cwd())
     if repository is None or not head_ref:
         return source
     commit = repository.find_commit(head_ref)

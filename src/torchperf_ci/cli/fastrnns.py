@@ -341,7 +341,7 @@ def fastrnns(options: FastrnnsOptions) -> int:
 def _measure(variants: Sequence[str], settings: FastrnnsSettings, *, python: str, separator: str) -> list[VariantTimes]:
     """Measure, printing the table row by row; return the rows."""
     from torchperf_ci.core.text import one_line
-    from torchperf_ci.github.job import commands_stopped
+    from torchperf_ci.github.job import stop_commands
     from torchperf_ci.pytorch.fastrnns.results import VariantTable
     from torchperf_ci.pytorch.fastrnns.run import FastrnnsBench
     from torchperf_ci.run.survey import python_under_test
@@ -349,7 +349,7 @@ def _measure(variants: Sequence[str], settings: FastrnnsSettings, *, python: str
     rows: list[VariantTimes] = []
     table = VariantTable(variants, separator=separator)
     with (
-        commands_stopped(os.environ),
+        stop_commands(os.environ),
         tempfile.TemporaryDirectory(prefix="torchperf-log-") as logs,
         python_under_test(
             python, os.environ, threads=settings.threads, extra={}, log=Path(logs) / "preload.log"

@@ -1,8 +1,9 @@
-"""How a run ends, whichever harness it had: the report, what GitHub is told, the exit code."""
+"""End a run, whichever harness it had: the report, what GitHub is told, the exit code."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from torchperf_ci.core.errors import ExitCode
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Results, ResultsFolder
-    from torchperf_ci.report.model import ReportOptions
+    from torchperf_ci.report.model import Report, ReportOptions
 
 
 def resume_hint(folder_path: Path) -> str:
@@ -39,6 +40,31 @@ def announce(folder_path: Path, name: str, shard: str) -> None:
     write_outputs(os.environ, {"results": str(folder_path), "artifact-name": artifact})
 
 
+def echo_report(report: Report) -> None:
+    """Print a report's text, and on a terminal its verdict, the last line, in a colour."""
+    from torchperf_ci.report.model import RunOutcome
+
+    body, _, headline = report.summary.rpartition("\n")
+    if body:
+        click.echo(body)
+    colours = {RunOutcome.GOOD: "green", RunOutcome.FAILED: "red"}
+    echo_coloured(headline, colours.get(report.outcome, "yellow"))
+
+
+def echo_coloured(line: str, colour: str, *, err: bool = False) -> None:
+    """Print a line, coloured where the stream is a terminal and nobody asked for none with NO_COLOR (no-color.org).
+
+    What in it would colour or move by itself is shown instead, as everywhere.
+    """
+    from torchperf_ci.core.text import break_commands, terminal, write_unguarded
+
+    stream = sys.stderr if err else sys.stdout
+    if stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+        write_unguarded(click.style(break_commands(terminal(line)), fg=colour, bold=True), stream)
+    else:
+        click.echo(line, err=err)
+
+
 def conclude(
     folder: ResultsFolder,
     results: Results,
@@ -60,7 +86,7 @@ def conclude(
     from torchperf_ci.report.write import write_report
 
     report = write_report(folder, results, report_options)
-    click.echo(report.summary)
+    echo_report(report)
     if not quiet:
         click.echo(f"The report is {folder.path / 'report.md'}", err=True)
     for problem in report.problems:
@@ -70,7 +96,7 @@ def conclude(
     if github_files:
         passed, failed = _counts(results)
         write_outputs(environ, {"passed": str(passed), "failed": str(failed)})
-        append_summary(environ, (folder.path / "report.md").read_text(encoding="utf-8"))
+        append_summary(environ, report.markdown)
     write_exit_code(int(code), github_files=github_files)
     return int(ExitCode.OK if fail_on == "never" else code)
 
@@ -85,7 +111,7 @@ def write_exit_code(code: int, *, github_files: bool) -> int:
 
 
 def _counts(results: Results) -> tuple[int, int]:
-    """Count the cases of which every testing passed, and all others, also those that the report leaves out."""
+    """Count the cases of which every testing passed, and the others: also those that are outside of the pass rate."""
     cases = {record.case for record in results.records}
     failed = {record.case for record in results.records if not record.status.is_pass}
     return len(cases - failed), len(failed)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from torchperf_ci.cli.options import Decorated, GitHubOptions, declared_parameters, option
+from torchperf_ci.cli.options import GitHubOptions, option
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Results
@@ -115,28 +115,19 @@ class HistoryOptions(PastOptions):
     ]
 
 
-def past_options(function: Decorated) -> Decorated:
-    """Add `PastOptions` to a command that takes no typed object yet, as `location` and `data_branch`."""
-    decorated_function: Any = function
-    for name, parameter, section in reversed([*declared_parameters(PastOptions)]):
-        decorated_function = parameter.add_to(decorated_function, name, section)
-    result: Decorated = decorated_function
-    return result
-
-
 def make_run_of_folder(directory: Path, results: Results, *, name: str) -> HistoryRun:
     """Make the run that a results folder holds. In a GitHub job, results without a source are of this job."""
     from torchperf_ci.core.records import Source
-    from torchperf_ci.github.job import source_from
+    from torchperf_ci.github.job import read_source
     from torchperf_ci.history.runs import make_folder_run
 
     in_actions = os.environ.get("GITHUB_ACTIONS") == "true"
-    source = source_from(os.environ, shard="1-1", folder=directory) if in_actions else Source()
+    source = read_source(os.environ, shard="1-1", folder=directory) if in_actions else Source()
     return make_folder_run(directory, results, name=name, source=source)
 
 
 def repository_of(github: GitHubOptions) -> str:
     """Return the repository of --repo. Raises `UsageProblem` when it is not given, or cannot be one."""
-    from torchperf_ci.github.runs import checked_repository
+    from torchperf_ci.github.runs import require_repository
 
-    return checked_repository(github.repository)
+    return require_repository(github.repository)

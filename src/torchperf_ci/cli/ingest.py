@@ -90,11 +90,11 @@ class IngestOptions:
     def request(self, form: ImportFormat) -> ImportRequest:
         """Return how to read files of this format."""
         from torchperf_ci.core.records import Mode
-        from torchperf_ci.github.job import source_from
+        from torchperf_ci.github.job import read_source
 
         return ImportRequest(
             form=form,
-            source=source_from(os.environ, shard="1-1", folder=Path.cwd()),
+            source=read_source(os.environ, shard="1-1", folder=Path.cwd()),
             checked_out=os.environ.get("GITHUB_SHA", ""),
             commit=self.commit,
             branch=self.branch,

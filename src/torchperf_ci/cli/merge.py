@@ -107,7 +107,7 @@ def _merge(options: MergeOptions) -> int:
     """Join, report, and tell GitHub; return the exit code with what is missing taken into account."""
     from torchperf_ci.core.result_files import result_folders
     from torchperf_ci.core.results import open_folder, read_results
-    from torchperf_ci.core.text import safe_name
+    from torchperf_ci.core.text import count, safe_name
     from torchperf_ci.github.job import write_outputs
     from torchperf_ci.report.model import ReportOptions
     from torchperf_ci.shards.merge import merge as merge_pieces
@@ -136,9 +136,10 @@ def _merge(options: MergeOptions) -> int:
         outputs = {"results": str(target), "artifact-name": artifact, "missing": str(len(merged.gaps))}
         write_outputs(os.environ, outputs)
     if merged.gaps and not options.allow_missing:
-        click.echo("Error: the results are not complete; --allow-missing takes them as they are", err=True)
+        click.echo("Error: results are missing; measure them and merge again, or use --allow-missing", err=True)
         code = write_exit_code(int(ExitCode.NOTHING_TO_JUDGE), github_files=options.github_files)
-    click.echo(f"{len(merged.records)} results of {len(folders)} folders are in {target}", err=True)
+    said = f"{count(len(merged.records), 'result')} of {count(len(folders), 'folder')}"
+    click.echo(f"Merged {said} into {target}", err=True)
     return code
 
 
@@ -150,13 +151,13 @@ def _piece(folder: Path) -> Piece:
     from torchperf_ci.core.results import RECORDS
     from torchperf_ci.core.text import one_line
     from torchperf_ci.shards.merge import Piece
-    from torchperf_ci.shards.uploads import Configuration, Shard, parse_own_artifact, shard_recorded
+    from torchperf_ci.shards.uploads import Configuration, Shard, parse_own_artifact, read_shard
 
     results = read_folder(folder, CaseSelection())
     for problem in results.problems:
         click.echo(f"Warning: {folder / one_line(str(problem), limit=300)}", err=True)
     name = folder.resolve().name
-    recorded = shard_recorded(results.records)
+    recorded = read_shard(results.records)
     if not (folder / RECORDS).is_file():
         recorded = Shard(Configuration(name), 1, 1), 1
     shard, attempt = parse_own_artifact(name) or recorded
@@ -166,7 +167,7 @@ def _piece(folder: Path) -> Piece:
 def _promises(matrix: str) -> list[Promise]:
     """Read the shards of a plan's matrix. Raises `UsageProblem` when it is none."""
     from torchperf_ci.core.text import safe_name
-    from torchperf_ci.shards.matrix import model_of
+    from torchperf_ci.shards.matrix import parse_filter
     from torchperf_ci.shards.merge import Promise
     from torchperf_ci.shards.uploads import Configuration, Shard, parse_shard_name
 
@@ -177,10 +178,12 @@ def _promises(matrix: str) -> list[Promise]:
         for job in json.loads(matrix)["include"]:
             if (shard := parse_shard_name(job["shard"])) is None:
                 raise ValueError(f"shard {job['shard']!r}")
-            models = frozenset(model for pattern in job["filter"].split() if (model := model_of(pattern)))
+            models = frozenset(model for pattern in job["filter"].split() if (model := parse_filter(pattern)))
             promises.append(Promise(shard=Shard(Configuration(safe_name(job["name"])), *shard), models=models))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageProblem(f"--matrix is not what `torchperf-ci plan` prints ({error!r})") from error
+        raise UsageProblem(
+            f'--matrix is not what `torchperf-ci plan` prints ({error!r}); pass its output, say --matrix "$MATRIX"'
+        ) from error
     return promises
 
 

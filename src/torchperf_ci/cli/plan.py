@@ -161,7 +161,7 @@ def _list_models(selection: Selection, options: PlanOptions) -> tuple[tuple[Suit
 
     Raises `UsageProblem` for what they do not have.
     """
-    from torchperf_ci.github.job import commands_stopped
+    from torchperf_ci.github.job import stop_commands
     from torchperf_ci.run.plan import chosen_models, nothing_left, suite_problems
     from torchperf_ci.run.survey import list_suite
     from torchperf_ci.shards.matrix import SuiteModel
@@ -169,7 +169,7 @@ def _list_models(selection: Selection, options: PlanOptions) -> tuple[tuple[Suit
     if spaced := [name for name in selection.suites if split_list(name) != [name]]:
         raise UsageProblem(f"--suites {spaced[0]!r}: a list of suites is split there; give the file another name")
     python = options.interpreter
-    with commands_stopped(os.environ), preloaded_python(python.python, python.variables()) as preloaded:
+    with stop_commands(os.environ), preloaded_python(python.python, python.variables()) as preloaded:
         listings: dict[str, SuiteListing] = {
             name: list_suite(preloaded, name) for name in dict.fromkeys(selection.suites)
         }
@@ -211,13 +211,13 @@ def _read_elsewhere(options: PlanOptions) -> list[Record]:
         except TorchperfError as error:
             click.echo(f"Warning: no durations from the history: {error}", err=True)
     if options.durations.artifact:
-        from torchperf_ci.github.artifacts import newest_results
-        from torchperf_ci.github.runs import checked_repository
+        from torchperf_ci.github.artifacts import read_newest_results
+        from torchperf_ci.github.runs import require_repository
 
         try:
             with options.github.client(os.environ) as client:
-                repository = checked_repository(options.github.repository)
-                records += newest_results(client, repository, options.durations.artifact).records
+                repository = require_repository(options.github.repository)
+                records += read_newest_results(client, repository, options.durations.artifact).records
         except TorchperfError as error:
             click.echo(f"Warning: no durations from the artifact {options.durations.artifact}: {error}", err=True)
     return records

@@ -67,17 +67,14 @@ def post(options: PostOptions) -> int:
     When a permission is missing, the message names it and the rest is posted. Exit code 5: nothing could be posted. In
     a job of a fork or of Dependabot that is no error, since the second workflow posts.
     """
-    from torchperf_ci.github.job import event
-    from torchperf_ci.github.runs import checked_repository
-    from torchperf_ci.post.origin import origin_of_job, origin_of_workflow_run
+    from torchperf_ci.github.job import read_event
+    from torchperf_ci.github.runs import require_repository
+    from torchperf_ci.post.origin import read_finished_run, read_own_job
 
-    repository = checked_repository(options.github.repository)
-    happened = event(os.environ)
+    repository = require_repository(options.github.repository)
+    happened = read_event(os.environ)
     is_local = bool(options.results) or options.start
-    if is_local:
-        origin = origin_of_job(happened, os.environ, repository)
-    else:
-        origin = origin_of_workflow_run(happened, repository)
+    origin = read_own_job(happened, os.environ, repository) if is_local else read_finished_run(happened, repository)
     with options.github.client(os.environ) as client:
         desk = _Desk(client=client, origin=origin, options=options, is_local=is_local)
         if options.start:
@@ -97,7 +94,7 @@ class _Desk:
     options: PostOptions
     is_local: bool
     done: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
 
     @property
     def check(self) -> Check:
@@ -135,12 +132,13 @@ class _Desk:
         from torchperf_ci.core.text import code as inline_code
         from torchperf_ci.github.checks import complete_check
         from torchperf_ci.github.job import append_summary, write_outputs
-        from torchperf_ci.post.review import unposted, with_origin
+        from torchperf_ci.post.review import add_origin, explain_refusal
 
         is_own = self.origin.head_repository == self.origin.repository
-        by = "" if is_own else f", measured by the code of {inline_code(self.origin.head_repository)} itself"
+        fork = inline_code(self.origin.head_repository)
+        whose = "" if is_own else f" These results come from code of {fork}, not of this repository."
         run = f"[run {self.origin.run}, attempt {self.origin.attempt}]({self.run_url})"
-        posting = with_origin(posting, f"Commit {self.origin.sha[:12]}, {run}{by}.")
+        posting = add_origin(posting, f"Commit {self.origin.sha[:12]}, {run}.{whose}")
         outputs = {"conclusion": posting.conclusion.value, "check-url": "", "comment-url": ""}
         if self.options.check:
             outputs["check-url"] = self._try("the check", lambda: complete_check(self.client, self.check, posting))
@@ -150,7 +148,7 @@ class _Desk:
         code = ExitCode.OK
         shown = posting
         if is_nothing_posted and not self.is_left_to_another_workflow:
-            code, shown = ExitCode.REFUSED, unposted(posting, self.refused)
+            code, shown = ExitCode.REFUSED, explain_refusal(posting, self.refused)
         if self.options.github_files:
             append_summary(os.environ, shown.text)
             write_outputs(os.environ, outputs)
@@ -175,7 +173,7 @@ class _Desk:
             sha=origin.sha,
         )
         if not number:
-            click.echo(f"No comment: {reason}", err=True)
+            click.echo(f"No comment was posted: {reason}", err=True)
             return ""
         marker = Marker(subject=f"post {self.options.name}", run=str(origin.run), time=datetime.now(timezone.utc))
         return post_comment(self.client, origin.repository, number, text, marker, sticky=True).url
@@ -187,8 +185,8 @@ class _Desk:
         try:
             url = write()
         except GitHubRefused as error:
-            self.refused.append(what)
-            click.echo(f"Warning: without {what}: {error}", err=True)
+            self.refused[what] = str(error)
+            click.echo(f"Warning: {what} was not posted: {error}", err=True)
             return ""
         self.done.append(what)
         return url or ""
@@ -196,33 +194,35 @@ class _Desk:
 
 def _read_folder(results: str, origin: Origin) -> Posting:
     """Read what a folder of this job says."""
-    from torchperf_ci.post.review import unusable
+    from torchperf_ci.post.review import review_problem
     from torchperf_ci.post.stored import READERS
 
     folder = Path(results)
     if folder.exists() and not folder.is_dir():
-        raise UsageProblem(f"{folder} is a file; name a results folder")
+        raise UsageProblem(f"{folder} is a file; give a results folder")
     files = {name: (folder / name).read_bytes() for name in READERS if (folder / name).is_file()}
     if not files:
-        return unusable("the step that measures left no result: it failed or was cancelled, and its log says why")
+        return review_problem(f"{folder} has no results: the step that measures failed or was cancelled; see its log")
     return _read_files(files, origin)
 
 
 def _download(client: Client, origin: Origin, options: PostOptions) -> Posting:
     """Read what the artifact of the run says, or why there is nothing; whatever is wrong with it, the check is to be
     completed."""
-    from torchperf_ci.github.artifacts import ArtifactProblem, Limits, read_members, store_session
-    from torchperf_ci.github.runs import artifacts_of
-    from torchperf_ci.post.review import unusable
+    from torchperf_ci.github.artifacts import ArtifactProblem, Limits, open_store, read_members
+    from torchperf_ci.github.runs import list_artifacts
+    from torchperf_ci.post.review import review_problem
     from torchperf_ci.post.stored import LARGEST_FILE, READERS
 
     name = options.artifact
     try:
-        artifacts = [each for each in artifacts_of(client, origin.repository, origin.run) if each.name == name]
+        artifacts = [each for each in list_artifacts(client, origin.repository, origin.run) if each.name == name]
         if not artifacts:
-            return unusable(f"the run left no artifact {name}")
+            return review_problem(
+                f"the run has no artifact {name}: its job failed, or uploads it under another name; see its log"
+            )
         newest = max(artifacts, key=lambda artifact: artifact.id)
-        with store_session(connections=1) as session:
+        with open_store(connections=1) as session:
             files = read_members(
                 client,
                 origin.repository,
@@ -232,15 +232,15 @@ def _download(client: Client, origin: Origin, options: PostOptions) -> Posting:
                 limits=Limits(member=LARGEST_FILE),
             )
     except ArtifactProblem as error:
-        return unusable(f"the artifact {name} {error}")
+        return review_problem(f"the artifact {name} {error}")
     except TorchperfError as error:
         click.echo(f"Warning: {error}", err=True)
-        return unusable(str(error))
+        return review_problem(str(error))
     return _read_files(files, origin)
 
 
 def _read_files(files: Mapping[str, bytes], origin: Origin) -> Posting:
-    from torchperf_ci.post.review import unusable
+    from torchperf_ci.post.review import review_problem
     from torchperf_ci.post.stored import Expected, read_posting
 
     server = os.environ.get("GITHUB_SERVER_URL", "https://github.com")
@@ -248,4 +248,4 @@ def _read_files(files: Mapping[str, bytes], origin: Origin) -> Posting:
     try:
         return read_posting(files, expected)
     except NothingToJudge as error:
-        return unusable(str(error))
+        return review_problem(str(error))

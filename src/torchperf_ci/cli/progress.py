@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from torchperf_ci.cli.finish import echo_coloured
 from torchperf_ci.core.records import Record, Status, Testing
 from torchperf_ci.core.text import count, one_line
 from torchperf_ci.run.plan import PlannedCase
@@ -62,7 +63,7 @@ class LogLines:
 
 
 class TerminalBar:
-    """A line per case, and below them a bar with the current case and the time left."""
+    """A line per case, red where it did not pass, and below them a bar with the current case and the time left."""
 
     def __init__(self, *, logs_in: Path | None = None) -> None:
         self._bar: Any = None
@@ -82,7 +83,12 @@ class TerminalBar:
         self._bar.render_progress()
 
     def finish(self, records: Sequence[Record]) -> None:
-        click.echo("\r\033[K" + describe(_shorten(records, self._told), logs_in=self._logs_in), err=True)
+        click.echo("\r\033[K", err=True, nl=False)
+        text = describe(_shorten(records, self._told), logs_in=self._logs_in)
+        if all(record.status.is_pass for record in records):
+            click.echo(text, err=True)
+        else:
+            echo_coloured(text, "red", err=True)
         self._bar.update(1)
 
     def end(self) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import click
 
+from torchperf_ci.cli.finish import echo_report
 from torchperf_ci.cli.options import RESULTS_DIR, command, option, takes
 from torchperf_ci.cli.report_options import ContentOptions, refuse_to_overwrite
 from torchperf_ci.core.errors import ExitCode
@@ -58,7 +59,7 @@ def report(options: ReportCommandOptions) -> None:
     findings = judge_results(results, report_options)
     with open_folder(target, adopt=True) as folder:
         outcome = write_findings(folder, findings)
-    click.echo(outcome.summary)
+    echo_report(outcome)
     click.echo(f"The report is in {target / 'report.md'} and {target / 'report.html'}.", err=True)
     for problem in outcome.problems:
         click.echo(f"Problem: {one_line(str(problem))}", err=True)

@@ -21,19 +21,23 @@ from torchperf_ci.core.errors import TorchperfError
 def run(options: RunOptions) -> int:
     """Measure eager against compiled models on this machine.
 
-    Every case is a model with a compiler. A process of its own checks that compiled results are right, then runs
-    eager and compiled iterations in turn, so that both see the same machine in the same moments. Records go to
-    OUTPUT_DIR/records.jsonl one by one; the report is made of them at the end.
-
-    With --harness dynamo the scripts in a PyTorch checkout do the measuring, started with the commands of PyTorch's
-    own suite runner; OUTPUT_DIR then holds their CSV files, a log of each, and commands.jsonl. By default the suites
-    are torchbench, huggingface and timm_models, the device is cuda, and --timeout, for a command, is a day; --filter
-    and --exclude are regular expressions that the scripts get.
+    Each case is one model with one compiler. A process of its own checks that the compiled results are right, then
+    times eager and compiled iterations in turn, so that both see the same machine at the same moment. OUTPUT_DIR gets
+    a record of each case as soon as it is measured, and at the end the report: report.md and report.html.
 
     \b
-    Example:
-      torchperf-ci run --suites tiny --inference --compilers eager --compilers inductor --output-dir out
-      torchperf-ci run --harness dynamo --pytorch-dir ~/pytorch --training --suites huggingface --output-dir out
+    Examples:
+      torchperf-ci run --inference --quick
+      torchperf-ci run --inference --suites bench.py --compilers inductor --output-dir out
+      torchperf-ci run --training --suites huggingface --scale small --dtypes bfloat16
+      torchperf-ci run --harness dynamo --pytorch-dir ~/pytorch --training --suites huggingface
+
+    The first one takes a few minutes and needs only torch. docs/suites.md says how to write bench.py.
+
+    With --harness dynamo the scripts in a PyTorch checkout do the measuring, started with the commands of PyTorch's
+    own suite runner. OUTPUT_DIR then holds their CSV files, a log of each command, and commands.jsonl. By default the
+    suites are torchbench, huggingface and timm_models, the device is cuda, and --timeout, for a command, is a day.
+    --filter and --exclude are regular expressions that the scripts get.
     """
     context = click.get_current_context()
     refuse_other_harness(context, options.harness.harness)
@@ -57,7 +61,7 @@ def _measure_and_report(options: RunOptions) -> int:
     from torchperf_ci.cli.progress import progress_for
     from torchperf_ci.core.results import open_folder, read_results
     from torchperf_ci.core.text import count
-    from torchperf_ci.github.job import commands_stopped, source_from
+    from torchperf_ci.github.job import read_source, stop_commands
     from torchperf_ci.machine.gpu import locked_clocks
     from torchperf_ci.report.model import ReportOptions, SourceTree
     from torchperf_ci.run.plan import make_plan
@@ -66,7 +70,7 @@ def _measure_and_report(options: RunOptions) -> int:
 
     selection, settings = options.cases.selection(), options.cases.settings()
     with (
-        commands_stopped(os.environ),
+        stop_commands(os.environ),
         open_folder(options.output_dir) as folder,
         tempfile.TemporaryDirectory(prefix="torchperf-log-") as logs,
         python_under_test(
@@ -107,7 +111,7 @@ def _measure_and_report(options: RunOptions) -> int:
                     plan,
                     surveyed,
                     settings,
-                    source=source_from(os.environ, shard=selection.shard, folder=Path.cwd()),
+                    source=read_source(os.environ, shard=selection.shard, folder=Path.cwd()),
                     folder=folder,
                     python=python,
                     preloaded=preloaded,

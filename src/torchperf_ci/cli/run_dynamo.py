@@ -21,7 +21,7 @@ from torchperf_ci.core.records import Build
 from torchperf_ci.core.result_files import CommandResult, read_folder
 from torchperf_ci.core.results import RECORDS, open_folder
 from torchperf_ci.core.text import count, one_line
-from torchperf_ci.github.job import commands_stopped
+from torchperf_ci.github.job import stop_commands
 from torchperf_ci.pytorch.checkout import CheckoutRun, PyTorchCheckout, ask_skips, read_checkouts
 from torchperf_ci.pytorch.harness import (
     DEFAULT_DEVICES,
@@ -69,7 +69,7 @@ def run_dynamo(context: click.Context, options: RunOptions) -> int:
         extra_env=extra_env,
         module_paths=module_paths,
     )
-    with commands_stopped(os.environ), open_folder(output) as folder:
+    with stop_commands(os.environ), open_folder(output) as folder:
         build = None if options.harness.print_run_commands else _build(request, checkout)
         skips = _skips(request, checkout)
         # The script calls Python by the path that was given, else `python`, whichever that is where it is run.

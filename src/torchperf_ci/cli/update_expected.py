@@ -158,7 +158,7 @@ class UpdateExpectedOptions:
         from torchperf_ci.expectations.table import NAME
 
         if bool(self.commit) == bool(self.source.from_dir):
-            raise UsageProblem("give either the SHA of a commit, or --from with a folder of results")
+            raise UsageProblem("give either the SHA of a commit, or --from and a results folder")
         if wrong := [column for column in self.metric_columns if column == NAME or not is_column_name(column)]:
             raise UsageProblem(
                 f"--metric-column {', '.join(wrong)} is no name of a column of numbers, say calls_captured"
@@ -194,11 +194,11 @@ def update_expected(options: UpdateExpectedOptions) -> None:
 
 def _update(client: Client | None, options: UpdateExpectedOptions) -> Update:
     """Collect, plan, write, tell, propose; in this order, so that what is refused is refused before it is written."""
-    from torchperf_ci.expectations.report import update_markdown, update_text
+    from torchperf_ci.expectations.report import write_update_markdown, write_update_text
     from torchperf_ci.expectations.update import apply_update, plan_update
     from torchperf_ci.github.job import append_summary, write_outputs
-    from torchperf_ci.github.pulls import prepare, propose
-    from torchperf_ci.github.runs import checked_repository
+    from torchperf_ci.github.pulls import open_pull_request, prepare_proposal
+    from torchperf_ci.github.runs import require_repository
 
     folder, sha, wanted = options.expected_dir, options.commit, options.proposal
     collected = _collect(client, options)
@@ -212,22 +212,22 @@ def _update(client: Client | None, options: UpdateExpectedOptions) -> Update:
     )
     proposal = None
     if client is not None and wanted.pull_request and not options.dry_run and update.written:
-        proposal = prepare(
+        proposal = prepare_proposal(
             client,
-            checked_repository(options.github.repository),
+            require_repository(options.github.repository),
             branch=wanted.branch or f"torchperf/update-expected-{sha[:12] or 'local'}",
             base=wanted.base or "",
             files={folder / table.path: table.text.encode() for table in update.written},
         )
     if not options.dry_run:
         apply_update(folder, update)
-    click.echo(update_text(update, dry_run=options.dry_run))
-    markdown = update_markdown(update, sha=sha)
+    click.echo(write_update_text(update, dry_run=options.dry_run))
+    markdown = write_update_markdown(update, sha=sha)
     append_markdown(options.summary_file, markdown)
     url = ""
     if client is not None and proposal is not None:
         title = f"Update expectations from {sha[:12]}" if sha else "Update expectations"
-        pull = propose(client, proposal, title=title, body=markdown)
+        pull = open_pull_request(client, proposal, title=title, body=markdown)
         click.echo(f"{'Opened' if pull.opened else 'Updated'} pull request {pull.number}: {pull.url}", err=True)
         url = pull.url
     if options.github_files:
@@ -238,7 +238,7 @@ def _update(client: Client | None, options: UpdateExpectedOptions) -> Update:
 
 def _collect(client: Client | None, options: UpdateExpectedOptions) -> Collected:
     from torchperf_ci.expectations.collect import Collected, Wish, collect, collect_from_disk
-    from torchperf_ci.github.runs import checked_repository, full_sha
+    from torchperf_ci.github.runs import complete_sha, require_repository
     from torchperf_ci.shards.uploads import Layout
 
     source = options.source
@@ -250,11 +250,11 @@ def _collect(client: Client | None, options: UpdateExpectedOptions) -> Collected
         excluded = tuple(re.compile(pattern) for pattern in source.exclude_jobs)
     except re.error as error:
         raise UsageProblem(f"--exclude-job {error.pattern!r} is no regular expression: {error}") from error
-    repository = checked_repository(options.github.repository)
+    repository = require_repository(options.github.repository)
     return collect(
         client,
         repository,
-        full_sha(client, repository, options.commit),
+        complete_sha(client, repository, options.commit),
         Wish(layout=layout, workflows=source.workflows, configs=source.configs, exclude_jobs=excluded),
         threads=source.jobs,
         say=lambda text: click.echo(text, err=True),

@@ -28,7 +28,7 @@ def write_state(dashboard: Dashboard, quote: Callable[[str], str] = one_line) ->
     sign, state = report_verdict(dashboard.findings, quote)
     regressed = len(dashboard.cases(Transition.REGRESSED)) if dashboard.options.detect else 0
     worst = next(each for each in ("❌", "⚠️", "✅") if each in {sign, write_changes(dashboard)[0]})
-    return worst, f"{state}, {regressed:,} regressed" if regressed else state
+    return worst, f"{state}; {regressed:,} regressed" if regressed else state
 
 
 def write_changes(dashboard: Dashboard) -> tuple[str, str]:

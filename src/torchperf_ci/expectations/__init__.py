@@ -1,1 +1,1 @@
-"""Hold results against expectation tables, and rewrite the tables from a commit's runs."""
+"""Compare results with expectation tables, and rewrite the tables from a commit's runs."""

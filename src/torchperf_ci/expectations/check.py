@@ -1,4 +1,4 @@
-"""Results on disk held against expectation tables on disk: which table goes with which, then every check asked for."""
+"""Compare results on disk with expectation tables on disk: which table goes with which, then every check asked for."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torchperf_ci.core.records import Mode, Source
 from torchperf_ci.core.result_files import read_file
 from torchperf_ci.core.results import RECORDS
 from torchperf_ci.core.text import is_repository, is_sha, some_of
-from torchperf_ci.expectations.folder import CheckKind, Expectation, read_expectation, read_expectations
-from torchperf_ci.expectations.rows import PERFORMANCE, RunTable, table_from_csv, table_stem, tables_from_files
+from torchperf_ci.expectations.folder import CheckKind, Expectation, list_doubles, read_expectation, read_expectations
+from torchperf_ci.expectations.rows import PERFORMANCE, RunTable, read_run_csv, read_run_tables, strip_testing
 from torchperf_ci.expectations.rules import (
     COLUMN_OF,
     CheckOutcome,
@@ -23,8 +23,8 @@ from torchperf_ci.expectations.rules import (
     Rules,
     TableCheck,
     check,
-    columns_of,
-    unjudged_columns,
+    find_unjudged_columns,
+    list_columns,
 )
 from torchperf_ci.expectations.table import NAME, ExpectationTable
 from torchperf_ci.shards.uploads import is_suite_config
@@ -64,12 +64,12 @@ def read_actual(path: Path) -> Actual:
         content = read_file(path)
         if isinstance(content, str):
             raise UsageProblem(f"{path} {content}")
-        table = table_from_csv(content, source=str(path))
+        table = read_run_csv(content, source=str(path))
         if table is None:
             raise UsageProblem(f"{path} holds no results: a CSV of a run has a column '{NAME}' and one of its numbers")
-        return Actual(path=path, tables={table_stem(path.stem): table}, problems=table.problems)
+        return Actual(path=path, tables={strip_testing(path.stem): table}, problems=table.problems)
     names = [item.name for item in path.iterdir() if item.is_file()]
-    run = tables_from_files(names, lambda name: read_file(path / name))
+    run = read_run_tables(names, lambda name: read_file(path / name))
     if not run.tables:
         reasons = "".join(f"\n  {problem}" for problem in run.problems[:5])
         raise NothingToJudge(f"{path} holds neither {RECORDS} nor a CSV with a column '{NAME}'{reasons}")
@@ -82,7 +82,7 @@ def read_actual(path: Path) -> Actual:
     )
 
 
-def pair(
+def pair_tables(
     actual: Actual, expected: Path, configs: Sequence[str] = (), *, warn: Callable[[str], None] = lambda _: None
 ) -> tuple[TablePair, ...]:
     """Pair the run's rows with their tables.
@@ -113,7 +113,7 @@ def pair(
     if not any(name in actual.tables and (name in tables or name in unusable) for name in chosen):
         raise NothingToJudge(
             f"no table in {expected} is for what {actual.path} holds ({some_of(actual.tables)}); make the tables with "
-            f"{_update_command(['--from', str(actual.path), '--expected-dir', str(expected)])}"
+            f"{_join_command(['--from', str(actual.path), '--expected-dir', str(expected)])}"
         )
     return tuple(
         TablePair(name=n, actual=actual.tables.get(n), expected=tables.get(n), unusable=unusable.get(n, ""))
@@ -166,29 +166,32 @@ def _check_pair(each: TablePair, kinds: Sequence[CheckKind], rules: Rules) -> It
         )
     elif each.actual is None:
         table = each.expected.table
-        first = next((kind for kind in kinds if columns_of(kind, rules, table)), None)
+        first = next((kind for kind in kinds if list_columns(kind, rules, table)), None)
         if first is not None:
             yield check(first, ExpectationTable(columns=table.columns), table, table=each.name, flaky={}, rules=rules)
     else:
         actual, table = each.actual.table, each.expected.table
-        twice = {name: f"the table has several rows of it, on {at}" for name, at in each.expected.doubles.items()}
+        twice = {
+            name: f"the table has several rows of it, on {at}"
+            for name, at in list_doubles(each.expected.at_lines).items()
+        }
         for kind in kinds:
             # Whether performance ran is asked without any column.
             asks_whether_it_ran = kind is CheckKind.PERFORMANCE and PERFORMANCE in actual.columns
-            if columns_of(kind, rules, table) or asks_whether_it_ran:
+            if list_columns(kind, rules, table) or asks_whether_it_ran:
                 flaky = each.expected.flaky_names(kind)
                 broken = {**twice, **each.actual.broken}
                 yield check(kind, actual, table, table=each.name, flaky=flaky, rules=rules, broken=broken)
 
 
-def uncovered(pairs: Sequence[TablePair], kinds: Sequence[CheckKind], rules: Rules) -> list[str]:
+def describe_coverage(pairs: Sequence[TablePair], kinds: Sequence[CheckKind], rules: Rules) -> list[str]:
     """Say what the tables do not cover: columns of the run that none of them asks for, and columns of theirs that no
     check reads."""
     lacking: dict[str, list[str]] = {}
     unread: dict[str, list[str]] = {}
     for each in pairs:
         if each.actual and each.expected:
-            absent, idle = unjudged_columns(kinds, rules, each.actual.table, each.expected.table)
+            absent, idle = find_unjudged_columns(kinds, rules, each.actual.table, each.expected.table)
             for columns, tables in ((absent, lacking), (idle, unread)):
                 if columns:
                     tables.setdefault(", ".join(columns), []).append(each.name)
@@ -200,7 +203,7 @@ def uncovered(pairs: Sequence[TablePair], kinds: Sequence[CheckKind], rules: Rul
     ]
 
 
-def command_to_update(
+def make_update_command(
     actual: Actual, pairs: Sequence[TablePair], checks: Sequence[TableCheck], expected: Path, source: Source
 ) -> str:
     """Return the command that makes what the run found the expectation. `source` is where this runs."""
@@ -210,7 +213,7 @@ def command_to_update(
     if actual.path.is_file() and not (is_sha(source.commit) and is_repository(source.repository)):
         (name,) = actual.tables
         config = [word for each in pairs if each.name != name for word in ("--config", each.name)]
-        return _update_command(["--from", str(actual.path), "--expected-dir", str(folder), *config, *prune])
+        return _join_command(["--from", str(actual.path), "--expected-dir", str(folder), *config, *prune])
     # What a record says of commit and repository comes from outside, and is believed when it can be meant.
     known = actual.source if actual.source.run_id else source
     commit = known.commit if is_sha(known.commit) else "YOUR_COMMIT_SHA"
@@ -221,12 +224,12 @@ def command_to_update(
         rocm = folder.name == "rocm"
         wanted = [f"rocm/{config}" if rocm else config for config in dict.fromkeys(configs)]
         words = ["--layout", "pytorch", *(word for config in wanted for word in ("--config", config)), *prune]
-        return _update_command([*where, "--expected-dir", str(folder.parent if rocm else folder), *words])
+        return _join_command([*where, "--expected-dir", str(folder.parent if rocm else folder), *words])
     if actual.path.is_dir() and not actual.source.run_id:
         where = ["--from", str(actual.path)]
-    return _update_command([*where, "--expected-dir", str(folder), *prune])
+    return _join_command([*where, "--expected-dir", str(folder), *prune])
 
 
-def _update_command(words: Iterable[str]) -> str:
+def _join_command(words: Iterable[str]) -> str:
     """Return a command as it can be typed."""
     return shlex.join(["torchperf-ci", "update-expected", *words])

@@ -15,12 +15,12 @@ from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.records import Mode
 from torchperf_ci.core.result_files import holds_results, read_file, result_files
 from torchperf_ci.core.results import RECORDS, read_results
-from torchperf_ci.core.text import search
-from torchperf_ci.expectations.rows import joined, table_from_csv, table_stem, tables_from_files
+from torchperf_ci.core.text import count, search
+from torchperf_ci.expectations.rows import join_shards, read_run_csv, read_run_tables, strip_testing
 from torchperf_ci.expectations.table import ExpectationTable, TableProblem
-from torchperf_ci.github.artifacts import ArtifactProblem, read_members, store_session
+from torchperf_ci.github.artifacts import ArtifactProblem, open_store, read_members
 from torchperf_ci.github.client import Client
-from torchperf_ci.github.runs import Artifact, Job, WorkflowRun, artifacts_of, jobs_of, runs_of
+from torchperf_ci.github.runs import Artifact, Job, WorkflowRun, list_artifacts, list_jobs, list_runs
 from torchperf_ci.shards.uploads import (
     Attempt,
     AttemptState,
@@ -29,12 +29,12 @@ from torchperf_ci.shards.uploads import (
     Layout,
     Shard,
     choose,
+    find_suite,
     is_suite_config,
     parse_own_artifact,
     parse_test_job,
     parse_test_reports,
-    shard_recorded,
-    suite_of,
+    read_shard,
 )
 
 DEFAULT_WORKFLOWS: Mapping[Layout, tuple[str, ...]] = {
@@ -112,7 +112,7 @@ def collect(
 
     Raises `NothingToJudge` when the commit has no run, or none with such artifacts, and `GitHubRefused`.
     """
-    runs = runs_of(client, repository, sha)
+    runs = list_runs(client, repository, sha)
     if not runs:
         raise NothingToJudge(
             f"{repository} has no workflow run of the commit {sha}; is it the head of a push or of a pull request?"
@@ -125,7 +125,7 @@ def collect(
     wished = [run for run in runs if (not names or run.workflow in names) and run.event not in unrelated]
 
     def detail(run: WorkflowRun) -> _RunDetail:
-        jobs, artifacts = jobs_of(client, repository, run.id), artifacts_of(client, repository, run.id)
+        jobs, artifacts = list_jobs(client, repository, run.id), list_artifacts(client, repository, run.id)
         return _RunDetail(run=run, jobs=tuple(jobs), artifacts=tuple(artifacts))
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
@@ -133,23 +133,23 @@ def collect(
     going_on: list[str] = []
     attempts: list[Attempt] = []
     for each in details:
-        attempts += _attempts_of(each, wish, going_on)
+        attempts += _list_attempts(each, wish, going_on)
     choices = choose(attempt for attempt in attempts if wish.takes(attempt.shard.config))
     if not choices and not going_on:
         what = "test reports of a test job" if wish.layout is Layout.PYTORCH else "results of torchperf-ci run"
         wished_configs = f" of {', '.join(wish.configs)}" if wish.configs else ""
         tested = ", ".join(f"{each.run.id} ({each.run.workflow})" for each in details[:5])
         raise NothingToJudge(
-            f"no artifact holds {what}{wished_configs} in {len(details)} runs: "
-            f"{tested or 'none of them tested this commit'}; is --layout right?"
+            f"no artifact of {count(len(details), 'workflow run')} holds {what}{wished_configs} "
+            f"({tested or 'none of them tested this commit'}); is --layout right?"
         )
     artifacts = {artifact.id: artifact for each in details for artifact in each.artifacts}
     chosen = [attempt for choice in choices for attempt in choice.attempts]
-    say(f"Reading {len(chosen)} artifacts of {len(choices)} configurations …")
-    with store_session(connections=threads) as session, ThreadPoolExecutor(max_workers=threads) as pool:
+    say(f"Reading {count(len(chosen), 'artifact')} of {count(len(choices), 'configuration')} …")
+    with open_store(connections=threads) as session, ThreadPoolExecutor(max_workers=threads) as pool:
 
         def read(attempt: Attempt) -> Files | str:
-            wanted = wanted_files(wish.layout, attempt.shard.config)
+            wanted = choose_files(wish.layout, attempt.shard.config)
             try:
                 return read_members(client, repository, artifacts[attempt.upload], wanted=wanted, session=session)
             except ArtifactProblem as error:
@@ -162,22 +162,22 @@ def collect(
     return Collected(configs=configs, gaps=(*absent, *going_on))
 
 
-def _attempts_of(detail: _RunDetail, wish: Wish, going_on: list[str]) -> list[Attempt]:
+def _list_attempts(detail: _RunDetail, wish: Wish, going_on: list[str]) -> list[Attempt]:
     """List the attempts at shards of a run; `going_on` takes a sentence when more of them are to come."""
     jobs = [job for job in detail.jobs if not any(search(pattern, job.name) for pattern in wish.exclude_jobs)]
     waiting = [job.name for job in jobs if not job.finished]
     if wish.layout is Layout.PYTORCH:
-        attempts = list(_test_attempts(detail, jobs))
+        attempts = list(_list_test_attempts(detail, jobs))
         waiting = [name for name in waiting if parse_test_job(name) is None]  # the others are attempts that are running
     else:
-        attempts = list(_own_attempts(detail))
+        attempts = list(_list_own_attempts(detail))
     if not detail.run.finished and (waiting or not detail.jobs):
         what = f"jobs {', '.join(sorted(waiting))}" if waiting else "no job has started"
         going_on.append(f"run {detail.run.id} of {detail.run.workflow} is still going: {what}")
     return attempts
 
 
-def _test_attempts(detail: _RunDetail, jobs: Iterable[Job]) -> Iterator[Attempt]:
+def _list_test_attempts(detail: _RunDetail, jobs: Iterable[Job]) -> Iterator[Attempt]:
     """Yield one attempt for every test job of PyTorch's; its artifact carries the job's id."""
     reports = {name.job: artifact for artifact in detail.artifacts if (name := parse_test_reports(artifact.name))}
     for job in jobs:
@@ -204,7 +204,7 @@ def _test_attempts(detail: _RunDetail, jobs: Iterable[Job]) -> Iterator[Attempt]
         )
 
 
-def _own_attempts(detail: _RunDetail) -> Iterator[Attempt]:
+def _list_own_attempts(detail: _RunDetail) -> Iterator[Attempt]:
     """Yield one attempt for every artifact of the `run` action, and one for shards that the newest attempt lacks."""
     newest: dict[Shard, int] = {}
     for artifact in detail.artifacts:
@@ -237,12 +237,12 @@ def collect_from_disk(path: Path, layout: Layout, configs: Sequence[str] = ()) -
     """
     if path.is_file():
         content = read_file(path)
-        table = table_from_csv(content, source=path.name) if isinstance(content, bytes) else None
+        table = read_run_csv(content, source=path.name) if isinstance(content, bytes) else None
         if table is None:
             raise UsageProblem(f"{path} holds no results: a CSV of a run has a column 'name' and one of its numbers")
         if len(configs) > 1:
             raise UsageProblem(f"{path} is for one table; give one --config, not {len(configs)}")
-        name = configs[0] if configs else table_stem(path.stem)
+        name = configs[0] if configs else strip_testing(path.stem)
         tables = {f"{name}.csv": table.whole_rows()}
         return (ConfigRun(config=Configuration(name), tables=tables, gaps=table.problems),)
     if not path.is_dir():
@@ -285,7 +285,7 @@ def _parse_folder(folder: Path, layout: Layout) -> tuple[Shard, tuple[int, ...]]
     if parsed := parse_own_artifact(name):
         shard, attempt = parsed
     elif (folder / RECORDS).is_file():
-        shard, attempt = shard_recorded(read_results(folder).records)
+        shard, attempt = read_shard(read_results(folder).records)
     else:
         shard, attempt = Shard(Configuration(name), 1, 1), 1
     return shard, (attempt,)
@@ -295,23 +295,23 @@ def _read_folder(folder: Path, layout: Layout, config: Configuration) -> Files:
     below = folder.rglob("*") if layout is Layout.PYTORCH else folder.iterdir()
     names = [path.relative_to(folder).as_posix() for path in below if path.is_file()]
     try:
-        return {name: (folder / name).read_bytes() for name in wanted_files(layout, config)(names)}
+        return {name: (folder / name).read_bytes() for name in choose_files(layout, config)(names)}
     except OSError as error:
         raise UsageProblem(f"{error.filename} cannot be read ({error.strerror})") from error
 
 
-def wanted_files(layout: Layout, config: Configuration) -> Callable[[Sequence[str]], Sequence[str]]:
+def choose_files(layout: Layout, config: Configuration) -> Callable[[Sequence[str]], Sequence[str]]:
     """Return what chooses, of an upload's files, those that the tables of a configuration are made of."""
 
     def reports(names: Sequence[str]) -> Sequence[str]:
-        return [name for mode in Mode if (name := _report_name(names, config, mode))]
+        return [name for mode in Mode if (name := _find_report(names, config, mode))]
 
     return reports if layout is Layout.PYTORCH else result_files
 
 
-def _report_name(names: Sequence[str], config: Configuration, mode: Mode) -> str:
+def _find_report(names: Sequence[str], config: Configuration, mode: Mode) -> str:
     """Return the file that holds a mode's rows in a test job's reports, or nothing."""
-    candidates = [f"{folder}{mode.value}_{suite_of(config.name)}.csv" for folder in _REPORT_FOLDERS]
+    candidates = [f"{folder}{mode.value}_{find_suite(config.name)}.csv" for folder in _REPORT_FOLDERS]
     return next((name for name in candidates if name in names), "")
 
 
@@ -343,7 +343,7 @@ def assemble(layout: Layout, choice: ChosenUploads, uploads: Mapping[int, Files 
     tables: dict[str, ExpectationTable] = {}
     for name in names:
         try:
-            table = joined([(title, table) for other, title, table in parts if other == name])
+            table = join_shards([(title, table) for other, title, table in parts if other == name])
             tables[f"{config.folder}/{name}" if config.folder else name] = table
         except TableProblem as error:
             gaps.append(f"{name}: {error}")
@@ -354,14 +354,14 @@ def _read_reports(config: Configuration, files: Files, title: str) -> tuple[list
     parts: list[Part] = []
     problems: list[str] = []
     for mode in Mode:
-        if name := _report_name(list(files), config, mode):
-            table = table_from_csv(files[name], source=name)
+        if name := _find_report(list(files), config, mode):
+            table = read_run_csv(files[name], source=name)
             if table is None:
                 problems.append(f"{name}: holds no results")
                 continue
             problems += table.problems
             parts.append((f"{config.name}_{mode.value}.csv", title, table.whole_rows()))
-    suite = suite_of(config.name)
+    suite = find_suite(config.name)
     if not parts and not problems:
         problems.append(f"holds neither inference_{suite}.csv nor training_{suite}.csv")
     return parts, problems
@@ -371,7 +371,7 @@ def _read_records(_: Configuration, files: Files, title: str) -> tuple[list[Part
     if not files:
         return [], [f"holds neither {RECORDS} nor a CSV file of results"]
     contents = {PurePosixPath(path).name: content for path, content in files.items()}
-    run = tables_from_files(contents, contents.__getitem__)
+    run = read_run_tables(contents, contents.__getitem__)
     problems = [*run.problems, *([] if run.tables else ["holds no results"])]
     problems += [f"{name}: {problem}" for name, table in run.tables.items() for problem in table.problems]
     return [(name, title, table.whole_rows()) for name, table in run.tables.items()], problems

@@ -6,7 +6,7 @@ Models that may differ from their expectation stand in `flaky.yaml`, with a reas
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from fnmatch import fnmatchcase
@@ -16,7 +16,7 @@ import yaml
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.safe_files import write_whole
-from torchperf_ci.expectations.table import ExpectationTable, TableProblem, has_names, parse_table, shown, write_table
+from torchperf_ci.expectations.table import ExpectationTable, TableProblem, has_names, parse_table, quote, write_table
 
 FLAKY_FILE = "flaky.yaml"
 _KEYS = ("name", "configs", "checks", "reason")
@@ -48,7 +48,7 @@ class Expectation:
     """A table, what it is called, and the flaky models that its folder knows.
 
     name: the file's name without `.csv`. config: how the flaky file's patterns call it (`rocm/…` from one folder up).
-    doubles: the models that stand there more than once, with the lines.
+    at_lines: the lines, from 1, that every model stands on.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class Expectation:
     config: str
     table: ExpectationTable
     flaky: tuple[Flaky, ...] = ()
-    doubles: Mapping[str, str] = field(default_factory=dict)
+    at_lines: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def flaky_names(self, kind: CheckKind) -> dict[str, str]:
         """Return the models that are flaky here in a kind of check, with the reason."""
@@ -67,16 +67,16 @@ class Expectation:
         }
 
 
-def read_table(path: Path, doubles: dict[str, str] | None = None) -> ExpectationTable | None:
-    """Read the table at `path`; None where there is none. `doubles` takes the names that stand there twice; without
-    it they are refused. Raises `UsageProblem`."""
+def read_table(path: Path, at_lines: dict[str, list[int]] | None = None) -> ExpectationTable | None:
+    """Read the table at `path`; None where there is none. `at_lines` takes the lines that every name stands on; without
+    it names that stand there twice are refused. Raises `UsageProblem`."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UsageProblem(f"{path} cannot be read ({error.strerror})") from error
-    return parse_table(content, source=str(path), doubles=doubles)
+    return parse_table(content, source=str(path), at_lines=at_lines)
 
 
 def read_expectation(path: Path) -> Expectation:
@@ -84,10 +84,10 @@ def read_expectation(path: Path) -> Expectation:
 
     Raises `UsageProblem` when there is none, or one that is no table.
     """
-    doubles: dict[str, str] = {}
-    table = read_table(path, doubles)
+    at_lines: dict[str, list[int]] = {}
+    table = read_table(path, at_lines)
     if table is None:
-        raise UsageProblem(f"there is no expectation table {path}")
+        raise UsageProblem(f"there is no expectation table {path}; torchperf-ci update-expected makes one")
     here = path.absolute().parent
     for folder, config in ((here, path.stem), (here.parent, f"{here.name}/{path.stem}")):
         flaky_file = folder / FLAKY_FILE
@@ -97,15 +97,20 @@ def read_expectation(path: Path) -> Expectation:
             except (OSError, UnicodeDecodeError) as error:
                 raise UsageProblem(f"{flaky_file} cannot be read ({error})") from error
             flaky = parse_flaky(text, source=str(flaky_file))
-            return Expectation(path=path, name=path.stem, config=config, table=table, flaky=flaky, doubles=doubles)
-    return Expectation(path=path, name=path.stem, config=path.stem, table=table, doubles=doubles)
+            return Expectation(path=path, name=path.stem, config=config, table=table, flaky=flaky, at_lines=at_lines)
+    return Expectation(path=path, name=path.stem, config=path.stem, table=table, at_lines=at_lines)
+
+
+def list_doubles(at_lines: Mapping[str, Sequence[int]]) -> dict[str, str]:
+    """List the models that stand in a table more than once, with the lines."""
+    return {name: f"lines {', '.join(map(str, lines))}" for name, lines in at_lines.items() if len(lines) > 1}
 
 
 def read_expectations(folder: Path) -> tuple[tuple[Expectation, ...], dict[str, str], list[str]]:
     """Read the tables in `folder`, by name; by name, why a table of models cannot be used; and a sentence for each CSV
     that is no such table. Raises `UsageProblem`."""
     if not folder.is_dir():
-        raise UsageProblem(f"{folder} is no folder of expectation tables; make it with torchperf-ci update-expected")
+        raise UsageProblem(f"there is no folder {folder} of expectation tables; torchperf-ci update-expected makes one")
     tables: list[Expectation] = []
     unusable: dict[str, str] = {}
     foreign: list[str] = []
@@ -116,7 +121,7 @@ def read_expectations(folder: Path) -> tuple[tuple[Expectation, ...], dict[str, 
             if has_names(path.read_bytes()):
                 unusable[path.stem] = str(error)
             else:
-                foreign.append(f"{path} is no table of models ({error}); it is passed over")
+                foreign.append(f"{error}; not an expectation table, ignored")
     return tuple(tables), unusable, foreign
 
 
@@ -146,31 +151,35 @@ def parse_flaky(text: str, *, source: str) -> tuple[Flaky, ...]:
         return ()
     if not isinstance(entries, list):
         raise UsageProblem(f"{source} is not a list of entries with 'name' and 'reason'")
-    problems = [f"entry {at}: {problem}" for at, entry in enumerate(entries, start=1) for problem in _problems(entry)]
+    problems = [
+        f"entry {at}: {problem}" for at, entry in enumerate(entries, start=1) for problem in _find_problems(entry)
+    ]
     if problems:
         raise UsageProblem(f"{source}: {'; '.join(problems)}")
     return tuple(
         Flaky(
             name=str(entry["name"]),
             reason=str(entry["reason"]),
-            configs=tuple(_texts(entry.get("configs", "*"))),
-            checks=tuple(CheckKind(word) for word in _texts(entry.get("checks", [kind.value for kind in CheckKind]))),
+            configs=tuple(_list_texts(entry.get("configs", "*"))),
+            checks=tuple(
+                CheckKind(word) for word in _list_texts(entry.get("checks", [kind.value for kind in CheckKind]))
+            ),
         )
         for entry in entries
     )
 
 
-def _problems(entry: object) -> list[str]:
+def _find_problems(entry: object) -> list[str]:
     if not isinstance(entry, dict):
         return ["is not a mapping"]
     choices = [kind.value for kind in CheckKind]
-    unknown = [word for word in _texts(entry.get("checks", [])) if word not in choices]
+    unknown = [word for word in _list_texts(entry.get("checks", [])) if word not in choices]
     return [
-        *(f"unknown key {shown(str(key))}, expected {', '.join(_KEYS)}" for key in entry if key not in _KEYS),
+        *(f"unknown key {quote(str(key))}, expected {', '.join(_KEYS)}" for key in entry if key not in _KEYS),
         *(f"'{key}' is missing" for key in ("name", "reason") if not str(entry.get(key) or "").strip()),
-        *(f"unknown check {shown(word)}, expected {', '.join(choices)}" for word in unknown),
+        *(f"unknown check {quote(word)}, expected {', '.join(choices)}" for word in unknown),
     ]
 
 
-def _texts(value: object) -> list[str]:
+def _list_texts(value: object) -> list[str]:
     return [str(part) for part in value] if isinstance(value, list) else [str(value)]

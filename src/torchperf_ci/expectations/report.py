@@ -37,12 +37,12 @@ _WORDS = {
 _TAKE_WHAT_THERE_IS = "Repeat the command when the rest is there, or merge what there is with --allow-missing."
 
 
-def check_text(checks: Sequence[TableCheck], command: str, notes: Sequence[str] = ()) -> str:
+def write_check_text(checks: Sequence[TableCheck], command: str, notes: Sequence[str] = ()) -> str:
     """Write a line per model, then what tables do not cover, what failed, the command that updates the expectation, and
     the verdict."""
     parts = []
     for each in checks:
-        parts += [f"{each.table} ({each.kind}):", *map(check_line, each.lines), ""]
+        parts += [f"{each.table} ({each.kind}):", *map(write_check_line, each.lines), ""]
     parts += [*(f"Note: {one_line(note)}" for note in notes), *([""] if notes else [])]
     for kind in CheckKind:
         lines = [line for each in checks if each.kind is kind for line in each.lines]
@@ -60,17 +60,17 @@ def check_text(checks: Sequence[TableCheck], command: str, notes: Sequence[str] 
             parts.append(f"    {' '.join(improved)}\n")
     if command:
         parts.append(f"If these results are right, update the tables with\n    {command}\nand commit them.\n")
-    return "\n".join([*parts, " ".join(verdict(checks))])
+    return "\n".join([*parts, " ".join(count_outcomes(checks))])
 
 
-def check_line(line: ModelCheck) -> str:
+def write_check_line(line: ModelCheck) -> str:
     """Write one model: padded name, status, and what was compared where it differs."""
     if not line.detail:
         return f"{line.name:34}  {line.outcome}"
     return f"{line.name:34}  {line.outcome.value + ':':9} {one_line(line.detail)}"
 
 
-def verdict(checks: Sequence[TableCheck]) -> tuple[str, str]:
+def count_outcomes(checks: Sequence[TableCheck]) -> tuple[str, str]:
     """Return a sign and a sentence: first how many are bad, and of how many."""
     lines = [line for each in checks for line in each.lines]
     of = f"{count(len(lines), 'check')} in {count(len({each.table for each in checks}), 'table')}"
@@ -84,9 +84,11 @@ def verdict(checks: Sequence[TableCheck]) -> tuple[str, str]:
     return "✅", ", ".join((f"As expected: {of}", *good))
 
 
-def check_markdown(checks: Sequence[TableCheck], command: str, notes: Sequence[str] = (), *, limit: int = LIMIT) -> str:
+def write_check_markdown(
+    checks: Sequence[TableCheck], command: str, notes: Sequence[str] = (), *, limit: int = LIMIT
+) -> str:
     """Write the same as Markdown of at most `limit` bytes: what failed first, then what differs without failing."""
-    sign, sentence = verdict(checks)
+    sign, sentence = count_outcomes(checks)
     blocks = [Block(before=f"## {sign} {sentence}\n")]
     blocks += _list_models("Not as expected", [(e, line) for e in checks for line in e.failed], rank=0)
     if command:
@@ -105,35 +107,35 @@ def _list_models(title: str, lines: Sequence[tuple[TableCheck, ModelCheck]], *, 
     for name in dict.fromkeys(each.table for each, _ in lines):
         # A model that one side lacks fails every kind of check for the same reason.
         models = dict.fromkeys(line for each, line in lines if each.table == name)
-        cells = [(code(line.name), f"{_sign(line)} {line.outcome}: {code(line.detail)}") for line in models]
+        cells = [(code(line.name), f"{_choose_sign(line)} {line.outcome}: {code(line.detail)}") for line in models]
         title = f"\n{code(name)}:\n"
         table = markdown_table(("Model", "Outcome"), cells, rank=rank, where=LOG, before=title)
         blocks.append(Block(before="", tables=(table,), rank=rank))
     return blocks
 
 
-def _sign(line: ModelCheck) -> str:
+def _choose_sign(line: ModelCheck) -> str:
     if line.outcome is CheckOutcome.IMPROVED:
         return "⬆️"
     return "❌" if line.fails else "➖"
 
 
-def update_text(update: Update, *, dry_run: bool) -> str:
+def write_update_text(update: Update, *, dry_run: bool) -> str:
     """Write, per table, what changed and how, then what is incomplete and what to do about it."""
     parts = []
-    for table in _worth_telling(update):
+    for table in _select_changed(update):
         parts.append(f"{table.path}: {_count_changes(table)}")
         parts += [f"  {change.name:34}  {change.kind}: {_describe(change)}" for change in table.merged.changes]
     unchanged = sum(not table.merged.written for table in update.tables)
     parts += [f"unchanged: {count(unchanged, 'table')}"] if unchanged else []
-    parts += [f"note: {one_line(_prefixed(config, note))}" for config, note in update.notes]
-    parts += [f"incomplete: {one_line(_prefixed(config, gap))}" for config, gap in update.gaps]
+    parts += [f"note: {one_line(_prefix(config, note))}" for config, note in update.notes]
+    parts += [f"incomplete: {one_line(_prefix(config, gap))}" for config, gap in update.gaps]
     parts += [f"left untouched: {', '.join(update.untouched)}", _TAKE_WHAT_THERE_IS] if update.untouched else []
     parts += ["dry run: nothing was written"] if dry_run and update.written else []
     return "\n".join(parts)
 
 
-def update_markdown(update: Update, *, sha: str = "", limit: int = LIMIT) -> str:
+def write_update_markdown(update: Update, *, sha: str = "", limit: int = LIMIT) -> str:
     """Write the same as Markdown of at most `limit` bytes: the body of a pull request, or a step summary."""
     kinds = [change.kind for table in update.written for change in table.merged.changes]
     changes = sum(kind is not ChangeKind.KEPT for kind in kinds)
@@ -146,7 +148,7 @@ def update_markdown(update: Update, *, sha: str = "", limit: int = LIMIT) -> str
     if update.untouched:
         tables = f"The tables of {', '.join(map(code, update.untouched))} are as they were."
         blocks.append(Block(before=f"\n{tables} {_TAKE_WHAT_THERE_IS}\n", rank=0))
-    for table in _worth_telling(update):
+    for table in _select_changed(update):
         cells = [(code(change.name), f"{change.kind}: {code(_describe(change))}") for change in table.merged.changes]
         title = f"\n### {code(table.path)}: {_count_changes(table)}\n"
         tables_of_it = (markdown_table(("Model", "Row"), cells, rank=1, where="the diff"),) if cells else ()
@@ -157,12 +159,12 @@ def update_markdown(update: Update, *, sha: str = "", limit: int = LIMIT) -> str
 
 
 def _list_sentences(title: str, items: Sequence[tuple[str, str]], *, rank: int) -> Block:
-    lines = [TableLine(text=f"- {code(_prefixed(config, text), limit=300)}", rank=rank) for config, text in items]
+    lines = [TableLine(text=f"- {code(_prefix(config, text), limit=300)}", rank=rank) for config, text in items]
     table = MarkdownTable(before="", lines=tuple(lines), where=LOG)
     return Block(before=f"\n### {title}\n\n", tables=(table,), rank=rank)
 
 
-def _worth_telling(update: Update) -> list[TableUpdate]:
+def _select_changed(update: Update) -> list[TableUpdate]:
     """Return the tables that change, and those with models that the run does not have."""
     return [table for table in update.tables if table.merged.written or table.merged.of(ChangeKind.KEPT)]
 
@@ -186,5 +188,5 @@ def _describe_cell(cell: CellChange, kind: ChangeKind) -> str:
     return f"{title}{cell.after or cell.before}"
 
 
-def _prefixed(config: str, text: str) -> str:
+def _prefix(config: str, text: str) -> str:
     return f"{config}: {text}" if config else text

@@ -25,8 +25,8 @@ from torchperf_ci.expectations.table import (
     NAME,
     ExpectationTable,
     TableProblem,
-    name_refusal,
-    shown,
+    quote,
+    refuse_name,
 )
 
 METRIC_COLUMNS = (*COUNTERS, *METRICS)
@@ -69,26 +69,26 @@ class RunTables:
     source: Source = field(default_factory=Source)
 
 
-def table_name(case: Case) -> str:
+def name_table(case: Case) -> str:
     """Return `{compiler}_{suite}_{dtype}_{mode}_{device}.csv`: everything of a case but the model, which names the
     row."""
     return csv_name(case, Testing.ACCURACY).removesuffix("_accuracy.csv") + ".csv"
 
 
-def table_stem(stem: str) -> str:
+def strip_testing(stem: str) -> str:
     """Return what a run's CSV and its table are both called, without what was tested."""
     for testing in Testing:
         stem = stem.removesuffix(f"_{testing}")
     return stem
 
 
-def tables_from_files(names: Iterable[str], read: Read) -> RunTables:
+def read_run_tables(names: Iterable[str], read: Read) -> RunTables:
     """Make the tables of a results folder: of its records.jsonl, else of all CSVs that hold a run's numbers."""
     there = sorted(names)
     if RECORDS in there:
         results = read_files(there, read, CaseSelection())
         return RunTables(
-            tables=tables_from_records(results.records),
+            tables=make_run_tables(results.records),
             problems=tuple(map(str, results.problems)),
             source=results.records[0].source if results.records else Source(),
         )
@@ -98,19 +98,19 @@ def tables_from_files(names: Iterable[str], read: Read) -> RunTables:
         stem = name.removesuffix(".csv")
         if not name.endswith(".csv") or stem.endswith(SIDECARS):
             continue
-        table = table_from_csv(read(name), source=name)
+        table = read_run_csv(read(name), source=name)
         if table is None:
             if is_result_csv(name):
                 problems.append(f"{name}: holds no results")
             continue
         # The accuracy and the performance of one run are two CSVs, and one table.
-        target = f"{table_stem(stem)}.csv"
+        target = f"{strip_testing(stem)}.csv"
         first = tables.get(target)
         tables[target] = (
             table
             if first is None
             else RunTable(
-                table=beside(first.table, table.table),
+                table=join_columns(first.table, table.table),
                 broken={**table.broken, **first.broken},
                 problems=(*first.problems, *table.problems),
             )
@@ -118,21 +118,21 @@ def tables_from_files(names: Iterable[str], read: Read) -> RunTables:
     return RunTables(tables=tables, problems=tuple(problems))
 
 
-def tables_from_records(records: Iterable[Record]) -> dict[str, RunTable]:
+def make_run_tables(records: Iterable[Record]) -> dict[str, RunTable]:
     """Make, by file name, the tables of records, models in the order of the run."""
     groups: dict[str, dict[str, dict[Testing, Record]]] = {}
     for record in records:
-        models = groups.setdefault(table_name(record.case), {})
+        models = groups.setdefault(name_table(record.case), {})
         models.setdefault(record.case.model, {})[record.testing] = record
-    return {name: _table_of(models) for name, models in groups.items()}
+    return {name: _make_run_table(models) for name, models in groups.items()}
 
 
-def _table_of(models: Mapping[str, Mapping[Testing, Record]]) -> RunTable:
-    problems = [f"the model {shown(model)} {why}" for model in models if (why := name_refusal(model))]
+def _make_run_table(models: Mapping[str, Mapping[Testing, Record]]) -> RunTable:
+    problems = [f"the model {quote(model)} {why}" for model in models if (why := refuse_name(model))]
     not_run: list[str] = []
     rows: list[dict[str, str]] = []
     for model, testings in models.items():
-        if name_refusal(model):
+        if refuse_name(model):
             continue
         if any(record.status is Status.NOT_RUN for record in testings.values()):
             not_run.append(model)
@@ -158,7 +158,7 @@ def _table_of(models: Mapping[str, Mapping[Testing, Record]]) -> RunTable:
     return RunTable(table=table, problems=tuple(problems))
 
 
-def table_from_csv(content: bytes | str, *, source: str) -> RunTable | None:
+def read_run_csv(content: bytes | str, *, source: str) -> RunTable | None:
     """Read the rows of a suite runner's CSV under the columns that expectations have; None when it has none of them.
 
     A blank counter is 0, an integer written as 3.0 is 3, a metric that is no finite number is blank. A model with
@@ -181,12 +181,12 @@ def table_from_csv(content: bytes | str, *, source: str) -> RunTable | None:
     problems = [str(problem) for problem in rows.problems]
     cells: dict[str, dict[str, str]] = {}
     for model, row in rows.rows.items():
-        if refusal := name_refusal(model):
-            problems.append(f"{source}:{row.line}: the name {shown(model)} {refusal}")
-            broken[shown(model)] = f"the name {refusal}"
+        if refusal := refuse_name(model):
+            problems.append(f"{source}:{row.line}: the name {quote(model)} {refusal}")
+            broken[quote(model)] = f"the name {refusal}"
             continue
         try:
-            cells[model] = {NAME: model, **{column: _cell(row, column) for column in columns if column != NAME}}
+            cells[model] = {NAME: model, **{column: _read_cell(row, column) for column in columns if column != NAME}}
         except TableProblem as error:
             problems.append(f"{source}:{row.line}: {error}")
             broken.setdefault(model, str(error))
@@ -194,15 +194,15 @@ def table_from_csv(content: bytes | str, *, source: str) -> RunTable | None:
     return RunTable(table=ExpectationTable.of(columns, cells.values()), broken=broken, problems=tuple(problems))
 
 
-def _cell(row: CsvRow, column: str) -> str:
+def _read_cell(row: CsvRow, column: str) -> str:
     """Return a cell as expectations have it. Raises `TableProblem` for one that no run writes."""
     text = row.cells.get(column, "")
     if column == ACCURACY and text and not _STATUS.fullmatch(text):
-        raise TableProblem(f"row {shown(row.model)}: the accuracy {shown(text)} is not a status")
+        raise TableProblem(f"row {quote(row.model)}: the accuracy {quote(text)} is not a status")
     if column in COUNTERS:
         count = integer(text) if text and text.lower() != "nan" else 0
         if count is None or count < 0:
-            raise TableProblem(f"row {shown(row.model)}: {column} is {shown(text)}, expected a count")
+            raise TableProblem(f"row {quote(row.model)}: {column} is {quote(text)}, expected a count")
         return str(count)
     if column in METRICS:
         value = finite(text)
@@ -213,7 +213,7 @@ def _cell(row: CsvRow, column: str) -> str:
     return text
 
 
-def joined(parts: Sequence[tuple[str, ExpectationTable]]) -> ExpectationTable:
+def join_shards(parts: Sequence[tuple[str, ExpectationTable]]) -> ExpectationTable:
     """Join the rows of several shards, each given with its name, under the columns that all of them have.
 
     Raises `TableProblem` for a model that two shards have.
@@ -223,12 +223,12 @@ def joined(parts: Sequence[tuple[str, ExpectationTable]]) -> ExpectationTable:
     for label, table in parts:
         for name in table.names:
             if name in owner:
-                raise TableProblem(f"the model {shown(name)} is in {owner[name]} and in {label}")
+                raise TableProblem(f"the model {quote(name)} is in {owner[name]} and in {label}")
             owner[name] = label
     return ExpectationTable.of(columns, [row for _, table in parts for row in table.by_name().values()])
 
 
-def beside(first: ExpectationTable, second: ExpectationTable) -> ExpectationTable:
+def join_columns(first: ExpectationTable, second: ExpectationTable) -> ExpectationTable:
     """Join two tables of the same models side by side, as the accuracy and the performance CSV of one run; where both
     have a value the first one's stays."""
     columns = [*first.columns, *(column for column in second.columns if column not in first.columns)]

@@ -1,4 +1,4 @@
-"""A run's rows held against an expectation table: one verdict per model and kind of check."""
+"""Compare a run's rows with an expectation table: one verdict per model and kind of check."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class TableCheck:
         return tuple(line for line in self.lines if line.outcome is CheckOutcome.IMPROVED)
 
 
-def columns_of(kind: CheckKind, rules: Rules, expected: ExpectationTable) -> tuple[str, ...]:
+def list_columns(kind: CheckKind, rules: Rules, expected: ExpectationTable) -> tuple[str, ...]:
     """Return the columns of a table that a kind of check reads.
 
     Numbers that nobody knows are compared as well: whole ones must be the same, others may differ by the scale.
@@ -111,29 +111,29 @@ def columns_of(kind: CheckKind, rules: Rules, expected: ExpectationTable) -> tup
         case CheckKind.ACCURACY:
             wanted = (ACCURACY,)
         case CheckKind.GRAPH_BREAKS:
-            whole = [column for column in others if _all_are(integer, expected, column)]
+            whole = [column for column in others if _holds_only(integer, expected, column)]
             wanted = (*FEWER_IS_BETTER, *MORE_IS_BETTER, *whole)
         case CheckKind.PERFORMANCE:
-            numbers = [c for c in others if not _all_are(integer, expected, c) and _all_are(finite, expected, c)]
+            numbers = [c for c in others if not _holds_only(integer, expected, c) and _holds_only(finite, expected, c)]
             wanted = (PERFORMANCE, rules.metric, *numbers)
         case CheckKind.MEMORY:
             wanted = ("compression_ratio",)
     return tuple(column for column in dict.fromkeys(wanted) if column in expected.columns)
 
 
-def unjudged_columns(
+def find_unjudged_columns(
     kinds: Iterable[CheckKind], rules: Rules, actual: ExpectationTable, expected: ExpectationTable
 ) -> tuple[list[str], list[str]]:
     """Return what the run has and the table does not ask for, of the columns that checks are about; and the columns of
     the table that no check reads."""
     asked = {kind: column or rules.metric for kind, column in COLUMN_OF.items()}
-    read = {column for kind in kinds for column in columns_of(kind, rules, expected)}
+    read = {column for kind in kinds for column in list_columns(kind, rules, expected)}
     uncovered = [c for kind, c in asked.items() if kind in kinds and c in actual.columns and c not in expected.columns]
-    unread = [c for c in expected.columns if c != NAME and c not in read and _all_are(finite, expected, c)]
+    unread = [c for c in expected.columns if c != NAME and c not in read and _holds_only(finite, expected, c)]
     return uncovered, unread
 
 
-def _all_are(number: Callable[[str], object], table: ExpectationTable, column: str) -> bool:
+def _holds_only(number: Callable[[str], object], table: ExpectationTable, column: str) -> bool:
     """Say whether a column has cells, and all that are not blank can be read as a `number`."""
     at = table.columns.index(column)
     cells = [row[at] for row in table.rows if row[at]]
@@ -156,7 +156,7 @@ def check(
     cannot be judged, with the reason; they fail.
     """
     strict = rules.is_strict(kind)
-    columns = columns_of(kind, rules, expected)
+    columns = list_columns(kind, rules, expected)
     now, then = actual.by_name(), expected.by_name()
     lines = []
     for name, cells in now.items():
@@ -268,7 +268,7 @@ def _check_performance(
         low, high = sorted((wanted * rules.scale, wanted / rules.scale))
         number = finite(actual[column])
         if number is None or not low <= number <= high:
-            differing.append(f"{column}={_decimals(number)}, expected={_decimals(wanted)}")
+            differing.append(f"{column}={_format_number(number)}, expected={_format_number(wanted)}")
     if differing:
         return ModelCheck(name=name, outcome=CheckOutcome.FAIL, fails=True, detail="; ".join(differing))
     if rules.metric in columns:
@@ -291,7 +291,7 @@ def _check_number(
     A model without an expected value fails only when strict: such tables need not have every model.
     """
     now, then = finite(actual.get(metric, "")), finite((expected or {}).get(metric, ""))
-    detail = f"{metric}={_decimals(now)}, {_say_expected(expected, _decimals(then))}"
+    detail = f"{metric}={_format_number(now)}, {_say_expected(expected, _format_number(then))}"
     if then is None:
         return ModelCheck(name=name, outcome=CheckOutcome.MISSING_EXPECTED, fails=strict, detail=detail)
     if now is None:
@@ -310,5 +310,5 @@ def _say_expected(expected: Cells | None, value: str) -> str:
     return "not in the table" if expected is None else f"expected={value}"
 
 
-def _decimals(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "None" if value is None else f"{value:.3f}"

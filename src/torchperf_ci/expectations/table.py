@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Status
+from torchperf_ci.core.text import count
 
 NAME = "name"
 ACCURACY = "accuracy"
@@ -65,14 +66,16 @@ class ExpectationTable:
         at = self.columns.index(NAME)
         for number, row in enumerate(self.rows, start=1):
             if len(row) != len(self.columns):
-                raise TableProblem(f"row {number} has {len(row)} cells for {len(self.columns)} columns")
-            if why := name_refusal(row[at]):
-                raise TableProblem(f"row {number}: the name {shown(row[at])} {why}")
+                raise TableProblem(
+                    f"row {number} has {count(len(row), 'cell')} for {count(len(self.columns), 'column')}"
+                )
+            if why := refuse_name(row[at]):
+                raise TableProblem(f"row {number}: the name {quote(row[at])} {why}")
             for column, cell in zip(self.columns, row, strict=True):
-                if why := _refusal(cell):
-                    raise TableProblem(f"row {shown(row[at])}: {shown(column)} {why}: {shown(cell)}")
+                if why := _refuse_cell(cell):
+                    raise TableProblem(f"row {quote(row[at])}: {quote(column)} {why}: {quote(cell)}")
         if twice := [name for name, times in Counter(self.names).items() if times > 1]:
-            raise TableProblem(f"the name {shown(twice[0])} stands there twice")
+            raise TableProblem(f"the name {quote(twice[0])} stands there twice")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,31 +109,30 @@ def write_table(table: ExpectationTable) -> str:
     return _GAP.join((*blocks, *table.remarks.get("", ()))) + "\n"
 
 
-def parse_table(content: bytes | str, *, source: str, doubles: dict[str, str] | None = None) -> ExpectationTable:
+def parse_table(content: bytes | str, *, source: str, at_lines: dict[str, list[int]] | None = None) -> ExpectationTable:
     """Parse a CSV, with or without blank lines. `source` is how messages call it.
 
     A first line without a cell `name` is a row of the columns name, accuracy and graph_breaks where it can be one.
-    doubles: takes the names that stand there more than once, with the lines; the first row counts then. Without it such
-    a table is refused. Raises `TableProblem` with the source and, where there is one, the line.
+    at_lines: takes the lines, from 1, that every name stands on; the first one counts then. Without it a table that has
+    a name twice is refused. Raises `TableProblem` with the source and, where there is one, the line.
     """
     try:
         lines, remarks = _split_lines(content)
         if not lines:
             raise TableProblem(f"empty, expected a header with the column '{NAME}'")
-        default_header = _default_header(lines[0][1])
+        default_header = _guess_header(lines[0][1])
         header, body = (default_header, lines) if default_header else (lines[0][1], lines[1:])
         _check_columns(header)
         at = header.index(NAME)
-        at_lines: dict[str, list[int]] = {}
+        numbers: dict[str, list[int]] = {}
         for number, cells in body:
             if len(cells) != len(header):
-                raise TableProblem(
-                    f"line {number} has {len(cells)} cells, the header has {len(header)}; is the file truncated?"
-                )
-            at_lines.setdefault(cells[at], []).append(number)
-        if doubles is not None:
-            body = [(number, cells) for number, cells in body if at_lines[cells[at]][0] == number]
-            doubles |= {name: f"lines {', '.join(map(str, at))}" for name, at in at_lines.items() if len(at) > 1}
+                has_cells = f"line {number} has {count(len(cells), 'cell')}"
+                raise TableProblem(f"{has_cells}, the header has {len(header)}; is the file truncated?")
+            numbers.setdefault(cells[at], []).append(number)
+        if at_lines is not None:
+            body = [(number, cells) for number, cells in body if numbers[cells[at]][0] == number]
+            at_lines |= numbers
         # A remark belongs to the row that comes next, however many lines are blank in between.
         names = {number: cells[at] for number, cells in body} | ({} if default_header else {lines[0][0]: REMARK})
         placed: dict[str, tuple[str, ...]] = {}
@@ -148,10 +150,10 @@ def has_names(content: bytes) -> bool:
         lines, _ = _split_lines(content)
     except TableProblem:
         return NAME.encode() in content[:1000]
-    return bool(lines) and (NAME in lines[0][1] or bool(_default_header(lines[0][1])))
+    return bool(lines) and (NAME in lines[0][1] or bool(_guess_header(lines[0][1])))
 
 
-def _default_header(cells: Sequence[str]) -> tuple[str, ...]:
+def _guess_header(cells: Sequence[str]) -> tuple[str, ...]:
     """Return the columns of a table without a header; none when this is one."""
     is_row = NAME not in cells and 2 <= len(cells) <= 3 and cells[1] in _STATUSES
     return (NAME, ACCURACY, GRAPH_BREAKS)[: len(cells)] if is_row else ()
@@ -189,25 +191,25 @@ def _split_lines(content: bytes | str) -> tuple[Lines, dict[int, str]]:
 
 def _check_columns(columns: Sequence[str]) -> None:
     if NAME not in columns:
-        raise TableProblem(f"no column '{NAME}', only: {shown(', '.join(columns))}")
+        raise TableProblem(f"no column '{NAME}', only: {quote(', '.join(columns))}")
     if len(columns) > MAX_COLUMNS:
         raise TableProblem(f"more than {MAX_COLUMNS} columns")
     if twice := [column for column, times in Counter(columns).items() if times > 1]:
-        raise TableProblem(f"column {shown(twice[0])} stands there twice")
+        raise TableProblem(f"column {quote(twice[0])} stands there twice")
     for column in columns:
-        if not column or (why := _refusal(column)):
-            raise TableProblem(f"column {shown(column)} {why if column else 'has no name'}")
+        if not column or (why := _refuse_cell(column)):
+            raise TableProblem(f"column {quote(column)} {why if column else 'has no name'}")
 
 
-def name_refusal(name: str) -> str:
+def refuse_name(name: str) -> str:
     """Say why `name` may not stand in a table; blank when it may. What starts with a letter, a digit or `_` is no
     formula, no workflow command and no option."""
     if not (name[:1].isalnum() or name.startswith("_")):
         return "does not start with a letter, a digit or _"
-    return _refusal(name)
+    return _refuse_cell(name)
 
 
-def _refusal(cell: str) -> str:
+def _refuse_cell(cell: str) -> str:
     if len(cell) > MAX_CELL:
         return f"is longer than {MAX_CELL} characters"
     if cell != cell.strip():
@@ -223,7 +225,7 @@ def _holds_unseen(text: str) -> bool:
     return any(unicodedata.category(char) in _UNSEEN for char in text)
 
 
-def shown(text: str) -> str:
+def quote(text: str) -> str:
     """Quote `text` for a message, with what cannot be seen spelled out, and short."""
     quoted = ascii(text)
     return quoted if len(quoted) <= 80 else quoted[:79] + "…"

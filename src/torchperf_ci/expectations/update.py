@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.expectations.collect import ConfigRun
-from torchperf_ci.expectations.folder import read_table, write_expectation
+from torchperf_ci.expectations.folder import list_doubles, read_table, write_expectation
 from torchperf_ci.expectations.table import (
     ACCURACY,
     GRAPH_BREAKS,
@@ -18,7 +18,7 @@ from torchperf_ci.expectations.table import (
     REMARK,
     ExpectationTable,
     TableProblem,
-    shown,
+    quote,
     write_table,
 )
 from torchperf_ci.shards.uploads import Configuration
@@ -145,16 +145,17 @@ def _plan_tables(
     """Plan the changes to a run's tables; return what keeps some from being changed, and what else to know, too."""
     changes, problems, notes = [], [], []
     for path, rows in sorted(run.tables.items()):
-        doubles: dict[str, str] = {}
+        at_lines: dict[str, list[int]] = {}
         try:
-            old = read_table(folder / path, doubles)
+            old = read_table(folder / path, at_lines)
             merged = merge(old, rows, metric_columns=metric_columns, prune=prune)
         except TableProblem as error:
             problems.append(f"{path}: {error}")
             continue
+        doubles = list_doubles(at_lines)
         merged = replace(merged, written=merged.written or bool(doubles))
         changes.append(TableUpdate(path=path, merged=merged, is_new=old is None))
-        notes += [f"{path}: {shown(name)} stood there twice ({at})" for name, at in doubles.items()]
+        notes += [f"{path}: {quote(name)} stood there twice ({at})" for name, at in doubles.items()]
     return changes, problems, notes
 
 
@@ -178,7 +179,7 @@ def merge(
         raise TableProblem(f"the run has no column {', '.join(lacking)}, only: {', '.join(run.columns)}")
     before, now = old.by_name() if old is not None else {}, run.by_name()
     if blank := [name for name, cells in now.items() if not cells.get(ACCURACY, "untested")]:
-        raise TableProblem(f"no accuracy for {', '.join(shown(name) for name in blank[:5])}")
+        raise TableProblem(f"no accuracy for {', '.join(quote(name) for name in blank[:5])}")
     accuracy = [ACCURACY] if ACCURACY in run.columns else []
     wanted = [*(old.columns if old else ()), NAME, *accuracy, GRAPH_BREAKS, *metric_columns]
     columns = list(dict.fromkeys(wanted))
@@ -186,7 +187,7 @@ def merge(
         name: {**before.get(name, {}), **{column: cell for column, cell in cells.items() if cell and column in columns}}
         for name, cells in now.items()
     }
-    names = _order(list(before), [name for name in now if name not in before])
+    names = _order_names(list(before), [name for name in now if name not in before])
     kept = [name for name in names if name in rows or not prune]
     remarks = {key: lines for key, lines in (old.remarks if old else {}).items() if key in {"", REMARK, *kept}}
     table = ExpectationTable.of(columns, [rows.get(name) or before[name] for name in kept], remarks=remarks)
@@ -203,7 +204,7 @@ def merge(
     return TableMerge(table=table, changes=tuple(changes), written=table != old)
 
 
-def _order(before: list[str], new: list[str]) -> list[str]:
+def _order_names(before: list[str], new: list[str]) -> list[str]:
     """Put new names where the old order has their place: by character, or whatever the case; else to the end."""
     for key in (str, str.casefold):
         names = list(before)

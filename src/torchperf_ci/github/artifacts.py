@@ -25,9 +25,9 @@ from torchperf_ci.core.errors import NothingToJudge, TorchperfError, UsageProble
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.result_files import read_files, result_files
 from torchperf_ci.core.results import RECORDS, Results
-from torchperf_ci.github.client import TIMEOUT_S, USER_AGENT, Client, GitHubRefused, HttpReply, wait_before_next_try
-from torchperf_ci.github.pulls import default_branch
-from torchperf_ci.github.runs import READS, Artifact, artifacts_named
+from torchperf_ci.github.client import TIMEOUT_S, USER_AGENT, Client, GitHubRefused, HttpReply, compute_wait
+from torchperf_ci.github.pulls import read_default_branch
+from torchperf_ci.github.runs import READS, Artifact, find_artifacts
 
 TAIL_BYTES = 64 * 1024
 """How much of a zip's end is read first: its directory, for most zips all of it, for small ones the whole zip."""
@@ -80,26 +80,26 @@ class Recorded:
     results: Results
 
 
-def newest_results(client: Client, repository: str, name: str) -> Results:
+def read_newest_results(client: Client, repository: str, name: str) -> Results:
     """Read the results in the newest artifact of this name that a run of the default branch uploaded.
 
     Raises `NothingToJudge` when there is none, or it holds no results, and `GitHubRefused`.
     """
-    branch = default_branch(client, repository)
-    artifact = next((each for each in artifacts_named(client, repository, name) if each.branch == branch), None)
+    branch = read_default_branch(client, repository)
+    artifact = next((each for each in find_artifacts(client, repository, name) if each.branch == branch), None)
     if artifact is None:
-        raise NothingToJudge("the default branch has none that has not expired")
+        raise NothingToJudge(f"no run of {branch}, the default branch, left one that is not expired")
     return _read_results(client, repository, artifact)
 
 
-def nearest_results(client: Client, repository: str, name: str, *, head: str, branch: str) -> Recorded:
+def read_nearest_results(client: Client, repository: str, name: str, *, head: str, branch: str) -> Recorded:
     """Read the results in the newest artifact of this name of the commit where `head` left `branch` (blank: the default
     one), or of the nearest commit before it that has such an artifact.
 
     Raises `NothingToJudge` when there is none near enough, or it holds no results, `UsageProblem` for a commit or
     branch that GitHub does not know, and `GitHubRefused`.
     """
-    branch = branch or default_branch(client, repository)
+    branch = branch or read_default_branch(client, repository)
     try:
         with client.asking(f"find where {head[:12]} left {branch}", needs="contents: read"):
             base = client.repository(repository).compare(branch, head).merge_base_commit.sha
@@ -111,7 +111,7 @@ def nearest_results(client: Client, repository: str, name: str, *, head: str, br
             ) from error
         raise
     measured: dict[str, Artifact] = {}
-    for artifact in islice(artifacts_named(client, repository, name), MOST_ARTIFACTS):
+    for artifact in islice(find_artifacts(client, repository, name), MOST_ARTIFACTS):
         measured.setdefault(artifact.commit, artifact)
     if not measured:
         raise NothingToJudge(f"no artifact {name} in {repository} has not expired; does a run of {branch} make it?")
@@ -129,7 +129,7 @@ def nearest_results(client: Client, repository: str, name: str, *, head: str, br
 def _read_results(client: Client, repository: str, artifact: Artifact) -> Results:
     """Read the results in an artifact. Raises `NothingToJudge` when there are none, and `GitHubRefused`."""
     try:
-        with store_session(connections=1) as session:
+        with open_store(connections=1) as session:
             members = read_members(client, repository, artifact, wanted=result_files, session=session)
     except ArtifactProblem as error:
         raise NothingToJudge(f"the artifact {artifact.name} {error}") from error
@@ -140,7 +140,7 @@ def _read_results(client: Client, repository: str, artifact: Artifact) -> Result
     return results
 
 
-def store_session(*, connections: int) -> requests.Session:
+def open_store(*, connections: int) -> requests.Session:
     """Return a session for the blob store: without a token, also none from a .netrc file, and good for threads."""
     session = requests.Session()
     session.auth = lambda request: request
@@ -264,7 +264,7 @@ class Blob:
             if reply.status == requests.codes.ok:
                 break
             tries += 1
-            wait = wait_before_next_try(reply, tries=tries, now=pace.clock(), jitter=pace.jitter())
+            wait = compute_wait(reply, tries=tries, now=pace.clock(), jitter=pace.jitter())
             if wait is None or wait > self._client.access.patience_s:
                 raise ArtifactProblem(f"cannot be downloaded ({reply.error or f'the store answers {reply.status}'})")
             pace.sleep(wait)

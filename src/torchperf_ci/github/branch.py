@@ -58,7 +58,7 @@ def commit_files(client: Client, branch: Branch, files: Mapping[str, bytes | Non
     entries = {path: _store(client, branch, path, content) for path, content in files.items()}
     tries = 0
     while True:
-        head = head_of(client, branch.repository, branch.name)
+        head = read_head(client, branch.repository, branch.name)
         # What is to be deleted is not there when the branch begins from nothing.
         there = [entry for path, entry in entries.items() if head or branch.start or files[path] is not None]
         commit = _commit_on(client, branch, head, there, message)
@@ -74,7 +74,7 @@ def commit_files(client: Client, branch: Branch, files: Mapping[str, bytes | Non
         client.pace.sleep(FIRST_WAIT_S * 2.0 ** (tries - 1) * (0.5 + client.pace.jitter()))
 
 
-def head_of(client: Client, repository: str, branch: str) -> str:
+def read_head(client: Client, repository: str, branch: str) -> str:
     """Return the SHA of a branch's newest commit; blank when there is no such branch."""
     try:
         with client.asking(f"read the branch {branch}", needs=READS):
@@ -85,7 +85,7 @@ def head_of(client: Client, repository: str, branch: str) -> str:
         raise
 
 
-def file_sha(client: Client, repository: str, path: str, *, branch: str) -> str:
+def read_file_sha(client: Client, repository: str, path: str, *, branch: str) -> str:
     """Return the git SHA of a file's content on a branch; blank when it is not there."""
     try:
         with client.asking(f"read {path} on the branch {branch}", needs=READS):
@@ -150,7 +150,7 @@ def _commit_on(
     Its writes are urgent: until the branch is moved, others may move it.
     """
     repository = client.repository(branch.repository)
-    parent = head or (head_of(client, branch.repository, branch.start) if branch.start else "")
+    parent = head or (read_head(client, branch.repository, branch.start) if branch.start else "")
     if branch.start and not parent:
         raise UsageProblem(f"{branch.repository} has no branch {branch.start} to begin {branch.name} from")
     parents = []
@@ -179,7 +179,7 @@ def _move(client: Client, branch: Branch, head: str, commit: str) -> bool:
     except GitHubRefused as error:
         if error.status not in {409, 422}:
             raise
-        now = head_of(client, branch.repository, branch.name)
+        now = read_head(client, branch.repository, branch.name)
         if now == head:
             raise  # it stands where it stood: refused for another reason, say a rule for protected branches
         return now == commit

@@ -78,7 +78,7 @@ def start_check(client: Client, check: Check) -> None:
     One that is going on already is taken over: a second start of the same run, by another job or by an attempt whose
     predecessor was killed, must not leave one behind that nobody completes.
     """
-    going_on = [each for each in _check_runs(client, check) if each.status != _COMPLETED]
+    going_on = [each for each in _list_check_runs(client, check) if each.status != _COMPLETED]
     if not going_on:
         _create(client, check, {"status": "in_progress"})
     elif going_on[-1].external_id != check.key:
@@ -93,7 +93,7 @@ def complete_check(client: Client, check: Check, posting: Posting) -> str:
     It is completed with the first request: what comes after that only adds notes. A failure that this attempt posted
     before under the same name is not hidden by something better, since that came from another gate.
     """
-    runs = _check_runs(client, check)
+    runs = _list_check_runs(client, check)
     going_on = [each for each in runs if each.status != _COMPLETED]
     ended = [each for each in runs if each.status == _COMPLETED and each.external_id == check.key]
     failed = [each for each in ended if each.conclusion == Conclusion.FAILURE.value]
@@ -112,14 +112,14 @@ def complete_check(client: Client, check: Check, posting: Posting) -> str:
     ending: dict[str, Any] = {"status": _COMPLETED, "conclusion": posting.conclusion.value}
     done = next(reversed([*ended, *going_on]), None)
     if done is None:
-        done = _create(client, check, {**ending, "output": _output(posting, first)})
+        done = _create(client, check, {**ending, "output": _make_output(posting, first)})
     else:
         with client.asking(f"complete the check {check.name}", needs=WRITES, repeatable=True):
-            done.edit(**ending, output=_output(posting, first))
+            done.edit(**ending, output=_make_output(posting, first))
     for notes in rest:
         # Notes are added up, so that sending them a second time would show them twice.
         with client.asking(f"complete the check {check.name}", needs=WRITES):
-            done.edit(output=_output(posting, notes))
+            done.edit(output=_make_output(posting, notes))
     for left in going_on[:-1]:  # two jobs that started at the same moment
         said = {"title": posting.title, "summary": f"See the [check of the same name]({done.html_url})."}
         with client.asking(f"complete the check {check.name}", needs=WRITES, repeatable=True):
@@ -127,7 +127,7 @@ def complete_check(client: Client, check: Check, posting: Posting) -> str:
     return done.html_url
 
 
-def _check_runs(client: Client, check: Check) -> list[CheckRun]:
+def _list_check_runs(client: Client, check: Check) -> list[CheckRun]:
     """List the check runs of this name by this attempt and those before it, the oldest first."""
     keys = {f"{check.run}-{attempt}" for attempt in range(1, check.attempt + 1)}
     commit = client.lazy(github.Commit.Commit, f"/repos/{check.repository}/commits/{check.sha}")
@@ -149,7 +149,7 @@ def _create(client: Client, check: Check, fields: Mapping[str, Any]) -> CheckRun
         )
 
 
-def _output(posting: Posting, notes: Sequence[Note]) -> dict[str, Any]:
+def _make_output(posting: Posting, notes: Sequence[Note]) -> dict[str, Any]:
     level = "failure" if posting.conclusion is Conclusion.FAILURE else "warning"
     annotations = [
         {

@@ -82,7 +82,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def token_from(environ: Mapping[str, str], token_file: Path | None = None) -> str:
+def read_token(environ: Mapping[str, str], token_file: Path | None = None) -> str:
     """Return the token of --token-file, else of GITHUB_TOKEN or GH_TOKEN, else nothing. Raises `UsageProblem`."""
     if token_file is None:
         token = environ.get("GITHUB_TOKEN", "").strip() or environ.get("GH_TOKEN", "").strip()
@@ -127,7 +127,7 @@ class HttpReply:
         return self.status == 0 or self.status >= 500 or self.status == 408
 
 
-def wait_before_next_try(reply: HttpReply, *, tries: int, now: float, jitter: float) -> float | None:
+def compute_wait(reply: HttpReply, *, tries: int, now: float, jitter: float) -> float | None:
     """Return the seconds to wait after the try number `tries` (from 1); None when another one is of no use.
 
     A rate limit: `retry-after`, else until `x-ratelimit-reset`, else 60 s, doubled every time. A passing fault: 1 s,
@@ -255,7 +255,7 @@ class PatientRequester(Requester):
                 self._refuse_strange_reply(reply)
                 return reply.status, dict(reply.headers), reply.text
             may_have_arrived = reply.is_passing_fault and writes and not purpose.repeatable
-            wait = wait_before_next_try(reply, tries=tries, now=self.pace.clock(), jitter=self.pace.jitter())
+            wait = compute_wait(reply, tries=tries, now=self.pace.clock(), jitter=self.pace.jitter())
             if wait is None or may_have_arrived:
                 raise GitHubRefused(self._explain_refusal(reply), status=reply.status)
             waited += wait

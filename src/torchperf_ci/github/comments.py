@@ -81,7 +81,7 @@ def post_comment(client: Client, repository: str, issue: int, body: str, marker:
     raise AssertionError("the last try returns or raises")
 
 
-def login_of(client: Client) -> str:
+def read_login(client: Client) -> str:
     """Return the name under which the token writes. Tokens of apps and workflows may not ask for it by REST."""
     try:
         with client.asking("ask whose token this is", needs=""):
@@ -102,7 +102,7 @@ def _find_own(client: Client, on_github: Issue, issue: int, marker: Marker, *, s
         marked = [comment for comment in on_github.get_comments(**since) if (comment.body or "").startswith(start)]
     if not marked:
         return None
-    login = login_of(client)
+    login = read_login(client)
     # An account that has been deleted is None.
     return next((comment for comment in reversed(marked) if getattr(comment.user, "login", "") == login), None)
 

@@ -20,17 +20,17 @@ SUMMARY_LIMIT = 1_000_000
 """Bytes of a step summary; over 1 MiB GitHub drops the whole of it."""
 
 
-def source_from(environ: Mapping[str, str], *, shard: str, folder: Path) -> Source:
+def read_source(environ: Mapping[str, str], *, shard: str, folder: Path) -> Source:
     """Return the source of records made now. Outside GitHub: the git checkout `folder` is in, or nothing.
 
     In a job it is GitHub's word, but for the commit: one of another commit than its event may have been checked out.
     """
-    origin = _repository_of(_git(folder, "config", "--get", "remote.origin.url"))
-    checked_out = _git(folder, "rev-parse", "HEAD")
+    origin = _parse_repository(_run_git(folder, "config", "--get", "remote.origin.url"))
+    checked_out = _run_git(folder, "rev-parse", "HEAD")
     if environ.get("GITHUB_ACTIONS") != "true":
-        branch = _git(folder, "rev-parse", "--abbrev-ref", "HEAD")
+        branch = _run_git(folder, "rev-parse", "--abbrev-ref", "HEAD")
         return Source(repository=origin, commit=checked_out, branch=branch, shard=shard)
-    head = (event(environ).get("pull_request") or {}).get("head") or {}
+    head = (read_event(environ).get("pull_request") or {}).get("head") or {}
     attempt = environ.get("GITHUB_RUN_ATTEMPT", "")
     is_own = origin.lower() == environ.get("GITHUB_REPOSITORY", "").lower()
     return Source(
@@ -45,7 +45,7 @@ def source_from(environ: Mapping[str, str], *, shard: str, folder: Path) -> Sour
     )
 
 
-def event(environ: Mapping[str, str]) -> dict[str, Any]:
+def read_event(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the event that started the workflow, or nothing where there is none."""
     with contextlib.suppress(OSError, ValueError):
         content = json.loads(Path(environ.get("GITHUB_EVENT_PATH") or "/nonexistent").read_text(encoding="utf-8"))
@@ -53,10 +53,10 @@ def event(environ: Mapping[str, str]) -> dict[str, Any]:
     return {}
 
 
-def base_branch_of(environ: Mapping[str, str]) -> str:
+def read_base_branch(environ: Mapping[str, str]) -> str:
     """Name the branch that the job's commit is to become part of: that of its pull request or merge group, else the
     default branch. Blank where GitHub says nothing of it."""
-    happened = event(environ)
+    happened = read_event(environ)
     group = happened.get("merge_group") or {}
     candidates = (
         environ.get("GITHUB_BASE_REF"),
@@ -67,13 +67,13 @@ def base_branch_of(environ: Mapping[str, str]) -> str:
     return next((str(name) for name in candidates if name), "")
 
 
-def _repository_of(url: str) -> str:
+def _parse_repository(url: str) -> str:
     """Return `owner/name` of a remote's URL; the rest of it may hold a password."""
     match = re.search(r"[:/]([^/:]+/[^/]+?)(?:\.git)?/?$", url)
     return match.group(1) if match else ""
 
 
-def _git(folder: Path, *arguments: str) -> str:
+def _run_git(folder: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=20, check=True)  # noqa: S607 - the caller's git
     except (OSError, subprocess.SubprocessError):
@@ -104,7 +104,7 @@ def append_summary(environ: Mapping[str, str], markdown: str) -> None:
         stream.write(content)
 
 
-def command(name: str, message: str = "", **properties: str) -> str:
+def make_command(name: str, message: str = "", **properties: str) -> str:
     """Return one workflow command, without the line end; blank properties are left out.
 
     Text from outside cannot end it or begin another.
@@ -119,14 +119,14 @@ def command(name: str, message: str = "", **properties: str) -> str:
     return f"::{f'{name} {joined}' if (joined := ','.join(escaped)) else name}::{escape(message)}"
 
 
-def annotate(message: str, *, title: str, file: str = "") -> None:
-    """Print an error that GitHub shows beside the workflow run and at the file; nothing in its text is obeyed."""
-    line = command("error", message, title=title, file=file).removeprefix("::")
-    write_unguarded(f"::{break_commands(terminal(line))}", sys.stdout)
+def annotate(message: str, *, title: str, file: str = "", line: int = 0) -> None:
+    """Print an error that GitHub shows beside the run and at the file's line; nothing in its text is obeyed."""
+    text = make_command("error", message, title=title, file=file, line=str(line or "")).removeprefix("::")
+    write_unguarded(f"::{break_commands(terminal(text))}", sys.stdout)
 
 
 @contextmanager
-def commands_stopped(environ: Mapping[str, str]) -> Iterator[None]:
+def stop_commands(environ: Mapping[str, str]) -> Iterator[None]:
     """In a GitHub job, show what reaches standard error while the block runs, without its being obeyed.
 
     The runner may handle a batch of standard error before one of standard output, so that the words that stop and
@@ -136,8 +136,8 @@ def commands_stopped(environ: Mapping[str, str]) -> Iterator[None]:
         yield
         return
     token = secrets.token_hex(16)
-    write_unguarded(command("stop-commands", token), sys.stderr)
+    write_unguarded(make_command("stop-commands", token), sys.stderr)
     try:
         yield
     finally:
-        write_unguarded(command(token), sys.stderr)
+        write_unguarded(make_command(token), sys.stderr)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.github.branch import Branch, commit_files, file_sha
+from torchperf_ci.github.branch import Branch, commit_files, read_file_sha
 from torchperf_ci.github.client import Client, GitHubRefused
 
 WRITES = "pull-requests: write"
@@ -34,21 +34,27 @@ class Proposal:
     files: Mapping[str, bytes]
 
 
-def default_branch(client: Client, repository: str) -> str:
+def read_default_branch(client: Client, repository: str) -> str:
     """Return the name of the repository's default branch."""
     with client.asking(f"read the repository {repository}", needs="metadata: read"):
         return client.repository(repository).default_branch
 
 
-def prepare(client: Client, repository: str, *, branch: str, base: str, files: Mapping[Path, bytes]) -> Proposal:
+def prepare_proposal(
+    client: Client, repository: str, *, branch: str, base: str, files: Mapping[Path, bytes]
+) -> Proposal:
     """Prepare a proposal of `files`, by their path on disk in a checkout, where they still have their old content.
 
     base: the branch to change; blank: the repository's default branch. Raises `UsageProblem` when the files on disk
     are not those of that branch, since the proposal would then undo what others did to them.
     """
-    base = base or default_branch(client, repository)
-    inside = {path: _path_in_repository(path) for path in files}
-    stale = [name for path, name in inside.items() if file_sha(client, repository, name, branch=base) != _git_sha(path)]
+    base = base or read_default_branch(client, repository)
+    inside = {path: _find_path(path) for path in files}
+    stale = [
+        name
+        for path, name in inside.items()
+        if read_file_sha(client, repository, name, branch=base) != _compute_git_sha(path)
+    ]
     if stale:
         raise UsageProblem(
             f"{', '.join(stale)}: the checkout is not that of the branch {base}, and the pull request would undo its "
@@ -58,7 +64,7 @@ def prepare(client: Client, repository: str, *, branch: str, base: str, files: M
     return Proposal(repository=repository, branch=branch, base=base, files=content)
 
 
-def propose(client: Client, proposal: Proposal, *, title: str, body: str) -> PullRequest:
+def open_pull_request(client: Client, proposal: Proposal, *, title: str, body: str) -> PullRequest:
     """Commit the files to a branch of their own, and open its pull request, or bring the open one up to date.
 
     Nothing of the base is undone. Raises `GitHubRefused`.
@@ -113,7 +119,7 @@ def find_pull_request(
     return 0, f"no open pull request has the head {sha[:12]} of {head_repository}"
 
 
-def _path_in_repository(path: Path) -> str:
+def _find_path(path: Path) -> str:
     """Return the path below the root of the checkout that `path` is in."""
     absolute = path.absolute()
     root = next((folder for folder in absolute.parents if (folder / ".git").exists()), None)
@@ -122,7 +128,7 @@ def _path_in_repository(path: Path) -> str:
     return absolute.relative_to(root).as_posix()
 
 
-def _git_sha(path: Path) -> str:
+def _compute_git_sha(path: Path) -> str:
     """Return what git calls the content of the file at `path`; blank when there is none."""
     try:
         content = path.read_bytes()

@@ -49,16 +49,16 @@ class Artifact:
     branch: str
 
 
-def checked_repository(repository: str) -> str:
+def require_repository(repository: str) -> str:
     """Return `repository`, if it has the form owner/name. Raises `UsageProblem`."""
     if not repository:
-        raise UsageProblem("which repository? use --repo owner/name, or set GITHUB_REPOSITORY")
+        raise UsageProblem("give the repository: --repo OWNER/NAME, or the variable GITHUB_REPOSITORY")
     if not is_repository(repository):
-        raise UsageProblem(f"--repo is {repository!r}, expected owner/name")
+        raise UsageProblem(f"--repo is {repository!r}, expected OWNER/NAME")
     return repository
 
 
-def full_sha(client: Client, repository: str, sha: str) -> str:
+def complete_sha(client: Client, repository: str, sha: str) -> str:
     """Return all digits of a commit's SHA, which may be given by its first 7 or more. Raises `UsageProblem`."""
     sha = sha.strip().lower()
     if not is_sha(sha):
@@ -74,7 +74,7 @@ def full_sha(client: Client, repository: str, sha: str) -> str:
         raise
 
 
-def runs_of(client: Client, repository: str, sha: str) -> list[WorkflowRun]:
+def list_runs(client: Client, repository: str, sha: str) -> list[WorkflowRun]:
     """List the workflow runs of the commit with this (whole) SHA."""
     with client.asking(f"list the workflow runs of {repository}", needs=READS):
         return [
@@ -90,7 +90,7 @@ def runs_of(client: Client, repository: str, sha: str) -> list[WorkflowRun]:
         ]
 
 
-def jobs_of(client: Client, repository: str, run: int) -> list[Job]:
+def list_jobs(client: Client, repository: str, run: int) -> list[Job]:
     """List the jobs of all attempts at the run of this number."""
     path = f"/repos/{repository}/actions/runs/{run}"
     with client.asking(f"list the jobs of run {run}", needs=READS):
@@ -106,15 +106,15 @@ def jobs_of(client: Client, repository: str, run: int) -> list[Job]:
         ]
 
 
-def artifacts_of(client: Client, repository: str, run: int) -> list[Artifact]:
+def list_artifacts(client: Client, repository: str, run: int) -> list[Artifact]:
     """List the artifacts of all attempts at the run of this number."""
     path = f"/repos/{repository}/actions/runs/{run}"
     with client.asking(f"list the artifacts of run {run}", needs=READS):
         known = client.lazy(github.WorkflowRun.WorkflowRun, path, artifacts_url=f"{path}/artifacts")
-        return [_artifact(artifact) for artifact in known.get_artifacts()]
+        return [_read_artifact(artifact) for artifact in known.get_artifacts()]
 
 
-def artifacts_named(client: Client, repository: str, name: str) -> Iterator[Artifact]:
+def find_artifacts(client: Client, repository: str, name: str) -> Iterator[Artifact]:
     """Yield the artifacts of this name that have not expired, newest first, from runs of the repository's own branches:
     never one of a fork."""
     with client.asking(f"list the artifacts of {repository} named {name}", needs=READS):
@@ -123,10 +123,10 @@ def artifacts_named(client: Client, repository: str, name: str) -> Iterator[Arti
             run = artifact.raw_data.get("workflow_run") or {}
             is_own = run.get("head_repository_id") == run.get("repository_id")
             if is_own and artifact.name == name and artifact.expired is False:
-                yield _artifact(artifact)
+                yield _read_artifact(artifact)
 
 
-def _artifact(artifact: github.Artifact.Artifact) -> Artifact:
+def _read_artifact(artifact: github.Artifact.Artifact) -> Artifact:
     run = artifact.raw_data.get("workflow_run") or {}
     return Artifact(
         id=artifact.id,

@@ -25,7 +25,7 @@ class Origin:
         return f"{server.rstrip('/')}/{self.repository}/actions/runs/{self.run}/attempts/{self.attempt}"
 
 
-def origin_of_workflow_run(event: Mapping[str, Any], repository: str) -> Origin:
+def read_finished_run(event: Mapping[str, Any], repository: str) -> Origin:
     """Read from a `workflow_run` event which run has finished. Raises `UsageProblem` for any other event."""
     run = event.get("workflow_run")
     if not isinstance(run, dict):
@@ -33,37 +33,37 @@ def origin_of_workflow_run(event: Mapping[str, Any], repository: str) -> Origin:
             "`post` without a folder belongs in a workflow that `workflow_run` starts (examples/post.yml); elsewhere "
             "name the results folder: torchperf-ci post DIR"
         )
-    return _checked(
+    return _require_commit(
         Origin(
             repository=repository,
-            head_repository=_text(run.get("head_repository"), "full_name"),
-            head_branch=_text(run, "head_branch"),
-            sha=_text(run, "head_sha"),
-            run=_number(run, "id"),
-            attempt=_number(run, "run_attempt"),
+            head_repository=_read_text(run.get("head_repository"), "full_name"),
+            head_branch=_read_text(run, "head_branch"),
+            sha=_read_text(run, "head_sha"),
+            run=_read_number(run, "id"),
+            attempt=_read_number(run, "run_attempt"),
         )
     )
 
 
-def origin_of_job(event: Mapping[str, Any], environ: Mapping[str, str], repository: str) -> Origin:
+def read_own_job(event: Mapping[str, Any], environ: Mapping[str, str], repository: str) -> Origin:
     """Read which run this job is part of. Of a pull request it is its head, not the commit that GitHub merged for it.
 
     Raises `UsageProblem` where nothing says it.
     """
     head = (event.get("pull_request") or {}).get("head") or {}
-    return _checked(
+    return _require_commit(
         Origin(
             repository=repository,
-            head_repository=_text(head.get("repo"), "full_name") or repository,
-            head_branch=_text(head, "ref") or environ.get("GITHUB_REF_NAME", ""),
-            sha=_text(head, "sha") or environ.get("GITHUB_SHA", ""),
-            run=_decimal(environ.get("GITHUB_RUN_ID", "")),
-            attempt=_decimal(environ.get("GITHUB_RUN_ATTEMPT", "")) or 1,
+            head_repository=_read_text(head.get("repo"), "full_name") or repository,
+            head_branch=_read_text(head, "ref") or environ.get("GITHUB_REF_NAME", ""),
+            sha=_read_text(head, "sha") or environ.get("GITHUB_SHA", ""),
+            run=_parse_decimal(environ.get("GITHUB_RUN_ID", "")),
+            attempt=_parse_decimal(environ.get("GITHUB_RUN_ATTEMPT", "")) or 1,
         )
     )
 
 
-def _checked(origin: Origin) -> Origin:
+def _require_commit(origin: Origin) -> Origin:
     """Return the origin, if its parts can be part of an address."""
     if not (is_full_sha(origin.sha) and is_repository(origin.head_repository)):
         raise UsageProblem(
@@ -73,15 +73,15 @@ def _checked(origin: Origin) -> Origin:
     return origin
 
 
-def _text(raw: Any, name: str) -> str:  # noqa: ANN401 - any JSON
+def _read_text(raw: Any, name: str) -> str:  # noqa: ANN401 - any JSON
     value = raw.get(name) if isinstance(raw, dict) else None
     return value if isinstance(value, str) else ""
 
 
-def _number(raw: Mapping[str, Any], name: str) -> int:
+def _read_number(raw: Mapping[str, Any], name: str) -> int:
     value = raw.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
-def _decimal(text: str) -> int:
+def _parse_decimal(text: str) -> int:
     return int(text) if text.isdecimal() else 0

@@ -10,7 +10,7 @@ from torchperf_ci.core.records import Case, Record, Source
 from torchperf_ci.core.results import RECORDS, parse_results
 from torchperf_ci.core.text import LONGEST_NAME
 from torchperf_ci.github.checks import Posting
-from torchperf_ci.post.review import posting_of_results
+from torchperf_ci.post.review import review_results
 
 COMPARISON = "compare.json"
 LARGEST_FILE = 64 * 1024 * 1024
@@ -60,22 +60,22 @@ def _read_records(content: bytes, expected: Expected) -> Posting:
         raise Forged(f"{RECORDS} has {lines:,} lines, more than {MOST_LINES:,}")
     results = parse_results(content)
     _refuse(f"{RECORDS}: {problem}" for problem in results.problems)
-    _refuse(problem for record in results.records for problem in _problems(record, expected))
-    return posting_of_results(results)
+    _refuse(problem for record in results.records for problem in _find_problems(record, expected))
+    return review_results(results)
 
 
 def _read_comparison(content: bytes, expected: Expected) -> Posting:
-    from torchperf_ci.post.stored_comparison import posting_of_comparison, read_comparison
+    from torchperf_ci.post.stored_comparison import read_comparison, review_comparison
 
     try:
         findings = read_comparison(content)
     except ValueError as error:
         raise Forged(f"{COMPARISON}: {error}") from error
-    _refuse(_strangeness(COMPARISON, findings.header.source, expected))
-    _refuse(problem for comparison in findings.comparisons for problem in _long_names(comparison.case))
+    _refuse(_find_strangeness(COMPARISON, findings.header.source, expected))
+    _refuse(problem for comparison in findings.comparisons for problem in _find_long_names(comparison.case))
     if expected.repository:  # then the repository is as expected, and its pages may be linked
         findings = replace(findings, header=replace(findings.header, server=expected.server))
-    return posting_of_comparison(findings)
+    return review_comparison(findings)
 
 
 READERS: Mapping[str, Reader] = {COMPARISON: _read_comparison, RECORDS: _read_records}
@@ -89,9 +89,9 @@ def _refuse(problems: Iterator[str]) -> None:
         raise Forged("; ".join(first))
 
 
-def _problems(record: Record, expected: Expected) -> Iterator[str]:
+def _find_problems(record: Record, expected: Expected) -> Iterator[str]:
     case = record.case
-    yield from _long_names(case, *record.metrics, *record.counters)
+    yield from _find_long_names(case, *record.metrics, *record.counters)
     if any(len(remark) > LONGEST_REASON for remark in record.remarks) or len(record.remarks) > MOST_REMARKS:
         yield f"the remarks on {case.model} are more than any run's"
     if len(record.reason) > LONGEST_REASON:
@@ -99,16 +99,16 @@ def _problems(record: Record, expected: Expected) -> Iterator[str]:
     sizes = (record.batch_size, record.parameters, record.seconds)
     if any(abs(number) > LARGEST_NUMBER for number in (*sizes, *record.metrics.values(), *record.counters.values())):
         yield f"a number of {case.model} is larger than any run's"
-    yield from _strangeness(case.model, record.source, expected)
+    yield from _find_strangeness(case.model, record.source, expected)
 
 
-def _long_names(case: Case, *others: str) -> Iterator[str]:
+def _find_long_names(case: Case, *others: str) -> Iterator[str]:
     longest = max((case.suite, case.model, case.device, case.dtype, case.compiler, *others), key=len)
     if len(longest) > LONGEST_NAME:
         yield f"a name is longer than {LONGEST_NAME} characters: {longest[:40]}…"
 
 
-def _strangeness(what: str, source: Source, expected: Expected) -> Iterator[str]:
+def _find_strangeness(what: str, source: Source, expected: Expected) -> Iterator[str]:
     """Say in how far `what` is of something else than the run."""
     if expected.commit and source.commit != expected.commit:
         yield f"{what} is of commit {source.commit[:12] or 'none'}, while the run is of {expected.commit[:12]}"

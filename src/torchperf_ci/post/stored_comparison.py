@@ -158,7 +158,7 @@ def _read_verdict(stored: StoredVerdict) -> Comparison:
     return Comparison(**{**msgspec.structs.asdict(stored), "case": case, "again": again})
 
 
-def posting_of_comparison(findings: ComparisonFindings) -> Posting:
+def review_comparison(findings: ComparisonFindings) -> Posting:
     """Turn a comparison into what reviewers see.
 
     Failure: something is slower, fails or went missing. Neutral: something is inconclusive or refused. Action required:
@@ -174,11 +174,11 @@ def posting_of_comparison(findings: ComparisonFindings) -> Posting:
         conclusion=conclusion,
         title=one_line(to_text(findings).partition("\n")[0], limit=TITLE_LENGTH),
         text=to_markdown(findings),
-        notes=tuple(_note(each) for each in findings.comparisons if each.verdict in _BAD)[:MOST_NOTES],
+        notes=tuple(_make_note(each) for each in findings.comparisons if each.verdict in _BAD)[:MOST_NOTES],
     )
 
 
-def _note(comparison: Comparison) -> Note:
+def _make_note(comparison: Comparison) -> Note:
     case = comparison.case
     ratio = f" {change(comparison.ratio)}" if comparison.ratio else ""
     title = f"{name(case)} {metric_name(comparison.metric)}: {comparison.verdict}{ratio}"

@@ -2,117 +2,148 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from urllib.parse import quote
 
 from torchperf_ci.core.frames import ACCURACY, Cell, SuiteTables, model_rows
-from torchperf_ci.core.text import code, count, html, sentence
-from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
-from torchperf_ci.report.gh_parts import build_summary
+from torchperf_ci.core.records import Testing
+from torchperf_ci.core.text import ABSENT, code, count, html, one_line, sentence
+from torchperf_ci.report.document import ALL_ROWS, Block, MarkdownTable, TableLine, fit, fold, markdown_table
+from torchperf_ci.report.gh_parts import FLAGS_TITLE, list_build
 from torchperf_ci.report.model import RunFindings
-from torchperf_ci.report.summary import Failure, Flag, Remark
+from torchperf_ci.report.summary import BreakReason, Failure, Flag, Remark, read_interval
 from torchperf_ci.report.words import (
-    ABSENT,
-    flag_text,
-    metric_text,
+    PLAIN_TITLES,
+    describe_benefit,
+    describe_flag,
+    describe_means,
+    describe_setting,
+    format_interval,
+    format_metric,
+    format_pass_rate,
+    list_own_metrics,
     metric_title,
-    own_names,
-    percent,
     ratio,
     seconds,
-    setting,
     verdict,
     whole,
 )
 
-HEAD, SUMMARY, FAILING, PROBLEM, WARNING, LEFT_OUT, DETAIL = range(7)
+HEAD, SUMMARY, FAILING, PROBLEM, WARNING, NOT_RUN, DETAIL = range(7)
 """What is hidden last and what first when the document gets too long. Detail has two ranks per metric, because a model
 that fails stays longer than one that passes."""
 
-BUILD = 100
-DETAIL_METRICS = ("speedup", "compilation_latency", "compression_ratio", "abs_latency", ACCURACY)
+BUILD, FLAGS = 100, 101
+DETAIL_METRICS = ("compilation_latency", "compression_ratio", "abs_latency", ACCURACY)
 REASON_LENGTH = 200
 LONGEST_SETTING = 200
 OPEN_FAILURES = 25
-ALL_ROWS = "report.html"
+OPEN_MODELS = 25
+"""Speedups of so many models stand open; more of them fold."""
+MOST_BREAKS = 50
+
+Files = Collection[str]
+"""The files of the results folder that the text may link to; none where the text is shown elsewhere."""
 
 
-def markdown(findings: RunFindings) -> str:
-    """The whole document, at most `findings.options.limit` bytes."""
-    return fit([_head(findings), *body_blocks(findings)], findings.options.limit)
+def write_markdown(findings: RunFindings, *, files: Files = ()) -> str:
+    """Write the whole document, at most `findings.options.limit` bytes.
+
+    files: those beside it that it may link to. Without any (a comment, a step summary) it is shorter: the flags of
+    dynamo are left to the files.
+    """
+    sign, headline = verdict(findings, code)
+    known = " · ".join(code(text, limit=LONGEST_SETTING) for text in describe_setting(findings))
+    head = Block(before=f"## {sign} {headline}\n" + (f"\n{known}\n" if known else ""), rank=HEAD)
+    return fit([head, *body_blocks(findings, files=files)], findings.options.limit)
 
 
-def body_blocks(findings: RunFindings) -> list[Block]:
+def body_blocks(findings: RunFindings, *, files: Files = ()) -> list[Block]:
     """Make everything below the heading, which has the verdict."""
     return [
-        *_failures(findings),
+        *_benefits(findings),
+        *_failures(findings, files),
         *_summary(findings),
+        *_speedups(findings),
         *_list("Problems with the input", map(str, findings.problems), PROBLEM),
         *_list("Notes", findings.notes, PROBLEM),
-        *_remarks(findings),
-        *_warnings(findings),
-        *_left_out(findings),
-        *_details(findings),
-        _build(findings),
+        *_not_compiled(findings),
+        *_not_run(findings, files),
+        *_folded_cases(findings),
+        *_measurements(findings),
+        *_breaks(findings),
+        *_build(findings, has_files=bool(files)),
     ]
 
 
-def _head(findings: RunFindings) -> Block:
-    sign, sentence = verdict(findings, code)
-    known = " · ".join(code(text, limit=LONGEST_SETTING) for text in setting(findings))
-    return Block(before=f"## {sign} {sentence}\n" + (f"\n{known}\n" if known else ""), rank=HEAD)
+def _benefits(findings: RunFindings) -> Iterator[Block]:
+    """Write a sentence per compiler on what it brings."""
+    several = len(findings.sections) > 1
+    lines = []
+    for benefit in findings.benefits:
+        where = f" ({code(str(benefit.section))})" if several else ""
+        lines.append(f"- {code(benefit.compiler)}{where}: {describe_benefit(benefit)}\n")
+    if lines:
+        yield Block(before="\n" + "".join(lines), rank=HEAD)
 
 
-def _failures(findings: RunFindings) -> Iterator[Block]:
-    failed = [failure for failure in findings.failures if failure.counts]
-    if failed:
-        first, rest = failed[:OPEN_FAILURES], failed[OPEN_FAILURES:]
-        before = f"\n### Failed ({len(failed):,})\n"
-        yield Block(before=before, tables=(_failure_table(findings, first),), rank=FAILING)
-        if rest:
-            yield fold(f"{len(rest):,} more that failed", [_failure_table(findings, rest)], FAILING)
-
-
-def _failure_table(findings: RunFindings, failed: Sequence[Failure]) -> MarkdownTable:
+def _failures(findings: RunFindings, files: Files) -> Iterator[Block]:
+    columns = ("Model", "Status", "Reason", "Compiler", "Testing", "Suite", "Section", "Log")
     rows = [
         (
-            *_where(findings, failure),
-            failure.testing.value,
+            code(failure.model),
             code(failure.status),
             code(failure.reason, limit=REASON_LENGTH),
+            code(failure.compiler),
+            failure.testing.value,
+            *_place(findings, failure),
+            _link(failure.log, files),
         )
-        for failure in failed
+        for failure in findings.failures
+        if failure.counts
     ]
-    return markdown_table(("Suite", "Model", "Compiler", "Section", "Testing", "Status", "Reason"), rows, FAILING)
+    if rows:
+        table = markdown_table(columns, rows[:OPEN_FAILURES], rank=FAILING)
+        yield Block(before=f"\n### Failed ({len(rows):,})\n", tables=(table,), rank=FAILING)
+    if len(rows) > OPEN_FAILURES:
+        rest = markdown_table(columns, rows[OPEN_FAILURES:], rank=FAILING)
+        yield fold(f"{len(rows) - OPEN_FAILURES:,} more that failed", [rest], FAILING)
 
 
-def _where(findings: RunFindings, item: Failure | Flag | Remark) -> tuple[str, ...]:
-    """Suite, model, compiler and section; the last is blank where there is only one."""
-    section = code(str(item.section)) if len(findings.sections) > 1 else ABSENT
-    return (code(item.suite), code(item.model), code(item.compiler), section)
+def _place(findings: RunFindings, item: Failure | Flag | Remark | BreakReason) -> tuple[str, str]:
+    """Write suite and section; the latter is blank where there is only one."""
+    return code(item.suite), code(str(item.section)) if len(findings.sections) > 1 else ABSENT
+
+
+def _link(path: str, files: Files) -> str:
+    """Link to a file beside the report; its path where it can only be named."""
+    return f"[{path.rpartition('.')[2] if '.' in path else 'log'}]({quote(path)})" if path in files else code(path)
 
 
 def _summary(findings: RunFindings) -> Iterator[Block]:
     several = len({line.suite for line in findings.lines}) > 1
-    columns = ("Compiler", "Suite", "Passed", "Not compiled", "Missing", "Left out", "Geomean speedup")
+    means = ("Geomean speedup", "Slowdowns as 1x", "Mean compile time", "Peak-memory ratio")
+    columns = ("Compiler", "Suite", "Passed", *means, "Not compiled", "Missing", "Could not run")
     for section in findings.sections:
+        lines = findings.lines_of(section)
         rows = [
             (
                 code(line.compiler),
                 code(line.suite) if several else ABSENT,
-                f"{percent(line)} ({line.passed:,}/{line.total:,})",
-                whole(line.not_compiled),
-                whole(line.missing),
-                whole(line.left_out),
-                ratio(line.geomean),
+                f"{format_pass_rate(line)} ({line.passed:,}/{line.total:,})",
+                f"{ratio(line.geomean)}{format_interval(line.interval)}",
                 ratio(line.clipped),
                 seconds(line.compile_seconds),
                 ratio(line.compression),
+                whole(line.not_compiled),
+                whole(line.missing),
+                whole(line.left_out),
             )
-            for line in findings.lines_of(section)
+            for line in lines
         ]
-        means = ("Geomean, slowdowns as 1x", "Mean compile time", "Memory compression")
-        table = markdown_table((*columns, *means), rows, SUMMARY)
-        yield Block(before=f"\n### Executive summary: {code(str(section))}\n", tables=(table,), rank=SUMMARY)
+        note = f"\n<sub>{describe_means(lines)}</sub>\n" if any(line.geomean is not None for line in lines) else ""
+        title = f"\n### Executive summary: {code(str(section))}\n"
+        yield Block(before=title, tables=(markdown_table(columns, rows, rank=SUMMARY),), after=note, rank=SUMMARY)
 
 
 def _list(title: str, items: Iterable[str], rank: int) -> Iterator[Block]:
@@ -122,42 +153,41 @@ def _list(title: str, items: Iterable[str], rank: int) -> Iterator[Block]:
         yield Block(before=f"\n### {title} ({len(lines):,})\n\n", tables=(table,), rank=rank)
 
 
-def _remarks(findings: RunFindings) -> Iterator[Block]:
-    """What is to be known of single cases: first those of which nothing was compiled, then the others, folded."""
-    columns = ("Suite", "Model", "Compiler", "Section", "Remark")
-    for title, not_compiled in (("Not compiled", True), ("Remarks", False)):
-        rows = [
-            (*_where(findings, remark), code("; ".join(remark.texts), limit=REASON_LENGTH))
-            for remark in findings.remarks
-            if remark.not_compiled is not_compiled
-        ]
-        first, rest = (rows[:OPEN_FAILURES], rows[OPEN_FAILURES:]) if not_compiled else ([], rows)
-        if first:
-            table = markdown_table(columns, first, PROBLEM)
-            yield Block(before=f"\n### {title} ({len(rows):,})\n", tables=(table,), rank=PROBLEM)
-        if rest:
-            more = f"{len(rest):,} more not compiled" if not_compiled else count(len(rest), "case") + " with remarks"
-            yield fold(more, [markdown_table(columns, rest, WARNING)], WARNING)
-
-
-def _warnings(findings: RunFindings) -> Iterator[Block]:
-    rows = [(*_where(findings, flag), flag_text(flag)) for flag in findings.flags if flag.value is not None]
+def _not_compiled(findings: RunFindings) -> Iterator[Block]:
+    """List the cases of which nothing was compiled, the first ones open."""
+    columns = ("Model", "Compiler", "Remark", "Suite", "Section")
+    rows = [_remark(findings, remark) for remark in findings.remarks if remark.not_compiled]
     if rows:
-        table = markdown_table(("Suite", "Model", "Compiler", "Section", "What"), rows, WARNING)
-        yield fold(count(len(rows), "warning"), [table], WARNING)
+        table = markdown_table(columns, rows[:OPEN_FAILURES], rank=PROBLEM)
+        yield Block(before=f"\n### Not compiled ({len(rows):,})\n", tables=(table,), rank=PROBLEM)
+    if len(rows) > OPEN_FAILURES:
+        rest = markdown_table(columns, rows[OPEN_FAILURES:], rank=WARNING)
+        yield fold(f"{len(rows) - OPEN_FAILURES:,} more not compiled", [rest], WARNING)
 
 
-def _left_out(findings: RunFindings) -> Iterator[Block]:
-    """What leaves the pass rate, the models with the same reason together."""
-    groups: dict[tuple[str, ...], list[str]] = {}
+def _not_run(findings: RunFindings, files: Files) -> Iterator[Block]:
+    """List what could not run, and leaves the pass rate: the models with the same reason together."""
+    groups: dict[tuple[str, ...], list[Failure]] = {}
     for failure in findings.failures:
         if not failure.counts:
             key = (failure.suite, str(failure.section), failure.compiler, failure.status, failure.reason)
-            groups.setdefault(key, []).append(failure.model)
-    rows = [(*map(code, key[:4]), _models(models), code(key[4], limit=REASON_LENGTH)) for key, models in groups.items()]
+            groups.setdefault(key, []).append(failure)
+    rows = [
+        (
+            _models([failure.model for failure in failures]),
+            code(status),
+            code(reason, limit=REASON_LENGTH),
+            code(compiler),
+            *_place(findings, failures[0]),
+            _link(failures[0].log, files),
+        )
+        for (_, _, compiler, status, reason), failures in groups.items()
+    ]
     if rows:
-        table = markdown_table(("Suite", "Section", "Compiler", "Status", "Models", "Reason"), rows, LEFT_OUT)
-        yield fold(f"{findings.left_out:,} left out of the pass rate", [table], LEFT_OUT)
+        table = markdown_table(
+            ("Models", "Status", "Reason", "Compiler", "Suite", "Section", "Log"), rows, rank=NOT_RUN
+        )
+        yield fold(f"{count(findings.left_out, 'case')} could not run, outside of the pass rate", [table], NOT_RUN)
 
 
 def _models(models: Sequence[str]) -> str:
@@ -165,69 +195,125 @@ def _models(models: Sequence[str]) -> str:
     return shown if len(models) <= 3 else f"{shown} and {len(models) - 3:,} more"
 
 
-def _details(findings: RunFindings) -> Iterator[Block]:
+def _folded_cases(findings: RunFindings) -> Iterator[Block]:
+    """List single cases that are beyond a limit, or have remarks."""
+    flags = [
+        (code(flag.model), code(flag.compiler), describe_flag(flag), *_place(findings, flag))
+        for flag in findings.flags
+        if flag.value is not None
+    ]
+    remarks = [_remark(findings, remark) for remark in findings.remarks if not remark.not_compiled]
+    for title, column, rows in (
+        (count(len(flags), "warning"), "Beyond a limit", flags),
+        (f"{count(len(remarks), 'case')} with remarks", "Remark", remarks),
+    ):
+        if rows:
+            yield fold(
+                title, [markdown_table(("Model", "Compiler", column, "Suite", "Section"), rows, rank=WARNING)], WARNING
+            )
+
+
+def _remark(findings: RunFindings, remark: Remark) -> tuple[str, ...]:
+    text = code("; ".join(remark.texts), limit=REASON_LENGTH)
+    return (code(remark.model), code(remark.compiler), text, *_place(findings, remark))
+
+
+def _speedups(findings: RunFindings) -> Iterator[Block]:
+    """Draw the speedups of every suite with their intervals, open where these are few models."""
+    is_open = sum(len(tables.models) for tables in findings.tables) <= OPEN_MODELS
     for tables in findings.tables:
-        models = count(len(tables.models), "model")
-        title = f"<code>{html(tables.suite)}</code> ({html(str(tables.section))}): {models}"
-        made = [
+        for table in _metric_table(tables, "speedup", DETAIL):
+            if is_open:
+                title = f"{PLAIN_TITLES['speedup']}: {code(tables.suite)} ({code(str(tables.section))})"
+                before = f"\n### {title}\n"
+                yield Block(before=before, tables=(table,), rank=DETAIL)
+            else:
+                title = f"{PLAIN_TITLES['speedup']}: <code>{html(tables.suite)}</code> ({html(str(tables.section))})"
+                yield fold(f"{title}, {count(len(tables.models), 'model')}", [table], DETAIL)
+
+
+def _measurements(findings: RunFindings) -> Iterator[Block]:
+    """Draw the other tables of every suite, folded."""
+    for tables in findings.tables:
+        metric_tables = [
             table
-            for place, metric in enumerate((*DETAIL_METRICS, *own_names(tables)))
-            for table in _detail(tables, metric, DETAIL + 2 * place)
+            for place, metric in enumerate((*DETAIL_METRICS, *list_own_metrics(tables)), start=1)
+            for table in _metric_table(tables, metric, DETAIL + 2 * place)
         ]
-        yield fold(title, made, DETAIL)
+        title = f"<code>{html(tables.suite)}</code> ({html(str(tables.section))}): {count(len(tables.models), 'model')}"
+        if metric_tables:
+            yield fold(f"Other measurements: {title}", metric_tables, DETAIL)
 
 
-def _detail(tables: SuiteTables, metric: str, rank: int) -> Iterator[MarkdownTable]:
-    found = list(model_rows(tables, metric))
-    if any(metric == ACCURACY or cell.measured for row in found for cell in row.cells):
-        lines = [
-            (code(row.model), whole(row.batch_size), *(_cell(cell, metric) for cell in row.cells)) for row in found
-        ]
-        ranks = [rank + (not row.failed) for row in found]
-        columns = ("Model", "Batch size", *map(code, tables.compilers))
-        yield markdown_table(columns, lines, *ranks, title=f"\n**{sentence(metric_title(metric, tables.metrics))}**\n")
+def _metric_table(tables: SuiteTables, metric: str, rank: int) -> Iterator[MarkdownTable]:
+    rows = list(model_rows(tables, metric))
+    if not any(metric == ACCURACY or cell.measured for row in rows for cell in row.cells):
+        return
+    lines = [
+        (
+            code(row.model),
+            whole(row.batch_size),
+            *(
+                _cell(tables, metric, row.model, compiler, cell)
+                for compiler, cell in zip(tables.compilers, row.cells, strict=True)
+            ),
+        )
+        for row in rows
+    ]
+    ranks = [rank + (not row.failed) for row in rows]
+    title = PLAIN_TITLES.get(metric) or sentence(metric_title(metric, tables.metrics))
+    columns = ("Model", "Batch size", *map(code, tables.compilers))
+    yield markdown_table(columns, lines, ranks=ranks, before="" if metric == "speedup" else f"\n**{title}**\n")
 
 
-def _build(findings: RunFindings) -> Block:
-    parts = [
+def _cell(tables: SuiteTables, metric: str, model: str, compiler: str, cell: Cell) -> str:
+    if not cell.measured:
+        return code(cell.status) if metric == ACCURACY or cell.status != "pass" else ABSENT
+    text = format_metric(metric, cell)
+    if metric != "speedup":
+        return text
+    text += format_interval(read_interval(tables.records.get((Testing.PERFORMANCE, model, compiler))))
+    return f"{text} ❌" if cell.counted and not cell.passed else text
+
+
+def _breaks(findings: RunFindings) -> Iterator[Block]:
+    """List why dynamo left graphs, the reasons that most models have first."""
+    shown = findings.breaks[:MOST_BREAKS]
+    rows = [
+        (
+            code(item.reason, limit=REASON_LENGTH),
+            code(item.place, limit=REASON_LENGTH),
+            _models(item.models),
+            code(item.compiler),
+            *_place(findings, item),
+        )
+        for item in shown
+    ]
+    if rows:
+        hidden = len(findings.breaks) - len(shown)
+        table = markdown_table(("Reason", "Where", "Models", "Compiler", "Suite", "Section"), rows, rank=BUILD)
+        title = f"{count(len(findings.breaks), 'reason')} of graph breaks"
+        yield fold(title + (f" ({hidden:,} of them in {ALL_ROWS} only)" if hidden else ""), [table], BUILD)
+
+
+def _build(findings: RunFindings, *, has_files: bool) -> Iterator[Block]:
+    """Draw the build summary, and the flags of dynamo, of which there are a hundred, apart."""
+    parts = dict(list_build(findings))
+    flags = parts.pop(FLAGS_TITLE)
+    tables = [
         MarkdownTable(
             before=f"\n**{title}**\n\n",
             lines=tuple(TableLine(text=f"- {code(text)}", rank=BUILD) for text in lines),
             where="gh_build_summary.txt",
         )
-        for title, lines in build_summary(findings)
+        for title, lines in parts.items()
     ]
-    return fold("Build summary", parts, BUILD)
-
-
-def _cell(cell: Cell, metric: str) -> str:
-    if not cell.measured:
-        return code(cell.status) if metric == ACCURACY or cell.status != "pass" else ABSENT
-    text = metric_text(metric, cell)
-    return f"{text} ❌" if metric == "speedup" and cell.counted and not cell.passed else text
-
-
-def fold(title: str, tables: Sequence[MarkdownTable], rank: int) -> Block:
-    before = f"\n<details>\n<summary>{title}</summary>\n"
-    return Block(before=before, tables=tuple(tables), after="\n</details>\n", rank=rank)
-
-
-def markdown_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], *ranks: int, title: str = ""
-) -> MarkdownTable:
-    """A table without its empty columns; one rank for all rows, or one for each."""
-    kept = [place for place in range(len(columns)) if any(cells[place] != ABSENT for cells in rows)]
-    head = [columns[place] for place in kept]
-    of_row = ranks if len(ranks) == len(rows) else ranks[:1] * len(rows)
-    return MarkdownTable(
-        before=f"{title}\n{_row(head)}\n{_row(['---'] * len(head))}\n",
-        lines=tuple(
-            TableLine(text=_row([cells[place] for place in kept]), rank=rank)
-            for cells, rank in zip(rows, of_row, strict=True)
-        ),
-        where=ALL_ROWS,
-    )
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    if has_files:
+        yield fold("Build summary", tables, BUILD)
+        lines = tuple(TableLine(text=f"- {code(one_line(text))}", rank=FLAGS) for text in flags)
+        table = MarkdownTable(before="\n", lines=lines, where="gh_build_summary.txt")
+        yield fold(f"{FLAGS_TITLE} ({len(flags):,})", [table], FLAGS)
+    else:
+        left_to_files = f"\n{count(len(flags), 'flag')} of torch._dynamo.config: see gh_build_summary.txt.\n"
+        tables.append(MarkdownTable(before="", lines=(), where="gh_build_summary.txt", after=left_to_files))
+        yield fold("Build summary", tables, BUILD)

@@ -10,12 +10,16 @@ from torchperf_ci.core.frames import CaseSelection, Section, SuiteTables, rank, 
 from torchperf_ci.core.records import Build, Record, Source, Testing
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.report.summary import (
+    Benefit,
+    BreakReason,
     CompilerSummary,
     Failure,
     Flag,
     Remark,
     find_flags,
     flag_compilers,
+    list_benefits,
+    list_break_reasons,
     list_failures,
     list_remarks,
     summarize,
@@ -78,6 +82,8 @@ class RunFindings:
     flag_compilers: those whose results are compared with the limits; `flags` is what was found.
     notes: sentences a reader should know before trusting the numbers.
     remarks: what a reader should know of single cases.
+    benefits: what each compiler brings, for the sentences that come first.
+    breaks: why dynamo left graphs, and where.
     regressed: cases that got worse since the run before, where somebody looked.
     """
 
@@ -88,6 +94,8 @@ class RunFindings:
     failures: tuple[Failure, ...]
     flags: tuple[Flag, ...]
     remarks: tuple[Remark, ...]
+    benefits: tuple[Benefit, ...]
+    breaks: tuple[BreakReason, ...]
     flag_compilers: tuple[str, ...]
     builds: tuple[Build, ...]
     source: Source
@@ -149,7 +157,7 @@ class Report:
     """What was written, in short.
 
     outcome: what the headline says with its sign. verdict: one line, with the sign.
-    summary: the executive summary as plain text, the verdict first.
+    summary: the report as plain text, the verdict last. markdown: for a step summary or a comment, with no links.
     not_compiled: those of `passed` of which nothing was compiled.
     passed and failed count the cases in the pass rate; left_out those that could not be loaded, not run in eager, or
     whose compiler is not available; missing those of `failed` that have no result at all.
@@ -158,6 +166,7 @@ class Report:
     outcome: RunOutcome
     verdict: str
     summary: str
+    markdown: str
     passed: int
     not_compiled: int
     failed: int
@@ -181,6 +190,8 @@ def collect_findings(results: Results, options: ReportOptions) -> RunFindings:
         failures=tuple(failure for item in tables for failure in list_failures(item)),
         flags=tuple(flag for item in tables for flag in find_flags(item, flagged)),
         remarks=tuple(remark for item in tables for remark in list_remarks(item)),
+        benefits=list_benefits(tables),
+        breaks=tuple(reason for item in tables for reason in list_break_reasons(item)),
         flag_compilers=flagged,
         builds=results.builds,
         source=max((record.source for record in records), key=lambda source: source.time, default=Source()),

@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path
@@ -30,7 +31,7 @@ from torchperf_ci.core.records import Record
 from torchperf_ci.core.text import one_line
 from torchperf_ci.report.palette import BAD, GRID, INK, PALE, PALETTE, PAPER
 from torchperf_ci.report.summary import CompilerSummary
-from torchperf_ci.report.words import ratio
+from torchperf_ci.report.words import format_interval, ratio
 
 DOTS_PER_INCH = 110
 DRAWN = (1e-6, 1e6)
@@ -62,7 +63,7 @@ def style() -> Iterator[None]:
 
 
 def titled(figure: Figure, title: str, handles: Sequence[Artist], *, columns: int = 6) -> None:
-    """A title at the upper left, and the legend in a line below it."""
+    """Put a title at the upper left, and the legend in a line below it."""
     legend = figure.legend(
         handles=list(handles),
         loc="outside upper left",
@@ -79,18 +80,20 @@ def titled(figure: Figure, title: str, handles: Sequence[Artist], *, columns: in
     text.set(text=one_line(title, limit=120), fontsize=11, fontweight="bold")
 
 
-def log_axis(axes: Axes, which: Literal["x", "y"], limits: tuple[float, float], unit: str = "") -> None:
-    """Make an axis logarithmic, with ticks at round numbers that read like `0.8x`, `1x`, `2x`."""
+def log_axis(
+    axes: Axes, which: Literal["x", "y"], limits: tuple[float, float], unit: str = "", *, ticks: int = 6
+) -> None:
+    """Make an axis logarithmic, with up to `ticks` marks at round numbers that read like `0.8x`, `1x`, `2x`."""
     low, high = limits
     axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(FixedLocator(_ticks(low, high)))
+    axis.set_major_locator(FixedLocator(round_numbers(low, high, ticks)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}{unit}"))
 
 
 def saved(figure: Figure) -> dict[str, bytes]:
-    """The figure as a file of each kind: `svg` and `png`. It is laid out once for both: that is what takes the time."""
+    """Save the figure as `svg` and `png`. It is laid out once for both: that is what takes the time."""
     FigureCanvasAgg(figure)
     layout = figure.get_layout_engine()
     if layout is not None:
@@ -102,10 +105,14 @@ def saved(figure: Figure) -> dict[str, bytes]:
     return {"svg": svg.getvalue(), "png": png.getvalue()}
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Some five round numbers: even steps in a narrow range, then halves of powers of 2, then powers of 2 or 10."""
+def round_numbers(low: float, high: float, most: int = 6) -> list[float]:
+    """Choose some five round numbers: even steps in a narrow range, then halves of powers of 2, then powers of 2 or 10.
+
+    Between `low` and `high`, at most about `most` of them in a narrow range.
+    """
     if high / low < 4:
-        return [float(tick) for tick in MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if tick > 0]
+        values = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        return [float(value) for value in values if low <= value <= high]
     base = 2.0 if high / low < 2**9 else 10.0
     powers = [base**power for power in range(math.floor(math.log(low, base)), math.ceil(math.log(high, base)) + 1)]
     between = [1.5 * power for power in powers] if high / low < 2**4 else []
@@ -116,15 +123,17 @@ PER_PANEL = 40
 MOST_MODELS = 240
 """More than these are not drawn one by one; the best and the worst half of them are."""
 LABEL_LENGTH = 30
+LEAST_BAR, WIDE_BAR = 0.13, 0.32
+"""Inches: a bar that has room for a number on its side, and for one that stands upright."""
 RATIOS = ("speedup", "speedup_low", "speedup_high")
 TURNED: Any = {"rotation": 40, "ha": "right", "va": "top", "rotation_mode": "anchor"}
 FAILED: Any = {"marker": "x", "color": BAD, "linestyle": "none", "markersize": 5, "markeredgewidth": 1.4}
-LEFT_OUT: Any = {"marker": "o", "color": PALE, "linestyle": "none", "markersize": 4, "markerfacecolor": PAPER}
+NOT_RUN: Any = {"marker": "o", "color": PALE, "linestyle": "none", "markersize": 4, "markerfacecolor": PAPER}
 
 Values = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def speedup_figure(tables: SuiteTables, colours: Mapping[str, str]) -> Figure:
+def draw_speedups(tables: SuiteTables, colours: Mapping[str, str]) -> Figure:
     """Speedup per model and compiler: bars from 1x on a logarithmic axis, with 95 % intervals where they are known."""
     models = list(sort_models(tables.values["speedup"]).index)
     hidden = max(0, len(models) - MOST_MODELS)
@@ -139,6 +148,7 @@ def speedup_figure(tables: SuiteTables, colours: Mapping[str, str]) -> Figure:
         _bars(axis, tables, panel, colours)
         _names(axis, panel)
         axis.set_xlim(-0.6, max(len(panels[0]), 3) - 0.4)
+        _label_bars(axis, tables, panel, inches=(figure.get_figwidth() - 1.0) / max(len(panels[0]), 3))
         log_axis(axis, "y", limits, "x")
         axis.set_ylabel("speedup over eager")
     cut = f" ({hidden:,} models in the middle are not drawn)" if hidden else ""
@@ -147,7 +157,7 @@ def speedup_figure(tables: SuiteTables, colours: Mapping[str, str]) -> Figure:
 
 
 def _panels(models: Sequence[str]) -> list[Sequence[str]]:
-    """The models in as few panels of equal size as hold them."""
+    """Share the models out over as few panels of equal size as hold them."""
     number = math.ceil(len(models) / PER_PANEL)
     size = math.ceil(len(models) / number)
     return [models[start : start + size] for start in range(0, len(models), size)]
@@ -166,13 +176,38 @@ def _bars(axis: Axes, tables: SuiteTables, models: Sequence[str], colours: Mappi
         known = good & (low > 0) & (high > 0)
         ends += [[(x, y), (x, z)] for x, y, z in zip(middle[known], low[known], high[known], strict=True)]
         passed, counted = (table.loc[list(models), compiler].to_numpy() for table in (tables.passed, tables.counted))
-        for at, look in ((middle[counted & ~passed], FAILED), (middle[~counted], LEFT_OUT)):
+        for at, look in ((middle[counted & ~passed], FAILED), (middle[~counted], NOT_RUN)):
             axis.plot(at, np.ones(len(at)), **look)
     axis.add_collection(LineCollection(ends, colors=INK, linewidths=0.8))
 
 
+def _label_bars(axis: Axes, tables: SuiteTables, models: Sequence[str], *, inches: float) -> None:
+    """Write every speedup beyond the end of its bar and interval, if bars are wide enough. inches: a model's room."""
+    width = min(0.8 / len(tables.compilers), 0.5)
+    if width * inches < LEAST_BAR:
+        return
+    first = -width * len(tables.compilers) / 2
+    for place, compiler in enumerate(tables.compilers):
+        values, low, high = (_column(tables, name, models, compiler) for name in RATIOS)
+        for number, value in enumerate(values):
+            if not value > 0:
+                continue
+            is_up = value >= 1
+            end = np.nanmax([value, high[number]]) if is_up else np.nanmin([value, low[number]])
+            axis.annotate(
+                f"{value:.2f}",
+                (number + first + (place + 0.46) * width, end),
+                xytext=(0, 2 if is_up else -2),
+                textcoords="offset points",
+                ha="center",
+                va="bottom" if is_up else "top",
+                fontsize=7,
+                rotation=0 if width * inches >= WIDE_BAR else 90,
+            )
+
+
 def _names(axis: Axes, models: Sequence[str]) -> None:
-    """The axes' lines, and the models below. Plain texts take a fifth less time for a chart than tick labels."""
+    """Draw the axes' lines, and the models below. Plain texts take a fifth less time for a chart than tick labels."""
     axis.axhline(1.0, color=INK, linewidth=0.8)
     axis.grid(axis="y", color=GRID, linewidth=0.6)
     axis.tick_params(length=0)
@@ -187,15 +222,15 @@ def _legend(tables: SuiteTables, colours: Mapping[str, str]) -> list[Patch | Lin
     if (tables.counted & ~tables.passed).any(axis=None):
         handles.append(Line2D([], [], label="failed", **FAILED))
     if not tables.counted.all(axis=None):
-        handles.append(Line2D([], [], label="left out", **LEFT_OUT))
+        handles.append(Line2D([], [], label="could not run", **NOT_RUN))
     return handles
 
 
 def _limits(tables: SuiteTables) -> tuple[float, float]:
-    """The smallest and the largest speedup to show, with room around them."""
+    """Find the smallest and the largest speedup to show, with room around them."""
     known = np.concatenate([_column(tables, name, tables.models, one) for name in RATIOS for one in tables.compilers])
     low, high = np.nanmin([0.95, *known]), np.nanmax([1.05, *known])
-    room = (high / low) ** 0.04
+    room = (high / low) ** 0.12
     return float(low / room), float(high * room)
 
 
@@ -218,12 +253,14 @@ MOST_LINES = 60
 _BESIDE: Any = {"textcoords": "offset points", "xytext": (4, 0), "va": "center", "fontsize": 8}
 
 
-def overview_figure(title: str, lines: Sequence[CompilerSummary], colours: Mapping[str, str]) -> Figure:
-    """A row per suite and compiler, in the order of `lines`."""
+def draw_overview(title: str, lines: Sequence[CompilerSummary], colours: Mapping[str, str]) -> Figure:
+    """Draw a row per suite and compiler, in the order of `lines`."""
     hidden = max(0, len(lines) - MOST_LINES)
     shown = list(lines[:MOST_LINES])
     inks = [colours[line.compiler] for line in shown]
-    figure = Figure(figsize=(9.0, 1.2 + 0.27 * len(shown)), layout="constrained")
+    # The last tick of one panel and the first of the other are neighbours, hence the room between them.
+    layout = ConstrainedLayoutEngine(w_pad=0.2)
+    figure = Figure(figsize=(9.0, 1.2 + 0.27 * len(shown)), layout=layout)
     rates, means = figure.subplots(1, 2, sharey=True)
     places = _places(shown)
     _rates(rates, shown, places, inks)
@@ -241,7 +278,7 @@ def overview_figure(title: str, lines: Sequence[CompilerSummary], colours: Mappi
 
 
 def _places(lines: Sequence[CompilerSummary]) -> list[float]:
-    """Where the bars stand: one below the other, with a gap between suites."""
+    """Place the bars: one below the other, with a gap between suites."""
     suites = list(dict.fromkeys(line.suite for line in lines))
     return [number + 0.5 * suites.index(line.suite) for number, line in enumerate(lines)]
 
@@ -259,13 +296,16 @@ def _rates(axes: Axes, lines: Sequence[CompilerSummary], places: Sequence[float]
 def _means(axes: Axes, lines: Sequence[CompilerSummary], places: Sequence[float], inks: Sequence[str]) -> None:
     means = np.clip([line.geomean or 1.0 for line in lines], *DRAWN)
     axes.barh(list(places), means - 1, left=1, color=list(inks), height=0.7)
-    low, high = min(0.95, means.min()), max(1.05, means.max())
+    ends = [line.interval or (mean, mean) for line, mean in zip(lines, means, strict=True)]
+    intervals = np.clip(ends, *DRAWN)
+    low, high = min(0.95, intervals.min(), means.min()), max(1.05, intervals.max(), means.max())
     room = high / low
-    log_axis(axes, "x", (float(low / room**0.05), float(high * room**0.15)), "x")
+    log_axis(axes, "x", (float(low / room**0.05), float(high * room**0.45)), "x")
     axes.axvline(1.0, color=INK, linewidth=0.8)
     axes.set_xlabel("geometric mean speedup over eager")
-    for place, mean, line in zip(places, means, lines, strict=True):
-        axes.annotate(ratio(line.geomean), (max(mean, 1.0), place), **_BESIDE)
+    axes.hlines(places, intervals[:, 0], intervals[:, 1], color=INK, linewidth=0.8)
+    for place, mean, end, line in zip(places, means, intervals[:, 1], lines, strict=True):
+        axes.annotate(f"{ratio(line.geomean)}{format_interval(line.interval)}", (max(mean, end, 1.0), place), **_BESIDE)
 
 
 MOST_POINTS = 500
@@ -289,7 +329,7 @@ class Arms:
     estimate: tuple[float | None, float | None, float | None]
 
 
-def samples_figure(record: Record) -> Figure:
+def draw_samples(record: Record) -> Figure:
     """Both arms in the order they were taken, and how the speedups of the pairs are spread."""
     eager, compiled = (1e3 * np.array(record.samples[arm], dtype=np.float64) for arm in ("eager", "compiled"))
     metrics = record.metrics
@@ -326,12 +366,13 @@ def _course(axes: Axes, eager: Values, compiled: Values) -> None:
 
 
 def _spread(axes: Axes, arms: Arms) -> None:
-    """A histogram; what is beyond the middle 98 % stands in its first and last bar."""
+    """Draw a histogram; what is beyond the middle 98 % stands in its first and last bar."""
     low, high = np.quantile(arms.ratios, [0.01, 0.99])
     edges = np.geomspace(low * 0.98, high * 1.02, BINS + 1)
     axes.hist(np.clip(arms.ratios, edges[0], edges[-1]), bins=list(edges), color=COMPILED)
     axes.axvline(1.0, color=INK, linewidth=0.8, linestyle=":")
-    log_axis(axes, "x", (float(edges[0]), float(edges[-1])), "x")
+    log_axis(axes, "x", (float(edges[0]), float(edges[-1])), "x", ticks=4)
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set(xlabel=f"{arms.ratio_name} of a pair", ylabel="pairs")
 
 

@@ -6,8 +6,10 @@ limits of what is flagged are those of PyTorch's own dashboard.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,9 @@ from torchperf_ci.core.frames import (
 )
 from torchperf_ci.core.records import Record, Testing
 
+Interval = tuple[float, float]
+"""The ends of a 95 % interval."""
+
 NO_SPEEDUP = "no_speedup"
 """The word for a performance test that passed without a usable speedup."""
 
@@ -37,6 +42,7 @@ class CompilerSummary:
         available here (`left_out`). A missing case counts, as not passed.
     not_compiled: the passing cases of which nothing was compiled.
     geomean, clipped: over the passing cases; `clipped` takes a slowdown as 1, because eager is always there to be used.
+    interval: 95 % interval of `geomean`; None where a case has none.
     compile_seconds, compression: arithmetic means over the passing cases.
     The means are None where nothing was measured.
     """
@@ -50,6 +56,7 @@ class CompilerSummary:
     left_out: int
     not_compiled: int
     geomean: float | None
+    interval: Interval | None
     clipped: float | None
     compile_seconds: float | None
     compression: float | None
@@ -85,13 +92,123 @@ class Remark:
     texts: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benefit:
+    """What a compiler brings on the passing models of a section, over all suites, whose speedup was measured.
+
+    speedup: geometric mean. interval: its 95 % interval; None where a case has none.
+    saved_ms: arithmetic mean over the models of what a call takes less than in eager; below 0 where it takes more.
+    compile_seconds: arithmetic mean of the compilation latencies.
+    The last two are None where a case lacks them.
+    """
+
+    section: Section
+    compiler: str
+    models: int
+    speedup: float
+    interval: Interval | None
+    saved_ms: float | None
+    compile_seconds: float | None
+
+    @property
+    def calls_to_pay_off(self) -> float | None:
+        """Calls of each model after which what they save together is what compiling them took."""
+        if not self.saved_ms or self.saved_ms < 0 or self.compile_seconds is None:
+            return None
+        return 1000 * self.compile_seconds / self.saved_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakReason:
+    """A reason to leave a graph at one place of the user's code, with the models that it was seen in."""
+
+    section: Section
+    suite: str
+    compiler: str
+    reason: str
+    place: str
+    models: tuple[str, ...]
+
+
+def combine_intervals(intervals: Sequence[Interval | None], mean: float) -> Interval | None:
+    """Combine intervals of cases to that of their geometric `mean`; None where a case has none.
+
+    Errors of cases that are measured one after the other are taken for independent: in logarithms the half width of a
+    mean is the root of the sum of the squared half widths over their number (JCGM 100:2008, 5.1.2).
+    """
+    known = [interval for interval in intervals if interval is not None]
+    if not known or len(known) < len(intervals):
+        return None
+    half = math.sqrt(sum(((math.log(high) - math.log(low)) / 2) ** 2 for low, high in known)) / len(known)
+    return mean * math.exp(-half), mean * math.exp(half)
+
+
+def read_interval(record: Record | None) -> Interval | None:
+    """Read the 95 % interval of a record's speedup; None where it was not measured in enough pairs."""
+    low, high = (record.metrics.get(name, math.nan) if record else math.nan for name in ("speedup_low", "speedup_high"))
+    return (low, high) if 0 < low <= high < math.inf else None
+
+
+def list_benefits(tables: Sequence[SuiteTables]) -> tuple[Benefit, ...]:
+    """Say what each compiler brings, section by section, in the order of the tables."""
+    groups: dict[tuple[Section, str], list[Record]] = {}
+    for item in tables:
+        for compiler in item.compilers:
+            passed, speedups = item.passed[compiler], item.values["speedup"][compiler]
+            groups.setdefault((item.section, compiler), []).extend(
+                item.records[Testing.PERFORMANCE, model, compiler]
+                for model in item.models
+                if passed[model] and 0 < speedups[model] < math.inf
+            )
+    benefits = []
+    for (section, compiler), records in groups.items():
+        if not records:
+            continue
+        speedup = math.exp(fmean(math.log(record.metrics["speedup"]) for record in records))
+        # From the paired speedup, not from two medians, so that its sign is that of the speedup.
+        saved = [record.metrics.get("abs_latency", math.nan) * (record.metrics["speedup"] - 1) for record in records]
+        compiling = [record.metrics.get("compilation_latency", math.nan) for record in records]
+        benefits.append(
+            Benefit(
+                section=section,
+                compiler=compiler,
+                models=len(records),
+                speedup=speedup,
+                interval=combine_intervals([read_interval(record) for record in records], speedup),
+                saved_ms=fmean(saved) if all(map(math.isfinite, saved)) else None,
+                compile_seconds=fmean(compiling) if all(map(math.isfinite, compiling)) else None,
+            )
+        )
+    return tuple(benefits)
+
+
+def list_break_reasons(tables: SuiteTables) -> tuple[BreakReason, ...]:
+    """List why graphs were left, those first that most models have."""
+    groups: dict[tuple[str, str, str], dict[str, None]] = {}
+    for (_, model, compiler), record in tables.records.items():
+        for graph_break in record.graph_breaks:
+            groups.setdefault((compiler, graph_break.reason, graph_break.user_stack), {})[model] = None
+    reasons = (
+        BreakReason(
+            section=tables.section,
+            suite=tables.suite,
+            compiler=compiler,
+            reason=reason,
+            place=place,
+            models=tuple(models),
+        )
+        for (compiler, reason, place), models in groups.items()
+    )
+    return tuple(sorted(reasons, key=lambda item: -len(item.models)))
+
+
 def summarize(tables: SuiteTables) -> tuple[CompilerSummary, ...]:
-    """A line per compiler, in the order of the tables."""
+    """Sum a suite up, a line per compiler, in the order of the tables."""
     return tuple(_line(tables, compiler) for compiler in tables.compilers)
 
 
 def list_failures(tables: SuiteTables) -> tuple[Failure, ...]:
-    """What did not pass, once per case: accuracy, when that is what failed, else performance; in the models' order."""
+    """List what did not pass, once per case: accuracy, if that failed, else performance; in the models' order."""
     return tuple(
         _failure(tables, model, compiler, counts=bool(counts))
         for model, passed, counted in zip(
@@ -103,7 +220,7 @@ def list_failures(tables: SuiteTables) -> tuple[Failure, ...]:
 
 
 def list_remarks(tables: SuiteTables) -> tuple[Remark, ...]:
-    """The cases that have something to be said about, in the models' order."""
+    """List the cases that have something to be said about, in the models' order."""
     cases = ((model, compiler) for model in tables.models for compiler in tables.compilers)
     return tuple(remark for model, compiler in cases if (remark := _remark(tables, model, compiler)).texts)
 
@@ -130,6 +247,8 @@ def _remark(tables: SuiteTables, model: str, compiler: str) -> Remark:
 def _line(tables: SuiteTables, compiler: str) -> CompilerSummary:
     counted, passed = tables.counted[compiler], tables.passed[compiler]
     speedups = _measured(tables, "speedup", compiler)
+    geomean = _geomean(speedups)
+    intervals = [read_interval(tables.records[Testing.PERFORMANCE, model, compiler]) for model in speedups.index]
     absent = np.logical_and.reduce([words[compiler] == MISSING for words in tables.statuses.values()])
     return CompilerSummary(
         section=tables.section,
@@ -144,7 +263,8 @@ def _line(tables: SuiteTables, compiler: str) -> CompilerSummary:
             for model, passes in zip(tables.models, passed, strict=True)
             if passes
         ),
-        geomean=_geomean(speedups),
+        geomean=geomean,
+        interval=None if geomean is None else combine_intervals(intervals, geomean),
         clipped=_geomean(speedups.clip(lower=1)),
         compile_seconds=_mean(_measured(tables, "compilation_latency", compiler)),
         compression=_mean(_measured(tables, "compression_ratio", compiler)),
@@ -172,7 +292,7 @@ def _failure(tables: SuiteTables, model: str, compiler: str, *, counts: bool) ->
 
 
 def _word(tables: SuiteTables, model: str, record: Record | None) -> str:
-    """The status to show. A pass that does not count hangs on what happened to the same model elsewhere."""
+    """Choose the status to show. A pass that does not count hangs on what happened to the same model elsewhere."""
     if record is None:
         return MISSING
     if not record.status.is_pass:
@@ -229,14 +349,14 @@ class Flag:
 
 
 def flag_compilers(present: Sequence[str], asked: Sequence[str]) -> tuple[str, ...]:
-    """The compilers to warn about: those asked for, else the defaults, else all, as far as they are present."""
+    """Choose the compilers to warn about: those asked for, else the defaults, else all, as far as they are present."""
     wanted = asked or DEFAULT_FLAG_COMPILERS
     found = tuple(name for name in wanted if name in present)
     return found if found or asked else tuple(present)
 
 
 def find_flags(tables: SuiteTables, compilers: Sequence[str]) -> tuple[Flag, ...]:
-    """Everything beyond a limit for `compilers`, by metric, then in the order of that metric's table."""
+    """List everything beyond a limit for `compilers`, by metric, then in the order of that metric's table."""
     return tuple(
         Flag(
             section=tables.section,
@@ -254,7 +374,7 @@ def find_flags(tables: SuiteTables, compilers: Sequence[str]) -> tuple[Flag, ...
 
 
 def is_flagged(metric: str, cell: Cell) -> bool:
-    """Is this case beyond the limit?
+    """Say whether a case is beyond the limit.
 
     Of a case that failed, speedup and compression count as 0, as in PyTorch's files; a metric that was merely not
     measured is beyond no limit.

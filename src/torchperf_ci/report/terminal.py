@@ -1,60 +1,100 @@
-"""The executive summary as plain text."""
+"""The report as plain text: speedups, summary, remarks, failures, what each compiler brings, and the verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
 
-from torchperf_ci.core.text import one_line
-from torchperf_ci.report.csv_tables import passrate
+from torchperf_ci.core.frames import Cell, SuiteTables, model_rows
+from torchperf_ci.core.records import Testing
+from torchperf_ci.core.text import ABSENT, one_line
 from torchperf_ci.report.model import RunFindings
-from torchperf_ci.report.summary import CompilerSummary
-from torchperf_ci.report.words import ratio, seconds, verdict
+from torchperf_ci.report.summary import read_interval
+from torchperf_ci.report.words import (
+    CLIPPED,
+    describe_benefit,
+    format_pass_rate,
+    format_speedup,
+    ratio,
+    seconds,
+    verdict,
+)
 
-COLUMNS = ("compiler", "suite", "passed", "geomean", "slowdowns as 1x", "compile time", "memory")
-SHOWN_FAILURES = 20
+COLUMNS = ("compiler", "suite", "passed", "geomean", "slowdowns\nas 1x", "compile\ntime", "peak-memory\nratio")
+SHOWN_CASES = 20
+SHOWN_MODELS = 40
 
 
-def terminal(findings: RunFindings) -> str:
-    """Verdict, failures and the summary table of every section."""
-    sign, sentence = verdict(findings)
-    parts = [f"{sign} {sentence}", *_failures(findings), *_remarks(findings)]
+def write_terminal(findings: RunFindings) -> str:
+    """Write tables of every section, remarks, failures, a sentence per compiler, and the verdict.
+
+    The verdict is the last line, where the eye is when the text has run through a terminal.
+    """
+    several = len(findings.sections) > 1
+    lines: list[str] = []
     for section in findings.sections:
-        rows = [_cells(line) for line in findings.lines_of(section)]
-        parts += ["", one_line(str(section)), tabulate(rows, headers=COLUMNS, tablefmt="simple", disable_numparse=True)]
-    return "\n".join(parts)
-
-
-def _failures(findings: RunFindings) -> list[str]:
-    failed = sorted(findings.failures, key=lambda failure: not failure.counts)
-    texts = (
-        f"{item.suite}/{item.model} {item.compiler}: {item.status} ({item.testing}) {item.reason}" for item in failed
-    )
-    return _first([*texts], more="more")
-
-
-def _remarks(findings: RunFindings) -> list[str]:
-    """List what is to be known of single cases, those first of which nothing was compiled."""
+        rows = [
+            (
+                one_line(line.compiler),
+                one_line(line.suite),
+                f"{format_pass_rate(line)} ({line.passed:,}/{line.total:,})",
+                ratio(line.geomean),
+                ratio(line.clipped),
+                seconds(line.compile_seconds),
+                ratio(line.compression),
+            )
+            for line in findings.lines_of(section)
+        ]
+        summary = tabulate(rows, headers=COLUMNS, tablefmt="simple", disable_numparse=True)
+        lines += [one_line(str(section)), *_speedups(findings.tables_of(section)), summary, ""]
+    if any(line.clipped != line.geomean for line in findings.lines):
+        lines += [CLIPPED, ""]
     remarks = sorted(findings.remarks, key=lambda remark: not remark.not_compiled)
-    texts = (f"{item.suite}/{item.model} {item.compiler}: {'; '.join(item.texts)}" for item in remarks)
-    return _first([*texts], more="more remarks")
+    lines += _first(
+        [f"{item.suite}/{item.model} {item.compiler}: {'; '.join(item.texts)}" for item in remarks],
+        more="more remarks",
+    )
+    failed = sorted(findings.failures, key=lambda failure: not failure.counts)
+    lines += _first(
+        [f"{item.suite}/{item.model} {item.compiler}: {item.status} ({item.testing}) {item.reason}" for item in failed],
+        more="more",
+    )
+    for benefit in findings.benefits:
+        where = f" ({benefit.section})" if several else ""
+        lines.append(f"{one_line(benefit.compiler + where)}: {describe_benefit(benefit)}")
+    return "\n".join([*lines, " ".join(verdict(findings))])
+
+
+def _speedups(all_tables: Sequence[SuiteTables]) -> Iterator[str]:
+    """Write a table of the speedups of all models with their intervals, the best first; none where there is none."""
+    compilers = list(dict.fromkeys(name for tables in all_tables for name in tables.compilers))
+    rows = []
+    for tables in all_tables:
+        if not tables.values["speedup"].notna().any(axis=None):
+            continue
+        for row in model_rows(tables, "speedup"):
+            cells = dict(zip(tables.compilers, row.cells, strict=True))
+            texts = [_speedup(tables, row.model, name, cells[name]) if name in cells else ABSENT for name in compilers]
+            rows.append([one_line(f"{tables.suite}/{row.model}", limit=60), *texts])
+    if not rows:
+        return
+    headers = ["speedup", *map(one_line, compilers)]
+    yield tabulate(rows[:SHOWN_MODELS], headers=headers, tablefmt="simple", disable_numparse=True)
+    if len(rows) > SHOWN_MODELS:
+        yield f"… and {len(rows) - SHOWN_MODELS:,} more models, see report.md"
+    yield ""
+
+
+def _speedup(tables: SuiteTables, model: str, compiler: str, cell: Cell) -> str:
+    if not cell.measured:
+        return one_line(cell.status)
+    text = format_speedup(cell.value, read_interval(tables.records.get((Testing.PERFORMANCE, model, compiler))))
+    return text if cell.passed else f"{text}, failed"
 
 
 def _first(texts: Sequence[str], *, more: str) -> list[str]:
-    """Show the first few, a line each, and say how many there are besides."""
-    shown = [f"  {one_line(text, limit=160)}" for text in texts[:SHOWN_FAILURES]]
+    """Show the first few, a line each, say how many there are besides, and leave a line blank behind them."""
+    shown = [f"  {one_line(text, limit=160)}" for text in texts[:SHOWN_CASES]]
     left = len(texts) - len(shown)
-    return [*shown, *([f"  … and {left:,} {more}, see report.md"] if left else [])]
-
-
-def _cells(line: CompilerSummary) -> list[str]:
-    return [
-        one_line(line.compiler),
-        one_line(line.suite),
-        passrate(line),
-        ratio(line.geomean),
-        ratio(line.clipped),
-        seconds(line.compile_seconds),
-        ratio(line.compression),
-    ]
+    return [*shown, *([f"  … and {left:,} {more}, see report.md"] if left else []), *([""] if shown else [])]

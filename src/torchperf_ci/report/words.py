@@ -2,40 +2,59 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from torchperf_ci.core.frames import ACCURACY, LEAVES_COMPILER, Cell, SuiteTables
-from torchperf_ci.core.records import METRICS, Environment, Metric
-from torchperf_ci.core.text import count, one_line
+from torchperf_ci.core.records import METRICS, Environment, Metric, Mode
+from torchperf_ci.core.text import ABSENT, count, one_line
 from torchperf_ci.report.model import RunFindings
-from torchperf_ci.report.summary import COMPILE_SECONDS_ABOVE, COMPRESSION_BELOW, SPEEDUP_BELOW, CompilerSummary, Flag
+from torchperf_ci.report.summary import (
+    COMPILE_SECONDS_ABOVE,
+    COMPRESSION_BELOW,
+    SPEEDUP_BELOW,
+    Benefit,
+    CompilerSummary,
+    Failure,
+    Flag,
+    Interval,
+    read_interval,
+)
 
-ABSENT = "–"
 MOST_FIXED = 1e9
 LONGEST_REASON = 120
+PLAIN_TITLES = {
+    "speedup": "Speedup over eager",
+    "abs_latency": "Latency, compiled (ms; lower is better)",
+    "compilation_latency": "Compile time (s; lower is better)",
+    "compression_ratio": "Peak-memory ratio, eager over compiled (higher is better)",
+}
+"""Where the titles of `METRICS`, which are PyTorch's, do not say enough."""
+CLIPPED = "Slowdowns as 1x: every model counts with at least 1x, since eager can be used in its place."
+NO_INTERVALS = "No intervals: these results hold no raw times of pairs."
 
 
-def fixed(value: float, digits: int) -> str:
+def format_number(value: float, digits: int) -> str:
     """`1,234.50`; what is too large for that, as `1.23e+09`."""
     return f"{value:,.{digits}f}" if abs(value) < MOST_FIXED else f"{value:.3g}"
 
 
 def ratio(value: float | None) -> str:
     """`1.23x`, or a dash."""
-    return ABSENT if value is None else f"{fixed(value, 2)}x"
+    return ABSENT if value is None else f"{format_number(value, 2)}x"
 
 
 def seconds(value: float | None) -> str:
-    return ABSENT if value is None else f"{fixed(value, 1)} s"
+    return ABSENT if value is None else f"{format_number(value, 1)} s"
 
 
 def whole(number: int) -> str:
-    """A count, or a dash for 0."""
+    """Write a count, or a dash for 0."""
     return f"{number:,}" if number else ABSENT
 
 
-def percent(line: CompilerSummary) -> str:
+def format_pass_rate(line: CompilerSummary) -> str:
     """`85 %`, never rounded up to 100."""
     if not line.total:
         return ABSENT
@@ -43,21 +62,26 @@ def percent(line: CompilerSummary) -> str:
 
 
 def metric_title(metric: str, own: Mapping[str, Metric] = METRICS) -> str:
-    """The title of a metric that `own` defines; what nothing defines is called by its name."""
+    """Write the title of a metric that `own` defines; what nothing defines is called by its name."""
     if metric == ACCURACY:
         return "Accuracy"
     return own[metric].title if metric in own else metric
 
 
-def own_names(tables: SuiteTables) -> list[str]:
-    """The metrics of a suite that `METRICS` does not have, as other tools name them."""
+def write_title(metric: str, own: Mapping[str, Metric] = METRICS) -> str:
+    """Write the title of a metric in our own tables, with its unit and which way it gets better."""
+    return PLAIN_TITLES.get(metric) or metric_title(metric, own)
+
+
+def list_own_metrics(tables: SuiteTables) -> list[str]:
+    """List the metrics of a suite that `METRICS` does not have, as other tools name them."""
     return [name for name in tables.metrics if name not in METRICS]
 
 
-def metric_text(metric: str, cell: Cell, *, decimals: int = 2) -> str:
-    """The number of a measured cell with its unit, or as many digits more where the title tells the unit."""
+def format_metric(metric: str, cell: Cell, *, decimals: int = 2) -> str:
+    """Write the number of a measured cell with its unit, or as many digits more where the title tells the unit."""
     if metric in METRICS and METRICS[metric].unit == "ratio":
-        return f"{fixed(cell.value, decimals)}x"
+        return f"{format_number(cell.value, decimals)}x"
     return f"{cell.value:.{decimals + 1}g}"
 
 
@@ -67,65 +91,128 @@ def change_text(metric: str, before: Cell | None, now: Cell | None, quote: Calla
     def seen(cell: Cell | None, decimals: int) -> str:
         if cell is None:
             return ABSENT
-        return metric_text(metric, cell, decimals=decimals) if cell.measured else quote(cell.status)
+        return format_metric(metric, cell, decimals=decimals) if cell.measured else quote(cell.status)
 
     pairs = ((seen(before, decimals), seen(now, decimals)) for decimals in range(2, 7))
     first, *others = pairs
     return " → ".join(next((pair for pair in (first, *others) if pair[0] != pair[1]), first))
 
 
-def flag_text(flag: Flag) -> str:
-    """What is beyond which limit. For flags with a value."""
+def describe_flag(flag: Flag) -> str:
+    """Say what is beyond which limit. For flags with a value."""
     value = flag.value or 0.0
     match flag.metric:
         case "speedup":
-            return f"speedup {fixed(value, 3)}x, below {SPEEDUP_BELOW}x"
+            return f"speedup {format_number(value, 3)}x, below {SPEEDUP_BELOW}x"
         case "compilation_latency":
-            return f"compiling took {fixed(value, 0)} s, more than {COMPILE_SECONDS_ABOVE:.0f} s"
+            return f"compiling took {format_number(value, 0)} s, more than {COMPILE_SECONDS_ABOVE:.0f} s"
         case "compression_ratio":
-            return f"memory compression {fixed(value, 3)}x, below {COMPRESSION_BELOW}x"
+            return f"peak-memory ratio {format_number(value, 3)}x, below {COMPRESSION_BELOW}x"
         case _:
             return flag.status
 
 
 def verdict(findings: RunFindings, quote: Callable[[str], str] = one_line) -> tuple[str, str]:
-    """A sign and the sentence that comes first. Text from outside in it goes through `quote`."""
-    failed = findings.total - findings.passed
-    remarks = [
-        f"{findings.missing:,} of them without any result" if findings.missing else "",
+    """Write a sign and the sentence that comes first, what is bad first. Text from outside goes through `quote`."""
+    failed = [failure for failure in findings.failures if failure.counts]
+    not_run = [failure for failure in findings.failures if not failure.counts]
+    parts = []
+    if failed:
+        statuses = Counter(failure.status for failure in failed)
+        several = len(statuses) > 1
+        kinds = ", ".join(f"{number:,} {quote(s)}" if several else quote(s) for s, number in statuses.most_common())
+        parts.append(f"{len(failed):,} of {count(findings.total, 'case')} failed: {kinds}")
+    if not_run:
+        # Whole models, but for a compiler that is not here: of it cases, since other compilers ran the models.
+        if all(failure.status != LEAVES_COMPILER for failure in not_run):
+            number = len({(failure.section, failure.suite, failure.model) for failure in not_run})
+            of_all = count(sum(len(tables.models) for tables in findings.tables), "model")
+        else:
+            number, of_all = len(not_run), count(findings.total + findings.left_out, "case")
+        parts.append(f"{number:,} of {of_all} could not run{_commonest_reason(not_run, quote)}")
+    if not failed and not not_run:
+        parts.append(f"{count(findings.passed, 'case')} passed" if findings.total else "No case could be judged")
+    parts += [
         f"{findings.not_compiled:,} not compiled" if findings.not_compiled else "",
         f"{findings.regressed:,} worse than in the run before" if findings.regressed else "",
-        f"{findings.left_out:,} left out" if findings.left_out and failed else "",
         f"{count(len(findings.problems), 'problem')} with the input" if findings.problems else "",
     ]
-    tail = "".join(f", {remark}" for remark in remarks if remark)
-    if failed:
-        said = f"{failed:,} of {count(findings.total, 'case')} failed{tail}"
-    elif findings.left_out:
-        said = f"{_could_not_run(findings, quote)}{tail}"
-    elif not findings.total:
-        said = f"No case could be judged{tail}"
-    else:
-        said = f"{'The one case' if findings.total == 1 else f'All {findings.total:,} cases'} passed{tail}"
-    return findings.outcome.sign, said
+    return findings.outcome.sign, "; ".join(part for part in parts if part)
 
 
-def _could_not_run(findings: RunFindings, quote: Callable[[str], str]) -> str:
-    """How many models, or cases where other compilers ran them, could not run; and why, the commonest reason first."""
-    left_out = [failure for failure in findings.failures if not failure.counts]
-    reasons = Counter(failure.reason for failure in left_out if failure.reason)
+def _commonest_reason(failures: Sequence[Failure], quote: Callable[[str], str]) -> str:
+    reasons = Counter(failure.reason for failure in failures if failure.reason)
+    if not reasons:
+        return ""
+    ((reason, _),) = reasons.most_common(1)
     others = f" and {count(len(reasons) - 1, 'other reason')}" if len(reasons) > 1 else ""
-    why = "".join(f": {quote(one_line(reason, limit=LONGEST_REASON))}{others}" for reason, _ in reasons.most_common(1))
-    if all(failure.status != LEAVES_COMPILER for failure in left_out):
-        number = len({(failure.section, failure.suite, failure.model) for failure in left_out})
-        whole_number = count(sum(len(tables.models) for tables in findings.tables), "model")
-    else:
-        number, whole_number = len(left_out), count(findings.total + findings.left_out, "case")
-    return f"{number:,} of {whole_number} could not run{why}"
+    return f": {quote(one_line(reason, limit=LONGEST_REASON))}{others}"
 
 
-def setting(findings: RunFindings) -> list[str]:
-    """What the numbers come from: torch, machine, commit, time, as far as they are known."""
+def describe_benefit(benefit: Benefit) -> str:
+    """Write what a compiler brings: `1.18x (1.16 to 1.20) on 3 models; saves 0.4 ms per call; …`."""
+    interval, saved = benefit.interval, benefit.saved_ms
+    text = f"{format_speedup(benefit.speedup, interval)} on {count(benefit.models, 'model')}"
+    call = "iteration" if benefit.section.mode is Mode.TRAINING else "call"
+    if interval is not None and interval[0] <= 1 <= interval[1]:
+        return f"{text}; no difference that can be measured"
+    if not saved or abs(benefit.speedup - 1) < 0.005:
+        return text
+    if saved < 0 < benefit.speedup - 1:
+        return f"{text}; together they take no less time: those that are slower take longer"
+    text += f"; {'saves' if saved > 0 else 'costs'} {_milliseconds(abs(saved))} per {call}"
+    if benefit.calls_to_pay_off is not None and benefit.compile_seconds:
+        calls = count(_two_digits(benefit.calls_to_pay_off), call)
+        return f"{text}; {_seconds(benefit.compile_seconds)} of compiling pay off after {calls}"
+    if saved < 0 and benefit.compile_seconds:
+        return f"{text}; {_seconds(benefit.compile_seconds)} of compiling never pay off"
+    return text
+
+
+def format_speedup(value: float, interval: Interval | None) -> str:
+    """Write a ratio with its interval: `1.18x (1.16 to 1.20)`; `1.18x (no interval)` where there is none."""
+    return f"{format_number(value, 2)}x{format_interval(interval) or ' (no interval)'}"
+
+
+def describe_means(lines: Sequence[CompilerSummary]) -> str:
+    """Write what stands under a summary: what its means are, and whether they have intervals."""
+    return f"{CLIPPED} {'Intervals: 95 %.' if any(line.interval for line in lines) else NO_INTERVALS}"
+
+
+def format_interval(interval: Interval | None) -> str:
+    """Write an interval behind its number, ` (1.16 to 1.20)`; a blank where there is none."""
+    return f" ({format_number(interval[0], 2)} to {format_number(interval[1], 2)})" if interval else ""
+
+
+def has_intervals(tables: SuiteTables) -> bool:
+    """Say whether any speedup of a suite has an interval."""
+    return any(read_interval(record) is not None for record in tables.records.values())
+
+
+def _milliseconds(value: float) -> str:
+    for unit, scale in (("s", 1e-3), ("ms", 1.0)):
+        if value * scale >= (1 if unit == "s" else 0.1):
+            return f"{_short(value * scale)} {unit}"
+    return f"{_short(1000 * value)} µs"
+
+
+def _seconds(value: float) -> str:
+    return f"{_short(value)} s"
+
+
+def _short(value: float) -> str:
+    """Write a positive number with two digits that mean something, and never with an exponent."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+def _two_digits(value: float) -> int:
+    """Round a count up to two digits that mean something."""
+    unit = 10 ** max(0, math.floor(math.log10(value)) - 1) if value >= 1 else 1
+    return math.ceil(value / unit) * unit
+
+
+def describe_setting(findings: RunFindings) -> list[str]:
+    """Say what the numbers come from: torch, machine, commit, time, as far as they are known."""
     source, build = findings.source, findings.build
     parts = [
         *(_machine(build.environment) if build else []),

@@ -90,8 +90,8 @@ def plan_jobs(
             f"{MAX_JOBS}; use fewer --shards"
         )
     jobs = []
-    for runner, title in zip(runners, _titles(name, runners), strict=True):
-        known = durations(records, mode=mode, device=runner.device)
+    for runner, title in zip(runners, _name_results(name, runners), strict=True):
+        known = sum_durations(records, mode=mode, device=runner.device)
         usual = median(known.values()) if known else 1.0  # for a model that nothing is known about
         costs = {model: known.get(model, usual) for model in models}
         for number, share in enumerate(share_out(costs, count), start=1):
@@ -100,7 +100,7 @@ def plan_jobs(
                     name=title,
                     shard=f"{number}-{count}",
                     suites=tuple(dict.fromkeys(specs[model.suite] for model in share)),
-                    filters=tuple(exact_filter(model) for model in share),
+                    filters=tuple(make_filter(model) for model in share),
                     runner=runner,
                     seconds=sum(costs[model] for model in share) if known else 0.0,
                 )
@@ -124,7 +124,7 @@ def share_out(costs: Mapping[SuiteModel, float], shards: int) -> list[list[Suite
     return [sorted(share, key=order.__getitem__) for share in shares]
 
 
-def durations(records: Iterable[Record], *, mode: Mode, device: str) -> dict[SuiteModel, float]:
+def sum_durations(records: Iterable[Record], *, mode: Mode, device: str) -> dict[SuiteModel, float]:
     """Add up the seconds that all cases of a model took, of the mode and the type of device where there are such
     records. A model that was measured elsewhere only counts as it did there. Later records of a case replace earlier
     ones.
@@ -149,7 +149,7 @@ def _estimate_seconds(record: Record) -> float:
     return max(0.0, record.metrics.get("compilation_latency", 0.0)) + max(0.0, iterations)
 
 
-def exact_filter(model: SuiteModel) -> str:
+def make_filter(model: SuiteModel) -> str:
     """Return a regular expression for `run --filter` that fits this model of this suite alone, in one word of a list.
 
     What is no plain character stands there by number, so that nothing in it separates words or means anything.
@@ -161,7 +161,7 @@ def exact_filter(model: SuiteModel) -> str:
     return f"^{quote(model.suite)}/{quote(model.name)}\\Z"
 
 
-def model_of(pattern: str) -> SuiteModel | None:
+def parse_filter(pattern: str) -> SuiteModel | None:
     """Return the model that an `exact_filter` fits; nothing for any other pattern."""
 
     def unquote(text: str) -> str:
@@ -173,7 +173,7 @@ def model_of(pattern: str) -> SuiteModel | None:
     return SuiteModel(unquote(match[1]), unquote(match[2])) if match else None
 
 
-def _titles(name: str, runners: Sequence[RunnerKind]) -> list[str]:
+def _name_results(name: str, runners: Sequence[RunnerKind]) -> list[str]:
     """Name the results of each runner, as shortly as tells them apart."""
     if len(runners) == 1:
         return [name]

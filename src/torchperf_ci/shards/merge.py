@@ -78,7 +78,7 @@ def merge(pieces: Sequence[Piece], promises: Sequence[Promise] = ()) -> MergedRu
     )
     chosen = {attempt.upload: pieces[attempt.upload] for choice in choices for attempt in choice.attempts}
     equal, different = _find_repeated_attempts(taken.values())
-    records, doubles = _newest_records(chosen)
+    records, doubles = _choose_newest(chosen)
     if contradictions := [*different, *_find_contradictions(chosen.values())]:
         raise NothingToJudge("\n".join(("the results contradict each other:", *contradictions)))
     left_out = [
@@ -130,7 +130,7 @@ def _find_repeated_attempts(pieces: Collection[Piece]) -> tuple[list[str], list[
     return equal, different
 
 
-def _newest_records(chosen: Mapping[int, Piece]) -> tuple[list[tuple[Record, int]], list[str]]:
+def _choose_newest(chosen: Mapping[int, Piece]) -> tuple[list[tuple[Record, int]], list[str]]:
     """Return the newest record of every case and testing with its place, and sentences about those there twice."""
     newest: dict[tuple[Case, Testing], tuple[Record, int]] = {}
     doubles: dict[tuple[int, int], list[str]] = defaultdict(list)

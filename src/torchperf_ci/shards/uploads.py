@@ -9,6 +9,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from torchperf_ci.core.records import Record
+from torchperf_ci.core.text import count
 
 MAX_SHARDS = 256
 
@@ -100,17 +101,18 @@ def choose(attempts: Iterable[Attempt]) -> tuple[ChosenUploads, ...]:
     by_config: dict[Configuration, list[Attempt]] = {}
     for attempt in attempts:
         by_config.setdefault(attempt.shard.config, []).append(attempt)
-    return tuple(_choose_of(config, by_config[config]) for config in sorted(by_config))
+    return tuple(_choose_uploads(config, by_config[config]) for config in sorted(by_config))
 
 
-def _choose_of(config: Configuration, attempts: Sequence[Attempt]) -> ChosenUploads:
+def _choose_uploads(config: Configuration, attempts: Sequence[Attempt]) -> ChosenUploads:
     chosen: list[Attempt] = []
     gaps: list[str] = []
     notes: list[str] = []
     newest = max(attempts, key=lambda attempt: attempt.age)
     total = newest.shard.total
     if others := sorted({attempt.shard.total for attempt in attempts} - {total}):
-        notes.append(f"{newest.label} has {total} shards; attempts with {' and '.join(map(str, others))} are left out")
+        left_out = " and ".join(map(str, others))
+        notes.append(f"{newest.label} has {count(total, 'shard')}; attempts with {left_out} are left out")
     for number in range(1, total + 1):
         shard = Shard(config, number, total)
         mine = sorted((each for each in attempts if each.shard == shard), key=lambda each: each.age, reverse=True)
@@ -130,17 +132,17 @@ def _choose_of(config: Configuration, attempts: Sequence[Attempt]) -> ChosenUplo
 def parse_own_artifact(name: str) -> tuple[Shard, int] | None:
     """Parse shard and attempt of an artifact of the `run` action, `torchperf-{name}-{shard}-{count}-{attempt}`."""
     match = _OWN_ARTIFACT.fullmatch(name)
-    shard = _shard(Configuration(match["config"]), match["shard"], match["count"]) if match else None
+    shard = _make_shard(Configuration(match["config"]), match["shard"], match["count"]) if match else None
     return (shard, int(match["attempt"])) if match and shard else None
 
 
 def parse_shard_name(name: str) -> tuple[int, int] | None:
     """Parse number and total of a shard's name, `2-3` for the second of three."""
-    shard = _shard(Configuration(""), *name.split("-")) if name.count("-") == 1 else None
+    shard = _make_shard(Configuration(""), *name.split("-")) if name.count("-") == 1 else None
     return (shard.number, shard.total) if shard else None
 
 
-def shard_recorded(records: Sequence[Record]) -> tuple[Shard, int]:
+def read_shard(records: Sequence[Record]) -> tuple[Shard, int]:
     """Read shard and attempt from records; those of several shards, or of none, are the first of one."""
     shards = {record.source.shard for record in records}
     number, total = (parse_shard_name(shards.pop()) if len(shards) == 1 else None) or (1, 1)
@@ -153,7 +155,7 @@ def parse_test_job(name: str) -> tuple[Shard, str] | None:
     words = [word.strip() for word in match["words"].split(",")] if match else []
     if match is None or len(words) < 4 or not re.fullmatch(r"\w+", words[0]):
         return None
-    shard = _shard(Configuration(words[0], _folder_of(name)), words[1], words[2])
+    shard = _make_shard(Configuration(words[0], _find_folder(name)), words[1], words[2])
     return (shard, match["build"]) if shard else None
 
 
@@ -170,22 +172,22 @@ def parse_test_reports(name: str) -> ReportsName | None:
     match = _TEST_REPORTS.fullmatch(name)
     if match is None:
         return None
-    shard = _shard(Configuration(match["config"], _folder_of(match["runner"])), match["shard"], match["count"])
+    shard = _make_shard(Configuration(match["config"], _find_folder(match["runner"])), match["shard"], match["count"])
     return ReportsName(shard, int(match["job"]), int(match["attempt"] or 0)) if shard else None
 
 
-def _folder_of(runner: str) -> str:
+def _find_folder(runner: str) -> str:
     """Name the folder of the tables of what a runner measured: AMD's have one of their own."""
     return "rocm" if "rocm" in runner.lower() else ""
 
 
-def _shard(config: Configuration, number: str, total: str) -> Shard | None:
+def _make_shard(config: Configuration, number: str, total: str) -> Shard | None:
     if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total) <= MAX_SHARDS):
         return None
     return Shard(config, int(number), int(total))
 
 
-def suite_of(config: str) -> str:
+def find_suite(config: str) -> str:
     """Return the suite of a test configuration as its CSVs' names have it: its last word, or `timm_models` for timm."""
     word = config.rpartition("_")[2]
     return SUITE_WORDS.get(word, word)

@@ -260,7 +260,7 @@ def test_a_commit_without_runs_is_told(server, gather):
     server.add_run(workflow="lint")
     with pytest.raises(NothingToJudge, match="belongs to the workflow inductor or inductor-periodic; there are: lint"):
         gather()
-    with pytest.raises(NothingToJudge, match=r"no artifact holds results of torchperf-ci run in 1 runs.*is --layout"):
+    with pytest.raises(NothingToJudge, match=r"no artifact of 1 workflow run holds results.*is --layout"):
         gather(Wish())
 
 

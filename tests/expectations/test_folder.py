@@ -63,7 +63,7 @@ def test_what_is_not_there_is_told(tmp_path):
     assert read_table(tmp_path / "t.csv") is None
     with pytest.raises(UsageProblem, match="there is no expectation table"):
         read_expectation(tmp_path / "t.csv")
-    with pytest.raises(UsageProblem, match="make it with torchperf-ci update-expected"):
+    with pytest.raises(UsageProblem, match="torchperf-ci update-expected makes one"):
         read_expectations(tmp_path / "nope")
     write_expectation(tmp_path / "t.csv", TABLE)
     (tmp_path / "flaky.yaml").write_bytes(b"\xff")

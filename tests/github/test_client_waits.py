@@ -2,7 +2,7 @@
 
 import pytest
 
-from torchperf_ci.github.client import HttpReply, Pace, wait_before_next_try
+from torchperf_ci.github.client import HttpReply, Pace, compute_wait
 
 NOW = 1_700_000_000.0
 
@@ -30,14 +30,14 @@ NOW = 1_700_000_000.0
 )
 def test_waits_follow_what_the_server_says_then_grow(reply: HttpReply, tries: int, wait: float | None):
     """retry-after first, then the reset of the limit, else a minute that doubles; faults pass after six tries."""
-    assert wait_before_next_try(reply, tries=tries, now=NOW, jitter=0.0) == wait
+    assert compute_wait(reply, tries=tries, now=NOW, jitter=0.0) == wait
 
 
 def test_jitter_lengthens_every_wait():
     """Programs that wait for the same thing do not come back together."""
     for reply in (HttpReply(status=429, headers={"retry-after": "7"}), HttpReply(status=429), HttpReply(status=502)):
-        plain = wait_before_next_try(reply, tries=1, now=NOW, jitter=0.0)
-        late = wait_before_next_try(reply, tries=1, now=NOW, jitter=0.9)
+        plain = compute_wait(reply, tries=1, now=NOW, jitter=0.0)
+        late = compute_wait(reply, tries=1, now=NOW, jitter=0.9)
         assert plain is not None
         assert late is not None
         assert plain < late <= plain * 1.5 + 1

@@ -1,0 +1,117 @@
+"""`python -m tools.pictures`: draw the pictures of README.md and docs/ from a real run.
+
+    python -m tools.pictures                     # measures the quick part of the suite tiny first, some three minutes
+    python -m tools.pictures --results out       # from a results folder that is there
+    python -m tools.pictures --only summary
+
+It needs Chromium. A picture is an entry of `PICTURES`: a page made of a results folder, and a width.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cmarkgfm
+import numpy as np
+from cmarkgfm.cmark import Options
+from matplotlib import image
+
+from torchperf_ci.core.frames import CaseSelection
+from torchperf_ci.core.result_files import read_folder
+from torchperf_ci.report.markdown import write_markdown
+from torchperf_ci.report.model import ReportOptions
+from torchperf_ci.report.write import judge_results
+
+DOCS = Path(__file__).parents[1] / "docs"
+TALLEST = 4000
+"""Pixels; what is empty at the bottom is cut off."""
+
+RUN = ("--suites", "tiny", "--quick", "--inference", "--threads", "1", "--compilers", "eager,aot_eager,inductor")
+
+GITHUB_STYLE = """
+body { max-width: 1010px; margin: 0 auto; padding: 20px; background: #fff; color: #1f2328;
+  font: 16px/1.5 -apple-system, "Segoe UI", "Noto Sans", Helvetica, Arial, sans-serif; }
+h2 { padding-bottom: .3em; border-bottom: 1px solid #d1d9e0; font-size: 24px; } h3 { font-size: 20px; }
+code { padding: .2em .4em; border-radius: 6px; background: #818b981f; font: 85% ui-monospace, monospace; }
+table { border-collapse: collapse; } th, td { padding: 6px 13px; border: 1px solid #d1d9e0; }
+tr:nth-child(2n) td { background: #f6f8fa; }
+"""
+
+
+SIGNS = {"✅": ("✓", "#1a7f37"), "❌": ("✗", "#cf222e"), "⚠️": ("!", "#9a6700")}
+"""Letters of every font in place of emoji, which few machines have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A screenshot. make_page: write a page, given the results folder and a folder for it, and return its path."""
+
+    width: int
+    make_page: Callable[[Path, Path], Path]
+
+
+def make_summary_page(results: Path, scratch: Path) -> Path:
+    """Write the step summary of a results folder as GitHub shows it."""
+    findings = judge_results(read_folder(results, CaseSelection()), ReportOptions(run_name=results.name))
+    return make_markdown_page(write_markdown(findings), scratch / "summary.html")
+
+
+def make_markdown_page(text: str, path: Path) -> Path:
+    """Write Markdown as a page that looks as GitHub shows it: for step summaries and comments."""
+    for sign, (letter, colour) in SIGNS.items():
+        text = text.replace(sign, f'<b style="color: {colour}">{letter}</b>')
+    body = cmarkgfm.github_flavored_markdown_to_html(text, Options.CMARK_OPT_UNSAFE)
+    path.write_text(f"<!doctype html><meta charset=utf-8><style>{GITHUB_STYLE}</style>{body}", encoding="utf-8")
+    return path
+
+
+PICTURES: Mapping[str, Picture] = {
+    "report.png": Picture(width=1200, make_page=lambda results, _: results / "report.html"),
+    "summary.png": Picture(width=1050, make_page=make_summary_page),
+}
+"""The pictures by file name below docs/."""
+
+
+def photograph(page: Path, target: Path, *, width: int) -> None:
+    """Photograph a page with Chromium, without what is empty at its end. Raises `SystemExit` without Chromium."""
+    chromium = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+    )
+    if not chromium:
+        raise SystemExit("tools.pictures needs Chromium (Debian: apt-get install chromium)")
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
+    size = f"--window-size={width},{TALLEST}"
+    command = [chromium, *flags, size, f"--screenshot={target}", page.resolve().as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    pixels = image.imread(target)[..., :3]
+    rows = np.flatnonzero((pixels != pixels[-1, 0]).any(axis=(1, 2)))
+    image.imsave(target, pixels[: int(rows[-1]) + 24], pil_kwargs={"optimize": True})
+
+
+def main() -> None:
+    """Measure where no results are given, and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, help="a results folder with a report; else one is measured")
+    parser.add_argument("--only", choices=[name.removesuffix(".png") for name in PICTURES], help="one picture")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        results = options.results or scratch / "out"
+        if not options.results:
+            run = [sys.executable, "-m", "torchperf_ci", "run", *RUN, "--output-dir", str(results)]
+            subprocess.run(run, check=True)
+        for file, picture in PICTURES.items():
+            if options.only in {None, file.removesuffix(".png")}:
+                photograph(picture.make_page(results, scratch), DOCS / file, width=picture.width)
+                print(f"docs/{file}")
+
+
+if __name__ == "__main__":
+    main()
