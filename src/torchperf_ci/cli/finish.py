@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 def resume_hint(folder_path: Path) -> str:
     """Say how to go on after an interruption."""
-    from torchperf_ci.core.results import RECORDS
+    from torchperf_ci.core.results import COMMANDS, RECORDS
 
-    records = folder_path / RECORDS
-    if not records.is_file() or not any(b'"testing"' in line for line in records.open("rb")):
+    for name, mark in ((RECORDS, b'"testing"'), (COMMANDS, b'"type":"command"')):
+        path = folder_path / name
+        if path.is_file() and any(mark in line for line in path.open("rb")):
+            break
+    else:
         return "Nothing was measured yet."
     return f"What is finished is in {folder_path}; the same command with --keep-output-dir measures the rest."
 
