@@ -25,7 +25,7 @@ FEW = ("--warmup", "1", "--nloops", "2")
 
 def sitecustomize(folder: Path, code: str) -> dict[str, str]:
     """Variables under which `code` runs at the start of the Python under test, and only there."""
-    guarded = "import sys\nif 'torchperf_ci.worker' in sys.orig_argv:\n"
+    guarded = "import sys\nif 'torchperf_ci.worker.preload' in sys.orig_argv:\n"
     text = guarded + "".join(f"    {line}\n" for line in code.splitlines())
     (folder / "sitecustomize.py").write_text(text)
     return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
