@@ -19,13 +19,10 @@ if TYPE_CHECKING:
 
 def resume_hint(folder_path: Path) -> str:
     """Say how to go on after an interruption."""
-    from torchperf_ci.core.results import COMMANDS, RECORDS
+    from torchperf_ci.core.result_files import read_command_log
+    from torchperf_ci.core.results import read_results
 
-    for name, mark in ((RECORDS, b'"testing"'), (COMMANDS, b'"type":"command"')):
-        path = folder_path / name
-        if path.is_file() and any(mark in line for line in path.open("rb")):
-            break
-    else:
+    if not read_results(folder_path).records and not read_command_log(folder_path).results:
         return "Nothing was measured yet."
     return f"What is finished is in {folder_path}; the same command with --keep-output-dir measures the rest."
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from urllib.parse import quote
 
 from torchperf_ci.core.frames import ACCURACY, Cell, SuiteTables, model_rows
@@ -65,8 +65,8 @@ def body_blocks(findings: RunFindings, *, files: Files = ()) -> list[Block]:
         *_failures(findings, files),
         *_summary(findings),
         *_speedups(findings),
-        *_list("Problems with the input", map(str, findings.problems), PROBLEM),
-        *_list("Notes", findings.notes, PROBLEM),
+        *_list("Problems with the input", [code(str(problem), limit=300) for problem in findings.problems]),
+        *_list("Notes", [sentence(one_line(note, limit=300)) for note in findings.notes]),
         *_not_compiled(findings),
         *_not_run(findings, files),
         *_folded_cases(findings),
@@ -146,11 +146,12 @@ def _summary(findings: RunFindings) -> Iterator[Block]:
         yield Block(before=title, tables=(markdown_table(columns, rows, rank=SUMMARY),), after=note, rank=SUMMARY)
 
 
-def _list(title: str, items: Iterable[str], rank: int) -> Iterator[Block]:
-    lines = tuple(TableLine(text=f"- {code(item, limit=300)}", rank=rank) for item in items)
-    if lines:
+def _list(title: str, items: Sequence[str]) -> Iterator[Block]:
+    """List items that are Markdown already under a title, if there are any."""
+    if items:
+        lines = tuple(TableLine(text=f"- {item}", rank=PROBLEM) for item in items)
         table = MarkdownTable(before="", lines=lines, where=ALL_ROWS)
-        yield Block(before=f"\n### {title} ({len(lines):,})\n\n", tables=(table,), rank=rank)
+        yield Block(before=f"\n### {title} ({len(items):,})\n\n", tables=(table,), rank=PROBLEM)
 
 
 def _not_compiled(findings: RunFindings) -> Iterator[Block]:
