@@ -25,7 +25,7 @@ from matplotlib import image
 
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.result_files import read_folder
-from torchperf_ci.report.markdown import markdown
+from torchperf_ci.report.markdown import write_markdown
 from torchperf_ci.report.model import ReportOptions
 from torchperf_ci.report.write import judge_results
 
@@ -66,7 +66,7 @@ class Picture:
 def make_summary_page(results: Path, scratch: Path) -> Path:
     """Write the step summary of a results folder as GitHub shows it."""
     findings = judge_results(read_folder(results, CaseSelection()), ReportOptions(run_name=results.name))
-    return make_markdown_page(markdown(findings), scratch / "summary.html")
+    return make_markdown_page(write_markdown(findings), scratch / "summary.html")
 
 
 def make_comparison_page(comparison: Path, scratch: Path) -> Path:

@@ -77,6 +77,8 @@ def test_other_machines_compare_by_speedup_alone(cli: Cli, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     assert "only speedups are compared, not times: CPU differs: AMD EPYC against Xeon" in done.stderr
     assert "Times are not compared." in (tmp_path / "out/compare.md").read_text()
+    quiet = cli("compare", base, head, "--output-dir", str(tmp_path / "out"), "--quiet")
+    assert (quiet.stderr, quiet.stdout) == ("", done.stdout)
 
 
 def test_without_a_case_to_judge_the_exit_code_is_4(cli: Cli, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from torchperf_ci.cli.fastrnns import FastrnnsVariantOptions
-from torchperf_ci.suites.fastrnns.catalog import VARIANTS, Group
+from torchperf_ci.suites.fastrnns.catalog import VARIANTS, VariantGroup
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -25,7 +25,7 @@ FEW = ("--warmup", "1", "--nloops", "2")
 
 def sitecustomize(folder: Path, code: str) -> dict[str, str]:
     """Variables under which `code` runs at the start of the Python under test, and only there."""
-    guarded = "import sys\nif 'torchperf_ci.worker' in sys.orig_argv:\n"
+    guarded = "import sys\nif 'torchperf_ci.worker.preload' in sys.orig_argv:\n"
     text = guarded + "".join(f"    {line}\n" for line in code.splitlines())
     (folder / "sitecustomize.py").write_text(text)
     return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
@@ -38,7 +38,9 @@ def test_every_variant_is_in_the_table_and_in_the_json(cli: Cli) -> None:
     assert done.returncode == 0, done.stderr
     averages = json.loads(done.stdout)
     labels = [
-        label for group in (Group.VL, Group.RNNS, Group.CNNS) for label in (group.label, f"{group.label}-backward")
+        label
+        for group in (VariantGroup.VL, VariantGroup.RNNS, VariantGroup.CNNS)
+        for label in (group.label, f"{group.label}-backward")
     ]
     assert list(averages) == labels
     for group, names in VARIANTS.items():
@@ -47,7 +49,7 @@ def test_every_variant_is_in_the_table_and_in_the_json(cli: Cli) -> None:
             assert all(0.001 < value < 60_000 for value in averages[label].values())
     rows = [line.split() for line in done.stderr.splitlines()]
     measured = [row[0] for row in rows if len(row) == 7 and row[0] != "name"]
-    assert measured == [*VARIANTS[Group.VL], *VARIANTS[Group.RNNS], *VARIANTS[Group.CNNS]]
+    assert measured == [*VARIANTS[VariantGroup.VL], *VARIANTS[VariantGroup.RNNS], *VARIANTS[VariantGroup.CNNS]]
     assert "there is none in jit_dropout, cudnn_dropout" in done.stderr
 
 
@@ -188,9 +190,9 @@ def test_options_choose_variants() -> None:
     def chosen(*groups: str, rnns: tuple[str, ...] = (), cnns: tuple[str, ...] = (), variable: bool = False) -> object:
         return FastrnnsVariantOptions(groups=groups, rnns=rnns, cnns=cnns, variable_lstms=variable).variants()
 
-    everything = (*VARIANTS[Group.RNNS], *VARIANTS[Group.CNNS])
+    everything = (*VARIANTS[VariantGroup.RNNS], *VARIANTS[VariantGroup.CNNS])
     assert chosen("cnns", "rnns") == everything
-    assert chosen("cnns", "rnns", variable=True) == (*VARIANTS[Group.VL], *everything)
+    assert chosen("cnns", "rnns", variable=True) == (*VARIANTS[VariantGroup.VL], *everything)
     assert chosen("rnns", rnns=("py", "jit", "py"), cnns=("resnet18",)) == ("py", "jit")
-    assert chosen("vl", "rnns", rnns=("vl_py", "py")) == (*VARIANTS[Group.VL], "py")
-    assert chosen("cnns", rnns=("py",)) == VARIANTS[Group.CNNS]
+    assert chosen("vl", "rnns", rnns=("vl_py", "py")) == (*VARIANTS[VariantGroup.VL], "py")
+    assert chosen("cnns", rnns=("py",)) == VARIANTS[VariantGroup.CNNS]

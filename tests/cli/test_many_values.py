@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated
+
 import click
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchperf_ci.cli.options import ManyValues, option, spread
+from torchperf_ci.cli.options import ManyValues, option, spread, takes
 
 WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1).filter(lambda text: text[0] != "-")
 
 
+@dataclass(frozen=True)
+class Values:
+    """What the command below takes."""
+
+    names: Annotated[tuple[str, ...], option("--names", multiple=True)]
+    long_names: Annotated[tuple[str, ...], option("--long-names", multiple=True)]
+    flag: Annotated[bool, option("--flag", is_flag=True)]
+    number: Annotated[int | None, option("--number", type=int)]
+
+
 @click.command(cls=ManyValues)
-@option("--names", multiple=True)
-@option("--long-names", multiple=True)
-@option("--flag", is_flag=True)
-@option("--number", type=int)
-def command(**options: object) -> None:
-    click.echo(repr(options))
+@takes(Values)
+def command(values: Values) -> None:
+    click.echo(repr(values))
 
 
 @pytest.mark.parametrize(
@@ -40,12 +50,12 @@ def test_values_follow_their_option(arguments: str, names: tuple[str, ...]) -> N
     """In a row, repeated or after an equals sign, up to the next option."""
     result = CliRunner().invoke(command, arguments.split())
     assert result.exit_code == 0, result.output
-    assert f"'names': {names!r}" in result.output
+    assert f"(names={names!r}," in result.output
 
 
 def test_underscores_work_too() -> None:
     """The spelling with underscores takes several values as well."""
-    assert "'long_names': ('x', 'y')" in CliRunner().invoke(command, ["--long_names", "x", "y"]).output
+    assert "long_names=('x', 'y')" in CliRunner().invoke(command, ["--long_names", "x", "y"]).output
 
 
 def test_a_value_without_an_option_is_refused() -> None:

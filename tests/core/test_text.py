@@ -23,6 +23,7 @@ from torchperf_ci.core.text import (
     break_commands,
     code,
     csv_cell,
+    duration,
     from_csv_cell,
     heading,
     html,
@@ -263,3 +264,12 @@ def test_an_annotation_is_obeyed_and_what_it_tells_is_not(
     assert line.startswith("::error title=")
     assert "##[" not in line
     assert "\x1b" not in line
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (99.4, "99 s"), (99.6, "2 min"), (3600, "60 min"), (11_100, "3 h 5 min"), (86_400, "24 h 0 min")],
+)
+def test_durations_are_rounded_for_people(seconds: float, text: str) -> None:
+    """Seconds below two minutes, minutes below two hours."""
+    assert duration(seconds) == text

@@ -80,7 +80,7 @@ def test_other_layouts_are_read_alike():
         ("name,accuracy,accuracy\n", "x.csv: column 'accuracy' stands there twice"),
         ("name,accuracy,\n", "x.csv: column '' has no name"),
         ("name,accuracy\na,pass\na,OOM\n", "x.csv: the name 'a' stands there twice"),
-        ("name,accuracy\n\n\na\n", "x.csv: line 4 has 1 cells, the header has 2; is the file truncated?"),
+        ("name,accuracy\n\n\na\n", "x.csv: line 4 has 1 cell, the header has 2; is the file truncated?"),
         ("name,accuracy\na,pass,1\n", "x.csv: line 2 has 3 cells, the header has 2; is the file truncated?"),
         ('name,accuracy\n"a,pass\n', "x.csv: line 2: not CSV (unexpected end of data)"),
         ("name,accuracy\n,pass\n", "x.csv: row 1: the name '' does not start with a letter, a digit or _"),

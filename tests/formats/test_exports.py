@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -17,7 +19,7 @@ from pytest_benchmark.stats import Stats
 
 from torchperf_ci.core.records import METRICS, Direction, Status
 from torchperf_ci.formats.exports import export_records
-from torchperf_ci.formats.model import ExportFormat
+from torchperf_ci.formats.model import ExportFormat, ImportFormat
 from torchperf_ci.formats.openmetrics import as_openmetrics
 from upload_builders import GOLDEN, accuracy, measured, record, write_results
 
@@ -225,3 +227,25 @@ def test_many_failures_are_counted(torchperf, tmp_path):
         lines = done.err.splitlines()
         assert (done.code, lines[0].startswith("13 results did not pass"), len(lines)) == (0, True, 13)
         assert (lines[10].endswith("OOM (a b)"), lines[11:]) == (True, ["  and 3 more", f"Wrote {out}: {held}"])
+
+
+def test_the_docs_name_every_format_and_its_directions():
+    """The table of formats says of each what writes and what reads it, and shows a command for both."""
+    docs = (Path(__file__).parents[2] / "docs/upload.md").read_text()
+    tables = docs.partition("## Formats")[2].partition("## Export")[0].split("One command")
+    directions, examples = (
+        {
+            name.strip(" `"): [cell.strip() for cell in line.strip("|").split("|")]
+            for line in table.splitlines()
+            if line.startswith("| `")
+            for name in line.split("|")[1].split(",")
+        }
+        for table in tables
+    )
+    assert {name for name, cells in directions.items() if "`export`" in cells[2]} == set(map(str, ExportFormat))
+    assert directions.keys() == set(map(str, ImportFormat))
+    assert all("`ingest`" in cells[3] and "`history import`" in cells[3] for cells in directions.values())
+    for form in ExportFormat:
+        assert f"torchperf-ci export out --format {form} " in examples[form][1]
+    for form in ImportFormat:
+        assert re.search(rf"torchperf-ci (ingest {form}|history import) ", examples[form][2])

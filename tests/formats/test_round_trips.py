@@ -162,3 +162,25 @@ def test_metrics_of_other_tools_are_kept_in_records(name, unit, direction, value
     )
     assert from_line(to_line(record)) == record
     assert math.isfinite(record.metrics[name])
+
+
+@pytest.mark.parametrize("word", ["crashed", "pass_due_to_skip", "fail_in_a_new_way"])
+def test_a_status_is_never_taken_for_a_pass(word) -> None:
+    """Also one that a later version of PyTorch's runner has comes back as it was, from every format that holds it."""
+    case = Case(suite="s", model="m", mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="inductor")
+    shared = {"case": case, "status": Status(word), "environment": ENVIRONMENT, "source": SOURCE}
+    records = [Record(testing=testing, **shared) for testing in Testing]
+    contents = [export_records(records, form) for form in (ExportFormat.CSV, ExportFormat.OPENMETRICS)]
+    if word != "pass_due_to_skip":  # a skipped performance test has no metric, so no row
+        contents.append(lines_of(rows_of(Results(records=tuple(records)), Identity(now=0), gpus=None)))
+    for content in contents:
+        imported = read_content(content, "f", REQUEST)
+        assert imported.left_out == ()
+        assert {record.testing: str(record.status) for record in imported.records} == dict.fromkeys(Testing, word)
+
+
+def test_a_status_that_is_no_word_is_left_out() -> None:
+    """And the place is said."""
+    imported = read_content(b"model,value,status\nm,1,<b>\nn,2,pass\n", "f", REQUEST)
+    assert [record.case.model for record in imported.records] == ["n"]
+    assert imported.left_out[0].startswith("f:2: its status is '<b>'")

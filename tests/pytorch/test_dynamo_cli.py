@@ -117,7 +117,7 @@ def test_a_run_with_failing_commands_is_reported_resumed_and_reported_again(cli:
     assert again.stdout == done.stdout
     resumed = cli(*command, *compilers, "--keep-output-dir")
     assert resumed.returncode == 0, resumed.stderr
-    assert "2 commands are done already; 2 are left." in resumed.stderr
+    assert "2 commands done already; 2 left." in resumed.stderr
     assert resumed.stdout.endswith("✅ 6 cases passed\n")
 
 
@@ -162,7 +162,7 @@ def test_a_run_that_is_stopped_leaves_what_is_finished_and_nothing_running(pytor
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--harness", "dynamo"], "is no PyTorch checkout: it has no folder benchmarks/dynamo; give a checkout with"),
+        (["--harness", "dynamo"], "name its folder with --pytorch-dir"),
         (["--harness", "dynamo", "--torchbench-dir", "none"], "Directory 'none' does not exist"),
         (["--pytorch-dir", "."], "--pytorch-dir: not an option of --harness torchperf"),
         (

@@ -175,7 +175,7 @@ def test_the_layout_needs_a_job(torchperf, tmp_path):
     folder = write_results(tmp_path / "out", measured(source=Source()))
     done = torchperf("upload", "hud", "--results", folder, "--out", (tmp_path / "bucket").as_uri())
     assert done.code == 2
-    assert "add --repository, --workflow-id, --job-id" in done.err
+    assert "add --repository OWNER/NAME, --workflow-id, --job-id" in done.err
     assert not (tmp_path / "bucket").exists()
 
 

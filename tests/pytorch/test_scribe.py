@@ -233,7 +233,7 @@ def test_a_crash_in_the_middle_loses_and_repeats_nothing_that_was_accepted(torch
     ("content", "said"),
     [
         (b"{\n  oops\n}", "standard input:2: not JSON"),
-        (b"[]", "standard input: expected an object, got a list"),
+        (b"[]", "standard input: not a file of pytest-benchmark: expected an object, got a list"),
         (b'{"a": "\n\xff"}', "standard input:2: not UTF-8 text"),
         (b"[" * 100_000, "standard input: not usable as JSON"),
         (b"{}", "'benchmarks' is missing"),

@@ -40,7 +40,7 @@ from torchperf_ci.post.review import review_problem, review_results
 from torchperf_ci.post.stored import COMPARISON, Expected, read_posting
 from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.gh_parts import render_parts
-from torchperf_ci.report.markdown import markdown
+from torchperf_ci.report.markdown import write_markdown
 from torchperf_ci.report.model import ReportOptions, collect_findings
 from torchperf_ci.shards.uploads import Configuration
 
@@ -186,7 +186,7 @@ def each_part(evil: str) -> Iterator[str]:
 RENDERERS: dict[str, Callable[[str], str]] = {
     "compare.md": lambda evil: compare_markdown(comparison(evil)),
     "post compare.json": lambda evil: read_posting({COMPARISON: to_json(comparison(evil)).encode()}, Expected()).text,
-    "report.md": lambda evil: markdown(collect_findings(results(evil), ReportOptions())),
+    "report.md": lambda evil: write_markdown(collect_findings(results(evil), ReportOptions())),
     "post records.jsonl": lambda evil: review_results(results(evil)).text,
     "post what cannot be used": lambda evil: review_problem(evil).text,
     "gh_*.txt": lambda evil: "\n\n".join(each_part(evil)),

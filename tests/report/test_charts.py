@@ -10,7 +10,7 @@ from matplotlib import image
 
 from report_builders import accuracy, both, case, findings, performance, sample_records
 from torchperf_ci.core.records import Mode, Status
-from torchperf_ci.report.charts import draw, flagged_records
+from torchperf_ci.report.charts import choose_flagged, draw
 from torchperf_ci.report.plots import round_numbers
 
 SAMPLES = [0.01 * (1 + 0.05 * (number % 7)) for number in range(40)]
@@ -79,7 +79,7 @@ def test_the_samples_of_flagged_cases_are_drawn_slowest_first():
         performance(case("unknown"), 0.4),
     ]
     found = findings(records)
-    assert [record.case.model for record in flagged_records(found)] == ["slower", "slow"]
+    assert [record.case.model for record in choose_flagged(found)] == ["slower", "slow"]
     charts = draw(found)
     assert [chart.name for chart in charts.samples] == [
         "samples_tiny_slower_inductor_float32_inference_cpu",

@@ -6,7 +6,7 @@ from report_builders import GOLDEN, both, case, check_golden, findings, performa
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Mode, Status
 from torchperf_ci.core.result_files import read_folder
-from torchperf_ci.report.csv_tables import summary_csvs
+from torchperf_ci.report.csv_tables import write_summary_csvs
 from torchperf_ci.report.gh_parts import render_parts
 from torchperf_ci.report.model import ReportOptions, SourceTree, collect_findings
 
@@ -24,14 +24,14 @@ def pytorch_findings():
 @pytest.mark.parametrize("name", ["geomean.csv", "passrate.csv", "comp_time.csv", "memory.csv"])
 def test_the_summary_files_are_pytorchs_byte_for_byte(pytorch_findings, name: str):
     """The golden files hold what PyTorch's own rules give for this input."""
-    check_golden(f"pytorch_folder/{name}", summary_csvs(pytorch_findings)[name])
+    check_golden(f"pytorch_folder/{name}", write_summary_csvs(pytorch_findings)[name])
 
 
 def test_slowdowns_can_be_counted(pytorch_findings):
     """Without clipping the geometric mean is the plain one."""
     results = read_folder(PYTORCH / "input", CaseSelection())
     found = collect_findings(results, ReportOptions(include_slowdowns=True))
-    check_golden("pytorch_folder/geomean_with_slowdowns.csv", summary_csvs(found)["geomean.csv"])
+    check_golden("pytorch_folder/geomean_with_slowdowns.csv", write_summary_csvs(found)["geomean.csv"])
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_several_sections_have_tables_of_their_own():
     check_golden("report/sections/gh_executive_summary.txt", parts["gh_executive_summary.txt"])
     check_golden("report/sections/gh_warnings.txt", parts["gh_warnings.txt"])
     check_golden("report/sections/gh_training.txt", parts["gh_training.txt"])
-    check_golden("report/sections/geomean.csv", summary_csvs(findings(records))["geomean.csv"])
+    check_golden("report/sections/geomean.csv", write_summary_csvs(findings(records))["geomean.csv"])
 
 
 def test_failures_missing_results_and_what_was_not_measured_look_different():
@@ -84,7 +84,7 @@ def test_failures_missing_results_and_what_was_not_measured_look_different():
 def test_a_suite_that_lacks_a_compiler_has_a_zero_in_the_summary():
     """As in PyTorch's files."""
     records = [*both(case("a", "eager", suite="one")), *both(case("a", "inductor", suite="two"))]
-    assert summary_csvs(findings(records))["passrate.csv"] == (
+    assert write_summary_csvs(findings(records))["passrate.csv"] == (
         ',Compiler,one,two\neager,eager,"100%, 1/1",0\ninductor,inductor,0,"100%, 1/1"\n'
     )
 
@@ -95,7 +95,7 @@ def test_names_from_outside_are_no_formulas_and_no_markup():
     parts = render_parts(findings(records))
     assert "## `@all *x*` suite with float32 precision ##" in parts["gh_inference.txt"]
     assert "| a ~~~ <b> |" in parts["gh_inference.txt"]
-    assert summary_csvs(findings(records))["geomean.csv"] == ",Compiler,'@all *x*\n'=cmd,'=cmd,1.00x\n"
+    assert write_summary_csvs(findings(records))["geomean.csv"] == ",Compiler,'@all *x*\n'=cmd,'=cmd,1.00x\n"
 
 
 def test_the_build_summary_is_that_of_the_measured_environment():

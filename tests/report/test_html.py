@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from report_builders import accuracy, blank_charts, both, case, check_golden, findings, performance, sample_records
 from torchperf_ci.core.records import Mode, Status
 from torchperf_ci.report.charts import draw
-from torchperf_ci.report.html import html_page
+from torchperf_ci.report.html import write_page
 
 
 class Elements(HTMLParser):
@@ -28,13 +28,13 @@ class Elements(HTMLParser):
 def test_the_page_in_full():
     """Everything the Markdown has, as tables that a script sorts and filters."""
     found = findings(sample_records())
-    check_golden("report/sample/report.html", html_page(found, blank_charts(found)))
+    check_golden("report/sample/report.html", write_page(found, blank_charts(found)))
 
 
 def test_the_page_asks_for_nothing_from_a_network():
     """No address of any kind is loaded, and the page forbids it."""
     found = findings(sample_records())
-    page = html_page(found, draw(found))
+    page = write_page(found, draw(found))
     assert "default-src 'none'" in page
     for tag, attributes in Elements(page).elements:
         assert tag not in {"link", "img", "iframe", "object", "embed"}
@@ -55,8 +55,8 @@ def test_names_from_outside_are_text():
     records += [accuracy(case("m", name), Status.OOM, reason=name) for name in names]
     found = findings(records)
     ordinary = findings([*both(case("a", "b")), accuracy(case("m", "b"), Status.OOM, reason="c")])
-    page = Elements(html_page(found, draw(found)))
-    plain = Elements(html_page(ordinary, draw(ordinary)))
+    page = Elements(write_page(found, draw(found)))
+    plain = Elements(write_page(ordinary, draw(ordinary)))
     assert {tag for tag, _ in page.elements} <= {*(tag for tag, _ in plain.elements), "small", "ul", "li", "b", "wbr"}
     assert sum(tag == "script" for tag, _ in page.elements) == 1
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
@@ -68,15 +68,15 @@ def test_a_section_is_named_only_where_there_are_several():
     """Columns that say the same in every row, or nothing, are left out."""
     one = findings([accuracy(case(), Status.OOM)])
     two = findings([accuracy(case(mode=mode), Status.OOM) for mode in Mode])
-    assert ">Section<" not in html_page(one, blank_charts(one))
-    assert ">Section<" in html_page(two, blank_charts(two))
+    assert ">Section<" not in write_page(one, blank_charts(one))
+    assert ">Section<" in write_page(two, blank_charts(two))
 
 
 def test_benchmarks_without_an_eager_arm_are_compared_by_latency():
     """There is no speedup to show."""
     record = replace(performance(case(), None), metrics={"abs_latency": 2.5})
     found = findings([record])
-    page = html_page(found, blank_charts(found))
+    page = write_page(found, blank_charts(found))
     assert "<h3>Latency, compiled (ms; lower is better)" in page
     assert '<td class="n">2.500</td>' in page
     assert "Speedup over eager <small>" not in page
@@ -85,7 +85,7 @@ def test_benchmarks_without_an_eager_arm_are_compared_by_latency():
 def test_a_chart_takes_on_the_colours_of_the_page():
     """Its text and its lines are drawn in the page's own ink, on no background."""
     found = findings(sample_records())
-    page = html_page(found, draw(found))
+    page = write_page(found, draw(found))
     picture = page[page.index("<svg") : page.index("</svg>")]
     assert "var(--ink)" in picture
     assert "#1f2329" not in picture

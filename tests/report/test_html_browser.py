@@ -11,7 +11,7 @@ from browser import Browser, needs_browser, running_browser
 from report_builders import accuracy, both, case, findings, sample_records
 from torchperf_ci.core.records import Status
 from torchperf_ci.report.charts import draw
-from torchperf_ci.report.html import html_page
+from torchperf_ci.report.html import write_page
 
 pytestmark = needs_browser
 
@@ -27,7 +27,7 @@ def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Browser:
     """The browser, with the sample report open, and the log of a case beside it."""
     found = findings([replace(record, log=f"logs/{record.case.model} (1).log") for record in sample_records()])
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(html_page(found, draw(found), files={"logs/unet (1).log"}), encoding="utf-8")
+    path.write_text(write_page(found, draw(found), files={"logs/unet (1).log"}), encoding="utf-8")
     (path.parent / "logs").mkdir()
     (path.parent / "logs" / "unet (1).log").write_text("what unet printed")
     browser.size(1200, 900)
@@ -155,7 +155,7 @@ def test_reasons_can_be_read_on_a_phone(browser: Browser, tmp_path: Path, reason
     """Beside status and model, in lines of some length, so that rows are not too tall."""
     found = findings([accuracy(case(), Status.FAIL_TO_RUN, reason=reason), *both(case("lstm"))])
     path = tmp_path / "report.html"
-    path.write_text(html_page(found, draw(found)), encoding="utf-8")
+    path.write_text(write_page(found, draw(found)), encoding="utf-8")
     browser.size(390, 900)
     browser.open(path)
     cell = "document.querySelector('main table').tBodies[0].rows[0].cells[2]"

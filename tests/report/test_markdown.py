@@ -17,11 +17,11 @@ from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.text import code
 from torchperf_ci.github.checks import Conclusion
 from torchperf_ci.post.review import review_results
-from torchperf_ci.report.csv_tables import case_csvs, summary_csvs
+from torchperf_ci.report.csv_tables import case_csvs, write_summary_csvs
 from torchperf_ci.report.gh_parts import render_parts
-from torchperf_ci.report.html import html_page
-from torchperf_ci.report.markdown import markdown
-from torchperf_ci.report.terminal import terminal
+from torchperf_ci.report.html import write_page
+from torchperf_ci.report.markdown import write_markdown
+from torchperf_ci.report.terminal import write_terminal
 
 GITHUB = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 
@@ -29,13 +29,13 @@ GITHUB = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethroug
 def test_a_report_with_failures_in_full():
     """Verdict, what failed, the summary, problems, warnings, what is left out, detail."""
     problem = Problem(file="records.jsonl", line=7, what="not JSON: Expecting value: line 1 column 1 (char 0)")
-    check_golden("report/sample/report.md", markdown(findings(sample_records(), problems=[problem])))
+    check_golden("report/sample/report.md", write_markdown(findings(sample_records(), problems=[problem])))
 
 
 def test_a_healthy_report_in_full():
     """No section for what there is nothing of."""
     records = [record for model in ("mlp", "lstm") for record in both(case(model), 1.25, compilation_latency=3.0)]
-    check_golden("report/healthy/report.md", markdown(findings(records)))
+    check_golden("report/healthy/report.md", write_markdown(findings(records)))
 
 
 def test_several_sections_in_full():
@@ -47,13 +47,13 @@ def test_several_sections_in_full():
         for record in both(case("mlp", suite=suite, mode=mode), 0.9 if mode is Mode.TRAINING else 1.1)
     ]
     records.append(accuracy(case("lstm", suite="zoo", dtype="amp"), Status.OOM, reason="CUDA out of memory"))
-    check_golden("report/sections/report.md", markdown(findings(records)))
+    check_golden("report/sections/report.md", write_markdown(findings(records)))
 
 
 def test_many_failures_fold_behind_the_first_ones():
     """The summary stays in sight, and every failure is there."""
     records = [accuracy(case(f"model_{number}"), Status.FAIL_ACCURACY) for number in range(40)]
-    text = markdown(findings(records))
+    text = write_markdown(findings(records))
     assert "<summary>15 more that failed</summary>" in text
     assert text.index("Executive summary") < 6000
     assert all(f"`model_{number}`" in text for number in range(40))
@@ -63,7 +63,7 @@ def test_the_same_reason_for_many_models_is_one_row():
     """A compiler that is not available does not fill the report."""
     why = "cudagraphs needs a GPU"
     records = [accuracy(case(f"m{n}", "cudagraphs"), Status.COMPILER_NOT_AVAILABLE, reason=why) for n in range(9)]
-    text = markdown(findings([*records, *both(case("m0", "eager"))]))
+    text = write_markdown(findings([*records, *both(case("m0", "eager"))]))
     assert "`m0`, `m1`, `m2` and 6 more | `compiler_not_available` | `cudagraphs needs a GPU` |" in text
     assert text.count(why) == 2  # in the verdict as well
 
@@ -79,7 +79,7 @@ def test_the_same_reason_for_many_models_is_one_row():
 )
 def test_the_verdict_comes_first(records: list[Record], verdict: str):
     """One line says how it went."""
-    assert markdown(findings(records)).splitlines()[0] == verdict
+    assert write_markdown(findings(records)).splitlines()[0] == verdict
 
 
 def test_what_was_not_compiled_passes_with_a_warning():
@@ -87,13 +87,13 @@ def test_what_was_not_compiled_passes_with_a_warning():
     eager = [replace(record, not_compiled=True) for record in both(case("a"))]
     found = findings([*eager, *both(case("b"))])
     head = "2 cases passed; 1 not compiled"
-    text = markdown(found)
+    text = write_markdown(found)
     assert text.splitlines()[0] == f"## ⚠️ {head}"
     assert "### Not compiled (1)" in text
     assert "| `inductor` | 100 % (2/2) | 1.00x | 1.00x | 1 |" in text
-    assert terminal(found).splitlines()[-1] == f"⚠️ {head}"
-    assert "tiny/a inductor: not compiled" in terminal(found)
-    page = html_page(found, blank_charts(found))
+    assert write_terminal(found).splitlines()[-1] == f"⚠️ {head}"
+    assert "tiny/a inductor: not compiled" in write_terminal(found)
+    page = write_page(found, blank_charts(found))
     assert head in page
     assert "not compiled: what passed is eager code" in page
     assert '<header class="passed">' not in page
@@ -104,7 +104,7 @@ def test_recompiles_and_remarks_stand_beside_their_case():
     """They are counted and said, without being a failure; hostile text in them stays text."""
     record = replace(performance(case("a")), counters={"recompiles": 3}, remarks=("limit reached | @octocat",))
     found = findings([accuracy(case("a")), record])
-    text = markdown(found)
+    text = write_markdown(found)
     assert text.splitlines()[0] == "## ✅ 1 case passed"
     assert "3 recompilations" in text
     assert "<code>limit reached &#124; &#64;\u2060octocat" in text
@@ -115,15 +115,15 @@ def test_models_that_could_not_run_are_no_pass(status: Status):
     """The headline says how many and why, and the reason cannot mean anything in Markdown."""
     broken = [replace(r, status=status, reason="needs @org/x", metrics={}) for m in "ab" for r in both(case(m))]
     found = findings([*broken, *both(case("c"))])
-    assert markdown(found).splitlines()[0] == "## ❌ 2 of 3 models could not run: `needs @org/x`"
-    assert terminal(found).splitlines()[-1] == "❌ 2 of 3 models could not run: needs @org/x"
+    assert write_markdown(found).splitlines()[0] == "## ❌ 2 of 3 models could not run: `needs @org/x`"
+    assert write_terminal(found).splitlines()[-1] == "❌ 2 of 3 models could not run: needs @org/x"
     posting = review_results(Results(records=found.records))
     assert (posting.conclusion, len(posting.notes)) == (Conclusion.FAILURE, 2)
 
 
 def test_a_problem_with_the_input_is_no_clean_pass():
     """Results that could be read may all pass; the verdict still says that something is wrong."""
-    text = markdown(findings(both(case()), problems=[Problem(file="a.csv", line=3, what="has 2 cells")]))
+    text = write_markdown(findings(both(case()), problems=[Problem(file="a.csv", line=3, what="has 2 cells")]))
     assert text.splitlines()[0] == "## ⚠️ 1 case passed; 1 problem with the input"
     assert "- `a.csv:3: has 2 cells`" in text
 
@@ -135,36 +135,36 @@ def test_logs_are_links_where_they_lie_beside_the_report():
         for name, log in (("a", "logs/a (1).log"), ("b", "logs/b](x).log"), ("c", "../c.log"))
     ]
     found = findings(records)
-    text = markdown(found, files={"logs/a (1).log", "logs/b](x).log"})
+    text = write_markdown(found, files={"logs/a (1).log", "logs/b](x).log"})
     assert "[log](logs/a%20%281%29.log)" in text
     assert "[log](logs/b%5D%28x%29.log)" in text
     assert "`../c.log`" in text
-    assert "](" not in markdown(found).replace("`logs/b](x).log`", "")
+    assert "](" not in write_markdown(found).replace("`logs/b](x).log`", "")
 
 
 def test_flags_fold_and_are_left_to_the_files_in_a_comment():
     """There are a hundred of them."""
     found = findings(both(case()))
-    assert "torch._dynamo.config.suppress_errors = False" in markdown(found, files={"report.html"})
-    assert "suppress_errors" not in markdown(found)
+    assert "torch._dynamo.config.suppress_errors = False" in write_markdown(found, files={"report.html"})
+    assert "suppress_errors" not in write_markdown(found)
 
 
 def test_what_was_not_looked_at_is_said():
     """A pass without an accuracy check says less."""
-    assert "accuracy was not looked at" in markdown(findings([performance(case(), 1.1)]))
-    assert "performance was not looked at" in markdown(findings([accuracy(case())]))
+    assert "accuracy was not looked at" in write_markdown(findings([performance(case(), 1.1)]))
+    assert "performance was not looked at" in write_markdown(findings([accuracy(case())]))
 
 
 def test_different_batch_sizes_are_said():
     """Their speedups hang on different work."""
     records = [performance(case("mlp", "eager"), batch_size=8), performance(case("mlp", "inductor"), batch_size=16)]
-    assert "different batch sizes (performance of mlp)" in markdown(findings(records))
+    assert "different batch sizes (performance of mlp)" in write_markdown(findings(records))
 
 
 def test_hidden_rows_are_counted():
     """The numbers of shown and hidden rows add up."""
     records = [record for number in range(300) for record in both(case(f"model_{number}"), 1.0 + number / 100)]
-    text = markdown(findings(records, limit=8000))
+    text = write_markdown(findings(records, limit=8000))
     assert len(text.encode()) <= 8000
     speedups = text.split("<summary>Speedup over eager")[1].split("</details>")[0]
     shown = len(re.findall(r"^\| `model_", speedups, re.MULTILINE))
@@ -208,7 +208,7 @@ RECORDS = st.builds(
 def test_any_records_and_any_limit_make_a_valid_report(records: list[Record], limit: int):
     """Never over the limit, valid UTF-8, no failing row lost before a passing one, nothing from outside is markup."""
     found = findings(records, limit=limit)
-    text = markdown(found)
+    text = write_markdown(found)
     assert len(text.encode("utf-8")) <= limit
     tokens = GITHUB.parse(text)
     tables = list(_tables(tokens))
@@ -223,10 +223,10 @@ def test_any_records_and_any_limit_make_a_valid_report(records: list[Record], li
 def test_any_records_can_be_drawn_in_every_form(records: list[Record]):
     """Text, page and parts are valid UTF-8 without control characters; files of data hold what they were given."""
     found = findings(records)
-    shown = [terminal(found), html_page(found, blank_charts(found)), *render_parts(found).values()]
+    shown = [write_terminal(found), write_page(found, blank_charts(found)), *render_parts(found).values()]
     assert all(text.encode("utf-8") for text in shown)
     assert not any(control in text for text in shown for control in ("\x1b", "\u202e", "\x07"))
-    assert list(summary_csvs(found)) == ["passrate.csv", "geomean.csv", "comp_time.csv", "memory.csv"]
+    assert list(write_summary_csvs(found)) == ["passrate.csv", "geomean.csv", "comp_time.csv", "memory.csv"]
     assert all(text.count("\n") > 1 for _, text in case_csvs(found.records))
 
 
@@ -267,6 +267,6 @@ def test_every_failing_row_stands_before_any_passing_row_is_hidden():
         *(accuracy(case(f"bad_{number}"), Status.FAIL_ACCURACY) for number in range(30)),
         *(record for number in range(300) for record in both(case(f"good_{number}"))),
     ]
-    text = markdown(findings(records, limit=9000))
+    text = write_markdown(findings(records, limit=9000))
     assert all(code(f"bad_{number}") in text for number in range(30))
     assert not all(code(f"good_{number}") in text for number in range(300))

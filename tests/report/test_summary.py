@@ -10,15 +10,15 @@ from report_builders import accuracy, both, case, performance, sample_records
 from torchperf_ci.core.frames import CaseSelection, suite_tables
 from torchperf_ci.core.records import GraphBreak, Mode, Status
 from torchperf_ci.report.summary import (
+    combine_intervals,
     find_flags,
     flag_compilers,
     list_benefits,
     list_break_reasons,
     list_failures,
-    mean_interval,
     summarize,
 )
-from torchperf_ci.report.words import benefit_text
+from torchperf_ci.report.words import describe_benefit
 
 
 def tables_of(records):
@@ -131,11 +131,11 @@ def test_which_compilers_are_flagged(present, asked, chosen):
 def test_the_interval_of_a_mean_is_that_of_independent_errors():
     """Half widths add as squares, in logarithms, and one case without an interval leaves none for the mean."""
     one = (math.exp(-0.1), math.exp(0.1))
-    low, high = mean_interval([one, one, one, one], 1.0)
+    low, high = combine_intervals([one, one, one, one], 1.0)
     assert (math.log(low), math.log(high)) == pytest.approx((-0.05, 0.05))
-    assert mean_interval([one], 2.0) == pytest.approx((2 * one[0], 2 * one[1]))
-    assert mean_interval([one, None], 1.0) is None
-    assert mean_interval([], 1.0) is None
+    assert combine_intervals([one], 2.0) == pytest.approx((2 * one[0], 2 * one[1]))
+    assert combine_intervals([one, None], 1.0) is None
+    assert combine_intervals([], 1.0) is None
 
 
 def measured(model: str, speedup: float, *, width: float = 0.02, mode: Mode = Mode.INFERENCE, **metrics: float):
@@ -167,7 +167,7 @@ def measured(model: str, speedup: float, *, width: float = 0.02, mode: Mode = Mo
 def test_what_a_compiler_brings_is_one_sentence(records, text):
     """Speedup with its interval, what a call saves, and when compiling has paid off."""
     (benefit,) = list_benefits([tables_of(records)])
-    assert benefit_text(benefit).startswith(text)
+    assert describe_benefit(benefit).startswith(text)
 
 
 def test_what_fails_brings_nothing():

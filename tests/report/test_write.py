@@ -9,7 +9,7 @@ from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.results import Problem, Results, open_folder
 from torchperf_ci.report.model import ReportOptions
-from torchperf_ci.report.terminal import terminal
+from torchperf_ci.report.terminal import write_terminal
 from torchperf_ci.report.write import write_report
 
 
@@ -39,12 +39,12 @@ def test_a_folder_of_records_becomes_csvs_charts_and_a_report(tmp_path: Path):
         "report.md",
         "report.html",
     }
-    assert made.summary == terminal(findings(sample_records()))
+    assert made.summary == write_terminal(findings(sample_records()))
 
 
 def test_the_summary_for_the_terminal_in_full():
     """Tables per section, what failed and why, what the compilers bring, the verdict."""
-    check_golden("report/sample/terminal.txt", terminal(findings(sample_records())) + "\n")
+    check_golden("report/sample/terminal.txt", write_terminal(findings(sample_records())) + "\n")
 
 
 def test_a_report_that_is_written_again_leaves_nothing_of_the_earlier_one(tmp_path: Path):

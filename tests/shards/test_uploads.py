@@ -106,7 +106,7 @@ def test_attempts_with_another_number_of_shards_are_left_out():
     """Only attempts that share the models out alike fit together."""
     (choice,) = choose([attempt(1, 2, age=1), attempt(2, 2, age=2), attempt(1, 1, age=3)])
     assert [each.age for each in choice.attempts] == [(3,)]
-    assert choice.notes == ("attempt 3 has 1 shards; attempts with 2 are left out",)
+    assert choice.notes == ("attempt 3 has 1 shard; attempts with 2 are left out",)
 
 
 def test_two_builds_of_one_configuration_are_not_mixed():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from torchperf_ci.suites.registry import resolve
-from torchperf_ci.worker.accuracy import Outcome, Tolerance, compare_outcomes
+from torchperf_ci.worker.accuracy import AccuracyTolerance, IterationOutcome, compare_outcomes
 from torchperf_ci.worker.load import Workload, build
 
 SUITE = resolve("tiny")
@@ -39,8 +39,13 @@ def test_inference_gives_finite_outputs_the_same_every_time(model: str) -> None:
     assert torch.isfinite(output).all()
     assert output.shape[0] == made.batch_size
     assert output.std() > 0
-    again = Outcome(made={"output": made.iteration()()})
-    assert compare_outcomes(Outcome(made={"output": output}), again, None, Tolerance(value=0.0), exact=True) is None
+    again = IterationOutcome(made={"output": made.iteration()()})
+    assert (
+        compare_outcomes(
+            IterationOutcome(made={"output": output}), again, None, AccuracyTolerance(value=0.0), exact=True
+        )
+        is None
+    )
 
 
 @pytest.mark.parametrize("model", MODELS)

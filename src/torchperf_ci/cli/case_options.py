@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import click
 
-from torchperf_ci.cli.options import Decorated, KeyValues, PatternItem, build, declared_parameters, option
+from torchperf_ci.cli.completion import COMPILERS, DEVICES, DTYPES, complete_list, complete_suites, list_models
+from torchperf_ci.cli.options import KeyValues, PatternItem, option
 from torchperf_ci.core.records import DEFAULT_COMPILERS, Mode, Testing
 
 if TYPE_CHECKING:
@@ -53,24 +54,31 @@ class ModelOptions:
             "--suites",
             multiple=True,
             default=("tiny",),
-            help="Suite: a built-in one, a path to a .py file with MODELS, or a module. Repeatable.",
+            shell_complete=complete_suites,
+            help="Suite: a built-in one (see `suites list`), a path to a .py file with "
+            "MODELS, or a module. Repeatable.",
         ),
     ]
     inference: Annotated[
-        bool, option("--inference", is_flag=True, help="Forward passes.  [this or --training]", show_default=False)
+        bool,
+        option("--inference", is_flag=True, help="Measure the forward pass.  [this or --training]", show_default=False),
     ]
     training: Annotated[
         bool,
         option(
             "--training",
             is_flag=True,
-            help="Forward, loss and backward.  [this or --inference]",
+            help="Measure forward, loss and backward.  [this or --inference]",
             show_default=False,
         ),
     ]
     mode: Annotated[
         str | None,
-        option("--mode", type=click.Choice([mode.value for mode in Mode]), help="The same by its name."),
+        option(
+            "--mode",
+            type=click.Choice([mode.value for mode in Mode]),
+            help="Another way to say --inference or --training.",
+        ),
     ]
     filters: Annotated[
         tuple[str, ...],
@@ -80,15 +88,23 @@ class ModelOptions:
             multiple=True,
             type=PatternItem(),
             metavar="REGEX",
-            help="Keep these models, or a group; one with a / is held against suite/model. Repeatable.",
+            shell_complete=complete_list(list_models),
+            help="Only models whose name matches, or a group's name; with a / in it: suite/model. Repeatable.",
         ),
     ]
     exclude: Annotated[
         tuple[str, ...],
-        option("--exclude", "-x", multiple=True, metavar="NAME", help="Leave out this model. Repeatable."),
+        option(
+            "--exclude",
+            "-x",
+            multiple=True,
+            metavar="NAME",
+            shell_complete=complete_list(list_models),
+            help="Leave out this model. Repeatable.",
+        ),
     ]
     quick: Annotated[
-        bool, option("--quick", is_flag=True, help="Only the few models that the suite names for a quick look.")
+        bool, option("--quick", is_flag=True, help="Only the few models that each suite names for a quick look.")
     ]
 
     def selection(self) -> Selection:
@@ -121,7 +137,10 @@ class PythonOptions:
     python: Annotated[
         str,
         option(
-            "--python", default=sys.executable, show_default="this one", help="The Python to measure; it needs torch."
+            "--python",
+            default=sys.executable,
+            show_default="this one",
+            help="The Python to measure; it needs torch, and nothing is installed into it.",
         ),
     ]
     torchbench_dir: Annotated[
@@ -150,8 +169,9 @@ class VariantOptions:
             "--compilers",
             multiple=True,
             default=DEFAULT_COMPILERS,
-            help="What to compare with eager: a name of docs/glossary.md or of torch._dynamo.list_backends(). "
-            "Repeatable.",
+            shell_complete=complete_list(COMPILERS),
+            help="Compiler to compare with eager: a name of docs/glossary.md, or a "
+            "backend of torch.compile. Repeatable.",
         ),
     ]
     devices: Annotated[
@@ -159,12 +179,20 @@ class VariantOptions:
         option(
             "--devices",
             multiple=True,
-            help="cpu, cuda, cuda:1, xpu, mps, or all: every accelerator. Repeatable.  [default: what is there]",
+            shell_complete=complete_list(DEVICES),
+            help="cpu, cuda, cuda:1, xpu, mps, or all for every accelerator. Repeatable.  [default: the accelerator, "
+            "else the CPU]",
         ),
     ]
     dtypes: Annotated[
         tuple[str, ...],
-        option("--dtypes", multiple=True, default=("float32",), help="float32, float16, bfloat16 or amp. Repeatable."),
+        option(
+            "--dtypes",
+            multiple=True,
+            default=("float32",),
+            shell_complete=complete_list(DTYPES),
+            help="float32, float16, bfloat16, or amp for autocast. Repeatable.",
+        ),
     ]
     accuracy: Annotated[
         bool, option("--accuracy/--no-accuracy", default=True, help="Check that compiled results are right.")
@@ -181,11 +209,12 @@ class MethodOptions:
     SECTION: ClassVar[str] = "How to measure"
 
     batch_size: Annotated[
-        int | None, option("--batch-size", type=_POSITIVE, help="Batch size.  [default: the model's own]")
+        int | None,
+        option("--batch-size", type=_POSITIVE, help="Batch size of every model.  [default: the model's own]"),
     ]
     threads: Annotated[
         int | None,
-        option("--threads", "-t", type=_POSITIVE, help="Threads of torch on the CPU, at most the CPUs there are."),
+        option("--threads", "-t", type=_POSITIVE, help="Threads of torch on the CPU.  [default: torch's own choice]"),
     ]
     repeat: Annotated[
         int | None,
@@ -193,34 +222,40 @@ class MethodOptions:
             "--repeat",
             "-n",
             type=_POSITIVE,
-            help="Exactly so many pairs of iterations.  [default: until precise enough]",
+            help="Measure exactly N pairs of iterations.  [default: until precise enough]",
         ),
     ]
     warmup: Annotated[
         int | None,
-        option(
-            "--warmup", type=click.IntRange(min=0), help="Exactly so many pairs to warm up.  [default: until steady]"
-        ),
+        option("--warmup", type=click.IntRange(min=0), help="Warm up with exactly N pairs.  [default: until steady]"),
     ]
     cold_l2: Annotated[
         bool,
         option(
             "--cold-l2",
             is_flag=True,
-            help="Empty an accelerator's L2 cache before every reading: the time of a first use.",
+            help="Empty an accelerator's L2 cache before every reading, to time a first use.",
         ),
     ]
-    timeout: Annotated[float, option("--timeout", type=_SECONDS, default=1800.0, help="Seconds a case may take.")]
+    timeout: Annotated[
+        float,
+        option("--timeout", type=_SECONDS, default=1800.0, help="Seconds that one case may take before it is stopped."),
+    ]
     budget: Annotated[
         float | None,
         option(
             "--budget",
             type=_SECONDS,
-            help="Seconds the whole run may take; what is left over is a row that says so.",
+            help="Seconds that the whole run may take; cases left over become rows that say so.",
         ),
     ]
     no_cold_start_latency: Annotated[
-        bool, option("--no-cold-start-latency", is_flag=True, help="Let compilers use the caches that are there.")
+        bool,
+        option(
+            "--no-cold-start-latency",
+            is_flag=True,
+            help="Let compilers use their caches: compile times are then not those of a first use.",
+        ),
     ]
     compile_scope: Annotated[
         str,
@@ -237,7 +272,7 @@ class MethodOptions:
         option("--inductor-compile-mode", help="torch.compile's mode for inductor, say max-autotune."),
     ]
     seed: Annotated[
-        int, option("--seed", type=_SEED, default=0, help="Seed of weights, inputs and the order of samples.")
+        int, option("--seed", type=_SEED, default=0, help="Seed of weights, inputs and the order of measurements.")
     ]
     scale: Annotated[
         str,
@@ -245,7 +280,7 @@ class MethodOptions:
             "--scale",
             type=click.Choice(["full", "small"]),
             default="full",
-            help="Size of the models, for suites that have both.",
+            help="Size of the models, in suites that have both.",
         ),
     ]
 
@@ -263,12 +298,16 @@ class MachineOptions:
             multiple=True,
             type=KeyValues(),
             metavar="KEY=VALUE",
-            help="An environment variable for the measured processes. Repeatable.",
+            help="Environment variable for the measured processes. Repeatable.",
         ),
     ]
     parallel: Annotated[
         bool,
-        option("--parallel", is_flag=True, help="Spread the cases over the devices (default: all), a worker on each."),
+        option(
+            "--parallel",
+            is_flag=True,
+            help="Spread the cases over the devices (default: all accelerators), one process on each.",
+        ),
     ]
     lock_clocks: Annotated[
         str | None,
@@ -294,7 +333,7 @@ class MachineOptions:
     ]
     total_partitions: Annotated[
         int,
-        option("--total-partitions", type=_POSITIVE, default=1, help="Split every suite's models into so many parts …"),
+        option("--total-partitions", type=_POSITIVE, default=1, help="Split every suite's models into N parts …"),
     ]
     partition_id: Annotated[
         int,
@@ -307,7 +346,8 @@ class MachineOptions:
             default="",
             metavar="I-N",
             show_default=False,
-            help="What records and artifact call this part: I of N, as `plan` says.  [default: as partitioned]",
+            help="Name of this part in records and the artifact: I of N, as `plan` "
+            "gives it.  [default: as partitioned]",
         ),
     ]
 
@@ -399,25 +439,6 @@ class CaseOptions:
     def variables(self) -> dict[str, str]:
         """Return the environment variables that the options give to the measured processes."""
         return {**self.interpreter.variables(), **dict(self.machine.extra_env)}
-
-
-# The functions below serve the commands that still take their options as a dict.
-def _add(function: Decorated, *kinds: type) -> Decorated:
-    added: Any = function
-    for name, parameter, section in reversed([each for kind in kinds for each in declared_parameters(kind)]):
-        added = parameter.add_to(added, name, section)
-    result: Decorated = added
-    return result
-
-
-def model_options(function: Decorated) -> Decorated:
-    """Return the options that choose models, for commands that do not measure."""
-    return _add(function, ModelOptions, PythonOptions)
-
-
-def models_from(options: dict[str, Any]) -> Selection:
-    """Return the models that `model_options` ask for. Raises `click.UsageError` for what cannot be meant."""
-    return build(ModelOptions, options).selection()
 
 
 def _shard(text: str) -> str:

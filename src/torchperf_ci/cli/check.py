@@ -13,7 +13,7 @@ import click
 
 from torchperf_ci.cli.options import SUMMARY_FILE, Group, append_markdown, argument, option, takes
 from torchperf_ci.core.errors import ExitCode, UsageProblem
-from torchperf_ci.core.text import one_line
+from torchperf_ci.core.text import count, one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.expectations.check import Actual, TablePair
@@ -276,4 +276,4 @@ def _annotate(checks: Sequence[TableCheck], pairs: Sequence[TablePair]) -> None:
         at = table.at_lines.get(line.name, [0])[0] if table else 0
         annotate(message, title=title, file=str(table.path) if table else "", line=at)
     if (more := len(failed) - MOST_ANNOTATIONS) > 0:
-        annotate(f"{more} more models fail; see the log", title="and more")
+        annotate(f"{count(more, 'more failure')}; see the log", title="and more")

@@ -113,7 +113,7 @@ def _fetch_baseline(head: Results, name: str, options: CompareOptions) -> tuple[
         )
     before = f", {count(nearest.behind, 'commit')} before head's base" if nearest.behind else ""
     label = f"{name} of {nearest.commit[:12]}{before}"
-    click.echo(f"Base is {label}", err=True)
+    options.talk.say(f"Base is {label}")
     return label, nearest.results
 
 
@@ -181,7 +181,7 @@ def _write_and_conclude(findings: ComparisonFindings, options: CompareOptions) -
         clear_folder(folder)
         write_comparison(folder, findings)
     for warning in findings.header.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        options.talk.say(f"Warning: {warning}")
     return _conclude(findings, options)
 
 
@@ -190,7 +190,7 @@ def _conclude(findings: ComparisonFindings, options: CompareOptions) -> int:
     from torchperf_ci.compare.report import to_markdown, to_text
 
     click.echo(to_text(findings))
-    click.echo(f"The report is {options.output_dir / 'compare.html'}", err=True)
+    options.talk.say(f"The report is {options.output_dir / 'compare.html'}")
     if options.step.github_files:
         from torchperf_ci.github.job import append_summary, write_outputs
 
@@ -213,7 +213,8 @@ def _compare_live(options: CompareOptions) -> int:
     from torchperf_ci.compare.model import Measured
     from torchperf_ci.compare.report import clear_folder, describe_case, judge_cases, write_comparison
     from torchperf_ci.compare.session import LiveComparison, describe_request, running_sides
-    from torchperf_ci.core.results import open_folder
+    from torchperf_ci.core.results import LOGS, open_folder
+    from torchperf_ci.core.text import count
     from torchperf_ci.github.job import write_outputs
     from torchperf_ci.machine.gpu import locked_clocks
 
@@ -222,7 +223,7 @@ def _compare_live(options: CompareOptions) -> int:
 
     def tell(number: int, total: int, measured: Measured, again: bool) -> None:  # noqa: FBT001 - a CaseListener
         place = f"[{'again ' if again else ''}{number:>{len(str(total))}}/{total}]"
-        click.echo(f"{place} {describe_case(measured, request.plan.tolerances)}", err=True)
+        options.talk.say(f"{place} {describe_case(measured, request.plan.tolerances)}")
 
     try:
         with ExitStack() as stack:
@@ -231,14 +232,19 @@ def _compare_live(options: CompareOptions) -> int:
             if options.step.github_files:
                 clear_folder(folder)  # no later step shall take an earlier result for what this one left
                 write_outputs(os.environ, {"results": str(options.output_dir)})
-            click.echo(f"Setting up base ({request.base.label}) and head ({request.head.label}) …", err=True)
+            options.talk.say(f"Setting up base ({request.base.label}) and head ({request.head.label}) …")
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torchperf-compare-")))
             base, head = stack.enter_context(running_sides(request, scratch))
             header = describe_request(request, base, head)
             live = LiveComparison(request, base, head, folder)
             clear_folder(folder)
             for warning in header.warnings:
-                click.echo(f"Warning: {warning}", err=True)
+                options.talk.say(f"Warning: {warning}")
+            for side in (base, head):
+                options.talk.explain(
+                    f"{side.name}: Python {side.environment.python}, torch {side.environment.torch}, "
+                    f"{count(side.environment.threads, 'thread')}; logs in {folder.path / LOGS}"
+                )
             left = f"The report in {options.output_dir} has the cases that were finished."
             devices = [*head.places, *(planned.device for planned in live.cases)]
             survey = head.survey
@@ -246,7 +252,7 @@ def _compare_live(options: CompareOptions) -> int:
                 for note in stack.enter_context(
                     locked_clocks(clocks, devices, survey.accelerators, survey.build.variables)
                 ):
-                    click.echo(f"Note: {note}.", err=True)
+                    options.talk.say(f"Note: {note}.")
                 live.run(tell)
             except BaseException as error:  # whatever it is, what was measured is kept
                 ended = "interrupted" if isinstance(error, Interrupted) else "ended by an error"
@@ -352,10 +358,10 @@ def _choose_commits(options: CompareOptions) -> tuple[Repository | None, SideCom
         sides.base_ref, sides.head_ref or "", upstream=sides.upstream, base_branch=read_base_branch(os.environ)
     )
     if head.checkout != head.known.sha:
-        click.echo("The working tree has changes to tracked files: they are part of head.", err=True)
+        options.talk.say("The working tree has changes to tracked files: they are part of head.")
     if not sides.head_ref and (untracked := repository.list_untracked()):
         names = ", ".join(untracked[:3]) + (" …" if len(untracked) > 3 else "")
-        click.echo(f"Not tracked, so not part of head unless you `git add` them: {names}", err=True)
+        options.talk.say(f"Not tracked, so not part of head unless you `git add` them: {names}")
     return repository, base, head
 
 

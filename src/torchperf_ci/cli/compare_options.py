@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import click
 
-from torchperf_ci.cli.case_options import CaseOptions
+from torchperf_ci.cli.case_options import CaseOptions, TalkOptions
 from torchperf_ci.cli.config import tolerance_rules
 from torchperf_ci.cli.history_options import PastOptions
 from torchperf_ci.cli.options import GitHubOptions, KeyValues, LineFolder, argument, option
@@ -228,6 +228,7 @@ class CompareOptions:
             help="The folder for the result. What an earlier comparison wrote there is removed first.",
         ),
     ]
+    talk: TalkOptions
     sides: SideOptions
     verdicts: VerdictOptions
     cases: CaseOptions

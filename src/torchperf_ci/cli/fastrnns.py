@@ -19,7 +19,7 @@ from torchperf_ci.cli.options import ManyValues, command, option, split_list, ta
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, UsageProblem
 from torchperf_ci.core.text import count
 from torchperf_ci.run.plan import unknown_names
-from torchperf_ci.suites.fastrnns.catalog import VARIANTS, Executor, Fuser, Group, Sizes
+from torchperf_ci.suites.fastrnns.catalog import VARIANTS, Executor, Fuser, Sizes, VariantGroup
 
 if TYPE_CHECKING:
     from torchperf_ci.pytorch.fastrnns.results import VariantTimes
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _POSITIVE = click.IntRange(min=1)
 _SLOW_LOOPS = 30
-_RNNS = ", ".join(VARIANTS[Group.RNNS])
+_RNNS = ", ".join(VARIANTS[VariantGroup.RNNS])
 _DEFAULT = Sizes()
 
 
@@ -43,14 +43,14 @@ class FastrnnsVariantOptions:
     ]
     cnns: Annotated[
         tuple[str, ...],
-        option("--cnns", multiple=True, metavar="NAME…", help=f"Only these: {', '.join(VARIANTS[Group.CNNS])}."),
+        option("--cnns", multiple=True, metavar="NAME…", help=f"Only these: {', '.join(VARIANTS[VariantGroup.CNNS])}."),
     ]
     groups: Annotated[
         tuple[str, ...],
         option(
             "--group",
             multiple=True,
-            default=(Group.CNNS.value, Group.RNNS.value),
+            default=(VariantGroup.CNNS.value, VariantGroup.RNNS.value),
             metavar="NAME…",
             help="Groups to run: cnns, rnns, vl. --rnns and --cnns choose within theirs.",
         ),
@@ -70,14 +70,14 @@ class FastrnnsVariantOptions:
 
         Raises `UsageProblem` naming every one that there is not.
         """
-        groups = _names(self.groups, "group", [group.value for group in Group])
-        rnns = _names(self.rnns, "variant for --rnns", [*VARIANTS[Group.RNNS], *VARIANTS[Group.VL]])
-        cnns = _names(self.cnns, "variant for --cnns", VARIANTS[Group.CNNS])
-        names = [*VARIANTS[Group.VL]] if self.variable_lstms or Group.VL in groups else []
-        if Group.RNNS in groups:
-            names += rnns or VARIANTS[Group.RNNS]
-        if Group.CNNS in groups:
-            names += cnns or VARIANTS[Group.CNNS]
+        groups = _names(self.groups, "group", [group.value for group in VariantGroup])
+        rnns = _names(self.rnns, "variant for --rnns", [*VARIANTS[VariantGroup.RNNS], *VARIANTS[VariantGroup.VL]])
+        cnns = _names(self.cnns, "variant for --cnns", VARIANTS[VariantGroup.CNNS])
+        names = [*VARIANTS[VariantGroup.VL]] if self.variable_lstms or VariantGroup.VL in groups else []
+        if VariantGroup.RNNS in groups:
+            names += rnns or VARIANTS[VariantGroup.RNNS]
+        if VariantGroup.CNNS in groups:
+            names += cnns or VARIANTS[VariantGroup.CNNS]
         return tuple(dict.fromkeys(names))
 
 
@@ -306,7 +306,7 @@ def fastrnns(options: FastrnnsOptions) -> int:
         _compare(*output.compare, form=output.form or "table")
         return int(ExitCode.OK)
     variants, settings = options.variants.variants(), options.settings()
-    if any(name in VARIANTS[Group.VL] for name in variants) and settings.nloops + settings.warmup > _SLOW_LOOPS:
+    if any(name in VARIANTS[VariantGroup.VL] for name in variants) and settings.nloops + settings.warmup > _SLOW_LOOPS:
         click.echo(
             "Warning: some LSTMs of the group vl are very slow; --warmup 3 --nloops 10 does with less.", err=True
         )

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 def resume_hint(folder_path: Path) -> str:
     """Say how to go on after an interruption."""
-    from torchperf_ci.core.results import RECORDS
+    from torchperf_ci.core.results import COMMANDS, RECORDS
 
-    records = folder_path / RECORDS
-    if not records.is_file() or not any(b'"testing"' in line for line in records.open("rb")):
+    for name, mark in ((RECORDS, b'"testing"'), (COMMANDS, b'"type":"command"')):
+        path = folder_path / name
+        if path.is_file() and any(mark in line for line in path.open("rb")):
+            break
+    else:
         return "Nothing was measured yet."
     return f"What is finished is in {folder_path}; the same command with --keep-output-dir measures the rest."
 
@@ -108,7 +111,7 @@ def write_exit_code(code: int, *, github_files: bool) -> int:
 
 
 def _counts(results: Results) -> tuple[int, int]:
-    """Count the cases of which every testing passed, and all others, also those that the report leaves out."""
+    """Count the cases of which every testing passed, and the others: also those that are outside of the pass rate."""
     cases = {record.case for record in results.records}
     failed = {record.case for record in results.records if not record.status.is_pass}
     return len(cases - failed), len(failed)

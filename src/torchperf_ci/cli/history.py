@@ -119,7 +119,7 @@ class HistoryCompactOptions:
 
 @click.group(cls=Group, short_help="Import, list, ask and compact the kept runs.")
 def history() -> None:
-    """The runs that `torchperf-ci dashboard` keeps: Parquet files, one per run, shard and attempt."""
+    """Look into the runs that `torchperf-ci dashboard` keeps: Parquet files, one per run, shard and attempt."""
 
 
 @history.command("import")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from torchperf_ci.cli.options import Decorated, GitHubOptions, declared_parameters, option
+from torchperf_ci.cli.options import GitHubOptions, option
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Results
@@ -113,15 +113,6 @@ class HistoryOptions(PastOptions):
             help="The series of runs, where a history holds several: only runs of one series are compared.",
         ),
     ]
-
-
-def past_options(function: Decorated) -> Decorated:
-    """Add `PastOptions` to a command that takes no typed object yet, as `location` and `data_branch`."""
-    decorated_function: Any = function
-    for name, parameter, section in reversed([*declared_parameters(PastOptions)]):
-        decorated_function = parameter.add_to(decorated_function, name, section)
-    result: Decorated = decorated_function
-    return result
 
 
 def make_run_of_folder(directory: Path, results: Results, *, name: str) -> HistoryRun:

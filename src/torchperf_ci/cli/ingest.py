@@ -193,7 +193,10 @@ def _read_newest(path: Path, request: ImportRequest) -> tuple[Sequence[Record], 
     if (more := len(imported.left_out) - _MOST_LEFT_OUT) > 0:
         click.echo(f"Warning: left out {more:,} more", err=True)
     if not imported.records:
-        raise NothingToJudge(f"there are no benchmarks in {name}; nothing was written")
+        raise NothingToJudge(
+            f"there are no benchmarks in {name}, read as {request.form}; nothing was written. For other formats see "
+            "torchperf-ci ingest --help"
+        )
     runs, _ = runs_of(imported, name="")
     if len(runs) < 2:
         return imported.records, imported.warnings

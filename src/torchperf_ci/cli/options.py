@@ -33,7 +33,6 @@ from torchperf_ci.core.text import nearest
 if TYPE_CHECKING:
     from torchperf_ci.github.client import Client
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 Options = TypeVar("Options")
 
 _SEPARATORS = re.compile(r"[\s,]+(?![^{}]*\})")
@@ -41,17 +40,17 @@ _COMMAS = re.compile(r"\s*,\s*(?![^{}]*\})")
 
 
 def split_list(text: str) -> list[str]:
-    """The parts of a list written with spaces, commas or new lines. A comma inside `{…}` belongs to its part."""
+    """Split a list written with spaces, commas or new lines. A comma inside `{…}` belongs to its part."""
     return [part for part in _SEPARATORS.split(text.strip()) if part]
 
 
 def split_lines(text: str) -> list[str]:
-    """The parts of a list written one a line, since they may hold spaces and commas."""
+    """Split a list written one a line, since its parts may hold spaces and commas."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def shell_words(text: str, *, name: str) -> list[str]:
-    """The arguments in `text`, which is quoted as in a shell. Raises `click.UsageError` naming where it comes from."""
+    """Split `text`, quoted as in a shell, into arguments. Raises `click.UsageError` naming where it comes from."""
     try:
         return shlex.split(text)
     except ValueError as error:
@@ -115,11 +114,6 @@ class Parameter:
     decorate: Callable[..., Callable[[Any], Any]]
     names: tuple[str, ...]
     settings: Mapping[str, Any]
-
-    def __call__(self, function: Decorated) -> Decorated:
-        """Add it to a command's function under click's own name."""
-        decorated_function: Decorated = self.decorate(*self.names, **self.settings)(function)
-        return decorated_function
 
     def add_to(self, function: Callable[..., Any], name: str, section: str) -> Callable[..., Any]:
         """Add it to a command's function as the parameter `name`, in a section of the help."""
@@ -197,12 +191,6 @@ def _hints(kind: type[Any]) -> dict[str, Any]:
     return {each.name: hints[each.name] for each in fields(kind)}
 
 
-def decorated(function: Decorated, options: Sequence[Callable[[Any], Any]]) -> Decorated:
-    """`function` with options, which `--help` shows in this order."""
-    result: Decorated = functools.reduce(lambda made, decorate: decorate(made), reversed(options), function)
-    return result
-
-
 class Option(click.Option):
     """An option in a section of the help, whose hyphens may be typed as underscores, as in scripts people come from.
 
@@ -252,12 +240,6 @@ RESULTS_DIR = argument(
     envvar="TORCHPERF_RESULTS",
 )
 """The argument DIR: an existing results folder."""
-
-
-def results_dir_argument(function: Decorated) -> Decorated:
-    """Add the argument DIR as `directory`."""
-    decorated_function: Decorated = RESULTS_DIR.add_to(function, "directory", "")  # type: ignore[assignment]
-    return decorated_function
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,22 +294,6 @@ class GitHubOptions:
         token = read_token(environ, self.token_file)
         access = Access(api_url=self.api_url, token=token, patience_s=self.patience_s)
         return Client(access, say=lambda text: click.echo(text, err=True))
-
-
-def github_options(function: Decorated) -> Decorated:
-    """Options of commands that talk to GitHub; the command gets them as `github: GitHubOptions`."""
-    names = [name for name, _, _ in declared_parameters(GitHubOptions)]
-
-    @functools.wraps(function)
-    def command(*arguments: Any, **settings: Any) -> Any:  # noqa: ANN401 - the command's own
-        github = build(GitHubOptions, {name: settings.pop(name) for name in names})
-        return function(*arguments, github=github, **settings)
-
-    wrapped: Any = command
-    for name, parameter, section in reversed([*declared_parameters(GitHubOptions)]):
-        wrapped = parameter.add_to(wrapped, name, section)
-    result: Decorated = wrapped
-    return result
 
 
 SUMMARY_FILE = option(

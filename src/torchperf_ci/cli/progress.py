@@ -84,11 +84,11 @@ class TerminalBar:
 
     def finish(self, records: Sequence[Record]) -> None:
         click.echo("\r\033[K", err=True, nl=False)
-        line = describe(_shorten(records, self._told), logs_in=self._logs_in)
+        text = describe(_shorten(records, self._told), logs_in=self._logs_in)
         if all(record.status.is_pass for record in records):
-            click.echo(line, err=True)
+            click.echo(text, err=True)
         else:
-            echo_coloured(line, "red", err=True)
+            echo_coloured(text, "red", err=True)
         self._bar.update(1)
 
     def end(self) -> None:

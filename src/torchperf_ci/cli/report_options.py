@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import click
 
-from torchperf_ci.cli.options import Decorated, declared_parameters, option
+from torchperf_ci.cli.options import option
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Mode
@@ -111,21 +110,6 @@ class ContentOptions:
             limit=limit,
             case_csvs=(directory / RECORDS).is_file(),
         )
-
-
-def report_options(function: Decorated) -> Decorated:
-    """Add the options of `ContentOptions` to a command that takes no typed object yet."""
-    decorated_function: Any = function
-    for name, parameter, section in reversed([*declared_parameters(ContentOptions)]):
-        decorated_function = parameter.add_to(decorated_function, name, section)
-    result: Decorated = decorated_function
-    return result
-
-
-def report_options_from(directory: Path, options: Mapping[str, Any], *, limit: int) -> ReportOptions:
-    """Return how to report on the results in `directory`, from click's values."""
-    content = ContentOptions(**{field.name: options[field.name] for field in fields(ContentOptions)})
-    return content.report_options(directory, limit=limit)
 
 
 def refuse_to_overwrite(target: Path, *, instead: str) -> None:

@@ -21,19 +21,23 @@ from torchperf_ci.core.errors import TorchperfError
 def run(options: RunOptions) -> int:
     """Measure eager against compiled models on this machine.
 
-    Every case is a model with a compiler. A process of its own checks that compiled results are right, then runs
-    eager and compiled iterations in turn, so that both see the same machine in the same moments. Records go to
-    OUTPUT_DIR/records.jsonl one by one; the report is made of them at the end.
-
-    With --harness dynamo the scripts in a PyTorch checkout do the measuring, started with the commands of PyTorch's
-    own suite runner; OUTPUT_DIR then holds their CSV files, a log of each, and commands.jsonl. By default the suites
-    are torchbench, huggingface and timm_models, the device is cuda, and --timeout, for a command, is a day; --filter
-    and --exclude are regular expressions that the scripts get.
+    Each case is one model with one compiler. A process of its own checks that the compiled results are right, then
+    times eager and compiled iterations in turn, so that both see the same machine at the same moment. OUTPUT_DIR gets
+    a record of each case as soon as it is measured, and at the end the report: report.md and report.html.
 
     \b
-    Example:
-      torchperf-ci run --suites tiny --inference --compilers eager --compilers inductor --output-dir out
-      torchperf-ci run --harness dynamo --pytorch-dir ~/pytorch --training --suites huggingface --output-dir out
+    Examples:
+      torchperf-ci run --inference --quick
+      torchperf-ci run --inference --suites bench.py --compilers inductor --output-dir out
+      torchperf-ci run --training --suites huggingface --scale small --dtypes bfloat16
+      torchperf-ci run --harness dynamo --pytorch-dir ~/pytorch --training --suites huggingface
+
+    The first one takes a few minutes and needs only torch. docs/suites.md says how to write bench.py.
+
+    With --harness dynamo the scripts in a PyTorch checkout do the measuring, started with the commands of PyTorch's
+    own suite runner. OUTPUT_DIR then holds their CSV files, a log of each command, and commands.jsonl. By default the
+    suites are torchbench, huggingface and timm_models, the device is cuda, and --timeout, for a command, is a day.
+    --filter and --exclude are regular expressions that the scripts get.
     """
     context = click.get_current_context()
     refuse_other_harness(context, options.harness.harness)

@@ -20,6 +20,7 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Build
 from torchperf_ci.core.result_files import CommandResult, read_folder
 from torchperf_ci.core.results import RECORDS, open_folder
+from torchperf_ci.core.text import count, one_line
 from torchperf_ci.github.job import stop_commands
 from torchperf_ci.pytorch.checkout import CheckoutRun, PyTorchCheckout, ask_skips, read_checkouts
 from torchperf_ci.pytorch.harness import (
@@ -40,7 +41,6 @@ from torchperf_ci.report.model import ReportOptions
 from torchperf_ci.run.session import Preloaded, package_path
 from torchperf_ci.run.supervisor import command_environment
 from torchperf_ci.run.survey import survey
-from torchperf_ci.worker.protocol import one_line
 
 DEFAULT_TIMEOUT = 24 * 3600.0
 """Seconds for a command, that is, for all models of a suite with a compiler."""
@@ -53,8 +53,8 @@ def run_dynamo(context: click.Context, options: RunOptions) -> int:
     folder_of_checkout = (options.harness.pytorch_dir or Path.cwd()).absolute()
     if not (folder_of_checkout / SUITES_FOLDER).is_dir():
         raise UsageProblem(
-            f"{folder_of_checkout} is no PyTorch checkout: it has no folder {SUITES_FOLDER}; "
-            "give a checkout with --pytorch-dir"
+            f"{folder_of_checkout} is no PyTorch checkout: it has no folder {SUITES_FOLDER}. Clone "
+            "https://github.com/pytorch/pytorch and name its folder with --pytorch-dir"
         )
     torchbench, extra_env = cases.interpreter.torchbench_dir, dict(cases.machine.extra_env)
     module_paths = (str(torchbench.absolute()),) if torchbench else ()
@@ -74,8 +74,8 @@ def run_dynamo(context: click.Context, options: RunOptions) -> int:
         skips = _skips(request, checkout)
         # The script calls Python by the path that was given, else `python`, whichever that is where it is run.
         python = request.python if _is_given(context, "python") else "python"
-        shown = commands(replace(request, python=python), output=place.output, skips=skips)
-        text = script(shown, place, keep=options.keep_output_dir)
+        printable = commands(replace(request, python=python), output=place.output, skips=skips)
+        text = script(printable, place, keep=options.keep_output_dir)
         if build is None:
             folder.write_text(script_name(request), text).chmod(0o755)
             click.echo(text, nl=False)
@@ -122,7 +122,7 @@ class CommandLines:
     def begin(self, *, total: int, already: int) -> None:
         self._total, self._number = total, 0
         if already:
-            click.echo(f"{already} commands are done already; {total} are left.", err=True)
+            click.echo(f"{count(already, 'command')} done already; {total:,} left.", err=True)
 
     def start(self, command: HarnessCommand) -> None:
         self._number += 1

@@ -93,7 +93,8 @@ class RunOptions:
         ),
     ]
     keep_output_dir: Annotated[
-        bool, option("--keep-output-dir", is_flag=True, help="Keep what is recorded there, and measure only the rest.")
+        bool,
+        option("--keep-output-dir", is_flag=True, help="Keep what is recorded there, and measure the rest."),
     ]
     fail_on: Annotated[
         str,
@@ -101,7 +102,7 @@ class RunOptions:
             "--fail-on",
             type=click.Choice(["failed", "never"]),
             default="failed",
-            help="failed: exit with 6 when a case did not pass; never: with 0.",
+            help="failed: exit with 6 when a case did not pass; never: exit with 0.",
         ),
     ]
     strict: Annotated[
@@ -115,21 +116,19 @@ class RunOptions:
         option(
             "--flag-compilers",
             multiple=True,
-            help="Compilers whose slow, failing or heavy models the report warns about. Repeatable.  [default: "
-            "inductor's]",
+            help="Compiler whose slow, failing or heavy models the report warns about. Repeatable.  [default: "
+            "inductor and inductor_no_cudagraphs]",
         ),
     ]
     talk: TalkOptions
     harness: HarnessOptions
     name: Annotated[
         str,
-        option(
-            "--name", default="results", help="Name of these results; part of the artifact's name in GitHub Actions."
-        ),
+        option("--name", default="results", help="Name of these results, in the name of the artifact on GitHub."),
     ]
     github_files: Annotated[
         bool,
-        option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."),
+        option("--github-files", is_flag=True, help="In GitHub Actions: write the step's outputs and summary."),
     ]
 
     def conclude(self, folder: ResultsFolder, results: Results, report_options: ReportOptions) -> int:

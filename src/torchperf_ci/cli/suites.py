@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from torchperf_ci.cli.case_options import PythonOptions
+from torchperf_ci.cli.completion import complete_suites
 from torchperf_ci.cli.options import Group, argument, takes
 from torchperf_ci.core.text import one_line
 
@@ -23,14 +24,20 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def suites() -> None:
-    """Show the suites that can be measured."""
+    """Show the suites and models that can be measured.
+
+    \b
+    Examples:
+      torchperf-ci suites list
+      torchperf-ci suites list tiny
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuitesOptions:
     """Say which suite is shown, and which Python is asked."""
 
-    suite: Annotated[str | None, argument(required=False)]
+    suite: Annotated[str | None, argument(required=False, shell_complete=complete_suites)]
     interpreter: PythonOptions
 
 
@@ -39,12 +46,14 @@ class SuitesOptions:
 def list_suites(options: SuitesOptions) -> None:
     """List the suites of the Python under test, or the models of SUITE.
 
-    SUITE is a name, a path to a .py file, or a module. What cannot run here says why, and what to type.
+    SUITE is a name, a path to a .py file, or a module. A suite or a model that cannot run here says why, and what to
+    type. The column quick marks the models that `run --quick` measures.
 
     \b
     Examples:
       torchperf-ci suites list
       torchperf-ci suites list huggingface
+      torchperf-ci suites list bench.py
     """
     from torchperf_ci.run.survey import describe_known, describe_suite
 

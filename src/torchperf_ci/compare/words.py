@@ -21,8 +21,7 @@ from torchperf_ci.compare.model import (
 )
 from torchperf_ci.core.records import METRICS, Case
 from torchperf_ci.core.statistics import slow_share
-from torchperf_ci.core.text import count, one_line
-from torchperf_ci.report.words import ABSENT
+from torchperf_ci.core.text import ABSENT, count, one_line
 
 SIGNS = {
     Verdict.REGRESSED: "❌",

@@ -232,7 +232,7 @@ class Environment:
         return "" if _ARCHITECTURE.fullmatch(self.cpu.strip()) else self.cpu.strip()
 
     def comparable_to(self, other: Environment) -> list[str]:
-        """Why timings of the two may not be compared, a sentence each; empty when they may.
+        """Say why timings of the two may not be compared, a sentence each; empty when they may.
 
         A machine is known by the brand of its CPU; without one by its host's name and its clock. Where these are not
         recorded either, the one reason is `MACHINE_UNKNOWN`.
@@ -281,7 +281,7 @@ def _is_name(host: str) -> bool:
 
 
 def _different_hosts(one: Environment, other: Environment) -> list[str]:
-    """Why two machines, one of them without a CPU's brand, are not the same, as far as names and clocks say."""
+    """List why two machines, one of them without a CPU's brand, are not the same, as far as names and clocks say."""
     if not _is_name(one.host) or not _is_name(other.host):
         return [MACHINE_UNKNOWN]
     if one.host != other.host:
@@ -362,7 +362,7 @@ class Record:
     own_metrics: Mapping[str, Metric] = field(default_factory=dict)
 
     def defined_metrics(self) -> list[Metric]:
-        """The definitions of what was measured: those of `METRICS` in their order, then the others as they stand."""
+        """Return the definitions of what was measured: those of `METRICS` in their order, then the others."""
         known = [metric for name, metric in METRICS.items() if name in self.metrics]
         others = (name for name in self.metrics if name not in METRICS)
         return [*known, *(self.own_metrics.get(name) or own_metric(name) for name in others)]

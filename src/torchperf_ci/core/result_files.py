@@ -32,7 +32,7 @@ from torchperf_ci.core.results import (
     read_lines,
     read_results,
 )
-from torchperf_ci.core.text import count
+from torchperf_ci.core.text import count, duration
 
 LARGEST_CSV = 64 * 1024 * 1024
 """Bytes; a table of a million models is smaller."""
@@ -72,7 +72,7 @@ class CommandResult:
     def summary(self) -> str:
         """How much it wrote, and where to read more."""
         see = f", see {self.log}" if self.log and self.trouble else ""
-        return f"{count(self.rows, 'row')} in {self.seconds:.0f} s{see}"
+        return f"{count(self.rows, 'row')} in {duration(self.seconds)}{see}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,9 +27,12 @@ _ZERO_WIDTH_SPACE = "\u200b"
 _SPACE = re.compile(r"\s+")
 _TAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(_[A-Za-z0-9.-]+)*")
 _TAME_LINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ .:,;=+()/\[\]@%-]*")
-_MEANING = re.compile(r"\]\(|\]\[|@\w|://|www\.|\bgh-\d|(?<![^\W_])[0-9a-f]{7,40}(?![^\W_])", re.IGNORECASE)
+_SHA = "[0-9a-f]{7,40}"
+"""A commit's SHA, or the first 7 or more of its digits, as GitHub finds them in bare text."""
+_COMMIT = rf"(?<![^\W_]){_SHA}(?![^\W_])"
+_MEANING = re.compile(rf"\]\(|\]\[|@\w|://|www\.|\bgh-\d|{_COMMIT}", re.IGNORECASE)
 """What GitHub makes something of in bare text: links, addresses, mentions, references to issues and commits."""
-_REFERENCE = re.compile(r"[@#](?=.)|:(?=//)|www(?=\.)|\bgh-(?=\d)|(?<![^\W_])[0-9a-f]{7,40}(?![^\W_])", re.IGNORECASE)
+_REFERENCE = re.compile(rf"[@#](?=.)|:(?=//)|www(?=\.)|\bgh-(?=\d)|{_COMMIT}", re.IGNORECASE)
 _WORD_JOINER = "\u2060"
 _PUNCTUATION = frozenset(",.;/()=%'\"?-+")
 """Signs that mean nothing in Markdown, inside a line."""
@@ -54,7 +57,7 @@ def code(text: str, *, limit: int = 0) -> str:
     """
     seen = one_line(text, limit=limit)
     if not seen:
-        return "–"
+        return ABSENT
     if "`" not in seen and "|" not in seen:
         return f"`{seen}`"
     return f"<code>{html(seen)}</code>"
@@ -152,6 +155,9 @@ def some_of(names: Collection[str], most: int = 5) -> str:
     return ", ".join(list(names)[:most]) + more
 
 
+ABSENT = "–"
+"""The cell of a table that has nothing to say."""
+
 LONGEST_NAME = 200
 """Characters of a suite's or a model's name."""
 
@@ -185,6 +191,14 @@ def nearest(name: str, choices: Iterable[str], *, usual: str = "") -> str:
     """
     near = [usual] if usual else difflib.get_close_matches(name, list(choices), n=1)
     return f" Did you mean {near[0]}?" if near else ""
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people: `45 s`, `12 min`, `3 h 5 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def unique(name: str, taken: set[str]) -> str:
@@ -282,12 +296,12 @@ def short_name(name: str) -> str:
 
 def is_sha(text: str) -> bool:
     """Say whether this can be a commit's SHA, or the first 7 or more of its 40 digits."""
-    return re.fullmatch(r"[0-9a-f]{7,40}", text) is not None
+    return re.fullmatch(_SHA, text) is not None
 
 
 def is_full_sha(text: str) -> bool:
     """Say whether this can be the whole of a commit's SHA."""
-    return re.fullmatch(r"[0-9a-f]{40}", text) is not None
+    return is_sha(text) and len(text) == 40
 
 
 def is_repository(text: str) -> bool:

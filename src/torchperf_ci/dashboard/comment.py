@@ -26,8 +26,8 @@ from torchperf_ci.dashboard.words import (
     write_state,
 )
 from torchperf_ci.report.charts import Charts
-from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit, whole
-from torchperf_ci.report.markdown import FAILING, body_blocks, fold, markdown_table
+from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit, fold, markdown_table, whole
+from torchperf_ci.report.markdown import FAILING, body_blocks
 from torchperf_ci.report.model import Report, RunFindings
 from torchperf_ci.report.summary import COMPILE_SECONDS_ABOVE, COMPRESSION_BELOW, SPEEDUP_BELOW
 from torchperf_ci.report.write import write_findings
@@ -204,7 +204,7 @@ def _make_history(dashboard: Dashboard, charts: Charts, pictures: Mapping[str, s
             columns = ("Suite", "Compiler", "Runs, oldest first", "Oldest", "Previous", "This run")
             means = explain_number(name, include_slowdowns=dashboard.findings.options.include_slowdowns)
             title = f"\n**{caption}**{f', {code(str(section))}' if several else ''}: {means}\n"
-            tables.append(markdown_table(columns, rows, TREND, title=title))
+            tables.append(markdown_table(columns, rows, rank=TREND, before=title))
     shown = _show_pictures(list(name_trend_charts(dashboard)) if dashboard.options.graphs else [], pictures)
     first = MarkdownTable(
         before=f"{shown}\nIn the columns of runs, `{GAP}` is a run without a result.\n", lines=(), where=""

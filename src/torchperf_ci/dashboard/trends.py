@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from torchperf_ci.core.frames import CaseSelection, Section, SuiteTables, suite_tables
+from torchperf_ci.core.text import ABSENT
 from torchperf_ci.history.runs import HistoryRun
 from torchperf_ci.report.summary import CompilerSummary, summarize
-from torchperf_ci.report.words import ABSENT, ratio, seconds
+from torchperf_ci.report.words import ratio, seconds
 
 TRENDS: Mapping[str, str] = MappingProxyType(
     {

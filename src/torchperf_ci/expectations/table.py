@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Status
+from torchperf_ci.core.text import count
 
 NAME = "name"
 ACCURACY = "accuracy"
@@ -65,7 +66,9 @@ class ExpectationTable:
         at = self.columns.index(NAME)
         for number, row in enumerate(self.rows, start=1):
             if len(row) != len(self.columns):
-                raise TableProblem(f"row {number} has {len(row)} cells for {len(self.columns)} columns")
+                raise TableProblem(
+                    f"row {number} has {count(len(row), 'cell')} for {count(len(self.columns), 'column')}"
+                )
             if why := refuse_name(row[at]):
                 raise TableProblem(f"row {number}: the name {quote(row[at])} {why}")
             for column, cell in zip(self.columns, row, strict=True):
@@ -124,9 +127,8 @@ def parse_table(content: bytes | str, *, source: str, at_lines: dict[str, list[i
         numbers: dict[str, list[int]] = {}
         for number, cells in body:
             if len(cells) != len(header):
-                raise TableProblem(
-                    f"line {number} has {len(cells)} cells, the header has {len(header)}; is the file truncated?"
-                )
+                has_cells = f"line {number} has {count(len(cells), 'cell')}"
+                raise TableProblem(f"{has_cells}, the header has {len(header)}; is the file truncated?")
             numbers.setdefault(cells[at], []).append(number)
         if at_lines is not None:
             body = [(number, cells) for number, cells in body if numbers[cells[at]][0] == number]

@@ -89,7 +89,7 @@ def import_google_benchmark(content: bytes, request: ImportRequest, *, file: str
     The suite is the executable, the model the benchmark's name with its arguments. Raises `InputProblem` naming the
     line or the benchmarks that cannot be used.
     """
-    whole = convert(parse(content, file=file), _File, where=file)
+    whole = convert(parse(content, file=file), _File, where=f"{file}: not a file of Google Benchmark")
     context = whole.context
     environment = Environment(
         host=text_in(context, "host_name"),

@@ -16,7 +16,6 @@ from torchperf_ci.core.records import (
     Environment,
     Mode,
     Source,
-    Status,
     Testing,
     own_metric,
 )
@@ -30,7 +29,7 @@ from torchperf_ci.formats.inputs import (
     parse,
     text_in,
 )
-from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector, foreign_metric
+from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector, foreign_metric, parse_status
 
 _MILLISECONDS_ABOVE = 1e11
 """As seconds that is the year 5138."""
@@ -142,7 +141,7 @@ def _collect(collector: RecordCollector, row: _Row, request: ImportRequest, wher
         compiler=model.backend,
     )
     key = (case, _source(row, request), _environment(row, runner))
-    status = choice(Status, text_in(extra, "status"), Status.PASS)
+    status = parse_status(text_in(extra, "status"), where=where)
     about: dict[str, Any] = {
         "where": where,
         "reason": text_in(extra, "reason"),
@@ -151,14 +150,13 @@ def _collect(collector: RecordCollector, row: _Row, request: ImportRequest, wher
     numbers = [number for value in metric.values if (number := finite(value)) is not None]
     value = median(numbers) if numbers else None
     if metric.name == "accuracy":
-        word = _accuracy_word(metric)
-        accuracy = choice(Status, word, None)
-        if accuracy is not None:
-            collector.add(*key, testing=Testing.ACCURACY, status=accuracy, **about)
-        elif value is not None:
+        if value is not None:  # of another benchmark: a share of right answers, say
             collector.add(*key, metric=foreign_metric("accuracy", direction=Direction.HIGHER), value=value, where=where)
-        else:
+            return
+        word = _accuracy_word(metric)
+        if not isinstance(word, str) or not word:
             raise InputProblem([f"{where}: its accuracy is {str(word)[:40]!r}, which is no status"])
+        collector.add(*key, testing=Testing.ACCURACY, status=parse_status(word, where=where), **about)
         return
     if value is None:
         raise InputProblem([f"{where}: {metric.name} has no numbers"])

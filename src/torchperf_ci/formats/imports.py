@@ -47,8 +47,8 @@ def read_location(location: str, request: ImportRequest, *, git_branch: str = ""
     files those that cannot be used are left out.
     """
     if git_branch:
-        with _git_branch(location, git_branch) as files:
-            return _read_all(files, request)
+        with _git_branch(location, git_branch) as contents:
+            return _read_all(contents, request)
     if is_url(location):
         return _read_all(_url_files(location), request)
     path = Path(location)
@@ -61,8 +61,8 @@ def read_location(location: str, request: ImportRequest, *, git_branch: str = ""
             raise UsageProblem(f"{location} is not there; give a file, a folder, or a URL")
         if request.form is ImportFormat.ASV or (request.form is None and find_results(path)):
             return import_asv(path, request)
-        found = sorted(each for each in path.rglob("*") if each.is_file() and each.name.endswith(_ENDINGS))
-        return _read_all([(str(each), each.read_bytes()) for each in found], request)
+        files = sorted(each for each in path.rglob("*") if each.is_file() and each.name.endswith(_ENDINGS))
+        return _read_all([(str(file), file.read_bytes()) for file in files], request)
     except OSError as error:
         raise UsageProblem(f"{error.filename or location} cannot be read ({error.strerror})") from error
 
@@ -126,7 +126,9 @@ def detect(content: bytes, *, file: str) -> ImportFormat:
                     return form
     elif b"," in first_line:
         return ImportFormat.CSV
-    raise InputProblem([f"{file}: is in no format that is known here; if it is, say which with --format"])
+    raise InputProblem(
+        [f"{file}: is in no format that is known here; the formats are {', '.join(ImportFormat)}: see docs/upload.md"]
+    )
 
 
 def _form_of_json(raw: object) -> ImportFormat | None:
@@ -218,12 +220,12 @@ def _git_branch(location: str, branch: str) -> Iterator[list[tuple[str, bytes]]]
         url = location if is_url(location) or not Path(location).exists() else str(Path(location).resolve())
         _git("clone", "--quiet", "--bare", "--single-branch", "--branch", branch, "--", url, str(clone))
         names = _git("--git-dir", str(clone), "ls-tree", "-r", "-z", "--name-only", "HEAD").decode().split("\0")
-        found = [name for name in names if name.rpartition("/")[2] == "data.js"]
-        if not found:
+        paths = [name for name in names if name.rpartition("/")[2] == "data.js"]
+        if not paths:
             raise UsageProblem(
                 f"the branch {branch} of {shown(location) if is_url(location) else location} has no data.js"
             )
-        yield [(f"{branch}:{name}", _git("--git-dir", str(clone), "show", f"HEAD:{name}")) for name in found]
+        yield [(f"{branch}:{name}", _git("--git-dir", str(clone), "show", f"HEAD:{name}")) for name in paths]
 
 
 def _git(*arguments: str) -> bytes:

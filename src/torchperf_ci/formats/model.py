@@ -222,6 +222,17 @@ class RecordCollector:
         return Imported(records=records, left_out=tuple(self.left_out))
 
 
+def parse_status(word: str, *, where: str) -> Status:
+    """Read a status; a blank is a pass. Raises `InputProblem` for what is no word.
+
+    A word that is not in our list stays what it is, and is no pass: it is never lost among the passes.
+    """
+    try:
+        return Status(word) if word else Status.PASS
+    except ValueError:
+        raise InputProblem([f"{where}: its status is {word[:40]!r}, expected a word such as pass"]) from None
+
+
 def foreign_metric(name: str, *, unit: str = "", direction: Direction = Direction.UNKNOWN) -> Metric:
     """Define a metric of another tool. One that only shares its name with one of ours is told apart from it."""
     return own_metric(f"own.{name}" if name in METRICS else name, unit=unit, direction=direction)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -102,7 +102,8 @@ def import_data_js(content: bytes, request: ImportRequest, *, file: str) -> Impo
 
 def import_custom(content: bytes, request: ImportRequest, *, file: str) -> Imported:
     """Read the list of names, values and units that github-action-benchmark's custom tools take."""
-    values = convert(parse(content, file=file), list[Any], where=file)
+    where = f"{file}: not a list of github-action-benchmark"
+    values = convert(parse(content, file=file), list[Any], where=where)
     collector = RecordCollector()
     _collect(collector, values, request, request.usual_source, suite="benchmarks", tool=request.tool, where=file)
     return collector.imported()
@@ -155,14 +156,14 @@ _BENCHER_MEASURES = {
 
 def import_bencher(content: bytes, request: ImportRequest, *, file: str) -> Imported:
     """Read Bencher Metric Format. Its measures do not say which way they get better, but for Bencher's own two."""
-    raw, source = convert(parse(content, file=file), dict[str, Any], where=file), request.usual_source
-    collector = RecordCollector()
+    raw = convert(parse(content, file=file), dict[str, Any], where=f"{file}: not Bencher Metric Format")
+    collector, source = RecordCollector(), request.usual_source
     for name, measures in raw.items():
         ours = case_of_name(name)
-        for measure, content_of_measure in measures.items() if isinstance(measures, dict) else ():
+        for measure, raw_measure in _members(measures, collector, where=f"{file}: {name}"):
             where = f"{file}: {name}: {measure}"
             with collector.skip_faults():
-                value = convert(content_of_measure, _Measure, where=where)
+                value = convert(raw_measure, _Measure, where=where)
                 own_name = measure.replace("-", "_")
                 case = ours or request.case(suite="bencher", model=name)
                 metric = _BENCHER_MEASURES.get(measure) or foreign_metric(measure)
@@ -175,12 +176,20 @@ def import_bencher(content: bytes, request: ImportRequest, *, file: str) -> Impo
     return collector.imported()
 
 
+def _members(raw: object, collector: RecordCollector, *, where: str) -> Iterable[tuple[str, Any]]:
+    """List the members of an object; what is none is left out."""
+    members: dict[str, Any] = {}
+    with collector.skip_faults():
+        members = convert(raw, dict[str, Any], where=where)
+    return members.items()
+
+
 def import_fastrnns(content: bytes, request: ImportRequest, *, file: str) -> Imported:
     """Read what `fastrnns --print-json oss` prints: mean milliseconds by group and variant, null for a failure."""
-    raw = convert(parse(content, file=file), dict[str, Any], where=file)
+    raw = convert(parse(content, file=file), dict[str, Any], where=f"{file}: not what fastrnns prints")
     collector = RecordCollector()
     for group, variants in raw.items():
-        for name, value in variants.items() if isinstance(variants, dict) else ():
+        for name, value in _members(variants, collector, where=f"{file}: {group}"):
             with collector.skip_faults():
                 case = request.case(suite="fastrnns", model=f"{group}/{name}")
                 if value is None:

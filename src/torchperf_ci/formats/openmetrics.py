@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from torchperf_ci.core.records import COUNTERS, METRICS, Mode, Record, Status, Testing
+from torchperf_ci.core.records import COUNTERS, METRICS, Mode, Record, Testing
 from torchperf_ci.formats.case_names import labels_of
 from torchperf_ci.formats.inputs import choice
-from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector
+from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector, parse_status
 from torchperf_ci.formats.tables import table_metric
 
 _BASE_UNITS: Mapping[str, tuple[str, float]] = MappingProxyType(
@@ -114,7 +114,9 @@ def import_openmetrics(content: bytes, request: ImportRequest, *, file: str) -> 
         testing = choice(Testing, labels.get("testing"), Testing.PERFORMANCE)
         value = float(match["value"])
         if family == _PASS:
-            collector.add(case, source, testing=testing, status=choice(Status, labels.get("status"), Status.PASS))
+            with collector.skip_faults():
+                status = parse_status(labels.get("status", ""), where=f"{file}:{number}")
+                collector.add(case, source, testing=testing, status=status)
         elif family == _OWN:
             metric = table_metric(labels.get("metric", "value"), labels.get("unit", ""), labels.get("direction", ""))
             collector.add(case, source, testing=testing, metric=metric, value=value)

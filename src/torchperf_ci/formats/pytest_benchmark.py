@@ -176,7 +176,7 @@ def read_pytest_benchmark(
 
     Raises `InputProblem` naming the line or the benchmarks, when `content` is not pytest-benchmark's JSON.
     """
-    whole = convert(parse(content, file=file), BenchmarkFile, where=file)
+    whole = convert(parse(content, file=file), BenchmarkFile, where=f"{file}: not a file of pytest-benchmark")
     benchmarks: list[Benchmark] = []
     problems: list[str] = []
     for place, raw in enumerate(whole.benchmarks):

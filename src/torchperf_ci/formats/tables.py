@@ -20,14 +20,13 @@ from torchperf_ci.core.records import (
     Mode,
     Record,
     Source,
-    Status,
     Testing,
     own_metric,
 )
 from torchperf_ci.core.text import csv_cell, from_csv_cell, one_line
 from torchperf_ci.formats.case_names import labels_of
 from torchperf_ci.formats.inputs import InputProblem, choice, count_in, finite, moment, moment_of_seconds
-from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector
+from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector, parse_status
 
 COLUMNS: Mapping[str, type] = MappingProxyType(
     {
@@ -164,7 +163,7 @@ def import_parquet(content: bytes, request: ImportRequest, *, file: str) -> Impo
     try:
         table = pq.read_table(io.BytesIO(content))
     except (pa.ArrowException, OSError) as error:
-        raise InputProblem([f"{file}: cannot be read as Parquet: {error}"]) from error
+        raise InputProblem([f"{file}: not a Parquet file: {error}"]) from error
     return _collect_rows(table.to_pylist(), table.column_names, request, file=file)
 
 
@@ -234,7 +233,7 @@ def _collect(
     )
     about: dict[str, Any] = {
         "testing": choice(Testing, fields.get("testing"), Testing.PERFORMANCE),
-        "status": choice(Status, fields.get("status"), Status.PASS),
+        "status": parse_status(fields.get("status", ""), where=where),
         "reason": fields.get("reason", ""),
         "batch_size": count_in(fields, "batch_size"),
     }

@@ -128,7 +128,7 @@ class RemoteFiles:
             return [path for path in paths if not self.system.exists(f"{self.root}/{path}")]
 
     def write(self, files: Mapping[str, bytes]) -> None:
-        """An object store shows a file when it is whole. Elsewhere it gets its name when it is."""
+        """Write a file. An object store shows it when it is whole; elsewhere it gets its name then."""
         for path, content in files.items():
             folder, _, name = f"{self.root}/{path}".rpartition("/")
             with self._refuse_errors("written"):

@@ -9,7 +9,7 @@ from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.results import Results
 from torchperf_ci.core.text import code, one_line, safe_name
 from torchperf_ci.github.checks import LIMIT, Conclusion, Note, Posting
-from torchperf_ci.report.markdown import markdown
+from torchperf_ci.report.markdown import write_markdown
 from torchperf_ci.report.model import ReportOptions, RunFindings, RunOutcome
 from torchperf_ci.report.words import verdict
 from torchperf_ci.report.write import judge_results
@@ -38,7 +38,7 @@ def review_results(results: Results) -> Posting:
     return Posting(
         conclusion=_CONCLUSIONS[findings.outcome],
         title=one_line(f"{sign} {sentence}", limit=TITLE_LENGTH),
-        text=markdown(findings),
+        text=write_markdown(findings),
         notes=tuple(_make_notes(findings))[:MOST_NOTES],
     )
 

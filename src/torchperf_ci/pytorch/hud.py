@@ -47,6 +47,15 @@ _REPOSITORIES: Mapping[str, str] = MappingProxyType(
 )
 """Where packages are developed: the database names dependencies by their repository."""
 
+_OPTIONS = {
+    "repo": "--repository OWNER/NAME",
+    "head_branch": "--branch",
+    "head_sha": "--commit",
+    "workflow_id": "--workflow-id",
+    "job_id": "--job-id",
+}
+"""The options of `upload hud` that set a field."""
+
 Row = dict[str, Any]
 
 
@@ -247,9 +256,10 @@ def check_rows(rows: Iterable[Row]) -> None:
     validator = jsonschema.Draft202012Validator(schema)
     for row in rows:
         for error in validator.iter_errors(row):
+            field = error.json_path.removeprefix("$.")
+            hint = f"; {_OPTIONS[field]} sets it" if field in _OPTIONS else ""
             raise UsageProblem(
-                f"{one_line(str(row['model']['name']), limit=80)}: {error.json_path.removeprefix('$.')}: "
-                f"{one_line(error.message, limit=200)}"
+                f"{one_line(str(row['model']['name']), limit=80)}: {field}: {one_line(error.message, limit=200)}{hint}"
             )
 
 
@@ -279,8 +289,7 @@ def bucket_files(rows: Iterable[Row]) -> list[BucketFile]:
     """
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        options = {"repo": "--repository", "workflow_id": "--workflow-id", "job_id": "--job-id"}
-        if missing := [option for name, option in options.items() if not row[name]]:
+        if missing := [_OPTIONS[name] for name in ("repo", "workflow_id", "job_id") if not row[name]]:
             names = ", ".join(missing)
             raise UsageProblem(
                 f"a bucket's folders are by repository, workflow and job, which were not recorded: add {names}"

@@ -43,8 +43,8 @@ class Charts:
 
 
 def draw(findings: RunFindings) -> Charts:
-    """All charts of a report."""
-    from torchperf_ci.report.plots import overview_figure, samples_figure, saved, speedup_figure, style
+    """Draw all charts of a report."""
+    from torchperf_ci.report.plots import draw_overview, draw_samples, draw_speedups, saved, style
 
     taken: set[str] = set()
 
@@ -59,7 +59,7 @@ def draw(findings: RunFindings) -> Charts:
                 chart(
                     ("overview", *(_parts(section) if len(sections) > 1 else ())),
                     str(section),
-                    saved(overview_figure(str(section), findings.lines_of(section), inks)),
+                    saved(draw_overview(str(section), findings.lines_of(section), inks)),
                 )
                 for section in sections
             ),
@@ -67,20 +67,20 @@ def draw(findings: RunFindings) -> Charts:
                 (tables.section, tables.suite): chart(
                     (tables.suite, *_distinction(tables.section, sections)),
                     f"{tables.suite}: {tables.section}",
-                    saved(speedup_figure(tables, inks)),
+                    saved(draw_speedups(tables, inks)),
                 )
                 for tables in findings.tables
                 if tables.values["speedup"].notna().any(axis=None)
             },
             samples=tuple(
-                chart(("samples", *_case_parts(record)), str(record.case), saved(samples_figure(record)))
-                for record in flagged_records(findings)
+                chart(("samples", *_case_parts(record)), str(record.case), saved(draw_samples(record)))
+                for record in choose_flagged(findings)
             ),
         )
 
 
-def flagged_records(findings: RunFindings) -> list[Record]:
-    """The records with samples whose speedup is flagged, the slowest first, at most `MOST_SAMPLES`."""
+def choose_flagged(findings: RunFindings) -> list[Record]:
+    """List the records with samples whose speedup is flagged, the slowest first, at most `MOST_SAMPLES`."""
     tables = {(item.section, item.suite): item for item in findings.tables}
     flags = [flag for flag in findings.flags if flag.metric == "speedup" and flag.value is not None]
     records = [
@@ -98,7 +98,7 @@ def _can_be_drawn(record: Record) -> bool:
 
 
 def _distinction(section: Section, sections: Sequence[Section]) -> tuple[str, ...]:
-    """What tells the charts of a suite apart: the dtype, and mode and device where there are several of them."""
+    """Name what tells the charts of a suite apart: the dtype, and mode and device where there are several of them."""
     several = len({(item.mode, item.device) for item in sections}) > 1
     return _parts(section) if several else (section.dtype,)
 

@@ -75,7 +75,7 @@ def _case_row(record: Record) -> list[str]:
     return [*head, *map(number, PERFORMANCE_METRICS), *counters]
 
 
-def summary_tables(findings: RunFindings, section: Section) -> Mapping[str, SummaryTable]:
+def make_summary_tables(findings: RunFindings, section: Section) -> Mapping[str, SummaryTable]:
     """Make the four tables of a section by name; their cells are text."""
     compilers = findings.compilers_of(section)
     lines = {(line.compiler, line.suite): line for line in findings.lines_of(section)}
@@ -92,7 +92,7 @@ def summary_tables(findings: RunFindings, section: Section) -> Mapping[str, Summ
     }
 
 
-def summary_csvs(findings: RunFindings) -> Mapping[str, str]:
+def write_summary_csvs(findings: RunFindings) -> Mapping[str, str]:
     """Write the four files by name. With more than one section three columns say which one a row belongs to."""
     sections = findings.sections
     parts = ["mode", "dtype", "device"] if len(sections) > 1 else []
@@ -100,7 +100,7 @@ def summary_csvs(findings: RunFindings) -> Mapping[str, str]:
     texts: dict[str, list[list[str]]] = {}
     for section in sections:
         of_section = [section.mode.value, section.dtype, section.device][: len(parts)]
-        for name, (columns, rows) in summary_tables(findings, section).items():
+        for name, (columns, rows) in make_summary_tables(findings, section).items():
             table = texts.setdefault(name, [["", "Compiler", *parts, *map(csv_cell, suites)]])
             for compiler, *values in rows:
                 by_suite = dict(zip(columns[1:], values, strict=True))
@@ -109,7 +109,7 @@ def summary_csvs(findings: RunFindings) -> Mapping[str, str]:
     return {f"{name}.csv": _text(table) for name, table in texts.items()}
 
 
-def passrate(line: CompilerSummary) -> str:
+def format_passrate(line: CompilerSummary) -> str:
     """Write the pass rate as PyTorch does: `85%, 51/60`."""
     percent = round(100 * line.passed / line.total) if line.total else 0
     return f"{percent}%, {line.passed}/{line.total}"
@@ -122,7 +122,7 @@ def cells(*, include_slowdowns: bool) -> Mapping[str, Callable[[CompilerSummary]
         return "0.0x" if value is None else f"{value:.2f}x"
 
     return {
-        "passrate": passrate,
+        "passrate": format_passrate,
         "geomean": lambda line: ratio(line.geomean if include_slowdowns else line.clipped),
         "comp_time": lambda line: "0.0" if line.compile_seconds is None else f"{line.compile_seconds:.2f}",
         "memory": lambda line: ratio(line.compression),

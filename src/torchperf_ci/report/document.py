@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from torchperf_ci.core.text import one_line
+from torchperf_ci.core.text import ABSENT, one_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +46,12 @@ class Block:
 
 
 def whole(blocks: Iterable[Block]) -> str:
-    """All of the blocks as one text, however long."""
+    """Join all blocks to one text, however long."""
     return "".join(_rendered(block, None) for block in blocks)
 
 
 def fit(blocks: Sequence[Block], limit: int, *, where: str = "report.html") -> str:
-    """The blocks as one text of at most `limit` UTF-8 bytes. `where` is where blocks can be found that are left out.
+    """Join the blocks to one text of at most `limit` UTF-8 bytes. `where`: where blocks can be found that are left out.
 
     Frames and lines are taken from the lowest rank up, frames before lines of the same rank, up to the first that does
     not fit: while a line of some rank is hidden, no line of a higher rank is shown. A block is never cut inside: a
@@ -69,7 +69,7 @@ def fit(blocks: Sequence[Block], limit: int, *, where: str = "report.html") -> s
 
 
 def _taken(blocks: Sequence[Block], left: int) -> tuple[set[int], set[int]]:
-    """Which blocks and which lines fit into `left` bytes, by identity. Nothing, if the first block does not."""
+    """Choose the blocks and lines that fit into `left` bytes, by identity. Nothing, if the first block does not."""
     frames = [(block.rank, 0, block, _size(_rendered(block, set()))) for block in blocks]
     lines = [
         (line.rank, 1, line, _size(line.text) + 1) for block in blocks for table in block.tables for line in table.lines
@@ -84,7 +84,7 @@ def _taken(blocks: Sequence[Block], left: int) -> tuple[set[int], set[int]]:
 
 
 def _rendered(block: Block, shown: set[int] | None) -> str:
-    """The block with the lines in `shown` (None: all of them)."""
+    """Write the block with the lines in `shown` (None: all of them)."""
     return "".join((block.before, *(_table(table, shown) for table in block.tables), block.after))
 
 
@@ -125,44 +125,54 @@ def pretty_table(
     columns: Sequence[str],
     rows: Sequence[Sequence[object]],
     *,
-    ranks: Sequence[int] = (),
     where: str = ALL_ROWS,
     left: Collection[str] = (),
 ) -> MarkdownTable:
-    """A table under a title, which is Markdown already. `ranks`: how soon each row may be hidden; none: all last.
-    `left`: the columns that are not centred."""
+    """Make a table of plain text under a title, which is Markdown already. `left`: columns that are not centred."""
     cells = [[one_line(str(cell)) for cell in row] for row in rows]
     aligned = [("left" if name in left else "center") for name in columns] if left else None
     headers = [one_line(name) for name in columns]
-    made = tabulate(cells, headers=headers, tablefmt="pretty", colalign=aligned).splitlines()
-    lines = zip(made[3:-1], ranks or [0] * len(rows), strict=True)
+    head, names, rule, *lines, end = tabulate(cells, headers=headers, tablefmt="pretty", colalign=aligned).splitlines()
     return MarkdownTable(
-        before=f"{title}~~~\n" + "".join(f"{line}\n" for line in made[:3]),
-        lines=tuple(TableLine(text=text, rank=rank) for text, rank in lines),
-        after=f"{made[-1]}\n~~~\n",
+        before=f"{title}~~~\n{head}\n{names}\n{rule}\n",
+        lines=tuple(TableLine(text=text, rank=0) for text in lines),
+        after=f"{end}\n~~~\n",
         where=where,
     )
 
 
-def folded(
-    title: str, before: str = "", tables: Iterable[MarkdownTable] = (), *, rank: int = 0, after: str = ""
-) -> Block:
-    """A title, and a fold that holds text, tables and more text."""
-    return Block(
-        before=f"{title}\n<details>\n<summary>see more</summary>\n{before}",
-        tables=tuple(tables),
-        after=f"{after}\n</details>\n\n",
-        rank=rank,
-    )
+def folded(title: str, before: str = "", tables: Iterable[MarkdownTable] = ()) -> Block:
+    """Make a title, and a fold that holds text and tables, as PyTorch's dashboard has them."""
+    before = f"{title}\n<details>\n<summary>see more</summary>\n{before}"
+    return Block(before=before, tables=tuple(tables), after="\n</details>\n\n")
 
 
 def markdown_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], *, rank: int, where: str = ALL_ROWS, before: str = ""
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    rank: int = 0,
+    ranks: Sequence[int] = (),
+    where: str = ALL_ROWS,
+    before: str = "",
 ) -> MarkdownTable:
-    """Make a table of cells that are Markdown already, all of one rank. `before` stands above it."""
-    lines = [f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows)]
+    """Make a table of cells that are Markdown already, without its empty columns.
+
+    rank: of all rows; ranks: of each, where they differ. `before` stands above it.
+    """
+    kept = [place for place in range(len(columns)) if any(cells[place] != ABSENT for cells in rows)]
+    head, rule, *lines = (
+        f"| {' | '.join(cells[place] for place in kept)} |" for cells in (columns, ["---"] * len(columns), *rows)
+    )
+    of_rows = ranks or [rank] * len(rows)
     return MarkdownTable(
-        before=f"{before}\n{lines[0]}\n{lines[1]}\n",
-        lines=tuple(TableLine(text=line, rank=rank) for line in lines[2:]),
+        before=f"{before}\n{head}\n{rule}\n",
+        lines=tuple(TableLine(text=line, rank=of_row) for line, of_row in zip(lines, of_rows, strict=True)),
         where=where,
     )
+
+
+def fold(title: str, tables: Sequence[MarkdownTable], rank: int) -> Block:
+    """Fold tables under a title, which is Markdown already."""
+    before = f"\n<details>\n<summary>{title}</summary>\n"
+    return Block(before=before, tables=tuple(tables), after="\n</details>\n", rank=rank)

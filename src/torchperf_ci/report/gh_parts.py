@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, ModelRow, Section, model_rows
 from torchperf_ci.core.records import Build, Environment, Mode
 from torchperf_ci.core.text import heading, one_line, sentence
-from torchperf_ci.report.csv_tables import summary_tables
+from torchperf_ci.report.csv_tables import make_summary_tables
 from torchperf_ci.report.document import Block, MarkdownTable, folded, pretty_table, whole
 from torchperf_ci.report.model import RunFindings
 from torchperf_ci.report.summary import COMPILE_SECONDS_ABOVE, COMPRESSION_BELOW, FLAGGED, SPEEDUP_BELOW
@@ -22,7 +22,7 @@ FLAGS_TITLE = "TorchDynamo config flags"
 Part = tuple[str, Sequence[str]]
 
 
-def build_summary(findings: RunFindings) -> list[Part]:
+def list_build(findings: RunFindings) -> list[Part]:
     """List titles, and the lines under each: what was measured, with what, where."""
     build, source = findings.build or Build(environment=Environment()), findings.source
     environment = build.environment
@@ -67,10 +67,6 @@ def build_summary(findings: RunFindings) -> list[Part]:
     return [(title, [one_line(line) for line in lines]) for title, lines in parts.items()]
 
 
-WARNING, BUILD, DETAIL = 10, 20, 30
-"""What of a comment that gets too long is hidden later and what sooner. Every metric of the details has two ranks of
-its own, because a model that fails stays longer than one that passes."""
-
 SUITE_METRICS = ("speedup", ACCURACY, "compilation_latency", "compression_ratio", "abs_latency")
 CAPTIONS = {
     "passrate": "Passrate\n",
@@ -95,33 +91,29 @@ LIMITS = (
 
 
 def render_parts(findings: RunFindings) -> Mapping[str, str]:
-    """Write every part that needs no history: text by file name."""
-    return {name: whole(blocks) for name, blocks in part_blocks(findings).items()}
-
-
-def part_blocks(findings: RunFindings) -> Mapping[str, Sequence[Block]]:
-    """Make the same parts as they can be shortened: by file name, in the order of the dashboard."""
+    """Write every part that needs no history: text by file name, in the order of the dashboard."""
     modes = dict.fromkeys(section.mode for section in findings.sections)
     dtypes = ", ".join(heading(dtype) for dtype in dict.fromkeys(section.dtype for section in findings.sections))
     method = whole([folded("", METHOD)])
     build = "".join(
         f"\n### {title} ###\n" + "".join(f"{sentence(line)}\n" for line in lines)
-        for title, lines in build_summary(findings)
+        for title, lines in list_build(findings)
     )
     summary = Block(before=f"\n## Executive Summary ##\n{method}{METHOD_AFTER}", tables=tuple(_summaries(findings)))
-    return {
+    parts = {
         "gh_title.txt": [Block(before=f"\n# Performance Dashboard for {dtypes} precision ##\n\n")],
         "gh_executive_summary.txt": [summary],
-        "gh_warnings.txt": [folded("## Warnings ##", LIMITS, _warnings(findings), rank=WARNING)],
+        "gh_warnings.txt": [folded("## Warnings ##", LIMITS, _warnings(findings))],
         **{f"gh_{mode}.txt": list(_suites(findings, mode)) for mode in modes},
-        "gh_build_summary.txt": [folded("## Build Summary", build, rank=BUILD)],
+        "gh_build_summary.txt": [folded("## Build Summary", build)],
     }
+    return {name: whole(blocks) for name, blocks in parts.items()}
 
 
 def _summaries(findings: RunFindings) -> Iterator[MarkdownTable]:
     for section in findings.sections:
         title = section_title(findings, section)
-        tables = summary_tables(findings, section)
+        tables = make_summary_tables(findings, section)
         for name, caption in CAPTIONS.items():
             yield pretty_table(title + caption, *tables[name])
             title = ""
@@ -146,7 +138,7 @@ def _warnings(findings: RunFindings) -> Iterator[MarkdownTable]:
             if lines:
                 columns = ["suite", "name", *findings.flag_compilers]
                 caption = f"{title}\n{metric_title(metric)} warnings\n"
-                yield pretty_table(caption, columns, lines, ranks=[WARNING] * len(lines))
+                yield pretty_table(caption, columns, lines)
                 title = ""
 
 
@@ -158,15 +150,14 @@ def _suites(findings: RunFindings, mode: Mode) -> Iterator[Block]:
         where = f" on {heading(tables.section.device)}" if len(devices) > 1 else ""
         title = f"## {heading(tables.suite)} suite with {heading(tables.section.dtype)} precision{where} ##"
         metric_tables = []
-        for place, metric in enumerate(SUITE_METRICS):
+        for metric in SUITE_METRICS:
             found = list(model_rows(tables, metric))
             if found:
                 lines = [[row.model, row.batch_size, *_texts(row, metric)] for row in found]
-                ranks = [DETAIL + 2 * place + (not row.failed) for row in found]
                 columns = ["name", "bs", *tables.compilers]
-                metric_tables.append(pretty_table(f"\n{metric_title(metric)}\n", columns, lines, ranks=ranks))
-        yield folded(title, tables=metric_tables, rank=DETAIL)
-    yield Block(before="\n", rank=DETAIL)
+                metric_tables.append(pretty_table(f"\n{metric_title(metric)}\n", columns, lines))
+        yield folded(title, tables=metric_tables)
+    yield Block(before="\n")
 
 
 def _texts(row: ModelRow, metric: str) -> list[str]:

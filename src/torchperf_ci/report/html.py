@@ -15,26 +15,25 @@ from markupsafe import Markup, escape
 
 from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, SuiteTables, model_rows
 from torchperf_ci.core.records import Testing
-from torchperf_ci.core.text import one_line
+from torchperf_ci.core.text import ABSENT, one_line
 from torchperf_ci.report import summary
 from torchperf_ci.report.charts import Chart, Charts
-from torchperf_ci.report.gh_parts import FLAGS_TITLE, Part, build_summary
+from torchperf_ci.report.gh_parts import FLAGS_TITLE, list_build
 from torchperf_ci.report.model import RunFindings
 from torchperf_ci.report.palette import GRID, INK, PALE, PAPER
 from torchperf_ci.report.summary import Failure, Flag
 from torchperf_ci.report.words import (
-    ABSENT,
     NO_INTERVALS,
-    benefit_text,
-    fixed,
-    flag_text,
+    describe_benefit,
+    describe_flag,
+    describe_means,
+    describe_setting,
+    format_number,
+    format_pass_rate,
     has_intervals,
-    own_names,
-    percent,
-    plain_title,
-    setting,
-    summary_note,
+    list_own_metrics,
     verdict,
+    write_title,
 )
 
 _BREAKABLE = re.compile(r"([_/.,])(?=\w)")
@@ -44,36 +43,30 @@ LONG = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    title: str
-    numeric: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GridRow:
-    """`cells` is what stands between `<tr>` and `</tr>`. `bad`: something in it failed."""
-
-    cells: Markup
-    bad: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    columns: tuple[Column, ...]
-    lines: tuple[GridRow, ...]
+    """A table. columns: their titles, and whether they hold numbers. lines: what stands between `<tr>` and `</tr>`, and
+    whether something in it failed."""
+
+    columns: tuple[tuple[str, bool], ...]
+    lines: tuple[tuple[Markup, bool], ...]
 
 
 def grid(titles: Sequence[str], lines: Iterable[tuple[bool, Sequence[str]]]) -> Grid:
-    """A table without its empty columns. Titles that begin with `#` are of numbers; lines are `bad` and their cells."""
+    """Make a table without its empty columns.
+
+    Titles that begin with `#` are of numbers; lines say whether something in them failed, then their cells, which the
+    functions below make, and escape.
+    """
     held = list(lines)
     kept = [place for place in range(len(titles)) if any(cells[place] not in _EMPTY for _, cells in held)]
     return Grid(
-        columns=tuple(_column(titles[place]) for place in kept),
-        lines=tuple(_row([cells[place] for place in kept], bad=bad) for bad, cells in held),
+        columns=tuple((one_line(titles[place].removeprefix("#")), titles[place].startswith("#")) for place in kept),
+        lines=tuple((Markup("".join(cells[place] for place in kept)), failed) for failed, cells in held),  # noqa: S704
     )
 
 
 def text(value: str) -> str:
+    """Write a cell of text."""
     if not value:
         return _EMPTY[0]
     shown = one_line(value)
@@ -83,38 +76,30 @@ def text(value: str) -> str:
 
 
 def link(path: str, files: Collection[str]) -> str:
-    """A link to a file beside the page; the path of one that is not there."""
+    """Write a cell with a link to a file beside the page; with the path of one that is not there."""
     if path not in files:
         return text(path)
     return f'<td><a href="{escape(quote(path))}">{escape(path.rpartition(".")[2] or path)}</a></td>'
 
 
 def number(value: str, remark: str = "") -> str:
-    """A number that is text already, with something smaller behind it."""
+    """Write a cell with a number that is text already, and something smaller behind it."""
     small = f" <small>{escape(remark)}</small>" if remark else ""
     return f'<td class="n">{escape(value)}{small}</td>'
 
 
 def decimals(value: float | None, digits: int, unit: str = "") -> str:
-    return _EMPTY[1] if value is None else number(f"{fixed(value, digits)}{unit}")
+    return _EMPTY[1] if value is None else number(f"{format_number(value, digits)}{unit}")
 
 
 def whole(value: int) -> str:
-    """A count; nothing for 0."""
+    """Write a cell with a count; with nothing for 0."""
     return number(f"{value:,}") if value else _EMPTY[1]
 
 
 def bad_word(value: str) -> str:
-    """The word for a failure, in a column of numbers."""
+    """Write a cell with the word for a failure, in a column of numbers."""
     return f'<td class="n"><b>{escape(one_line(value))}</b></td>'
-
-
-def _column(title: str) -> Column:
-    return Column(title=one_line(title.removeprefix("#")), numeric=title.startswith("#"))
-
-
-def _row(cells: Sequence[str], *, bad: bool) -> GridRow:
-    return GridRow(cells=Markup("".join(cells)), bad=bad)  # noqa: S704 - made by the functions above, which escape
 
 
 _EMPTY = (f"<td>{ABSENT}</td>", f'<td class="n">{ABSENT}</td>')
@@ -126,55 +111,55 @@ _UNUSED = re.compile(r"<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
 _SIZE = re.compile(r'width="([0-9.]+)pt" height="[0-9.]+pt"')
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """The executive summary of one section. note: what its numbers mean."""
-
-    title: str
-    grid: Grid
-    note: str
-    chart: Markup
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SuitePage:
-    """One suite in one section: `compared` has a column per compiler, `cases` every measurement of every case."""
-
-    name: str
-    section: str
-    chart: Markup
-    title: str
-    note: str
-    compared: Grid
-    cases: Grid
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """All that the template shows."""
-
-    sign: str
-    verdict: str
-    tone: str
-    setting: Sequence[str]
-    benefits: Sequence[tuple[str, str]]
-    failed: Grid
-    summaries: Sequence[Summary]
-    problems: Sequence[str]
-    notes: Sequence[str]
-    remarks: Grid
-    warnings: Grid
-    samples: Sequence[Markup]
-    not_run: Grid
-    breaks: Grid
-    suites: Sequence[SuitePage]
-    build: Sequence[Part]
-    flags: Sequence[str]
-
-
-def html_page(findings: RunFindings, charts: Charts, *, files: Collection[str] = ()) -> str:
-    """Render report.html. files: those beside it that it may link to."""
-    return render_page(read_template(__package__, "report.html"), _page(findings, charts, files))
+def write_page(findings: RunFindings, charts: Charts, *, files: Collection[str] = ()) -> str:
+    """Write report.html. files: those beside it that it may link to."""
+    sign, sentence = verdict(findings)
+    tone, letter = TONES.get(sign, ("unsure", "!"))
+    build = dict(list_build(findings))
+    flags = build.pop(FLAGS_TITLE)
+    several = len(findings.sections) > 1
+    page = {
+        "sign": letter,
+        "verdict": sentence,
+        "tone": tone,
+        "setting": [one_line(part) for part in describe_setting(findings)],
+        "benefits": [
+            (one_line(f"{each.compiler} ({each.section})" if several else each.compiler), describe_benefit(each))
+            for each in findings.benefits
+        ],
+        "failed": _failures(findings, files, counts=True),
+        "summaries": [
+            {
+                "title": one_line(str(section)),
+                "grid": _summary(findings.lines_of(section)),
+                "note": describe_means(findings.lines_of(section)),
+                "chart": inline_chart(chart),
+            }
+            for section, chart in zip(findings.sections, charts.overviews, strict=True)
+        ],
+        "problems": [one_line(str(problem)) for problem in findings.problems],
+        "notes": [one_line(note) for note in findings.notes],
+        "remarks": _remarks(findings),
+        "warnings": _warnings(findings),
+        "samples": [inline_chart(chart) for chart in charts.samples],
+        "not_run": _failures(findings, files, counts=False),
+        "breaks": _breaks(findings),
+        "suites": [
+            {
+                "name": one_line(tables.suite),
+                "section": one_line(str(tables.section)),
+                "chart": inline_chart(charts.speedups.get((tables.section, tables.suite))),
+                "title": one_line(write_title(_shown_metric(tables), tables.metrics)),
+                "note": "95 % intervals" if has_intervals(tables) else NO_INTERVALS,
+                "compared": _compared(tables),  # a column per compiler
+                "cases": _cases(tables, files),  # every measurement of every case
+            }
+            for tables in findings.tables
+        ],
+        "build": list(build.items()),
+        "flags": flags,
+    }
+    return render_page(read_template(__package__, "report.html"), page)
 
 
 def render_page(template: str, page: object) -> str:
@@ -191,55 +176,6 @@ def render_page(template: str, page: object) -> str:
         style=read_template(__package__, "report.css"),
         script=script,
         script_hash=f"sha256-{digest}",
-    )
-
-
-def _page(findings: RunFindings, charts: Charts, files: Collection[str]) -> Page:
-    sign, sentence = verdict(findings)
-    tone, letter = TONES.get(sign, ("unsure", "!"))
-    build = dict(build_summary(findings))
-    flags = build.pop(FLAGS_TITLE)
-    several = len(findings.sections) > 1
-    return Page(
-        sign=letter,
-        verdict=sentence,
-        tone=tone,
-        setting=[one_line(part) for part in setting(findings)],
-        benefits=[
-            (one_line(f"{each.compiler} ({each.section})" if several else each.compiler), benefit_text(each))
-            for each in findings.benefits
-        ],
-        failed=_failures(findings, files, counts=True),
-        summaries=[
-            Summary(
-                title=one_line(str(section)),
-                grid=_summary(findings.lines_of(section)),
-                note=summary_note(findings.lines_of(section)),
-                chart=inline_chart(chart),
-            )
-            for section, chart in zip(findings.sections, charts.overviews, strict=True)
-        ],
-        problems=[one_line(str(problem)) for problem in findings.problems],
-        notes=[one_line(note) for note in findings.notes],
-        remarks=_remarks(findings),
-        warnings=_warnings(findings),
-        samples=[inline_chart(chart) for chart in charts.samples],
-        not_run=_failures(findings, files, counts=False),
-        breaks=_breaks(findings),
-        suites=[
-            SuitePage(
-                name=one_line(tables.suite),
-                section=one_line(str(tables.section)),
-                chart=inline_chart(charts.speedups.get((tables.section, tables.suite))),
-                title=one_line(plain_title(_shown_metric(tables), tables.metrics)),
-                note="95 % intervals" if has_intervals(tables) else NO_INTERVALS,
-                compared=_compared(tables),
-                cases=_cases(tables, files),
-            )
-            for tables in findings.tables
-        ],
-        build=list(build.items()),
-        flags=flags,
     )
 
 
@@ -263,7 +199,7 @@ def _failures(findings: RunFindings, files: Collection[str], *, counts: bool) ->
 
 def _warnings(findings: RunFindings) -> Grid:
     lines = (
-        (False, (text(item.model), text(item.compiler), text(flag_text(item)), *_place(findings, item)))
+        (False, (text(item.model), text(item.compiler), text(describe_flag(item)), *_place(findings, item)))
         for item in findings.flags
         if item.value is not None
     )
@@ -295,7 +231,7 @@ def _breaks(findings: RunFindings) -> Grid:
 
 
 def _place(findings: RunFindings, item: Failure | Flag | summary.Remark | summary.BreakReason) -> tuple[str, str]:
-    """Suite and section; the latter is blank where there is only one."""
+    """Write the cells of suite and section; the latter is blank where there is only one."""
     return text(item.suite), text(str(item.section) if len(findings.sections) > 1 else "")
 
 
@@ -310,7 +246,7 @@ def _summary(lines: Sequence[summary.CompilerSummary]) -> Grid:
                 (
                     text(line.compiler),
                     text(line.suite if several else ""),
-                    number(percent(line), f"{line.passed:,}/{line.total:,}"),
+                    number(format_pass_rate(line), f"{line.passed:,}/{line.total:,}"),
                     _mean(line),
                     decimals(line.clipped, 2, "x"),
                     decimals(line.compile_seconds, 1, " s"),
@@ -328,16 +264,16 @@ def _summary(lines: Sequence[summary.CompilerSummary]) -> Grid:
 def _mean(line: summary.CompilerSummary) -> str:
     if line.geomean is None:
         return _EMPTY[1]
-    return number(f"{fixed(line.geomean, 2)}x", _ends(line.interval, 2))
+    return number(f"{format_number(line.geomean, 2)}x", _ends(line.interval, 2))
 
 
 def _ends(interval: summary.Interval | None, digits: int) -> str:
-    return f"{fixed(interval[0], digits)} to {fixed(interval[1], digits)}" if interval else ""
+    return f"{format_number(interval[0], digits)} to {format_number(interval[1], digits)}" if interval else ""
 
 
 def _shown_metric(tables: SuiteTables) -> str:
-    """What the table with a column per compiler shows: speedups, or the next best thing that was measured."""
-    names = ("speedup", "abs_latency", *own_names(tables))
+    """Choose what the table with a column per compiler shows: speedups, or the next best thing that was measured."""
+    names = ("speedup", "abs_latency", *list_own_metrics(tables))
     measured = (name for name in names if tables.values[name].notna().any(axis=None))
     return next(measured, ACCURACY if Testing.ACCURACY in tables.statuses else "speedup")
 
@@ -362,14 +298,14 @@ def _compared(tables: SuiteTables) -> Grid:
 
 
 def _value(tables: SuiteTables, metric: str, model: str, compiler: str, cell: Cell) -> str:
-    """A number, a speedup with its interval; in words what else there is to say about a case that failed."""
+    """Write a number, a speedup with its interval; in words what else there is to say about a case that failed."""
     if not cell.measured:
         return number(cell.status) if cell.passed or not cell.counted else bad_word(cell.status)
-    value = fixed(cell.value, 3) + ("x" if metric == "speedup" else "")
+    value = format_number(cell.value, 3) + ("x" if metric == "speedup" else "")
     if cell.counted and not cell.passed:
         accuracy = tables.records.get((Testing.ACCURACY, model, compiler))
         return number(value, accuracy.status.value if accuracy else MISSING)
-    return number(value, _ends(summary.speedup_interval(tables.records[Testing.PERFORMANCE, model, compiler]), 3))
+    return number(value, _ends(summary.read_interval(tables.records[Testing.PERFORMANCE, model, compiler]), 3))
 
 
 def _cases(tables: SuiteTables, files: Collection[str]) -> Grid:
@@ -381,7 +317,7 @@ def _cases(tables: SuiteTables, files: Collection[str]) -> Grid:
         for model, counted, passed in judged
         for compiler, counts, passes in zip(tables.compilers, counted, passed, strict=True)
     )
-    own = [f"#{one_line(tables.metrics[name].title)}" for name in own_names(tables)]
+    own = [f"#{one_line(tables.metrics[name].title)}" for name in list_own_metrics(tables)]
     columns = (*titles, "#Compile s", "#Peak-memory ratio", "#Graph breaks", "#Recompiles", *own, "Log", "Remarks")
     return grid(columns, lines)
 
@@ -410,7 +346,7 @@ def _case(
         decimals(metrics.get("compression_ratio"), 3, "x"),
         whole(counters.get("graph_breaks", 0)),
         whole(counters.get("recompiles", 0)),
-        *(decimals(metrics.get(name), 3) for name in own_names(tables)),
+        *(decimals(metrics.get(name), 3) for name in list_own_metrics(tables)),
         link(next((record.log for record in known if record.log), ""), files),
         text("; ".join(remarks.get((model, compiler), ()))),
     )

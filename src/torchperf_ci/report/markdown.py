@@ -7,25 +7,24 @@ from urllib.parse import quote
 
 from torchperf_ci.core.frames import ACCURACY, Cell, SuiteTables, model_rows
 from torchperf_ci.core.records import Testing
-from torchperf_ci.core.text import code, count, html, one_line, sentence
-from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
-from torchperf_ci.report.gh_parts import FLAGS_TITLE, build_summary
+from torchperf_ci.core.text import ABSENT, code, count, html, one_line, sentence
+from torchperf_ci.report.document import ALL_ROWS, Block, MarkdownTable, TableLine, fit, fold, markdown_table
+from torchperf_ci.report.gh_parts import FLAGS_TITLE, list_build
 from torchperf_ci.report.model import RunFindings
-from torchperf_ci.report.summary import BreakReason, Failure, Flag, Remark, speedup_interval
+from torchperf_ci.report.summary import BreakReason, Failure, Flag, Remark, read_interval
 from torchperf_ci.report.words import (
-    ABSENT,
     PLAIN_TITLES,
-    benefit_text,
-    flag_text,
-    interval_text,
-    metric_text,
+    describe_benefit,
+    describe_flag,
+    describe_means,
+    describe_setting,
+    format_interval,
+    format_metric,
+    format_pass_rate,
+    list_own_metrics,
     metric_title,
-    own_names,
-    percent,
     ratio,
     seconds,
-    setting,
-    summary_note,
     verdict,
     whole,
 )
@@ -42,20 +41,19 @@ OPEN_FAILURES = 25
 OPEN_MODELS = 25
 """Speedups of so many models stand open; more of them fold."""
 MOST_BREAKS = 50
-ALL_ROWS = "report.html"
 
 Files = Collection[str]
 """The files of the results folder that the text may link to; none where the text is shown elsewhere."""
 
 
-def markdown(findings: RunFindings, *, files: Files = ()) -> str:
+def write_markdown(findings: RunFindings, *, files: Files = ()) -> str:
     """Write the whole document, at most `findings.options.limit` bytes.
 
     files: those beside it that it may link to. Without any (a comment, a step summary) it is shorter: the flags of
     dynamo are left to the files.
     """
     sign, headline = verdict(findings, code)
-    known = " · ".join(code(text, limit=LONGEST_SETTING) for text in setting(findings))
+    known = " · ".join(code(text, limit=LONGEST_SETTING) for text in describe_setting(findings))
     head = Block(before=f"## {sign} {headline}\n" + (f"\n{known}\n" if known else ""), rank=HEAD)
     return fit([head, *body_blocks(findings, files=files)], findings.options.limit)
 
@@ -81,10 +79,10 @@ def body_blocks(findings: RunFindings, *, files: Files = ()) -> list[Block]:
 def _benefits(findings: RunFindings) -> Iterator[Block]:
     """Write a sentence per compiler on what it brings."""
     several = len(findings.sections) > 1
-    lines = [
-        f"- {code(benefit.compiler)}{f' ({code(str(benefit.section))})' if several else ''}: {benefit_text(benefit)}\n"
-        for benefit in findings.benefits
-    ]
+    lines = []
+    for benefit in findings.benefits:
+        where = f" ({code(str(benefit.section))})" if several else ""
+        lines.append(f"- {code(benefit.compiler)}{where}: {describe_benefit(benefit)}\n")
     if lines:
         yield Block(before="\n" + "".join(lines), rank=HEAD)
 
@@ -105,10 +103,10 @@ def _failures(findings: RunFindings, files: Files) -> Iterator[Block]:
         if failure.counts
     ]
     if rows:
-        table = markdown_table(columns, rows[:OPEN_FAILURES], FAILING)
+        table = markdown_table(columns, rows[:OPEN_FAILURES], rank=FAILING)
         yield Block(before=f"\n### Failed ({len(rows):,})\n", tables=(table,), rank=FAILING)
     if len(rows) > OPEN_FAILURES:
-        rest = markdown_table(columns, rows[OPEN_FAILURES:], FAILING)
+        rest = markdown_table(columns, rows[OPEN_FAILURES:], rank=FAILING)
         yield fold(f"{len(rows) - OPEN_FAILURES:,} more that failed", [rest], FAILING)
 
 
@@ -132,8 +130,8 @@ def _summary(findings: RunFindings) -> Iterator[Block]:
             (
                 code(line.compiler),
                 code(line.suite) if several else ABSENT,
-                f"{percent(line)} ({line.passed:,}/{line.total:,})",
-                f"{ratio(line.geomean)}{interval_text(line.interval)}",
+                f"{format_pass_rate(line)} ({line.passed:,}/{line.total:,})",
+                f"{ratio(line.geomean)}{format_interval(line.interval)}",
                 ratio(line.clipped),
                 seconds(line.compile_seconds),
                 ratio(line.compression),
@@ -143,9 +141,9 @@ def _summary(findings: RunFindings) -> Iterator[Block]:
             )
             for line in lines
         ]
-        note = f"\n<sub>{summary_note(lines)}</sub>\n" if any(line.geomean is not None for line in lines) else ""
+        note = f"\n<sub>{describe_means(lines)}</sub>\n" if any(line.geomean is not None for line in lines) else ""
         title = f"\n### Executive summary: {code(str(section))}\n"
-        yield Block(before=title, tables=(markdown_table(columns, rows, SUMMARY),), after=note, rank=SUMMARY)
+        yield Block(before=title, tables=(markdown_table(columns, rows, rank=SUMMARY),), after=note, rank=SUMMARY)
 
 
 def _list(title: str, items: Iterable[str], rank: int) -> Iterator[Block]:
@@ -160,10 +158,10 @@ def _not_compiled(findings: RunFindings) -> Iterator[Block]:
     columns = ("Model", "Compiler", "Remark", "Suite", "Section")
     rows = [_remark(findings, remark) for remark in findings.remarks if remark.not_compiled]
     if rows:
-        table = markdown_table(columns, rows[:OPEN_FAILURES], PROBLEM)
+        table = markdown_table(columns, rows[:OPEN_FAILURES], rank=PROBLEM)
         yield Block(before=f"\n### Not compiled ({len(rows):,})\n", tables=(table,), rank=PROBLEM)
     if len(rows) > OPEN_FAILURES:
-        rest = markdown_table(columns, rows[OPEN_FAILURES:], WARNING)
+        rest = markdown_table(columns, rows[OPEN_FAILURES:], rank=WARNING)
         yield fold(f"{len(rows) - OPEN_FAILURES:,} more not compiled", [rest], WARNING)
 
 
@@ -186,7 +184,9 @@ def _not_run(findings: RunFindings, files: Files) -> Iterator[Block]:
         for (_, _, compiler, status, reason), failures in groups.items()
     ]
     if rows:
-        table = markdown_table(("Models", "Status", "Reason", "Compiler", "Suite", "Section", "Log"), rows, NOT_RUN)
+        table = markdown_table(
+            ("Models", "Status", "Reason", "Compiler", "Suite", "Section", "Log"), rows, rank=NOT_RUN
+        )
         yield fold(f"{count(findings.left_out, 'case')} could not run, outside of the pass rate", [table], NOT_RUN)
 
 
@@ -198,7 +198,7 @@ def _models(models: Sequence[str]) -> str:
 def _folded_cases(findings: RunFindings) -> Iterator[Block]:
     """List single cases that are beyond a limit, or have remarks."""
     flags = [
-        (code(flag.model), code(flag.compiler), flag_text(flag), *_place(findings, flag))
+        (code(flag.model), code(flag.compiler), describe_flag(flag), *_place(findings, flag))
         for flag in findings.flags
         if flag.value is not None
     ]
@@ -209,7 +209,7 @@ def _folded_cases(findings: RunFindings) -> Iterator[Block]:
     ):
         if rows:
             yield fold(
-                title, [markdown_table(("Model", "Compiler", column, "Suite", "Section"), rows, WARNING)], WARNING
+                title, [markdown_table(("Model", "Compiler", column, "Suite", "Section"), rows, rank=WARNING)], WARNING
             )
 
 
@@ -237,7 +237,7 @@ def _measurements(findings: RunFindings) -> Iterator[Block]:
     for tables in findings.tables:
         metric_tables = [
             table
-            for place, metric in enumerate((*DETAIL_METRICS, *own_names(tables)), start=1)
+            for place, metric in enumerate((*DETAIL_METRICS, *list_own_metrics(tables)), start=1)
             for table in _metric_table(tables, metric, DETAIL + 2 * place)
         ]
         title = f"<code>{html(tables.suite)}</code> ({html(str(tables.section))}): {count(len(tables.models), 'model')}"
@@ -263,16 +263,16 @@ def _metric_table(tables: SuiteTables, metric: str, rank: int) -> Iterator[Markd
     ranks = [rank + (not row.failed) for row in rows]
     title = PLAIN_TITLES.get(metric) or sentence(metric_title(metric, tables.metrics))
     columns = ("Model", "Batch size", *map(code, tables.compilers))
-    yield markdown_table(columns, lines, *ranks, title="" if metric == "speedup" else f"\n**{title}**\n")
+    yield markdown_table(columns, lines, ranks=ranks, before="" if metric == "speedup" else f"\n**{title}**\n")
 
 
 def _cell(tables: SuiteTables, metric: str, model: str, compiler: str, cell: Cell) -> str:
     if not cell.measured:
         return code(cell.status) if metric == ACCURACY or cell.status != "pass" else ABSENT
-    text = metric_text(metric, cell)
+    text = format_metric(metric, cell)
     if metric != "speedup":
         return text
-    text += interval_text(speedup_interval(tables.records.get((Testing.PERFORMANCE, model, compiler))))
+    text += format_interval(read_interval(tables.records.get((Testing.PERFORMANCE, model, compiler))))
     return f"{text} ❌" if cell.counted and not cell.passed else text
 
 
@@ -291,14 +291,14 @@ def _breaks(findings: RunFindings) -> Iterator[Block]:
     ]
     if rows:
         hidden = len(findings.breaks) - len(shown)
-        table = markdown_table(("Reason", "Where", "Models", "Compiler", "Suite", "Section"), rows, BUILD)
+        table = markdown_table(("Reason", "Where", "Models", "Compiler", "Suite", "Section"), rows, rank=BUILD)
         title = f"{count(len(findings.breaks), 'reason')} of graph breaks"
         yield fold(title + (f" ({hidden:,} of them in {ALL_ROWS} only)" if hidden else ""), [table], BUILD)
 
 
 def _build(findings: RunFindings, *, has_files: bool) -> Iterator[Block]:
     """Draw the build summary, and the flags of dynamo, of which there are a hundred, apart."""
-    parts = dict(build_summary(findings))
+    parts = dict(list_build(findings))
     flags = parts.pop(FLAGS_TITLE)
     tables = [
         MarkdownTable(
@@ -317,30 +317,3 @@ def _build(findings: RunFindings, *, has_files: bool) -> Iterator[Block]:
         left_to_files = f"\n{count(len(flags), 'flag')} of torch._dynamo.config: see gh_build_summary.txt.\n"
         tables.append(MarkdownTable(before="", lines=(), where="gh_build_summary.txt", after=left_to_files))
         yield fold("Build summary", tables, BUILD)
-
-
-def fold(title: str, tables: Sequence[MarkdownTable], rank: int) -> Block:
-    """Fold tables under a title, which is Markdown already."""
-    before = f"\n<details>\n<summary>{title}</summary>\n"
-    return Block(before=before, tables=tuple(tables), after="\n</details>\n", rank=rank)
-
-
-def markdown_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], *ranks: int, title: str = ""
-) -> MarkdownTable:
-    """Draw a table without its empty columns; one rank for all rows, or one for each."""
-    kept = [place for place in range(len(columns)) if any(cells[place] != ABSENT for cells in rows)]
-    head = [columns[place] for place in kept]
-    of_row = ranks if len(ranks) == len(rows) else ranks[:1] * len(rows)
-    return MarkdownTable(
-        before=f"{title}\n{_row(head)}\n{_row(['---'] * len(head))}\n",
-        lines=tuple(
-            TableLine(text=_row([cells[place] for place in kept]), rank=rank)
-            for cells, rank in zip(rows, of_row, strict=True)
-        ),
-        where=ALL_ROWS,
-    )
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

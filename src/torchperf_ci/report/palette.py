@@ -15,5 +15,5 @@ PALETTE = ("#4269d0", "#efb118", "#3ca951", "#ff725c", "#a463f2", "#6cc5b0", "#f
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for every compiler."""
+    """Choose a colour for every compiler."""
     return {name: PALETTE[place % len(PALETTE)] for place, name in enumerate(dict.fromkeys(names))}

@@ -31,7 +31,7 @@ from torchperf_ci.core.records import Record
 from torchperf_ci.core.text import one_line
 from torchperf_ci.report.palette import BAD, GRID, INK, PALE, PALETTE, PAPER
 from torchperf_ci.report.summary import CompilerSummary
-from torchperf_ci.report.words import interval_text, ratio
+from torchperf_ci.report.words import format_interval, ratio
 
 DOTS_PER_INCH = 110
 DRAWN = (1e-6, 1e6)
@@ -63,7 +63,7 @@ def style() -> Iterator[None]:
 
 
 def titled(figure: Figure, title: str, handles: Sequence[Artist], *, columns: int = 6) -> None:
-    """A title at the upper left, and the legend in a line below it."""
+    """Put a title at the upper left, and the legend in a line below it."""
     legend = figure.legend(
         handles=list(handles),
         loc="outside upper left",
@@ -93,7 +93,7 @@ def log_axis(
 
 
 def saved(figure: Figure) -> dict[str, bytes]:
-    """The figure as a file of each kind: `svg` and `png`. It is laid out once for both: that is what takes the time."""
+    """Save the figure as `svg` and `png`. It is laid out once for both: that is what takes the time."""
     FigureCanvasAgg(figure)
     layout = figure.get_layout_engine()
     if layout is not None:
@@ -133,7 +133,7 @@ NOT_RUN: Any = {"marker": "o", "color": PALE, "linestyle": "none", "markersize":
 Values = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def speedup_figure(tables: SuiteTables, colours: Mapping[str, str]) -> Figure:
+def draw_speedups(tables: SuiteTables, colours: Mapping[str, str]) -> Figure:
     """Speedup per model and compiler: bars from 1x on a logarithmic axis, with 95 % intervals where they are known."""
     models = list(sort_models(tables.values["speedup"]).index)
     hidden = max(0, len(models) - MOST_MODELS)
@@ -157,7 +157,7 @@ def speedup_figure(tables: SuiteTables, colours: Mapping[str, str]) -> Figure:
 
 
 def _panels(models: Sequence[str]) -> list[Sequence[str]]:
-    """The models in as few panels of equal size as hold them."""
+    """Share the models out over as few panels of equal size as hold them."""
     number = math.ceil(len(models) / PER_PANEL)
     size = math.ceil(len(models) / number)
     return [models[start : start + size] for start in range(0, len(models), size)]
@@ -207,7 +207,7 @@ def _label_bars(axis: Axes, tables: SuiteTables, models: Sequence[str], *, inche
 
 
 def _names(axis: Axes, models: Sequence[str]) -> None:
-    """The axes' lines, and the models below. Plain texts take a fifth less time for a chart than tick labels."""
+    """Draw the axes' lines, and the models below. Plain texts take a fifth less time for a chart than tick labels."""
     axis.axhline(1.0, color=INK, linewidth=0.8)
     axis.grid(axis="y", color=GRID, linewidth=0.6)
     axis.tick_params(length=0)
@@ -227,7 +227,7 @@ def _legend(tables: SuiteTables, colours: Mapping[str, str]) -> list[Patch | Lin
 
 
 def _limits(tables: SuiteTables) -> tuple[float, float]:
-    """The smallest and the largest speedup to show, with room around them."""
+    """Find the smallest and the largest speedup to show, with room around them."""
     known = np.concatenate([_column(tables, name, tables.models, one) for name in RATIOS for one in tables.compilers])
     low, high = np.nanmin([0.95, *known]), np.nanmax([1.05, *known])
     room = (high / low) ** 0.12
@@ -253,8 +253,8 @@ MOST_LINES = 60
 _BESIDE: Any = {"textcoords": "offset points", "xytext": (4, 0), "va": "center", "fontsize": 8}
 
 
-def overview_figure(title: str, lines: Sequence[CompilerSummary], colours: Mapping[str, str]) -> Figure:
-    """A row per suite and compiler, in the order of `lines`."""
+def draw_overview(title: str, lines: Sequence[CompilerSummary], colours: Mapping[str, str]) -> Figure:
+    """Draw a row per suite and compiler, in the order of `lines`."""
     hidden = max(0, len(lines) - MOST_LINES)
     shown = list(lines[:MOST_LINES])
     inks = [colours[line.compiler] for line in shown]
@@ -278,7 +278,7 @@ def overview_figure(title: str, lines: Sequence[CompilerSummary], colours: Mappi
 
 
 def _places(lines: Sequence[CompilerSummary]) -> list[float]:
-    """Where the bars stand: one below the other, with a gap between suites."""
+    """Place the bars: one below the other, with a gap between suites."""
     suites = list(dict.fromkeys(line.suite for line in lines))
     return [number + 0.5 * suites.index(line.suite) for number, line in enumerate(lines)]
 
@@ -305,7 +305,7 @@ def _means(axes: Axes, lines: Sequence[CompilerSummary], places: Sequence[float]
     axes.set_xlabel("geometric mean speedup over eager")
     axes.hlines(places, intervals[:, 0], intervals[:, 1], color=INK, linewidth=0.8)
     for place, mean, end, line in zip(places, means, intervals[:, 1], lines, strict=True):
-        axes.annotate(f"{ratio(line.geomean)}{interval_text(line.interval)}", (max(mean, end, 1.0), place), **_BESIDE)
+        axes.annotate(f"{ratio(line.geomean)}{format_interval(line.interval)}", (max(mean, end, 1.0), place), **_BESIDE)
 
 
 MOST_POINTS = 500
@@ -329,7 +329,7 @@ class Arms:
     estimate: tuple[float | None, float | None, float | None]
 
 
-def samples_figure(record: Record) -> Figure:
+def draw_samples(record: Record) -> Figure:
     """Both arms in the order they were taken, and how the speedups of the pairs are spread."""
     eager, compiled = (1e3 * np.array(record.samples[arm], dtype=np.float64) for arm in ("eager", "compiled"))
     metrics = record.metrics
@@ -366,7 +366,7 @@ def _course(axes: Axes, eager: Values, compiled: Values) -> None:
 
 
 def _spread(axes: Axes, arms: Arms) -> None:
-    """A histogram; what is beyond the middle 98 % stands in its first and last bar."""
+    """Draw a histogram; what is beyond the middle 98 % stands in its first and last bar."""
     low, high = np.quantile(arms.ratios, [0.01, 0.99])
     edges = np.geomspace(low * 0.98, high * 1.02, BINS + 1)
     axes.hist(np.clip(arms.ratios, edges[0], edges[-1]), bins=list(edges), color=COMPILED)

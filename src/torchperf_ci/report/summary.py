@@ -130,7 +130,7 @@ class BreakReason:
     models: tuple[str, ...]
 
 
-def mean_interval(intervals: Sequence[Interval | None], mean: float) -> Interval | None:
+def combine_intervals(intervals: Sequence[Interval | None], mean: float) -> Interval | None:
     """Combine intervals of cases to that of their geometric `mean`; None where a case has none.
 
     Errors of cases that are measured one after the other are taken for independent: in logarithms the half width of a
@@ -143,7 +143,7 @@ def mean_interval(intervals: Sequence[Interval | None], mean: float) -> Interval
     return mean * math.exp(-half), mean * math.exp(half)
 
 
-def speedup_interval(record: Record | None) -> Interval | None:
+def read_interval(record: Record | None) -> Interval | None:
     """Read the 95 % interval of a record's speedup; None where it was not measured in enough pairs."""
     low, high = (record.metrics.get(name, math.nan) if record else math.nan for name in ("speedup_low", "speedup_high"))
     return (low, high) if 0 < low <= high < math.inf else None
@@ -174,7 +174,7 @@ def list_benefits(tables: Sequence[SuiteTables]) -> tuple[Benefit, ...]:
                 compiler=compiler,
                 models=len(records),
                 speedup=speedup,
-                interval=mean_interval([speedup_interval(record) for record in records], speedup),
+                interval=combine_intervals([read_interval(record) for record in records], speedup),
                 saved_ms=fmean(saved) if all(map(math.isfinite, saved)) else None,
                 compile_seconds=fmean(compiling) if all(map(math.isfinite, compiling)) else None,
             )
@@ -203,12 +203,12 @@ def list_break_reasons(tables: SuiteTables) -> tuple[BreakReason, ...]:
 
 
 def summarize(tables: SuiteTables) -> tuple[CompilerSummary, ...]:
-    """A line per compiler, in the order of the tables."""
+    """Sum a suite up, a line per compiler, in the order of the tables."""
     return tuple(_line(tables, compiler) for compiler in tables.compilers)
 
 
 def list_failures(tables: SuiteTables) -> tuple[Failure, ...]:
-    """What did not pass, once per case: accuracy, when that is what failed, else performance; in the models' order."""
+    """List what did not pass, once per case: accuracy, if that failed, else performance; in the models' order."""
     return tuple(
         _failure(tables, model, compiler, counts=bool(counts))
         for model, passed, counted in zip(
@@ -220,7 +220,7 @@ def list_failures(tables: SuiteTables) -> tuple[Failure, ...]:
 
 
 def list_remarks(tables: SuiteTables) -> tuple[Remark, ...]:
-    """The cases that have something to be said about, in the models' order."""
+    """List the cases that have something to be said about, in the models' order."""
     cases = ((model, compiler) for model in tables.models for compiler in tables.compilers)
     return tuple(remark for model, compiler in cases if (remark := _remark(tables, model, compiler)).texts)
 
@@ -248,7 +248,7 @@ def _line(tables: SuiteTables, compiler: str) -> CompilerSummary:
     counted, passed = tables.counted[compiler], tables.passed[compiler]
     speedups = _measured(tables, "speedup", compiler)
     geomean = _geomean(speedups)
-    intervals = [speedup_interval(tables.records[Testing.PERFORMANCE, model, compiler]) for model in speedups.index]
+    intervals = [read_interval(tables.records[Testing.PERFORMANCE, model, compiler]) for model in speedups.index]
     absent = np.logical_and.reduce([words[compiler] == MISSING for words in tables.statuses.values()])
     return CompilerSummary(
         section=tables.section,
@@ -264,7 +264,7 @@ def _line(tables: SuiteTables, compiler: str) -> CompilerSummary:
             if passes
         ),
         geomean=geomean,
-        interval=None if geomean is None else mean_interval(intervals, geomean),
+        interval=None if geomean is None else combine_intervals(intervals, geomean),
         clipped=_geomean(speedups.clip(lower=1)),
         compile_seconds=_mean(_measured(tables, "compilation_latency", compiler)),
         compression=_mean(_measured(tables, "compression_ratio", compiler)),
@@ -292,7 +292,7 @@ def _failure(tables: SuiteTables, model: str, compiler: str, *, counts: bool) ->
 
 
 def _word(tables: SuiteTables, model: str, record: Record | None) -> str:
-    """The status to show. A pass that does not count hangs on what happened to the same model elsewhere."""
+    """Choose the status to show. A pass that does not count hangs on what happened to the same model elsewhere."""
     if record is None:
         return MISSING
     if not record.status.is_pass:
@@ -349,14 +349,14 @@ class Flag:
 
 
 def flag_compilers(present: Sequence[str], asked: Sequence[str]) -> tuple[str, ...]:
-    """The compilers to warn about: those asked for, else the defaults, else all, as far as they are present."""
+    """Choose the compilers to warn about: those asked for, else the defaults, else all, as far as they are present."""
     wanted = asked or DEFAULT_FLAG_COMPILERS
     found = tuple(name for name in wanted if name in present)
     return found if found or asked else tuple(present)
 
 
 def find_flags(tables: SuiteTables, compilers: Sequence[str]) -> tuple[Flag, ...]:
-    """Everything beyond a limit for `compilers`, by metric, then in the order of that metric's table."""
+    """List everything beyond a limit for `compilers`, by metric, then in the order of that metric's table."""
     return tuple(
         Flag(
             section=tables.section,
@@ -374,7 +374,7 @@ def find_flags(tables: SuiteTables, compilers: Sequence[str]) -> tuple[Flag, ...
 
 
 def is_flagged(metric: str, cell: Cell) -> bool:
-    """Is this case beyond the limit?
+    """Say whether a case is beyond the limit.
 
     Of a case that failed, speedup and compression count as 0, as in PyTorch's files; a metric that was merely not
     measured is beyond no limit.

@@ -8,17 +8,25 @@ from tabulate import tabulate
 
 from torchperf_ci.core.frames import Cell, SuiteTables, model_rows
 from torchperf_ci.core.records import Testing
-from torchperf_ci.core.text import one_line
+from torchperf_ci.core.text import ABSENT, one_line
 from torchperf_ci.report.model import RunFindings
-from torchperf_ci.report.summary import speedup_interval
-from torchperf_ci.report.words import ABSENT, CLIPPED, benefit_text, percent, ratio, ratio_text, seconds, verdict
+from torchperf_ci.report.summary import read_interval
+from torchperf_ci.report.words import (
+    CLIPPED,
+    describe_benefit,
+    format_pass_rate,
+    format_speedup,
+    ratio,
+    seconds,
+    verdict,
+)
 
 COLUMNS = ("compiler", "suite", "passed", "geomean", "slowdowns\nas 1x", "compile\ntime", "peak-memory\nratio")
 SHOWN_CASES = 20
 SHOWN_MODELS = 40
 
 
-def terminal(findings: RunFindings) -> str:
+def write_terminal(findings: RunFindings) -> str:
     """Write tables of every section, remarks, failures, a sentence per compiler, and the verdict.
 
     The verdict is the last line, where the eye is when the text has run through a terminal.
@@ -30,7 +38,7 @@ def terminal(findings: RunFindings) -> str:
             (
                 one_line(line.compiler),
                 one_line(line.suite),
-                f"{percent(line)} ({line.passed:,}/{line.total:,})",
+                f"{format_pass_rate(line)} ({line.passed:,}/{line.total:,})",
                 ratio(line.geomean),
                 ratio(line.clipped),
                 seconds(line.compile_seconds),
@@ -54,7 +62,7 @@ def terminal(findings: RunFindings) -> str:
     )
     for benefit in findings.benefits:
         where = f" ({benefit.section})" if several else ""
-        lines.append(f"{one_line(benefit.compiler + where)}: {benefit_text(benefit)}")
+        lines.append(f"{one_line(benefit.compiler + where)}: {describe_benefit(benefit)}")
     return "\n".join([*lines, " ".join(verdict(findings))])
 
 
@@ -81,7 +89,7 @@ def _speedups(all_tables: Sequence[SuiteTables]) -> Iterator[str]:
 def _speedup(tables: SuiteTables, model: str, compiler: str, cell: Cell) -> str:
     if not cell.measured:
         return one_line(cell.status)
-    text = ratio_text(cell.value, speedup_interval(tables.records.get((Testing.PERFORMANCE, model, compiler))))
+    text = format_speedup(cell.value, read_interval(tables.records.get((Testing.PERFORMANCE, model, compiler))))
     return text if cell.passed else f"{text}, failed"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torchperf_ci.core.frames import ACCURACY, LEAVES_COMPILER, Cell, SuiteTables
 from torchperf_ci.core.records import METRICS, Environment, Metric, Mode
-from torchperf_ci.core.text import count, one_line
+from torchperf_ci.core.text import ABSENT, count, one_line
 from torchperf_ci.report.model import RunFindings
 from torchperf_ci.report.summary import (
     COMPILE_SECONDS_ABOVE,
@@ -19,10 +19,9 @@ from torchperf_ci.report.summary import (
     Failure,
     Flag,
     Interval,
-    speedup_interval,
+    read_interval,
 )
 
-ABSENT = "–"
 MOST_FIXED = 1e9
 LONGEST_REASON = 120
 PLAIN_TITLES = {
@@ -36,26 +35,26 @@ CLIPPED = "Slowdowns as 1x: every model counts with at least 1x, since eager can
 NO_INTERVALS = "No intervals: these results hold no raw times of pairs."
 
 
-def fixed(value: float, digits: int) -> str:
+def format_number(value: float, digits: int) -> str:
     """`1,234.50`; what is too large for that, as `1.23e+09`."""
     return f"{value:,.{digits}f}" if abs(value) < MOST_FIXED else f"{value:.3g}"
 
 
 def ratio(value: float | None) -> str:
     """`1.23x`, or a dash."""
-    return ABSENT if value is None else f"{fixed(value, 2)}x"
+    return ABSENT if value is None else f"{format_number(value, 2)}x"
 
 
 def seconds(value: float | None) -> str:
-    return ABSENT if value is None else f"{fixed(value, 1)} s"
+    return ABSENT if value is None else f"{format_number(value, 1)} s"
 
 
 def whole(number: int) -> str:
-    """A count, or a dash for 0."""
+    """Write a count, or a dash for 0."""
     return f"{number:,}" if number else ABSENT
 
 
-def percent(line: CompilerSummary) -> str:
+def format_pass_rate(line: CompilerSummary) -> str:
     """`85 %`, never rounded up to 100."""
     if not line.total:
         return ABSENT
@@ -63,26 +62,26 @@ def percent(line: CompilerSummary) -> str:
 
 
 def metric_title(metric: str, own: Mapping[str, Metric] = METRICS) -> str:
-    """The title of a metric that `own` defines; what nothing defines is called by its name."""
+    """Write the title of a metric that `own` defines; what nothing defines is called by its name."""
     if metric == ACCURACY:
         return "Accuracy"
     return own[metric].title if metric in own else metric
 
 
-def plain_title(metric: str, own: Mapping[str, Metric] = METRICS) -> str:
+def write_title(metric: str, own: Mapping[str, Metric] = METRICS) -> str:
     """Write the title of a metric in our own tables, with its unit and which way it gets better."""
     return PLAIN_TITLES.get(metric) or metric_title(metric, own)
 
 
-def own_names(tables: SuiteTables) -> list[str]:
-    """The metrics of a suite that `METRICS` does not have, as other tools name them."""
+def list_own_metrics(tables: SuiteTables) -> list[str]:
+    """List the metrics of a suite that `METRICS` does not have, as other tools name them."""
     return [name for name in tables.metrics if name not in METRICS]
 
 
-def metric_text(metric: str, cell: Cell, *, decimals: int = 2) -> str:
-    """The number of a measured cell with its unit, or as many digits more where the title tells the unit."""
+def format_metric(metric: str, cell: Cell, *, decimals: int = 2) -> str:
+    """Write the number of a measured cell with its unit, or as many digits more where the title tells the unit."""
     if metric in METRICS and METRICS[metric].unit == "ratio":
-        return f"{fixed(cell.value, decimals)}x"
+        return f"{format_number(cell.value, decimals)}x"
     return f"{cell.value:.{decimals + 1}g}"
 
 
@@ -92,23 +91,23 @@ def change_text(metric: str, before: Cell | None, now: Cell | None, quote: Calla
     def seen(cell: Cell | None, decimals: int) -> str:
         if cell is None:
             return ABSENT
-        return metric_text(metric, cell, decimals=decimals) if cell.measured else quote(cell.status)
+        return format_metric(metric, cell, decimals=decimals) if cell.measured else quote(cell.status)
 
     pairs = ((seen(before, decimals), seen(now, decimals)) for decimals in range(2, 7))
     first, *others = pairs
     return " → ".join(next((pair for pair in (first, *others) if pair[0] != pair[1]), first))
 
 
-def flag_text(flag: Flag) -> str:
-    """What is beyond which limit. For flags with a value."""
+def describe_flag(flag: Flag) -> str:
+    """Say what is beyond which limit. For flags with a value."""
     value = flag.value or 0.0
     match flag.metric:
         case "speedup":
-            return f"speedup {fixed(value, 3)}x, below {SPEEDUP_BELOW}x"
+            return f"speedup {format_number(value, 3)}x, below {SPEEDUP_BELOW}x"
         case "compilation_latency":
-            return f"compiling took {fixed(value, 0)} s, more than {COMPILE_SECONDS_ABOVE:.0f} s"
+            return f"compiling took {format_number(value, 0)} s, more than {COMPILE_SECONDS_ABOVE:.0f} s"
         case "compression_ratio":
-            return f"peak-memory ratio {fixed(value, 3)}x, below {COMPRESSION_BELOW}x"
+            return f"peak-memory ratio {format_number(value, 3)}x, below {COMPRESSION_BELOW}x"
         case _:
             return flag.status
 
@@ -150,10 +149,10 @@ def _commonest_reason(failures: Sequence[Failure], quote: Callable[[str], str]) 
     return f": {quote(one_line(reason, limit=LONGEST_REASON))}{others}"
 
 
-def benefit_text(benefit: Benefit) -> str:
+def describe_benefit(benefit: Benefit) -> str:
     """Write what a compiler brings: `1.18x (1.16 to 1.20) on 3 models; saves 0.4 ms per call; …`."""
     interval, saved = benefit.interval, benefit.saved_ms
-    text = f"{ratio_text(benefit.speedup, interval)} on {count(benefit.models, 'model')}"
+    text = f"{format_speedup(benefit.speedup, interval)} on {count(benefit.models, 'model')}"
     call = "iteration" if benefit.section.mode is Mode.TRAINING else "call"
     if interval is not None and interval[0] <= 1 <= interval[1]:
         return f"{text}; no difference that can be measured"
@@ -170,24 +169,24 @@ def benefit_text(benefit: Benefit) -> str:
     return text
 
 
-def ratio_text(value: float, interval: Interval | None) -> str:
+def format_speedup(value: float, interval: Interval | None) -> str:
     """Write a ratio with its interval: `1.18x (1.16 to 1.20)`; `1.18x (no interval)` where there is none."""
-    return f"{fixed(value, 2)}x{interval_text(interval) or ' (no interval)'}"
+    return f"{format_number(value, 2)}x{format_interval(interval) or ' (no interval)'}"
 
 
-def summary_note(lines: Sequence[CompilerSummary]) -> str:
+def describe_means(lines: Sequence[CompilerSummary]) -> str:
     """Write what stands under a summary: what its means are, and whether they have intervals."""
     return f"{CLIPPED} {'Intervals: 95 %.' if any(line.interval for line in lines) else NO_INTERVALS}"
 
 
-def interval_text(interval: Interval | None) -> str:
+def format_interval(interval: Interval | None) -> str:
     """Write an interval behind its number, ` (1.16 to 1.20)`; a blank where there is none."""
-    return f" ({fixed(interval[0], 2)} to {fixed(interval[1], 2)})" if interval else ""
+    return f" ({format_number(interval[0], 2)} to {format_number(interval[1], 2)})" if interval else ""
 
 
 def has_intervals(tables: SuiteTables) -> bool:
     """Say whether any speedup of a suite has an interval."""
-    return any(speedup_interval(record) is not None for record in tables.records.values())
+    return any(read_interval(record) is not None for record in tables.records.values())
 
 
 def _milliseconds(value: float) -> str:
@@ -212,8 +211,8 @@ def _two_digits(value: float) -> int:
     return math.ceil(value / unit) * unit
 
 
-def setting(findings: RunFindings) -> list[str]:
-    """What the numbers come from: torch, machine, commit, time, as far as they are known."""
+def describe_setting(findings: RunFindings) -> list[str]:
+    """Say what the numbers come from: torch, machine, commit, time, as far as they are known."""
     source, build = findings.source, findings.build
     parts = [
         *(_machine(build.environment) if build else []),

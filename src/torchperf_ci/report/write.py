@@ -7,12 +7,12 @@ from torchperf_ci.core.records import Mode
 from torchperf_ci.core.results import Results, ResultsFolder
 from torchperf_ci.core.safe_files import is_below
 from torchperf_ci.report.charts import Charts, draw
-from torchperf_ci.report.csv_tables import case_csvs, summary_csvs
+from torchperf_ci.report.csv_tables import case_csvs, write_summary_csvs
 from torchperf_ci.report.gh_parts import render_parts
-from torchperf_ci.report.html import html_page
-from torchperf_ci.report.markdown import markdown
+from torchperf_ci.report.html import write_page
+from torchperf_ci.report.markdown import write_markdown
 from torchperf_ci.report.model import Report, ReportOptions, RunFindings, collect_findings
-from torchperf_ci.report.terminal import terminal
+from torchperf_ci.report.terminal import write_terminal
 from torchperf_ci.report.words import verdict
 
 
@@ -48,14 +48,14 @@ def write_findings(folder: ResultsFolder, findings: RunFindings, charts: Charts 
     charts = charts or draw(findings)
     texts = {
         **(dict(case_csvs(findings.records)) if findings.options.case_csvs else {}),
-        **summary_csvs(findings),
+        **write_summary_csvs(findings),
         **render_parts(findings),
     }
     logs = {record.log for record in findings.records if record.log and is_below(record.log)}
     files = {*texts, "report.html", *(log for log in logs if (folder.path / log).is_file())}
     texts |= {
-        "report.md": markdown(findings, files=files),
-        "report.html": html_page(findings, charts, files=files),
+        "report.md": write_markdown(findings, files=files),
+        "report.html": write_page(findings, charts, files=files),
     }
     pictures = dict(charts.files())
     for name, text in texts.items():
@@ -68,8 +68,8 @@ def write_findings(folder: ResultsFolder, findings: RunFindings, charts: Charts 
     return Report(
         outcome=findings.outcome,
         verdict=" ".join(verdict(findings)),
-        summary=terminal(findings),
-        markdown=markdown(findings),
+        summary=write_terminal(findings),
+        markdown=write_markdown(findings),
         passed=findings.passed,
         not_compiled=findings.not_compiled,
         failed=findings.total - findings.passed,

@@ -253,7 +253,7 @@ class _CaseRun:
         if pairs.recompiles:  # the counter, and the limit that it may have reached
             captured = worker.capture()
             remarks += [*captured.remarks, f"compiled again {pairs.recompiles} times while its times were taken"]
-        metrics = {"compilation_latency": compilation_latency, **_metrics(samples), **_memory_metrics(worker.memory())}
+        metrics = {"compilation_latency": compilation_latency, **_metrics(samples, worker.memory())}
         return self._record(
             Testing.PERFORMANCE,
             Status.PASS,
@@ -321,7 +321,8 @@ def _samples(pairs: Sequence[SamplePair]) -> dict[str, tuple[float, ...]]:
     return {name: times for name, times in samples.items() if times}
 
 
-def _metrics(samples: Mapping[str, tuple[float, ...]]) -> dict[str, float]:
+def _metrics(samples: Mapping[str, tuple[float, ...]], memory: Memory) -> dict[str, float]:
+    """Compute a case's metrics; latencies in milliseconds, memory in bytes where it could be measured."""
     eager, compiled = median(samples["eager"]), median(samples["compiled"])
     estimate = paired_ratio(samples["eager"], samples["compiled"])
     metrics = {
@@ -333,15 +334,10 @@ def _metrics(samples: Mapping[str, tuple[float, ...]]) -> dict[str, float]:
     }
     if estimate.low > 0 and estimate.high < float("inf"):
         metrics |= {"speedup_low": estimate.low, "speedup_high": estimate.high}
-    return metrics
-
-
-def _memory_metrics(memory: Memory) -> dict[str, float]:
-    metrics: dict[str, float] = {}
     for name, measured in (("peak", memory.peaks), ("process", memory.process)):
-        eager, compiled = measured.get("eager"), measured.get("compiled")
-        if eager and compiled:
-            metrics |= {f"eager_{name}_mem": eager, f"dynamo_{name}_mem": compiled}
+        eager_bytes, compiled_bytes = measured.get("eager"), measured.get("compiled")
+        if eager_bytes and compiled_bytes:
+            metrics |= {f"eager_{name}_mem": eager_bytes, f"dynamo_{name}_mem": compiled_bytes}
     if "eager_peak_mem" in metrics:
         metrics["compression_ratio"] = metrics["eager_peak_mem"] / metrics["dynamo_peak_mem"]
     return metrics

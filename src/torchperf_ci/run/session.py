@@ -30,6 +30,12 @@ from torchperf_ci.worker.protocol import one_line
 _LOOK_EVERY = 0.5
 _START_LIMIT = 300.0
 
+LOG_LIMIT = 16 * 2**20
+"""Bytes a log may grow to between two looks; then its first and its last part are kept, and it goes on from there."""
+LOG_KEPT = 2**20
+
+_LOG_TAIL = 2**16
+
 PRIVATE_VARIABLES = frozenset(
     {
         "GITHUB_TOKEN",
@@ -351,9 +357,6 @@ class Worker:
                     if self._parent.has_ended(self.pid):
                         raise self._death()
         line, _, self._buffer = self._buffer.partition(b"\n")
-        return self._parsed(line)
-
-    def _parsed(self, line: bytes) -> dict[str, Any]:
         try:
             reply: dict[str, Any] = json.loads(line)
             if reply["id"] == self._number and ("ok" in reply or "error" in reply):
@@ -385,13 +388,6 @@ def _descendants(pid: int) -> list[psutil.Process]:
         return []
 
 
-LOG_LIMIT = 16 * 2**20
-"""Bytes a log may grow to between two looks; then its first and its last part are kept, and it goes on from there."""
-LOG_KEPT = 2**20
-
-_LOG_TAIL = 2**16
-
-
 def how_it_ended(exit_code: int, *, oom_kills_before: int) -> tuple[Status, str]:
     """Return the status and reason of a process that ended by itself.
 
@@ -401,7 +397,8 @@ def how_it_ended(exit_code: int, *, oom_kills_before: int) -> tuple[Status, str]
         return Status.CRASHED, f"ended with exit code {exit_code}"
     if exit_code == -signal.SIGKILL and oom_kills() > oom_kills_before:
         return Status.KILLED_OOM, "killed by the kernel because memory ran out"
-    return Status.CRASHED, f"ended by signal {-exit_code} ({_signal_name(-exit_code)})"
+    name = next((each.name for each in signal.Signals if each == -exit_code), "a signal without a name")
+    return Status.CRASHED, f"ended by signal {-exit_code} ({name})"
 
 
 def oom_kills() -> int:
@@ -431,10 +428,3 @@ def last_line(log: Path) -> str:
         stream.seek(max(0, log.stat().st_size - _LOG_TAIL))
         lines = [line for line in stream.read().decode("utf-8", errors="replace").splitlines() if line.strip()]
     return one_line(lines[-1]) if lines else "no output"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "a signal without a name"

@@ -258,8 +258,12 @@ def merge_replies(replies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     know. Outcomes of the accuracy check are the worst, with its rank. What is not measured (text, graph breaks) is the
     first rank's; remarks are everybody's.
     """
+
+    def badness(status: str) -> int:
+        return _OUTCOMES.index(status) if status in _OUTCOMES else len(_OUTCOMES)
+
     if "status" in replies[0]:
-        worst = max(range(len(replies)), key=lambda rank: (_badness(replies[rank]["status"]), -rank))
+        worst = max(range(len(replies)), key=lambda rank: (badness(replies[rank]["status"]), -rank))
         merged = dict(replies[worst])
         if merged["reason"]:
             merged["reason"] = f"rank {worst}: {merged['reason']}"
@@ -282,7 +286,3 @@ def _merge(values: Sequence[Any]) -> Any:  # noqa: ANN401 - JSON values
             return [max(items) for items in zip(*values, strict=True)]
         case _:
             return values[0]
-
-
-def _badness(status: str) -> int:
-    return _OUTCOMES.index(status) if status in _OUTCOMES else len(_OUTCOMES)

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from torchperf_ci.core.records import Record
+from torchperf_ci.core.text import count
 
 MAX_SHARDS = 256
 
@@ -110,7 +111,8 @@ def _choose_uploads(config: Configuration, attempts: Sequence[Attempt]) -> Chose
     newest = max(attempts, key=lambda attempt: attempt.age)
     total = newest.shard.total
     if others := sorted({attempt.shard.total for attempt in attempts} - {total}):
-        notes.append(f"{newest.label} has {total} shards; attempts with {' and '.join(map(str, others))} are left out")
+        left_out = " and ".join(map(str, others))
+        notes.append(f"{newest.label} has {count(total, 'shard')}; attempts with {left_out} are left out")
     for number in range(1, total + 1):
         shard = Shard(config, number, total)
         mine = sorted((each for each in attempts if each.shard == shard), key=lambda each: each.age, reverse=True)

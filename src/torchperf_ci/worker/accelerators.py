@@ -89,7 +89,15 @@ def accelerators() -> list[dict[str, Any]]:
 
 def unusable_accelerator() -> str:
     """Say why this torch, which was built for an accelerator, cannot use one here; empty where it can, or was not."""
-    kind = "HIP" if torch.version.hip else "CUDA" if torch.version.cuda else "XPU" if _is_xpu_build() else ""
+    kind = (
+        "HIP"
+        if torch.version.hip
+        else "CUDA"
+        if torch.version.cuda
+        else "XPU"
+        if getattr(torch.version, "xpu", None)
+        else ""
+    )
     if not kind or len(device_types()) > 1:
         return ""
     module = torch.xpu if kind == "XPU" else torch.cuda
@@ -151,7 +159,7 @@ def broken_libraries(device: str) -> dict[str, str]:
 
 def touched_device() -> str:
     """Say, in a process that was just forked, which device its parent has initialised, so that it is unusable here."""
-    for name in (*_TYPES, _renamed_type()):
+    for name in (*_TYPES, torch._C._get_privateuse1_backend_name()):
         is_in_bad_fork = getattr(getattr(torch, name, None), "_is_in_bad_fork", None)
         if is_in_bad_fork is not None and is_in_bad_fork():
             return str(name)
@@ -179,17 +187,8 @@ def _out_of_tree_types() -> Iterator[str]:
         current = torch.accelerator.current_accelerator()
         if current is not None:
             yield current.type
-    if (renamed := _renamed_type()) != "privateuseone":
+    if (renamed := str(torch._C._get_privateuse1_backend_name())) != "privateuseone":
         yield renamed
-
-
-def _renamed_type() -> str:
-    """Return what the type PrivateUse1, which is there for other packages, is called now."""
-    return str(torch._C._get_privateuse1_backend_name())
-
-
-def _is_xpu_build() -> bool:
-    return bool(getattr(torch.version, "xpu", None))
 
 
 if __name__ == "__main__":

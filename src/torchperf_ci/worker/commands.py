@@ -51,9 +51,8 @@ from torchperf_ci.worker.copying import CannotCopy, describe_structure
 from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites
 from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, seed_all
 from torchperf_ci.worker.memory import device_module, graph_pools, peak_while, process_peak_while
-from torchperf_ci.worker.preload import pin_threads
 from torchperf_ci.worker.protocol import CaseError, Handler, describe
-from torchperf_ci.worker.timing import Arm, CacheEmptier, prepare_arm, sample, synchronizer
+from torchperf_ci.worker.timing import Arm, CacheEmptier, pin_threads, prepare_arm, sample, synchronizer
 from torchperf_ci.worker.world import World, torch_backend
 
 WHOLE_STEP_SUITES = frozenset({"huggingface", "timm_models", "torchbench"})
@@ -202,21 +201,20 @@ class Bench:
         self._build = rebuild
         self._workload = self._load_what_fits(batch_size)
         self._batch_size_is_known = batch_size is not None or self._suite.option("batch_size") is not None
+        remarks = list(self._workload.remarks)
+        if self._world.is_shared:
+            size, cpu_count = self._world.size, len(surroundings.cpu_set())
+            times = "times are those of the slowest, memory that of the largest"
+            remarks.append(f"{size} processes ({torch_backend()}): {times}")
+            if self._workload.device.type == "cpu" and size > cpu_count:
+                remarks.append(f"{size} processes on {cpu_count} CPUs")
         return {
             "batch_size": self._workload.batch_size,
             "parameters": self._workload.parameters,
             "compile_scope": "step" if whole_step else "module",
             "threads": torch.get_num_threads(),
-            "remarks": [*self._workload.remarks, *self._about_world()],
+            "remarks": remarks,
         }
-
-    def _about_world(self) -> list[str]:
-        if not self._world.is_shared:
-            return []
-        size, cpus = self._world.size, len(surroundings.cpu_set())
-        crowded = [f"{size} processes on {cpus} CPUs"] if self._workload.device.type == "cpu" and size > cpus else []
-        how = f"{size} processes ({torch_backend()}): times are those of the slowest, memory that of the largest"
-        return [how, *crowded]
 
     def _load_what_fits(self, batch_size: int | None) -> Workload:
         """Build the model with the batch size asked for, or, while that does not fit, with half of it.
@@ -385,7 +383,14 @@ class Bench:
     def _compare(
         self, make: Callable[[], Workload], float64: IterationOutcome | None, remark: str
     ) -> Mapping[str, Any]:
-        tolerance = self._tolerance()
+        case, suite = self._case, self._suite
+        default = 1e-4 if case["dtype"] == "float32" else 1e-3
+        own, cosine = suite.option("tolerance"), suite.option("use_cosine")
+        tolerance = AccuracyTolerance(
+            value=float(own(case["model"], case["mode"], case["dtype"])) if own else default,
+            cosine=bool(cosine and cosine(case["model"])),
+            nan_equals_nan=case["dtype"] != "float32",
+        )
         first = self._eager_outcome("1st", make)
         if float64 is not None and not torch.equal(_random_state(self._workload.device), self._random_state_in_float64):
             float64, remark = None, "no float64 reference: it draws other random numbers"
@@ -592,16 +597,6 @@ class Bench:
         result = step()
         synchronize()
         return time.perf_counter() - start, result
-
-    def _tolerance(self) -> AccuracyTolerance:
-        case, suite = self._case, self._suite
-        default = 1e-4 if case["dtype"] == "float32" else 1e-3
-        asked, cosine = suite.option("tolerance"), suite.option("use_cosine")
-        return AccuracyTolerance(
-            value=float(asked(case["model"], case["mode"], case["dtype"])) if asked else default,
-            cosine=bool(cosine and cosine(case["model"])),
-            nan_equals_nan=case["dtype"] != "float32",
-        )
 
 
 def _set_threads(threads: int | None, *, most: int = 0) -> None:

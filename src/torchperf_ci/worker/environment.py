@@ -5,6 +5,7 @@ Nothing here makes a device context in the preloaded process.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -33,14 +34,16 @@ _PACKAGES = ("torch", "triton", "torchvision", "torchaudio", "numpy", "transform
 def describe_environment() -> dict[str, Any]:
     """Return the fields of `records.Environment`, as text and integers."""
     gpu = _gpu()
+    cudnn = torch.backends.cudnn.version() if torch.cuda.is_available() else None  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    brand = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torch_git": getattr(torch.version, "git_version", None) or "",
         "cuda": torch.version.cuda or "",
         "hip": torch.version.hip or "",
-        "cudnn": _cudnn(),
-        "cpu": _cpu_name(),
+        "cudnn": str(cudnn or ""),
+        "cpu": brand[1] if brand else platform.processor() or platform.machine(),
         "cpu_count": len(cpu_set()),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "kernel": platform.platform(),
@@ -78,19 +81,12 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 def packages() -> dict[str, str]:
     """Return the versions of the packages that matter to a measurement, and of out-of-tree backends."""
-    found = {}
-    for name in (*_PACKAGES, *_backend_packages()):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _backend_packages() -> list[str]:
-    """Return the packages that bring torch a device of their own, by the entry points torch loads at import."""
-    points = metadata.entry_points(group="torch.backends")
-    return sorted({point.dist.name for point in points if point.dist is not None})
+    versions = {}
+    points = metadata.entry_points(group="torch.backends")  # the packages that bring torch a device of their own
+    for name in (*_PACKAGES, *sorted({point.dist.name for point in points if point.dist is not None})):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def cpu_set() -> set[int]:
@@ -107,19 +103,16 @@ def _gpu() -> dict[str, Any]:
         return {}
     first = seen[0]
     kind = first["device"].partition(":")[0]
+    driver = ""
+    if kind == "cuda":
+        driver = _read("/sys/module/amdgpu/version") if torch.version.hip else _nvidia_driver()
     return {
         "gpu": first["name"],
         "gpu_uuid": first["uuid"],
         "gpu_count": sum(other["device"].startswith(f"{kind}:") for other in seen),
         "gpu_memory_bytes": first["memory_bytes"],
-        "driver": _driver(kind),
+        "driver": driver,
     }
-
-
-def _driver(kind: str) -> str:
-    if kind != "cuda":
-        return ""
-    return _read("/sys/module/amdgpu/version") if torch.version.hip else _nvidia_driver()
 
 
 def _nvidia_driver() -> str:
@@ -132,17 +125,6 @@ def _nvidia_driver() -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return out.splitlines()[0].strip() if out.strip() else ""
-
-
-def _cudnn() -> str:
-    version = torch.backends.cudnn.version() if torch.cuda.is_available() else None  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    return str(version or "")
-
-
-def _cpu_name() -> str:
-    if found := re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE):
-        return found.group(1)
-    return platform.processor() or platform.machine()
 
 
 def _read(path: str) -> str:
@@ -159,21 +141,25 @@ def known_suites() -> Mapping[str, Any]:
 
 def describe_suite(spec: str) -> Mapping[str, Any]:
     """Describe a suite and its models: their descriptions, why one cannot run here, when the suite leaves one out."""
-    found = find_suite(spec)
-    missing = found.missing()
-    quick = [re.compile(pattern) for pattern in found.quick]
+    suite = find_suite(spec)
+    missing = suite.missing()
+    quick = [re.compile(pattern) for pattern in suite.quick]
     return {
-        "name": found.name,
+        "name": suite.name,
         "missing": missing,
         "models": [
             {
                 "name": model,
-                "description": found.describe(model),
-                "missing": None if missing else found.missing(model),
+                "description": suite.describe(model),
+                "missing": None if missing else suite.missing(model),
                 "quick": any(pattern.search(model) for pattern in quick),
-                "skips": _skips(found, model),
+                "skips": [
+                    {"device": skip.device, "mode": skip.mode, "reason": skip.reason}
+                    for skip in suite.skips
+                    if skip.model == model
+                ],
             }
-            for model in found.models
+            for model in suite.models
         ],
     }
 
@@ -192,9 +178,3 @@ def find_suite(spec: str) -> Suite:
             error = SyntaxError(error.msg)  # without the place, which stands before it
         place = "" if "torchperf_ci" in Path(file).parts else f"{short_path(file)}:{line}: "
         raise CaseError("unknown_suite", f"suite {spec} cannot be imported: {place}{describe(error)}") from error
-
-
-def _skips(suite: Suite, model: str) -> list[dict[str, str | None]]:
-    return [
-        {"device": skip.device, "mode": skip.mode, "reason": skip.reason} for skip in suite.skips if skip.model == model
-    ]

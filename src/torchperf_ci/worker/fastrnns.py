@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 from torch.profiler import profile, record_function
 
 from torchperf_ci.suites.fastrnns.catalog import UNUSABLE_SETTINGS, Executor, Fuser, Sizes
@@ -45,45 +44,37 @@ def measure(
     seed_all(seed)
     target = choose_device(torch.device(device))
     module, args = build(variant, Sizes(**sizes))
-    passes = _Passes(module.to(target), to_device(args, target), Reader(target))
-    for _ in range(warmup):
-        passes.take()
-    with _no_garbage_collection():
-        times = [passes.take() for _ in range(nloops)]
-    if trace is not None:
-        _write_trace(passes, trace)
-    return {"forward": [forward for forward, _ in times], "backward": [backward for _, backward in times]}
+    module, args = module.to(target), to_device(args, target)
+    reader = Reader(target)
 
+    def milliseconds(action: Callable[[], object]) -> float:
+        host, on_device = reader(action, 1)
+        return (host if on_device is None else on_device) / 1e6
 
-class _Passes:
-    """A module with its inputs; `take` runs it forward and backward. Gradients add up in place between passes."""
-
-    def __init__(self, module: nn.Module, args: Sequence[Any], reader: Reader) -> None:
-        self._module = module
-        self._args = args
-        self._read = reader
-
-    def take(self) -> tuple[float, float]:
-        """Run a pass; return the milliseconds of its forward and of its backward part."""
+    def take_pass() -> tuple[float, float]:
+        """Run forward and backward; gradients add up in place between passes."""
         outputs: list[Any] = []
         with record_function("## forward ##"):
-            forward = self._milliseconds(lambda: outputs.append(self._module(*self._args)))
+            forward = milliseconds(lambda: outputs.append(module(*args)))
         starts = heads(outputs[0])
         gradients = [torch.randn_like(start) for start in starts]
         with record_function("## backward ##"):
-            backward = self._milliseconds(lambda: torch.autograd.backward(starts, gradients))
-        self._reset_gradients()
-        return forward, backward
-
-    def _milliseconds(self, action: Any) -> float:  # noqa: ANN401 - a function without arguments
-        host, on_device = self._read(action, 1)
-        return (host if on_device is None else on_device) / 1e6
-
-    def _reset_gradients(self) -> None:
-        for name, parameter in self._module.named_parameters():
+            backward = milliseconds(lambda: torch.autograd.backward(starts, gradients))
+        for name, parameter in module.named_parameters():
             if parameter.grad is None:
                 raise RuntimeError(f"the backward pass left no gradient in {name}")
             parameter.grad.zero_()
+        return forward, backward
+
+    for _ in range(warmup):
+        take_pass()
+    with _no_garbage_collection():
+        times = [take_pass() for _ in range(nloops)]
+    if trace is not None:
+        with profile() as profiler:  # of everything this torch can look into
+            take_pass()
+        profiler.export_chrome_trace(trace)
+    return {"forward": [forward for forward, _ in times], "backward": [backward for _, backward in times]}
 
 
 @contextmanager
@@ -96,9 +87,3 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         gc.enable()
         gc.unfreeze()
-
-
-def _write_trace(passes: _Passes, path: str) -> None:
-    with profile() as profiler:  # of everything this torch can look into
-        passes.take()
-    profiler.export_chrome_trace(path)

@@ -140,7 +140,7 @@ class Workload:
         inputs = (self.args, self.kwargs)
         given = {f"argument {name}": value for name, value in (*enumerate(self.args), *self.kwargs.items())}
         leaves = {
-            _gradient_name(name, place): tensor
+            f"gradient of {name}{place}": tensor
             for name, value in given.items()
             for place, tensor in _tensors_by_place(value)
             if tensor.requires_grad and tensor.is_leaf
@@ -309,10 +309,6 @@ def _tensors_by_place(value: Any, place: str = "") -> Iterator[tuple[str, torch.
             yield from _tensors_by_place([getattr(leaf, item.name) for item in fields(leaf)], where)
 
 
-def _gradient_name(name: str, place: str) -> str:
-    return f"gradient of {name}{place}"
-
-
 def _unrolled(leaf: Any) -> Any:  # noqa: ANN401 - any output
     """Read an iterator to its end, so that what it yields can be compared."""
     return list(islice(leaf, _MOST_ITEMS)) if isinstance(leaf, Iterator) else leaf
@@ -373,11 +369,8 @@ def _input_tensors(workload: Workload) -> list[torch.Tensor]:
 
 
 def _own_batch_size(suite: Suite, model: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    told = suite.option("batch_size")
-    return int(told(model, args)) if told else _leading_size((args, kwargs))
-
-
-def _leading_size(inputs: Any) -> int:  # noqa: ANN401 - any nest of containers
-    """Take the first dimension of the first tensor with one: what a model's own default batch size shows as."""
-    sizes = [tensor.shape[0] for tensor in tensors_of(inputs) if tensor.ndim > 0]
+    """Ask the suite, else take the first dimension of the first tensor with one."""
+    if own := suite.option("batch_size"):
+        return int(own(model, args))
+    sizes = [tensor.shape[0] for tensor in tensors_of((args, kwargs)) if tensor.ndim > 0]
     return int(sizes[0]) if sizes else 1

@@ -26,7 +26,7 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from types import MappingProxyType
@@ -245,14 +245,6 @@ def adopt_orphans() -> None:
 def die_with_parent() -> None:
     """Return the kernel kills this process when its parent ends (Linux)."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def pin_threads(cpus: Collection[int]) -> None:
-    """Keep every thread of this process on these CPUs (Linux). Processes it has started, say a compiler's, and their
-    threads stay where they are."""
-    for task in Path("/proc/self/task").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended
-            os.sched_setaffinity(int(task.name), cpus)
 
 
 def kill_group(pid: int) -> None:

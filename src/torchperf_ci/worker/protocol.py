@@ -57,26 +57,17 @@ def serve(
     for line in requests:
         request = json.loads(line)
         number, name = request.pop("id"), request.pop("do")
-        reply = {"id": number, **_answer(handlers[name], request, ends_after)}
-        _write_all(replies, (json.dumps(reply) + "\n").encode())
+        try:
+            reply = {"id": number, "ok": handlers[name](**request)}
+        except BaseException as error:  # noqa: BLE001 - model code may raise anything, SystemExit and the like too
+            traceback.print_exception(error)
+            if isinstance(error, CaseError):
+                report = {"status": error.status, "reason": one_line(error.reason)}
+            else:
+                report = {"status": "fail_to_run", "reason": describe(error)}
+            reply = {"id": number, "error": report, **({"last": True} if ends_after(error) else {})}
+        content = (json.dumps(reply) + "\n").encode()
+        while content:
+            content = content[os.write(replies, content) :]
         if "last" in reply:
             return
-
-
-def _answer(
-    handler: Handler, arguments: Mapping[str, Any], ends_after: Callable[[BaseException], bool]
-) -> dict[str, Any]:
-    try:
-        return {"ok": handler(**arguments)}
-    except BaseException as error:  # noqa: BLE001 - model code may raise anything, SystemExit and KeyboardInterrupt too
-        traceback.print_exception(error)
-        if isinstance(error, CaseError):
-            told = {"status": error.status, "reason": one_line(error.reason)}
-        else:
-            told = {"status": "fail_to_run", "reason": describe(error)}
-        return {"error": told, **({"last": True} if ends_after(error) else {})}
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    while content:
-        content = content[os.write(descriptor, content) :]

@@ -40,7 +40,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_benchmarks_are_what_the_uploader_takes(cli: Cli, tmp_path: Path) -> None:
-    """Group fastrnns, params net_name, executor and fuser, a test per network and direction, and no warning."""
+    """VariantGroup fastrnns, params net_name, executor and fuser, a test per network and direction, and no warning."""
     nets = ["cudnn", "jit", "vl_py", "resnet18_jit"]
     options = ("--net-sizes", SIZES, "--executor", "legacy", "--fuser", "old", "--benchmark-json", "out.json")
     done = run(tmp_path, "-W", "error", "--nets", *nets, *options)

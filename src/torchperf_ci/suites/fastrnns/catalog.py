@@ -8,7 +8,7 @@ from enum import Enum
 from types import MappingProxyType
 
 
-class Group(str, Enum):
+class VariantGroup(str, Enum):
     """Variants that are asked for together."""
 
     RNNS = "rnns"
@@ -23,11 +23,11 @@ class Group(str, Enum):
         return _LABELS[self]
 
 
-_LABELS = {Group.RNNS: "lstm", Group.CNNS: "resnet", Group.VL: "vl_lstm"}
+_LABELS = {VariantGroup.RNNS: "lstm", VariantGroup.CNNS: "resnet", VariantGroup.VL: "vl_lstm"}
 
-VARIANTS: Mapping[Group, tuple[str, ...]] = MappingProxyType(
+VARIANTS: Mapping[VariantGroup, tuple[str, ...]] = MappingProxyType(
     {
-        Group.RNNS: (
+        VariantGroup.RNNS: (
             "cudnn",
             "aten",
             "jit",
@@ -42,8 +42,8 @@ VARIANTS: Mapping[Group, tuple[str, ...]] = MappingProxyType(
             "cudnn_layernorm",
             "py",
         ),
-        Group.CNNS: ("resnet18", "resnet18_jit", "resnet50", "resnet50_jit"),
-        Group.VL: ("vl_cudnn", "vl_jit", "vl_py"),
+        VariantGroup.CNNS: ("resnet18", "resnet18_jit", "resnet50", "resnet50_jit"),
+        VariantGroup.VL: ("vl_cudnn", "vl_jit", "vl_py"),
     }
 )
 """Every variant, by group, in the order they are measured."""
@@ -94,6 +94,6 @@ UNUSABLE_SETTINGS = "unusable_settings"
 """A worker's status when this torch lacks a switch that was asked for: it holds for every variant."""
 
 
-def group_of(variant: str) -> Group:
+def group_of(variant: str) -> VariantGroup:
     """Return the group that `variant`, a name of `VARIANTS`, belongs to."""
     return next(group for group, names in VARIANTS.items() if variant in names)

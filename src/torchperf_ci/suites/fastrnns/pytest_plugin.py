@@ -12,7 +12,7 @@ from dataclasses import fields
 
 import pytest
 
-from torchperf_ci.suites.fastrnns.catalog import VARIANTS, Executor, Fuser, Group, Sizes
+from torchperf_ci.suites.fastrnns.catalog import VARIANTS, Executor, Fuser, Sizes, VariantGroup
 
 DEFAULT_EXECUTOR = "default"
 """The value of the parameter `executor` when the fuser decides."""
@@ -42,8 +42,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(name, choices, scope="class")
 
 
-_DEFAULT_NETS = [*VARIANTS[Group.RNNS], *VARIANTS[Group.CNNS]]
-_NETS = [*_DEFAULT_NETS, *VARIANTS[Group.VL]]
+_DEFAULT_NETS = [*VARIANTS[VariantGroup.RNNS], *VARIANTS[VariantGroup.CNNS]]
+_NETS = [*_DEFAULT_NETS, *VARIANTS[VariantGroup.VL]]
 
 
 def _sizes(text: str) -> Sizes:

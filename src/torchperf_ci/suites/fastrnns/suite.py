@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 from torchperf_ci.suites import resnet
 from torchperf_ci.suites.fastrnns import cells
-from torchperf_ci.suites.fastrnns.catalog import VARIANTS, Group, Sizes, group_of
+from torchperf_ci.suites.fastrnns.catalog import VARIANTS, Sizes, VariantGroup, group_of
 from torchperf_ci.suites.fastrnns.torchscript import Scripted, Traced
 
 Loop = Callable[..., Any]
@@ -270,7 +270,7 @@ SEQUENCES = 4
 def make(variant: str, batch_size: int | None, *, scale: str = "full") -> Made:
     """Build `variant` at the sizes of `scale`; with two layers where there is dropout, which lies between layers."""
     sizes = SIZES[scale]
-    if group_of(variant) is Group.VL:
+    if group_of(variant) is VariantGroup.VL:
         sizes = replace(sizes, mini_batch=SEQUENCES)
     if variant.endswith("_dropout"):
         sizes = replace(sizes, num_layers=2)
@@ -287,11 +287,11 @@ MODELS: dict[str, Callable[..., Made]] = {
 def batch_size(model: str, args: tuple[Any, ...]) -> int:
     """Count the sequences or images that `args` hold."""
     match group_of(model):
-        case Group.RNNS:
+        case VariantGroup.RNNS:
             return int(args[0].shape[1])
-        case Group.CNNS:
+        case VariantGroup.CNNS:
             return int(args[0].shape[0])
-        case Group.VL:
+        case VariantGroup.VL:
             return len(args[0])
 
 
