@@ -138,15 +138,16 @@ def describe_request(request: CompareRequest, base: LiveSide, head: LiveSide) ->
         )
     turns = {Interleave.BLOCK: "some iterations each", Interleave.LAUNCH: "whole launches one after the other"}
     where, turn = "GPU" if two.gpu else "CPUs", turns.get(plan.interleave, "one iteration each")
+    pairs = count(plan.launches, "pair")
     how = (
         "Both ran in one process, one iteration each in turn, in random order."
         if plan.one_process
-        else f"Both ran on the same {where} in turn, {turn}, in up to {count(plan.launches, 'pair')} of fresh processes."
+        else f"Both ran on the same {where} in turn, {turn}, in up to {pairs} of fresh processes."
     )
     if request.settings.cold_l2:
         how += " The L2 cache was emptied before every reading."
     commits = [side.commit.checkout for side in (request.base, request.head) if side.commit is not None]
-    pairs = [("Python", one.python, two.python), ("torch", one.torch, two.torch)]
+    versions = [("Python", one.python, two.python), ("torch", one.torch, two.torch)]
     return Header(
         base=request.base.label,
         head=request.head.label,
@@ -160,7 +161,7 @@ def describe_request(request: CompareRequest, base: LiveSide, head: LiveSide) ->
         commands=request.reproduction,
         warnings=(
             *(["base and head are the same commit"] if len(commits) == 2 and commits[0] == commits[1] else []),
-            *(f"{part} differs: {mine} against {theirs}" for part, mine, theirs in pairs if mine != theirs),
+            *(f"{part} differs: {mine} against {theirs}" for part, mine, theirs in versions if mine != theirs),
             *(reason for reason in one.comparable_to(two) if reason != MACHINE_UNKNOWN),  # it is this one
             *left_out_warnings({**base.processes.left_out, **head.processes.left_out}),
         ),
