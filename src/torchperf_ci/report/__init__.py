@@ -1,0 +1,1 @@
+"""Report on a run: summary, tables, charts, Markdown, HTML, and the parts of PyTorch's dashboard."""
