@@ -13,7 +13,7 @@ from torchperf_ci.core.records import Case, Mode
 HEADER = Header(
     base="main",
     head="HEAD",
-    how="Two processes on the same CPUs or GPU, in turn by iteration, in up to 10 launches.",
+    how="Both ran on the same CPUs in turn, one iteration each, in up to 10 pairs of fresh processes.",
     machine="AMD EPYC, 2 CPUs, torch 2.13.0",
     tolerances=ToleranceRules(),
     warnings=("torch differs: 2.12.0 against 2.13.0",),

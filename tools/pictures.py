@@ -1,8 +1,8 @@
 """`python -m tools.pictures`: draw the pictures of README.md and docs/ from a real run.
 
-    python -m tools.pictures                     # measures the quick part of the suite tiny first, some three minutes
+    python -m tools.pictures                     # measures and compares the suite tiny first, some six minutes
     python -m tools.pictures --results out       # from a results folder that is there
-    python -m tools.pictures --only summary
+    python -m tools.pictures --comparison compare_logs --only comparison
 
 It needs Chromium. A picture is an entry of `PICTURES`: a page made of a results folder, and a width.
 """
@@ -33,7 +33,11 @@ DOCS = Path(__file__).parents[1] / "docs"
 TALLEST = 4000
 """Pixels; what is empty at the bottom is cut off."""
 
-RUN = ("--suites", "tiny", "--quick", "--inference", "--threads", "1", "--compilers", "eager,aot_eager,inductor")
+TINY = ("--suites", "tiny", "--quick", "--inference", "--threads", "1")
+RUN = ("run", *TINY, "--compilers", "eager,aot_eager,inductor")
+SIDES = ("--base-env", "ATEN_CPU_CAPABILITY=avx2", "--head-env", "ATEN_CPU_CAPABILITY=default")
+COMPARE = ("compare", *SIDES, *TINY, "--compilers", "eager")
+"""Head does without vector instructions, so that there is a slowdown to see."""
 
 GITHUB_STYLE = """
 body { max-width: 1010px; margin: 0 auto; padding: 20px; background: #fff; color: #1f2328;
@@ -51,9 +55,11 @@ SIGNS = {"✅": ("✓", "#1a7f37"), "❌": ("✗", "#cf222e"), "⚠️": ("!", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A screenshot. make_page: write a page, given the results folder and a folder for it, and return its path."""
+    """A screenshot. make_page: write a page, given the folder that a command made and a folder for it, and return its
+    path. command: what is measured when no such folder is given."""
 
     width: int
+    command: tuple[str, ...] = RUN
     make_page: Callable[[Path, Path], Path]
 
 
@@ -61,6 +67,11 @@ def make_summary_page(results: Path, scratch: Path) -> Path:
     """Write the step summary of a results folder as GitHub shows it."""
     findings = judge_results(read_folder(results, CaseSelection()), ReportOptions(run_name=results.name))
     return make_markdown_page(write_markdown(findings), scratch / "summary.html")
+
+
+def make_comparison_page(comparison: Path, scratch: Path) -> Path:
+    """Write the comment on a pull request as GitHub shows it."""
+    return make_markdown_page((comparison / "compare.md").read_text(encoding="utf-8"), scratch / "comparison.html")
 
 
 def make_markdown_page(text: str, path: Path) -> Path:
@@ -75,6 +86,7 @@ def make_markdown_page(text: str, path: Path) -> Path:
 PICTURES: Mapping[str, Picture] = {
     "report.png": Picture(width=1200, make_page=lambda results, _: results / "report.html"),
     "summary.png": Picture(width=1050, make_page=make_summary_page),
+    "comparison.png": Picture(width=1050, command=COMPARE, make_page=make_comparison_page),
 }
 """The pictures by file name below docs/."""
 
@@ -99,18 +111,22 @@ def main() -> None:
     """Measure where no results are given, and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, help="a results folder with a report; else one is measured")
+    parser.add_argument("--comparison", type=Path, help="the folder of a comparison; else one is measured")
     parser.add_argument("--only", choices=[name.removesuffix(".png") for name in PICTURES], help="one picture")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        results = options.results or scratch / "out"
-        if not options.results:
-            run = [sys.executable, "-m", "torchperf_ci", "run", *RUN, "--output-dir", str(results)]
-            subprocess.run(run, check=True)
+        folders = {RUN: options.results, COMPARE: options.comparison}
         for file, picture in PICTURES.items():
-            if options.only in {None, file.removesuffix(".png")}:
-                photograph(picture.make_page(results, scratch), DOCS / file, width=picture.width)
-                print(f"docs/{file}")
+            if options.only not in {None, file.removesuffix(".png")}:
+                continue
+            if not (folder := folders[picture.command]):
+                folder = folders[picture.command] = scratch / picture.command[0]
+                command = [sys.executable, "-m", "torchperf_ci", *picture.command, "--output-dir", str(folder)]
+                # A comparison that finds something slower ends with another exit code, and with a report.
+                subprocess.run(command, check=picture.command == RUN)
+            photograph(picture.make_page(folder, scratch), DOCS / file, width=picture.width)
+            print(f"docs/{file}")
 
 
 if __name__ == "__main__":

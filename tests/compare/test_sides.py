@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from torchperf_ci.compare.sides import LiveSide, Processes, collect_cases
+from torchperf_ci.compare.sides import LiveSide, Processes, collect_cases, make_side
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.records import Case, Mode
+from torchperf_ci.core.records import Build, Case, Environment, Mode
 from torchperf_ci.machine.host import LEAST_MEMORY
-from torchperf_ci.run.plan import PlannedCase, Selection, SuiteListing
-from torchperf_ci.run.session import Preloaded, package_path, worker_environment
+from torchperf_ci.run.plan import Machine, PlannedCase, Selection, SuiteListing
+from torchperf_ci.run.session import Preloaded, WorkerError, package_path, worker_environment
+from torchperf_ci.run.survey import Survey
 
 SELECTION = Selection(suites=("nets.py",), mode=Mode.INFERENCE)
 
@@ -60,6 +62,60 @@ def test_what_neither_side_has_is_a_mistake(asked: dict[str, Any], message: str)
     with pytest.raises(UsageProblem, match=re.escape(message)) as raised:
         models(side("b", "gone"), side("a", "b"), **asked)
     assert "gone'" not in str(raised.value)
+
+
+MACHINE = Machine(devices={"cpu": 1}, compilers=("eager", "inductor"), dtypes=("float32",))
+
+
+def made_side(selection: Selection, *models: str, compiler: str | None = None, **listing: Any) -> LiveSide:
+    """One that was asked for its models; its processes are never started."""
+    suites = (SuiteListing(spec="nets.py", name="nets", models=models, **listing),)
+    survey = Survey(machine=MACHINE, build=Build(environment=Environment()), suites=suites)
+
+    def start() -> Preloaded:
+        raise AssertionError("nothing is to be started")
+
+    return make_side("head", survey, selection, Processes(start), compiler=compiler)
+
+
+def test_a_side_has_the_cases_that_it_was_asked_for() -> None:
+    """What the suite skips is none; a name that only the other side has is no mistake here."""
+    asked = replace(
+        SELECTION, compilers=("eager", "inductor"), exclude=("c", "gone"), partition_id=1, total_partitions=2
+    )
+    skips = ({"model": "b", "device": None, "mode": None, "reason": "too large"},)
+    made = made_side(asked, "a", "b", "c", skips=skips)
+    assert [(case.model, case.compiler) for case in made.cases] == [("a", "eager"), ("a", "inductor")]
+    assert made_side(replace(SELECTION, filters=(re.compile("gone"),)), "a").cases == {}
+
+
+def test_a_compiler_of_one_side_is_shown_under_the_name_of_the_case() -> None:
+    """So that both sides' cases are the same ones; the side itself runs its own."""
+    made = made_side(replace(SELECTION, compilers=("inductor",)), "a", compiler="eager")
+    (case,) = made.cases
+    assert case.compiler == "inductor"
+    planned = made.planned(replace(made.cases[case], case=case, place="cuda:1"))
+    assert planned is not None
+    assert (planned.case.compiler, planned.place) == ("eager", "cuda:1")
+    assert made.planned(PlannedCase(case=replace(case, model="gone"), spec="nets.py")) is None
+
+
+def test_what_a_side_cannot_do_names_the_side() -> None:
+    """Say a compiler that its torch does not have."""
+    with pytest.raises(UsageProblem, match=r"^head: .*'trt'"):
+        made_side(replace(SELECTION, compilers=("trt",)), "a")
+
+
+def test_a_process_that_does_not_start_is_a_failure_of_the_case() -> None:
+    """Not of the comparison."""
+
+    def start() -> Preloaded:
+        raise OSError("no memory")
+
+    survey = Survey(machine=MACHINE, build=Build(environment=Environment()), suites=())
+    broken = LiveSide(name="base", survey=survey, cases={}, processes=Processes(start))
+    with pytest.raises(WorkerError, match="there is no process to run it in: no memory"):
+        broken.process(0)
 
 
 @pytest.mark.slow

@@ -81,6 +81,14 @@ def test_the_headline_is_what_is_bad() -> None:
     assert write_headline(judge_cases(HEADER, [measured("same")])) == ("The one case is unchanged (within 5 %)", "")
 
 
+def test_what_is_slower_and_does_not_block_is_not_green() -> None:
+    """Among many cases one may look slower by chance: the exit code is 0, and the sign a warning."""
+    listed = verdict("a", Verdict.REGRESSED, ratio=1.1, listed=True)
+    findings = ComparisonFindings(header=HEADER, comparisons=(listed, verdict("b", Verdict.UNCHANGED)))
+    assert (findings.blocking, findings.is_open, findings.sign) == (0, False, "⚠️")
+    assert "by chance" in why(listed)
+
+
 def test_what_an_interrupt_left_is_said() -> None:
     """Beside what is known of the others."""
     assert say(verdict("a", Verdict.UNCHANGED), unmeasured=3).endswith("; 3 not measured to the end.")

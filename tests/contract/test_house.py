@@ -47,10 +47,11 @@ def test_the_house_is_no_taller_and_has_no_more_pieces_than_it_needs() -> None:
 
 
 def test_a_public_functions_docstring_begins_with_what_it_does() -> None:
-    """With a verb; properties are named like what they are."""
+    """With a verb; properties are named like what they are. A suite's docstrings describe its models to users."""
     wrong = [
         f"{module}:{node.lineno} {text.splitlines()[0]}"
         for module, tree in HOUSE.trees.items()
+        if not module.startswith("torchperf_ci.suites.")
         for owner in ast.walk(tree)
         if isinstance(owner, (ast.Module, ast.ClassDef)) and not getattr(owner, "name", "").startswith("_")
         for node in owner.body

@@ -89,7 +89,7 @@ def test_commits_are_linked_where_the_repository_is_the_expected_one() -> None:
     expected = Expected(repository="octo/project", run="7", server="https://github.com")
     text = read_posting(content, expected).text
     assert f"[`{sha[:12]}`](https://github.com/octo/project/commit/{sha})" in text
-    assert "+12.0 %" in text
+    assert "+12.0\N{NO-BREAK SPACE}%" in text
     assert ("evil" in text, "<b>" in text) == (False, False)
     assert "](https://github.com/octo" not in read_posting(content, Expected()).text
 

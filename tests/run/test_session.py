@@ -24,6 +24,9 @@ from torchperf_ci.run.session import (
     Preloaded,
     Worker,
     WorkerError,
+    how_it_ended,
+    last_line,
+    oom_kills,
     package_path,
     worker_environment,
 )
@@ -341,3 +344,37 @@ def test_a_worker_needs_none_of_the_calls_that_only_linux_has(tmp_path: Path) ->
         told = worker.ask("environment", deadline=time.monotonic() + 60)
         assert told["environment"]["cpu_count"] == os.cpu_count()
         assert worker.ask("probe_device", device="cpu", deadline=time.monotonic() + 60) == {"sum": 1024.0}
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "status", "words"),
+    [
+        (0, Status.CRASHED, "exit code 0"),
+        (3, Status.CRASHED, "exit code 3"),
+        (-11, Status.CRASHED, "signal 11 (SIGSEGV)"),
+        (-9, Status.CRASHED, "signal 9 (SIGKILL)"),
+        (-50, Status.CRASHED, "signal 50 (a signal without a name)"),
+    ],
+)
+def test_the_end_of_a_process_has_a_status_and_a_reason(exit_code: int, status: Status, words: str) -> None:
+    """As `subprocess` counts: a signal is a negative exit code."""
+    word, reason = how_it_ended(exit_code, oom_kills_before=oom_kills())
+    assert (word, words in reason) == (status, True)
+
+
+def test_a_kill_for_want_of_memory_is_told_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the kernel's own count, which has grown meanwhile."""
+    before = oom_kills()
+    monkeypatch.setattr("torchperf_ci.run.session.oom_kills", lambda: before + 1)
+    assert how_it_ended(-9, oom_kills_before=before)[0] is Status.KILLED_OOM
+    assert how_it_ended(-6, oom_kills_before=before)[0] is Status.CRASHED
+
+
+def test_the_last_line_of_a_log_is_the_last_that_says_something(tmp_path: Path) -> None:
+    """In one line of printable characters; an empty log says so."""
+    log = tmp_path / "log"
+    log.write_bytes(b"first\nlast \x1b[31m line\xff\n  \n\n")
+    assert last_line(log).startswith("last")
+    assert last_line(log).isprintable()
+    log.write_bytes(b"")
+    assert last_line(log) == "no output"

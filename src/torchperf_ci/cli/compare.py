@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 def compare(options: CompareOptions) -> int:
     """Compare base with head, with a verdict per case.
 
-    Without folders it measures now, on this machine: the two run in processes of their own on the same CPUs or the
-    same GPU, one iteration each in turn, in several launches, because processes of equal code differ among
-    themselves. What looks slower or faster is measured again. With the compiler `eager` the module runs as it is,
-    without torch.compile.
+    Without folders it measures now, on this machine. Base and head run in processes of their own, on the same CPUs or
+    the same GPU, and take turns, one iteration each. That is repeated in several pairs of fresh processes, because
+    processes of equal code differ a little. What looks slower or faster is measured again. With the compiler `eager`
+    the module runs as it is, without torch.compile.
 
-    With two results folders of `run` it compares what is recorded there; with one, and --baseline-artifact, base comes
-    from GitHub; with one, and --history or --data-branch, it is held against what the last 30 runs on such a machine
-    usually gave. Another day or machine is then part of the difference, so that only large changes count.
+    With two results folders of `run` it compares what is recorded there. With one folder, base comes from GitHub
+    (--baseline-artifact), or is what the last 30 runs on such a machine usually gave (--history, --data-branch).
+    Another day, and maybe another machine, is then part of the difference, so that only large changes count.
 
     \b
     Examples:

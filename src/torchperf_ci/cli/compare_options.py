@@ -50,6 +50,7 @@ class SideOptions:
         option(
             "--setup",
             default="",
+            show_default=False,
             help="Shell command that installs a commit, run in its worktree, say `pip install -e .`.",
         ),
     ]
@@ -142,13 +143,17 @@ class EffortOptions:
             "--budget-per-case",
             type=click.FloatRange(min=0.5),
             default=10.0,
-            help="Seconds of sampling per case, at most; but a launch takes ten rounds whatever they cost.",
+            help="Seconds of sampling per case, at most; but every pair of processes runs ten iterations, however long "
+            "they are.",
         ),
     ]
     launches: Annotated[
         int,
         option(
-            "--launches", type=click.IntRange(min=1), default=LAUNCHES, help="Pairs of processes per case, at most."
+            "--launches",
+            type=click.IntRange(min=1),
+            default=LAUNCHES,
+            help="Pairs of fresh processes that a case is measured in, at most.",
         ),
     ]
     interleave: Annotated[
@@ -157,8 +162,9 @@ class EffortOptions:
             "--interleave",
             type=click.Choice(["auto", "iteration", "block", "launch"]),
             default="auto",
-            help="How the sides take turns. launch: whole launches, for models that do not fit twice; auto: single "
-            "iterations, and whole launches where they do not fit.",
+            help="How the sides take turns: one iteration each, a block of some, or a whole launch (a pair of "
+            "processes, one after the other), for models that do not fit twice; auto: one iteration each, and whole "
+            "launches where they do not fit.",
         ),
     ]
 

@@ -46,6 +46,8 @@ _DEFAULTS = {
     **dict.fromkeys(COUNTED, ChangeTolerance(margin=0.0, threshold=0.0)),
 }
 
+_WORSE = frozenset({Verdict.REGRESSED, Verdict.FAILED, Verdict.MISSING})
+
 _JUDGED = frozenset(
     {
         Verdict.REGRESSED,
@@ -259,6 +261,8 @@ class ComparisonFindings:
 
     @property
     def sign(self) -> str:
+        """Say in one sign how it stands: green only where nothing is worse, and all is known."""
         if self.blocking:
             return "❌"
-        return "⚠️" if self.is_open or self.not_compiled else "✅"
+        is_worse = any(c.verdict in _WORSE for c in self.comparisons)
+        return "⚠️" if is_worse or self.is_open or self.not_compiled else "✅"

@@ -23,7 +23,9 @@ from torchperf_ci.compare.words import (
     LONGEST_NAME,
     METHOD,
     SIGNS,
+    change,
     change_with_interval,
+    interval,
     is_change,
     link_to_commit,
     link_to_run,
@@ -42,6 +44,7 @@ from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
 
 LIMIT = 60_000
 LONGEST_WARNING = 1_000
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def judge_cases(header: Header, measured: Sequence[Measured], *, unmeasured: int = 0) -> ComparisonFindings:
@@ -157,15 +160,21 @@ def _make_table(comparisons: Sequence[Comparison], *, rank: int) -> MarkdownTabl
             f"{SIGNS[c.verdict]} {c.verdict}",
             code(name(c.case)),
             html(metric_name(c.metric)),
-            quantity(c.metric, c.base),
-            quantity(c.metric, c.head),
-            change_with_interval(c),
-            *([change_with_interval(c.again) if c.again else ""] if is_twice else []),
+            quantity(c.metric, c.base).replace(" ", _NO_BREAK),
+            quantity(c.metric, c.head).replace(" ", _NO_BREAK),
+            _write_change(c),
+            *([_write_change(c.again) if c.again else ""] if is_twice else []),
             html(why(c)),
         ]
         lines.append(TableLine(text=f"| {' | '.join(cells)} |", rank=rank + urgency[c.verdict]))
     head = f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
     return MarkdownTable(before=head, lines=tuple(lines), where="compare.html")
+
+
+def _write_change(comparison: Comparison) -> str:
+    """Write a change, and its interval below it."""
+    span = f"<br><sub>{interval(comparison)}</sub>" if comparison.low is not None else ""
+    return f"{change(comparison.ratio)}{span}".replace(" %", f"{_NO_BREAK}%")
 
 
 def _write_reproduction(header: Header) -> str:

@@ -22,7 +22,7 @@ from torchperf_ci.compare.verdicts import is_to_repeat
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.records import MACHINE_UNKNOWN, Source
 from torchperf_ci.core.results import LOGS, ResultsFolder
-from torchperf_ci.core.text import safe_name
+from torchperf_ci.core.text import count, safe_name
 from torchperf_ci.machine.gpu import watched_gpu
 from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, my_cpus, work_on_lanes
@@ -136,17 +136,18 @@ def describe_request(request: CompareRequest, base: LiveSide, head: LiveSide) ->
             f"base sees the GPUs {mine}, head {theirs}: that is no comparison of code; give both sides the same "
             "CUDA_VISIBLE_DEVICES"
         )
-    turns = Interleave.ITERATION if plan.interleave is Interleave.AUTO else plan.interleave
-    launches = "one launch" if plan.launches == 1 else f"up to {plan.launches} launches"
+    turns = {Interleave.BLOCK: "some iterations each", Interleave.LAUNCH: "whole launches one after the other"}
+    where, turn = "GPU" if two.gpu else "CPUs", turns.get(plan.interleave, "one iteration each")
+    pairs = count(plan.launches, "pair")
     how = (
-        "Both are arms of one process, one iteration each in turn, in random order."
+        "Both ran in one process, one iteration each in turn, in random order."
         if plan.one_process
-        else f"Two processes on the same CPUs or GPU, in turn by {turns}, in {launches}."
+        else f"Both ran on the same {where} in turn, {turn}, in up to {pairs} of fresh processes."
     )
     if request.settings.cold_l2:
         how += " The L2 cache was emptied before every reading."
     commits = [side.commit.checkout for side in (request.base, request.head) if side.commit is not None]
-    pairs = [("Python", one.python, two.python), ("torch", one.torch, two.torch)]
+    versions = [("Python", one.python, two.python), ("torch", one.torch, two.torch)]
     return Header(
         base=request.base.label,
         head=request.head.label,
@@ -160,7 +161,7 @@ def describe_request(request: CompareRequest, base: LiveSide, head: LiveSide) ->
         commands=request.reproduction,
         warnings=(
             *(["base and head are the same commit"] if len(commits) == 2 and commits[0] == commits[1] else []),
-            *(f"{part} differs: {mine} against {theirs}" for part, mine, theirs in pairs if mine != theirs),
+            *(f"{part} differs: {mine} against {theirs}" for part, mine, theirs in versions if mine != theirs),
             *(reason for reason in one.comparable_to(two) if reason != MACHINE_UNKNOWN),  # it is this one
             *left_out_warnings({**base.processes.left_out, **head.processes.left_out}),
         ),

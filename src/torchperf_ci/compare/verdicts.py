@@ -312,7 +312,7 @@ def correct_family(comparisons: Sequence[Comparison], *, rate: float = FAMILY_ER
             blocks = index in blocking and comparison.confirmed is not False
             corrected.append(replace(comparison, listed=True, blocks=blocks))
         else:
-            why = f"slower by itself, but not among {len(family)} comparisons (p = {comparison.p:.2g})"
+            why = f"slower by itself, but among {len(family)} comparisons one may look so by chance"
             corrected.append(replace(comparison, verdict=Verdict.INCONCLUSIVE, why=why))
     return corrected
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from torchperf_ci.compare.live import ComparePlan, Interleave
-from torchperf_ci.compare.model import ToleranceRules
 from torchperf_ci.core.records import Status
 from torchperf_ci.run.session import WorkerError, is_lack_of_room
 
@@ -39,11 +37,3 @@ def test_want_of_room_is_told_in_many_words(status: Status, reason: str) -> None
 def test_other_failures_are_the_models_own(reason: str) -> None:
     """They are blamed on their side."""
     assert not is_lack_of_room(WorkerError(Status.FAIL_TO_RUN, reason, alive=True))
-
-
-def test_sides_share_the_memory_unless_they_run_in_turn() -> None:
-    """Whole launches and arms of one process hold one model at a time."""
-    plan = ComparePlan(tolerances=ToleranceRules())
-    assert plan.sides_at_once == 2
-    assert ComparePlan(tolerances=ToleranceRules(), interleave=Interleave.LAUNCH).sides_at_once == 1
-    assert ComparePlan(tolerances=ToleranceRules(), one_process=True).sides_at_once == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from torchperf_ci.compare.effects import LOOKS
-from torchperf_ci.compare.live import LEAST_LAUNCHES, ComparePlan
+from torchperf_ci.compare.live import LEAST_LAUNCHES, ComparePlan, Interleave
 from torchperf_ci.compare.model import ToleranceRules
 from torchperf_ci.compare.session import LEAST_SECONDS, CaseBudget
 
@@ -65,3 +65,11 @@ def test_without_a_budget_every_case_has_its_usual_time() -> None:
     budget = CaseBudget(None, usual=10.0)
     budget.note(1e9, sampling=1.0, to_repeat=True)
     assert budget.share(1000) == 10.0
+
+
+def test_sides_share_the_memory_unless_they_run_in_turn() -> None:
+    """Whole launches and arms of one process hold one model at a time."""
+    plan = ComparePlan(tolerances=ToleranceRules())
+    assert plan.sides_at_once == 2
+    assert ComparePlan(tolerances=ToleranceRules(), interleave=Interleave.LAUNCH).sides_at_once == 1
+    assert ComparePlan(tolerances=ToleranceRules(), one_process=True).sides_at_once == 1
