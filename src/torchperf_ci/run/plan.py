@@ -24,6 +24,7 @@ class Selection:
     A filter looks at a model's name; one that has a `/` looks at `suite/model`.
     shard_name: `2-3` for the second of three that were planned elsewhere; blank: as the partition says.
     runner_labels: what the job's machine is called; a label that promises a GPU is held to it.
+    device_option: what the command calls the option that chooses devices.
     """
 
     suites: tuple[str, ...]
@@ -39,6 +40,7 @@ class Selection:
     shard_name: str = ""
     runner_labels: tuple[str, ...] = ()
     parallel: bool = False
+    device_option: str = "--devices"
 
     @property
     def shard(self) -> str:
@@ -133,12 +135,18 @@ def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Mac
     problems = [
         *unknown_names("compiler", selection.compilers, machine.compilers),
         *unknown_names("dtype", selection.dtypes, machine.dtypes),
-        *(problem for device in places or devices if (problem := device_problem(device, machine))),
+        *(
+            problem
+            for device in places or devices
+            if (problem := device_problem(device, machine, option=selection.device_option))
+        ),
         *parallel_problems(selection, places, machine),
         *_spread_worlds(places, suites),
         *suite_problems(selection, suites),
     ]
-    if not selection.devices and (problem := machine.why_not_cpu(selection.runner_labels)):
+    if not selection.devices and (
+        problem := machine.why_not_cpu(selection.runner_labels, option=selection.device_option)
+    ):
         problems.append(problem)
     if problems:
         raise UsageProblem("\n".join(problems))
@@ -192,7 +200,8 @@ def devices_of(selection: Selection, machine: Machine) -> tuple[tuple[str, ...],
 def parallel_problems(selection: Selection, places: Sequence[str], machine: Machine) -> list[str]:
     """Say why cases cannot be spread over the devices that are asked for."""
     if ALL_DEVICES in selection.devices and machine.default_device == "cpu" and not machine.why_not_cpu():
-        return [f"--devices {ALL_DEVICES}: there is no accelerator here; --devices cpu measures the CPU"]
+        option = selection.device_option
+        return [f"{option} {ALL_DEVICES}: there is no accelerator here; {option} cpu measures the CPU"]
     if not selection.parallel:
         return []
     kinds = sorted({place.partition(":")[0] for place in places})
