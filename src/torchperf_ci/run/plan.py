@@ -247,6 +247,9 @@ def partition(models: Iterable[str], *, index: int, total: int) -> list[str]:
     return ordered[index * chunk : end]
 
 
+_MOST_CHOICES = 15
+"""Choices that a message lists: torch's own backends come after the compilers that people use."""
+
 USUAL_NAMES: Mapping[str, Mapping[str, str]] = {
     "dtype": {
         **dict.fromkeys(("fp16", "f16", "half"), "float16"),
@@ -276,7 +279,8 @@ def unknown_names(what: str, asked: Sequence[str], choices: Sequence[str]) -> li
         if name not in choices:
             usual = USUAL_NAMES.get(what, {}).get(name.lower(), "")
             hint = nearest(name, choices, usual=usual if usual in choices else "")
-            sentences.append(f"unknown {what} {name!r}.{hint} There are: {', '.join(choices)}.")
+            more = f" and {len(choices) - _MOST_CHOICES} more" if len(choices) > _MOST_CHOICES else ""
+            sentences.append(f"unknown {what} {name!r}.{hint} There are: {', '.join(choices[:_MOST_CHOICES])}{more}.")
     return sentences
 
 
@@ -353,8 +357,10 @@ def device_problem(device: str, machine: Machine, *, option: str = "--devices") 
     if words:
         usual = USUAL_NAMES["device"].get(words[1], words[1])
         number = f":{int(words[2])}" if words[2] else ""
-        is_there = usual in machine.devices and int(words[2] or 0) < machine.devices[usual]
-        hint = nearest(words[1], machine.devices, usual=usual + number if is_there else "")
+        if usual in machine.devices and int(words[2] or 0) < machine.devices[usual]:
+            hint = nearest(device, (), usual=usual + number)
+        elif usual == words[1]:  # else it is known what is meant, and it is not here
+            hint = nearest(usual, machine.devices)
     known = ", ".join(f"{name} ({count})" if name != "cpu" else name for name, count in machine.devices.items())
     why = f" {reason[:1].upper()}{reason[1:]}." if (reason := machine.why_not_cpu(option=option)) else ""
     return f"there is no device {device!r} here.{hint} There are: {known}.{why}"
