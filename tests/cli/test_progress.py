@@ -123,6 +123,8 @@ def test_a_terminal_gets_a_bar_with_the_case_and_the_time_left() -> None:
     assert re.search(r"\[-+\]  0/3", shown)
     assert "tiny/mlp eager inference float32 cpu" in shown
     assert re.search(r"2/3  00:00:0\d  tiny/mlp", shown)
+    lines = re.split("[\r\n]", re.sub(r"\x1b\[[?0-9]*\w", "", shown))
+    assert max(len(line) for line in lines if re.search(r"\[[-#]+\]", line)) < 80
     assert re.search(r"\[#+\]  3/3", shown)
     red = "\x1b[31m\x1b[1mtiny/mlp eager inference float32 cpu: crashed (accuracy): why\x1b[0m\r\n"
     assert shown.count(red) == 1

@@ -61,3 +61,19 @@ def test_killing_the_controller_leaves_no_process_behind(tmp_path: Path) -> None
     while any(child.is_running() for child in family) and time.monotonic() < until:
         time.sleep(0.1)
     assert not any(child.is_running() for child in family)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_python_starts_ends_in_words(tmp_path: Path, number: int) -> None:
+    """There is nothing to resume then."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 1000\n")
+    python.chmod(0o755)
+    command = [sys.executable, "-m", "torchperf_ci", "run", "--inference", "--python", str(python)]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("Starting")
+        process.send_signal(number)
+        _, talk = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert talk.strip() == f"Interrupted by {signal.Signals(number).name}. Nothing was measured yet."

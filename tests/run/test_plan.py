@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Mode
+from torchperf_ci.machine.accelerators import Signs
 from torchperf_ci.run.plan import Machine, Plan, Selection, SuiteListing, make_plan, partition, suite_spec
 
 MACHINE = Machine(devices={"cpu": 1}, compilers=("eager", "aot_eager", "inductor"), dtypes=("float32", "amp"))
@@ -200,7 +201,18 @@ def test_a_device_that_is_not_there_is_told(device: str, message: str) -> None:
 def test_a_device_by_another_name_is_told_ours(device: str, meant: str) -> None:
     """As far as it is here: nobody is sent to a device that is not."""
     assert f"Did you mean {meant}?" in refusal(machine=GPUS, devices=(device,))
-    assert "Did you mean cuda" not in refusal(devices=(device,))
+    assert ("Did you mean" in refusal(devices=(device,))) is (meant == "cpu")
+
+
+def test_a_message_names_the_option_that_the_command_has() -> None:
+    """Some call it --device."""
+    machine = Machine(
+        devices={"cpu": 1}, compilers=("eager",), dtypes=("float32",), torch="2", signs=Signs(unusable="no driver")
+    )
+    for devices in ((), ("cuda",)):
+        message = refusal(machine=machine, devices=devices, device_option="--device")
+        assert "with --device cpu" in message
+        assert "--devices" not in message
 
 
 def test_a_name_for_a_device_that_is_not_here_is_no_slip_of_the_keyboard() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,10 @@ from torchperf_ci.core.records import Record, Status, Testing
 from torchperf_ci.core.text import count, one_line
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import RunProgress
+
+_BAR_WIDTH = 20
+_BESIDE_BAR = 30
+"""Columns for brackets, spaces, the number of cases and the time left."""
 
 
 @contextmanager
@@ -73,13 +78,19 @@ class TerminalBar:
     def begin(self, *, total: int, already: int) -> None:
         if already:
             _tell_recorded(total=total, already=already)
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80  # 0: it does not say
+        room = max(10, columns - _BAR_WIDTH - _BESIDE_BAR)  # a longer line would wrap, and stay when the bar moves on
         self._bar = click.progressbar(  # of what is left: the rest took no time, and would make the time left too short
-            length=total, file=sys.stderr, show_pos=True, item_show_func=lambda case: str(case or "")
+            length=total,
+            file=sys.stderr,
+            show_pos=True,
+            width=_BAR_WIDTH,
+            item_show_func=lambda case: one_line(str(case or ""), limit=room),
         )
         self._bar.__enter__()
 
     def start(self, case: PlannedCase) -> None:
-        self._bar.current_item = one_line(str(case.case))
+        self._bar.current_item = str(case.case)
         self._bar.render_progress()
 
     def finish(self, records: Sequence[Record]) -> None:

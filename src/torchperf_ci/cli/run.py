@@ -95,7 +95,7 @@ def _measure_and_report(options: RunOptions) -> int:
             environment = surveyed.environment
             talk.explain(
                 f"Python {environment.python}, torch {environment.torch}, {count(environment.threads, 'thread')}, "
-                f"devices: {', '.join(surveyed.machine.devices)}; compilers: {', '.join(surveyed.machine.compilers)}"
+                f"devices: {', '.join(surveyed.machine.devices)}"
             )
             if options.github_files:
                 announce(folder.path, options.name, selection.shard)

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from torchperf_ci.cli.case_options import CaseOptions
+from torchperf_ci.cli.case_options import CaseOptions, TalkOptions
 from torchperf_ci.cli.finish import announce
 from torchperf_ci.cli.options import shell_words
 from torchperf_ci.cli.run_options import HarnessOptions, RunOptions
@@ -70,8 +70,8 @@ def run_dynamo(context: click.Context, options: RunOptions) -> int:
         module_paths=module_paths,
     )
     with stop_commands(os.environ), open_folder(output) as folder:
-        build = None if options.harness.print_run_commands else _build(request, checkout)
-        skips = _skips(request, checkout)
+        build = None if options.harness.print_run_commands else _build(request, checkout, options.talk)
+        skips = _skips(request, checkout, options.talk)
         # The script calls Python by the path that was given, else `python`, whichever that is where it is run.
         python = request.python if _is_given(context, "python") else "python"
         printable = commands(replace(request, python=python), output=place.output, skips=skips)
@@ -98,7 +98,7 @@ def run_dynamo(context: click.Context, options: RunOptions) -> int:
             # The default of the other harness is for a single model.
             timeout=cases.method.timeout if _is_given(context, "timeout") else DEFAULT_TIMEOUT,
             budget=cases.method.budget,
-        ).measure(CommandLines())
+        ).measure(CommandLines(options.talk))
         selection = CaseSelection(
             suites=request.suites,
             devices=request.devices,
@@ -119,23 +119,26 @@ def run_dynamo(context: click.Context, options: RunOptions) -> int:
 class CommandLines:
     """A line when a command starts, since it may take hours, and one when it has ended."""
 
+    def __init__(self, talk: TalkOptions) -> None:
+        self._talk = talk
+
     def begin(self, *, total: int, already: int) -> None:
         self._total, self._number = total, 0
         if already:
-            click.echo(f"{count(already, 'command')} done already; {total:,} left.", err=True)
+            self._talk.say(f"{count(already, 'command')} done already; {total:,} left.")
 
     def start(self, command: HarnessCommand) -> None:
         self._number += 1
-        click.echo(f"[{self._number}/{self._total}] {one_line(str(command))} …", err=True)
+        self._talk.say(f"[{self._number}/{self._total}] {one_line(str(command))} …")
 
     def finish(self, result: CommandResult) -> None:
         trouble = f": {one_line(result.trouble)}" if result.trouble else ""
-        click.echo(f"    {result.summary}{trouble}", err=True)
+        self._talk.say(f"    {result.summary}{trouble}")
 
 
-def _build(request: HarnessRequest, checkout: PyTorchCheckout) -> Build:
+def _build(request: HarnessRequest, checkout: PyTorchCheckout, talk: TalkOptions) -> Build:
     """Ask a process of the Python under test what it is. Raises `UsageProblem` when it has no torch."""
-    click.echo(f"Starting {request.python} …", err=True)
+    talk.say(f"Starting {request.python} …")
     with (
         package_path(checkout.environ) as environ,
         tempfile.TemporaryDirectory(prefix="torchperf-log-") as logs,
@@ -144,18 +147,18 @@ def _build(request: HarnessRequest, checkout: PyTorchCheckout) -> Build:
     ):
         build = survey(preloaded, (), threads=request.threads, command=sys.argv[1:]).build
     for warning in build.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        talk.say(f"Warning: {warning}")
     return build
 
 
-def _skips(request: HarnessRequest, checkout: PyTorchCheckout) -> Skips:
+def _skips(request: HarnessRequest, checkout: PyTorchCheckout, talk: TalkOptions) -> Skips:
     """Ask every suite which models it leaves out; of one that cannot say it, none is skipped, which is said."""
     skips: dict[tuple[str, str], list[str]] = {}
     for suite in dict.fromkeys(request.suites):
         names_by_device, reason = ask_skips(checkout, request, suite)
         skips |= {(suite, device): names for device, names in names_by_device.items()}
         if reason:
-            click.echo(f"Warning: {suite} cannot say which models to skip, so none is skipped: {reason}", err=True)
+            talk.say(f"Warning: {suite} cannot say which models to skip, so none is skipped: {reason}")
     return skips
 
 

@@ -184,6 +184,7 @@ def measure_sensitivity(
             devices=() if device is None else (device,),
             compilers=("eager",),
             filters=(re.compile("^mlp$"),),
+            device_option="--device",
         ),
         settings=CaseSettings(testings=(Testing.PERFORMANCE,), threads=threads, cpus=shared_cpus(threads)),
         plan=ComparePlan(tolerances=tolerances, launches=_LAUNCHES, seconds=seconds, stop_early=False),

@@ -24,6 +24,7 @@ class Selection:
     A filter looks at a model's name; one that has a `/` looks at `suite/model`.
     shard_name: `2-3` for the second of three that were planned elsewhere; blank: as the partition says.
     runner_labels: what the job's machine is called; a label that promises a GPU is held to it.
+    device_option: what the command calls the option that chooses devices.
     """
 
     suites: tuple[str, ...]
@@ -39,6 +40,7 @@ class Selection:
     shard_name: str = ""
     runner_labels: tuple[str, ...] = ()
     parallel: bool = False
+    device_option: str = "--devices"
 
     @property
     def shard(self) -> str:
@@ -133,12 +135,18 @@ def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Mac
     problems = [
         *unknown_names("compiler", selection.compilers, machine.compilers),
         *unknown_names("dtype", selection.dtypes, machine.dtypes),
-        *(problem for device in places or devices if (problem := device_problem(device, machine))),
+        *(
+            problem
+            for device in places or devices
+            if (problem := device_problem(device, machine, option=selection.device_option))
+        ),
         *parallel_problems(selection, places, machine),
         *_spread_worlds(places, suites),
         *suite_problems(selection, suites),
     ]
-    if not selection.devices and (problem := machine.why_not_cpu(selection.runner_labels)):
+    if not selection.devices and (
+        problem := machine.why_not_cpu(selection.runner_labels, option=selection.device_option)
+    ):
         problems.append(problem)
     if problems:
         raise UsageProblem("\n".join(problems))
@@ -192,7 +200,8 @@ def devices_of(selection: Selection, machine: Machine) -> tuple[tuple[str, ...],
 def parallel_problems(selection: Selection, places: Sequence[str], machine: Machine) -> list[str]:
     """Say why cases cannot be spread over the devices that are asked for."""
     if ALL_DEVICES in selection.devices and machine.default_device == "cpu" and not machine.why_not_cpu():
-        return [f"--devices {ALL_DEVICES}: there is no accelerator here; --devices cpu measures the CPU"]
+        option = selection.device_option
+        return [f"{option} {ALL_DEVICES}: there is no accelerator here; {option} cpu measures the CPU"]
     if not selection.parallel:
         return []
     kinds = sorted({place.partition(":")[0] for place in places})
@@ -238,6 +247,9 @@ def partition(models: Iterable[str], *, index: int, total: int) -> list[str]:
     return ordered[index * chunk : end]
 
 
+_MOST_CHOICES = 15
+"""Choices that a message lists: torch's own backends come after the compilers that people use."""
+
 USUAL_NAMES: Mapping[str, Mapping[str, str]] = {
     "dtype": {
         **dict.fromkeys(("fp16", "f16", "half"), "float16"),
@@ -267,7 +279,8 @@ def unknown_names(what: str, asked: Sequence[str], choices: Sequence[str]) -> li
         if name not in choices:
             usual = USUAL_NAMES.get(what, {}).get(name.lower(), "")
             hint = nearest(name, choices, usual=usual if usual in choices else "")
-            sentences.append(f"unknown {what} {name!r}.{hint} There are: {', '.join(choices)}.")
+            more = f" and {len(choices) - _MOST_CHOICES} more" if len(choices) > _MOST_CHOICES else ""
+            sentences.append(f"unknown {what} {name!r}.{hint} There are: {', '.join(choices[:_MOST_CHOICES])}{more}.")
     return sentences
 
 
@@ -344,11 +357,12 @@ def device_problem(device: str, machine: Machine, *, option: str = "--devices") 
     if words:
         usual = USUAL_NAMES["device"].get(words[1], words[1])
         number = f":{int(words[2])}" if words[2] else ""
-        is_there = usual in machine.devices and int(words[2] or 0) < machine.devices[usual]
-        if usual != words[1] and not is_there:
+        if usual in machine.devices and int(words[2] or 0) < machine.devices[usual]:
+            hint = nearest(device, (), usual=usual + number)
+        elif usual == words[1]:
+            hint = nearest(usual, machine.devices)
+        else:  # it is known what is meant, and it is not here
             hint = f" For torch it is {usual + number}, and there is none."
-        else:
-            hint = nearest(words[1], machine.devices, usual=usual + number if is_there else "")
     known = ", ".join(f"{name} ({count})" if name != "cpu" else name for name, count in machine.devices.items())
     why = f" {reason[:1].upper()}{reason[1:]}." if (reason := machine.why_not_cpu(option=option)) else ""
     return f"there is no device {device!r} here.{hint} There are: {known}.{why}"
