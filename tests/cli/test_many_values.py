@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
-
 import click
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchperf_ci.cli.options import ManyValues, option, spread, takes
+from torchperf_ci.cli.options import ManyValues, command_options, option, spread, takes
 
 WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1).filter(lambda text: text[0] != "-")
 
 
-@dataclass(frozen=True)
+@command_options
 class Values:
     """What the command below takes."""
 
-    names: Annotated[tuple[str, ...], option("--names", multiple=True)]
-    long_names: Annotated[tuple[str, ...], option("--long-names", multiple=True)]
-    flag: Annotated[bool, option("--flag", is_flag=True)]
-    number: Annotated[int | None, option("--number", type=int)]
+    names: tuple[str, ...] = option("--names", multiple=True)
+    long_names: tuple[str, ...] = option("--long-names", multiple=True)
+    flag: bool = option("--flag", is_flag=True)
+    number: int | None = option("--number", type=int)
 
 
 @click.command(cls=ManyValues)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import click
 import pytest
@@ -16,29 +16,30 @@ from torchperf_ci.cli.options import (
     Group,
     argument,
     command,
+    command_options,
     declared_parameters,
     option,
     takes,
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class Machines:
     """A group that commands share."""
 
     SECTION: ClassVar[str] = "Machines"
 
-    devices: Annotated[tuple[str, ...], option("--devices", multiple=True, help="Where to run.")]
+    devices: tuple[str, ...] = option("--devices", multiple=True, help="Where to run.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class Options:
     """What the command below takes."""
 
-    folder: Annotated[str, argument(metavar="DIR", default=".")]
+    folder: str = argument(metavar="DIR", default=".")
     machines: Machines
-    count: Annotated[int, option("--how-many", "-n", default=3, type=click.IntRange(min=1), help="How many.")]
-    quick: Annotated[bool, option("--quick", is_flag=True, help="Only a few.")]
+    count: int = option("--how-many", "-n", default=3, type=click.IntRange(min=1), help="How many.")
+    quick: bool = option("--quick", is_flag=True, help="Only a few.")
 
 
 @command()

@@ -203,6 +203,13 @@ def test_a_device_by_another_name_is_told_ours(device: str, meant: str) -> None:
     assert "Did you mean cuda" not in refusal(devices=(device,))
 
 
+def test_a_name_for_a_device_that_is_not_here_is_no_slip_of_the_keyboard() -> None:
+    """Who types gpu does not mean cpu."""
+    said = refusal(devices=("gpu",))
+    assert "For torch it is cuda, and there is none" in said
+    assert "Did you mean" not in said
+
+
 @pytest.mark.parametrize(
     ("dtype", "meant"), [("fp16", "float16"), ("half", "float16"), ("BF16", "bfloat16"), ("float", "float32")]
 )

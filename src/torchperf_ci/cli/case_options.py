@@ -7,12 +7,12 @@ import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
 from torchperf_ci.cli.completion import COMPILERS, DEVICES, DTYPES, complete_list, complete_suites, list_models
-from torchperf_ci.cli.options import KeyValues, PatternItem, option
+from torchperf_ci.cli.options import KeyValues, PatternItem, command_options, option
 from torchperf_ci.core.records import DEFAULT_COMPILERS, Mode, Testing
 
 if TYPE_CHECKING:
@@ -42,70 +42,51 @@ _SECONDS = Seconds(min=0, min_open=True)
 _SEED = click.IntRange(min=0, max=2**63 - 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class ModelOptions:
     """Say which models are meant, and in which mode."""
 
     SECTION: ClassVar[str] = "What to measure"
 
-    suites: Annotated[
-        tuple[str, ...],
-        option(
-            "--suites",
-            multiple=True,
-            default=("tiny",),
-            shell_complete=complete_suites,
-            help="Suite: a built-in one (see `suites list`), a path to a .py file with "
-            "MODELS, or a module. Repeatable.",
-        ),
-    ]
-    inference: Annotated[
-        bool,
-        option("--inference", is_flag=True, help="Measure the forward pass.  [this or --training]", show_default=False),
-    ]
-    training: Annotated[
-        bool,
-        option(
-            "--training",
-            is_flag=True,
-            help="Measure forward, loss and backward.  [this or --inference]",
-            show_default=False,
-        ),
-    ]
-    mode: Annotated[
-        str | None,
-        option(
-            "--mode",
-            type=click.Choice([mode.value for mode in Mode]),
-            help="Another way to say --inference or --training.",
-        ),
-    ]
-    filters: Annotated[
-        tuple[str, ...],
-        option(
-            "--filter",
-            "-k",
-            multiple=True,
-            type=PatternItem(),
-            metavar="REGEX",
-            shell_complete=complete_list(list_models),
-            help="Only models whose name matches, or a group's name; with a / in it: suite/model. Repeatable.",
-        ),
-    ]
-    exclude: Annotated[
-        tuple[str, ...],
-        option(
-            "--exclude",
-            "-x",
-            multiple=True,
-            metavar="NAME",
-            shell_complete=complete_list(list_models),
-            help="Leave out this model. Repeatable.",
-        ),
-    ]
-    quick: Annotated[
-        bool, option("--quick", is_flag=True, help="Only the few models that each suite names for a quick look.")
-    ]
+    suites: tuple[str, ...] = option(
+        "--suites",
+        multiple=True,
+        default=("tiny",),
+        shell_complete=complete_suites,
+        help="Suite: a built-in one (see `suites list`), a path to a .py file with MODELS, or a module. Repeatable.",
+    )
+    inference: bool = option(
+        "--inference", is_flag=True, help="Measure the forward pass.  [this or --training]", show_default=False
+    )
+    training: bool = option(
+        "--training",
+        is_flag=True,
+        help="Measure forward, loss and backward.  [this or --inference]",
+        show_default=False,
+    )
+    mode: str | None = option(
+        "--mode",
+        type=click.Choice([mode.value for mode in Mode]),
+        help="Another way to say --inference or --training.",
+    )
+    filters: tuple[str, ...] = option(
+        "--filter",
+        "-k",
+        multiple=True,
+        type=PatternItem(),
+        metavar="REGEX",
+        shell_complete=complete_list(list_models),
+        help="Only models whose name matches, or a group's name; with a / in it: suite/model. Repeatable.",
+    )
+    exclude: tuple[str, ...] = option(
+        "--exclude",
+        "-x",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=complete_list(list_models),
+        help="Leave out this model. Repeatable.",
+    )
+    quick: bool = option("--quick", is_flag=True, help="Only the few models that each suite names for a quick look.")
 
     def selection(self) -> Selection:
         """Return the models that are asked for. Raises `click.UsageError` for what cannot be meant."""
@@ -128,247 +109,179 @@ class ModelOptions:
         return modes.pop()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class PythonOptions:
     """Say which Python is measured."""
 
     SECTION: ClassVar[str] = "Where to measure"
 
-    python: Annotated[
-        str,
-        option(
-            "--python",
-            default=sys.executable,
-            show_default="this one",
-            help="The Python to measure; it needs torch, and nothing is installed into it.",
-        ),
-    ]
-    torchbench_dir: Annotated[
-        Path | None,
-        option(
-            "--torchbench-dir",
-            type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
-            help="A checkout of pytorch/benchmark for the suite torchbench.  [default: the installed torchbenchmark]",
-        ),
-    ]
+    python: str = option(
+        "--python",
+        default=sys.executable,
+        show_default="this one",
+        help="The Python to measure; it needs torch, and nothing is installed into it.",
+    )
+    torchbench_dir: Path | None = option(
+        "--torchbench-dir",
+        type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+        help="A checkout of pytorch/benchmark for the suite torchbench.  [default: the installed torchbenchmark]",
+    )
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables that these options give to the measured processes."""
         return {"TORCHPERF_TORCHBENCH_DIR": str(self.torchbench_dir)} if self.torchbench_dir else {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class VariantOptions:
     """Say which variants of the models are measured, and which testings."""
 
     SECTION: ClassVar[str] = ModelOptions.SECTION
 
-    compilers: Annotated[
-        tuple[str, ...],
-        option(
-            "--compilers",
-            multiple=True,
-            default=DEFAULT_COMPILERS,
-            shell_complete=complete_list(COMPILERS),
-            help="Compiler to compare with eager: a name of docs/glossary.md, or a "
-            "backend of torch.compile. Repeatable.",
-        ),
-    ]
-    devices: Annotated[
-        tuple[str, ...],
-        option(
-            "--devices",
-            multiple=True,
-            shell_complete=complete_list(DEVICES),
-            help="cpu, cuda, cuda:1, xpu, mps, or all for every accelerator. Repeatable.  [default: the accelerator, "
-            "else the CPU]",
-        ),
-    ]
-    dtypes: Annotated[
-        tuple[str, ...],
-        option(
-            "--dtypes",
-            multiple=True,
-            default=("float32",),
-            shell_complete=complete_list(DTYPES),
-            help="float32, float16, bfloat16, or amp for autocast. Repeatable.",
-        ),
-    ]
-    accuracy: Annotated[
-        bool, option("--accuracy/--no-accuracy", default=True, help="Check that compiled results are right.")
-    ]
-    performance: Annotated[
-        bool, option("--performance/--no-performance", default=True, help="Measure time and memory.")
-    ]
+    compilers: tuple[str, ...] = option(
+        "--compilers",
+        multiple=True,
+        default=DEFAULT_COMPILERS,
+        shell_complete=complete_list(COMPILERS),
+        help="Compiler to compare with eager: a name of docs/glossary.md, or a backend of torch.compile. Repeatable.",
+    )
+    devices: tuple[str, ...] = option(
+        "--devices",
+        multiple=True,
+        shell_complete=complete_list(DEVICES),
+        help="cpu, cuda, cuda:1, xpu, mps, or all for every accelerator. Repeatable.  [default: the accelerator, "
+        "else the CPU]",
+    )
+    dtypes: tuple[str, ...] = option(
+        "--dtypes",
+        multiple=True,
+        default=("float32",),
+        shell_complete=complete_list(DTYPES),
+        help="float32, float16, bfloat16, or amp for autocast. Repeatable.",
+    )
+    accuracy: bool = option("--accuracy/--no-accuracy", default=True, help="Check that compiled results are right.")
+    performance: bool = option("--performance/--no-performance", default=True, help="Measure time and memory.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class MethodOptions:
     """Say how a case is measured."""
 
     SECTION: ClassVar[str] = "How to measure"
 
-    batch_size: Annotated[
-        int | None,
-        option("--batch-size", type=_POSITIVE, help="Batch size of every model.  [default: the model's own]"),
-    ]
-    threads: Annotated[
-        int | None,
-        option("--threads", "-t", type=_POSITIVE, help="Threads of torch on the CPU.  [default: torch's own choice]"),
-    ]
-    repeat: Annotated[
-        int | None,
-        option(
-            "--repeat",
-            "-n",
-            type=_POSITIVE,
-            help="Measure exactly N pairs of iterations.  [default: until precise enough]",
-        ),
-    ]
-    warmup: Annotated[
-        int | None,
-        option("--warmup", type=click.IntRange(min=0), help="Warm up with exactly N pairs.  [default: until steady]"),
-    ]
-    cold_l2: Annotated[
-        bool,
-        option(
-            "--cold-l2",
-            is_flag=True,
-            help="Empty an accelerator's L2 cache before every reading, to time a first use.",
-        ),
-    ]
-    timeout: Annotated[
-        float,
-        option("--timeout", type=_SECONDS, default=1800.0, help="Seconds that one case may take before it is stopped."),
-    ]
-    budget: Annotated[
-        float | None,
-        option(
-            "--budget",
-            type=_SECONDS,
-            help="Seconds that the whole run may take; cases left over become rows that say so.",
-        ),
-    ]
-    no_cold_start_latency: Annotated[
-        bool,
-        option(
-            "--no-cold-start-latency",
-            is_flag=True,
-            help="Let compilers use their caches: compile times are then not those of a first use.",
-        ),
-    ]
-    compile_scope: Annotated[
-        str,
-        option(
-            "--compile-scope",
-            type=click.Choice(["auto", "step", "module"]),
-            default="auto",
-            help="What is compiled: the whole step (forward, loss, backward), or the module alone; auto: the step for "
-            "huggingface, timm_models and torchbench in training, as PyTorch's scripts do, else the module.",
-        ),
-    ]
-    inductor_compile_mode: Annotated[
-        str | None,
-        option("--inductor-compile-mode", help="torch.compile's mode for inductor, say max-autotune."),
-    ]
-    seed: Annotated[
-        int, option("--seed", type=_SEED, default=0, help="Seed of weights, inputs and the order of measurements.")
-    ]
-    scale: Annotated[
-        str,
-        option(
-            "--scale",
-            type=click.Choice(["full", "small"]),
-            default="full",
-            help="Size of the models, in suites that have both.",
-        ),
-    ]
+    batch_size: int | None = option(
+        "--batch-size", type=_POSITIVE, help="Batch size of every model.  [default: the model's own]"
+    )
+    threads: int | None = option(
+        "--threads", "-t", type=_POSITIVE, help="Threads of torch on the CPU.  [default: torch's own choice]"
+    )
+    repeat: int | None = option(
+        "--repeat",
+        "-n",
+        type=_POSITIVE,
+        help="Measure exactly N pairs of iterations.  [default: until precise enough]",
+    )
+    warmup: int | None = option(
+        "--warmup", type=click.IntRange(min=0), help="Warm up with exactly N pairs.  [default: until steady]"
+    )
+    cold_l2: bool = option(
+        "--cold-l2",
+        is_flag=True,
+        help="Empty an accelerator's L2 cache before every reading, to time a first use.",
+    )
+    timeout: float = option(
+        "--timeout", type=_SECONDS, default=1800.0, help="Seconds that one case may take before it is stopped."
+    )
+    budget: float | None = option(
+        "--budget",
+        type=_SECONDS,
+        help="Seconds that the whole run may take; cases left over become rows that say so.",
+    )
+    no_cold_start_latency: bool = option(
+        "--no-cold-start-latency",
+        is_flag=True,
+        help="Let compilers use their caches: compile times are then not those of a first use.",
+    )
+    compile_scope: str = option(
+        "--compile-scope",
+        type=click.Choice(["auto", "step", "module"]),
+        default="auto",
+        help="What is compiled: the whole step (forward, loss, backward), or the module alone; auto: the step for "
+        "huggingface, timm_models and torchbench in training, as PyTorch's scripts do, else the module.",
+    )
+    inductor_compile_mode: str | None = option(
+        "--inductor-compile-mode", help="torch.compile's mode for inductor, say max-autotune."
+    )
+    seed: int = option("--seed", type=_SEED, default=0, help="Seed of weights, inputs and the order of measurements.")
+    scale: str = option(
+        "--scale",
+        type=click.Choice(["full", "small"]),
+        default="full",
+        help="Size of the models, in suites that have both.",
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class MachineOptions:
     """Say on what of this machine it is measured, and which part of the work."""
 
     SECTION: ClassVar[str] = PythonOptions.SECTION
 
-    extra_env: Annotated[
-        tuple[tuple[str, str], ...],
-        option(
-            "--extra-env",
-            multiple=True,
-            type=KeyValues(),
-            metavar="KEY=VALUE",
-            help="Environment variable for the measured processes. Repeatable.",
-        ),
-    ]
-    parallel: Annotated[
-        bool,
-        option(
-            "--parallel",
-            is_flag=True,
-            help="Spread the cases over the devices (default: all accelerators), one process on each.",
-        ),
-    ]
-    lock_clocks: Annotated[
-        str | None,
-        option(
-            "--lock-clocks",
-            is_flag=False,
-            flag_value="default",
-            callback=_clock,
-            metavar="[MHZ]",
-            help="Lock the clocks of NVIDIA GPUs while measuring, where that is permitted.  [without a value: to the "
-            "GPU's default for applications]",
-        ),
-    ]
-    runner_labels: Annotated[
-        tuple[str, ...],
-        option(
-            "--runner-labels",
-            multiple=True,
-            metavar="LABEL",
-            help="Labels of the job's runner: one that promises a GPU makes measuring the CPU in its place an error. "
-            "Repeatable.",
-        ),
-    ]
-    total_partitions: Annotated[
-        int,
-        option("--total-partitions", type=_POSITIVE, default=1, help="Split every suite's models into N parts …"),
-    ]
-    partition_id: Annotated[
-        int,
-        option("--partition-id", type=click.IntRange(min=0), default=0, help="… and run this one, counted from 0."),
-    ]
-    shard_name: Annotated[
-        str,
-        option(
-            "--shard",
-            default="",
-            metavar="I-N",
-            show_default=False,
-            help="Name of this part in records and the artifact: I of N, as `plan` "
-            "gives it.  [default: as partitioned]",
-        ),
-    ]
+    extra_env: tuple[tuple[str, str], ...] = option(
+        "--extra-env",
+        multiple=True,
+        type=KeyValues(),
+        metavar="KEY=VALUE",
+        help="Environment variable for the measured processes. Repeatable.",
+    )
+    parallel: bool = option(
+        "--parallel",
+        is_flag=True,
+        help="Spread the cases over the devices (default: all accelerators), one process on each.",
+    )
+    lock_clocks: str | None = option(
+        "--lock-clocks",
+        is_flag=False,
+        flag_value="default",
+        callback=_clock,
+        metavar="[MHZ]",
+        help="Lock the clocks of NVIDIA GPUs while measuring, where that is permitted.  [without a value: to the "
+        "GPU's default for applications]",
+    )
+    runner_labels: tuple[str, ...] = option(
+        "--runner-labels",
+        multiple=True,
+        metavar="LABEL",
+        help="Labels of the job's runner: one that promises a GPU makes measuring the CPU in its place an error. "
+        "Repeatable.",
+    )
+    total_partitions: int = option(
+        "--total-partitions", type=_POSITIVE, default=1, help="Split every suite's models into N parts …"
+    )
+    partition_id: int = option(
+        "--partition-id", type=click.IntRange(min=0), default=0, help="… and run this one, counted from 0."
+    )
+    shard_name: str = option(
+        "--shard",
+        default="",
+        metavar="I-N",
+        show_default=False,
+        help="Name of this part in records and the artifact: I of N, as `plan` gives it.  [default: as partitioned]",
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class TalkOptions:
     """Say how much the command tells on stderr."""
 
-    quiet: Annotated[
-        bool, option("--quiet", "-q", is_flag=True, show_default=False, help="Print only results and errors.")
-    ]
-    verbose: Annotated[
-        bool,
-        option(
-            "--verbose",
-            "-v",
-            is_flag=True,
-            show_default=False,
-            help="Print versions and the log of every case as well.",
-        ),
-    ]
+    quiet: bool = option("--quiet", "-q", is_flag=True, show_default=False, help="Print only results and errors.")
+    verbose: bool = option(
+        "--verbose",
+        "-v",
+        is_flag=True,
+        show_default=False,
+        help="Print versions and the log of every case as well.",
+    )
 
     def say(self, text: str) -> None:
         """Print a line on stderr, unless the command is to be quiet."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
-from torchperf_ci.cli.options import SUMMARY_FILE, Group, append_markdown, argument, option, takes
+from torchperf_ci.cli.options import SUMMARY_FILE, Group, append_markdown, argument, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, UsageProblem
 from torchperf_ci.core.text import count, one_line
 
@@ -35,55 +35,40 @@ _METRIC = option(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class CheckOptions:
     """Say what is compared with which tables, and how strictly."""
 
     EXPECTED: ClassVar[str] = "--expected"
 
-    actual: Annotated[Path, argument(type=click.Path(exists=True, path_type=Path), envvar="TORCHPERF_RESULTS")]
-    expected: Annotated[
-        Path | None,
-        option(
-            "--expected",
-            type=click.Path(exists=True, path_type=Path),
-            metavar="TABLE_OR_DIR",
-            help="The expectation table, or a folder that has a table of the same name as the results.",
-        ),
-    ]
-    strict: Annotated[
-        bool | None,
-        option(
-            "--strict/--no-strict",
-            default=None,
-            help="Fail on improvements too.  [default: for accuracy and graph-breaks only]",
-        ),
-    ]
-    allow_missing: Annotated[
-        bool,
-        option(
-            "--allow-missing",
-            is_flag=True,
-            help="Do not fail on models that only the table has, say because ACTUAL is one shard of several.",
-        ),
-    ]
-    tables: Annotated[
-        tuple[str, ...],
-        option(
-            "--config",
-            multiple=True,
-            envvar="TORCHPERF_TABLES",
-            help="Only tables whose name matches this shell pattern. Repeatable.",
-        ),
-    ]
-    summary_file: Annotated[Path | None, SUMMARY_FILE]
-    annotate: Annotated[
-        bool, option("--annotate", is_flag=True, help="Also print failures as annotations for GitHub Actions.")
-    ]
-    github_files: Annotated[
-        bool,
-        option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."),
-    ]
+    actual: Path = argument(type=click.Path(exists=True, path_type=Path), envvar="TORCHPERF_RESULTS")
+    expected: Path | None = option(
+        "--expected",
+        type=click.Path(exists=True, path_type=Path),
+        metavar="TABLE_OR_DIR",
+        help="The expectation table, or a folder that has a table of the same name as the results.",
+    )
+    strict: bool | None = option(
+        "--strict/--no-strict",
+        default=None,
+        help="Fail on improvements too.  [default: for accuracy and graph-breaks only]",
+    )
+    allow_missing: bool = option(
+        "--allow-missing",
+        is_flag=True,
+        help="Do not fail on models that only the table has, say because ACTUAL is one shard of several.",
+    )
+    tables: tuple[str, ...] = option(
+        "--config",
+        multiple=True,
+        envvar="TORCHPERF_TABLES",
+        help="Only tables whose name matches this shell pattern. Repeatable.",
+    )
+    summary_file: Path | None = SUMMARY_FILE
+    annotate: bool = option("--annotate", is_flag=True, help="Also print failures as annotations for GitHub Actions.")
+    github_files: bool = option(
+        "--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."
+    )
 
     def rules(self) -> Rules:
         """Return the rules of the comparison."""
@@ -100,11 +85,11 @@ class CheckOptions:
         return pair_tables(actual, self.expected, self.tables, warn=_warn)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class MemoryOptions(CheckOptions):
     """Say how much of the expected value is enough, too."""
 
-    scale: Annotated[float | None, _SCALE]
+    scale: float | None = _SCALE
 
     def rules(self) -> Rules:
         """Return the rules of the comparison, with the scale."""
@@ -113,25 +98,24 @@ class MemoryOptions(CheckOptions):
         return replace(CheckOptions.rules(self), scale=self.scale or SCALE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class MetricOptions(MemoryOptions):
     """Say what performance means, too."""
 
-    metric: Annotated[str, _METRIC]
+    metric: str = _METRIC
 
     def rules(self) -> Rules:
         """Return the rules of the comparison, with scale and metric."""
         return replace(MemoryOptions.rules(self), metric=self.metric)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class PerformanceOptions(MetricOptions):
     """Allow one threshold for all models in place of a table."""
 
-    threshold: Annotated[
-        float | None,
-        option("--threshold", "-t", type=float, help="A number that every model must reach, instead of a table."),
-    ]
+    threshold: float | None = option(
+        "--threshold", "-t", type=float, help="A number that every model must reach, instead of a table."
+    )
 
     def rules(self) -> Rules:
         """Return the rules of the comparison; a threshold is to be reached whole."""
@@ -149,20 +133,17 @@ class PerformanceOptions(MetricOptions):
         return MetricOptions.pairs(self, actual)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class AllOptions(MetricOptions):
     """Ask for a folder of tables."""
 
     EXPECTED: ClassVar[str] = "--expected-dir"
 
-    expected: Annotated[
-        Path | None,
-        option(
-            "--expected-dir",
-            type=click.Path(exists=True, file_okay=False, path_type=Path),
-            help="The folder of expectation tables.",
-        ),
-    ]
+    expected: Path | None = option(
+        "--expected-dir",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="The folder of expectation tables.",
+    )
 
 
 @click.group(cls=Group, short_help="Compare a run's results with expectation tables.")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
 from torchperf_ci.cli.case_options import CaseOptions, TalkOptions
 from torchperf_ci.cli.config import tolerance_rules
 from torchperf_ci.cli.history_options import PastOptions
-from torchperf_ci.cli.options import GitHubOptions, KeyValues, LineFolder, argument, option
+from torchperf_ci.cli.options import GitHubOptions, KeyValues, LineFolder, argument, command_options, option
 from torchperf_ci.compare.effects import LAUNCHES
 
 if TYPE_CHECKING:
@@ -21,97 +20,73 @@ if TYPE_CHECKING:
 _SHARE = click.FloatRange(min=0, min_open=True, max=10)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class SideOptions:
     """Say what base and head are."""
 
     SECTION: ClassVar[str] = "What to compare"
 
-    base_ref: Annotated[
-        str | None,
-        option("--base-ref", help="Commit of base in this repository; merge-base: where head left --upstream."),
-    ]
-    head_ref: Annotated[
-        str | None,
-        option("--head-ref", help="Commit of head.  [default: HEAD with the changes of the working tree]"),
-    ]
-    upstream: Annotated[
-        str,
-        option(
-            "--upstream",
-            default="",
-            show_default=False,
-            help="The branch that merge-base is taken with.  [default: that of the pull request, else origin's default "
-            "branch]",
-        ),
-    ]
-    setup: Annotated[
-        str,
-        option(
-            "--setup",
-            default="",
-            show_default=False,
-            help="Shell command that installs a commit, run in its worktree, say `pip install -e .`.",
-        ),
-    ]
-    base_python: Annotated[str | None, option("--base-python", help="The Python of base.  [default: --python]")]
-    head_python: Annotated[str | None, option("--head-python", help="The Python of head.  [default: --python]")]
-    base_env: Annotated[
-        tuple[tuple[str, str], ...],
-        option(
-            "--base-env",
-            multiple=True,
-            type=KeyValues(),
-            metavar="KEY=VALUE",
-            help="An environment variable for base alone. Repeatable.",
-        ),
-    ]
-    head_env: Annotated[
-        tuple[tuple[str, str], ...],
-        option(
-            "--head-env",
-            multiple=True,
-            type=KeyValues(),
-            metavar="KEY=VALUE",
-            help="An environment variable for head alone. Repeatable.",
-        ),
-    ]
-    base_compiler: Annotated[
-        str | None,
-        option("--base-compiler", help="Compiler of base; with --head-compiler, instead of --compilers."),
-    ]
-    head_compiler: Annotated[str | None, option("--head-compiler", help="Compiler of head.")]
+    base_ref: str | None = option(
+        "--base-ref", help="Commit of base in this repository; merge-base: where head left --upstream."
+    )
+    head_ref: str | None = option(
+        "--head-ref", help="Commit of head.  [default: HEAD with the changes of the working tree]"
+    )
+    upstream: str = option(
+        "--upstream",
+        default="",
+        show_default=False,
+        help="The branch that merge-base is taken with.  [default: that of the pull request, else origin's default "
+        "branch]",
+    )
+    setup: str = option(
+        "--setup",
+        default="",
+        show_default=False,
+        help="Shell command that installs a commit, run in its worktree, say `pip install -e .`.",
+    )
+    base_python: str | None = option("--base-python", help="The Python of base.  [default: --python]")
+    head_python: str | None = option("--head-python", help="The Python of head.  [default: --python]")
+    base_env: tuple[tuple[str, str], ...] = option(
+        "--base-env",
+        multiple=True,
+        type=KeyValues(),
+        metavar="KEY=VALUE",
+        help="An environment variable for base alone. Repeatable.",
+    )
+    head_env: tuple[tuple[str, str], ...] = option(
+        "--head-env",
+        multiple=True,
+        type=KeyValues(),
+        metavar="KEY=VALUE",
+        help="An environment variable for head alone. Repeatable.",
+    )
+    base_compiler: str | None = option(
+        "--base-compiler", help="Compiler of base; with --head-compiler, instead of --compilers."
+    )
+    head_compiler: str | None = option("--head-compiler", help="Compiler of head.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class VerdictOptions:
     """Say which change counts."""
 
     SECTION: ClassVar[str] = "What counts as a change"
 
-    margin: Annotated[
-        float | None,
-        option(
-            "--margin",
-            type=_SHARE,
-            help="The smallest slowdown that counts: 0.02 is 2 %. A case is slower when its whole interval lies beyond "
-            "it.  [default: 0.02; both sides in one process: 0.01]",
-        ),
-    ]
-    threshold: Annotated[
-        float | None,
-        option(
-            "--threshold",
-            type=_SHARE,
-            help="The largest difference that may be called unchanged: 0.05 is 5 %. A case is unchanged when its whole "
-            "interval lies within it, to either side; what is neither slower, faster nor unchanged is inconclusive.  "
-            "[default: 0.05; both sides in one process: 0.03]",
-        ),
-    ]
-    strict: Annotated[
-        bool,
-        option("--strict", is_flag=True, help="Inconclusive and refused cases fail as well (exit code 3)."),
-    ]
+    margin: float | None = option(
+        "--margin",
+        type=_SHARE,
+        help="The smallest slowdown that counts: 0.02 is 2 %. A case is slower when its whole interval lies beyond "
+        "it.  [default: 0.02; both sides in one process: 0.01]",
+    )
+    threshold: float | None = option(
+        "--threshold",
+        type=_SHARE,
+        help="The largest difference that may be called unchanged: 0.05 is 5 %. A case is unchanged when its whole "
+        "interval lies within it, to either side; what is neither slower, faster nor unchanged is inconclusive.  "
+        "[default: 0.05; both sides in one process: 0.03]",
+    )
+    strict: bool = option("--strict", is_flag=True, help="Inconclusive and refused cases fail as well (exit code 3).")
 
     def tolerances(self, usual: ChangeTolerance) -> ToleranceRules:
         """Return what these options ask for, `usual` where they are silent, with the rules of the configuration file.
@@ -131,109 +106,86 @@ class VerdictOptions:
         return ToleranceRules(latency=ChangeTolerance(margin=margin, threshold=threshold), rules=tolerance_rules())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class EffortOptions:
     """Say how much time a case gets, and how the sides take turns."""
 
     SECTION: ClassVar[str] = "How to measure"
 
-    budget_per_case: Annotated[
-        float,
-        option(
-            "--budget-per-case",
-            type=click.FloatRange(min=0.5),
-            default=10.0,
-            help="Seconds of sampling per case, at most; but every pair of processes runs ten iterations, however long "
-            "they are.",
-        ),
-    ]
-    launches: Annotated[
-        int,
-        option(
-            "--launches",
-            type=click.IntRange(min=1),
-            default=LAUNCHES,
-            help="Pairs of fresh processes that a case is measured in, at most.",
-        ),
-    ]
-    interleave: Annotated[
-        str,
-        option(
-            "--interleave",
-            type=click.Choice(["auto", "iteration", "block", "launch"]),
-            default="auto",
-            help="How the sides take turns: one iteration each, a block of some, or a whole launch (a pair of "
-            "processes, one after the other), for models that do not fit twice; auto: one iteration each, and whole "
-            "launches where they do not fit.",
-        ),
-    ]
+    budget_per_case: float = option(
+        "--budget-per-case",
+        type=click.FloatRange(min=0.5),
+        default=10.0,
+        help="Seconds of sampling per case, at most; but every pair of processes runs ten iterations, however long "
+        "they are.",
+    )
+    launches: int = option(
+        "--launches",
+        type=click.IntRange(min=1),
+        default=LAUNCHES,
+        help="Pairs of fresh processes that a case is measured in, at most.",
+    )
+    interleave: str = option(
+        "--interleave",
+        type=click.Choice(["auto", "iteration", "block", "launch"]),
+        default="auto",
+        help="How the sides take turns: one iteration each, a block of some, or a whole launch (a pair of "
+        "processes, one after the other), for models that do not fit twice; auto: one iteration each, and whole "
+        "launches where they do not fit.",
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class RecordedOptions:
     """Say where base comes from when head is a results folder."""
 
     SECTION: ClassVar[str] = "Recorded runs"
 
-    baseline_artifact: Annotated[
-        str | None,
-        option(
-            "--baseline-artifact",
-            metavar="NAME",
-            help="With HEAD_DIR alone: base is GitHub's newest artifact of this name of the commit where head left "
-            "--baseline-branch, or of the nearest one before it.",
-        ),
-    ]
-    baseline_branch: Annotated[
-        str | None,
-        option(
-            "--baseline-branch",
-            metavar="BRANCH",
-            envvar=["TORCHPERF_BASELINE_BRANCH", "GITHUB_BASE_REF"],
-            help="The branch that head left.  [default: the repository's default branch]",
-        ),
-    ]
-    name: Annotated[str, option("--name", default="results", help="The series of runs in the history.")]
-    same_machine: Annotated[
-        bool,
-        option(
-            "--same-machine",
-            is_flag=True,
-            help="Compare times although it is not recorded which machine they are of: it was one. Where the machines "
-            "are known to differ, times stay out.",
-        ),
-    ]
+    baseline_artifact: str | None = option(
+        "--baseline-artifact",
+        metavar="NAME",
+        help="With HEAD_DIR alone: base is GitHub's newest artifact of this name of the commit where head left "
+        "--baseline-branch, or of the nearest one before it.",
+    )
+    baseline_branch: str | None = option(
+        "--baseline-branch",
+        metavar="BRANCH",
+        envvar=["TORCHPERF_BASELINE_BRANCH", "GITHUB_BASE_REF"],
+        help="The branch that head left.  [default: the repository's default branch]",
+    )
+    name: str = option("--name", default="results", help="The series of runs in the history.")
+    same_machine: bool = option(
+        "--same-machine",
+        is_flag=True,
+        help="Compare times although it is not recorded which machine they are of: it was one. Where the machines "
+        "are known to differ, times stay out.",
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class StepOptions:
     """Say whether a step of GitHub Actions is told the result."""
 
     SECTION: ClassVar[str] = GitHubOptions.SECTION
 
-    github_files: Annotated[
-        bool,
-        option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."),
-    ]
+    github_files: bool = option(
+        "--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class CompareOptions:
     """Say what is compared, how, and what counts."""
 
-    folders: Annotated[
-        tuple[Path, ...],
-        argument(metavar="[BASE_DIR] [HEAD_DIR]", nargs=-1, type=LineFolder(), envvar="TORCHPERF_RESULTS"),
-    ]
-    output_dir: Annotated[
-        Path,
-        option(
-            "--output-dir",
-            type=click.Path(path_type=Path),
-            default=Path("compare_logs"),
-            help="The folder for the result. What an earlier comparison wrote there is removed first.",
-        ),
-    ]
+    folders: tuple[Path, ...] = argument(
+        metavar="[BASE_DIR] [HEAD_DIR]", nargs=-1, type=LineFolder(), envvar="TORCHPERF_RESULTS"
+    )
+    output_dir: Path = option(
+        "--output-dir",
+        type=click.Path(path_type=Path),
+        default=Path("compare_logs"),
+        help="The folder for the result. What an earlier comparison wrote there is removed first.",
+    )
     talk: TalkOptions
     sides: SideOptions
     verdicts: VerdictOptions

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
 from torchperf_ci.cli.history_options import HistoryOptions, make_run_of_folder, repository_of
-from torchperf_ci.cli.options import RESULTS_DIR, GitHubOptions, command, option, takes
+from torchperf_ci.cli.options import RESULTS_DIR, GitHubOptions, command, command_options, option, takes
 from torchperf_ci.cli.report_options import ContentOptions, refuse_to_overwrite
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, Refused, UsageProblem
 from torchperf_ci.core.text import count, one_line
@@ -24,129 +24,93 @@ if TYPE_CHECKING:
     from torchperf_ci.history.runs import History, HistoryRun
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class ComparingOptions(HistoryOptions):
     """Say where runs are kept, and which of them the run is compared with."""
 
-    archive: Annotated[
-        Path | None,
-        option(
-            "--dashboard-archive-path",
-            type=click.Path(file_okay=False, path_type=Path),
-            help="Keep runs as folders with lookup.csv here, as PyTorch's dashboard does, instead of --history.",
-        ),
-    ]
-    archive_name: Annotated[
-        str,
-        option(
-            "--archive-name",
-            default="",
-            show_default=False,
-            help="The new folder there.  [default: day_{%j}_{%d_%m_%y}_performance_{dtype}_{100..999}]",
-        ),
-    ]
-    compare_branch: Annotated[
-        str,
-        option(
-            "--compare-branch",
-            default="",
-            show_default=False,
-            help="Compare with runs of this branch of the repository only.  [default: all]",
-        ),
-    ]
-    last: Annotated[
-        int, option("--last", type=click.IntRange(min=1), default=10, help="How many runs to show over time.")
-    ]
-    look_back: Annotated[
-        int,
-        option(
-            "--look-back",
-            type=click.IntRange(min=1),
-            default=50,
-            help="How many earlier runs to look at for lasting changes, and for one to compare with.",
-        ),
-    ]
+    archive: Path | None = option(
+        "--dashboard-archive-path",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Keep runs as folders with lookup.csv here, as PyTorch's dashboard does, instead of --history.",
+    )
+    archive_name: str = option(
+        "--archive-name",
+        default="",
+        show_default=False,
+        help="The new folder there.  [default: day_{%j}_{%d_%m_%y}_performance_{dtype}_{100..999}]",
+    )
+    compare_branch: str = option(
+        "--compare-branch",
+        default="",
+        show_default=False,
+        help="Compare with runs of this branch of the repository only.  [default: all]",
+    )
+    last: int = option("--last", type=click.IntRange(min=1), default=10, help="How many runs to show over time.")
+    look_back: int = option(
+        "--look-back",
+        type=click.IntRange(min=1),
+        default=50,
+        help="How many earlier runs to look at for lasting changes, and for one to compare with.",
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class PostingOptions:
     """Say what leaves this machine as a comment."""
 
     SECTION: ClassVar[str] = "Comment"
 
-    issues: Annotated[
-        tuple[str, ...],
-        option(
-            "--issue",
-            multiple=True,
-            metavar="[DTYPE=]N",
-            help="Post a comment on this issue or pull request of --repo, for one dtype or for all. Repeatable.",
-        ),
-    ]
-    sticky: Annotated[
-        bool,
-        option(
-            "--sticky", is_flag=True, help="Edit the comment on the run before, instead of one comment for every run."
-        ),
-    ]
-    image_uploader: Annotated[
-        str,
-        option(
-            "--image-uploader",
-            "--dashboard-image-uploader",
-            metavar="COMMAND",
-            default="",
-            show_default=False,
-            help="A command that gets the path of a picture and prints its URL; started without a shell.",
-        ),
-    ]
-    limit: Annotated[
-        int,
-        option(
-            "--limit",
-            type=click.IntRange(1_000, 65_000),
-            default=60_000,
-            help="Largest size of a comment in bytes.",
-        ),
-    ]
+    issues: tuple[str, ...] = option(
+        "--issue",
+        multiple=True,
+        metavar="[DTYPE=]N",
+        help="Post a comment on this issue or pull request of --repo, for one dtype or for all. Repeatable.",
+    )
+    sticky: bool = option(
+        "--sticky", is_flag=True, help="Edit the comment on the run before, instead of one comment for every run."
+    )
+    image_uploader: str = option(
+        "--image-uploader",
+        "--dashboard-image-uploader",
+        metavar="COMMAND",
+        default="",
+        show_default=False,
+        help="A command that gets the path of a picture and prints its URL; started without a shell.",
+    )
+    limit: int = option(
+        "--limit",
+        type=click.IntRange(1_000, 65_000),
+        default=60_000,
+        help="Largest size of a comment in bytes.",
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class DashboardCommandOptions:
     """Say which run is shown, what it is compared with, and where it goes."""
 
-    directory: Annotated[Path, RESULTS_DIR]
-    fail_on: Annotated[
-        str,
-        option(
-            "--fail-on",
-            type=click.Choice(["regressed", "never"]),
-            default="never",
-            help="regressed: exit with 3 when a case regressed since the run before.",
-        ),
-    ]
-    dry_run: Annotated[
-        bool,
-        option("--dry-run", is_flag=True, help="Write into DIR only; say what else would be written, with sizes."),
-    ]
-    no_graphs: Annotated[bool, option("--no-graphs", is_flag=True, help="No pictures over time, and none in comments.")]
-    no_update_archive: Annotated[bool, option("--no-update-archive", is_flag=True, help="Do not keep this run.")]
-    no_gh_comment: Annotated[bool, option("--no-gh-comment", is_flag=True, help="Do not post.")]
-    no_detect_regressions: Annotated[
-        bool, option("--no-detect-regressions", is_flag=True, help="Do not look for what changed.")
-    ]
-    update_dashboard_test: Annotated[
-        bool,
-        option(
-            "--update-dashboard-test",
-            is_flag=True,
-            help="--no-graphs, --no-update-archive and --no-gh-comment.",
-        ),
-    ]
-    github_files: Annotated[
-        bool,
-        option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."),
-    ]
+    directory: Path = RESULTS_DIR
+    fail_on: str = option(
+        "--fail-on",
+        type=click.Choice(["regressed", "never"]),
+        default="never",
+        help="regressed: exit with 3 when a case regressed since the run before.",
+    )
+    dry_run: bool = option(
+        "--dry-run", is_flag=True, help="Write into DIR only; say what else would be written, with sizes."
+    )
+    no_graphs: bool = option("--no-graphs", is_flag=True, help="No pictures over time, and none in comments.")
+    no_update_archive: bool = option("--no-update-archive", is_flag=True, help="Do not keep this run.")
+    no_gh_comment: bool = option("--no-gh-comment", is_flag=True, help="Do not post.")
+    no_detect_regressions: bool = option("--no-detect-regressions", is_flag=True, help="Do not look for what changed.")
+    update_dashboard_test: bool = option(
+        "--update-dashboard-test",
+        is_flag=True,
+        help="--no-graphs, --no-update-archive and --no-gh-comment.",
+    )
+    github_files: bool = option(
+        "--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."
+    )
     history: ComparingOptions
     posting: PostingOptions
     content: ContentOptions

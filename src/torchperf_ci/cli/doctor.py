@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
-from torchperf_ci.cli.options import command, option, takes
+from torchperf_ci.cli.options import command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, TorchperfError
 
 if TYPE_CHECKING:
@@ -22,31 +22,22 @@ if TYPE_CHECKING:
 SIGNS = {"good": "✅", "note": "▫️", "problem": "❌"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class DoctorOptions:
     """Say which Python and device are looked at, and what is printed."""
 
-    python: Annotated[
-        str,
-        option(
-            "--python", default=sys.executable, show_default="this one", help="The Python to measure; it needs torch."
-        ),
-    ]
-    threads: Annotated[
-        int | None, option("--threads", "-t", type=click.IntRange(min=1), help="Threads of torch for --measure.")
-    ]
-    device: Annotated[
-        str | None,
-        option(
-            "--device", help="The device for --measure: cpu, cuda, cuda:1, …  [default: the accelerator, else the CPU]"
-        ),
-    ]
-    measure: Annotated[
-        bool,
-        option("--measure", is_flag=True, help="Compare equal code for 30 s, and say how small a change can be seen."),
-    ]
-    as_json: Annotated[bool, option("--json", is_flag=True, help="Print JSON.")]
-    strict: Annotated[bool, option("--strict", is_flag=True, help="Exit with 3 when there is a problem.")]
+    python: str = option(
+        "--python", default=sys.executable, show_default="this one", help="The Python to measure; it needs torch."
+    )
+    threads: int | None = option("--threads", "-t", type=click.IntRange(min=1), help="Threads of torch for --measure.")
+    device: str | None = option(
+        "--device", help="The device for --measure: cpu, cuda, cuda:1, …  [default: the accelerator, else the CPU]"
+    )
+    measure: bool = option(
+        "--measure", is_flag=True, help="Compare equal code for 30 s, and say how small a change can be seen."
+    )
+    as_json: bool = option("--json", is_flag=True, help="Print JSON.")
+    strict: bool = option("--strict", is_flag=True, help="Exit with 3 when there is a problem.")
 
 
 @command(short_help="Say how noisy and how ready this machine is.")

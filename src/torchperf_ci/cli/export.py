@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import click
 
 from torchperf_ci.cli.files import STREAM, results_in, write_output
-from torchperf_ci.cli.options import RESULTS_DIR, command, option, takes
+from torchperf_ci.cli.options import RESULTS_DIR, command, command_options, option, takes
 from torchperf_ci.core.text import count, one_line
 from torchperf_ci.formats.model import ExportFormat
 
@@ -21,41 +20,32 @@ _MOST_FAILURES = 10
 """So many results that did not pass are named."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class ExportOptions:
     """Say what is exported, and where to."""
 
-    directory: Annotated[Path, RESULTS_DIR]
-    form: Annotated[
-        str,
-        option(
-            "--format",
-            type=click.Choice([each.value for each in ExportFormat]),
-            metavar="FORMAT",
-            required=True,
-            help="github-action-benchmark; bencher; pytest-benchmark, for `pytest-benchmark compare`; openmetrics, for "
-            "Prometheus; csv; or parquet.",
-        ),
-    ]
-    out: Annotated[
-        Path | None,
-        option(
-            "--out",
-            type=click.Path(dir_okay=False, path_type=Path),
-            metavar="FILE",
-            help="The file to write.  [default: standard output]",
-        ),
-    ]
-    better: Annotated[
-        str | None,
-        option(
-            "--better",
-            type=click.Choice(["bigger", "smaller"]),
-            help="Which metrics go into a file for github-action-benchmark, which holds those of one direction. "
-            "bigger: speedups, for its tool customBiggerIsBetter; smaller: times and memory, for "
-            "customSmallerIsBetter.",
-        ),
-    ]
+    directory: Path = RESULTS_DIR
+    form: str = option(
+        "--format",
+        type=click.Choice([each.value for each in ExportFormat]),
+        metavar="FORMAT",
+        required=True,
+        help="github-action-benchmark; bencher; pytest-benchmark, for `pytest-benchmark compare`; openmetrics, for "
+        "Prometheus; csv; or parquet.",
+    )
+    out: Path | None = option(
+        "--out",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="The file to write.  [default: standard output]",
+    )
+    better: str | None = option(
+        "--better",
+        type=click.Choice(["bigger", "smaller"]),
+        help="Which metrics go into a file for github-action-benchmark, which holds those of one direction. "
+        "bigger: speedups, for its tool customBiggerIsBetter; smaller: times and memory, for "
+        "customSmallerIsBetter.",
+    )
 
 
 @command(short_help="Write results in the formats that other dashboards read.")

@@ -10,12 +10,12 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
 from torchperf_ci.cli.interrupt import Interrupted, signals_interrupt
-from torchperf_ci.cli.options import ManyValues, command, option, split_list, takes
+from torchperf_ci.cli.options import ManyValues, command, command_options, option, split_list, takes
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, UsageProblem
 from torchperf_ci.core.text import count
 from torchperf_ci.run.plan import unknown_names
@@ -31,39 +31,31 @@ _RNNS = ", ".join(VARIANTS[VariantGroup.RNNS])
 _DEFAULT = Sizes()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class FastrnnsVariantOptions:
     """Choose the variants."""
 
     SECTION: ClassVar[str] = "Variants"
 
-    rnns: Annotated[
-        tuple[str, ...],
-        option("--rnns", multiple=True, metavar="NAME…", help=f"Only these: {_RNNS}; or one of the group vl."),
-    ]
-    cnns: Annotated[
-        tuple[str, ...],
-        option("--cnns", multiple=True, metavar="NAME…", help=f"Only these: {', '.join(VARIANTS[VariantGroup.CNNS])}."),
-    ]
-    groups: Annotated[
-        tuple[str, ...],
-        option(
-            "--group",
-            multiple=True,
-            default=(VariantGroup.CNNS.value, VariantGroup.RNNS.value),
-            metavar="NAME…",
-            help="Groups to run: cnns, rnns, vl. --rnns and --cnns choose within theirs.",
-        ),
-    ]
-    variable_lstms: Annotated[
-        bool,
-        option(
-            "--variable-lstms",
-            is_flag=True,
-            help="Also the group vl, LSTMs over sequences of 30 to 99 steps, whatever --seqLength says. Some are very "
-            "slow.",
-        ),
-    ]
+    rnns: tuple[str, ...] = option(
+        "--rnns", multiple=True, metavar="NAME…", help=f"Only these: {_RNNS}; or one of the group vl."
+    )
+    cnns: tuple[str, ...] = option(
+        "--cnns", multiple=True, metavar="NAME…", help=f"Only these: {', '.join(VARIANTS[VariantGroup.CNNS])}."
+    )
+    groups: tuple[str, ...] = option(
+        "--group",
+        multiple=True,
+        default=(VariantGroup.CNNS.value, VariantGroup.RNNS.value),
+        metavar="NAME…",
+        help="Groups to run: cnns, rnns, vl. --rnns and --cnns choose within theirs.",
+    )
+    variable_lstms: bool = option(
+        "--variable-lstms",
+        is_flag=True,
+        help="Also the group vl, LSTMs over sequences of 30 to 99 steps, whatever --seqLength says. Some are very "
+        "slow.",
+    )
 
     def variants(self) -> tuple[str, ...]:
         """List the variants to measure, in order: sequences of different lengths first, then LSTMs, then ResNets.
@@ -89,148 +81,110 @@ def _names(given: Sequence[str], kind: str, choices: Sequence[str]) -> list[str]
     return names
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class SizeOptions:
     """Say how large the models and their inputs are."""
 
     SECTION: ClassVar[str] = "Sizes"
 
-    seq_length: Annotated[
-        int, option("--seqLength", type=_POSITIVE, default=_DEFAULT.seq_length, help="Steps of a sequence.")
-    ]
-    num_layers: Annotated[
-        int, option("--numLayers", type=_POSITIVE, default=_DEFAULT.num_layers, help="Layers of an LSTM.")
-    ]
-    input_size: Annotated[
-        int, option("--inputSize", type=_POSITIVE, default=_DEFAULT.input_size, help="Features of a step.")
-    ]
-    hidden_size: Annotated[
-        int, option("--hiddenSize", type=_POSITIVE, default=_DEFAULT.hidden_size, help="Size of the hidden state.")
-    ]
-    mini_batch: Annotated[
-        int,
-        option(
-            "--miniBatch",
-            type=_POSITIVE,
-            default=_DEFAULT.mini_batch,
-            help=f"Sequences at a time. ResNets get as many images, and {_DEFAULT.images} at the most.",
-        ),
-    ]
+    seq_length: int = option("--seqLength", type=_POSITIVE, default=_DEFAULT.seq_length, help="Steps of a sequence.")
+    num_layers: int = option("--numLayers", type=_POSITIVE, default=_DEFAULT.num_layers, help="Layers of an LSTM.")
+    input_size: int = option("--inputSize", type=_POSITIVE, default=_DEFAULT.input_size, help="Features of a step.")
+    hidden_size: int = option(
+        "--hiddenSize", type=_POSITIVE, default=_DEFAULT.hidden_size, help="Size of the hidden state."
+    )
+    mini_batch: int = option(
+        "--miniBatch",
+        type=_POSITIVE,
+        default=_DEFAULT.mini_batch,
+        help=f"Sequences at a time. ResNets get as many images, and {_DEFAULT.images} at the most.",
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class TorchScriptOptions:
     """Say how TorchScript compiles."""
 
     SECTION: ClassVar[str] = "TorchScript"
 
-    fuser: Annotated[
-        str,
-        option("--fuser", type=click.Choice([each.value for each in Fuser]), default="te", help="TorchScript's fuser."),
-    ]
-    executor: Annotated[
-        str | None,
-        option(
-            "--executor",
-            type=click.Choice([each.value for each in Executor]),
-            help="TorchScript's executor.  [default: what the fuser implies]",
-        ),
-    ]
-    loop_level: Annotated[
-        int | None,
-        option("--cuda-pointwise-loop-level", type=_POSITIVE, help="Loop levels of the fuser te's kernels."),
-    ]
-    block_count: Annotated[
-        int | None,
-        option("--cuda-pointwise-block-count", type=_POSITIVE, help="Block count of the fuser te's kernels."),
-    ]
-    block_size: Annotated[
-        int | None,
-        option("--cuda-pointwise-block-size", type=_POSITIVE, help="Block size of the fuser te's kernels."),
-    ]
+    fuser: str = option(
+        "--fuser", type=click.Choice([each.value for each in Fuser]), default="te", help="TorchScript's fuser."
+    )
+    executor: str | None = option(
+        "--executor",
+        type=click.Choice([each.value for each in Executor]),
+        help="TorchScript's executor.  [default: what the fuser implies]",
+    )
+    loop_level: int | None = option(
+        "--cuda-pointwise-loop-level", type=_POSITIVE, help="Loop levels of the fuser te's kernels."
+    )
+    block_count: int | None = option(
+        "--cuda-pointwise-block-count", type=_POSITIVE, help="Block count of the fuser te's kernels."
+    )
+    block_size: int | None = option(
+        "--cuda-pointwise-block-size", type=_POSITIVE, help="Block size of the fuser te's kernels."
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class MeasureOptions:
     """Say how and where variants are measured."""
 
     SECTION: ClassVar[str] = "Measuring"
 
-    warmup: Annotated[
-        int, option("--warmup", type=click.IntRange(min=0), default=10, help="Passes before the timed ones.")
-    ]
-    nloops: Annotated[int, option("--nloops", type=_POSITIVE, default=100, help="Timed passes, forward and backward.")]
-    device: Annotated[
-        str | None,
-        option("--device", help="cpu, cuda, cuda:1, xpu or mps.  [default: cuda where there is one, else cpu]"),
-    ]
-    threads: Annotated[
-        int | None,
-        option("--threads", "-t", type=_POSITIVE, help="Threads of torch on the CPU, at most the CPUs there are."),
-    ]
-    seed: Annotated[int, option("--seed", type=int, default=0, help="Seed of weights and inputs.")]
-    timeout: Annotated[
-        float,
-        option(
-            "--timeout", type=click.FloatRange(min=0, min_open=True), default=1800.0, help="Seconds a variant may take."
-        ),
-    ]
-    python: Annotated[
-        str,
-        option(
-            "--python", default=sys.executable, show_default="this one", help="The Python to measure; it needs torch."
-        ),
-    ]
+    warmup: int = option("--warmup", type=click.IntRange(min=0), default=10, help="Passes before the timed ones.")
+    nloops: int = option("--nloops", type=_POSITIVE, default=100, help="Timed passes, forward and backward.")
+    device: str | None = option(
+        "--device", help="cpu, cuda, cuda:1, xpu or mps.  [default: cuda where there is one, else cpu]"
+    )
+    threads: int | None = option(
+        "--threads", "-t", type=_POSITIVE, help="Threads of torch on the CPU, at most the CPUs there are."
+    )
+    seed: int = option("--seed", type=int, default=0, help="Seed of weights and inputs.")
+    timeout: float = option(
+        "--timeout", type=click.FloatRange(min=0, min_open=True), default=1800.0, help="Seconds a variant may take."
+    )
+    python: str = option(
+        "--python", default=sys.executable, show_default="this one", help="The Python to measure; it needs torch."
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class OutputOptions:
     """Say what is printed and written."""
 
     SECTION: ClassVar[str] = "Output"
 
-    separator: Annotated[
-        str, option("--sep", default=" ", show_default="a space", help="What stands between the table's columns.")
-    ]
-    print_json: Annotated[
-        str | None,
-        option(
-            "--print-json",
-            type=click.Choice(["oss", "pep"]),
-            is_flag=False,
-            flag_value="oss",
-            metavar="[oss|pep]",
-            help="Print JSON: oss, the means by group and name, or pep, a line per pass.  [without a value: oss]",
-        ),
-    ]
-    profile: Annotated[
-        Path | None,
-        option(
-            "--profile",
-            type=click.Path(file_okay=False, path_type=Path),
-            metavar="DIR",
-            help="Write a Chrome trace of one pass of every variant to DIR/NAME.json.",
-        ),
-    ]
-    compare: Annotated[
-        tuple[Path, Path] | None,
-        option(
-            "--compare",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            nargs=2,
-            metavar="OLD.json NEW.json",
-            help="Measure nothing: print two files of --print-json oss side by side.",
-        ),
-    ]
-    form: Annotated[
-        str | None,
-        option(
-            "--format",
-            type=click.Choice(["table", "markdown", "csv", "json"]),
-            help="Print all results at the end as such a table; with --compare, how to print.  [default: nothing; with "
-            "--compare: table]",
-        ),
-    ]
+    separator: str = option(
+        "--sep", default=" ", show_default="a space", help="What stands between the table's columns."
+    )
+    print_json: str | None = option(
+        "--print-json",
+        type=click.Choice(["oss", "pep"]),
+        is_flag=False,
+        flag_value="oss",
+        metavar="[oss|pep]",
+        help="Print JSON: oss, the means by group and name, or pep, a line per pass.  [without a value: oss]",
+    )
+    profile: Path | None = option(
+        "--profile",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Write a Chrome trace of one pass of every variant to DIR/NAME.json.",
+    )
+    compare: tuple[Path, Path] | None = option(
+        "--compare",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        nargs=2,
+        metavar="OLD.json NEW.json",
+        help="Measure nothing: print two files of --print-json oss side by side.",
+    )
+    form: str | None = option(
+        "--format",
+        type=click.Choice(["table", "markdown", "csv", "json"]),
+        help="Print all results at the end as such a table; with --compare, how to print.  [default: nothing; with "
+        "--compare: table]",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

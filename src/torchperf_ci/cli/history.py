@@ -6,16 +6,16 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from torchperf_ci.cli.history_options import HistoryOptions
 from torchperf_ci.cli.import_options import ImportOptions
-from torchperf_ci.cli.options import GitHubOptions, Group, argument, option, takes
+from torchperf_ci.cli.options import GitHubOptions, Group, argument, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.text import count, csv_cell, one_line
 from torchperf_ci.formats.model import ImportFormat
@@ -31,88 +31,75 @@ _FORMAT = option("--format", type=click.Choice(["table", "csv", "json"]), defaul
 _DRY_RUN = option("--dry-run", is_flag=True, help="Write nothing; say what would be done.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class HistoryImportOptions:
     """Say what is imported, and what it does not say itself."""
 
-    path: Annotated[str, argument()]
-    form: Annotated[
-        str | None,
-        option(
-            "--format",
-            type=click.Choice([each.value for each in ImportFormat]),
-            help="The format of another tool's files.  [default: by their content]",
-        ),
-    ]
-    git_branch: Annotated[
-        str,
-        option(
-            "--git-branch",
-            metavar="BRANCH",
-            default="",
-            show_default=False,
-            help="PATH is a git repository, here or a URL; read the data.js of github-action-benchmark on this branch.",
-        ),
-    ]
-    commit: Annotated[
-        str,
-        option(
-            "--commit", default="", show_default=False, help="The commit of everything.  [default: as in the files]"
-        ),
-    ]
-    branch: Annotated[
-        str,
-        option(
-            "--branch", default="", show_default=False, help="The branch of everything.  [default: as in the files]"
-        ),
-    ]
-    suite: Annotated[
-        str,
-        option("--suite", default="", show_default=False, help="The suite of everything.  [default: as in the files]"),
-    ]
-    device: Annotated[str, option("--device", default="cpu", help="The device of benchmarks that do not say it.")]
-    dtype: Annotated[str, option("--dtype", default="unknown", help="Likewise the dtype.")]
-    dry_run: Annotated[bool, _DRY_RUN]
+    path: str = argument()
+    form: str | None = option(
+        "--format",
+        type=click.Choice([each.value for each in ImportFormat]),
+        help="The format of another tool's files.  [default: by their content]",
+    )
+    git_branch: str = option(
+        "--git-branch",
+        metavar="BRANCH",
+        default="",
+        show_default=False,
+        help="PATH is a git repository, here or a URL; read the data.js of github-action-benchmark on this branch.",
+    )
+    commit: str = option(
+        "--commit", default="", show_default=False, help="The commit of everything.  [default: as in the files]"
+    )
+    branch: str = option(
+        "--branch", default="", show_default=False, help="The branch of everything.  [default: as in the files]"
+    )
+    suite: str = option(
+        "--suite", default="", show_default=False, help="The suite of everything.  [default: as in the files]"
+    )
+    device: str = option("--device", default="cpu", help="The device of benchmarks that do not say it.")
+    dtype: str = option("--dtype", default="unknown", help="Likewise the dtype.")
+    dry_run: bool = _DRY_RUN
     reading: ImportOptions
     history: HistoryOptions
     github: GitHubOptions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class HistoryListOptions:
     """Say how many runs are listed."""
 
-    last: Annotated[int, option("--last", type=click.IntRange(min=1), default=20, help="How many runs, newest first.")]
-    form: Annotated[str, _FORMAT]
+    last: int = option("--last", type=click.IntRange(min=1), default=20, help="How many runs, newest first.")
+    form: str = _FORMAT
     history: HistoryOptions
     github: GitHubOptions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class HistoryQueryOptions:
     """Say what is asked."""
 
-    sql: Annotated[str, argument()]
-    form: Annotated[str, _FORMAT]
+    sql: str = argument()
+    form: str = _FORMAT
     history: HistoryOptions
     github: GitHubOptions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class HistoryExportOptions:
     """Say which run is written, and where to."""
 
-    key: Annotated[str, argument()]
-    directory: Annotated[Path, argument(metavar="DIR", type=click.Path(file_okay=False, path_type=Path))]
+    key: str = argument()
+    directory: Path = argument(metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
     history: HistoryOptions
     github: GitHubOptions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class HistoryCompactOptions:
     """Say which history is compacted."""
 
-    dry_run: Annotated[bool, _DRY_RUN]
+    dry_run: bool = _DRY_RUN
     history: HistoryOptions
     github: GitHubOptions
 

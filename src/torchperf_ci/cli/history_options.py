@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torchperf_ci.cli.options import GitHubOptions, option
+from torchperf_ci.cli.options import GitHubOptions, command_options, option
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Results
@@ -21,30 +20,24 @@ if TYPE_CHECKING:
 DEFAULT_HISTORY = "./torchperf-history"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class PastOptions:
     """Say where a history is that may be looked at. Without them there is none."""
 
     SECTION: ClassVar[str] = "History"
 
-    location: Annotated[
-        str | None,
-        option(
-            "--history",
-            metavar="URI",
-            help="The runs that `dashboard` keeps: a folder, or a URL, say s3://bucket/history.",
-        ),
-    ]
-    data_branch: Annotated[
-        str,
-        option(
-            "--data-branch",
-            metavar="BRANCH",
-            default="",
-            show_default=False,
-            help="The branch of --repo with them.",
-        ),
-    ]
+    location: str | None = option(
+        "--history",
+        metavar="URI",
+        help="The runs that `dashboard` keeps: a folder, or a URL, say s3://bucket/history.",
+    )
+    data_branch: str = option(
+        "--data-branch",
+        metavar="BRANCH",
+        default="",
+        show_default=False,
+        help="The branch of --repo with them.",
+    )
 
     @property
     def is_on_branch(self) -> bool:
@@ -82,37 +75,28 @@ class PastOptions:
             yield self.parquet(github, client)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class HistoryOptions(PastOptions):
     """Say where the history is, and which of its series."""
 
-    location: Annotated[
-        str | None,
-        option(
-            "--history",
-            metavar="URI",
-            help="Where runs are kept: a folder, or a URL, say s3://bucket/history.  "
-            f"[default: {DEFAULT_HISTORY}, or the data branch if one is given]",
-        ),
-    ]
-    data_branch: Annotated[
-        str,
-        option(
-            "--data-branch",
-            metavar="BRANCH",
-            default="",
-            show_default=False,
-            help="A branch of --repo for the history, and for pictures in comments; made when it is not there.",
-        ),
-    ]
-    name: Annotated[
-        str,
-        option(
-            "--name",
-            default="results",
-            help="The series of runs, where a history holds several: only runs of one series are compared.",
-        ),
-    ]
+    location: str | None = option(
+        "--history",
+        metavar="URI",
+        help="Where runs are kept: a folder, or a URL, say s3://bucket/history.  "
+        f"[default: {DEFAULT_HISTORY}, or the data branch if one is given]",
+    )
+    data_branch: str = option(
+        "--data-branch",
+        metavar="BRANCH",
+        default="",
+        show_default=False,
+        help="A branch of --repo for the history, and for pictures in comments; made when it is not there.",
+    )
+    name: str = option(
+        "--name",
+        default="results",
+        help="The series of runs, where a history holds several: only runs of one series are compared.",
+    )
 
 
 def make_run_of_folder(directory: Path, results: Results, *, name: str) -> HistoryRun:

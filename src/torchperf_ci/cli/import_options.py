@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
-from torchperf_ci.cli.options import KeyValues, option
+from torchperf_ci.cli.options import KeyValues, command_options, option
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.text import nearest
 
@@ -16,42 +16,33 @@ if TYPE_CHECKING:
     from torchperf_ci.formats.model import ImportRequest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class ImportOptions:
     """Say what files may not say themselves."""
 
     SECTION: ClassVar[str] = "Other tools' files"
 
-    time: Annotated[
-        str,
-        option(
-            "--time",
-            default="",
-            show_default=False,
-            metavar="TIME",
-            help="When it was measured, ISO 8601, for formats that do not say it; without an offset in UTC.",
-        ),
-    ]
-    better: Annotated[
-        str | None,
-        option(
-            "--better",
-            type=click.Choice(["bigger", "smaller"]),
-            help="Which values are better, for lists of github-action-benchmark's custom tools.",
-        ),
-    ]
-    column: Annotated[
-        tuple[tuple[str, str], ...],
-        option(
-            "--column",
-            multiple=True,
-            type=KeyValues(),
-            metavar="FIELD=COLUMN",
-            help="The column of a CSV or Parquet table that holds a field: model, value, metric, unit, direction, "
-            "time, commit, branch, suite, device, … value= may be given several times.  [default: columns of "
-            "these names]",
-        ),
-    ]
+    time: str = option(
+        "--time",
+        default="",
+        show_default=False,
+        metavar="TIME",
+        help="When it was measured, ISO 8601, for formats that do not say it; without an offset in UTC.",
+    )
+    better: str | None = option(
+        "--better",
+        type=click.Choice(["bigger", "smaller"]),
+        help="Which values are better, for lists of github-action-benchmark's custom tools.",
+    )
+    column: tuple[tuple[str, str], ...] = option(
+        "--column",
+        multiple=True,
+        type=KeyValues(),
+        metavar="FIELD=COLUMN",
+        help="The column of a CSV or Parquet table that holds a field: model, value, metric, unit, direction, "
+        "time, commit, branch, suite, device, … value= may be given several times.  [default: columns of "
+        "these names]",
+    )
 
     def moment(self) -> datetime | None:
         """Return the time of --time in UTC, if it is given. Raises `UsageProblem` for a time that there is not."""

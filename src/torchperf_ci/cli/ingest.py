@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import click
 
 from torchperf_ci.cli.files import STREAM, read_input
 from torchperf_ci.cli.import_options import ImportOptions
-from torchperf_ci.cli.options import Group, argument, option, takes
+from torchperf_ci.cli.options import Group, argument, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.text import count, one_line
 from torchperf_ci.formats.model import NOT_KNOWN, Clock, ImportFormat, ImportRequest
@@ -26,66 +26,47 @@ _MOST_LEFT_OUT = 20
 """So many of the things left out of a file are named."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class IngestOptions:
     """Say what is taken in, where it goes, and what the files do not say themselves."""
 
-    files: Annotated[
-        tuple[Path, ...], argument(metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-    ]
-    output_dir: Annotated[
-        Path,
-        option(
-            "--output-dir",
-            type=click.Path(path_type=Path),
-            default=Path("benchmark_logs"),
-            help="Results folder. What was written there earlier is removed first.",
-        ),
-    ]
-    dry_run: Annotated[bool, option("--dry-run", is_flag=True, help="Write nothing; say what would be written.")]
-    keep_output_dir: Annotated[
-        bool, option("--keep-output-dir", is_flag=True, help="Keep what is recorded there, and add to it.")
-    ]
-    suite: Annotated[
-        str,
-        option(
-            "--suite",
-            default="",
-            show_default=False,
-            help="Suite of all benchmarks.  [default: each one's group, or its file]",
-        ),
-    ]
-    device: Annotated[str, option("--device", default="cpu", help="Device of benchmarks whose file does not name one.")]
-    dtype: Annotated[
-        str, option("--dtype", default="unknown", help="Dtype of benchmarks whose file does not name one.")
-    ]
-    mode: Annotated[
-        str,
-        option(
-            "--mode",
-            type=click.Choice(["inference", "training"]),
-            default="inference",
-            help="Mode of benchmarks whose file does not name one.",
-        ),
-    ]
-    commit: Annotated[
-        str,
-        option(
-            "--commit",
-            default="",
-            show_default=False,
-            help="Commit that was measured.  [default: the file's, or else the one checked out here]",
-        ),
-    ]
-    branch: Annotated[
-        str,
-        option(
-            "--branch",
-            default="",
-            show_default=False,
-            help="Branch of that commit.  [default: the file's, or else the one here]",
-        ),
-    ]
+    files: tuple[Path, ...] = argument(metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+    output_dir: Path = option(
+        "--output-dir",
+        type=click.Path(path_type=Path),
+        default=Path("benchmark_logs"),
+        help="Results folder. What was written there earlier is removed first.",
+    )
+    dry_run: bool = option("--dry-run", is_flag=True, help="Write nothing; say what would be written.")
+    keep_output_dir: bool = option(
+        "--keep-output-dir", is_flag=True, help="Keep what is recorded there, and add to it."
+    )
+    suite: str = option(
+        "--suite",
+        default="",
+        show_default=False,
+        help="Suite of all benchmarks.  [default: each one's group, or its file]",
+    )
+    device: str = option("--device", default="cpu", help="Device of benchmarks whose file does not name one.")
+    dtype: str = option("--dtype", default="unknown", help="Dtype of benchmarks whose file does not name one.")
+    mode: str = option(
+        "--mode",
+        type=click.Choice(["inference", "training"]),
+        default="inference",
+        help="Mode of benchmarks whose file does not name one.",
+    )
+    commit: str = option(
+        "--commit",
+        default="",
+        show_default=False,
+        help="Commit that was measured.  [default: the file's, or else the one checked out here]",
+    )
+    branch: str = option(
+        "--branch",
+        default="",
+        show_default=False,
+        help="Branch of that commit.  [default: the file's, or else the one here]",
+    )
 
     def request(self, form: ImportFormat) -> ImportRequest:
         """Return how to read files of this format."""
@@ -105,19 +86,16 @@ class IngestOptions:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class ClockOptions(IngestOptions):
     """Choose one of Google Benchmark's times, too."""
 
-    clock: Annotated[
-        str,
-        option(
-            "--clock",
-            type=click.Choice([each.value for each in Clock]),
-            default="real",
-            help="Time to take: real (wall clock) or CPU time.",
-        ),
-    ]
+    clock: str = option(
+        "--clock",
+        type=click.Choice([each.value for each in Clock]),
+        default="real",
+        help="Time to take: real (wall clock) or CPU time.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

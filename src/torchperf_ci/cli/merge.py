@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import click
 
 from torchperf_ci.cli.finish import conclude, write_exit_code
-from torchperf_ci.cli.options import LineItem, argument, command, option, takes
+from torchperf_ci.cli.options import LineItem, argument, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, TorchperfError, UsageProblem
 
 if TYPE_CHECKING:
@@ -22,63 +22,46 @@ if TYPE_CHECKING:
 LARGEST_LOG = 16 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class MergeOptions:
     """Say which folders are joined, and what they have to hold."""
 
-    folders: Annotated[
-        tuple[str, ...],
-        argument(metavar="DIR...", nargs=-1, type=LineItem(), envvar="TORCHPERF_FOLDERS", required=True),
-    ]
-    output_dir: Annotated[
-        Path,
-        option(
-            "--output-dir",
-            type=click.Path(path_type=Path),
-            default=Path("benchmark_logs"),
-            help="The folder for the joined results. Results of an earlier command there are removed first.",
-        ),
-    ]
-    matrix: Annotated[
-        str,
-        option(
-            "--matrix",
-            default="",
-            show_default=False,
-            metavar="JSON",
-            help="The matrix that `plan` printed: every shard and model of it must be there.",
-        ),
-    ]
-    allow_missing: Annotated[
-        bool,
-        option("--allow-missing", is_flag=True, help="Do not fail when a shard or a model is missing."),
-    ]
-    flag_compilers: Annotated[
-        tuple[str, ...],
-        option(
-            "--flag-compilers",
-            multiple=True,
-            help="Compilers whose slow, failing or heavy models the report warns about. Repeatable.  "
-            "[default: inductor's]",
-        ),
-    ]
-    fail_on: Annotated[
-        str,
-        option(
-            "--fail-on",
-            type=click.Choice(["failed", "never"]),
-            default="failed",
-            help="failed: exit code 6 when a case did not pass; never: exit code 0.",
-        ),
-    ]
-    name: Annotated[
-        str,
-        option("--name", default="results", help="The name of these results; it becomes part of the artifact's name."),
-    ]
-    github_files: Annotated[
-        bool,
-        option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."),
-    ]
+    folders: tuple[str, ...] = argument(
+        metavar="DIR...", nargs=-1, type=LineItem(), envvar="TORCHPERF_FOLDERS", required=True
+    )
+    output_dir: Path = option(
+        "--output-dir",
+        type=click.Path(path_type=Path),
+        default=Path("benchmark_logs"),
+        help="The folder for the joined results. Results of an earlier command there are removed first.",
+    )
+    matrix: str = option(
+        "--matrix",
+        default="",
+        show_default=False,
+        metavar="JSON",
+        help="The matrix that `plan` printed: every shard and model of it must be there.",
+    )
+    allow_missing: bool = option(
+        "--allow-missing", is_flag=True, help="Do not fail when a shard or a model is missing."
+    )
+    flag_compilers: tuple[str, ...] = option(
+        "--flag-compilers",
+        multiple=True,
+        help="Compilers whose slow, failing or heavy models the report warns about. Repeatable.  [default: inductor's]",
+    )
+    fail_on: str = option(
+        "--fail-on",
+        type=click.Choice(["failed", "never"]),
+        default="failed",
+        help="failed: exit code 6 when a case did not pass; never: exit code 0.",
+    )
+    name: str = option(
+        "--name", default="results", help="The name of these results; it becomes part of the artifact's name."
+    )
+    github_files: bool = option(
+        "--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."
+    )
 
 
 @command(short_help="Join the results of several runners into one folder.")

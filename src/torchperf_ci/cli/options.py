@@ -1,12 +1,12 @@
 """Declare the options of a command as one typed object, and share what commands have in common.
 
-A command's options are a frozen dataclass. A field says by `Annotated` which option or argument it is; a field that is
-such a dataclass itself is a group of options that commands share, with a section of its own in the help:
+A command's options are a frozen dataclass, made by `command_options`. A field is given the option or argument that it
+is; a field that is such a dataclass itself is a group of options that commands share, with a section of the help:
 
-    @dataclass(frozen=True, slots=True, kw_only=True)
+    @command_options
     class PlanOptions:
         cases: CaseOptions
-        runners: Annotated[int, option("--runners", default=1, help="How many runners there are.")]
+        runners: int = option("--runners", default=1, help="How many runners there are.")
 
     @command()
     @takes(PlanOptions)
@@ -23,7 +23,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
 
 import click
 
@@ -122,7 +122,7 @@ class Parameter:
         return self.decorate(*self.names, name, section=section, **self.settings)(function)  # type: ignore[no-any-return]
 
 
-def option(*names: str, **settings: Any) -> Parameter:  # noqa: ANN401 - click's keywords
+def option(*names: str, **settings: Any) -> Any:  # noqa: ANN401 - click's keywords, and the field's type
     """Declare an option as `click.option` does, with our habits.
 
     The environment variable is `TORCHPERF_` and the first long name; the default is shown in the help; a long name
@@ -139,9 +139,28 @@ def option(*names: str, **settings: Any) -> Parameter:  # noqa: ANN401 - click's
     return Parameter(click.option, names, settings)
 
 
-def argument(**settings: Any) -> Parameter:  # noqa: ANN401 - click's keywords
+def argument(**settings: Any) -> Any:  # noqa: ANN401 - as above
     """Declare an argument as `click.argument` does."""
     return Parameter(click.argument, (), settings)
+
+
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:
+
+    def dataclass_transform(**_: object) -> Callable[[Any], Any]:
+        """Stand in for what type checkers alone need, and Python 3.10 lacks."""
+        return lambda function: function
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(option, argument))
+def command_options(kind: type[Options]) -> type[Options]:
+    """Make a frozen dataclass of a class whose fields are options; a value must be given for every one of them."""
+    own = {name: value for name, value in vars(kind).items() if isinstance(value, Parameter)}
+    for name in own:
+        delattr(kind, name)
+    kind.PARAMETERS = {**getattr(kind, "PARAMETERS", {}), **own}  # type: ignore[attr-defined]
+    return dataclass(frozen=True, slots=True, kw_only=True)(kind)
 
 
 def takes(kind: type[Options]) -> Callable[[Callable[[Options], Any]], Callable[..., Any]]:
@@ -171,9 +190,9 @@ def declared_parameters(kind: type[Any]) -> Iterator[tuple[str, Parameter, str]]
         if isinstance(hint, type) and is_dataclass(hint):
             yield from declared_parameters(hint)
             continue
-        parameters = [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Parameter)]
-        assert len(parameters) == 1, f"{kind.__name__}.{name} says not which option it is"
-        yield name, parameters[0], section
+        parameters = getattr(kind, "PARAMETERS", {})
+        assert name in parameters, f"{kind.__name__}.{name} says not which option it is"
+        yield name, parameters[name], section
 
 
 def build(kind: type[Options], values: Mapping[str, Any]) -> Options:
@@ -187,7 +206,7 @@ def build(kind: type[Options], values: Mapping[str, Any]) -> Options:
 
 
 def _hints(kind: type[Any]) -> dict[str, Any]:
-    hints = get_type_hints(kind, include_extras=True)
+    hints = get_type_hints(kind)
     return {each.name: hints[each.name] for each in fields(kind)}
 
 
@@ -242,50 +261,38 @@ RESULTS_DIR = argument(
 """The argument DIR: an existing results folder."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class GitHubOptions:
     """Say where GitHub is and who asks."""
 
     SECTION: ClassVar[str] = "GitHub"
 
-    repository: Annotated[
-        str,
-        option(
-            "--repo",
-            metavar="OWNER/NAME",
-            default="",
-            show_default=False,
-            envvar=["TORCHPERF_REPO", "GITHUB_REPOSITORY"],
-            help="The repository on GitHub.",
-        ),
-    ]
-    token_file: Annotated[
-        Path | None,
-        option(
-            "--token-file",
-            type=click.Path(path_type=Path),
-            help="A file with GitHub's token.  [default: the token in GITHUB_TOKEN or GH_TOKEN]",
-        ),
-    ]
-    api_url: Annotated[
-        str,
-        option(
-            "--api-url",
-            default="https://api.github.com",
-            envvar=["TORCHPERF_API_URL", "GITHUB_API_URL"],
-            help="Where GitHub's REST API is: another address for GitHub Enterprise.",
-        ),
-    ]
-    patience_s: Annotated[
-        float,
-        option(
-            "--patience",
-            type=click.FloatRange(min=0),
-            default=900.0,
-            metavar="SECONDS",
-            help="How long a request may wait for GitHub's rate limits before the command gives up.",
-        ),
-    ]
+    repository: str = option(
+        "--repo",
+        metavar="OWNER/NAME",
+        default="",
+        show_default=False,
+        envvar=["TORCHPERF_REPO", "GITHUB_REPOSITORY"],
+        help="The repository on GitHub.",
+    )
+    token_file: Path | None = option(
+        "--token-file",
+        type=click.Path(path_type=Path),
+        help="A file with GitHub's token.  [default: the token in GITHUB_TOKEN or GH_TOKEN]",
+    )
+    api_url: str = option(
+        "--api-url",
+        default="https://api.github.com",
+        envvar=["TORCHPERF_API_URL", "GITHUB_API_URL"],
+        help="Where GitHub's REST API is: another address for GitHub Enterprise.",
+    )
+    patience_s: float = option(
+        "--patience",
+        type=click.FloatRange(min=0),
+        default=900.0,
+        metavar="SECONDS",
+        help="How long a request may wait for GitHub's rate limits before the command gives up.",
+    )
 
     def client(self, environ: Mapping[str, str]) -> Client:
         """GitHub's API with the token of the options or of the environment. Raises `UsageProblem`."""

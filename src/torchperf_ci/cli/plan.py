@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
 from torchperf_ci.cli.case_options import ModelOptions, PythonOptions
 from torchperf_ci.cli.history_options import PastOptions
-from torchperf_ci.cli.options import GitHubOptions, KeyValues, command, option, split_list, takes
+from torchperf_ci.cli.options import GitHubOptions, KeyValues, command, command_options, option, split_list, takes
 from torchperf_ci.cli.suites import preloaded_python
 from torchperf_ci.core.errors import TorchperfError, UsageProblem
 
@@ -29,69 +28,54 @@ LARGEST_OUTPUT = 1_000_000
 """Bytes of a job's output; GitHub takes 1 MiB."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class DurationOptions:
     """Say which earlier results show how long models take."""
 
     SECTION: ClassVar[str] = "How long models take"
 
-    folders: Annotated[
-        tuple[str, ...],
-        option(
-            "--durations",
-            multiple=True,
-            type=click.Path(file_okay=False),
-            metavar="DIR",
-            help="An earlier results folder, whose durations balance the shards. Repeatable.",
-        ),
-    ]
-    artifact: Annotated[
-        str | None,
-        option(
-            "--durations-artifact",
-            metavar="NAME",
-            help="The same from the default branch's newest artifact of this name, say torchperf-merged-results.",
-        ),
-    ]
-    fetch_into: Annotated[
-        str | None,
-        option(
-            "--fetch-durations",
-            metavar="DIR",
-            type=click.Path(file_okay=False),
-            help="Only save the durations from GitHub or a history into DIR, and plan nothing. A later plan with "
-            "--durations DIR then needs no token while it imports suites.",
-        ),
-    ]
+    folders: tuple[str, ...] = option(
+        "--durations",
+        multiple=True,
+        type=click.Path(file_okay=False),
+        metavar="DIR",
+        help="An earlier results folder, whose durations balance the shards. Repeatable.",
+    )
+    artifact: str | None = option(
+        "--durations-artifact",
+        metavar="NAME",
+        help="The same from the default branch's newest artifact of this name, say torchperf-merged-results.",
+    )
+    fetch_into: str | None = option(
+        "--fetch-durations",
+        metavar="DIR",
+        type=click.Path(file_okay=False),
+        help="Only save the durations from GitHub or a history into DIR, and plan nothing. A later plan with "
+        "--durations DIR then needs no token while it imports suites.",
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class PlanOptions:
     """Say which models are shared out over which runners."""
 
     models: ModelOptions
     interpreter: PythonOptions
-    shards: Annotated[
-        int,
-        option("--shards", type=click.IntRange(1, 256), default=1, help="The number of shards on each runner."),
-    ]
-    runners: Annotated[
-        tuple[tuple[str, str], ...],
-        option(
-            "--runner",
-            multiple=True,
-            type=KeyValues(),
-            default=["cpu=ubuntu-latest"],
-            metavar="DEVICE=LABELS",
-            help="The device to measure, and the labels of the runner that has it, say 'cuda=self-hosted gpu'. "
-            "Repeatable.",
-        ),
-    ]
-    name: Annotated[
-        str,
-        option("--name", default="results", help="The name of the results, which becomes part of artifacts' names."),
-    ]
-    github_files: Annotated[bool, option("--github-files", is_flag=True, help="Write step outputs for GitHub Actions.")]
+    shards: int = option(
+        "--shards", type=click.IntRange(1, 256), default=1, help="The number of shards on each runner."
+    )
+    runners: tuple[tuple[str, str], ...] = option(
+        "--runner",
+        multiple=True,
+        type=KeyValues(),
+        default=["cpu=ubuntu-latest"],
+        metavar="DEVICE=LABELS",
+        help="The device to measure, and the labels of the runner that has it, say 'cuda=self-hosted gpu'. Repeatable.",
+    )
+    name: str = option(
+        "--name", default="results", help="The name of the results, which becomes part of artifacts' names."
+    )
+    github_files: bool = option("--github-files", is_flag=True, help="Write step outputs for GitHub Actions.")
     durations: DurationOptions
     past: PastOptions
     github: GitHubOptions

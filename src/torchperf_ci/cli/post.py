@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import click
 
-from torchperf_ci.cli.options import GitHubOptions, argument, command, option, takes
+from torchperf_ci.cli.options import GitHubOptions, argument, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, TorchperfError, UsageProblem
 
 if TYPE_CHECKING:
@@ -22,35 +22,25 @@ if TYPE_CHECKING:
 DEFAULT_ARTIFACT = "torchperf-report"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class PostOptions:
     """Say what is posted, and where."""
 
-    results: Annotated[str, argument(metavar="[DIR]", default="", envvar="TORCHPERF_RESULTS")]
-    artifact: Annotated[
-        str,
-        option("--artifact", default=DEFAULT_ARTIFACT, help="Without DIR: the name of the finished run's artifact."),
-    ]
-    name: Annotated[
-        str,
-        option(
-            "--name", default="torchperf", help="The name of the check. Comments of different names are kept apart."
-        ),
-    ]
-    start: Annotated[
-        bool, option("--start", is_flag=True, help="Only show the check as in progress, before measuring.")
-    ]
-    check: Annotated[bool, option("--check/--no-check", default=True, help="Post a check.")]
-    comment: Annotated[
-        bool,
-        option(
-            "--comment/--no-comment", default=True, help="Post one comment on the pull request; later runs edit it."
-        ),
-    ]
-    github_files: Annotated[
-        bool,
-        option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."),
-    ]
+    results: str = argument(metavar="[DIR]", default="", envvar="TORCHPERF_RESULTS")
+    artifact: str = option(
+        "--artifact", default=DEFAULT_ARTIFACT, help="Without DIR: the name of the finished run's artifact."
+    )
+    name: str = option(
+        "--name", default="torchperf", help="The name of the check. Comments of different names are kept apart."
+    )
+    start: bool = option("--start", is_flag=True, help="Only show the check as in progress, before measuring.")
+    check: bool = option("--check/--no-check", default=True, help="Post a check.")
+    comment: bool = option(
+        "--comment/--no-comment", default=True, help="Post one comment on the pull request; later runs edit it."
+    )
+    github_files: bool = option(
+        "--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."
+    )
     github: GitHubOptions
 
 

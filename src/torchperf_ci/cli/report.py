@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import click
 
 from torchperf_ci.cli.finish import echo_report
-from torchperf_ci.cli.options import RESULTS_DIR, command, option, takes
+from torchperf_ci.cli.options import RESULTS_DIR, command, command_options, option, takes
 from torchperf_ci.cli.report_options import ContentOptions, refuse_to_overwrite
 from torchperf_ci.core.errors import ExitCode
 from torchperf_ci.core.text import one_line
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class ReportCommandOptions:
     """Say where results are and where the report goes."""
 
-    directory: Annotated[Path, RESULTS_DIR]
-    output_dir: Annotated[
-        Path | None,
-        option(
-            "--output-dir",
-            type=click.Path(file_okay=False, path_type=Path),
-            help="Write there instead of into DIR.",
-        ),
-    ]
-    limit: Annotated[
-        int,
-        option("--limit", type=click.IntRange(min=1000), default=60_000, help="Largest size of report.md in bytes."),
-    ]
+    directory: Path = RESULTS_DIR
+    output_dir: Path | None = option(
+        "--output-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Write there instead of into DIR.",
+    )
+    limit: int = option(
+        "--limit", type=click.IntRange(min=1000), default=60_000, help="Largest size of report.md in bytes."
+    )
     content: ContentOptions
 
 

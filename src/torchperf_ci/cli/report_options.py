@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
-from torchperf_ci.cli.options import option
+from torchperf_ci.cli.options import command_options, option
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Mode
@@ -21,64 +20,42 @@ OURS = ("report.md", "report.html")
 """Files that only this program writes; PyTorch's own script writes the others of a report as well."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class ContentOptions:
     """Say what to report on, and what the build summary names."""
 
     SECTION: ClassVar[str] = "What to report on"
 
-    suites: Annotated[
-        tuple[str, ...], option("--suites", multiple=True, help="Only these suites, in this order. Repeatable.")
-    ]
-    devices: Annotated[
-        tuple[str, ...], option("--devices", multiple=True, help="Only these devices, in this order. Repeatable.")
-    ]
-    dtypes: Annotated[
-        tuple[str, ...], option("--dtypes", multiple=True, help="Only these dtypes, in this order. Repeatable.")
-    ]
-    compilers: Annotated[
-        tuple[str, ...], option("--compilers", multiple=True, help="Only these compilers, in this order. Repeatable.")
-    ]
-    flag_compilers: Annotated[
-        tuple[str, ...],
-        option(
-            "--flag-compilers",
-            multiple=True,
-            help="Warn about these compilers only (else inductor and inductor_no_cudagraphs, or all if neither is "
-            "there). Repeatable.",
-        ),
-    ]
-    inference: Annotated[bool, option("--inference", is_flag=True, help="Only inference.")]
-    training: Annotated[bool, option("--training", is_flag=True, help="Only training.")]
-    mode: Annotated[
-        str | None,
-        option("--mode", type=click.Choice([mode.value for mode in Mode]), help="The same by its name."),
-    ]
-    include_slowdowns: Annotated[
-        bool,
-        option(
-            "--include-slowdowns", is_flag=True, help="Count slowdowns in geomean.csv, where they are else taken as 1x."
-        ),
-    ]
-    base_sha: Annotated[
-        str,
-        option(
-            "--base-sha",
-            default="",
-            show_default=False,
-            help="The commit of the tested PyTorch, for the build summary.",
-        ),
-    ]
-    pytorch_dir: Annotated[
-        Path | None,
-        option("--pytorch-dir", type=click.Path(path_type=Path), help="A PyTorch checkout, for the build summary."),
-    ]
-    torchbench_dir: Annotated[
-        Path | None,
-        option(
-            "--torchbench-dir", type=click.Path(path_type=Path), help="A torchbench checkout, for the build summary."
-        ),
-    ]
+    suites: tuple[str, ...] = option("--suites", multiple=True, help="Only these suites, in this order. Repeatable.")
+    devices: tuple[str, ...] = option("--devices", multiple=True, help="Only these devices, in this order. Repeatable.")
+    dtypes: tuple[str, ...] = option("--dtypes", multiple=True, help="Only these dtypes, in this order. Repeatable.")
+    compilers: tuple[str, ...] = option(
+        "--compilers", multiple=True, help="Only these compilers, in this order. Repeatable."
+    )
+    flag_compilers: tuple[str, ...] = option(
+        "--flag-compilers",
+        multiple=True,
+        help="Warn about these compilers only (else inductor and inductor_no_cudagraphs, or all if neither is "
+        "there). Repeatable.",
+    )
+    inference: bool = option("--inference", is_flag=True, help="Only inference.")
+    training: bool = option("--training", is_flag=True, help="Only training.")
+    mode: str | None = option("--mode", type=click.Choice([mode.value for mode in Mode]), help="The same by its name.")
+    include_slowdowns: bool = option(
+        "--include-slowdowns", is_flag=True, help="Count slowdowns in geomean.csv, where they are else taken as 1x."
+    )
+    base_sha: str = option(
+        "--base-sha",
+        default="",
+        show_default=False,
+        help="The commit of the tested PyTorch, for the build summary.",
+    )
+    pytorch_dir: Path | None = option(
+        "--pytorch-dir", type=click.Path(path_type=Path), help="A PyTorch checkout, for the build summary."
+    )
+    torchbench_dir: Path | None = option(
+        "--torchbench-dir", type=click.Path(path_type=Path), help="A torchbench checkout, for the build summary."
+    )
 
     def selection(self) -> CaseSelection:
         """Return what of the records is asked for. Raises `click.UsageError` for both modes at once."""

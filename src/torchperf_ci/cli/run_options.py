@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 from click.core import ParameterSource
 
 from torchperf_ci.cli.case_options import CaseOptions, TalkOptions
 from torchperf_ci.cli.finish import conclude
-from torchperf_ci.cli.options import option
+from torchperf_ci.cli.options import command_options, option
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Results, ResultsFolder
@@ -31,105 +30,76 @@ _ONLY_DYNAMO = (
 _ONLY_TORCHPERF = ("warmup", "seed", "scale", "compile_scope", "cold_l2")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class HarnessOptions:
     """Choose the harness, and say what only PyTorch's own takes."""
 
     SECTION: ClassVar[str] = "PyTorch's own suite runner"
 
-    harness: Annotated[
-        str,
-        option(
-            "--harness",
-            type=click.Choice(["torchperf", "dynamo"]),
-            default="torchperf",
-            help="torchperf: measure as docs/method.md says; dynamo: run the scripts of a PyTorch checkout "
-            "(benchmarks/dynamo), with the commands of PyTorch's own suite runner.",
-        ),
-    ]
-    pytorch_dir: Annotated[
-        Path | None,
-        option(
-            "--pytorch-dir", type=_FOLDER, help="dynamo: the PyTorch checkout to run in.  [default: the working folder]"
-        ),
-    ]
-    print_run_commands: Annotated[
-        bool,
-        option(
-            "--print-run-commands", is_flag=True, help="dynamo: write and print the script of the commands; run none."
-        ),
-    ]
-    log_operator_inputs: Annotated[
-        bool, option("--log-operator-inputs", is_flag=True, help="dynamo: let the scripts log the operators' inputs.")
-    ]
-    extra_args: Annotated[
-        str | None,
-        option("--extra-args", metavar="ARGS", help="dynamo: more arguments for the scripts, quoted as in a shell."),
-    ]
-    enable_cpu_launcher: Annotated[
-        bool,
-        option(
-            "--enable-cpu-launcher", is_flag=True, help="dynamo: start the scripts with torch.backends.xeon.run_cpu."
-        ),
-    ]
-    cpu_launcher_args: Annotated[
-        str | None,
-        option("--cpu-launcher-args", metavar="ARGS", help="dynamo: arguments of that launcher, quoted as in a shell."),
-    ]
+    harness: str = option(
+        "--harness",
+        type=click.Choice(["torchperf", "dynamo"]),
+        default="torchperf",
+        help="torchperf: measure as docs/method.md says; dynamo: run the scripts of a PyTorch checkout "
+        "(benchmarks/dynamo), with the commands of PyTorch's own suite runner.",
+    )
+    pytorch_dir: Path | None = option(
+        "--pytorch-dir", type=_FOLDER, help="dynamo: the PyTorch checkout to run in.  [default: the working folder]"
+    )
+    print_run_commands: bool = option(
+        "--print-run-commands", is_flag=True, help="dynamo: write and print the script of the commands; run none."
+    )
+    log_operator_inputs: bool = option(
+        "--log-operator-inputs", is_flag=True, help="dynamo: let the scripts log the operators' inputs."
+    )
+    extra_args: str | None = option(
+        "--extra-args", metavar="ARGS", help="dynamo: more arguments for the scripts, quoted as in a shell."
+    )
+    enable_cpu_launcher: bool = option(
+        "--enable-cpu-launcher", is_flag=True, help="dynamo: start the scripts with torch.backends.xeon.run_cpu."
+    )
+    cpu_launcher_args: str | None = option(
+        "--cpu-launcher-args", metavar="ARGS", help="dynamo: arguments of that launcher, quoted as in a shell."
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class RunOptions:
     """Say what to run, where its results go, and what makes it fail."""
 
     cases: CaseOptions
-    output_dir: Annotated[
-        Path,
-        option(
-            "--output-dir",
-            type=click.Path(path_type=Path),
-            default=Path("benchmark_logs"),
-            help="The results folder. What an earlier run wrote there is removed first.",
-        ),
-    ]
-    keep_output_dir: Annotated[
-        bool,
-        option("--keep-output-dir", is_flag=True, help="Keep what is recorded there, and measure the rest."),
-    ]
-    fail_on: Annotated[
-        str,
-        option(
-            "--fail-on",
-            type=click.Choice(["failed", "never"]),
-            default="failed",
-            help="failed: exit with 6 when a case did not pass; never: exit with 0.",
-        ),
-    ]
-    strict: Annotated[
-        bool,
-        option(
-            "--strict", is_flag=True, help="Exit with 6 as well when a case passed without anything being compiled."
-        ),
-    ]
-    flag_compilers: Annotated[
-        tuple[str, ...],
-        option(
-            "--flag-compilers",
-            multiple=True,
-            help="Compiler whose slow, failing or heavy models the report warns about. Repeatable.  [default: "
-            "inductor and inductor_no_cudagraphs]",
-        ),
-    ]
+    output_dir: Path = option(
+        "--output-dir",
+        type=click.Path(path_type=Path),
+        default=Path("benchmark_logs"),
+        help="The results folder. What an earlier run wrote there is removed first.",
+    )
+    keep_output_dir: bool = option(
+        "--keep-output-dir", is_flag=True, help="Keep what is recorded there, and measure the rest."
+    )
+    fail_on: str = option(
+        "--fail-on",
+        type=click.Choice(["failed", "never"]),
+        default="failed",
+        help="failed: exit with 6 when a case did not pass; never: exit with 0.",
+    )
+    strict: bool = option(
+        "--strict", is_flag=True, help="Exit with 6 as well when a case passed without anything being compiled."
+    )
+    flag_compilers: tuple[str, ...] = option(
+        "--flag-compilers",
+        multiple=True,
+        help="Compiler whose slow, failing or heavy models the report warns about. Repeatable.  [default: "
+        "inductor and inductor_no_cudagraphs]",
+    )
     talk: TalkOptions
     harness: HarnessOptions
-    name: Annotated[
-        str,
-        option("--name", default="results", help="Name of these results, in the name of the artifact on GitHub."),
-    ]
-    github_files: Annotated[
-        bool,
-        option("--github-files", is_flag=True, help="In GitHub Actions: write the step's outputs and summary."),
-    ]
+    name: str = option(
+        "--name", default="results", help="Name of these results, in the name of the artifact on GitHub."
+    )
+    github_files: bool = option(
+        "--github-files", is_flag=True, help="In GitHub Actions: write the step's outputs and summary."
+    )
 
     def conclude(self, folder: ResultsFolder, results: Results, report_options: ReportOptions) -> int:
         """Write and print the report as these options ask; return the exit code."""

@@ -6,15 +6,14 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import click
 
 from torchperf_ci.cli.case_options import PythonOptions
 from torchperf_ci.cli.completion import complete_suites
-from torchperf_ci.cli.options import Group, argument, takes
+from torchperf_ci.cli.options import Group, argument, command_options, takes
 from torchperf_ci.core.text import one_line
 
 if TYPE_CHECKING:
@@ -33,11 +32,11 @@ def suites() -> None:
     """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class SuitesOptions:
     """Say which suite is shown, and which Python is asked."""
 
-    suite: Annotated[str | None, argument(required=False, shell_complete=complete_suites)]
+    suite: str | None = argument(required=False, shell_complete=complete_suites)
     interpreter: PythonOptions
 
 

@@ -6,9 +6,8 @@ import os
 import re
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
@@ -19,6 +18,7 @@ from torchperf_ci.cli.options import (
     append_markdown,
     argument,
     command,
+    command_options,
     option,
     takes,
 )
@@ -30,125 +30,92 @@ if TYPE_CHECKING:
     from torchperf_ci.github.client import Client
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class SourceOptions:
     """Say which results become the expectation."""
 
     SECTION: ClassVar[str] = "Which results"
 
-    from_dir: Annotated[
-        Path | None,
-        option(
-            "--from",
-            type=click.Path(exists=True, path_type=Path),
-            metavar="DIR",
-            help="Read results from disk, not GitHub: a results folder, a folder of such folders, or one CSV file.",
-        ),
-    ]
-    layout: Annotated[
-        str,
-        option(
-            "--layout",
-            type=click.Choice(["pytorch", "torchperf"]),
-            default="torchperf",
-            help="How jobs and artifacts are named: as by PyTorch's test jobs, or as by torchperf-ci's run action.",
-        ),
-    ]
-    workflows: Annotated[
-        tuple[str, ...],
-        option(
-            "--workflow",
-            multiple=True,
-            type=LineItem(),
-            help="Only runs of this workflow. Repeatable.  [default: all; for pytorch: inductor, inductor-periodic]",
-        ),
-    ]
-    configs: Annotated[
-        tuple[str, ...],
-        option(
-            "--config",
-            multiple=True,
-            envvar="TORCHPERF_TABLES",
-            help="Only this configuration. Repeatable.  [default: all]",
-        ),
-    ]
-    exclude_jobs: Annotated[
-        tuple[str, ...],
-        option(
-            "--exclude-job",
-            multiple=True,
-            type=LineItem(),
-            help="Ignore jobs whose name matches this regular expression. Repeatable.",
-        ),
-    ]
-    jobs: Annotated[
-        int,
-        option("--jobs", type=click.IntRange(1, 32), default=8, help="How many artifacts are read at the same time."),
-    ]
+    from_dir: Path | None = option(
+        "--from",
+        type=click.Path(exists=True, path_type=Path),
+        metavar="DIR",
+        help="Read results from disk, not GitHub: a results folder, a folder of such folders, or one CSV file.",
+    )
+    layout: str = option(
+        "--layout",
+        type=click.Choice(["pytorch", "torchperf"]),
+        default="torchperf",
+        help="How jobs and artifacts are named: as by PyTorch's test jobs, or as by torchperf-ci's run action.",
+    )
+    workflows: tuple[str, ...] = option(
+        "--workflow",
+        multiple=True,
+        type=LineItem(),
+        help="Only runs of this workflow. Repeatable.  [default: all; for pytorch: inductor, inductor-periodic]",
+    )
+    configs: tuple[str, ...] = option(
+        "--config",
+        multiple=True,
+        envvar="TORCHPERF_TABLES",
+        help="Only this configuration. Repeatable.  [default: all]",
+    )
+    exclude_jobs: tuple[str, ...] = option(
+        "--exclude-job",
+        multiple=True,
+        type=LineItem(),
+        help="Ignore jobs whose name matches this regular expression. Repeatable.",
+    )
+    jobs: int = option(
+        "--jobs", type=click.IntRange(1, 32), default=8, help="How many artifacts are read at the same time."
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class PullRequestOptions:
     """Say whether and where the changes are proposed."""
 
     SECTION: ClassVar[str] = "Pull request"
 
-    pull_request: Annotated[
-        bool,
-        option(
-            "--pull-request",
-            is_flag=True,
-            help="Commit the changes to a branch and open a pull request, or update the open one.",
-        ),
-    ]
-    branch: Annotated[
-        str | None,
-        option("--branch", help="The branch of the pull request.  [default: torchperf/update-expected-SHA]"),
-    ]
-    base: Annotated[
-        str | None,
-        option("--base", help="The branch to merge into.  [default: the repository's default branch]"),
-    ]
+    pull_request: bool = option(
+        "--pull-request",
+        is_flag=True,
+        help="Commit the changes to a branch and open a pull request, or update the open one.",
+    )
+    branch: str | None = option(
+        "--branch", help="The branch of the pull request.  [default: torchperf/update-expected-SHA]"
+    )
+    base: str | None = option("--base", help="The branch to merge into.  [default: the repository's default branch]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@command_options
 class UpdateExpectedOptions:
     """Say which tables are rewritten from which results, and how."""
 
-    sha: Annotated[str, argument(default="", metavar="[SHA]", envvar="TORCHPERF_SHA")]
-    expected_dir: Annotated[
-        Path,
-        option(
-            "--expected-dir",
-            type=click.Path(file_okay=False, path_type=Path),
-            default=Path("expected"),
-            help="The folder of expectation tables.",
-        ),
-    ]
+    sha: str = argument(default="", metavar="[SHA]", envvar="TORCHPERF_SHA")
+    expected_dir: Path = option(
+        "--expected-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path("expected"),
+        help="The folder of expectation tables.",
+    )
     source: SourceOptions
-    metric_columns: Annotated[
-        tuple[str, ...],
-        option(
-            "--metric-column",
-            multiple=True,
-            help="Add this column of the results to every table, say calls_captured. Repeatable.",
-        ),
-    ]
-    prune: Annotated[bool, option("--prune", is_flag=True, help="Remove models that the results no longer have.")]
-    require_complete: Annotated[
-        bool,
-        option(
-            "--require-complete/--allow-missing",
-            default=True,
-            help="When a shard is missing, leave its tables as they are, or update them with what there is.",
-        ),
-    ]
-    dry_run: Annotated[bool, option("--dry-run", is_flag=True, help="Only show what would change; write nothing.")]
-    summary_file: Annotated[Path | None, SUMMARY_FILE]
-    github_files: Annotated[
-        bool,
-        option("--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."),
-    ]
+    metric_columns: tuple[str, ...] = option(
+        "--metric-column",
+        multiple=True,
+        help="Add this column of the results to every table, say calls_captured. Repeatable.",
+    )
+    prune: bool = option("--prune", is_flag=True, help="Remove models that the results no longer have.")
+    require_complete: bool = option(
+        "--require-complete/--allow-missing",
+        default=True,
+        help="When a shard is missing, leave its tables as they are, or update them with what there is.",
+    )
+    dry_run: bool = option("--dry-run", is_flag=True, help="Only show what would change; write nothing.")
+    summary_file: Path | None = SUMMARY_FILE
+    github_files: bool = option(
+        "--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."
+    )
     proposal: PullRequestOptions
     github: GitHubOptions
 

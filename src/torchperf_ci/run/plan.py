@@ -345,7 +345,10 @@ def device_problem(device: str, machine: Machine, *, option: str = "--devices") 
         usual = USUAL_NAMES["device"].get(words[1], words[1])
         number = f":{int(words[2])}" if words[2] else ""
         is_there = usual in machine.devices and int(words[2] or 0) < machine.devices[usual]
-        hint = nearest(words[1], machine.devices, usual=usual + number if is_there else "")
+        if usual != words[1] and not is_there:
+            hint = f" For torch it is {usual + number}, and there is none."
+        else:
+            hint = nearest(words[1], machine.devices, usual=usual + number if is_there else "")
     known = ", ".join(f"{name} ({count})" if name != "cpu" else name for name, count in machine.devices.items())
     why = f" {reason[:1].upper()}{reason[1:]}." if (reason := machine.why_not_cpu(option=option)) else ""
     return f"there is no device {device!r} here.{hint} There are: {known}.{why}"
