@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from torchperf_ci.compare.effects import ChangeTolerance, Verdict
-from torchperf_ci.compare.model import LATENCY, SPEEDUP, TIMED, Comparison, ComparisonFindings, Measured
+from torchperf_ci.compare.model import LATENCY, SPEEDUP, TIMED, Comparison, ComparisonFindings, Measured, widen_for_days
 from torchperf_ci.compare.words import change, name, ordered, percent
 from torchperf_ci.core.text import one_line, safe_name, short_name, unique
 from torchperf_ci.report.charts import Chart
@@ -49,7 +49,9 @@ def draw_charts(findings: ComparisonFindings) -> list[Chart]:
     taken = {"compare"}
     measured = {item.case: item for item in findings.measured}
     with style():
-        figure = forest_figure(timed, findings.header.tolerances.latency)
+        usual = findings.header.tolerances.latency
+        live = dict.fromkeys(TIMED, usual)
+        figure = forest_figure(timed, live if measured else {name: widen_for_days(usual, name) for name in TIMED})
         charts = [Chart(name="compare", title="Head against base", **saved(figure))]
         changed = [c for c in timed if c.verdict is not Verdict.UNCHANGED and _has_samples(measured.get(c.case))]
         for comparison in changed[:MOST_SAMPLES]:
@@ -64,18 +66,19 @@ def _has_samples(measured: Measured | None) -> bool:
     return measured is not None and any(len(launch.base) > 1 for launch in measured.launches)
 
 
-def forest_figure(comparisons: Sequence[Comparison], tolerance: ChangeTolerance) -> Figure:
+def forest_figure(comparisons: Sequence[Comparison], tolerances: Mapping[str, ChangeTolerance]) -> Figure:
     """Draw every change with its interval, the most urgent at the top, over the margin and the threshold.
 
     A panel per metric, since a slower head has more latency and less speedup. Names stand above their bars, so that
-    the picture is narrow enough for a telephone.
+    the picture is narrow enough for a telephone. tolerances: by metric.
     """
     shown = list(comparisons)[:MOST_ROWS]
     panels = [rows for metric in TIMED if (rows := [c for c in shown if c.metric == metric])]
     heights = [len(rows) + 1.0 for rows in panels]
-    figure = Figure(figsize=(WIDTH, 0.9 + ROW_HEIGHT * sum(heights)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.9 + ROW_HEIGHT * sum(heights) + 0.15 * len(panels)), layout="constrained")
     all_axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, rows in zip(all_axes, panels, strict=True):
+        tolerance = tolerances[rows[0].metric]
         low, high = _limits(rows, tolerance)
         threshold, margin = 1 + tolerance.threshold, 1 + tolerance.margin
         axes.axvspan(1 / threshold, threshold, color=PALE, alpha=0.15, linewidth=0, zorder=0.4)
@@ -99,10 +102,11 @@ def forest_figure(comparisons: Sequence[Comparison], tolerance: ChangeTolerance)
         axes.xaxis.set_major_formatter(
             FuncFormatter(lambda value, _: f"{100 * (value - 1):+.3g} %".replace("+0 %", "0 %"))
         )
-        axes.set_xlabel(_AXES[rows[0].metric])
+        bounds = f"threshold {percent(tolerance.threshold)}, margin {percent(tolerance.margin)}"
+        axes.set_xlabel(f"{_AXES[rows[0].metric]}\n{bounds}")
     hidden = len(comparisons) - len(shown)
     cut = f" ({hidden:,} more are not drawn)" if hidden else ""
-    titled(figure, f"Head against base{cut}", _legend(shown, tolerance), columns=3)
+    titled(figure, f"Head against base{cut}", _legend(shown), columns=3)
     return figure
 
 
@@ -116,7 +120,7 @@ def _limits(comparisons: Sequence[Comparison], tolerance: ChangeTolerance) -> tu
     return math.exp(-reach), math.exp(1.25 * reach)
 
 
-def _legend(comparisons: Sequence[Comparison], tolerance: ChangeTolerance) -> list[Artist]:
+def _legend(comparisons: Sequence[Comparison]) -> list[Artist]:
     drawn = {comparison.verdict for comparison in comparisons}
     verdicts = [
         Line2D([], [], color=colour, marker="o", label=str(verdict))
@@ -125,8 +129,8 @@ def _legend(comparisons: Sequence[Comparison], tolerance: ChangeTolerance) -> li
     ]
     return [
         *verdicts,
-        Patch(color=PALE, alpha=0.3, label=f"within {percent(tolerance.threshold)}"),
-        Line2D([], [], color=INK, linestyle=":", linewidth=0.8, label=f"margin {percent(tolerance.margin)}"),
+        Patch(color=PALE, alpha=0.3, label="threshold"),
+        Line2D([], [], color=INK, linestyle=":", linewidth=0.8, label="margin"),
     ]
 
 

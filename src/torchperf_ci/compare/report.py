@@ -125,7 +125,7 @@ def to_markdown(findings: ComparisonFindings) -> str:
         )
     notes = "".join(f"\n{note}\n" for note in list_notes(findings))
     method = f"\n<sub>[How it is measured and judged]({METHOD})</sub>\n"
-    blocks.append(Block(before=f"{notes}{_write_reproduction(findings.header)}{method}", rank=2))
+    blocks.append(Block(before=f"{notes}{_write_reproduction(findings)}{method}", rank=2))
     return fit(blocks, LIMIT, where="compare.html")
 
 
@@ -177,11 +177,13 @@ def _write_change(comparison: Comparison) -> str:
     return f"{change(comparison.ratio)}{span}".replace(" %", f"{_NO_BREAK}%")
 
 
-def _write_reproduction(header: Header) -> str:
+def _write_reproduction(findings: ComparisonFindings) -> str:
     """Write the commands that measure this again, and where everything else is."""
+    header = findings.header
     run = link_to_run(header)
     place = f"the artifact of [this run]({run}#artifacts)" if run else "the folder of this report"
-    files = f"Charts, logs (`logs/`) and every raw time (`compare.json`) are in {place}."
+    live = "Charts, logs (`logs/`) and every raw time (`compare.json`)"
+    files = f"{live if findings.measured else 'Charts and every number (`compare.json`)'} are in {place}."
     if not header.commands:
         return f"\n{files}\n"
     commands = fenced("\n".join(header.commands), language="shell")
