@@ -170,7 +170,7 @@ def test_an_unreadable_file_of_the_history_is_told(dashboard, tmp_path: Path):
         (("--issue", "=7", *GITHUB), "--issue '=7': expected a number"),
         (("--issue", "7", "--issue", "8", *GITHUB), "--issue names two issues for all dtypes: 7 and 8"),
         (("--issue", "7"), "give the repository: --repo OWNER/NAME"),
-        (("--data-branch", "data", "--repo", "nonsense"), "--repo is 'nonsense', expected owner/name"),
+        (("--data-branch", "data", "--repo", "nonsense"), "--repo is 'nonsense', expected OWNER/NAME"),
         (("--history", "h", "--dashboard-archive-path", "a"), "give one of them"),
         (("--archive-name", "a"), "--archive-name names a folder of --dashboard-archive-path"),
         (("--image-uploader", "'unbalanced"), "cannot be split into words"),
