@@ -30,9 +30,9 @@ NAN_IS_FINE = AccuracyTolerance(value=1e-3, nan_equals_nan=True)
 
 def difference(eager: object, compiled: object, wide: object, tolerance: AccuracyTolerance) -> str | None:
     """The difference of two outputs."""
-    float64 = None if wide is None else IterationOutcome(made={"output": wide})
+    float64 = None if wide is None else IterationOutcome(results={"output": wide})
     return compare_outcomes(
-        IterationOutcome(made={"output": eager}), IterationOutcome(made={"output": compiled}), float64, tolerance
+        IterationOutcome(results={"output": eager}), IterationOutcome(results={"output": compiled}), float64, tolerance
     )
 
 
@@ -324,12 +324,12 @@ def test_infinities_leave_the_rest_to_be_compared() -> None:
 def test_a_float64_reference_of_another_function_is_recognized() -> None:
     """What is off by more than rounding is; a gradient that should cancel to zero is not held against it."""
     eager = IterationOutcome(
-        made={"output": torch.ones(100)}, gradients={"a": torch.ones(9), "b": torch.full((9,), 1e-9)}
+        results={"output": torch.ones(100)}, gradients={"a": torch.ones(9), "b": torch.full((9,), 1e-9)}
     )
 
     def wide(output: float, gradient: float) -> IterationOutcome:
         gradients = {"a": torch.full((9,), gradient).double(), "b": torch.full((9,), -1e-9).double()}
-        return IterationOutcome(made={"output": torch.full((100,), output).double()}, gradients=gradients)
+        return IterationOutcome(results={"output": torch.full((100,), output).double()}, gradients=gradients)
 
     assert another_function(eager, wide(1.01, 1.0)) is None
     assert another_function(eager, wide(1.3, 1.0)) == "the results in float64 differ by 23% of their size"
@@ -410,8 +410,8 @@ def test_values_that_differ_are_described_on_devices_without_float64() -> None:
     """How many, where, and which."""
     one, two = (torch.tensor(values).as_subclass(WithoutFloat64) for values in ([1.0, 2.0, 3.0], [1.0, 2.0, 4.0]))
     reason = compare_outcomes(
-        IterationOutcome(made={"output": one}),
-        IterationOutcome(made={"output": two}),
+        IterationOutcome(results={"output": one}),
+        IterationOutcome(results={"output": two}),
         None,
         AccuracyTolerance(value=1e-4),
     )

@@ -49,7 +49,7 @@ class LogLines:
 
     def __init__(self, *, quiet: bool = False, logs_in: Path | None = None) -> None:
         self._quiet, self._logs_in = quiet, logs_in
-        self._told: set[tuple[str, str, str]] = set()
+        self._reasons: set[tuple[str, str, str]] = set()
 
     def begin(self, *, total: int, already: int) -> None:
         self._total, self._number = total, 0
@@ -63,7 +63,7 @@ class LogLines:
         self._number += 1
         if not self._quiet:
             width = len(str(self._total))
-            line = describe(_shorten(records, self._told), logs_in=self._logs_in)
+            line = describe(_shorten(records, self._reasons), logs_in=self._logs_in)
             click.echo(f"[{self._number:>{width}}/{self._total}] {line}", err=True)
 
 
@@ -73,7 +73,7 @@ class TerminalBar:
     def __init__(self, *, logs_in: Path | None = None) -> None:
         self._bar: Any = None
         self._logs_in = logs_in
-        self._told: set[tuple[str, str, str]] = set()
+        self._reasons: set[tuple[str, str, str]] = set()
 
     def begin(self, *, total: int, already: int) -> None:
         if already:
@@ -95,7 +95,7 @@ class TerminalBar:
 
     def finish(self, records: Sequence[Record]) -> None:
         click.echo("\r\033[K", err=True, nl=False)
-        text = describe(_shorten(records, self._told), logs_in=self._logs_in)
+        text = describe(_shorten(records, self._reasons), logs_in=self._logs_in)
         if all(record.status.is_pass for record in records):
             click.echo(text, err=True)
         else:
@@ -134,14 +134,14 @@ def describe(records: Sequence[Record], *, logs_in: Path | None = None) -> str:
     return f"{line}\n  log: {logs_in}/{one_line(log)}" if log else line
 
 
-def _shorten(records: Sequence[Record], told: set[tuple[str, str, str]]) -> list[Record]:
-    """Return the records, without the reason that keeps a model from loading where another compiler's case told it."""
+def _shorten(records: Sequence[Record], earlier: set[tuple[str, str, str]]) -> list[Record]:
+    """Return the records, without the reason that keeps a model from loading where another case said it."""
     keys = [(record.case.suite, record.case.model, record.reason) for record in records]
     shortened = [
-        replace(record, reason="as above") if key in told and record.status is Status.MODEL_FAIL_TO_LOAD else record
+        replace(record, reason="as above") if key in earlier and record.status is Status.MODEL_FAIL_TO_LOAD else record
         for key, record in zip(keys, records, strict=True)
     ]
-    told.update(keys)
+    earlier.update(keys)
     return shortened
 
 

@@ -272,15 +272,15 @@ USUAL_NAMES: Mapping[str, Mapping[str, str]] = {
 """What people mean by names that are unlike ours in letters."""
 
 
-def unknown_names(what: str, asked: Sequence[str], choices: Sequence[str]) -> list[str]:
+def unknown_names(kind: str, asked: Sequence[str], choices: Sequence[str]) -> list[str]:
     """Return a sentence for every name that is not among the choices, with the one that may be meant."""
     sentences = []
     for name in dict.fromkeys(asked):
         if name not in choices:
-            usual = USUAL_NAMES.get(what, {}).get(name.lower(), "")
+            usual = USUAL_NAMES.get(kind, {}).get(name.lower(), "")
             hint = nearest(name, choices, usual=usual if usual in choices else "")
             more = f" and {len(choices) - _MOST_CHOICES} more" if len(choices) > _MOST_CHOICES else ""
-            sentences.append(f"unknown {what} {name!r}.{hint} There are: {', '.join(choices[:_MOST_CHOICES])}{more}.")
+            sentences.append(f"unknown {kind} {name!r}.{hint} There are: {', '.join(choices[:_MOST_CHOICES])}{more}.")
     return sentences
 
 

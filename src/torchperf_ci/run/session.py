@@ -204,8 +204,8 @@ class Preloaded:
         are imported are then in `left_out`, with the device: every worker imports them for itself."""
         if modules:
             self._control.sendall(json.dumps({"do": "preload", "modules": list(modules)}).encode())
-            told = self._receive(time.monotonic() + _START_LIMIT, "ready", "no_torch")
-            self.left_out.update(told.get("left_out", {}))
+            answer = self._receive(time.monotonic() + _START_LIMIT, "ready", "no_torch")
+            self.left_out.update(answer.get("left_out", {}))
 
     def kill(self, pid: int) -> None:
         """Kill a worker with everything below it, and wait until it has gone."""

@@ -147,8 +147,8 @@ class WorldWorker:
                 while not hello.endswith(b"\n") and (received := connection.recv(1)):
                     hello += received
             if hello.endswith(b"\n"):
-                told = json.loads(hello)
-                self._ranks[told["rank"]], self._pids[told["rank"]] = connection, told["pid"]
+                greeting = json.loads(hello)
+                self._ranks[greeting["rank"]], self._pids[greeting["rank"]] = connection, greeting["pid"]
 
     def _next_reply(self, waiting: Collection[int], deadline: float) -> tuple[int, dict[str, Any]] | None:
         """Return the next reply of one of these ranks; None when there is none by `deadline`.
@@ -233,13 +233,15 @@ class WorldWorker:
         rank: the one that was seen to have gone, None where it is torchrun that ended.
         """
         status = self._parent.exit_status(self.pid, time.monotonic() + _END_LIMIT)
-        told: dict[str, int] = {}
+        failure: dict[str, int] = {}
         with contextlib.suppress(OSError, ValueError):
-            told = json.loads(Path(self._folder.name, "failure.json").read_text())
+            failure = json.loads(Path(self._folder.name, "failure.json").read_text())
         self.kill()
-        if told:
-            word, reason = how_it_ended(told["exit_code"], oom_kills_before=self._oom_kills)
-            return WorkerError(word, f"rank {told['rank']} {reason} (see {self._log_of(told['rank'])})", alive=False)
+        if failure:
+            word, reason = how_it_ended(failure["exit_code"], oom_kills_before=self._oom_kills)
+            return WorkerError(
+                word, f"rank {failure['rank']} {reason} (see {self._log_of(failure['rank'])})", alive=False
+            )
         if rank is not None:
             return WorkerError(Status.CRASHED, f"rank {rank} ended (see {self._log_of(rank)})", alive=False)
         if status is None:

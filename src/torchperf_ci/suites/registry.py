@@ -303,13 +303,13 @@ def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise SuiteError(f"suite {path}: there is no such file")
     name = _module_name(path)
-    found = importlib.util.spec_from_file_location(name, path)
-    if found is None or found.loader is None:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
         raise SuiteError(f"suite {path}: Python cannot load this file")
-    module = importlib.util.module_from_spec(found)
+    module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))  # so that a suite may import its neighbours
-    found.loader.exec_module(module)
+    spec.loader.exec_module(module)
     return module
 
 

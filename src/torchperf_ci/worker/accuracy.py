@@ -51,18 +51,18 @@ class Leaf:
 class IterationOutcome:
     """Everything an iteration did, by the name a person knows it by.
 
-    made: `output` and `loss`. gradients: `gradient of w`. state: `buffer b`, `parameter w`, as they are afterwards.
+    results: `output` and `loss`. gradients: `gradient of w`. state: `buffer b`, `parameter w`, as they are afterwards.
     given: `argument 0`, as it is afterwards; what cannot be compared in it was not made by the model, and is left out.
     """
 
-    made: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
     gradients: dict[str, torch.Tensor | None] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
     given: dict[str, Any] = field(default_factory=dict)
 
     def leaves(self) -> dict[str, Leaf]:
         """Flatten all of it. Raises `CannotJudge`."""
-        judged = _flatten_all({**self.made, **self.gradients})
+        judged = _flatten_all({**self.results, **self.gradients})
         return {**judged, **_flatten_all({**self.state, **self.given}, strict=False)}
 
 
@@ -103,7 +103,7 @@ def another_function(reference: IterationOutcome, float64: IterationOutcome) -> 
     what should cancel to zero weighs nothing.
     """
     for title, mine, theirs in (
-        ("results", reference.made, float64.made),
+        ("results", reference.results, float64.results),
         ("gradients", reference.gradients, float64.gradients),
     ):
         wide = _flatten_all(theirs)

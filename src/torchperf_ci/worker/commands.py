@@ -140,18 +140,18 @@ class Bench:
 
     def suite(self, spec: str) -> Mapping[str, Any]:
         """List the models of a suite, what `--quick` keeps, what is skipped, what takes long to import."""
-        found = find_suite(spec)
+        suite = find_suite(spec)
         return {
-            "name": found.name,
-            "missing": found.missing(),
-            "models": list(found.models),
-            "quick": list(found.quick),
-            "groups": {name: list(models) for name, models in found.groups.items()},
-            "preload": list(getattr(found.module, "PRELOAD", ())),
-            "worlds": {model: found.world(model) for model in found.models if found.world(model) > 1},
+            "name": suite.name,
+            "missing": suite.missing(),
+            "models": list(suite.models),
+            "quick": list(suite.quick),
+            "groups": {name: list(models) for name, models in suite.groups.items()},
+            "preload": list(getattr(suite.module, "PRELOAD", ())),
+            "worlds": {model: suite.world(model) for model in suite.models if suite.world(model) > 1},
             "skips": [
                 {"model": skip.model, "reason": skip.reason, "device": skip.device, "mode": skip.mode}
-                for skip in found.skips
+                for skip in suite.skips
             ],
         }
 

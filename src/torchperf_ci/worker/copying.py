@@ -149,14 +149,14 @@ def _copy_tensors(tensors: list[torch.Tensor], change: Change) -> dict[int, Any]
         storage = tensor.untyped_storage()
         key = (tensor.device, storage.data_ptr(), tensor.dtype)
         if key not in flat:
-            seen_as = next((known for known in flat if known[:2] == key[:2]), None)
-            if seen_as is None:
+            first_key = next((known for known in flat if known[:2] == key[:2]), None)
+            if first_key is None:
                 whole = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(storage)
                 flat[key] = change(whole)
-            elif flat[seen_as].dtype == seen_as[2]:
-                flat[key] = flat[seen_as].view(tensor.dtype)
+            elif flat[first_key].dtype == first_key[2]:
+                flat[key] = flat[first_key].view(tensor.dtype)
             else:
-                raise CannotCopy(f"one memory is {seen_as[2]} and {tensor.dtype} at once, so it cannot be cast")
+                raise CannotCopy(f"one memory is {first_key[2]} and {tensor.dtype} at once, so it cannot be cast")
         memo[id(tensor)] = _same_view(tensor, flat[key])
     return memo
 

@@ -117,8 +117,8 @@ def _gpu() -> dict[str, Any]:
 
 def _nvidia_driver() -> str:
     text = _read("/proc/driver/nvidia/version")
-    if found := re.search(r"Kernel Module.*?\s(\d+\.[\d.]+)", text):
-        return found.group(1)
+    if version := re.search(r"Kernel Module.*?\s(\d+\.[\d.]+)", text):
+        return version.group(1)
     try:
         command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
         out = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout

@@ -155,7 +155,7 @@ class Workload:
         with torch.no_grad():
             outputs = pytree.tree_map(_unrolled, outputs)
         outcome = IterationOutcome(
-            made={"output": outputs, **({} if loss is None or loss is outputs else {"loss": loss})}
+            results={"output": outputs, **({} if loss is None or loss is outputs else {"loss": loss})}
         )
         module = self.module
         if self.training:

@@ -98,16 +98,16 @@ def _device_touched() -> str:
     """Return the device that this process has initialised, as a fork of it sees it; empty for none."""
     from torchperf_ci.worker.accelerators import touched_device
 
-    told, answer = os.pipe()
+    reader_end, writer_end = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            os.write(answer, touched_device().encode())
+            os.write(writer_end, touched_device().encode())
         finally:
             os._exit(0)
-    os.close(answer)
+    os.close(writer_end)
     os.waitpid(pid, 0)
-    with os.fdopen(told, "rb") as reader:
+    with os.fdopen(reader_end, "rb") as reader:
         return reader.read().decode()
 
 
@@ -265,12 +265,12 @@ def kill_orphans(*, keep: AbstractSet[int]) -> None:
 
 def _children() -> set[int]:
     """List the processes whose parent is this one (Linux; elsewhere orphans go to init, only the group is killed)."""
-    found = set()
+    children = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
-                found.add(int(stat.parent.name))
-    return found
+                children.add(int(stat.parent.name))
+    return children
 
 
 def _prctl(option: int, value: int) -> None:
