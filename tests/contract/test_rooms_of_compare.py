@@ -7,8 +7,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from report_builders import both, case
 from torchperf_ci.core.records import Record, to_line
 
@@ -45,13 +43,4 @@ def test_comparing_two_folders_needs_nothing_that_measures(tmp_path: Path) -> No
     write(tmp_path / "head", *(replace(record, reason="") for record in records))
     rooms, github = loaded_by(tmp_path, "compare", "base", "head")
     assert rooms == {"cli", "compare", "core", "github", "report"}
-    assert github <= FOR_ACTIONS
-
-
-@pytest.mark.slow
-def test_a_run_needs_neither_shards_nor_comparisons(tmp_path: Path) -> None:
-    """Nor formats, history or expectations."""
-    arguments = ("--suites", "tiny", "--inference", "--filter", "^mlp$", "--compilers", "eager", "--devices", "cpu")
-    rooms, github = loaded_by(tmp_path, "run", *arguments, "--repeat", "10", "--no-accuracy")
-    assert rooms == {"cli", "core", "github", "machine", "report", "run", "worker"}
     assert github <= FOR_ACTIONS
