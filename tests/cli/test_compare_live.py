@@ -273,6 +273,27 @@ def test_a_commit_is_compared_with_the_working_tree(cli: Cli, tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_code_of_the_working_tree_is_no_commit_of_either_side(cli: Cli, tmp_path: Path) -> None:
+    """An editable installation leads both sides to the same files: that is refused, not found unchanged."""
+    project = tmp_path / "project"
+    (project / "src").mkdir(parents=True)
+    (project / "src/package.py").write_text("SECONDS = 0.002\n")
+    (project / "suite.py").write_text(
+        SUITE.partition("def broken")[0] + "import package\nMODELS = {'net': sleeping(package.SECONDS)}\n"
+    )
+    for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "one"]):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@e", *command], cwd=project, check=True)
+    (project / "src/package.py").write_text("SECONDS = 0.004\n")
+    options = ("--suites", "suite.py", "--inference", *QUICKLY[:-1], str(tmp_path / "out"))
+    done = cli("compare", "--base-ref", "HEAD", *options, cwd=project, env={"PYTHONPATH": str(project / "src")})
+    assert done.returncode == 4, done.stdout + done.stderr
+    told = verdicts(tmp_path)["net"]
+    assert told["verdict"] == "refused"
+    assert "package was imported from the working tree" in told["why"]
+    assert "--setup" in told["why"]
+
+
+@pytest.mark.slow
 def test_an_interrupt_ends_the_setup_and_removes_the_worktree(tmp_path: Path) -> None:
     """Nothing that was started goes on, nothing that was made stays."""
     project = tmp_path / "project"

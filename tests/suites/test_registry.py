@@ -72,7 +72,7 @@ def test_another_package_may_register_a_suite(tmp_path: Path, monkeypatch: pytes
     [
         ("tinny", "unknown suite 'tinny'. Did you mean tiny? There are: {known}, a path to a .py file, a module name."),
         ("qqq", "unknown suite 'qqq'. There are: {known}, a path to a .py file, a module name."),
-        ("nowhere/mine.py", "suite nowhere/mine.py: there is no such file"),
+        ("nowhere/mine.py", "suite nowhere/mine.py: there is no such file."),
         ("json", "unknown suite 'json'. There are: {known}, a path to a .py file, a module name."),
     ],
 )

@@ -233,6 +233,11 @@ def _compare_live(options: CompareOptions) -> int:
                 clear_folder(folder)  # no later step shall take an earlier result for what this one left
                 write_outputs(os.environ, {"results": str(options.output_dir)})
             options.talk.say(f"Setting up base ({request.base.label}) and head ({request.head.label}) …")
+            if request.repository is not None and not request.setup:
+                options.talk.say(
+                    "Note: without --setup nothing is installed: both sides have the packages of the same Python, and "
+                    "only the files of their own trees differ."
+                )
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torchperf-compare-")))
             base, head = stack.enter_context(running_sides(request, scratch))
             header = describe_request(request, base, head)
@@ -288,6 +293,11 @@ def _request_from(options: CompareOptions) -> CompareRequest:
     base = _make_side("base", sides.base_python, sides.base_env, sides.base_compiler, base_commit, options)
     head = _make_side("head", sides.head_python, sides.head_env, sides.head_compiler, head_commit, options)
     if base == replace(head, name="base"):
+        if sides.base_ref:
+            raise click.UsageError(
+                f"base and head are the same: {sides.base_ref} is what is checked out, and no tracked file is changed; "
+                "give an older commit, say --base-ref HEAD~1 or merge-base"
+            )
         raise click.UsageError(
             "base and head are the same: give --base-ref, --base-python and --head-python, --base-env or --head-env, "
             "--base-compiler and --head-compiler, or two results folders"

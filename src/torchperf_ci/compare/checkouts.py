@@ -86,7 +86,7 @@ class Repository:
         sha = _git(self.folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
         if sha:
             return sha
-        advice = "fetch it first (fetch-depth: 0)" if self._is_shallow() else self._suggest_branches()
+        advice = "fetch it first (fetch-depth: 0)" if self._is_shallow() else self._list_branches()
         raise UsageProblem(f"there is no ref {ref!r} in {self.folder}; {advice}")
 
     def _summarize(self, sha: str) -> CommitSummary:
@@ -123,7 +123,17 @@ class Repository:
         return _git(self.folder, "rev-parse", "--is-shallow-repository") == "true"
 
     def _suggest_branches(self) -> str:
-        """Say what can be given instead, the usual names first."""
+        """Say how an upstream is given, with the most usual of the branches."""
+        branches = self._list_branches()
+        _, there_are, names = branches.partition("there are: ")
+        return (
+            f"say --upstream {names.split(',')[0].split(' and ')[0]}, or --base-ref; {branches}"
+            if there_are
+            else branches
+        )
+
+    def _list_branches(self) -> str:
+        """List the branches that there are, the usual names first."""
         listed = _git(self.folder, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes") or ""
         usual = [f"{remote}{branch}" for remote in ("origin/", "") for branch in ("main", "master")]
         names = [name for name in listed.splitlines() if "/" in name or name != "origin"]  # `origin` is origin/HEAD
@@ -131,7 +141,7 @@ class Repository:
         if not names:
             return "there is no branch yet: commit something first"
         more = f" and {len(names) - _MOST_BRANCHES} more" if len(names) > _MOST_BRANCHES else ""
-        return f"say --upstream {names[0]}, or --base-ref; there are: {', '.join(names[:_MOST_BRANCHES])}{more}"
+        return f"there are: {', '.join(names[:_MOST_BRANCHES])}{more}"
 
     def list_untracked(self) -> list[str]:
         """List Python files that git neither tracks nor ignores: no commit has them."""

@@ -384,7 +384,7 @@ class _CaseComparison:
                     worker.kill()
                     worker = self._fork(stack, preloaded, side)
                     loaded = worker.load(cache_dir=self._choose_cache(stack, side, number))
-            self._note(side, batch_size=loaded.batch_size, parameters=loaded.parameters)
+            self._note(side, batch_size=loaded.batch_size, parameters=loaded.parameters, strays=loaded.strays)
             if is_compiled:
                 self._compile(worker, side, number)
             self._note_reference()
@@ -552,6 +552,11 @@ class _CaseComparison:
             yield f"{self.no_room}; --interleave launch measures whole launches in turn"
         if base.failure or head.failure or self.no_room:
             return
+        if strays := sorted({*base.strays, *head.strays}):
+            yield (
+                f"{', '.join(strays)} was imported from the working tree, not from the commit that is measured; "
+                "install each commit on its side, say with --setup 'pip install --no-deps -e .'"
+            )
         if base.batch_size != head.batch_size:
             yield f"batch size {base.batch_size} against {head.batch_size}"
         if base.parameters != head.parameters:

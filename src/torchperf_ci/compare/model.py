@@ -111,7 +111,7 @@ class SideResult:
     memory_bytes: what an iteration of the compared arm needs. process_bytes: the largest size of the process. Both are
         None where they cannot be measured.
     not_compiled: nothing of it was compiled, though it should have been. remarks: what else a reader should know.
-    log: what its process printed, as a path in the results folder.
+    log: what its process printed, as a path in the results folder. strays: see `Loaded`.
     """
 
     accuracy: str = ""
@@ -125,6 +125,7 @@ class SideResult:
     not_compiled: bool = False
     remarks: tuple[str, ...] = ()
     log: str = ""
+    strays: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

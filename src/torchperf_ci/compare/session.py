@@ -30,7 +30,7 @@ from torchperf_ci.run.plan import PlannedCase, Selection
 from torchperf_ci.run.session import WorkerError, is_lack_of_room
 from torchperf_ci.run.survey import left_out_warnings, note_settings, python_under_test, refuse_cold_l2, survey
 from torchperf_ci.run.world import log_names
-from torchperf_ci.suites import SHARING_VARIABLE
+from torchperf_ci.suites import SHARING_VARIABLE, WORKING_TREE_VARIABLE
 
 LEAST_SECONDS = 1.0
 """Less than this per case is no budget."""
@@ -102,6 +102,7 @@ def _running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Ite
                     side=spec.name,
                 )
             )
+            environ[WORKING_TREE_VARIABLE] = str(request.repository.folder)
             suites = tuple(put_suite(suite, request.repository, cwd) for suite in selection.suites)
             selection = replace(selection, suites=suites)
         under_test = stack.enter_context(

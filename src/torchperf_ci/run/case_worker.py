@@ -56,7 +56,8 @@ class CaseSettings:
 class Loaded:
     """A loaded model, and how it runs: `batch_size` after halving for memory, number of parameters.
 
-    compile_scope, threads: those that really are. remarks: what a reader should know.
+    compile_scope, threads: those that really are. remarks: what a reader should know. strays: packages that come from
+    the repository's working tree, where a commit's own tree is measured.
     """
 
     batch_size: int
@@ -64,6 +65,7 @@ class Loaded:
     compile_scope: str
     threads: int
     remarks: tuple[str, ...] = ()
+    strays: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +151,7 @@ class CaseWorker:
             compile_scope=loaded["compile_scope"],
             threads=loaded["threads"],
             remarks=tuple(loaded["remarks"][:REMARKS_KEPT]),
+            strays=tuple(loaded["strays"]),
         )
 
     def _cpus(self) -> list[int]:

@@ -301,7 +301,10 @@ def _load(spec: str) -> ModuleType:
 
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise SuiteError(f"suite {path}: there is no such file")
+        there = sorted(each.name for each in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, there, n=1)
+        hint = f" Did you mean {path.with_name(near[0])}?" if near else ""
+        raise SuiteError(f"suite {path}: there is no such file.{hint}")
     name = _module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

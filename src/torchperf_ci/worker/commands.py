@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from torchperf_ci.suites import WORKING_TREE_VARIABLE
 from torchperf_ci.suites.registry import SuiteError, resolve
 from torchperf_ci.worker import environment as surroundings
 from torchperf_ci.worker.accelerators import (
@@ -49,7 +50,7 @@ from torchperf_ci.worker.compile import (
 )
 from torchperf_ci.worker.copying import CannotCopy, describe_structure
 from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites
-from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, seed_all
+from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, seed_all
 from torchperf_ci.worker.memory import device_module, graph_pools, peak_while, process_peak_while
 from torchperf_ci.worker.protocol import CaseError, Handler, describe
 from torchperf_ci.worker.timing import Arm, CacheEmptier, pin_threads, prepare_arm, sample, synchronizer
@@ -214,6 +215,7 @@ class Bench:
             "compile_scope": "step" if whole_step else "module",
             "threads": torch.get_num_threads(),
             "remarks": remarks,
+            "strays": find_strays(os.environ.get(WORKING_TREE_VARIABLE, "")),
         }
 
     def _load_what_fits(self, batch_size: int | None) -> Workload:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -374,3 +376,26 @@ def _own_batch_size(suite: Suite, model: str, args: tuple[Any, ...], kwargs: Map
         return int(own(model, args))
     sizes = [tensor.shape[0] for tensor in tensors_of((args, kwargs)) if tensor.ndim > 0]
     return int(sizes[0]) if sizes else 1
+
+
+def find_strays(working_tree: str) -> list[str]:
+    """Name the packages that were imported from a repository's working tree, though a commit's own tree is measured.
+
+    An editable installation, or a PYTHONPATH, leads there: then both sides of a comparison run the same code.
+    """
+    if not working_tree:
+        return []
+    tree, here, installed = (os.path.realpath(path) + os.sep for path in (working_tree, Path.cwd(), sys.prefix))
+    files = {
+        name: os.path.realpath(file)
+        for name, module in list(sys.modules.items())
+        if isinstance(file := getattr(module, "__file__", None), str)
+    }
+    return sorted(
+        {
+            name.partition(".")[0]
+            for name, file in files.items()
+            if file.startswith(tree) and "site-packages" not in file and not file.startswith((here, installed))
+        }
+        - {"torchperf_ci", "__main__"}
+    )
