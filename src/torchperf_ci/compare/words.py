@@ -275,7 +275,7 @@ def list_notes(findings: ComparisonFindings) -> Iterator[str]:
         probes = [time for item in findings.measured for launch in item.launches for time in launch.probe]
         slow = slow_share(probes)
         if round(slow, 2):
-            yield f"The machine ran slowly for {percent(round(slow, 2))} of the time, which both sides shared."
+            yield f"For {percent(round(slow, 2))} of the time the machine was slow; this hit both sides alike."
 
 
 def link_to_commit(header: Header, sha: str) -> str:
