@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -168,6 +169,15 @@ def test_what_a_compiler_brings_is_one_sentence(records, text):
     """Speedup with its interval, what a call saves, and when compiling has paid off."""
     (benefit,) = list_benefits([tables_of(records)])
     assert describe_benefit(benefit).startswith(text)
+
+
+def test_the_backend_that_compiles_nothing_is_told_as_what_it_is():
+    """No reader shall ask how eager can be slower than eager, or when its compiling pays off."""
+    slower = [replace(record, case=replace(record.case, compiler="eager")) for record in measured("a", 0.5)]
+    (benefit,) = list_benefits([tables_of(slower)])
+    assert describe_benefit(benefit).endswith(
+        "costs 1.0 ms per call, which is dynamo's own: this backend compiles nothing"
+    )
 
 
 def test_what_fails_brings_nothing():

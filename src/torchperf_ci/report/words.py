@@ -161,6 +161,8 @@ def describe_benefit(benefit: Benefit) -> str:
     if saved < 0 < benefit.speedup - 1:
         return f"{text}; together they take no less time: those that are slower take longer"
     text += f"; {'saves' if saved > 0 else 'costs'} {_milliseconds(abs(saved))} per {call}"
+    if benefit.compiler == "eager":  # PyTorch's name for dynamo with a backend that compiles nothing
+        return f"{text}, which is dynamo's own: this backend compiles nothing"
     if benefit.calls_to_pay_off is not None and benefit.compile_seconds:
         calls = count(_two_digits(benefit.calls_to_pay_off), call)
         return f"{text}; {_seconds(benefit.compile_seconds)} of compiling pay off after {calls}"
