@@ -454,7 +454,7 @@ def test_a_module_of_the_current_folder_is_measured_with_the_variables_asked_for
     ]
     assert "[1/2] models/first eager training float32 cpu: pass\n" in done.stderr
     assert "✅ 2 cases passed" in done.stdout
-    assert "The report is benchmark_logs/report.md" in done.stderr
+    assert "The report is benchmark_logs/report.html" in done.stderr
 
 
 @pytest.mark.slow

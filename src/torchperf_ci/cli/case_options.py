@@ -118,8 +118,9 @@ class PythonOptions:
     python: str = option(
         "--python",
         default=sys.executable,
-        show_default="this one",
-        help="The Python to measure; it needs torch, and nothing is installed into it.",
+        show_default=False,
+        help="The Python to measure; it needs torch, and nothing is installed into it.  [default: the one that runs "
+        "torchperf-ci]",
     )
     torchbench_dir: Path | None = option(
         "--torchbench-dir",
@@ -190,7 +191,7 @@ class MethodOptions:
         help="Empty an accelerator's L2 cache before every reading, to time a first use.",
     )
     timeout: float = option(
-        "--timeout", type=_SECONDS, default=1800.0, help="Seconds that one case may take before it is stopped."
+        "--timeout", type=_SECONDS, default=1800, help="Seconds that one case may take before it is stopped."
     )
     budget: float | None = option(
         "--budget",

@@ -115,7 +115,7 @@ class EffortOptions:
     budget_per_case: float = option(
         "--budget-per-case",
         type=click.FloatRange(min=0.5),
-        default=10.0,
+        default=10,
         help="Seconds of sampling per case, at most; but every pair of processes runs ten iterations, however long "
         "they are.",
     )

@@ -27,7 +27,10 @@ class DoctorOptions:
     """Say which Python and device are looked at, and what is printed."""
 
     python: str = option(
-        "--python", default=sys.executable, show_default="this one", help="The Python to measure; it needs torch."
+        "--python",
+        default=sys.executable,
+        show_default=False,
+        help="The Python to measure; it needs torch.  [default: the one that runs torchperf-ci]",
     )
     threads: int | None = option("--threads", "-t", type=click.IntRange(min=1), help="Threads of torch for --measure.")
     device: str | None = option(

@@ -142,10 +142,13 @@ class MeasureOptions:
     )
     seed: int = option("--seed", type=int, default=0, help="Seed of weights and inputs.")
     timeout: float = option(
-        "--timeout", type=click.FloatRange(min=0, min_open=True), default=1800.0, help="Seconds a variant may take."
+        "--timeout", type=click.FloatRange(min=0, min_open=True), default=1800, help="Seconds a variant may take."
     )
     python: str = option(
-        "--python", default=sys.executable, show_default="this one", help="The Python to measure; it needs torch."
+        "--python",
+        default=sys.executable,
+        show_default=False,
+        help="The Python to measure; it needs torch.  [default: the one that runs torchperf-ci]",
     )
 
 

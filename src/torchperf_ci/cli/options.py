@@ -289,7 +289,7 @@ class GitHubOptions:
     patience_s: float = option(
         "--patience",
         type=click.FloatRange(min=0),
-        default=900.0,
+        default=900,
         metavar="SECONDS",
         help="How long a request may wait for GitHub's rate limits before the command gives up.",
     )
