@@ -204,3 +204,11 @@ def test_tables_for_something_else_are_nothing_to_judge(in_process, results):
     done = in_process("check", "all", "out", "--expected-dir", "expected", cwd=results)
     assert done.returncode == 4
     assert "torchperf-ci update-expected --from out --expected-dir expected" in done.stderr
+
+
+def test_a_folder_in_place_of_a_check_is_told_how_to_check_it(cli, tmp_path) -> None:
+    """Whoever types `check DIR` means all checks."""
+    (tmp_path / "my logs").mkdir()
+    done = cli("check", "my logs", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "check all 'my logs'?" in done.stderr

@@ -81,8 +81,12 @@ def doctor(options: DoctorOptions) -> int:
         click.echo(_describe(findings, sensitivity))
     if problem is not None:
         raise problem
+    if sensitivity is None:
+        click.echo("--measure compares equal code for a while and says how small a slowdown is found here.", err=True)
     has_problems = any(finding.level is Severity.PROBLEM for finding in findings)
     has_problems = has_problems or bool(sensitivity and sensitivity.refusals)
+    if has_problems and not options.strict:
+        click.echo("There are problems (❌); with --strict the exit code is 3.", err=True)
     return int(ExitCode.FAILED_CHECK if options.strict and has_problems else ExitCode.OK)
 
 

@@ -375,6 +375,8 @@ class Group(click.Group):
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             there = self.list_commands(ctx)
             hint = nearest(args[0], there) or f" There are: {', '.join(there)}."
+            if "all" in there and Path(args[0]).exists():  # `check DIR`
+                hint = f" Did you mean {ctx.command_path} all {shlex.quote(args[0])}?"
             raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)
 
