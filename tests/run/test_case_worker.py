@@ -10,7 +10,8 @@ from torchperf_ci.run.plan import PlannedCase
 
 CASE = Case(suite="tiny", model="mlp", mode=Mode.TRAINING, device="cuda", dtype="amp", compiler="inductor")
 REPLIES: dict[str, dict[str, Any]] = {
-    "load": {"parameters": 7, "compile_scope": "step", "threads": 3, "remarks": [str(n) for n in range(99)]},
+    "load": {"parameters": 7, "compile_scope": "step", "threads": 3, "remarks": [str(n) for n in range(99)],
+             "strays": []},
     "eager": {"batch_size": 16},
     "accuracy": {"status": "fail_accuracy", "reason": "off by one", "remarks": [], "is_spent": True},
     "capture": {"counters": {"unique_graphs": 2}, "graph_breaks": [["why", "where"]] * 99, "not_compiled": False,

@@ -39,10 +39,10 @@ def test_inference_gives_finite_outputs_the_same_every_time(model: str) -> None:
     assert torch.isfinite(output).all()
     assert output.shape[0] == made.batch_size
     assert output.std() > 0
-    again = IterationOutcome(made={"output": made.iteration()()})
+    again = IterationOutcome(results={"output": made.iteration()()})
     assert (
         compare_outcomes(
-            IterationOutcome(made={"output": output}), again, None, AccuracyTolerance(value=0.0), exact=True
+            IterationOutcome(results={"output": output}), again, None, AccuracyTolerance(value=0.0), exact=True
         )
         is None
     )
