@@ -205,7 +205,8 @@ def overhead(rounds: int) -> Iterator[Line]:
             start = time.perf_counter()
             pairs = sampler.draw_for(0.3)
             wall = time.perf_counter() - start
-            inside = sum(p.first * sampler.inner[0] + p.second * sampler.inner[1] + p.probe for p in pairs)
+            repeats = sampler.repeats or 1
+            inside = sum((p.first + p.second) * repeats + p.probe for p in pairs)
             yield {
                 "call": name,
                 "timer": timer.median,
