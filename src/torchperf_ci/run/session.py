@@ -357,12 +357,8 @@ class Worker:
                     if self._parent.has_ended(self.pid):
                         raise self._death()
         line, _, self._buffer = self._buffer.partition(b"\n")
-        try:
-            reply: dict[str, Any] = json.loads(line)
-            if reply["id"] == self._number and ("ok" in reply or "error" in reply):
-                return reply
-        except (ValueError, KeyError, TypeError):
-            pass
+        if (reply := parse_reply(line, self._number)) is not None:
+            return reply
         self.kill()
         raise WorkerError(Status.CRASHED, "the worker sent something that is not a reply", alive=False)
 
@@ -374,6 +370,15 @@ class Worker:
             return WorkerError(Status.CRASHED, "the worker stopped answering", alive=False)
         word, reason = how_it_ended(os.waitstatus_to_exitcode(status), oom_kills_before=self._oom_kills)
         return WorkerError(word, reason, alive=False)
+
+
+def parse_reply(line: bytes, number: int) -> dict[str, Any] | None:
+    """Parse a line as the reply to the request of this number; None when it is not that."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        reply: dict[str, Any] = json.loads(line)
+        if reply["id"] == number and ("ok" in reply or "error" in reply):
+            return reply
+    return None
 
 
 def status_word(text: str) -> Status | str:

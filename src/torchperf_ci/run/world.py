@@ -25,7 +25,17 @@ from torchperf_ci.core.safe_files import open_log
 from torchperf_ci.run.case_worker import Answering, CaseSettings
 from torchperf_ci.run.lanes import my_cpus
 from torchperf_ci.run.plan import PlannedCase
-from torchperf_ci.run.session import Preloaded, WorkerError, how_it_ended, last_line, limit_log, oom_kills, status_word
+from torchperf_ci.run.session import (
+    Preloaded,
+    WorkerError,
+    how_it_ended,
+    last_line,
+    limit_log,
+    oom_kills,
+    parse_reply,
+    status_word,
+)
+from torchperf_ci.worker.protocol import FAILURE_FILE, LOGS_VARIABLE, PROGRESS_VARIABLE, SOCKET_VARIABLE
 
 _LOOK_EVERY = 0.5
 _GRACE = 1.0
@@ -76,9 +86,9 @@ class WorldWorker:
         for log in logs:
             open_log(log).close()
         environ = {
-            "TORCHPERF_WORLD_SOCKET": str(folder / "socket"),
-            "TORCHPERF_WORLD_PROGRESS": str(folder / "progress"),
-            "TORCHPERF_WORLD_LOGS": json.dumps([str(log.absolute()) for log in logs[1:]]),
+            SOCKET_VARIABLE: str(folder / "socket"),
+            PROGRESS_VARIABLE: str(folder / "progress"),
+            LOGS_VARIABLE: json.dumps([str(log.absolute()) for log in logs[1:]]),
         }
         threads = max(1, (len(cpus) or os.cpu_count() or 1) // size)
         with socket.socket(socket.AF_UNIX) as listener:
@@ -186,10 +196,8 @@ class WorldWorker:
                 raise self._death(None)
 
     def _parsed(self, rank: int, line: bytes) -> dict[str, Any]:
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            reply: dict[str, Any] = json.loads(line)
-            if reply["id"] == self._number and ("ok" in reply or "error" in reply):
-                return reply
+        if (reply := parse_reply(line, self._number)) is not None:
+            return reply
         self.kill()
         raise WorkerError(Status.CRASHED, f"rank {rank} sent something that is not a reply", alive=False)
 
@@ -235,7 +243,7 @@ class WorldWorker:
         status = self._parent.exit_status(self.pid, time.monotonic() + _END_LIMIT)
         failure: dict[str, int] = {}
         with contextlib.suppress(OSError, ValueError):
-            failure = json.loads(Path(self._folder.name, "failure.json").read_text())
+            failure = json.loads(Path(self._folder.name, FAILURE_FILE).read_text())
         self.kill()
         if failure:
             word, reason = how_it_ended(failure["exit_code"], oom_kills_before=self._oom_kills)

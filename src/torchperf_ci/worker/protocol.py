@@ -16,6 +16,18 @@ from typing import IO, Any
 
 Handler = Callable[..., Mapping[str, Any]]
 
+SOCKET_VARIABLE = "TORCHPERF_WORLD_SOCKET"
+"""Where the ranks of a case find the path of the controller's socket."""
+
+PROGRESS_VARIABLE = "TORCHPERF_WORLD_PROGRESS"
+"""Where the path of the file stands in which every rank counts the barriers that it has come to."""
+
+LOGS_VARIABLE = "TORCHPERF_WORLD_LOGS"
+"""The ranks' logs, a JSON list of paths in their order."""
+
+FAILURE_FILE = "failure.json"
+"""What torchrun leaves in the folder of a case: which rank was the first to fail, and its exit code."""
+
 REASON_LENGTH = 300
 
 SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|(^|_)KEY", re.IGNORECASE)

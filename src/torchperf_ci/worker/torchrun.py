@@ -20,15 +20,7 @@ import sys
 from pathlib import Path
 
 from torchperf_ci.worker.preload import die_with_parent
-from torchperf_ci.worker.protocol import serve
-
-FAILURE = "failure.json"
-
-SOCKET_VARIABLE = "TORCHPERF_WORLD_SOCKET"
-"""Where the path of the controller's socket stands."""
-
-LOGS_VARIABLE = "TORCHPERF_WORLD_LOGS"
-"""The ranks' logs, a JSON list of paths in their order."""
+from torchperf_ci.worker.protocol import FAILURE_FILE, LOGS_VARIABLE, SOCKET_VARIABLE, serve
 
 
 def answer_as_rank() -> None:
@@ -70,7 +62,7 @@ def start_ranks(size: str, folder: str, threads: str) -> None:
         torchrun([*options, "--module", "torchperf_ci.worker.torchrun"])
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        Path(folder, FAILURE).write_text(json.dumps({"rank": rank, "exit_code": failure.exitcode}))
+        Path(folder, FAILURE_FILE).write_text(json.dumps({"rank": rank, "exit_code": failure.exitcode}))
         print(error, file=sys.stderr)  # noqa: T201 - the case's log
         raise SystemExit(1) from None
 

@@ -13,10 +13,7 @@ import torch.distributed as dist
 from torch.utils import _pytree as pytree
 
 from torchperf_ci.worker.memory import device_module
-from torchperf_ci.worker.protocol import CaseError
-
-PROGRESS_VARIABLE = "TORCHPERF_WORLD_PROGRESS"
-"""Where the path of the file stands in which every rank counts the barriers that it has come to."""
+from torchperf_ci.worker.protocol import PROGRESS_VARIABLE, CaseError
 
 COUNT = struct.Struct("=q")
 """One rank's count in that file, at `rank * COUNT.size`."""
