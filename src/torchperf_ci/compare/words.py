@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 
 from torchperf_ci.compare.effects import Verdict
@@ -21,7 +20,7 @@ from torchperf_ci.compare.model import (
 )
 from torchperf_ci.core.records import METRICS, Case
 from torchperf_ci.core.statistics import slow_share
-from torchperf_ci.core.text import ABSENT, count, one_line
+from torchperf_ci.core.text import ABSENT, count, is_full_sha, is_repository, is_run_id, one_line
 
 SIGNS = {
     Verdict.REGRESSED: "❌",
@@ -55,9 +54,6 @@ LONGEST_NAME = 200
 METHOD = "https://github.com/org/torchperf-ci/blob/v1/docs/method.md#base-against-head"
 """The page that says how it is measured and judged."""
 
-_SHA = re.compile(r"[0-9a-f]{40}")
-_REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
-_RUN = re.compile(r"[0-9]+")
 
 Quote = Callable[[str], str]
 
@@ -280,12 +276,12 @@ def list_notes(findings: ComparisonFindings) -> Iterator[str]:
 
 def link_to_commit(header: Header, sha: str) -> str:
     """Make the address of a commit's page; blank where there is none."""
-    is_known = header.server and _SHA.fullmatch(sha) and _REPOSITORY.fullmatch(header.source.repository)
+    is_known = header.server and is_full_sha(sha) and is_repository(header.source.repository)
     return f"{header.server}/{header.source.repository}/commit/{sha}" if is_known else ""
 
 
 def link_to_run(header: Header) -> str:
     """Make the address of the page of the run on GitHub, with its log and artifacts; blank where there is none."""
     source = header.source
-    is_known = header.server and _REPOSITORY.fullmatch(source.repository) and _RUN.fullmatch(source.run_id)
+    is_known = header.server and is_repository(source.repository) and is_run_id(source.run_id)
     return f"{header.server}/{source.repository}/actions/runs/{source.run_id}" if is_known else ""

@@ -304,6 +304,11 @@ def is_full_sha(text: str) -> bool:
     return is_sha(text) and len(text) == 40
 
 
+def is_run_id(text: str) -> bool:
+    """Say whether this can be the number of a workflow run."""
+    return text.isascii() and text.isdigit() and len(text) <= 20
+
+
 def is_repository(text: str) -> bool:
     """Say whether this can be a repository on GitHub, as owner/name."""
     return re.fullmatch(r"[A-Za-z0-9_-]+/[A-Za-z0-9._-]*[A-Za-z0-9_-]", text) is not None

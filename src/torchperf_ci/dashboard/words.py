@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from torchperf_ci.compare.words import change as percent_text
 from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import Source
-from torchperf_ci.core.text import code, heading, is_repository, is_sha, one_line
+from torchperf_ci.core.text import code, heading, is_repository, is_run_id, is_sha, one_line
 from torchperf_ci.dashboard.change_points import ChangePoint
 from torchperf_ci.dashboard.model import Dashboard
 from torchperf_ci.dashboard.regressions import Change, Transition
@@ -139,8 +139,7 @@ def link_run(dashboard: Dashboard) -> str:
         return f"{code(source.commit[:12])}, {day}" if source.commit else day
     pages = f"{dashboard.options.server}/{source.repository}"
     commit = f"commit [{source.commit[:9]}]({pages}/commit/{source.commit})"
-    is_linked = source.run_id.isascii() and source.run_id.isdigit() and len(source.run_id) <= 20
-    run = f"[run {source.run_id}]({pages}/actions/runs/{source.run_id}), " if is_linked else ""
+    run = f"[run {source.run_id}]({pages}/actions/runs/{source.run_id}), " if is_run_id(source.run_id) else ""
     return f"{run}{commit}, {day}"
 
 
