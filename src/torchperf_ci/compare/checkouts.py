@@ -14,7 +14,7 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,7 +86,7 @@ class Repository:
         sha = _git(self.folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
         if sha:
             return sha
-        advice = "fetch it first (fetch-depth: 0)" if self._is_shallow() else self._list_branches()
+        advice = "fetch it first (fetch-depth: 0)" if self._is_shallow() else _list_names(self._branches())
         raise UsageProblem(f"there is no ref {ref!r} in {self.folder}; {advice}")
 
     def _summarize(self, sha: str) -> CommitSummary:
@@ -124,24 +124,15 @@ class Repository:
 
     def _suggest_branches(self) -> str:
         """Say how an upstream is given, with the most usual of the branches."""
-        branches = self._list_branches()
-        _, there_are, names = branches.partition("there are: ")
-        return (
-            f"say --upstream {names.split(',')[0].split(' and ')[0]}, or --base-ref; {branches}"
-            if there_are
-            else branches
-        )
+        names = self._branches()
+        return f"say --upstream {names[0]}, or --base-ref; {_list_names(names)}" if names else _list_names(names)
 
-    def _list_branches(self) -> str:
-        """List the branches that there are, the usual names first."""
+    def _branches(self) -> list[str]:
+        """Find the branches that there are, the usual names first."""
         listed = _git(self.folder, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/remotes") or ""
         usual = [f"{remote}{branch}" for remote in ("origin/", "") for branch in ("main", "master")]
         names = [name for name in listed.splitlines() if "/" in name or name != "origin"]  # `origin` is origin/HEAD
-        names.sort(key=lambda name: (usual.index(name) if name in usual else len(usual), name))
-        if not names:
-            return "there is no branch yet: commit something first"
-        more = f" and {len(names) - _MOST_BRANCHES} more" if len(names) > _MOST_BRANCHES else ""
-        return f"there are: {', '.join(names[:_MOST_BRANCHES])}{more}"
+        return sorted(names, key=lambda name: (usual.index(name) if name in usual else len(usual), name))
 
     def list_untracked(self) -> list[str]:
         """List Python files that git neither tracks nor ignores: no commit has them."""
@@ -171,6 +162,14 @@ class Repository:
             _git(self.folder, "worktree", "remove", "--force", "--force", str(tree))
             shutil.rmtree(tree, ignore_errors=True)
             _git(self.folder, "worktree", "prune")
+
+
+def _list_names(branches: Sequence[str]) -> str:
+    """Write which branches there are."""
+    if not branches:
+        return "there is no branch yet: commit something first"
+    more = f" and {len(branches) - _MOST_BRANCHES} more" if len(branches) > _MOST_BRANCHES else ""
+    return f"there are: {', '.join(branches[:_MOST_BRANCHES])}{more}"
 
 
 def put_suite(suite: str, repository: Repository, tree: Path) -> str:
