@@ -389,7 +389,7 @@ def find_strays(working_tree: str) -> list[str]:
     files = {
         name: os.path.realpath(file)
         for name, module in list(sys.modules.items())
-        if isinstance(file := getattr(module, "__file__", None), str)
+        if isinstance(file := getattr(module, "__file__", None), str) and "site-packages" not in file
     }
     return sorted(
         {
