@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from torchperf_ci.cli.completion import COMPILERS, DEVICES, DTYPES, complete_list, complete_suites, list_models
-from torchperf_ci.cli.options import KeyValues, PatternItem, command_options, option
+from torchperf_ci.cli.options import PYTHON, KeyValues, PatternItem, command_options, option
 from torchperf_ci.core.records import DEFAULT_COMPILERS, Mode, Testing
 
 if TYPE_CHECKING:
@@ -115,13 +114,7 @@ class PythonOptions:
 
     SECTION: ClassVar[str] = "Where to measure"
 
-    python: str = option(
-        "--python",
-        default=sys.executable,
-        show_default=False,
-        help="The Python to measure; it needs torch, and nothing is installed into it.  [default: the one that runs "
-        "torchperf-ci]",
-    )
+    python: str = PYTHON
     torchbench_dir: Path | None = option(
         "--torchbench-dir",
         type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 import click
 
-from torchperf_ci.cli.options import SUMMARY_FILE, Group, append_markdown, argument, command_options, option, takes
+from torchperf_ci.cli.options import (
+    GITHUB_FILES,
+    SUMMARY_FILE,
+    Group,
+    append_markdown,
+    argument,
+    command_options,
+    option,
+    takes,
+)
 from torchperf_ci.core.errors import ExitCode, UsageProblem
 from torchperf_ci.core.text import count, one_line
 
@@ -66,9 +76,7 @@ class CheckOptions:
     )
     summary_file: Path | None = SUMMARY_FILE
     annotate: bool = option("--annotate", is_flag=True, help="Also print failures as annotations for GitHub Actions.")
-    github_files: bool = option(
-        "--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."
-    )
+    github_files: bool = GITHUB_FILES
 
     def rules(self) -> Rules:
         """Return the rules of the comparison."""
@@ -146,7 +154,17 @@ class AllOptions(MetricOptions):
     )
 
 
-@click.group(cls=Group, short_help="Compare a run's results with expectation tables.")
+class CheckGroup(Group):
+    """The checks; who types `check DIR` means all of them."""
+
+    def suggest(self, ctx: click.Context, name: str) -> str:
+        """Say which check may be meant, or how a folder or file is checked."""
+        if Path(name).exists():
+            return f" Did you mean {ctx.command_path} all {shlex.quote(name)}?"
+        return super().suggest(ctx, name)
+
+
+@click.group(cls=CheckGroup, short_help="Compare a run's results with expectation tables.")
 def check() -> None:
     """Compare a run's results with expectation tables.
 

@@ -209,7 +209,7 @@ def _compare_live(options: CompareOptions) -> int:
 
     The report is also written of what is finished when an interrupt or an error ends it.
     """
-    from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
+    from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt
     from torchperf_ci.compare.model import Measured
     from torchperf_ci.compare.report import clear_folder, describe_case, judge_cases, write_comparison
     from torchperf_ci.compare.session import LiveComparison, describe_request, running_sides

@@ -10,7 +10,15 @@ import click
 from torchperf_ci.cli.case_options import CaseOptions, TalkOptions
 from torchperf_ci.cli.config import tolerance_rules
 from torchperf_ci.cli.history_options import PastOptions
-from torchperf_ci.cli.options import GitHubOptions, KeyValues, LineFolder, argument, command_options, option
+from torchperf_ci.cli.options import (
+    GITHUB_FILES,
+    GitHubOptions,
+    KeyValues,
+    LineFolder,
+    argument,
+    command_options,
+    option,
+)
 from torchperf_ci.compare.effects import LAUNCHES
 
 if TYPE_CHECKING:
@@ -168,9 +176,7 @@ class StepOptions:
 
     SECTION: ClassVar[str] = GitHubOptions.SECTION
 
-    github_files: bool = option(
-        "--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."
-    )
+    github_files: bool = GITHUB_FILES
 
 
 @command_options

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import click
 
 from torchperf_ci.cli.history_options import HistoryOptions, make_run_of_folder, repository_of
-from torchperf_ci.cli.options import RESULTS_DIR, GitHubOptions, command, command_options, option, takes
+from torchperf_ci.cli.options import GITHUB_FILES, RESULTS_DIR, GitHubOptions, command, command_options, option, takes
 from torchperf_ci.cli.report_options import ContentOptions, refuse_to_overwrite
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, Refused, UsageProblem
 from torchperf_ci.core.text import count, one_line
@@ -108,9 +108,7 @@ class DashboardCommandOptions:
         is_flag=True,
         help="--no-graphs, --no-update-archive and --no-gh-comment.",
     )
-    github_files: bool = option(
-        "--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."
-    )
+    github_files: bool = GITHUB_FILES
     history: ComparingOptions
     posting: PostingOptions
     content: ContentOptions

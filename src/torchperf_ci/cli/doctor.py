@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from torchperf_ci.cli.options import command, command_options, option, takes
+from torchperf_ci.cli.options import PYTHON, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, TorchperfError
 
 if TYPE_CHECKING:
@@ -26,12 +25,7 @@ SIGNS = {"good": "✅", "note": "▫️", "problem": "❌"}
 class DoctorOptions:
     """Say which Python and device are looked at, and what is printed."""
 
-    python: str = option(
-        "--python",
-        default=sys.executable,
-        show_default=False,
-        help="The Python to measure; it needs torch.  [default: the one that runs torchperf-ci]",
-    )
+    python: str = PYTHON
     threads: int | None = option("--threads", "-t", type=click.IntRange(min=1), help="Threads of torch for --measure.")
     device: str | None = option(
         "--device", help="The device for --measure: cpu, cuda, cuda:1, …  [default: the accelerator, else the CPU]"
@@ -50,7 +44,7 @@ def doctor(options: DoctorOptions) -> int:
 
     Exit code 0, whatever is found, unless --strict is given or --measure cannot measure.
     """
-    from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
+    from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt
     from torchperf_ci.doctor.findings import Severity, list_findings
     from torchperf_ci.doctor.survey import SECONDS, measure_sensitivity, read_facts
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import click
 
-from torchperf_ci.cli.interrupt import Interrupted, signals_interrupt
-from torchperf_ci.cli.options import ManyValues, command, command_options, option, split_list, takes
+from torchperf_ci.cli.finish import Interrupted, signals_interrupt
+from torchperf_ci.cli.options import PYTHON, ManyValues, command, command_options, option, split_list, takes
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, UsageProblem
 from torchperf_ci.core.text import count
 from torchperf_ci.run.plan import unknown_names
@@ -144,12 +143,7 @@ class MeasureOptions:
     timeout: float = option(
         "--timeout", type=click.FloatRange(min=0, min_open=True), default=1800, help="Seconds a variant may take."
     )
-    python: str = option(
-        "--python",
-        default=sys.executable,
-        show_default=False,
-        help="The Python to measure; it needs torch.  [default: the one that runs torchperf-ci]",
-    )
+    python: str = PYTHON
 
 
 @command_options

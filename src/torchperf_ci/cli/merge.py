@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.cli.finish import conclude, write_exit_code
-from torchperf_ci.cli.options import LineItem, argument, command, command_options, option, takes
+from torchperf_ci.cli.options import GITHUB_FILES, LineItem, argument, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, TorchperfError, UsageProblem
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ class MergeOptions:
     name: str = option(
         "--name", default="results", help="The name of these results; it becomes part of the artifact's name."
     )
-    github_files: bool = option(
-        "--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."
-    )
+    github_files: bool = GITHUB_FILES
 
 
 @command(short_help="Join the results of several runners into one folder.")

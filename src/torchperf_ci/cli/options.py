@@ -20,6 +20,7 @@ import itertools
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -303,6 +304,21 @@ class GitHubOptions:
         return Client(access, say=lambda text: click.echo(text, err=True))
 
 
+GITHUB_FILES = option(
+    "--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."
+)
+
+GITHUB_OUTPUTS = option("--github-files", is_flag=True, help="Write step outputs for GitHub Actions.")
+"""For commands that have no summary."""
+
+PYTHON = option(
+    "--python",
+    default=sys.executable,
+    show_default=False,
+    help="The Python to measure; it needs torch, and nothing is installed into it.  [default: the one that runs "
+    "torchperf-ci]",
+)
+
 SUMMARY_FILE = option(
     "--summary-file",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -373,12 +389,13 @@ class Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            there = self.list_commands(ctx)
-            hint = nearest(args[0], there) or f" There are: {', '.join(there)}."
-            if "all" in there and Path(args[0]).exists():  # `check DIR`
-                hint = f" Did you mean {ctx.command_path} all {shlex.quote(args[0])}?"
-            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
+            raise click.UsageError(f"No such command {args[0]!r}.{self.suggest(ctx, args[0])}", ctx)
         return super().resolve_command(ctx, args)
+
+    def suggest(self, ctx: click.Context, name: str) -> str:
+        """Say which command may be meant by a name that is none."""
+        there = self.list_commands(ctx)
+        return nearest(name, there) or f" There are: {', '.join(there)}."
 
 
 def command(name: str | None = None, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:  # noqa: ANN401

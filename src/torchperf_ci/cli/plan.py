@@ -12,7 +12,16 @@ import click
 
 from torchperf_ci.cli.case_options import ModelOptions, PythonOptions
 from torchperf_ci.cli.history_options import PastOptions
-from torchperf_ci.cli.options import GitHubOptions, KeyValues, command, command_options, option, split_list, takes
+from torchperf_ci.cli.options import (
+    GITHUB_OUTPUTS,
+    GitHubOptions,
+    KeyValues,
+    command,
+    command_options,
+    option,
+    split_list,
+    takes,
+)
 from torchperf_ci.cli.suites import preloaded_python
 from torchperf_ci.core.errors import TorchperfError, UsageProblem
 
@@ -75,7 +84,7 @@ class PlanOptions:
     name: str = option(
         "--name", default="results", help="The name of the results, which becomes part of artifacts' names."
     )
-    github_files: bool = option("--github-files", is_flag=True, help="Write step outputs for GitHub Actions.")
+    github_files: bool = GITHUB_OUTPUTS
     durations: DurationOptions
     past: PastOptions
     github: GitHubOptions

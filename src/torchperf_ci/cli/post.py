@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torchperf_ci.cli.options import GitHubOptions, argument, command, command_options, option, takes
+from torchperf_ci.cli.options import GITHUB_FILES, GitHubOptions, argument, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, TorchperfError, UsageProblem
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ class PostOptions:
     comment: bool = option(
         "--comment/--no-comment", default=True, help="Post one comment on the pull request; later runs edit it."
     )
-    github_files: bool = option(
-        "--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."
-    )
+    github_files: bool = GITHUB_FILES
     github: GitHubOptions
 
 

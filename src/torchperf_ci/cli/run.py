@@ -9,8 +9,7 @@ from pathlib import Path
 
 import click
 
-from torchperf_ci.cli.finish import announce, resume_hint, write_exit_code
-from torchperf_ci.cli.interrupt import Interrupted, interrupted, signals_interrupt
+from torchperf_ci.cli.finish import Interrupted, announce, interrupted, resume_hint, signals_interrupt, write_exit_code
 from torchperf_ci.cli.options import command, takes
 from torchperf_ci.cli.run_options import RunOptions, refuse_other_harness
 from torchperf_ci.core.errors import TorchperfError

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from torchperf_ci.cli.case_options import CaseOptions, TalkOptions
 from torchperf_ci.cli.finish import conclude
-from torchperf_ci.cli.options import command_options, option
+from torchperf_ci.cli.options import GITHUB_FILES, command_options, option
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Results, ResultsFolder
@@ -97,9 +97,7 @@ class RunOptions:
     name: str = option(
         "--name", default="results", help="Name of these results, in the name of the artifact on GitHub."
     )
-    github_files: bool = option(
-        "--github-files", is_flag=True, help="In GitHub Actions: write the step's outputs and summary."
-    )
+    github_files: bool = GITHUB_FILES
 
     def conclude(self, folder: ResultsFolder, results: Results, report_options: ReportOptions) -> int:
         """Write and print the report as these options ask; return the exit code."""

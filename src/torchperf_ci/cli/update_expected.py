@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import click
 
 from torchperf_ci.cli.options import (
+    GITHUB_FILES,
     SUMMARY_FILE,
     GitHubOptions,
     LineItem,
@@ -113,9 +114,7 @@ class UpdateExpectedOptions:
     )
     dry_run: bool = option("--dry-run", is_flag=True, help="Only show what would change; write nothing.")
     summary_file: Path | None = SUMMARY_FILE
-    github_files: bool = option(
-        "--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."
-    )
+    github_files: bool = GITHUB_FILES
     proposal: PullRequestOptions
     github: GitHubOptions
 

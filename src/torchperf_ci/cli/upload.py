@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.cli.files import STREAM, read_input, results_in, write_output
-from torchperf_ci.cli.options import Group, KeyValues, command_options, option, takes
+from torchperf_ci.cli.options import GITHUB_OUTPUTS, Group, KeyValues, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.text import count
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torchperf_ci.pytorch.scribe_messages import Fields
 
 _RESULTS = click.Path(exists=True, file_okay=False, path_type=Path)
-_GITHUB_FILES = option("--github-files", is_flag=True, help="Write step outputs for GitHub Actions.")
 
 
 @click.group(cls=Group, short_help="Send results to Scribe and to PyTorch's benchmark database.")
@@ -79,7 +78,7 @@ class ScribeOptions:
         help="How often a request is repeated after a server error or no answer.",
     )
     dry_run: bool = option("--dry-run", is_flag=True, help="Send nothing; print the messages.")
-    github_files: bool = _GITHUB_FILES
+    github_files: bool = GITHUB_OUTPUTS
 
 
 @upload.command()
@@ -197,7 +196,7 @@ class HudOptions:
     dry_run: bool = option(
         "--dry-run", is_flag=True, help="Write nothing; check and print the rows, and say where they would go."
     )
-    github_files: bool = _GITHUB_FILES
+    github_files: bool = GITHUB_OUTPUTS
 
     def identity(self) -> Identity:
         """Return what the options say of the run, and the time now."""
