@@ -402,14 +402,14 @@ def many_rows() -> bytes:
          "compare.json is of run 7"),
         *((lambda text=text: zipped({COMPARISON: unread(comparison(), text)}), f"{text} is not a finite number")
           for text in ("NaN", "Infinity", "-Infinity", "1e999")),
-        *((lambda text=text: zipped({RECORDS: unread(records_file(*GOOD), text)}), "records.jsonl")
+        *((lambda text=text: zipped({RECORDS: unread(records_file(*GOOD), text)}), f"{text} is not a finite number")
           for text in ("NaN", "Infinity", "-Infinity")),
         (lambda: zipped({f"../{RECORDS}": records_file(*GOOD), f"/{RECORDS}": "x"}), "there is neither of"),
         (bomb, "the artifact torchperf-report holds a records.jsonl of more than 64 MiB"),
         (many_rows, "records.jsonl has 1,000,000 lines, more than 50,000"),
         (lambda: zipped({RECORDS: "[" * 100_000 + "\n"}), "expected &#96;object&#96;, got &#96;array&#96;"),
         (lambda: zipped({RECORDS: records_file(*GOOD).replace('"seconds":0.0', '"seconds":1' + "0" * 4000)}),
-         "seconds"),
+         "field &#39;seconds&#39;: number out of range"),
         (lambda: zipped({RECORDS: records_file(*GOOD).replace('"batch_size":0', '"batch_size":1' + "0" * 4000)}),
          "a number of mlp is larger than any run"),
         (lambda: zipped({RECORDS: records_file(own(record("m" * 201)))}), "a name is longer than 200 characters"),

@@ -1,4 +1,4 @@
-"""JSON as the standard has it: everything that is read back from a file goes through here."""
+"""JSON as the standard has it, for what msgspec does not take as it stands, and for documents of strangers."""
 
 from __future__ import annotations
 
