@@ -62,3 +62,18 @@ def test_a_public_functions_docstring_begins_with_what_it_does() -> None:
         and text.split()[0].strip("`.,:") in NO_BEGINNING
     ]
     assert wrong == []
+
+
+def test_no_docstring_asks_in_place_of_saying() -> None:
+    """Of modules, classes and constants neither: they name what they are."""
+    questions = ("What ", "Which ", "How ", "Why ")
+    wrong = [
+        f"{module}:{node.lineno} {node.value.value[:60]}"
+        for module, tree in HOUSE.trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+        and node.value.value.startswith(questions)
+    ]
+    assert wrong == []

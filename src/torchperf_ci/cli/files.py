@@ -1,4 +1,4 @@
-"""What commands that convert results read and write: files or the standard streams, and results folders."""
+"""Read and write for commands that convert results: files or the standard streams, and results folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much slower head is than base: effects with intervals from launches of paired samples. docs/method.md.
+"""Estimate how much slower head is than base: effects with intervals from launches of paired samples. docs/method.md.
 
 Everything is in log ratios of head over base, so that swapping the sides mirrors every verdict.
 """
@@ -29,7 +29,7 @@ LEAST_PAIRS = 2 * MIN_BATCHES
 EARLY_PAIRS = 2 * BATCHES
 
 FAMILY_ERROR = 0.05
-"""How often a comparison of any number of cases may be wrong about one: what Holm and Benjamini–Hochberg keep to."""
+"""The share of comparisons that may be wrong about one of their cases: what Holm and Benjamini–Hochberg keep to."""
 
 BETWEEN_FLOOR = 0.007
 """Standard deviation of log ratios between launches of equal code, taken where history does not say more."""
@@ -46,7 +46,7 @@ _HOPELESS = 1e4
 
 
 class Verdict(str, Enum):
-    """What a comparison says about one metric of one case, the most urgent first."""
+    """The verdicts on one metric of one case, the most urgent first."""
 
     REGRESSED = "regressed"
     FAILED = "failed"

@@ -54,7 +54,7 @@ COLD_LAUNCHES = 3
 
 
 class Interleave(str, Enum):
-    """How the two sides take turns: single iterations, blocks of about 50 ms, or whole launches one after the other.
+    """The turns of the two sides: single iterations, blocks of about 50 ms, or whole launches one after the other.
 
     Auto: single iterations, and whole launches for a case whose sides do not fit beside each other.
     """
@@ -69,7 +69,7 @@ class Interleave(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparePlan:
-    """How long and how a case is compared. `seconds`: of sampling per case, all launches together; a launch takes
+    """The plan by which a case is compared. `seconds`: of sampling per case, all launches together; a launch takes
     `LEAST_PAIRS` pairs whatever that costs.
 
     launches: at most. It is `LEAST_LAUNCHES` when the time is short, or over. family: how many cases are compared.
@@ -88,7 +88,7 @@ class ComparePlan:
 
     @property
     def sides_at_once(self) -> int:
-        """How many sides hold the model at the same time."""
+        """The number of sides that hold the model at the same time."""
         return 1 if self.one_process or self.interleave is Interleave.LAUNCH else 2
 
     @property

@@ -1,4 +1,4 @@
-"""What a comparison is made of: the rules of what counts, what was measured, and what was found out about it."""
+"""The parts of a comparison: the rules of what counts, what was measured, and what was found out about it."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def widen_for_days(asked: ChangeTolerance, metric: str) -> ChangeTolerance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideResult:
-    """What one side showed about a case besides its times.
+    """The results of one side for a case, besides its times.
 
     accuracy: its status, with the reason when it is not a pass; empty where it was not looked at.
     failure: why there are no times, or empty. compile_seconds: one per launch from an empty cache.
@@ -199,7 +199,7 @@ def pick_case_verdicts(comparisons: Sequence[Comparison]) -> dict[Case, Comparis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitSummary:
-    """What people know a commit by. The subject is blank where it is not at hand."""
+    """A commit as people know it. The subject is blank where it is not at hand."""
 
     sha: str
     subject: str = ""
@@ -207,7 +207,7 @@ class CommitSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What was compared, how and where.
+    """The sides of a comparison, the method and the place.
 
     base, head: what the sides are called. how: whole sentences of ours, shown as they are. source: where head comes
     from. server: where pages of commits and runs are, say https://github.com; blank where there are none.

@@ -43,7 +43,7 @@ second measurement of what seems to have changed."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideSpec:
-    """How a side is made: its Python, its variables, its compiler (None: the case's), or its commit."""
+    """A side to set up: its Python, its variables, its compiler (None: the case's), or its commit."""
 
     name: str
     python: str
@@ -55,7 +55,7 @@ class SideSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareRequest:
-    """What to compare and how.
+    """A comparison to make.
 
     setup: the shell command that installs a commit in its environment. source: where head comes from. server: where
     pages of commits are. reproduction: the commands that do the same again.

@@ -42,7 +42,7 @@ _SEEN_TWICE = frozenset({Verdict.REGRESSED, Verdict.FAILED, Verdict.IMPROVED})
 """Verdicts that have to be seen twice. What is better by accident is as frequent as what is worse."""
 
 _ONE_SIDED = frozenset({Verdict.FAILED, Verdict.FIXED})
-"""What a failure by accident, of either side, looks like."""
+"""The verdicts that a failure by accident, of either side, leads to."""
 
 _COMPILE_BETWEEN = 0.05
 

@@ -1,4 +1,4 @@
-"""How a comparison reads: the verdict sentence, changes and quantities, the same in every drawing of it."""
+"""Put a comparison into words: the verdict sentence, changes and quantities, the same in every drawing of it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What every room may use: records, the results folder, errors, text for people, files, statistics."""
+"""Shared by every room: records, the results folder, errors, text for people, files, statistics."""

@@ -80,7 +80,7 @@ _MODES = tuple(mode.value for mode in Mode)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CsvFile:
-    """What a file's name says. `name` is the file's own, for messages."""
+    """The parts of a file's name. `name` is the file's own, for messages."""
 
     name: str
     compiler: str

@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code that says so. Messages tell what failed, where, and what to do next."""
+"""Errors that a user can mend, each with its exit code. Messages tell what failed, where, and what to do next."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ PACKAGES = {
 """The package that a scheme needs beside fsspec."""
 
 SCHEMES = (*OBJECT_STORES, "abfss", "file", "ftp", "hf", "http", "https", "memory", "sftp", "ssh", "webdav")
-"""What a URL may begin with. fsspec knows more: some read archives, run through caches at places of their own, or
+"""The schemes that a URL may have. fsspec knows more: some read archives, run through caches at places of their own, or
 follow references to other files, and a URL may come from a configuration file or the inputs of a workflow."""
 
 

@@ -35,7 +35,7 @@ ACCURACY = "accuracy"
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Section:
-    """What may share a table."""
+    """The part of a run that shares a table."""
 
     mode: Mode
     device: str
@@ -47,7 +47,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseSelection:
-    """What of the records to look at, and in which order; an empty field means all, as they come."""
+    """A choice of the records, and their order; an empty field means all, as they come."""
 
     suites: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()

@@ -25,7 +25,7 @@ DEFAULT_COMPILERS = ("eager", "aot_eager", "inductor", "inductor_no_cudagraphs")
 
 
 class Mode(str, Enum):
-    """What one iteration does: forward only, or forward, loss and backward."""
+    """The work of one iteration: forward only, or forward, loss and backward."""
 
     INFERENCE = "inference"
     TRAINING = "training"
@@ -34,7 +34,7 @@ class Mode(str, Enum):
 
 
 class Testing(str, Enum):
-    """What was looked at: are the compiled results right, or how fast are they."""
+    """The question that was asked: are the compiled results right, or how fast are they."""
 
     __test__ = False  # the name is the field's; pytest must not collect it
 
@@ -45,7 +45,7 @@ class Testing(str, Enum):
 
 
 class Status(str, Enum):
-    """How a testing of a case ended. The first block is PyTorch's vocabulary, the second is ours."""
+    """The ways in which a testing of a case ends. The first block is PyTorch's vocabulary, the second is ours."""
 
     PASS = "pass"
     PASS_DUE_TO_SKIP = "pass_due_to_skip"
@@ -63,7 +63,7 @@ class Status(str, Enum):
     TIMEOUT = "timeout"
     WARMUP_FAILED = "warmup_failed"
     INFRA_ERROR = "infra_error"
-    """What the model needs (a download, a key, a device or a library of it that works) could not be had."""
+    """A need of the model (a download, a key, a device or a library of it that works) could not be had."""
 
     CRASHED = "crashed"
     """The worker process ended by itself: a signal, or an exit code (also 0)."""
@@ -102,7 +102,7 @@ def _foreign_status(word: str) -> Status:
 
 
 class Direction(str, Enum):
-    """Which way a metric gets better."""
+    """The direction in which a metric gets better."""
 
     HIGHER = "higher"
     LOWER = "lower"
@@ -174,7 +174,7 @@ Decoded = TypeVar("Decoded")
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Case:
-    """What is measured: the join key of every table, comparison and history."""
+    """One thing that is measured: the join key of every table, comparison and history."""
 
     suite: Name
     model: Name
@@ -189,7 +189,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphBreak:
-    """Why dynamo left a graph, and where in the user's code."""
+    """A place in the user's code where dynamo left a graph, and the reason."""
 
     reason: str
     user_stack: str = ""
@@ -294,7 +294,7 @@ def _different_hosts(one: Environment, other: Environment) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """What a run was built from, once per run: everything a build summary shows besides the `Environment`.
+    """The origins of a run, once per run: everything a build summary shows besides the `Environment`.
 
     suites: how suites were asked for that are called something else in records, files and modules, by that name.
     gaps: what of a run that was shared out is not there, a sentence each.

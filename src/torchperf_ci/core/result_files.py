@@ -46,7 +46,7 @@ _SHOWN_MODELS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandResult:
-    """How a command ended: `pass` when it exited with 0 and wrote rows, else with a one-line reason.
+    """The end of a command: `pass` when it exited with 0 and wrote rows, else with a one-line reason.
 
     csv, log: its files, below the results folder. seconds: wall time. rows: rows of results in its CSV file.
     lost: models that it began and that have no row, as happens to one whose process is killed.
@@ -63,14 +63,14 @@ class CommandResult:
 
     @property
     def trouble(self) -> str:
-        """What went wrong, in one line; empty when nothing did."""
+        """The trouble it had, in one line; empty when it had none."""
         models = ", ".join(self.lost[:_SHOWN_MODELS])
         more = f" and {len(self.lost) - _SHOWN_MODELS} more" if len(self.lost) > _SHOWN_MODELS else ""
         return "; ".join(part for part in (self.reason, f"no row for {models}{more}" if self.lost else "") if part)
 
     @property
     def summary(self) -> str:
-        """How much it wrote, and where to read more."""
+        """The amount that it wrote, and where to read more."""
         see = f", see {self.log}" if self.log and self.trouble else ""
         return f"{count(self.rows, 'row')} in {duration(self.seconds)}{see}"
 
@@ -84,7 +84,7 @@ class PlannedFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandLog:
-    """What commands.jsonl holds: the CSV files that were planned, the newest result of each, lines that are neither."""
+    """commands.jsonl: the CSV files that were planned, the newest result of each, lines that are neither."""
 
     builds: tuple[Build, ...] = ()
     planned: tuple[str, ...] = ()

@@ -39,7 +39,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """What a results folder holds: the newest record of every case and testing, in the order they were planned.
+    """The content of a results folder: the newest record of every case and testing, in the order they were planned.
 
     left_out: the files that were not read because something else was asked for.
     """
@@ -64,7 +64,7 @@ class ResultsFolder:
 
     @property
     def written(self) -> frozenset[str]:
-        """What this program ever wrote here, as relative paths; some of it may be gone."""
+        """The files that this program ever wrote here, as relative paths; some of it may be gone."""
         return frozenset(self._named)
 
     def claim(self, relative: str) -> Path:

@@ -21,7 +21,7 @@ from torchperf_ci.core.errors import UsageProblem
 
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]")
 _OURS = re.compile(r"\A\r(?=[^\n])|\r\n|\x1b\[(?:K|\?25[lh])")
-"""What progress is drawn with: back to the line's start, erase the rest of it, hide and show the cursor."""
+"""Sequences that progress is drawn with: back to the line's start, erase the rest of it, hide and show the cursor."""
 _COMMAND = re.compile(r"(?:^|(?<=\r))[^\S\n]*:(?=:)|##(?=\[)", re.MULTILINE)
 _ZERO_WIDTH_SPACE = "\u200b"
 _SPACE = re.compile(r"\s+")
@@ -31,7 +31,7 @@ _SHA = "[0-9a-f]{7,40}"
 """A commit's SHA, or the first 7 or more of its digits, as GitHub finds them in bare text."""
 _COMMIT = rf"(?<![^\W_]){_SHA}(?![^\W_])"
 _MEANING = re.compile(rf"\]\(|\]\[|@\w|://|www\.|\bgh-\d|{_COMMIT}", re.IGNORECASE)
-"""What GitHub makes something of in bare text: links, addresses, mentions, references to issues and commits."""
+"""Parts of bare text that GitHub acts on: links, addresses, mentions, references to issues and commits."""
 _REFERENCE = re.compile(rf"[@#](?=.)|:(?=//)|www(?=\.)|\bgh-(?=\d)|{_COMMIT}", re.IGNORECASE)
 _WORD_JOINER = "\u2060"
 _PUNCTUATION = frozenset(",.;/()=%'\"?-+")

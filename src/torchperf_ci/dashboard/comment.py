@@ -36,7 +36,7 @@ PARTS_OF_HISTORY = ("gh_summary_diff.txt", "gh_regression.txt", "gh_metric_regre
 """The parts that `report` does not write."""
 
 HEAD, CHANGE, PROBLEM, RERUN, TREND, OTHER = 0, 1, 3, 4, 4, 5
-"""What is hidden last and what first when a comment gets too long, on the scale of `report.markdown`."""
+"""The order in which parts are hidden when a comment gets too long, on the scale of `report.markdown`."""
 
 MOST_NAMED = 10
 """So many cases of each kind are named above the folds."""

@@ -1,4 +1,4 @@
-"""What changed between a run and the newest earlier one that can be compared with it, compiler by compiler."""
+"""Find the changes between a run and the newest earlier one that can be compared with it, compiler by compiler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a dashboard reads: the verdict, changes and cases in words, links, and commands that measure a case again."""
+"""Put a dashboard into words: the verdict, changes and cases, links, and commands that measure a case again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How noisy and how ready a machine is for measuring: findings from facts. docs/compare.md."""
+"""Judge from facts how noisy and how ready a machine is for measuring. docs/compare.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MUCH_STEAL = 0.02
 
 
 class Severity(str, Enum):
-    """How much a finding matters."""
+    """The weight of a finding."""
 
     GOOD = "good"
     NOTE = "note"

@@ -151,7 +151,7 @@ def _read_gpus() -> Iterator[GpuFacts]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensitivity:
-    """How small a change a comparison on a device can see, found by comparing equal code: its ratio with its interval.
+    """The smallest change that a comparison on a device sees, found with equal code: its ratio with its interval.
 
     smallest: by seconds per case, the smallest slowdown that would be found 80 % of the time. refusals: why such a
     comparison would be refused.

@@ -34,7 +34,7 @@ _PYTORCH_TABLE = re.compile(rf"(?P<config>\w+)_(?:{'|'.join(mode.value for mode 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actual:
-    """What a run found. tables: by name, without `.csv`. problems: what of it could not be used.
+    """The results of a run as tables. tables: by name, without `.csv`. problems: what of it could not be used.
 
     source: where the records come from, blank for CSVs.
     """

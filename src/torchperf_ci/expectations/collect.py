@@ -61,7 +61,7 @@ Part = tuple[str, str, ExpectationTable]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigRun:
-    """What a commit's runs have for one configuration.
+    """The tables of a commit's runs for one configuration.
 
     tables: by path below the expected folder. gaps: what keeps it from being complete. notes: what else to know.
     """
@@ -74,7 +74,7 @@ class ConfigRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What to collect. Empty `workflows` and `configs`: the layout's default, and all that is found.
+    """A choice of what to collect. Empty `workflows` and `configs`: the layout's default, and all that is found.
 
     exclude_jobs: patterns of names of jobs to leave out.
     """
@@ -92,7 +92,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """What a commit's runs have. gaps: what is not there at all, or still to come, beyond single configurations."""
+    """The tables of a commit's runs. gaps: what is not there at all, or still to come, beyond single configurations."""
 
     configs: tuple[ConfigRun, ...]
     gaps: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ _KEYS = ("name", "configs", "checks", "reason")
 
 
 class CheckKind(str, Enum):
-    """What a check looks at."""
+    """The kinds of checks."""
 
     ACCURACY = "accuracy"
     GRAPH_BREAKS = "graph-breaks"

@@ -1,4 +1,4 @@
-"""How checks against expectations and updates of them read: text for a terminal, Markdown for GitHub."""
+"""Put checks against expectations, and updates of them, into words: text for a terminal, Markdown for GitHub."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _WORDS = {
     CheckOutcome.FAIL_BUT_FLAKY: "flaky",
     CheckOutcome.PASS_BUT_FLAKY: "flaky",
 }
-"""What a headline counts, the worst first."""
+"""The states that a headline counts, the worst first."""
 _TAKE_WHAT_THERE_IS = "Repeat the command when the rest is there, or merge what there is with --allow-missing."
 
 

@@ -1,4 +1,4 @@
-"""What a run found, as tables with the columns that expectations have: from its records, or from its CSVs."""
+"""Make tables of a run, with the columns that expectations have: from its records, or from its CSVs."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ METRIC_COLUMNS = (*COUNTERS, *METRICS)
 """The columns that a run can fill besides the accuracy: counters are integers, metrics numbers with six decimals."""
 
 PERFORMANCE = "performance"
-"""How the performance of a model ended, a status like its accuracy."""
+"""The column of how the performance of a model ended, a status like its accuracy."""
 
 SIDECARS = ("_compilation_metrics", "_graph_breaks", "_graph_breaks_deduped", "_stats")
-"""What PyTorch's scripts write beside their results, some of it with names of models."""
+"""The files that PyTorch's scripts write beside their results, some of it with names of models."""
 
 _STATUS = re.compile(r"[A-Za-z0-9_.]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunTable:
-    """What a run has for one table.
+    """The rows of a run for one table.
 
     table: `name`, `accuracy` and `performance` where they were tested, and columns of numbers; a blank cell was not
         measured. broken: the models whose rows cannot be judged, with the reason.

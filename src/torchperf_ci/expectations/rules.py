@@ -20,7 +20,7 @@ MORE_IS_BETTER = ("calls_captured", "unique_graphs", "autograd_captures", "autog
 """Counters of which fewer is a failure: less of the model was compiled. More is an improvement."""
 
 SCALE = 0.95
-"""How much of the expected value performance and memory must reach."""
+"""The share of the expected value that performance and memory must reach."""
 
 COLUMN_OF: Mapping[CheckKind, str] = {
     CheckKind.ACCURACY: ACCURACY,
@@ -35,7 +35,7 @@ Cells = Mapping[str, str]
 
 
 class CheckOutcome(str, Enum):
-    """How a model stands against its expectation."""
+    """The ways in which a model stands against its expectation."""
 
     PASS = "PASS"
     XFAIL = "XFAIL"
@@ -56,7 +56,7 @@ class CheckOutcome(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What fails, and how much a number may differ.
+    """Rules of what fails, and how much a number may differ.
 
     strict: improvements fail too (the expectation is to be updated); None: for accuracy and graph breaks only.
     allow_missing: models that only the table has do not fail (the run is a shard, say).

@@ -25,7 +25,7 @@ from torchperf_ci.shards.uploads import Configuration
 
 
 class ChangeKind(str, Enum):
-    """What happened to a row."""
+    """The changes of a row."""
 
     CHANGED = "changed"
     NEW = "new"
@@ -68,7 +68,7 @@ class TableMerge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableUpdate:
-    """What a run does to one table. path: below the expected folder. is_new: there was no such table."""
+    """The change of one table by a run. path: below the expected folder. is_new: there was no such table."""
 
     path: str
     merged: TableMerge
@@ -82,7 +82,7 @@ class TableUpdate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """What a run does to a folder of tables.
+    """The change of a folder of tables by a run.
 
     gaps: by configuration (blank: beyond a single one) why it is incomplete. untouched: the configurations whose tables
     were left alone for it. notes: by configuration what else to know.

@@ -27,7 +27,7 @@ from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector
 
 _UNITS = {"time": "seconds", "mem": "bytes", "peakmem": "bytes"}
 _KINDS = {"memory": "mem", "peakmemory": "peakmem", "timeraw": "time"}
-"""What asv calls some kinds of benchmark elsewhere than in their names."""
+"""The names of some kinds of benchmark that asv has elsewhere than in their names."""
 _NO_RESULTS = frozenset({"benchmarks.json", "machine.json"})
 
 

@@ -69,7 +69,7 @@ _NO_COUNTERS = frozenset(_Entry.__struct_fields__) | {
     "rms",
     "threads",
 }
-"""What stands in an entry beside the benchmark's own counters."""
+"""The fields of an entry beside the benchmark's own counters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

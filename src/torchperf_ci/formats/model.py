@@ -32,7 +32,7 @@ NOT_KNOWN = "unknown"
 
 
 class ExportFormat(str, Enum):
-    """What records can be exported as."""
+    """The formats of an export."""
 
     GITHUB_ACTION_BENCHMARK = "github-action-benchmark"
     BENCHER = "bencher"
@@ -45,7 +45,7 @@ class ExportFormat(str, Enum):
 
 
 class ImportFormat(str, Enum):
-    """What can be imported, by the name of the tool that writes it."""
+    """The formats of an import, by the name of the tool that writes it."""
 
     GITHUB_ACTION_BENCHMARK = "github-action-benchmark"
     BENCHER = "bencher"
@@ -62,7 +62,7 @@ class ImportFormat(str, Enum):
 
 
 class Clock(str, Enum):
-    """Which of Google Benchmark's two times of a run to take."""
+    """The two times that Google Benchmark has of a run."""
 
     REAL = "real"
     CPU = "cpu"
@@ -72,7 +72,7 @@ class Clock(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportRequest:
-    """What to read, and what to record where a file does not say it.
+    """A file to read, with what to record where it does not say it.
 
     source: where this program runs. checked_out: the commit of the checkout there, which for a pull request on GitHub
         is not the one that `source` names, but a merge of it.

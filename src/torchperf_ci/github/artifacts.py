@@ -1,4 +1,4 @@
-"""What is in artifacts: only a zip's directory and the wanted files cross the network.
+"""Read files out of artifacts: only a zip's directory and the wanted files cross the network.
 
 A zip lies at a blob store, and is read there by ranges: its address is signed, short-lived, and gets no token.
 """
@@ -30,17 +30,17 @@ from torchperf_ci.github.pulls import read_default_branch
 from torchperf_ci.github.runs import READS, Artifact, find_artifacts
 
 TAIL_BYTES = 64 * 1024
-"""How much of a zip's end is read first: its directory, for most zips all of it, for small ones the whole zip."""
+"""The part of a zip's end that is read first: its directory, for most zips all of it, for small ones the whole zip."""
 
 MAX_SIGNATURES = 4
-"""How often the address of one artifact is asked for: each is good for a minute."""
+"""The number of times that the address of one artifact is asked for: each is good for a minute."""
 
 MAX_WHOLE_BYTES = 256 * 1024 * 1024
 """The largest artifact that is downloaded whole from a store that serves no ranges."""
 
 MOST_ARTIFACTS = 2_000
 MOST_COMMITS = 1_000
-"""How far back a measured commit is looked for."""
+"""The commits among which a measured one is looked for."""
 
 _CHUNK = 256 * 1024
 _EXPIRED_SIGNATURE = frozenset({400, 401, 403, 404, 410})
@@ -56,7 +56,7 @@ _UNREADABLE = (
     ValueError,  # a name that is no text
     OSError,  # what bzip2 raises
 )
-"""What reading a zip may raise when it is not what it says."""
+"""The errors that reading a zip may raise when it is not what it says."""
 
 
 class ArtifactProblem(TorchperfError):
@@ -65,7 +65,7 @@ class ArtifactProblem(TorchperfError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What an artifact may hold, in bytes: its zip's directory, and one wanted file after unpacking."""
+    """The limits of an artifact in bytes: its zip's directory, and one wanted file after unpacking."""
 
     directory: int = 8 * 1024 * 1024
     member: int = 64 * 1024 * 1024
@@ -188,7 +188,7 @@ def _read_member(archive: zipfile.ZipFile, name: str, limits: Limits) -> bytes:
 
 
 class _Fetcher:
-    """What remotezip asks for ranges: ours signs again, never asks for a suffix, and refuses to read too much."""
+    """The source of ranges for remotezip: ours signs again, never asks for a suffix, and refuses to read too much."""
 
     def __init__(self, blob: Blob, limits: Limits) -> None:
         self.blob = blob

@@ -24,7 +24,7 @@ _COMPLETED = "completed"
 
 
 class Conclusion(str, Enum):
-    """How a check ends, in GitHub's words."""
+    """The ends of a check, in GitHub's words."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -47,7 +47,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Posting:
-    """What a reviewer sees on GitHub. title: plain text. text: Markdown of at most `LIMIT` bytes."""
+    """A result as a reviewer sees it on GitHub. title: plain text. text: Markdown of at most `LIMIT` bytes."""
 
     conclusion: Conclusion
     title: str

@@ -160,7 +160,7 @@ def _parse_retry_after(header: str, now: float) -> float | None:
 
 @dataclass(slots=True)
 class Pace:
-    """How fast requests may follow each other, shared by all threads of a client: a second between writes, and nobody
+    """The pace of requests, shared by all threads of a client: a second between writes, and nobody
     sends before a rate limit that one of them met has passed."""
 
     sleep: Callable[[float], None] = time.sleep
@@ -188,7 +188,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purpose:
-    """What requests are for. `what` completes "GitHub refused to …"; `needs` is the permission that the token needs.
+    """The purpose of requests. `what` completes "GitHub refused to …"; `needs` is the permission that the token needs.
 
     repeatable: sending it twice does no harm, so that it is sent again when nobody knows whether it arrived.
     urgent: it belongs to a sequence that others race with, and does not wait its turn among writes.

@@ -18,7 +18,7 @@ from torchperf_ci.core.text import one_line
 _LIMIT_S = 20
 
 _TOOLS = (("nvidia-smi", "-L"), ("amd-smi", "list"))
-"""What a driver brings that lists its devices."""
+"""The programs of drivers that list their devices."""
 
 _GPU_LABEL = re.compile(
     r"(^|[^a-z0-9])(n?gpus?|multi-?gpu|cuda\d*|nvidia|rocm|amdgpu|xpu|mps|a10g?|a40|a100|h[12]00|b[23]00|l4|l40s?|t4|v100|"
@@ -27,7 +27,7 @@ _GPU_LABEL = re.compile(
 )
 
 HIDING_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
-"""What can hide devices from a process."""
+"""The variables that can hide devices from a process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ def indexed(device: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signs:
-    """What speaks for an accelerator on this machine.
+    """The signs of an accelerator on this machine.
 
     unusable: what torch says that was built for one. listed: what a driver's tool says, by the kind of device.
     labels: those of the job's runner. hidden: the variables that hide devices, with their values.

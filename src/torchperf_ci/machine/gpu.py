@@ -81,7 +81,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Occupancy:
-    """What was on a GPU before a measurement. processes: `name (pid)`. unlisted_mib: in use by none of them.
+    """The state of a GPU before a measurement. processes: `name (pid)`. unlisted_mib: in use by none of them.
 
     is_shared: a slice of the GPU is measured (MIG), and the processes may be on other slices. has_mps: an MPS server
     runs, whose clients may not be listed.
@@ -95,7 +95,7 @@ class Occupancy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuFindings:
-    """What speaks against a measurement: reasons to refuse it, and what a reader should know."""
+    """The doubts about a measurement: reasons to refuse it, and what a reader should know."""
 
     refusals: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -158,7 +158,7 @@ def judge_gpu(readings: Sequence[Reading], before: Occupancy) -> GpuFindings:
 
 @dataclass(slots=True)
 class GpuWatch:
-    """What is seen of a GPU, so far. `remarks`: why it is not watched as it should be."""
+    """A watch on a GPU, with what it has seen so far. `remarks`: why it is not watched as it should be."""
 
     before: Occupancy = Occupancy()
     readings: list[Reading] = field(default_factory=list)

@@ -23,7 +23,7 @@ _STEAL = 7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostLoad:
-    """What the system said of itself during a measurement; None: it does not say.
+    """The load of the system during a measurement, as it says itself; None: it does not say.
 
     load: average number of runnable processes in the minute before the end. steal: share of the CPU time that the host
     gave to other guests. pressure: share of the time in which something waited for a CPU.

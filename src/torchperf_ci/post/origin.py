@@ -1,4 +1,4 @@
-"""Which commit and which pull request an event is about, by what GitHub itself says and nobody else."""
+"""Find the commit and the pull request of an event, by what GitHub itself says and nobody else."""
 
 from __future__ import annotations
 

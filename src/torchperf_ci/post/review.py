@@ -1,4 +1,4 @@
-"""What results say to a reviewer on GitHub."""
+"""Write results for a reviewer on GitHub."""
 
 from __future__ import annotations
 

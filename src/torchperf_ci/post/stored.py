@@ -1,4 +1,4 @@
-"""What a job stored, read as hostile data: anybody who opens a pull request may have written it."""
+"""Read what a job stored as hostile data: anybody who opens a pull request may have written it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MOST_REMARKS = 100
 
 
 class Forged(NothingToJudge):
-    """What is stored is not what a run of the commit stores."""
+    """The stored files are not those that a run of the commit stores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What the results have to be of. Blank: not known, and not compared.
+    """The origin that the results have to have. Blank: not known, and not compared.
 
     server: where GitHub's pages of the repository are; blank: nothing is linked.
     """

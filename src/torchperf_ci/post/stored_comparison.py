@@ -63,7 +63,7 @@ class StoredVerdict(msgspec.Struct):
 
 
 class StoredSecond(msgspec.Struct):
-    """What a second measurement says of the metric, as far as it is shown."""
+    """The second measurement of a metric, as far as it is shown."""
 
     verdict: Verdict
     ratio: Number | None = None
@@ -106,7 +106,7 @@ class StoredHeader(msgspec.Struct):
 
 
 class StoredFindings(msgspec.Struct):
-    """What compare.json holds, as far as it is read."""
+    """The content of compare.json, as far as it is read."""
 
     v: Literal[1]
     header: StoredHeader

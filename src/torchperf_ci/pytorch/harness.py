@@ -73,7 +73,7 @@ QUICK: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HarnessRequest:
-    """What to ask of the scripts. None leaves the choice to them.
+    """A request to the scripts. None leaves the choice to them.
 
     python: the interpreter as it is written into the commands; launcher: arguments of torch's CPU launcher, which
     then stands between it and the script. filters and exclude are regular expressions of model names, as the scripts

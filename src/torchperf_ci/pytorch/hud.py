@@ -61,7 +61,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What names a run in the database and the records do not know, or should not decide. Empty means: ask the record.
+    """The names of a run that the records do not know, or should not decide. Empty means: ask the record.
 
     benchmark: the benchmark's name there; `TorchInductor` is what HUD's compiler dashboard shows.
     job_id: GitHub's number of the job, `job.check_run_id` in a workflow.

@@ -21,7 +21,7 @@ from torchperf_ci.core.errors import UsageProblem
 
 
 class DeliveryState(str, Enum):
-    """How far a message came."""
+    """The states of a message on its way."""
 
     SENDING = "sending"
     ACCEPTED = "accepted"
@@ -39,7 +39,7 @@ class _Line(msgspec.Struct):
 
 @dataclass(slots=True)
 class Journal:
-    """What is known about messages, by their id, at one endpoint. Without a file it forgets when the program ends."""
+    """A memory of messages, by their id, at one endpoint. Without a file it forgets when the program ends."""
 
     endpoint: str
     states: dict[str, DeliveryState] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Which charts a report has, and what their files are called."""
+"""Draw the charts of a report, and name their files."""
 
 from __future__ import annotations
 

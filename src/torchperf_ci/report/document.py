@@ -24,7 +24,7 @@ class TableLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkdownTable:
-    """What stands before the lines, the lines, what stands after them, and where those are that are hidden here."""
+    """A table: the text before its lines, the lines, the text after them, and where those are that are hidden here."""
 
     before: str
     lines: tuple[TableLine, ...]

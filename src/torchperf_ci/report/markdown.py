@@ -30,7 +30,7 @@ from torchperf_ci.report.words import (
 )
 
 HEAD, SUMMARY, FAILING, PROBLEM, WARNING, NOT_RUN, DETAIL = range(7)
-"""What is hidden last and what first when the document gets too long. Detail has two ranks per metric, because a model
+"""The order in which parts are hidden when the document gets too long. Detail has two ranks per metric, because a model
 that fails stays longer than one that passes."""
 
 BUILD, FLAGS = 100, 101

@@ -1,4 +1,4 @@
-"""What a report is made from and what comes out: computed once, then drawn as Markdown, text, HTML and pictures."""
+"""Compute what a report shows: once, then drawn as Markdown, text, HTML and pictures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEFAULT_LIMIT = 60_000
 
 
 class RunOutcome(Enum):
-    """How results stand, best first."""
+    """The outcomes of a run, best first."""
 
     GOOD = "good"
     DOUBTFUL = "doubtful"
@@ -59,7 +59,7 @@ class SourceTree:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportOptions:
-    """What to report on and how.
+    """The choices of a report.
 
     limit: the largest size of report.md in UTF-8 bytes.
     case_csvs: write the records as PyTorch's CSV files as well; not when they were read from such files.
@@ -134,7 +134,7 @@ class RunFindings:
 
     @property
     def outcome(self) -> RunOutcome:
-        """What every headline and every exit code is made from, so that they cannot contradict each other."""
+        """The source of every headline and every exit code, so that they cannot contradict each other."""
         if self.passed < self.total or self.left_out:
             return RunOutcome.FAILED
         if not self.total or self.problems:
@@ -154,7 +154,7 @@ class RunFindings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was written, in short.
+    """A report that was written, in short.
 
     outcome: what the headline says with its sign. verdict: one line, with the sign.
     summary: the report as plain text, the verdict last. markdown: for a step summary or a comment, with no links.

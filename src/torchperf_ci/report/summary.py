@@ -82,7 +82,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remark:
-    """What a reader should know about the numbers of a case. `not_compiled`: nothing of it was compiled."""
+    """The remarks on the numbers of a case. `not_compiled`: nothing of it was compiled."""
 
     section: Section
     suite: str
@@ -94,7 +94,7 @@ class Remark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benefit:
-    """What a compiler brings on the passing models of a section, over all suites, whose speedup was measured.
+    """The benefit of a compiler on the passing models of a section, over all suites, whose speedup was measured.
 
     speedup: geometric mean. interval: its 95 % interval; None where a case has none.
     saved_ms: arithmetic mean over the models of what a call takes less than in eager; below 0 where it takes more.
@@ -330,7 +330,7 @@ COMPILE_SECONDS_ABOVE = 120.0
 COMPRESSION_BELOW = 0.9
 
 FLAGGED = (ACCURACY, "speedup", "compilation_latency", "compression_ratio")
-"""What is looked at, in the order of the warnings."""
+"""The metrics that have limits, in the order of the warnings."""
 
 DEFAULT_FLAG_COMPILERS = ("inductor", "inductor_no_cudagraphs")
 

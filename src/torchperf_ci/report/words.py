@@ -1,4 +1,4 @@
-"""How numbers, verdicts and warnings read, the same in every drawing of a report."""
+"""Put numbers, verdicts and warnings into words, the same in every drawing of a report."""
 
 from __future__ import annotations
 

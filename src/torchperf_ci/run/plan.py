@@ -50,7 +50,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteListing:
-    """What a suite said about itself. `spec` is what resolves it again; `skips` maps a model to the reason.
+    """A suite, as it said about itself. `spec` is what resolves it again; `skips` maps a model to the reason.
 
     worlds: the number of processes of the models that run in more than one.
     """
@@ -75,7 +75,7 @@ class SuiteListing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What the Python under test can do: devices by type with their number, compilers, precisions; torch's version, and
+    """Abilities of the Python under test: devices by type and number, compilers, precisions; torch's version, and
     what speaks for an accelerator where it sees none."""
 
     devices: Mapping[str, int]
@@ -269,7 +269,7 @@ USUAL_NAMES: Mapping[str, Mapping[str, str]] = {
         "intel": "xpu",
     },
 }
-"""What people mean by names that are unlike ours in letters."""
+"""Our names for those that people type and that are unlike ours in letters."""
 
 
 def unknown_names(kind: str, asked: Sequence[str], choices: Sequence[str]) -> list[str]:

@@ -37,12 +37,12 @@ _EAGER_STATUSES = {
     (Testing.PERFORMANCE, Status.EAGER_1ST_RUN_FAIL): Status.EAGER_FAIL_TO_RUN,
     (Testing.PERFORMANCE, Status.EAGER_2ND_RUN_FAIL): Status.EAGER_FAIL_TO_RUN,
 }
-"""What PyTorch's tables call a failure of eager in the testing whose row it is."""
+"""The names that PyTorch's tables have for a failure of eager, by the testing whose row it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What every record of a run says about where it was made.
+    """The facts that every record of a run has about where it was made.
 
     accelerators: the devices there are. variables: those of the measured processes, as far as they steer torch.
     """

@@ -1,4 +1,4 @@
-"""What is sampled when, and when it is enough. Nothing here knows a process: a `PairSource` takes the readings.
+"""Decide what is sampled when, and when it is enough. Nothing here knows a process: a `PairSource` takes the readings.
 
 Pairs of single iterations, in random order within each pair; warm-up until the ratio is steady; looks at the interval
 at an eighth, a quarter, a half and the whole of the time there is (docs/method.md).

@@ -53,7 +53,7 @@ PRIVATE_VARIABLES = frozenset(
         "ACTIONS_RUNTIME_URL",
     }
 )
-"""What measured code never sees: GitHub's tokens, and the files by which a step changes its job."""
+"""The variables that measured code never sees: GitHub's tokens, and the files by which a step changes its job."""
 
 
 class Stopped(Exception):

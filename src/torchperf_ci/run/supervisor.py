@@ -35,7 +35,7 @@ _KILL_LIMIT = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a command ended: `pass` is exit code 0. `reason` is one line, empty for `pass`; `seconds` of wall time."""
+    """The end of a command: `pass` is exit code 0. `reason` is one line, empty for `pass`; `seconds` of wall time."""
 
     status: Status
     reason: str = ""

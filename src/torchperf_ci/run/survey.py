@@ -59,7 +59,7 @@ def python_under_test(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What the Python under test answered: machine, environment, suites, accelerators."""
+    """The answers of the Python under test: machine, environment, suites, accelerators."""
 
     machine: Machine
     build: Build

@@ -34,7 +34,7 @@ USUAL_ITERATIONS = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerKind:
-    """What GitHub calls a kind of machine, and the device to measure there."""
+    """A kind of machine by GitHub's labels, and the device to measure there."""
 
     device: str
     labels: tuple[str, ...]

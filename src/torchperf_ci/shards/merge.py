@@ -18,7 +18,7 @@ Models = frozenset[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """What one attempt at a shard left, and how messages call it."""
+    """The results of one attempt at a shard, and its name in messages."""
 
     label: str
     shard: Shard
@@ -36,7 +36,7 @@ class Promise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergedRun:
-    """What the pieces are together.
+    """The pieces joined.
 
     records: each with the place of its piece among those that were given. gaps: what is missing, a sentence each.
     notes: what else a reader should know. unusable: what of the pieces could not be used.

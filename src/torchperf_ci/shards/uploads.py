@@ -1,4 +1,4 @@
-"""Which uploads of a commit's runs make up which configuration: names, shards, attempts."""
+"""Find the uploads of a commit's runs that make up a configuration: names, shards, attempts."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Shard(NamedTuple):
 
 
 class AttemptState(str, Enum):
-    """What has become of one attempt at a shard."""
+    """The states of one attempt at a shard."""
 
     UPLOADED = "uploaded"
     NO_ARTIFACT = "left no artifact"
@@ -160,7 +160,7 @@ def parse_test_job(name: str) -> tuple[Shard, str] | None:
 
 
 class ReportsName(NamedTuple):
-    """What the name of a test job's artifact says; `attempt` is 0 where it says none."""
+    """The parts of the name of a test job's artifact; `attempt` is 0 where it says none."""
 
     shard: Shard
     job: int

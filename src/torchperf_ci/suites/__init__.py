@@ -33,7 +33,7 @@ and, where they are wanted,
 """
 
 SHARING_VARIABLE = "TORCHPERF_SHARING"
-"""How many processes hold a model at the same time, in the environment of a comparison's workers."""
+"""The number of processes that hold a model at the same time, in the environment of a comparison's workers."""
 
 WORKING_TREE_VARIABLE = "TORCHPERF_WORKING_TREE"
 """Where the repository lies whose commits are compared: no code of a side may come from there, but for its own tree."""

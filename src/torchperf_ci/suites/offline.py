@@ -18,7 +18,7 @@ import torch
 import torch.hub
 
 _REFUSALS = {"OfflineModeIsEnabled", "LocalEntryNotFoundError"}
-"""What huggingface_hub raises when it may not go online; by name, since it need not be installed."""
+"""The errors that huggingface_hub raises when it may not go online; by name, since it need not be installed."""
 
 
 class NeedsDownload(Exception):

@@ -1,4 +1,4 @@
-"""What the suites of published models share: their data files, batch sizes that fit, packages they need.
+"""Serve the suites of published models: their data files, batch sizes that fit, packages they need.
 
 `data/<suite>_skips.csv` has the columns `name,device,mode,reason`; `data/<suite>_tolerances.csv` has
 `name,mode,dtype,tolerance,cosine`. An empty cell means any. Of the tolerances that apply the last one holds.

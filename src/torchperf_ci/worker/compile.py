@@ -22,7 +22,7 @@ Compiled = Callable[..., Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the caller may change about a compiler. `inductor_mode`: `--inductor-compile-mode`."""
+    """The choices of the caller about a compiler. `inductor_mode`: `--inductor-compile-mode`."""
 
     inductor_mode: str | None = None
 
@@ -192,7 +192,7 @@ _COMPILERS: Mapping[str, Compiler] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Capture:
-    """What dynamo did while compiling: counters by the names of `records.COUNTERS`, and why graphs were broken."""
+    """The work of dynamo while compiling: counters by the names of `records.COUNTERS`, and why graphs were broken."""
 
     counters: Mapping[str, int]
     breaks: Sequence[tuple[str, str]]

@@ -35,7 +35,7 @@ _OPAQUE: tuple[type, ...] = (
     bytes,
     int,
 )
-"""What a walk does not enter: definitions and what is shared by a whole process."""
+"""The types that a walk does not enter: definitions and what is shared by a whole process."""
 if dist.is_available():
     from torch.distributed.device_mesh import DeviceMesh
 

@@ -26,12 +26,12 @@ LOGS_VARIABLE = "TORCHPERF_WORLD_LOGS"
 """The ranks' logs, a JSON list of paths in their order."""
 
 FAILURE_FILE = "failure.json"
-"""What torchrun leaves in the folder of a case: which rank was the first to fail, and its exit code."""
+"""The file that torchrun leaves in the folder of a case: which rank was the first to fail, and its exit code."""
 
 REASON_LENGTH = 300
 
 SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|(^|_)KEY", re.IGNORECASE)
-"""What is in the names of variables whose values are never recorded."""
+"""The parts of the names of variables whose values are never recorded."""
 
 
 class CaseError(Exception):

@@ -18,7 +18,7 @@ from torchperf_ci.core.text import code, count, csv_cell, one_line, sentence
 from torchperf_ci.formats.inputs import Duration, convert, parse
 
 BACKWARD = "-backward"
-"""What is added to a group's name for its backward passes."""
+"""The ending of a group's name for its backward passes."""
 
 Averages = Mapping[str, Mapping[str, float | None]]
 """Milliseconds by group and variant; None for one that failed."""
@@ -61,7 +61,7 @@ class VariantPair:
 
 
 class TableFormat(str, Enum):
-    """How a table is written."""
+    """The forms in which a table is written."""
 
     TABLE = "table"
     MARKDOWN = "markdown"

@@ -22,7 +22,7 @@ _LOG_LINES = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FastrnnsSettings:
-    """How every variant is measured. `device` None: the first accelerator, else the CPU. `timeout`: seconds each.
+    """The settings of a measurement. `device` None: the first accelerator, else the CPU. `timeout`: seconds each.
 
     pointwise: `loop_level`, `block_count`, `block_size` of the CUDA kernels that the fuser `te` makes.
     traces: the folder that gets a Chrome trace of every variant.

@@ -1,4 +1,4 @@
-"""What there is to measure, and at which sizes. Standard library only, so that the command line needs no torch."""
+"""List what there is to measure, and at which sizes. Standard library only, so that the command line needs no torch."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ VARIANTS: Mapping[VariantGroup, tuple[str, ...]] = MappingProxyType(
 
 
 class Fuser(str, Enum):
-    """What fuses operators under TorchScript."""
+    """The fusers of operators under TorchScript."""
 
     TE = "te"
     OLD = "old"
@@ -60,7 +60,7 @@ class Fuser(str, Enum):
 
 
 class Executor(str, Enum):
-    """How TorchScript runs a graph; overrides what the fuser implies."""
+    """The executors of a graph in TorchScript; overrides what the fuser implies."""
 
     LEGACY = "legacy"
     SIMPLE = "simple"

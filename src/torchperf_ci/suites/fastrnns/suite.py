@@ -129,7 +129,7 @@ class PackedLSTM(nn.LSTM):
 
 
 class LayerNormBound(nn.Module):
-    """What a fused layer-norm LSTM would cost at least: nn.LSTM, and beside it the layer norms of every step.
+    """The least that a fused layer-norm LSTM would cost: nn.LSTM, and beside it the layer norms of every step.
 
     cuDNN has no layer norm inside its LSTM. The norms run over tensors of the cell's sizes, each on what the one
     before made, as they would in the recurrence; the LSTM's own results are nn.LSTM's.
@@ -244,7 +244,7 @@ BUILDERS: Mapping[str, Callable[[Sizes], Made]] = {
     "resnet50": partial(_convolutional, resnet.resnet50),
     "resnet50_jit": partial(_convolutional, resnet.resnet50, traced=True),
 }
-"""How each variant of the catalog is built."""
+"""The builder of each variant of the catalog."""
 
 
 GROUPS = {group.value: names for group, names in VARIANTS.items()}
