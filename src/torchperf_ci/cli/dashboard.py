@@ -20,8 +20,9 @@ from torchperf_ci.core.text import count, one_line
 if TYPE_CHECKING:
     from torchperf_ci.dashboard.comment import Comment
     from torchperf_ci.github.client import Client
+    from torchperf_ci.history.interface import History
     from torchperf_ci.history.parquet import ParquetHistory
-    from torchperf_ci.history.runs import History, HistoryRun
+    from torchperf_ci.history.runs import HistoryRun
 
 
 @command_options
@@ -179,7 +180,8 @@ def dashboard(options: DashboardCommandOptions) -> int:
     from torchperf_ci.dashboard.words import write_terminal_text
     from torchperf_ci.github.job import append_summary, write_outputs
     from torchperf_ci.history.data_branch import server_of
-    from torchperf_ci.history.runs import RunFilter, find_earlier_runs
+    from torchperf_ci.history.interface import find_earlier_runs
+    from torchperf_ci.history.runs import RunFilter
     from torchperf_ci.report.charts import draw
     from torchperf_ci.report.write import judge_results
 

@@ -298,6 +298,8 @@ class Build:
 
     suites: how suites were asked for that are called something else in records, files and modules, by that name.
     gaps: what of a run that was shared out is not there, a sentence each.
+    narrowed_by: the options that left models of the suites out, say `filter`; of a run that was shared out and joined,
+        those of the whole.
     """
 
     environment: Environment
@@ -307,6 +309,7 @@ class Build:
     suites: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
+    narrowed_by: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     time: str = ""
 

@@ -90,6 +90,7 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "time": "time",
         "part": "text",
         "record": "int",
+        "turn": "int",
         **dict.fromkeys(CASE_COLUMNS, "text"),
         "kind": "text",
         "metric": "text",
@@ -109,10 +110,19 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Every column and its type, in the order of the file. `part` names the file that a row was first written to, `record`
-counts the records in it."""
+counts the records in it. `turn` is 1, and 2 for what was measured once more to confirm a result that was off."""
 
 LATER_COLUMNS: Mapping[str, str] = MappingProxyType(
-    {"unit": "''", "direction": "''", "hip": "''", "gpu_uuid": "''", "cpu_mhz": "0", "world": "1", "l2_cache": "''"}
+    {
+        "unit": "''",
+        "direction": "''",
+        "hip": "''",
+        "gpu_uuid": "''",
+        "cpu_mhz": "0",
+        "world": "1",
+        "l2_cache": "''",
+        "turn": "1",
+    }
 )
 """Columns that files of earlier versions lack, and what stands for them there, in SQL."""
 
@@ -131,7 +141,7 @@ _LARGEST = 2**63 - 1
 _ZEROS: Mapping[str, Any] = {"text": "", "int": 0, "number": 0.0, "numbers": [], "time": None, "breaks": []}
 _environment_cells = itemgetter(*ENVIRONMENT_COLUMNS)
 _source_cells = itemgetter(*SOURCE_COLUMNS)
-_BLANK: Row = {name: None if name in NULLABLE else _ZEROS[kind] for name, kind in COLUMNS.items()}
+_BLANK: Row = {name: None if name in NULLABLE else _ZEROS[kind] for name, kind in COLUMNS.items()} | {"turn": 1}
 
 
 def make_rows(records: Iterable[Record], builds: Iterable[Build], shared: Row) -> Iterator[Row]:
