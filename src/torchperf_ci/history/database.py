@@ -17,7 +17,6 @@ from torchperf_ci.core.records import (
     Build,
     Case,
     Direction,
-    Environment,
     Mode,
     Record,
     Source,
@@ -35,6 +34,7 @@ from torchperf_ci.history.rows import (
     LATER_COLUMNS,
     SOURCE_COLUMNS,
     RowKind,
+    make_environment,
     make_full_record,
     make_record,
 )
@@ -46,7 +46,6 @@ from torchperf_ci.history.series import (
     Point,
     RunInfo,
     SeriesCollection,
-    is_whole,
     make_run_info,
 )
 
@@ -193,7 +192,7 @@ class Database:
         ).fetchall():
             build = from_line(extra)
             if isinstance(build, Build):
-                collection.note_scope(key, is_whole=is_whole(build))
+                collection.note_build(key, build)
         for origin, subject in self.connection.execute(
             f"SELECT DISTINCT origin, subject FROM picked WHERE kind = '{RowKind.STATUS}' AND turn = 1"  # noqa: S608 - our own names
         ).fetchall():
@@ -211,7 +210,7 @@ class Database:
         runs = {}
         for origin, time, key, *cells in self.connection.execute(query).fetchall():
             source = Source(**dict(zip(SOURCE_COLUMNS.values(), cells, strict=False)))
-            machine = Environment(**dict(zip(ENVIRONMENT_COLUMNS, cells[len(SOURCE_COLUMNS) :], strict=True)))
+            machine = make_environment(tuple(cells[len(SOURCE_COLUMNS) :]))
             runs[origin] = make_run_info(key, _EPOCH + timedelta(microseconds=time), source, machine)
         return runs
 

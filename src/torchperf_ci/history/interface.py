@@ -28,3 +28,10 @@ def find_earlier_runs(history: History, run: HistoryRun, count: int, chosen: Run
     past = history.read_last(count + 1, replace(chosen, until=run.time))
     earlier = [item for item in past.runs if item.key != run.key]
     return replace(past, runs=tuple(earlier[-count:] if count else ()))
+
+
+def find_earlier_series(history: History, run: HistoryRun, count: int, chosen: RunFilter) -> SeriesCollection:
+    """Read the series of the newest `count` runs before `run`."""
+    collection = history.read_series(count + 1, replace(chosen, until=run.time))
+    collection.drop_run(run.key)
+    return collection

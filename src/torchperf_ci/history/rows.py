@@ -206,7 +206,7 @@ def make_record(status: Row, metrics: Iterable[tuple[str, float, str, str]], **d
         remarks=tuple(extra.get("remarks", ())),
         not_compiled=extra.get("not_compiled", False),
         compile_scope=extra.get("compile_scope", ""),
-        environment=_make_environment(_environment_cells(status)),
+        environment=make_environment(_environment_cells(status)),
         source=_make_source(_source_cells(status), status["time"]),
         **details,
     )
@@ -292,7 +292,8 @@ def _make_number_rows(record: Record) -> Iterator[Row]:
 
 # A run's records share a machine and nearly a source: one object for all of them keeps a long history small.
 @lru_cache(maxsize=1_000)
-def _make_environment(values: tuple[Any, ...]) -> Environment:
+def make_environment(values: tuple[Any, ...]) -> Environment:
+    """Make an environment of the cells of its columns; the same object for the same cells."""
     return Environment(**dict(zip(ENVIRONMENT_COLUMNS, values, strict=True)))
 
 

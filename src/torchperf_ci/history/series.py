@@ -126,11 +126,10 @@ class ModelGroup(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class _Trial:
-    """A run that tried something of a group. is_whole: all of it, as the run itself says; None: it does not say."""
+    """A run that tried something of a group, and the models of it."""
 
     run: RunInfo
     models: set[str] = field(default_factory=set)
-    is_whole: bool | None = None
 
 
 @dataclass(slots=True)
@@ -140,11 +139,20 @@ class SeriesCollection:
     problems: list[Problem] = field(default_factory=list)
     _points: dict[Case, dict[Metric, list[Point]]] = field(default_factory=dict, repr=False)
     _trials: dict[ModelGroup, dict[str, _Trial]] = field(default_factory=dict, repr=False)
-    _whole: dict[str, bool] = field(default_factory=dict, repr=False)
+    _scopes: dict[str, frozenset[str]] = field(default_factory=dict, repr=False)
 
-    def note_scope(self, key: str, *, is_whole: bool) -> None:
-        """Note whether the run tried everything there was. What one of its parts left out, the run did."""
-        self._whole[key] = self._whole.get(key, True) and is_whole
+    def note_build(self, key: str, build: Build) -> None:
+        """Note what narrowed the run. What one of its parts left out, the run did."""
+        self._scopes[key] = self._scopes.get(key, frozenset()) | {*build.narrowed_by, *build.gaps}
+
+    def drop_run(self, key: str) -> None:
+        """Forget a run."""
+        for of_case in self._points.values():
+            for metric, points in of_case.items():
+                of_case[metric] = [point for point in points if point.run.key != key]
+        for trials in self._trials.values():
+            trials.pop(key, None)
+        self._scopes.pop(key, None)
 
     def note_trial(self, case: Case, run: RunInfo) -> None:
         """Note that the run tried the case."""
@@ -161,7 +169,7 @@ class SeriesCollection:
     def add_run(self, run: HistoryRun) -> None:
         """Add the records of a run, and those that confirm them."""
         for build in run.results.builds:
-            self.note_scope(run.key, is_whole=is_whole(build))
+            self.note_build(run.key, build)
         infos: dict[tuple[Source, Environment], RunInfo] = {}
         for is_confirmation, records in ((False, run.results.records), (True, run.results.confirmations)):
             for record in records:
@@ -183,11 +191,12 @@ class SeriesCollection:
             failures = [point for point in of_case.get(STATUS_METRICS[Testing.PERFORMANCE], ()) if not point.value]
             group = ModelGroup(case.suite, case.mode, case.device, case.dtype, case.compiler)
             trials = sorted(self._trials.get(group, {}).values(), key=lambda trial: (trial.run.time, trial.run.key))
-            newest = next((trial for trial in reversed(trials) if case.model in trial.models), None)
             absent = self._find_absence(case.model, trials)
             first = next((trial for trial in trials if case.model in trial.models), None)
             is_first = first is None or first is trials[0]
             for metric, numbers in sorted(of_case.items(), key=lambda item: item[0].name):
+                if not numbers:
+                    continue
                 points = numbers
                 if failures and metric not in STATUS_METRICS.values():
                     measured = {(point.run.key, point.is_confirmation) for point in numbers}
@@ -200,7 +209,7 @@ class SeriesCollection:
                         case=case,
                         metric=metric,
                         points=tuple(points),
-                        absent=absent if newest else None,
+                        absent=absent,
                         is_first=is_first,
                     )
                 )
@@ -209,16 +218,17 @@ class SeriesCollection:
     def _find_absence(self, model: str, trials: Sequence[_Trial]) -> RunInfo | None:
         """Find the first run after the last one with the model that tried the whole group without it."""
         since: RunInfo | None = None
+        scope: frozenset[str] | None = None
         runs = size = 0
         for trial in trials:
+            own = self._scopes.get(trial.run.key)
             if model in trial.models:
-                since, runs, size = None, 0, len(trial.models)
-                continue
-            whole = self._whole.get(trial.run.key)
-            if whole is False or not size or len(trial.models) <= MOST_OF_A_GROUP * (size - 1):
-                continue
-            since = since or trial.run
-            runs += RUNS_UNTIL_GONE if whole else 1
+                since, runs, size, scope = None, 0, len(trial.models), own
+            elif not size or (own and own != scope):
+                continue  # it was not there yet, or not asked for
+            elif own is not None or len(trial.models) > MOST_OF_A_GROUP * (size - 1):
+                since = since or trial.run
+                runs += 1 if own is None else RUNS_UNTIL_GONE
         return since if runs >= RUNS_UNTIL_GONE else None
 
 
@@ -248,11 +258,6 @@ def make_run_info(key: str, time: datetime, source: Source, environment: Environ
         shard=source.shard,
         environment=environment,
     )
-
-
-def is_whole(build: Build) -> bool:
-    """Say whether a part of a run tried all models of its suites."""
-    return not (build.narrowed_by or build.gaps)
 
 
 def _list_points(record: Record, run: RunInfo, *, is_confirmation: bool) -> Iterator[tuple[Metric, Point]]:
