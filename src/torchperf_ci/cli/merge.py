@@ -86,8 +86,8 @@ def merge(options: MergeOptions) -> int:
 
 def _merge(options: MergeOptions) -> int:
     """Join, report, and tell GitHub; return the exit code with what is missing taken into account."""
-    from torchperf_ci.core.result_files import result_folders
     from torchperf_ci.core.records import to_line
+    from torchperf_ci.core.result_files import result_folders
     from torchperf_ci.core.results import CONFIRMATION, RECORDS, open_folder, read_results
     from torchperf_ci.core.text import count, safe_name
     from torchperf_ci.github.job import write_outputs
