@@ -86,9 +86,8 @@ def merge(options: MergeOptions) -> int:
 
 def _merge(options: MergeOptions) -> int:
     """Join, report, and tell GitHub; return the exit code with what is missing taken into account."""
-    from torchperf_ci.core.records import to_line
     from torchperf_ci.core.result_files import result_folders
-    from torchperf_ci.core.results import CONFIRMATION, RECORDS, open_folder, read_results
+    from torchperf_ci.core.results import open_folder, read_results
     from torchperf_ci.core.text import count, safe_name
     from torchperf_ci.github.job import write_outputs
     from torchperf_ci.report.model import ReportOptions
@@ -106,9 +105,7 @@ def _merge(options: MergeOptions) -> int:
         builds = merged.annotated_builds(allow_missing=options.allow_missing)
         folder.append(*builds, *(_with_log(record, folders[place], folder) for record, place in merged.records))
         if merged.confirmations:
-            again = f"{CONFIRMATION}/{RECORDS}"
-            folder.claim(again)
-            folder.append_lines(again, [to_line(replace(record, log="")) for record in merged.confirmations])
+            folder.append_confirmations(merged.confirmations)
         code = conclude(
             folder,
             read_results(target),

@@ -11,7 +11,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
@@ -120,6 +120,12 @@ class ResultsFolder:
             ) from error
         finally:
             os.close(descriptor)
+
+    def append_confirmations(self, records: Sequence[Record]) -> None:
+        """Add what was measured once more, without logs, as a results folder of its own inside of this one."""
+        relative = f"{CONFIRMATION}/{RECORDS}"
+        self.claim(relative)
+        self.append_lines(relative, [to_line(replace(record, log="")) for record in records])
 
     def empty(self) -> None:
         """Remove everything this program wrote here earlier, and nothing else."""

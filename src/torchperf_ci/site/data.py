@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from torchperf_ci.core.frames import CaseSelection
+from torchperf_ci.core.frames import CaseSelection, SuiteTables, suite_tables
 from torchperf_ci.core.records import Case, Environment, Metric, Record, Testing
 from torchperf_ci.core.text import is_repository, is_run_id, is_sha, one_line
-from torchperf_ci.dashboard.trends import summarize_run
 from torchperf_ci.history.addresses import identify_case, identify_run
 from torchperf_ci.history.runs import HistoryRun
 from torchperf_ci.history.series import ENDS, RunInfo, Series
@@ -195,20 +194,49 @@ def _describe_environment(environment: Environment) -> dict[str, object]:
     }
 
 
-def _summarize(runs: Iterable[HistoryRun]) -> dict[str, object]:
-    """Compute the summary numbers of every run, by the group of cases that they are about."""
-    groups: dict[tuple[str, ...], int] = {}
-    lines = []
-    for place, run in enumerate(runs):
-        for line in summarize_run(run, CaseSelection()).lines:
-            section = line.section
-            group = (line.suite, section.mode.value, section.device, section.dtype, line.compiler)
-            number = groups.setdefault(group, len(groups))
-            passed = 100 * line.passed / line.total if line.total else None
-            numbers = (line.clipped, passed, line.compile_seconds, line.compression)
-            lines.append([place, number, *(_round(value) for value in numbers)])
-    names = ("suite", "mode", "device", "dtype", "compiler")
-    return {"groups": [dict(zip(names, map(one_line, group), strict=True)) for group in groups], "trends": lines}
+def _summarize(runs: Sequence[HistoryRun]) -> dict[str, object]:
+    """Compute the summary numbers of every run, as reports have them, by the group of cases that they are about.
+
+    All runs are judged in one table, whose models are those of all of them: a table for every run takes twenty times as
+    long.
+    """
+    import numpy as np
+
+    records = (
+        replace(record, case=replace(record.case, model=f"{place} {record.case.model}"))
+        for place, run in enumerate(runs)
+        for record in run.results.records
+    )
+    groups: list[dict[str, str]] = []
+    lines: list[tuple[int, int, list[float | None]]] = []
+    for tables in suite_tables(records, CaseSelection()):
+        places = np.array([int(model.partition(" ")[0]) for model in tables.models])
+        for compiler in tables.compilers:
+            counted, passed = (table[compiler].to_numpy(dtype=bool) for table in (tables.counted, tables.passed))
+            tried = {int(model.partition(" ")[0]) for _, model, name in tables.records if name == compiler}
+            values = {name: tables.values[name][compiler].to_numpy(dtype=float) for name in _SUMMARIZED}
+            for place in sorted(tried):
+                own = places == place
+                of_passed = {name: column[own & passed] for name, column in values.items()}
+                speedups, *others = (column[column > 0] for column in of_passed.values())
+                total = int(counted[own].sum())
+                numbers = [
+                    float(np.exp(np.log(speedups.clip(min=1)).mean())) if len(speedups) else None,
+                    100 * int(passed[own].sum()) / total if total else None,
+                    *(float(column.mean()) if len(column) else None for column in others),
+                ]
+                lines.append((place, len(groups), [_round(number) for number in numbers]))
+            groups.append(_describe_group(tables, compiler))
+    return {"groups": groups, "trends": [[place, group, *numbers] for place, group, numbers in sorted(lines)]}
+
+
+_SUMMARIZED = ("speedup", "compilation_latency", "compression_ratio")
+
+
+def _describe_group(tables: SuiteTables, compiler: str) -> dict[str, str]:
+    section = tables.section
+    names = {"suite": tables.suite, "mode": section.mode.value, "device": section.device, "dtype": section.dtype}
+    return {name: one_line(value) for name, value in {**names, "compiler": compiler}.items()}
 
 
 def _round(value: float | None, digits: int = 6) -> float | None:
