@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from report_builders import accuracy, case, performance
 from run_builders import MACHINE, a_run
 from torchperf_ci.core.records import Case, Direction, Record, Status, own_metric
-from torchperf_ci.history.parquet import ParquetHistory
+from torchperf_ci.history.parquet import ParquetHistory, encode_run
 from torchperf_ci.history.runs import HistoryRun, RunFilter
 from torchperf_ci.history.storage import LocalFiles
 from torchperf_ci.site.build import SiteOptions, make_site, open_folder_site, write_site
@@ -44,11 +45,17 @@ def a_night(night: int) -> HistoryRun:
     return a_run(night, records, machine=machine, branch=branch)
 
 
+@cache
+def _encode_night(night: int) -> Mapping[str, bytes]:
+    return encode_run(a_night(night))
+
+
 def a_history(root: Path, nights: int = NIGHTS) -> ParquetHistory:
-    history = ParquetHistory(files=LocalFiles(root=root))
+    """A history of so many nights."""
+    files = LocalFiles(root=root)
     for night in range(nights):
-        history.add(a_night(night), root)
-    return history
+        files.write(_encode_night(night))
+    return ParquetHistory(files=files)
 
 
 def make_folder(history: ParquetHistory, folder: Path, **options) -> dict[str, bytes | None]:

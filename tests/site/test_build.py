@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -45,7 +45,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_new_run_writes_only_what_it_touches(tmp_path: Path):
-    """Its month, the index and the page; what is made in steps is what is made at once, and doing it again is nothing."""
+    """Its month, the index and the page; made in steps it is what is made at once, and doing it again is nothing."""
     history = a_history(tmp_path / "history", 29)
     make_folder(history, tmp_path / "site")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "site").rglob("*") if path.is_file()}
@@ -193,8 +193,8 @@ def test_a_change_of_long_ago_stays_listed_though_it_is_not_judged_again(tmp_pat
     assert set(old) <= {each["id"] for each in after}
 
 
-def parse_feed(site: Path) -> Mapping[str, ElementTree.Element]:
-    feed = ElementTree.fromstring((site / "feed.xml").read_bytes())
+def parse_feed(site: Path) -> Mapping[str, ET.Element]:
+    feed = ET.fromstring((site / "feed.xml").read_bytes())
     assert feed.tag == f"{ATOM}feed"
     return {entry.findtext(f"{ATOM}id", ""): entry for entry in feed.iter(f"{ATOM}entry")}
 
@@ -219,9 +219,6 @@ def test_names_from_outside_are_text_in_every_file(site: Path):
     page = files["index.html"].decode()
     assert "onerror" not in page
     assert "script-src 'self';" in page
-    for path, content in files.items():
-        if path.startswith("data/") and path.endswith(".js"):
-            assert b"</script" not in content or content.decode("ascii"), "in a file of its own it is harmless"
     metrics = read_data(site, f"2026-10/case-{identify_case(HOSTILE)}")["metrics"]
     assert {HOSTILE_METRIC.name, "__proto__"} <= set(metrics)
     raw = files[f"data/2026-10/case-{identify_case(HOSTILE)}.js"].decode("ascii")
