@@ -38,13 +38,6 @@ class PagesOptions:
         show_default=False,
         help="The folder for them there.  [default: the root]",
     )
-    url: str = option(
-        "--site-url",
-        metavar="URL",
-        default="",
-        show_default=False,
-        help="Where these pages can be seen, say https://org.github.io/project/, for links to them.",
-    )
     last: int = option(
         "--pages-last",
         type=click.IntRange(min=1),
@@ -58,8 +51,6 @@ class PagesOptions:
             repository_of(github)
         if self.folder and not self.branch:
             raise UsageProblem("--pages-dir is a folder of --pages-branch; give that as well")
-        if self.url and not self.url.startswith(("http://", "https://", "file:///")):
-            raise UsageProblem(f"--site-url {self.url!r}: expected an address that begins with https://")
         if any(part in {"..", "."} or part.lower() == ".git" for part in self.folder.split("/")):
             raise UsageProblem(f"--pages-dir {self.folder!r} is no folder of a branch")
 
@@ -69,30 +60,27 @@ class PagesOptions:
 
         return Branch(repository=repository_of(github), name=self.branch)
 
-    def site_options(self, github: GitHubOptions, name: str) -> SiteOptions:
-        """Return what the pages of the series `name` show."""
+    def site_options(self, github: GitHubOptions, *, name: str, url: str) -> SiteOptions:
+        """Return what the pages of the series `name` show; `url` is where they are going to be, if that is known."""
         from torchperf_ci.history.data_branch import server_of
         from torchperf_ci.site.build import SiteOptions
 
-        return SiteOptions(name=name, last=self.last, url=self.url, server=server_of(github.api_url))
+        return SiteOptions(name=name, last=self.last, url=url, server=server_of(github.api_url))
 
 
 def publish_pages(
-    sources: SiteSources, pages: PagesOptions, github: GitHubOptions, client: Client, *, name: str, dry_run: bool
+    sources: SiteSources, shown: SiteOptions, target: Branch, folder: str, client: Client, *, dry_run: bool
 ) -> None:
-    """Bring the pages on --pages-branch up to date with what is in a history now."""
+    """Bring the pages in a folder of a branch up to date with what is in a history now."""
     from torchperf_ci.site.branch import commit_site, read_branch_site
     from torchperf_ci.site.build import make_site
 
-    branch = pages.target(github)
-    known = read_branch_site(client, branch, pages.folder)
-    update = make_site(sources, pages.site_options(github, name), known)
-    where = f"the branch {branch.name} of {branch.repository}"
+    update = make_site(sources, shown, read_branch_site(client, target, folder))
     if not dry_run:
         newest = sources.newest
         message = f"Show the run of {newest.time:%Y-%m-%d %H:%M} UTC" if newest else "Show the history"
-        commit_site(client, branch, pages.folder, update, message=message)
-    tell_update(update, where, dry_run=dry_run)
+        commit_site(client, target, folder, update, message=message)
+    tell_update(update, f"the branch {target.name} of {target.repository}", dry_run=dry_run)
 
 
 def tell_update(update: SiteUpdate, where: str, *, dry_run: bool) -> None:

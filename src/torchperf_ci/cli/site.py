@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
+from torchperf_ci.cli.config import tolerance_rules
 from torchperf_ci.cli.history_options import HistoryOptions
 from torchperf_ci.cli.options import GitHubOptions, argument, command, command_options, option, takes
 from torchperf_ci.cli.pages_options import PagesOptions, publish_pages, tell_update
-from torchperf_ci.core.errors import NothingToJudge
+from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.text import one_line
 
 DEFAULT_OUTPUT = "./torchperf-site"
@@ -49,8 +50,15 @@ class SiteCommandOptions:
     look_back: int = option(
         "--look-back",
         type=click.IntRange(min=1),
-        default=200,
-        help="How many of the newest runs are judged. Changes that were listed before stay listed.",
+        default=1000,
+        help="How many of the newest runs are judged. Changes before them stay listed where they were listed.",
+    )
+    url: str = option(
+        "--site-url",
+        metavar="URL",
+        default="",
+        show_default=False,
+        help="Where the pages are going to be, for the links of their feed, say https://org.github.io/project/.",
     )
     dry_run: bool = option("--dry-run", is_flag=True, help="Write nothing; say what would be written, with sizes.")
     history: SiteHistoryOptions
@@ -80,22 +88,26 @@ def site(options: SiteCommandOptions) -> None:
 
     pages, asked = options.pages, options.history
     pages.check(options.github)
+    if options.url and not options.url.startswith(("https://", "http://")):
+        raise UsageProblem(f"--site-url {options.url!r} is no address: it begins with https:// or http://")
+    shown = pages.site_options(options.github, name=asked.name, url=options.url)
     folder = options.output or (None if pages.branch else Path(DEFAULT_OUTPUT))
     with ExitStack() as opened:
         needs_client = asked.is_on_branch or bool(pages.branch)
         client = opened.enter_context(options.github.client(os.environ)) if needs_client else None
         history = asked.parquet(options.github, client)
         judged = RunFilter(name=asked.name, branch=options.compare_branch)
-        sources = read_sources(history, options.look_back, judged)
+        sources = read_sources(history, options.look_back, judged, rules=tolerance_rules())
         for problem in sources.problems:
             click.echo(f"Warning: {one_line(str(problem))}", err=True)
         if not sources.states:
             raise NothingToJudge(describe_empty(history.files.where, asked.name))
         if folder:
-            update = make_site(sources, pages.site_options(options.github, asked.name), open_folder_site(folder))
+            update = make_site(sources, shown, open_folder_site(folder))
             if not options.dry_run:
                 write_site(folder, update)
             tell_update(update, str(folder), dry_run=options.dry_run)
             click.echo(str(folder / "index.html"))
         if client is not None and pages.branch:
-            publish_pages(sources, pages, options.github, client, name=asked.name, dry_run=options.dry_run)
+            target = pages.target(options.github)
+            publish_pages(sources, shown, target, pages.folder, client, dry_run=options.dry_run)

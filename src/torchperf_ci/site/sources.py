@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from torchperf_ci.compare.model import Rule
 from torchperf_ci.core.results import Problem
 from torchperf_ci.dashboard.states import SeriesState, judge
 from torchperf_ci.history.acceptances import read_acceptances
@@ -28,14 +30,14 @@ class SiteSources:
         return max((state.newest for state in self.states), key=lambda run: (run.time, run.key), default=None)
 
 
-def read_sources(history: ParquetHistory, count: int, chosen: RunFilter) -> SiteSources:
-    """Judge the newest `count` runs that are chosen."""
+def read_sources(history: ParquetHistory, count: int, chosen: RunFilter, *, rules: Sequence[Rule] = ()) -> SiteSources:
+    """Judge the newest `count` runs that are chosen; `rules` are margins that were asked for."""
     collection = history.read_series(count, chosen)
     series = collection.list_series()
     acceptances, problems = read_acceptances(history.files, chosen.name)
     return SiteSources(
         history=history,
-        states=tuple(judge(series, acceptances=acceptances)),
+        states=tuple(judge(series, rules=rules, acceptances=acceptances)),
         judged_since=min((each.points[0].run.time for each in series), default=None),
         problems=(*collection.problems, *problems),
     )
