@@ -99,6 +99,7 @@ const charts = (() => {
    */
   function show(element, spec) {
     let isDrawn = false;
+    let isFollowing = false; // another chart's range: not to be told to others again
     const traces = () => [...spec.lines.flatMap(tracesOf), ...(spec.failures?.length ? [failureTrace(spec.failures)] : [])];
     const config = {
       displaylogo: false, responsive: true, scrollZoom: false, showTips: false, displayModeBar: isTouch || "hover",
@@ -116,9 +117,13 @@ const charts = (() => {
         isDrawn = true;
         element.dataset.drawn = "true";
       },
-      zoom(range) {
+      async zoom(range) {
+        if (String(range ?? "") === String(spec.range ?? "")) return;
         spec.range = range ?? undefined;
-        return isDrawn ? Plotly.relayout(element, range ? { "xaxis.range": range } : { "xaxis.autorange": true, "yaxis.autorange": true }) : null;
+        if (!isDrawn) return;
+        isFollowing = true;
+        await Plotly.relayout(element, range ? { "xaxis.range": [...range] } : { "xaxis.autorange": true, "yaxis.autorange": true });
+        isFollowing = false;
       },
     };
 
@@ -126,6 +131,7 @@ const charts = (() => {
       element.on("plotly_hover", ({ points }) => points[0].customdata && spec.onPoint?.(points[0].customdata));
       element.on("plotly_click", ({ points }) => points[0].customdata && spec.onChoose?.(points[0].customdata));
       element.on("plotly_relayout", (change) => {
+        if (isFollowing) return;
         const [from, to] = [change["xaxis.range[0]"] ?? change["xaxis.range"]?.[0], change["xaxis.range[1]"] ?? change["xaxis.range"]?.[1]];
         if (from) spec.range = [from, to];
         else if (change["xaxis.autorange"]) spec.range = undefined;

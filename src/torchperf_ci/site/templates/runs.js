@@ -19,13 +19,15 @@ const picks = (() => {
     bar.replaceChildren(...(head
       ? [link(address.ofRuns(base.id, head.id), "Compare these two runs"), ` ${name(base)} and ${name(head)} `]
       : base ? [`Chosen: ${name(base)}. Choose another run to compare the two. `] : []),
-    make("button", { type: "button", onclick: () => {
-      chosen = [];
-      render();
-    } }, "Clear"));
+    make("button", { type: "button", onclick: clear }, "Clear"));
   }
 
-  return { choose };
+  function clear() {
+    chosen = [];
+    render();
+  }
+
+  return { choose, clear };
 })();
 
 const runsPage = (() => {
