@@ -85,7 +85,7 @@ class Levels:
 
 @dataclass(slots=True, kw_only=True)
 class _Follower:
-    """What is known after some of the values. members: the places of the values at the level.
+    """The knowledge after some of the values. members: the places of the values at the level.
 
     spread: that of the level before, where this one is too short to have one.
     """
