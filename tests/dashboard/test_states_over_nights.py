@@ -210,8 +210,8 @@ def test_each_change_is_news_in_one_night_only() -> None:
         cured += [(night, item.case.model) for item in events.cured if item.metric.name != "abs_latency"]
     assert new == [
         (11, "accepted"), (12, "wrong"), (16, "cured"), (18, "asleep"), (21, "small_step"),
-        (21, "step"), (23, "steady"), (25, "seen_twice"), (29, "steady"), (30, "fails"), (31, "drift"), (41, "accepted"),
-        (41, "better"), (51, "steady"),
+        (21, "step"), (23, "steady"), (25, "seen_twice"), (29, "steady"), (30, "fails"), (31, "drift"),
+        (41, "accepted"), (41, "better"), (51, "steady"),
     ]  # fmt: skip
     assert cured == [(40, "fails"), (41, "cured")]
 
