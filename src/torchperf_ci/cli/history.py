@@ -292,7 +292,8 @@ def accept(options: HistoryAcceptOptions) -> None:
             metric=options.metric,
             name=name,
             commit=newest.commit,
-            time=max(datetime.now(timezone.utc), newest.time),
+            time=datetime.now(timezone.utc),
+            until=newest.time,
             by=options.by or os.environ.get("GITHUB_ACTOR", "") or getpass.getuser(),
             reason=options.reason,
         )

@@ -10,7 +10,7 @@ more than the margin, `find_levels` looks for the place: it finds small steps in
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import NormalDist, median
@@ -85,7 +85,7 @@ class Levels:
 
 @dataclass(slots=True, kw_only=True)
 class _Follower:
-    """What is known after some of the values. members: the places of the values at the level.
+    """The knowledge after some of the values. members: the places of the values at the level.
 
     spread: that of the level before, where this one is too short to have one.
     """
@@ -111,37 +111,48 @@ class _Follower:
 
     def _follow_level(self, place: int) -> int:
         """Add values to the level up to the first one that something is to be said about; return the next place."""
-        looked_until = place  # no value before this place but those in `striking` needs a look
-        striking: list[int] = []
+        looked_until = place  # no value before this place but the `striking` ones needs a look
+        striking: Iterator[tuple[int, bool]] = iter(())
         searched_from = place  # after searches in vain the next one comes later: they take long
         while place < len(self.values):
+            may_be_off = True
             if len(self.members) >= WINDOW:
                 if place >= looked_until:
                     looked_until = min(place + _BLOCK, len(self.values))
                     striking = self._find_striking(place, looked_until)
-                following = striking.pop(0) if striking else looked_until
+                following, may_be_off = next(
+                    ((at, is_off) for at, is_off in striking if is_off or at >= searched_from), (looked_until, False)
+                )
                 self.members += range(place, following)
                 place = following
                 if place == looked_until:
                     continue
-            middle, half = self._band()
-            value = float(self.values[place])
-            if half is not None and abs(value - middle) > half:
-                if place + 1 == len(self.values):
-                    self.off = place if value > middle else None
-                elif (value > middle) == (self.values[place + 1] > middle) and (
-                    abs(float(self.values[place + 1]) - middle) > half
-                ):
-                    self._shift(Shift(first=place, shown=place + 1, old=middle, new=self._middle(place, place + 2)))
-                    return place + 2
+            if may_be_off and (shift := self._judge_alone(place)) is not None:
+                self._shift(shift)
+                return shift.shown + 1
             self.members.append(place)
-            if self.margin and place >= searched_from and self._may_have_moved():
+            has_moved = not may_be_off  # a striking value that is not off shows a slow change
+            if self.margin and place >= searched_from and (has_moved or self._may_have_moved()):
                 if (shift := self._find_slow_shift(place)) is not None:
                     self._shift(shift)
                     return place + 1
                 searched_from = place + 1 + len(self.members) // 50
             place += 1
         return place
+
+    def _judge_alone(self, place: int) -> Shift | None:
+        """Hold a value against the band; when the next one is off on the same side, that is a change."""
+        middle, half = self._band()
+        value = float(self.values[place])
+        if half is None or abs(value - middle) <= half:
+            return None
+        if place + 1 == len(self.values):
+            self.off = place if value > middle else None
+            return None
+        next_off = float(self.values[place + 1]) - middle
+        if abs(next_off) <= half or (value > middle) != (next_off > 0):
+            return None
+        return Shift(first=place, shown=place + 1, old=middle, new=self._middle(place, place + 2))
 
     def _shift(self, shift: Shift) -> None:
         """Begin a new level, but for a change for the worse: first it is open."""
@@ -235,8 +246,8 @@ class _Follower:
             for size in (RECENT, WINDOW)
         )
 
-    def _find_striking(self, start: int, end: int) -> list[int]:
-        """Find the values that are off or may show a slow change, all at once; those before them are of the level."""
+    def _find_striking(self, start: int, end: int) -> Iterator[tuple[int, bool]]:
+        """Find the values that are off (True) or may show a slow change; those before each are of the level."""
         import numpy as np
         from numpy.lib.stride_tricks import sliding_window_view
 
@@ -246,11 +257,15 @@ class _Follower:
         middles = _medians(windows)
         spreads = _TO_SIGMA * _medians(abs(windows - middles[:, None]))
         is_off = abs(near[WINDOW:] - middles[:-1]) > np.maximum(self.margin, SPREADS * spreads[:-1] * (1 + 3 / WINDOW))
+        strikes = is_off
         if self.margin:
             recent = _medians(sliding_window_view(near[WINDOW - RECENT + 1 :], RECENT))
-            is_off |= abs(recent - begin) > np.maximum(self.margin, _tolerate(spreads[1:], RECENT, WINDOW))
-            is_off |= abs(middles[1:] - begin) > np.maximum(self.margin, _tolerate(spreads[1:], WINDOW, WINDOW))
-        return [start + int(place) for place in np.flatnonzero(is_off)]
+            strikes = (
+                is_off
+                | (abs(recent - begin) > np.maximum(self.margin, _tolerate(spreads[1:], RECENT, WINDOW)))
+                | (abs(middles[1:] - begin) > np.maximum(self.margin, _tolerate(spreads[1:], WINDOW, WINDOW)))
+            )
+        return iter([(start + int(place), bool(is_off[place])) for place in np.flatnonzero(strikes)])
 
     def _middle(self, start: int, end: int) -> float:
         return _median(self.values[max(0, start) : end])

@@ -9,6 +9,7 @@ from enum import Enum
 from functools import lru_cache
 from statistics import median
 from types import MappingProxyType
+from typing import Any
 
 from torchperf_ci.compare.model import Rule
 from torchperf_ci.core.records import METRICS, Case, Direction, Environment, Metric, Status
@@ -244,9 +245,8 @@ def _judge_machine(
     """Judge the numbers of one machine, which are oldest first."""
     scale = _Scale.of(series.metric, points)
     accepted = [(_find_accepted(item, points), item) for item in acceptances]
-    levels = follow_levels(
-        [scale.into(point) for point in points], margin=margin, accepted=[span for span, _ in accepted]
-    )
+    values = scale.into([point.value or 0.0 for point in points])
+    levels = follow_levels(values, margin=margin, accepted=[span for span, _ in accepted])
     changes = tuple(
         _make_change(shift, points, scale, [item for (_, until), item in accepted if shift.first < until])
         for shift in levels.shifts
@@ -290,7 +290,8 @@ def _judge_machine(
 
 def _find_accepted(acceptance: Acceptance, points: Sequence[Point]) -> tuple[int, int]:
     """Find from which point on an acceptance holds, and the end of those at which changes began that it accepts."""
-    places = [place for place, point in enumerate(points) if point.run.time > acceptance.time]
+    limit = acceptance.until or acceptance.time
+    places = [place for place, point in enumerate(points) if point.run.time > limit]
     until = places[0] if places else len(points)
     # It may have been given for a commit before a run of it was made.
     of_commit = [
@@ -332,9 +333,11 @@ class _Scale:
             return cls(sign=sign, unit=None)
         return cls(sign=sign, unit=median(map(abs, values)) or max(map(abs, values)) or 1.0)
 
-    def into(self, point: Point) -> float:
-        value = point.value or 0.0
-        return self.sign * (math.log(value) if self.unit is None else value / self.unit)
+    def into(self, values: Sequence[float]) -> Any:  # noqa: ANN401 - an array
+        import numpy as np
+
+        numbers = np.asarray(values, dtype=float)
+        return self.sign * (np.log(numbers) if self.unit is None else numbers / self.unit)
 
     def back(self, level: float) -> float:
         return math.exp(self.sign * level) if self.unit is None else self.sign * level * self.unit

@@ -45,13 +45,33 @@ def write_state(dashboard: Dashboard, quote: Callable[[str], str] = one_line) ->
             parts.append(f"{count(len(asleep), 'case')} failing that this run did not try")
         if dropped:
             parts.append(f"{count(len(dropped), 'case')} worse in the newest run alone")
+        if beyond := _count_beyond_limits(dashboard):
+            parts.append(f"{count(beyond, 'case')} newly beyond a limit of PyTorch's dashboard")
         if gone:
             parts.append(f"{count(len(gone), 'case')} gone")
         if cured := name_cases(events.cured):
             parts.append(f"{count(len(cured), 'case')} well again")
         signs |= {"❌"} if worse or asleep else set()
-        signs |= {"⚠️"} if dropped or gone else set()
+        signs |= {"⚠️"} if dropped or gone or beyond else set()
     return next(each for each in ("❌", "⚠️", "✅") if each in signs), "; ".join(parts)
+
+
+def _count_beyond_limits(dashboard: Dashboard) -> int:
+    """Count the cases that are beyond a limit since the run before, and of which nothing else is said."""
+    known = set(name_cases(dashboard.in_state(State.FAILING, State.CHANGED, State.DROPPED)))
+    regressed = (changes[0] for changes in dashboard.regressed_cases())
+    cases = {
+        Case(
+            suite=change.suite,
+            model=change.model,
+            mode=change.section.mode,
+            device=change.section.device,
+            dtype=change.section.dtype,
+            compiler=change.compiler,
+        )
+        for change in regressed
+    }
+    return len(cases - known)
 
 
 def list_gone(dashboard: Dashboard) -> list[SeriesState]:

@@ -27,8 +27,8 @@ class Acceptance:
 
     case, metric: patterns of shell wildcards; `case` is held against `suite/model` and against the whole name,
         `suite/model compiler mode dtype device`.
-    name: the series of runs. commit: that of the newest run when it was accepted. time: in UTC; what is open then is
-        accepted.
+    name: the series of runs. commit: that of the newest run when it was accepted. time: when that was, in UTC.
+    until: changes that began with a run of this time, or an earlier one, are accepted; None: `time`.
     by, reason: who, and why.
     """
 
@@ -37,6 +37,7 @@ class Acceptance:
     name: str
     commit: str = ""
     time: datetime
+    until: datetime | None = None
     by: str = ""
     reason: str = ""
 
