@@ -24,21 +24,21 @@ class PagesOptions:
 
     SECTION: ClassVar[str] = "Pages"
 
-    branch: str = option(
+    pages_branch: str = option(
         "--pages-branch",
         metavar="BRANCH",
         default="",
         show_default=False,
         help="Commit the pages of the history to this branch of --repo, say gh-pages; made when it is not there.",
     )
-    folder: str = option(
+    pages_dir: str = option(
         "--pages-dir",
         metavar="DIR",
         default="",
         show_default=False,
         help="The folder for them there.  [default: the root]",
     )
-    last: int = option(
+    pages_last: int = option(
         "--pages-last",
         type=click.IntRange(min=1),
         default=1000,
@@ -47,25 +47,25 @@ class PagesOptions:
 
     def check(self, github: GitHubOptions) -> None:
         """Raise `UsageProblem` for what cannot be done, before anything is."""
-        if self.branch:
+        if self.pages_branch:
             repository_of(github)
-        if self.folder and not self.branch:
+        if self.pages_dir and not self.pages_branch:
             raise UsageProblem("--pages-dir is a folder of --pages-branch; give that as well")
-        if any(part in {"..", "."} or part.lower() == ".git" for part in self.folder.split("/")):
-            raise UsageProblem(f"--pages-dir {self.folder!r} is no folder of a branch")
+        if any(part in {"..", "."} or part.lower() == ".git" for part in self.pages_dir.split("/")):
+            raise UsageProblem(f"--pages-dir {self.pages_dir!r} is no folder of a branch")
 
     def target(self, github: GitHubOptions) -> Branch:
         """Return the branch for the pages."""
         from torchperf_ci.github.branch import Branch
 
-        return Branch(repository=repository_of(github), name=self.branch)
+        return Branch(repository=repository_of(github), name=self.pages_branch)
 
     def site_options(self, github: GitHubOptions, *, name: str, url: str) -> SiteOptions:
         """Return what the pages of the series `name` show; `url` is where they are going to be, if that is known."""
         from torchperf_ci.history.data_branch import server_of
         from torchperf_ci.site.build import SiteOptions
 
-        return SiteOptions(name=name, last=self.last, url=url, server=server_of(github.api_url))
+        return SiteOptions(name=name, last=self.pages_last, url=url, server=server_of(github.api_url))
 
 
 def publish_pages(

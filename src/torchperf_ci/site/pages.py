@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from torchperf_ci.compare.words import change as percent_text
 from torchperf_ci.core.errors import require
 from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import Case, Metric, Source
@@ -218,7 +219,7 @@ def _describe_change(state: SeriesState, change: LevelChange) -> dict[str, Any]:
     sign, tone = ("✗", "bad") if change.is_worse else ("✓", "good")
     if change.acceptance:
         sign, tone = _LOOKS[State.ACCEPTED][1:]
-    size = "" if change.change is None else f" ({change.change:+.1%})"
+    size = "" if change.change is None else f" ({percent_text(1 + change.change)})"
     numbers = f"{_write_number(change.old, state.metric)} → {_write_number(change.new, state.metric)}{size}"
     return {
         **_identify(state, change.first_new),
@@ -278,7 +279,7 @@ def _write_state(state: SeriesState) -> str:
         and state.old is not None
         and state.new is not None
     ):
-        size = "" if state.change is None else f" ({state.change:+.1%})"
+        size = "" if state.change is None else f" ({percent_text(1 + state.change)})"
         parts.append(f"{_write_number(state.old, state.metric)} → {_write_number(state.new, state.metric)}{size}")
     if state.reason:
         parts.append(one_line(state.reason, limit=300))
