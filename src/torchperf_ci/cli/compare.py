@@ -211,10 +211,16 @@ def _compare_live(options: CompareOptions) -> int:
     """
     from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt
     from torchperf_ci.compare.model import Measured
-    from torchperf_ci.compare.report import clear_folder, describe_case, judge_cases, write_comparison
+    from torchperf_ci.compare.report import (
+        clear_folder,
+        describe_case,
+        judge_cases,
+        read_launch_noise,
+        write_comparison,
+    )
     from torchperf_ci.compare.session import LiveComparison, describe_request, running_sides
     from torchperf_ci.core.results import LOGS, open_folder
-    from torchperf_ci.core.text import count
+    from torchperf_ci.core.text import count, one_line
     from torchperf_ci.github.job import write_outputs
     from torchperf_ci.machine.gpu import locked_clocks
 
@@ -241,10 +247,11 @@ def _compare_live(options: CompareOptions) -> int:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torchperf-compare-")))
             base, head = stack.enter_context(running_sides(request, scratch))
             header = describe_request(request, base, head)
-            live = LiveComparison(request, base, head, folder)
+            earlier, left_out = read_launch_noise(options.effort.earlier, header.machine)
+            live = LiveComparison(request, base, head, folder, earlier=earlier)
             clear_folder(folder)
-            for warning in header.warnings:
-                options.talk.say(f"Warning: {warning}")
+            for warning in (*header.warnings, *left_out):
+                options.talk.say(f"Warning: {one_line(warning, limit=300)}")
             for side in (base, head):
                 options.talk.explain(
                     f"{side.name}: Python {side.environment.python}, torch {side.environment.torch}, "
@@ -263,9 +270,11 @@ def _compare_live(options: CompareOptions) -> int:
                 ended = "interrupted" if isinstance(error, Interrupted) else "ended by an error"
                 done = f"{ended}: {len(live.measured)} of {len(live.cases)} cases were measured"
                 header = replace(header, warnings=(done, *header.warnings))
-                write_comparison(folder, judge_cases(header, live.measured, unmeasured=live.unmeasured))
+                write_comparison(
+                    folder, judge_cases(header, live.measured, unmeasured=live.unmeasured, earlier=earlier)
+                )
                 raise
-            findings = judge_cases(header, live.measured)
+            findings = judge_cases(header, live.measured, earlier=earlier)
             write_comparison(folder, findings)
     except Interrupted as error:
         return interrupted(error, left)

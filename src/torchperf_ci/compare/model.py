@@ -13,6 +13,7 @@ from torchperf_ci.compare.effects import (
     TWO_PROCESSES,
     ChangeTolerance,
     Launch,
+    LaunchNoise,
     Verdict,
 )
 from torchperf_ci.core.records import Case, Source
@@ -134,8 +135,9 @@ class Measured:
 
     A side that does not have the model is None. between: see `estimate_effect`. seconds: what sampling took.
     look: the index of `LOOKS` at which it ended. refusals: why it may not be compared. remarks: what a reader should
-    know. host: the system's load; recorded, not used in verdicts. again: a second measurement in fresh processes, made
-    when the first one showed a change.
+    know. host: the system's load; recorded, not used in verdicts. spread: what its launches differ by. noise: what
+    those of all cases differ by, see `estimate_effect`. again: a second measurement in fresh processes, made when the
+    first one showed a change.
     """
 
     case: Case
@@ -148,6 +150,8 @@ class Measured:
     refusals: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     host: HostLoad | None = None
+    spread: LaunchNoise | None = None
+    noise: LaunchNoise | None = None
     again: Measured | None = None
 
 
@@ -156,6 +160,7 @@ class Comparison:
     """The verdict on one metric of one case. `base` and `head` are in the metric's unit, or absent.
 
     p: of "the slowdown is at most the margin".
+    leans: the change that a first measurement makes probable enough for a second one.
     confirmed: whether a second measurement in fresh processes says the same; None when there was none.
     again: what that one says of the metric.
     log: the log of the side that failed, as a path in the results folder.
@@ -174,6 +179,7 @@ class Comparison:
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    leans: Verdict | None = None
     listed: bool = False
     blocks: bool = False
     fails_on_both: bool = False
