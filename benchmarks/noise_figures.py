@@ -223,8 +223,8 @@ def join(rounds: Sequence[Round]) -> Round:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VarianceShares:
-    """The parts of a comparison's variance: standard deviations of log ratios in per cent, between launches and within a
-    second of sampling; the seconds that a launch costs besides; and those of sampling per launch that make the most of
+    """The parts of a comparison's variance: standard deviations of log ratios in per cent, between launches and within
+    a second of sampling; seconds that a launch costs besides; and those of sampling per launch that make the most of
     the time (Kalibera and Jones, "Rigorous benchmarking in reasonable time", 2013, section 6)."""
 
     between: float
