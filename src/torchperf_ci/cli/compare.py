@@ -173,10 +173,35 @@ def _source_of(results: Results) -> Source:
     return newest if newest.commit else read_source(os.environ, shard="", folder=Path.cwd())
 
 
+def _accept_changes(findings: ComparisonFindings, options: CompareOptions) -> ComparisonFindings:
+    """Let what fails land where comments on this job's pull request accept it. Where they cannot be read it fails."""
+    from torchperf_ci.compare.acceptance import accept_changes
+    from torchperf_ci.core.text import one_line
+    from torchperf_ci.github.client import GitHubRefused
+    from torchperf_ci.github.job import read_event
+    from torchperf_ci.post.acceptances import read_acceptances
+
+    repository = options.github.repository
+    pull_request = read_event(os.environ).get("pull_request") if options.step.github_files else None
+    number = pull_request.get("number") if isinstance(pull_request, dict) else None
+    if not findings.blocking or not repository or not isinstance(number, int):
+        return findings
+    try:
+        with options.github.client(os.environ) as client:
+            acceptances, refusals = read_acceptances(client, repository, number)
+    except GitHubRefused as error:
+        options.talk.say(f"Warning: whether changes were accepted is not known: {error}")
+        return findings
+    for refusal in refusals:
+        options.talk.say(f"Not accepted: {one_line(refusal, limit=300)}")
+    return accept_changes(findings, acceptances)
+
+
 def _write_and_conclude(findings: ComparisonFindings, options: CompareOptions) -> int:
     from torchperf_ci.compare.report import clear_folder, write_comparison
     from torchperf_ci.core.results import open_folder
 
+    findings = _accept_changes(findings, options)
     with open_folder(options.output_dir) as folder:
         clear_folder(folder)
         write_comparison(folder, findings)
@@ -274,7 +299,7 @@ def _compare_live(options: CompareOptions) -> int:
                     folder, judge_cases(header, live.measured, unmeasured=live.unmeasured, earlier=earlier)
                 )
                 raise
-            findings = judge_cases(header, live.measured, earlier=earlier)
+            findings = _accept_changes(judge_cases(header, live.measured, earlier=earlier), options)
             write_comparison(folder, findings)
     except Interrupted as error:
         return interrupted(error, left)

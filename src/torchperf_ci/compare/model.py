@@ -156,6 +156,16 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedChange:
+    """The decision that lets a change land: whose, why, where it stands, and up to which ratio of head to base."""
+
+    by: str
+    reason: str
+    url: str
+    limit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """The verdict on one metric of one case. `base` and `head` are in the metric's unit, or absent.
 
@@ -166,6 +176,7 @@ class Comparison:
     log: the log of the side that failed, as a path in the results folder.
     more_seconds, more_launches: what an inconclusive one would need on top.
     fails_on_both: neither side runs, or is right: there is nothing to compare, and it is nobody's change.
+    accepted: who lets it land although it blocks, and why.
     listed, blocks: whether it stands after the correction for the size of the family (Benjamini and Hochberg for what
         is listed, Holm for what blocks).
     """
@@ -183,6 +194,7 @@ class Comparison:
     listed: bool = False
     blocks: bool = False
     fails_on_both: bool = False
+    accepted: AcceptedChange | None = None
     confirmed: bool | None = None
     again: Comparison | None = None
     more_seconds: float | None = None
@@ -249,7 +261,8 @@ class ComparisonFindings:
 
     @property
     def blocking(self) -> int:
-        return sum(comparison.blocks for comparison in self.comparisons)
+        """Count what fails the comparison and was accepted by nobody."""
+        return sum(comparison.blocks and comparison.accepted is None for comparison in self.comparisons)
 
     @property
     def inconclusive(self) -> int:
@@ -271,5 +284,5 @@ class ComparisonFindings:
         """Say in one sign how it stands: green only where nothing is worse, and all is known."""
         if self.blocking:
             return "❌"
-        is_worse = any(c.verdict in _WORSE for c in self.comparisons)
+        is_worse = any(c.verdict in _WORSE and c.accepted is None for c in self.comparisons)
         return "⚠️" if is_worse or self.is_open or self.not_compiled else "✅"

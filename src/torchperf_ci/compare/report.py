@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from torchperf_ci.compare.acceptance import write_suggestion
 from torchperf_ci.compare.effects import BETWEEN_FLOOR, LaunchNoise, Verdict
 from torchperf_ci.compare.model import (
     Comparison,
@@ -25,7 +26,6 @@ from torchperf_ci.compare.verdicts import compare_case, correct_family, open_unc
 from torchperf_ci.compare.words import (
     LONGEST_NAME,
     METHOD,
-    SIGNS,
     change,
     change_with_interval,
     interval,
@@ -37,6 +37,8 @@ from torchperf_ci.compare.words import (
     name,
     ordered,
     quantity,
+    sign_of,
+    verdict_of,
     why,
     write_headline,
     write_sentence,
@@ -101,7 +103,7 @@ def to_text(findings: ComparisonFindings) -> str:
         numbers = f"{values} {change_with_interval(c)}" if c.ratio else ""
         again = f"; again {change_with_interval(c.again)}" if c.again and c.again.ratio else ""
         reason = f" – {why(c)}{again}" if why(c) else ""
-        lines.append(f"  {SIGNS[c.verdict]} {name(c.case)} {metric_name(c.metric)}: {c.verdict}{numbers}{reason}")
+        lines.append(f"  {sign_of(c)} {name(c.case)} {metric_name(c.metric)}: {verdict_of(c)}{numbers}{reason}")
     return "\n".join(lines)
 
 
@@ -167,7 +169,7 @@ def _make_table(comparisons: Sequence[Comparison], *, rank: int) -> MarkdownTabl
     lines = []
     for c in comparisons:
         cells = [
-            f"{SIGNS[c.verdict]} {c.verdict}",
+            f"{sign_of(c)} {verdict_of(c)}",
             code(name(c.case)),
             html(metric_name(c.metric)),
             quantity(c.metric, c.base).replace(" ", _NO_BREAK),
@@ -188,16 +190,20 @@ def _write_change(comparison: Comparison) -> str:
 
 
 def _write_reproduction(findings: ComparisonFindings) -> str:
-    """Write the commands that measure this again, and where everything else is."""
+    """Write the commands that measure this again, how to accept what fails, and where everything else is."""
     header = findings.header
     run = link_to_run(header)
     place = f"the artifact of [this run]({run}#artifacts)" if run else "the folder of this report"
     live = "Charts, logs (`logs/`) and every raw time (`compare.json`)"
     files = f"{live if findings.measured else 'Charts and every number (`compare.json`)'} are in {place}."
-    if not header.commands:
-        return f"\n{files}\n"
-    commands = fenced("\n".join(header.commands), language="shell")
-    return f"\n<details>\n<summary>Measure it again</summary>\n\n{commands}\n\n</details>\n\n{files}\n"
+    folds = []
+    if header.commands:
+        folds.append(("Measure it again", fenced("\n".join(header.commands), language="shell")))
+    if run and (suggestion := write_suggestion(findings)):
+        said = f"Somebody with write access comments on the pull request:\n\n{fenced(suggestion)}"
+        folds.append(("It is intended", said))
+    shown = "".join(f"\n<details>\n<summary>{title}</summary>\n\n{text}\n\n</details>\n" for title, text in folds)
+    return f"{shown}\n{files}\n"
 
 
 def to_json(findings: ComparisonFindings) -> str:
