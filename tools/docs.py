@@ -52,7 +52,7 @@ def cli_reference() -> str:
     """Every command's help, as `--help` prints it."""
     parts = [HEAD + "# Commands\n", _variables(), COMPLETION]
     for path, command in _commands():
-        context = click.Context(command, info_name=" ".join(path), terminal_width=100, max_content_width=100)
+        context = command.context_class(command, info_name=" ".join(path), terminal_width=100, max_content_width=100)
         title = " ".join(path)
         parts.append(f"## `{title}`\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
     return "\n".join(parts)

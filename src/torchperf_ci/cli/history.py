@@ -39,7 +39,8 @@ class HistoryImportOptions:
     form: str | None = option(
         "--format",
         type=click.Choice([each.value for each in ImportFormat]),
-        help="The format of another tool's files.  [default: by their content]",
+        metavar="FORMAT",
+        help=f"The format of another tool's files: {', '.join(ImportFormat)}.  [default: by their content]",
     )
     git_branch: str = option(
         "--git-branch",
