@@ -214,7 +214,7 @@ def export(options: HistoryExportOptions) -> None:
         raise UsageProblem(f"{options.directory} holds results already; choose another folder")
     with options.history.open(options.github) as kept:
         run = kept.read_run(name=options.history.name, key=options.key)
-    with open_folder(options.directory) as folder:
+    with open_folder(options.directory, option="") as folder:
         folder.append(*run.results.builds, *run.results.records)
     click.echo(f"Wrote {count(len(run.results.records), 'record')} to {target}")
 
