@@ -113,6 +113,7 @@ def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, 
             compilers=tuple(answer["compilers"]),
             dtypes=tuple(answer["dtypes"]),
             torch=environment.torch,
+            without_cuda=not environment.cuda and not environment.hip,
             signs=signs,
         ),
         build=Build(
