@@ -76,7 +76,8 @@ def write_headline(findings: ComparisonFindings, quote: Quote = one_line) -> tup
         elif total == 1:
             subject = "The one case"
         else:
-            subject = f"All {total:,} cases" if number == total else f"{number:,} of {total:,} cases"
+            whole = "Both cases" if total == 2 else f"All {total:,} cases"
+            subject = whole if number == total else f"{number:,} of {total:,} cases"
         (bad if is_bad else others).append(f"{subject} {singular if number == 1 else plural}{details}")
     if findings.unmeasured:
         others.append(f"{findings.unmeasured:,} not measured to the end")
