@@ -90,7 +90,7 @@ def compare_results(
     if MACHINE_UNKNOWN in reasons:
         warnings.append(f"{MACHINE_UNKNOWN}, so times are not compared; --same-machine compares them if it was one")
     if others := [reason for reason in reasons if reason != MACHINE_UNKNOWN]:
-        warnings.append(f"only speedups are compared, not times: {'; '.join(others)}")
+        warnings.append(f"times are not compared: {'; '.join(others)}")
     return ComparisonFindings(
         header=Header(
             base=base_label,

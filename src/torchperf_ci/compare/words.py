@@ -159,7 +159,8 @@ def _name_cases(comparisons: Sequence[Comparison], quote: Quote) -> str:
     largest = sorted(comparisons, key=lambda c: abs(_change_of(c)), reverse=True)
     names = []
     for comparison in largest[:_MOST_NAMES]:
-        parts = [] if comparison.metric == LATENCY else [metric_name(comparison.metric)]
+        is_plain = comparison.metric == LATENCY or comparison.verdict is Verdict.MISSING
+        parts = [] if is_plain else [metric_name(comparison.metric)]
         parts += [change(comparison.ratio)] if comparison.ratio else []
         details = f" ({' '.join(parts)})" if parts else ""
         names.append(quote(name(comparison.case)) + details)
