@@ -168,7 +168,7 @@ def in_two_processes(series: Series, done: int, *, renew_every: int) -> Iterator
 
 def _two(request: CompareRequest, sides: tuple[LiveSide, LiveSide], folder: Path, number: int) -> Line:
     comparer = CaseComparer(
-        Sides(base=sides[0], head=sides[1]), request.settings, lambda _, side: folder / f"{side}.log"
+        Sides(base=sides[0], head=sides[1]), request.settings, lambda _, side: [folder / f"{side}.log"]
     )
     (planned,) = collect_cases(*sides, request.selection)
     start = time.monotonic()

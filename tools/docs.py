@@ -48,11 +48,21 @@ put it into the shell's start-up file to keep it:
 """
 
 
+RUNNERS = """\
+## Versions and runners
+
+The reusable workflows name these actions by `$/`, which is the commit that runs, so that a pin to a commit holds for all
+that it starts. That needs a runner of version 2.336.0 or later, and is not there on GitHub Enterprise Server: there write
+the steps into a workflow of your own, `uses: org/torchperf-ci/run@v1` and so on, with `upload: "false"` and the artifact
+action that your server has. The actions themselves use no `$/`.
+"""
+
+
 def cli_reference() -> str:
     """Every command's help, as `--help` prints it."""
     parts = [HEAD + "# Commands\n", _variables(), COMPLETION]
     for path, command in _commands():
-        context = click.Context(command, info_name=" ".join(path), terminal_width=100, max_content_width=100)
+        context = command.context_class(command, info_name=" ".join(path), terminal_width=100, max_content_width=100)
         title = " ".join(path)
         parts.append(f"## `{title}`\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
     return "\n".join(parts)
@@ -82,7 +92,7 @@ def _variables() -> str:
 
 def actions_reference() -> str:
     """Inputs and outputs of every action."""
-    parts = [HEAD + "# Actions\n"]
+    parts = [HEAD + "# Actions\n", RUNNERS]
     for path in ACTIONS:
         action = _loaded(path)
         parts.append(f"## `uses: {_uses(path)}`\n\n{action['description']}\n")

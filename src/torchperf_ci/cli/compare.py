@@ -380,6 +380,7 @@ def _make_side(
     return SideSpec(
         name=name,
         python=python,
+        python_option=f"--{name}-python" if own_python else "--python",
         label=(commit and commit.label) or compiler or own_python or variables or python,
         environ={**options.cases.variables(), **dict(own_env)},
         compiler=compiler,

@@ -40,13 +40,6 @@ class SideOptions:
     head_ref: str | None = option(
         "--head-ref", help="Commit of head.  [default: HEAD with the changes of the working tree]"
     )
-    upstream: str = option(
-        "--upstream",
-        default="",
-        show_default=False,
-        help="The branch that merge-base is taken with.  [default: that of the pull request, else origin's default "
-        "branch]",
-    )
     setup: str = option(
         "--setup",
         default="",
@@ -55,6 +48,10 @@ class SideOptions:
     )
     base_python: str | None = option("--base-python", help="The Python of base.  [default: --python]")
     head_python: str | None = option("--head-python", help="The Python of head.  [default: --python]")
+    base_compiler: str | None = option(
+        "--base-compiler", help="Compiler of base; with --head-compiler, instead of --compilers."
+    )
+    head_compiler: str | None = option("--head-compiler", help="Compiler of head.")
     base_env: tuple[tuple[str, str], ...] = option(
         "--base-env",
         multiple=True,
@@ -69,10 +66,13 @@ class SideOptions:
         metavar="KEY=VALUE",
         help="An environment variable for head alone. Repeatable.",
     )
-    base_compiler: str | None = option(
-        "--base-compiler", help="Compiler of base; with --head-compiler, instead of --compilers."
+    upstream: str = option(
+        "--upstream",
+        default="",
+        show_default=False,
+        help="The branch that merge-base is taken with.  [default: that of the pull request, else origin's default "
+        "branch]",
     )
-    head_compiler: str | None = option("--head-compiler", help="Compiler of head.")
 
 
 @command_options
@@ -194,6 +194,10 @@ class CompareOptions:
     folders: tuple[Path, ...] = argument(
         metavar="[BASE_DIR] [HEAD_DIR]", nargs=-1, type=LineFolder(), envvar="TORCHPERF_RESULTS"
     )
+    sides: SideOptions
+    effort: EffortOptions
+    cases: CaseOptions
+    verdicts: VerdictOptions
     output_dir: Path = option(
         "--output-dir",
         type=click.Path(path_type=Path),
@@ -201,10 +205,6 @@ class CompareOptions:
         help="The folder for the result. What an earlier comparison wrote there is removed first.",
     )
     talk: TalkOptions
-    sides: SideOptions
-    verdicts: VerdictOptions
-    cases: CaseOptions
-    effort: EffortOptions
     recorded: RecordedOptions
     past: PastOptions
     github: GitHubOptions

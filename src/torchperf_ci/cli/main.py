@@ -71,7 +71,7 @@ Exit codes:
   3  a regression or a failed check
   4  nothing to judge: empty, or not comparable
   5  GitHub or the network refused
-  6  some benchmarks could not run, or, with --strict, were not compiled; their rows say why"""
+  6  some benchmarks could not run, or with --strict were not compiled"""
 
 
 @click.group(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})

@@ -105,7 +105,7 @@ def _list_sides(findings: ComparisonFindings) -> Iterator[SideLine]:
 
 def _make_grid(comparisons: Sequence[Comparison]) -> Grid:
     return grid(
-        ("Verdict", "Case", "Metric", "#Base", "#Head", "#Change", "#Measured again", "Remarks"),
+        ("Verdict", "Case", "Metric", "#Change", "#Base", "#Head", "#Measured again", "Remarks"),
         (
             (
                 sign_of(c) == "❌",
@@ -113,9 +113,9 @@ def _make_grid(comparisons: Sequence[Comparison]) -> Grid:
                     text(verdict_of(c)),
                     text(name(c.case)),
                     text(metric_name(c.metric)),
+                    number(change(c.ratio), "" if c.low is None else interval(c)),
                     number(quantity(c.metric, c.base)),
                     number(quantity(c.metric, c.head)),
-                    number(change(c.ratio), "" if c.low is None else interval(c)),
                     number(change(c.again.ratio), "" if c.again.low is None else interval(c.again))
                     if c.again
                     else text(""),

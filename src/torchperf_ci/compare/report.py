@@ -164,7 +164,7 @@ def _write_head(findings: ComparisonFindings) -> str:
 
 def _make_table(comparisons: Sequence[Comparison], *, rank: int) -> MarkdownTable:
     is_twice = any(c.again for c in comparisons)
-    columns = ("", "Case", "Metric", "Base", "Head", "Change", *(["Measured again"] if is_twice else []), "Remarks")
+    columns = ("", "Case", "Metric", "Change", "Base", "Head", *(["Measured again"] if is_twice else []), "Remarks")
     urgency = {verdict: min(place, 7) for place, verdict in enumerate(Verdict)}
     lines = []
     for c in comparisons:
@@ -172,9 +172,9 @@ def _make_table(comparisons: Sequence[Comparison], *, rank: int) -> MarkdownTabl
             f"{sign_of(c)} {verdict_of(c)}",
             code(name(c.case)),
             html(metric_name(c.metric)),
+            _write_change(c),  # before the sides' numbers: a phone shows the first columns
             quantity(c.metric, c.base).replace(" ", _NO_BREAK),
             quantity(c.metric, c.head).replace(" ", _NO_BREAK),
-            _write_change(c),
             *([_write_change(c.again) if c.again else ""] if is_twice else []),
             html(why(c)),
         ]

@@ -48,10 +48,12 @@ second measurement of what seems to have changed."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideSpec:
-    """A side to set up: its Python, its variables, its compiler (None: the case's), or its commit."""
+    """A side to set up: its Python and the option that chose it, its variables, its compiler (None: the case's), or its
+    commit."""
 
     name: str
     python: str
+    python_option: str = field(default="--python", compare=False)
     label: str
     environ: Mapping[str, str] = field(default_factory=dict)
     compiler: str | None = None
@@ -118,12 +120,25 @@ def _running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Ite
                 extra=spec.environ,
                 log=scratch / "preload.log",
                 cwd=cwd,
+                name=spec.python,
+                option=spec.python_option,
+                install=_advise_setup(request.setup) if spec.commit is not None else "",
             )
         )
         processes = stack.enter_context(Processes(under_test.start))
-        found = survey(processes.of(0), selection.suites, threads=request.settings.threads, command=request.command)
+        try:
+            found = survey(processes.of(0), selection.suites, threads=request.settings.threads, command=request.command)
+        except UsageProblem as error:
+            raise UsageProblem(f"{spec.name}: {error}") from error
         found = note_settings(found, request.settings)
         yield make_side(spec.name, found, selection, processes, compiler=spec.compiler)
+
+
+def _advise_setup(setup: str) -> str:
+    """Say what to do about a package of the repository that a side cannot import."""
+    if setup:
+        return f"The set-up command {setup!r} does not install it on this side"
+    return "Install each commit on its side: --setup 'pip install --no-deps .'"
 
 
 def describe_request(request: CompareRequest, base: LiveSide, head: LiveSide) -> Header:

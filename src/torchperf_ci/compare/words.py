@@ -87,7 +87,8 @@ def write_headline(findings: ComparisonFindings, quote: Quote = one_line) -> tup
         elif total == 1:
             subject = "The one case"
         else:
-            subject = f"All {total:,} cases" if number == total else f"{number:,} of {total:,} cases"
+            whole = "Both cases" if total == 2 else f"All {total:,} cases"
+            subject = whole if number == total else f"{number:,} of {total:,} cases"
         (bad if is_bad else others).append(f"{subject} {singular if number == 1 else plural}{details}")
     if findings.unmeasured:
         others.append(f"{findings.unmeasured:,} not measured to the end")
@@ -176,7 +177,8 @@ def _name_cases(comparisons: Sequence[Comparison], quote: Quote) -> str:
     largest = sorted(comparisons, key=lambda c: abs(_change_of(c)), reverse=True)
     names = []
     for comparison in largest[:_MOST_NAMES]:
-        parts = [] if comparison.metric == LATENCY else [metric_name(comparison.metric)]
+        is_plain = comparison.metric == LATENCY or comparison.verdict is Verdict.MISSING
+        parts = [] if is_plain else [metric_name(comparison.metric)]
         parts += [change(comparison.ratio)] if comparison.ratio else []
         details = f" ({' '.join(parts)})" if parts else ""
         names.append(quote(name(comparison.case)) + details)
