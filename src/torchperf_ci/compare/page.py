@@ -14,14 +14,13 @@ from torchperf_ci.compare.words import (
     SIGNS,
     change,
     interval,
-    is_change,
     link_to_commit,
     link_to_run,
     list_notes,
     metric_name,
     name,
-    ordered,
     quantity,
+    split_comparisons,
     why,
     write_headline,
 )
@@ -55,6 +54,7 @@ class ComparePage:
     run: str
     warnings: Sequence[str]
     changed: Grid
+    counted: Grid
     rest: Grid
     overview: Markup
     samples: Sequence[Markup]
@@ -69,6 +69,7 @@ def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> 
     tone, sign = TONES.get(findings.sign, ("unsure", "!"))
     headline, rest = write_headline(findings)
     drawn = [inline_chart(chart) for chart in charts]
+    changed, counted, rest_of_comparisons = split_comparisons(findings)
     page = ComparePage(
         sign=sign,
         verdict=headline,
@@ -79,8 +80,9 @@ def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> 
         how=header.how,
         run=link_to_run(header),
         warnings=[one_line(warning) for warning in header.warnings],
-        changed=_make_grid([c for c in findings.comparisons if is_change(c)]),
-        rest=_make_grid([c for c in findings.comparisons if not is_change(c)]),
+        changed=_make_grid(changed),
+        counted=_make_grid(counted),
+        rest=_make_grid(rest_of_comparisons),
         overview=drawn[0] if drawn else Markup(),
         samples=drawn[1:],
         notes=[*list_notes(findings)],
@@ -121,6 +123,6 @@ def _make_grid(comparisons: Sequence[Comparison]) -> Grid:
                     text(why(c)),
                 ),
             )
-            for c in ordered(comparisons)
+            for c in comparisons
         ),
     )

@@ -32,7 +32,8 @@ class CaseSettings:
     cpus: the CPUs a worker is pinned to before it is timed; empty: those it is started with.
     compile_scope: what the compiler is given, `step` or `module`; `auto` leaves it to the suite and the mode.
     cold_l2: the device's L2 cache is emptied before every reading.
-    counts: whether an iteration is counted after its times are taken.
+    counts: whether an iteration is counted after its times are taken. instructions: how instructions are counted, a
+        name of `InstructionMethod`.
     fresh_process: a new preloaded process for every worker, instead of a fork of the one there is.
     """
 
@@ -51,6 +52,7 @@ class CaseSettings:
     compile_scope: str = "auto"
     cold_l2: bool = False
     counts: bool = True
+    instructions: str = "never"
     fresh_process: bool = False
 
     @property

@@ -128,10 +128,19 @@ def is_shared_machine() -> bool:
 class Preloaded:
     """The process that has imported torch, from which workers are forked. A context manager: leaving it kills all.
 
-    `cwd` is its working folder, from which Python imports first of all; by default the caller's.
+    `cwd` is its working folder, from which Python imports first of all; by default the caller's. `under`: the command
+    that runs Python, say a debugger's.
     """
 
-    def __init__(self, python: str, environ: Mapping[str, str], *, log: Path, cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        python: str,
+        environ: Mapping[str, str],
+        *,
+        log: Path,
+        cwd: Path | None = None,
+        under: Sequence[str] = (),
+    ) -> None:
         self.python = python
         self.log = log
         self.left_out: dict[str, str] = {}
@@ -142,7 +151,7 @@ class Preloaded:
         with theirs, open_log(log) as stream:
             try:
                 self._process = subprocess.Popen(
-                    [python, "-m", "torchperf_ci.worker.preload", str(theirs.fileno())],
+                    [*under, python, "-m", "torchperf_ci.worker.preload", str(theirs.fileno())],
                     env=dict(environ),
                     cwd=cwd,
                     stdin=subprocess.DEVNULL,

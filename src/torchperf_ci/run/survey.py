@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torchperf_ci.core.errors import UsageProblem
@@ -37,9 +38,10 @@ class Python:
     log: Path
     cwd: Path | None = None
 
-    def start(self) -> Preloaded:
-        """Start a preloaded process of it."""
-        return Preloaded(self.executable, self.environ, log=self.log, cwd=self.cwd)
+    def start(self, under: Sequence[str] = (), variables: Mapping[str, str] = MappingProxyType({})) -> Preloaded:
+        """Start a preloaded process of it, run by the command `under`, with these variables besides its own."""
+        environ = {**self.environ, **variables}
+        return Preloaded(self.executable, environ, log=self.log, cwd=self.cwd, under=under)
 
 
 @contextmanager
@@ -59,12 +61,16 @@ def python_under_test(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """The answers of the Python under test: machine, environment, suites, accelerators."""
+    """The answers of the Python under test: machine, environment, suites, accelerators.
+
+    no_instruction_counter: why the processor's counter of instructions does not work there; blank where it does.
+    """
 
     machine: Machine
     build: Build
     suites: tuple[SuiteListing, ...]
     accelerators: tuple[Accelerator, ...] = ()
+    no_instruction_counter: str = ""
 
     @property
     def environment(self) -> Environment:
@@ -103,6 +109,7 @@ def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, 
         ),
         suites=tuple(listings.values()),
         accelerators=accelerators_from(answer["accelerators"]),
+        no_instruction_counter=answer["no_instruction_counter"],
     )
 
 

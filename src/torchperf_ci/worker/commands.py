@@ -51,6 +51,12 @@ from torchperf_ci.worker.compile import (
 from torchperf_ci.worker.copying import CannotCopy, describe_structure
 from torchperf_ci.worker.counting import GeneratedCode, IterationCounter, join_digests
 from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites
+from torchperf_ci.worker.instructions import (
+    CallgrindCounter,
+    ProcessorCounter,
+    count_instructions,
+    why_no_processor_counter,
+)
 from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, seed_all
 from torchperf_ci.worker.memory import device_module, graph_pools, peak_while, process_peak_while
 from torchperf_ci.worker.protocol import CaseError, Handler, describe
@@ -106,6 +112,7 @@ class Bench:
             "sample": self.sample,
             "memory": self.memory,
             "count": self.count,
+            "instructions": self.instructions,
             "capture": self.capture,
             "fastrnns": self.fastrnns,
             "probe_device": probe_device,
@@ -138,6 +145,7 @@ class Bench:
             "devices": device_types(),
             "accelerators": accelerators(),
             "unusable_accelerator": unusable_accelerator(),
+            "no_instruction_counter": why_no_processor_counter(),
             "compilers": compiler_names(),
             "dtypes": DTYPES,
         }
@@ -527,6 +535,26 @@ class Bench:
         digests = join_digests(self._world.gather(counts.digests()))
         reply = {"metrics": counts.metrics, "digests": digests, "remarks": counts.remarks}
         return {**reply, **counts.details()} if detail else reply
+
+    def instructions(self, arm: str, method: str) -> Mapping[str, Any]:
+        """Count the instructions of a settled iteration of an arm, and by the processor (`pmu`) also those of
+        compiling: `{"metrics"}`. Needs a worker that has compiled nothing, with hashes that are not random.
+
+        Under `callgrind` compiling would take minutes, so that is not counted.
+        """
+        counter = CallgrindCounter() if method == "callgrind" else ProcessorCounter()
+        metrics = {}
+        if arm == "compiled":
+            compiling = self._first_compiled_calls
+            if method == "callgrind":
+                compiling()
+            else:
+                metrics["compile_instructions"] = counter.count(compiling)
+        self.settle()
+        one = self._arms[arm]
+        with counter:
+            metrics["instructions"] = count_instructions(counter, one, lambda: prepare_arm(one, 1))
+        return {"metrics": metrics}
 
     def capture(self) -> Mapping[str, Any]:
         """Return dynamo's counters, the graph breaks with their reasons, and whether nothing was compiled at all."""
