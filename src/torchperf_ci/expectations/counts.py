@@ -168,8 +168,8 @@ def update_counts(
 ) -> dict[Key, ExpectedCount]:
     """Take over the values that moved by more than a third of their noise, and those that are new.
 
-    Four significant digits are kept, the rest become zeros, unless the count is exact (a noise of 0). What has no result
-    stays, or goes with `prune`.
+    Four significant digits are kept, the rest become zeros, unless the count is exact (a noise of 0). What has no
+    result stays, or goes with `prune`.
     """
     updated = {}
     for key, wanted in expected.items():
@@ -227,4 +227,5 @@ def describe_count(check: CountCheck) -> str:
     if check.expected is None:
         return f"{check.outcome}: {name}: {now}, nothing is expected"
     change = "" if check.change is None else f", {100 * check.change:+.2f} %"
-    return f"{check.outcome}: {name}: {now}, expected {_format(check.expected.value)} ± {100 * check.expected.noise:g} %{change}"
+    wanted = f"{_format(check.expected.value)} ± {100 * check.expected.noise:g} %"
+    return f"{check.outcome}: {name}: {now}, expected {wanted}{change}"

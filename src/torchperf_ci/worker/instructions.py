@@ -55,7 +55,7 @@ class ProcessorCounter:
         if self._descriptor < 0:
             raise OSError(f"the processor's counter cannot be opened: {os.strerror(ctypes.get_errno())}")
         short, long = (self.count(partial(_loop, steps)) for steps in (_STEPS, 2 * _STEPS))
-        if not _LEAST_PER_STEP * _STEPS < short < 0.75 * long < _MOST:
+        if not is_plausible(short, long):
             os.close(self._descriptor)
             raise OSError(f"the processor's counter is not to be trusted: {short} and {long} for twice as long a loop")
 
@@ -74,6 +74,12 @@ class ProcessorCounter:
         start = self.read()
         action()
         return self.read() - start
+
+
+def is_plausible(short: int, long: int) -> bool:
+    """Say whether these can be the instructions of the loop, and of the loop run twice as long. A counter that is not
+    there gives 0, or 2**64 - 1."""
+    return _LEAST_PER_STEP * _STEPS < short < 0.75 * long < _MOST
 
 
 def _loop(steps: int) -> int:
