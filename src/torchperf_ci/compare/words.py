@@ -21,6 +21,7 @@ from torchperf_ci.compare.model import (
 from torchperf_ci.core.records import METRICS, Case
 from torchperf_ci.core.statistics import slow_share
 from torchperf_ci.core.text import ABSENT, count, is_full_sha, is_repository, is_run_id, one_line
+from torchperf_ci.report.words import format_count
 
 SIGNS = {
     Verdict.REGRESSED: "❌",
@@ -227,12 +228,10 @@ def quantity(metric: str, value: float | None) -> str:
         return ABSENT
     unit = METRICS[metric].unit if metric in METRICS else ""
     match unit:
-        case "bytes":
-            return f"{value / 1e6:,.1f} MB" if value >= 1e6 else f"{value / 1e3:,.1f} kB"
         case "ratio":
             return f"{value:.3g}x"
-        case "count":
-            return f"{value:,.0f}" if value < 1e7 else f"{value / 1e6:,.2f} M"
+        case "bytes" | "count":
+            return format_count(metric, value)
         case _:
             return f"{value:.4g} {unit}".strip()
 
