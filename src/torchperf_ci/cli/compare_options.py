@@ -133,6 +133,12 @@ class EffortOptions:
         default=LAUNCHES,
         help="Pairs of fresh processes that a case is measured in, at most.",
     )
+    measure_all: bool = option(
+        "--measure-all",
+        is_flag=True,
+        help="Measure every case in full. By default a case that is proved to be the same program on two commits (the "
+        "same code, data, settings and libraries) gets a short check instead.",
+    )
     interleave: str = option(
         "--interleave",
         type=click.Choice(["auto", "iteration", "block", "launch"]),

@@ -27,13 +27,14 @@ from torchperf_ci.compare.effects import (
     is_settled,
 )
 from torchperf_ci.compare.model import LATENCY, Measured, SideResult, ToleranceRules
-from torchperf_ci.compare.verdicts import is_compile_time_open
+from torchperf_ci.compare.sameness import Sameness, compare_programs
+from torchperf_ci.compare.verdicts import is_clear_difference, is_compile_time_open
 from torchperf_ci.core.records import Status, Testing
 from torchperf_ci.core.results import LOGS
 from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.machine.host import HostWatch
-from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, WorkerPairs, arm_times
+from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, Traced, WorkerPairs, arm_times
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import cache_folder
 from torchperf_ci.run.sampler import PairSource, SamplePair, Sampler, StopRule
@@ -51,6 +52,10 @@ LAUNCH_SECONDS = 1.0
 
 COLD_LAUNCHES = 3
 """Launches that compile from an empty cache, whose time counts; later ones take what the first one compiled."""
+
+
+UNLIKE = "its code was traced and is the same on both sides, but a short check shows a difference: measured in full"
+"""The remark on a case of which the trace has missed something."""
 
 
 class Interleave(str, Enum):
@@ -75,6 +80,8 @@ class ComparePlan:
     launches: at most. It is `LEAST_LAUNCHES` when the time is short, or over. family: how many cases are compared.
     one_process: both sides are arms of one worker: base is the plain module, head the compiled one.
     stop_early: whether a look may end a case before its time.
+    spares: whether a case that is proved to be the same program on both sides gets no more than a short check: the first
+        look of one launch.
     """
 
     tolerances: ToleranceRules
@@ -85,6 +92,7 @@ class ComparePlan:
     family: int = 1
     one_process: bool = False
     stop_early: bool = True
+    spares: bool = False
 
     @property
     def sides_at_once(self) -> int:
@@ -233,7 +241,9 @@ class CaseComparer:
             if comparison.no_room and plan.interleave is Interleave.AUTO:
                 in_turn = replace(plan, interleave=Interleave.LAUNCH)
                 again = _CaseComparison(self, in_turn, {"base": base, "head": head}, planned, attempt=attempt)
-                measured = replace(again.measure(), remarks=(f"measured in whole launches: {comparison.no_room}",))
+                measured = again.measure()
+                why = f"measured in whole launches: {comparison.no_room}"
+                measured = replace(measured, remarks=(why, *measured.remarks))
         seen = gpu.findings()
         world = (f"{head.world} processes on each side; the slowest one's times count",) if head.world > 1 else ()
         return replace(
@@ -271,6 +281,10 @@ class _CaseComparison:
         self._repeats = self._settings.repeats
         self._spent = 0.0
         self._look = 0
+        self._is_watched = plan.spares and not attempt and all(case.world == 1 for case in planned.values())
+        self._traced: dict[str, tuple[Traced, Mapping[str, str]]] = {}
+        self._sameness: Sameness | None = None
+        self._is_checked = self._is_spared = False
         self._between = ARMS_FLOOR if plan.one_process else plan.between
         if plan.interleave is Interleave.LAUNCH:
             self._between = max(self._between, UNPAIRED_FLOOR)
@@ -288,6 +302,11 @@ class _CaseComparison:
                         break
             else:
                 self._look = len(LOOKS) - 1
+        return self._measured()
+
+    def _measured(self) -> Measured:
+        """Return what is measured so far."""
+        is_unlike = self._sameness is not None and self._sameness.is_same and not self._is_spared
         return Measured(
             case=self._case,
             base=self._results["base"],
@@ -297,6 +316,9 @@ class _CaseComparison:
             seconds=self._spent,
             look=self._look,
             refusals=tuple(self._list_refusals()),
+            remarks=(UNLIKE,) if is_unlike and self._is_checked else (),
+            sameness=self._sameness,
+            spared=self._is_spared,
         )
 
     def _launch(self, stack: ExitStack, number: int) -> bool:
@@ -375,7 +397,8 @@ class _CaseComparison:
             if any(result.failure for result in self._results.values()):
                 self._renew_deadline()  # what the other side used up, by hanging, is not this one's
             worker = self._fork(stack, preloaded, side)
-            loaded = worker.load(cache_dir=self._choose_cache(stack, side, number))
+            is_watched = self._is_watched and number == 0
+            loaded = worker.load(cache_dir=self._choose_cache(stack, side, number), watch=is_watched)
             if is_compiled and number == 0 and Testing.ACCURACY in self._settings.testings:
                 checked = worker.accuracy()
                 reason = f": {checked.reason}" if checked.reason else ""
@@ -383,11 +406,13 @@ class _CaseComparison:
                 if checked.is_spent:
                     worker.kill()
                     worker = self._fork(stack, preloaded, side)
-                    loaded = worker.load(cache_dir=self._choose_cache(stack, side, number))
+                    loaded = worker.load(cache_dir=self._choose_cache(stack, side, number), watch=is_watched)
             self._note(side, batch_size=loaded.batch_size, parameters=loaded.parameters, strays=loaded.strays)
             if is_compiled:
                 self._compile(worker, side, number)
             self._note_reference()
+            if is_watched:
+                self._trace(worker, side)
             if (remarks := worker.settle()) and number == 0:
                 self._note(side, remarks=(*self._results[side].remarks, *remarks))
         except WorkerError as error:
@@ -436,6 +461,14 @@ class _CaseComparison:
         if number == 0:
             captured = worker.capture()
             self._note(side, counters=captured.counters, not_compiled=captured.not_compiled, remarks=captured.remarks)
+
+    def _trace(self, worker: CaseWorker, side: str) -> None:
+        """Trace which program the case is on one side, and compare it with the other one's when that is known."""
+        self._traced[side] = (worker.trace(), {})
+        if len(self._traced) == 2:  # noqa: PLR2004 - both sides
+            (base, base_counts), (head, head_counts) = self._traced["base"], self._traced["head"]
+            compiler = self._planned["head"].case.compiler if self._arms["head"] == "compiled" else "eager"
+            self._sameness = compare_programs(base, head, compiler=compiler, counted=(base_counts, head_counts))
 
     def _sample(self, source: AskedPairs, workers: Mapping[str, CaseWorker], until: float) -> bool:
         """Sample until `until` seconds are spent, or a look decides; say whether that worked.
@@ -487,7 +520,10 @@ class _CaseComparison:
 
         A case whose compile time is still open needs another launch.
         """
-        if self._settings.rule.repeat is not None or not self._plan.stop_early:
+        has_repeats = self._settings.rule.repeat is not None
+        if self._passes_short_check(has_repeats):
+            return True
+        if has_repeats or not self._plan.stop_early:
             return False
         while self._look < len(LOOKS) - 1 and self._spent >= self._next_look():
             effect = estimate_effect(self._launches, between=self._between, look=self._look)
@@ -498,6 +534,21 @@ class _CaseComparison:
                     return True
             self._look += 1
         return False
+
+    def _passes_short_check(self, has_repeats: bool) -> bool:  # noqa: FBT001 - of the settings
+        """Take the first look at a case that is the same program, once; say whether that is all that is needed.
+
+        A clear difference means that the trace has missed something: then the case is measured like every other one.
+        """
+        if self._is_spared:
+            return True
+        is_due = has_repeats or self._spent >= LOOKS[0][0] * self._plan.seconds
+        is_same = self._sameness is not None and self._sameness.is_same
+        if self._is_checked or not is_same or not is_due or not any(len(each.base) >= LEAST_PAIRS for each in self._launches):
+            return False
+        self._is_checked = True
+        self._is_spared = not is_clear_difference(replace(self._measured(), look=0), self._plan.tolerances)
+        return self._is_spared
 
     def _launch_in_turn(self, order: Sequence[str], number: int, until: float) -> bool:
         """Measure whole launches in turn, for models that do not fit twice and for what interleaving disturbs."""

@@ -18,6 +18,7 @@ from torchperf_ci.compare.effects import (
 from torchperf_ci.core.records import Case, Source
 
 if TYPE_CHECKING:
+    from torchperf_ci.compare.sameness import Sameness
     from torchperf_ci.machine.host import HostLoad
 
 LATENCY = "abs_latency"
@@ -135,7 +136,8 @@ class Measured:
     A side that does not have the model is None. between: see `estimate_effect`. seconds: what sampling took.
     look: the index of `LOOKS` at which it ended. refusals: why it may not be compared. remarks: what a reader should
     know. host: the system's load; recorded, not used in verdicts. again: a second measurement in fresh processes, made
-    when the first one showed a change.
+    when the first one showed a change. sameness: whether it is the same program on both sides; None where nobody looked.
+    spared: it is, so that a short check was all. wall_seconds: what the case took, less `again`.
     """
 
     case: Case
@@ -149,6 +151,9 @@ class Measured:
     remarks: tuple[str, ...] = ()
     host: HostLoad | None = None
     again: Measured | None = None
+    sameness: Sameness | None = None
+    spared: bool = False
+    wall_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +164,7 @@ class Comparison:
     confirmed: whether a second measurement in fresh processes says the same; None when there was none.
     again: what that one says of the metric.
     log: the log of the side that failed, as a path in the results folder.
+    spared: the case is the same program on both sides, and had a short check instead of a measurement.
     more_seconds, more_launches: what an inconclusive one would need on top.
     fails_on_both: neither side runs, or is right: there is nothing to compare, and it is nobody's change.
     listed, blocks: whether it stands after the correction for the size of the family (Benjamini and Hochberg for what
@@ -183,6 +189,7 @@ class Comparison:
     more_launches: int | None = None
     why: str = ""
     log: str = ""
+    spared: bool = False
 
 
 def pick_case_verdicts(comparisons: Sequence[Comparison]) -> dict[Case, Comparison]:
@@ -233,6 +240,7 @@ class ComparisonFindings:
 
     unmeasured: cases that an interrupted comparison did not come to, or not to measure again.
     not_compiled: cases that run, of which a side did not compile anything.
+    saved_seconds: what the cases that were spared would have taken longer, about.
     """
 
     header: Header
@@ -240,6 +248,12 @@ class ComparisonFindings:
     measured: tuple[Measured, ...] = ()
     unmeasured: int = 0
     not_compiled: int = 0
+    saved_seconds: float = 0.0
+
+    @property
+    def spared(self) -> int:
+        """Count the cases that are the same program on both sides, and were checked shortly."""
+        return sum(c.spared for c in pick_case_verdicts(self.comparisons).values())
 
     @property
     def blocking(self) -> int:

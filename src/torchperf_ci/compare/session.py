@@ -336,15 +336,17 @@ class LiveComparison:
                 planned, f"the budget of {self._request.settings.budget:g} s was spent before its turn"
             )
         start = time.monotonic()
-        measured = lane.comparer.compare(planned, replace(self._plan, seconds=seconds), attempt=attempt)
+        family = len(self.cases) - sum(each.spared for each in [*self._finished.values()])
+        plan = replace(self._plan, seconds=seconds, family=family)
+        measured = lane.comparer.compare(planned, plan, attempt=attempt)
         lane.check(measured, planned, self._folder.claim(f"{LOGS}/device.log"))
         if lane.lost:
             measured = _not_measured(planned, lane.lost)
         spent = time.monotonic() - start
-        budget.note(
-            spent, sampling=measured.seconds, to_repeat=not attempt and is_to_repeat(measured, self._plan.tolerances)
-        )
-        return measured
+        if not measured.spared:  # others take longer beside their sampling
+            to_repeat = not attempt and is_to_repeat(measured, self._plan.tolerances)
+            budget.note(spent, sampling=measured.seconds, to_repeat=to_repeat)
+        return replace(measured, wall_seconds=spent)
 
     def _claim_logs(self, planned: PlannedCase, side: str) -> list[Path]:
         parts = (side, planned.case.suite, planned.case.model, planned.case.compiler, planned.case.dtype)
