@@ -54,7 +54,7 @@ COLD_LAUNCHES = 3
 """Launches that compile from an empty cache, whose time counts; later ones take what the first one compiled."""
 
 
-UNLIKE = "its code was traced and is the same on both sides, but a short check shows a difference: measured in full"
+UNLIKE = "its trace is the same on both sides, but a short check shows a difference: measured in full"
 """The remark on a case of which the trace has missed something."""
 
 
@@ -282,9 +282,11 @@ class _CaseComparison:
         self._spent = 0.0
         self._look = 0
         self._is_watched = plan.spares and not attempt and all(case.world == 1 for case in planned.values())
-        self._traced: dict[str, tuple[Traced, Mapping[str, str]]] = {}
+        self._traced: dict[str, Traced] = {}
+        self._counted: dict[str, Mapping[str, str]] = {}
         self._sameness: Sameness | None = None
         self._is_checked = self._is_spared = False
+        self._workers: Mapping[str, CaseWorker] = {}
         self._between = ARMS_FLOOR if plan.one_process else plan.between
         if plan.interleave is Interleave.LAUNCH:
             self._between = max(self._between, UNPAIRED_FLOOR)
@@ -338,6 +340,7 @@ class _CaseComparison:
             worker = self._start(stack, side, number, beside=bool(workers))
             if worker is not None:
                 workers[side] = worker
+        self._workers = workers
         if len(workers) == len(order):
             source = self._make_source(workers)
             if number == 0 and any(self._list_refusals()):
@@ -464,11 +467,9 @@ class _CaseComparison:
 
     def _trace(self, worker: CaseWorker, side: str) -> None:
         """Trace which program the case is on one side, and compare it with the other one's when that is known."""
-        self._traced[side] = (worker.trace(), {})
-        if len(self._traced) == 2:  # noqa: PLR2004 - both sides
-            (base, base_counts), (head, head_counts) = self._traced["base"], self._traced["head"]
-            compiler = self._planned["head"].case.compiler if self._arms["head"] == "compiled" else "eager"
-            self._sameness = compare_programs(base, head, compiler=compiler, counted=(base_counts, head_counts))
+        self._traced[side] = worker.trace()
+        if len(self._traced) == len(self._planned):
+            self._sameness = self._compare_programs()
 
     def _sample(self, source: AskedPairs, workers: Mapping[str, CaseWorker], until: float) -> bool:
         """Sample until `until` seconds are spent, or a look decides; say whether that worked.
@@ -535,6 +536,15 @@ class _CaseComparison:
             self._look += 1
         return False
 
+    def _compare_programs(self, counted: Mapping[str, Mapping[str, str]] | None = None) -> Sameness:
+        base, head = self._traced["base"], self._traced["head"]
+        return compare_programs(base, head, compiler=self._planned["head"].case.compiler, counted=counted)
+
+    def _count(self, worker: CaseWorker, side: str) -> None:
+        """Digest the operators and the generated code of one side. This comes after the samples of the short check, for
+        a profiler takes part in it."""
+        self._counted[side] = worker.count(self._arms[side]).digests
+
     def _passes_short_check(self, has_repeats: bool) -> bool:  # noqa: FBT001 - of the settings
         """Take the first look at a case that is the same program, once; say whether that is all that is needed.
 
@@ -544,10 +554,20 @@ class _CaseComparison:
             return True
         is_due = has_repeats or self._spent >= LOOKS[0][0] * self._plan.seconds
         is_same = self._sameness is not None and self._sameness.is_same
-        if self._is_checked or not is_same or not is_due or not any(len(each.base) >= LEAST_PAIRS for each in self._launches):
+        if (
+            self._is_checked
+            or not is_same
+            or not is_due
+            or not any(len(each.base) >= LEAST_PAIRS for each in self._launches)
+        ):
             return False
         self._is_checked = True
-        self._is_spared = not is_clear_difference(replace(self._measured(), look=0), self._plan.tolerances)
+        if is_clear_difference(replace(self._measured(), look=0), self._plan.tolerances):
+            return False
+        for side, worker in self._workers.items():
+            self._count(worker, side)
+        self._sameness = self._compare_programs(self._counted)
+        self._is_spared = self._sameness.is_same
         return self._is_spared
 
     def _launch_in_turn(self, order: Sequence[str], number: int, until: float) -> bool:
@@ -570,6 +590,8 @@ class _CaseComparison:
                     while len(pairs) < LEAST_PAIRS and self._settings.rule.repeat is None:
                         pairs += self._draw(sampler, 0.0)
                     self._note_memory({side: worker}, source)
+                    if self._is_watched and number == 0:
+                        self._count(worker, side)
                 except WorkerError as error:
                     self._note(side, failure=_explain(error))
                     each = 0.0

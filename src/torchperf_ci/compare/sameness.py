@@ -62,18 +62,19 @@ class Sameness:
 
 
 def compare_programs(
-    base: Traced, head: Traced, *, compiler: str, counted: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
+    base: Traced, head: Traced, *, compiler: str, counted: Mapping[str, Mapping[str, str]] | None = None
 ) -> Sameness:
     """Compare what was traced of a case on both sides.
 
-    counted: the digests of both sides' counts. compiler: of the compared arm; the code of one that is not torch's may
+    counted: the digests of the counts by side; None as long as nobody has counted. compiler: of the compared arm; the code of one that is not torch's may
     differ, too, and was not traced.
     """
-    digests = ({**base.digests, **counted[0]}, {**head.digests, **counted[1]})
+    counts = counted or {}
+    digests = ({**base.digests, **counts.get("base", {})}, {**head.digests, **counts.get("head", {})})
     doubts = dict.fromkeys((*base.doubts, *head.doubts))
     if not compiler.startswith(TRACEABLE_COMPILERS):
         doubts[f"nobody can trace what the compiler {compiler} does"] = None
-    for part in _list_needed(compiler):
+    for part in _list_needed(compiler, is_counted=counted is not None):
         if not digests[0].get(part) or not digests[1].get(part):
             doubts[f"its {part.replace('_', ' ')} are not known"] = None
     return Sameness(differences=tuple(_list_differences(base, head, digests))[:MOST_DIFFERENCES], doubts=tuple(doubts))
@@ -91,13 +92,14 @@ def estimate_saved_seconds(measured: Sequence[Measured]) -> float:
     return sum(each.seconds / LOOKS[0][0] - each.seconds for each in spared)
 
 
-def _list_needed(compiler: str) -> Iterator[str]:
+def _list_needed(compiler: str, *, is_counted: bool) -> Iterator[str]:
     """List the parts without which nothing is proved."""
     yield from TRACED
-    yield OPERATORS
     if compiler != "eager":
         yield COMPILED
-    if compiler.startswith("inductor"):
+    if is_counted:
+        yield OPERATORS
+    if is_counted and compiler.startswith("inductor"):
         yield GENERATED_CODE
 
 

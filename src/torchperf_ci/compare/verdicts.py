@@ -299,7 +299,7 @@ def is_clear_difference(measured: Measured, tolerances: ToleranceRules) -> bool:
     verdict = Verdict.INCONCLUSIVE if effect is None else judge(effect, tolerances.find(case, LATENCY))
     times = [seconds for side in (base, head) if side is not None for seconds in side.compile_seconds[:1]]
     limit = math.log1p(tolerances.find(case, COMPILING).threshold)
-    is_compiled_otherwise = len(times) == 2 and min(times) > 0 and abs(math.log(times[1] / times[0])) > limit  # noqa: PLR2004
+    is_compiled_otherwise = len(times) == 2 and min(times) > 0 and abs(math.log(times[1] / times[0])) > limit
     return verdict in {Verdict.REGRESSED, Verdict.IMPROVED} or is_compiled_otherwise
 
 

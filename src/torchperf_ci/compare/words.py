@@ -266,8 +266,8 @@ def list_notes(findings: ComparisonFindings) -> Iterator[str]:
     if findings.spared:
         total = len({comparison.case for comparison in findings.comparisons})
         yield (
-            f"{findings.spared:,} of {count(total, 'case')} had a short check only, since their code, data and libraries "
-            f"are the same on both sides; this saved about {duration(findings.saved_seconds)}."
+            f"{findings.spared:,} of {count(total, 'case')} had a short check only, since code, data and libraries are "
+            f"the same on both sides; this saved about {duration(findings.saved_seconds)}."
         )
     if any(c.metric in TIMED and c.ratio for c in findings.comparisons):
         if findings.measured:

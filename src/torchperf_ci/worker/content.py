@@ -39,6 +39,8 @@ _MADE_UP = re.compile(
     r"|0x[0-9a-f]{6,}"
 )
 
+_PACKAGES = re.compile(r"/(site|dist)-packages/")
+
 _PLAIN = (type(None), bool, int, float, complex, type(Ellipsis), type(NotImplemented), range)
 _NAMED_ONLY = (
     *(
@@ -65,7 +67,8 @@ class Places:
         torch_home = os.path.realpath(Path(torch.__file__).parent)
         site = os.path.dirname(torch_home)  # noqa: PTH120 - text, as all paths here
         ours = Path(torchperf_ci.__file__).parent
-        standard = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
+        paths = sysconfig.get_paths()
+        standard = {paths["stdlib"], paths["platstdlib"]}
         self._kinds = {
             "ours": _folders(ours, ours.resolve()),
             "torch": _folders(torch_home),
@@ -73,7 +76,7 @@ class Places:
             "own": _folders(self.tree),
         }
         self._own_prefix = _folders(os.path.realpath(sys.prefix))
-        self._standard = _folders(*standard, *map(os.path.realpath, standard))
+        self._standard = _folders(*standard, *(os.path.realpath(path) for path in standard))
         self._known: dict[str, str] = {}
         roots = {
             str(ours.parent): "<torchperf>",
@@ -100,8 +103,10 @@ class Places:
         for kind, folders in self._kinds.items():
             if real.startswith(folders) or file.startswith(folders):
                 return kind
-        if real.startswith(self._standard) and "-packages" + os.sep not in real:
+        if real.startswith(self._standard) and not _PACKAGES.search(real):
             return "standard"
+        if _PACKAGES.search(real) and not self.is_in_tree(real):
+            return "shared"
         is_generated = "torchinductor" in real or "compile_tasks" in real or self._is_cached(real)
         return "generated" if is_generated else "own"
 
@@ -229,7 +234,7 @@ class Digester:
     def is_plain(self, value: Any) -> bool:  # noqa: ANN401 - any value
         """Say whether a value is a number, a text, or a short tuple of those."""
         if isinstance(value, tuple):
-            return len(value) <= 16 and all(map(self.is_plain, value))  # noqa: PLR2004 - short
+            return len(value) <= 16 and all(map(self.is_plain, value))
         return type(value) in {*_PLAIN, str, bytes} or isinstance(value, (torch.dtype, torch.device))
 
     def count_object(self) -> None:
@@ -255,7 +260,9 @@ class Digester:
                 names, context = tensor.__tensor_flatten__()
                 return digest_text(about, self(context), *(self(getattr(tensor, name)) for name in names))
             if tensor.is_quantized:
-                return digest_text(about, self.tensor(tensor.int_repr()), repr(tensor.qscheme()), repr(tensor.q_scale()))
+                return digest_text(
+                    about, self.tensor(tensor.int_repr()), repr(tensor.qscheme()), repr(tensor.q_scale())
+                )
             if tensor.layout is not torch.strided:
                 return digest_text(about, self.tensor(tensor.detach().to_dense()))
             about += f" {tensor.stride()} {tensor.is_conj()} {tensor.is_neg()}"
@@ -268,15 +275,15 @@ class Digester:
 def _digest_storage(tensor: torch.Tensor) -> str:
     """Digest the bytes of a tensor: its own where they lie in one piece, else those of all of its storage."""
     storage = tensor.untyped_storage()
-    first, size = 0, storage.nbytes()
+    first, size = 0, int(storage.nbytes())
     if tensor.is_contiguous():
-        first, size = tensor.storage_offset() * tensor.element_size(), tensor.numel() * tensor.element_size()
+        first, size = int(tensor.storage_offset()) * tensor.element_size(), tensor.numel() * tensor.element_size()
     hashed = blake2b(digest_size=DIGEST_BYTES)
     if tensor.device.type == "cpu":
         if size:
             hashed.update((ctypes.c_ubyte * size).from_address(storage.data_ptr() + first))
         return hashed.hexdigest()
-    flat = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)  # type: ignore[call-overload]
+    flat = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)
     for start in range(first, first + size, _CHUNK):
         piece = flat[start : min(start + _CHUNK, first + size)].cpu()
         hashed.update((ctypes.c_ubyte * piece.numel()).from_address(piece.data_ptr()))
@@ -314,7 +321,7 @@ class _Walk:
             self._seen[id(value)] = (len(self._seen), value)
             self._add_object(value)
 
-    def _add_object(self, value: Any) -> None:  # noqa: ANN401, C901, PLR0911, PLR0912 - a table of types
+    def _add_object(self, value: Any) -> None:  # noqa: ANN401, C901 - a table of types
         kind = type(value)
         match value:
             case enum.Enum():
@@ -366,7 +373,7 @@ class _Walk:
             case str():
                 self._say(_name_class(kind), self._owner.places.normalise(str.__str__(value)))
             case int() | float() | complex():
-                self._say(_name_class(kind), kind.__mro__[-2].__repr__(value))
+                self._say(_name_class(kind), value + 0)
             case list() | tuple() | collections.deque():
                 self._say(_name_class(kind), len(value))
                 for item in value:
@@ -420,15 +427,15 @@ class _Walk:
             return self.add(value.value)
         if (module + ".").startswith(_NAMED_ONLY) and not isinstance(value, torch.nn.Module):
             return None
-        return self._add_attributes(value) or self._add_reduced(value)
+        self._add_attributes(value)
+        if not hasattr(value, "__dict__") and not any("__slots__" in vars(base) for base in kind.__mro__):
+            self._add_reduced(value)
+        return None
 
-    def _add_attributes(self, value: Any) -> bool | None:  # noqa: ANN401 - any object
-        """Add an object's own attributes; say whether it can have any."""
-        attributes = list(_list_attributes(value))
-        for name, item in attributes:
+    def _add_attributes(self, value: Any) -> None:  # noqa: ANN401 - any object
+        for name, item in _list_attributes(value):
             self._say(name)
             self.add(item)
-        return bool(attributes) or hasattr(value, "__dict__") or any("__slots__" in vars(base) for base in type(value).__mro__) or None
 
     def _add_reduced(self, value: Any) -> None:  # noqa: ANN401 - any object
         """Add what an object of a library in C says when it is pickled."""

@@ -50,7 +50,7 @@ def _list_mapped() -> set[str]:
     except OSError as error:
         raise NoLibraryList(f"this system does not list what is mapped: {error.strerror}") from error
     fields = (line.split(maxsplit=5) for line in lines)
-    return {each[5] for each in fields if len(each) == 6 and "x" in each[1] and each[5].startswith("/")}  # noqa: PLR2004
+    return {each[5] for each in fields if len(each) == 6 and "x" in each[1] and each[5].startswith("/")}
 
 
 def _identify(path: str) -> str:

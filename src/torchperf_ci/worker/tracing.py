@@ -98,7 +98,7 @@ class _WatchedEnviron(os._Environ):  # type: ignore[type-arg]  # a class for one
     def __getitem__(self, name: str) -> str:
         for note in _reads:
             note(name)
-        return super().__getitem__(name)
+        return str(super().__getitem__(name))
 
     def __iter__(self) -> Iterator[str]:
         for note in _reads:
@@ -223,7 +223,10 @@ class CaseTrace:
         self._load = _Watch(self._places, self._doubts)
         self._parts: dict[str, dict[str, Any]] = {}
         self._building: set[int] = set()
-        imported = {name for name in sys.modules if self._places.kind_of_module(name) == "own"} - {"__main__", "__mp_main__"}
+        imported = {name for name in sys.modules if self._places.kind_of_module(name) == "own"} - {
+            "__main__",
+            "__mp_main__",
+        }
         if names := sorted({name.partition(".")[0] for name in imported if _has_file(name)}):
             self._doubts[f"{', '.join(names[:3])} was imported before anything was watched"] = None
 
@@ -521,7 +524,9 @@ class _Reach:
     def _is_used(self, kind: type, name: str, value: Any) -> bool:  # noqa: ANN401 - any value
         if name in _CLASS_PARTS or isinstance(value, (types.GetSetDescriptorType, types.MemberDescriptorType)):
             return False
-        is_code = isinstance(value, (types.FunctionType, staticmethod, classmethod, property, functools.cached_property))
+        is_code = isinstance(
+            value, (types.FunctionType, staticmethod, classmethod, property, functools.cached_property)
+        )
         is_special = name.startswith("__") or issubclass(kind, torch.autograd.Function)
         return not is_code or is_special or name in self._names
 
@@ -561,14 +566,16 @@ def _digest_data(path: str, *, is_shared: bool) -> str:
 
 def _reads_values(arm: Arm) -> bool:
     """Say whether an iteration reads a number out of a tensor, as a branch that depends on one does."""
-    mode = _ReadFinder()
+    mode = _ReadFinder()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     prepare_arm(arm, 1)
     with mode:
         arm()
     return mode.has_read
 
 
-class _ReadFinder(TorchDispatchMode):
+class _ReadFinder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as above
+    """Notes whether an operator gives a number to Python."""
+
     has_read = False
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401 - torch's signature
