@@ -254,13 +254,15 @@ class _CaseRun:
             captured = worker.capture()
             remarks += [*captured.remarks, f"compiled again {pairs.recompiles} times while its times were taken"]
         metrics = {"compilation_latency": compilation_latency, **_metrics(samples, worker.memory())}
+        counted = worker.count()
         return self._record(
             Testing.PERFORMANCE,
             Status.PASS,
             captured,
-            (*remarks, *self._gpu.findings().all),
-            metrics=metrics,
+            (*remarks, *self._gpu.findings().all, *counted.remarks),
+            metrics={**metrics, **counted.metrics},
             samples=samples,
+            digests=counted.digests,
         )
 
     def _record(

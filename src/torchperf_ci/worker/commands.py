@@ -49,6 +49,7 @@ from torchperf_ci.worker.compile import (
     why_nothing_compiled,
 )
 from torchperf_ci.worker.copying import CannotCopy, describe_structure
+from torchperf_ci.worker.counting import GeneratedCode, IterationCounter, join_digests
 from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites
 from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, seed_all
 from torchperf_ci.worker.memory import device_module, graph_pools, peak_while, process_peak_while
@@ -90,6 +91,7 @@ class Bench:
         self._empty_cache: CacheEmptier | None = None
         self._pools_before: frozenset[tuple[int, ...]] = frozenset()
         self._trace: CaseTrace | None = None
+        self._generated_code: GeneratedCode | None = None
 
     def handlers(self) -> dict[str, Handler]:
         """List every command by name."""
@@ -106,6 +108,7 @@ class Bench:
             "settle": self.settle,
             "sample": self.sample,
             "memory": self.memory,
+            "count": self.count,
             "capture": self.capture,
             "fastrnns": self.fastrnns,
             "probe_device": probe_device,
@@ -533,6 +536,27 @@ class Bench:
             process[name] = process_peak_while(arm, prepare) if device.type == "cpu" else None
         return {"peaks": peaks, "process": process}
 
+    def count(self, arm: str | None = None, *, detail: bool = False) -> Mapping[str, Any]:
+        """Count what a settled iteration does: `{"metrics", "digests", "remarks"}`, see `worker.counting`.
+
+        arm: "eager" or "compiled"; the compiled one, where it is there, unless said. detail: the reply has also
+        "operators", a list of names and calls, and "code", the generated code as it was hashed.
+        """
+        name = arm or ("compiled" if "compiled" in self._arms else "eager")
+        has_graphs = uses_dynamo(self._case["compiler"]) and self._graphs.read().counters["unique_graphs"] > 0
+        counts = IterationCounter(
+            self._arms[name],
+            eager=self._arms.get("eager"),
+            device=self._workload.device,
+            prepare=lambda one: prepare_arm(one, 1),
+            graphs=compiled_graphs,
+            code=self._generated_code if name == "compiled" else None,
+            is_compiled=name == "compiled" and has_graphs,
+        ).count()
+        digests = join_digests(self._world.gather(counts.digests()))
+        reply = {"metrics": counts.metrics, "digests": digests, "remarks": counts.remarks}
+        return {**reply, **counts.details()} if detail else reply
+
     def capture(self) -> Mapping[str, Any]:
         """Return dynamo's counters, the graph breaks with their reasons, and whether nothing was compiled at all."""
         captured = self._graphs.read()
@@ -604,6 +628,7 @@ class Bench:
     def _compile_arm(self) -> Callable[..., Any]:
         self._graphs.start()
         self._pools_before = frozenset(graph_pools(self._workload.device))
+        self._generated_code = GeneratedCode()
         compiled = compile_workload(self._case["compiler"], self._workload, self._options)
         self._arms["compiled"] = self._workload.iteration(compiled)
         return compiled
