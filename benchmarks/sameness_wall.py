@@ -90,7 +90,7 @@ def main() -> None:
     options = parser.parse_args()
     usual = ["--compilers", options.compiler, "--budget-per-case", f"{options.budget_per_case:g}"]
     ways = {"spared": usual, "measured in full": [*usual, "--measure-all"]}
-    print("| way | seconds | verdicts |\n| --- | --- | --- |")  # noqa: T201 - it is a command
+    print("| way | seconds | verdicts |\n| --- | --- | --- |")
     total: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="torchperf-sameness-") as scratch:
         folder = Path(scratch) / "project"
@@ -100,9 +100,9 @@ def main() -> None:
                 seconds, verdicts = compare(folder, arguments)
                 total[name] += seconds  # type: ignore[assignment]  # a Counter of seconds
                 said = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
-                print(f"| {name} | {seconds:.0f} | {said} |", flush=True)  # noqa: T201
+                print(f"| {name} | {seconds:.0f} | {said} |", flush=True)
     share = total["spared"] / total["measured in full"]
-    print(f"\nA pull request that touches one of {options.models} models needs {share:.2f} of the wall time.")  # noqa: T201
+    print(f"\nA pull request that touches one of {options.models} models needs {share:.2f} of the wall time.")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""The project that tests of tracing change: one file of a package, a suite, a data file, and a library in C."""
+"""The project that tests of tracing change: a package, a suite, a data file, and a library in C."""
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 PACKAGE = '''
-"""A package with every way in which code can be told what to do."""
-import ctypes, functools, json, os, random, threading, time
+"""A package with many ways in which code can be told what to do."""
+import ctypes, functools, json, os, random, time
 from pathlib import Path
 
 import torch
@@ -71,11 +72,9 @@ class Net(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.layer = torch.nn.Linear(4, 4)
-        self.calls = 0
 
     def forward(self, x):
-        self.calls += 1
-        if self.calls == 1000:
+        if len(x) == 1000:
             x = rare(x)
         for _ in range(self.repeats):
             x = self.layer(x)
@@ -100,23 +99,26 @@ MODELS = {"net": net}
 """
 
 LIBRARY = "int answer(void) { return 42; }\n"
+CODE, DATA, C = "package/code.py", "package/data.json", "package/fast.c"
 
 
 class Project:
     """The files of a project by name, which a test changes before they are written."""
 
     def __init__(self) -> None:
-        self.files = {"package/code.py": PACKAGE, "package/__init__.py": "", "suite.py": SUITE}
-        self.files |= {"package/data.json": "[1, 2]", "package/fast.c": LIBRARY}
+        self.files = {CODE: PACKAGE, "package/__init__.py": "", "suite.py": SUITE, DATA: "[1, 2]", C: LIBRARY}
 
-    def change(self, old: str, new: str, *, file: str = "package/code.py") -> None:
+    def change(self, old: str, new: str, *, file: str = CODE) -> None:
         """Replace a text that is there once."""
         assert self.files[file].count(old) == 1, old
         self.files[file] = self.files[file].replace(old, new)
 
-    def write(self, folder: Path, build: bool) -> None:
-        """Write the files, newer than any bytecode of theirs."""
+    def write(self, folder: Path) -> None:
+        """Write the files and build the library, with debug information that names the folder."""
         for name, content in self.files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
+        source = folder / C
+        command = ["gcc", "-g", "-shared", "-fPIC", "-o", str(source.with_name("libfast.so")), str(source)]
+        subprocess.run(command, check=True)

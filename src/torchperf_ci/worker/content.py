@@ -36,6 +36,7 @@ _CONSTANT_OPERATIONS = frozenset(dis.hasconst)
 _MADE_UP = re.compile(
     r"_[0-9a-f]{8}_[0-9a-f]{4}_[0-9a-f]{4}_[0-9a-f]{4}_[0-9a-f]{12}"  # dynamo's names of what it compiled
     r"|(?<=compile_tasks\.)[a-z0-9]{20,}"  # the module of a piece of generated code
+    r"|(?<=_at_)\d+"  # the line at which dynamo resumes
     r"|0x[0-9a-f]{6,}"
 )
 

@@ -15,6 +15,7 @@ import random
 import secrets
 import signal
 import sys
+import threading
 import types
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -37,12 +38,14 @@ _STEERING = {
         "perf_counter_ns", "process_time", "process_time_ns", "strftime", "thread_time", "thread_time_ns", "time",
         "time_ns",
     },
+    "_thread": {"start_new_thread", "start_joinable_thread"},
     "posix": {"getloadavg", "getpid", "getrandom", "times", "urandom"},
     "datetime": {"now", "today", "utcnow"},
 }  # fmt: skip
-"""Built-in functions whose results differ from call to call, by the module that they, or their class, are of."""
+"""Built-in functions whose effects differ from call to call, by the module that they, or their class, are of."""
 
 _RANDOM_FILES = frozenset({random.__file__, secrets.__file__, uuid.__file__})
+_START_THREAD = threading.Thread.start.__code__
 _PROCESS_EVENTS = frozenset(
     {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
 )
@@ -96,7 +99,7 @@ def _install_audit_hook() -> None:
 
 class _WatchedEnviron(os._Environ):  # type: ignore[type-arg]  # a class for one moment, of the one object there is
     def __getitem__(self, name: str) -> str:
-        for note in _reads:
+        for note in _reads if isinstance(name, str) else ():  # Python itself asks for one in bytes, and hears an error
             note(name)
         return str(super().__getitem__(name))
 
@@ -143,6 +146,8 @@ class _Watch:
         if event == "call":
             entry = self._find(frame)
             entry.calls += 1
+            if entry.code is _START_THREAD and self._find_caller(frame) == "own":
+                self._doubts["its code starts a thread"] = None
             if entry.code.co_filename in _RANDOM_FILES:
                 is_seeded = self.has_seed and entry.code.co_filename == random.__file__
                 caller = frame.f_back
@@ -191,8 +196,6 @@ class _Watch:
                 self.files[os.fsdecode(path)] = None
         elif event in _PROCESS_EVENTS and self._find_caller() == "own":
             self._doubts["its code starts a program"] = None
-        elif event == "_thread.start_new_thread" and self._find_caller() == "own":
-            self._doubts["its code starts a thread"] = None
         elif event == "socket.connect":
             self._doubts["it connects to a server"] = None
 
@@ -201,9 +204,9 @@ class _Watch:
         if caller != "ours" and (name is not None or caller == "own"):
             self.variables[name] = None
 
-    def _find_caller(self) -> str:
+    def _find_caller(self, frame: types.FrameType | None = None) -> str:
         """Find whose code is at work: that of the first frame which is none of Python's own."""
-        frame: types.FrameType | None = sys._getframe(2)
+        frame = frame or sys._getframe(2)
         while frame is not None:
             kind = self._places.kind_of(frame.f_code.co_filename)
             is_hook = frame.f_code.co_name in {"_hear", "_note_variable", "__getitem__", "__iter__"} and kind == "ours"
