@@ -285,7 +285,7 @@ def function_code(source: str) -> CodeType:
         ("def f(x, /):\n    return x", "def f(x):\n    return x", False),
     ],
 )
-def test_code_is_told_by_what_it_does(one: str, other: str, is_same: bool) -> None:
+def test_code_is_told_by_what_it_does(one: str, other: str, is_same: bool) -> None:  # noqa: FBT001 - a parameter
     """Not by where it stands, nor by what is said about it."""
     digest = CodeDigester(Places())
     assert (digest(function_code(one)) == digest(function_code(other))) is is_same

@@ -80,8 +80,8 @@ class ComparePlan:
     launches: at most. It is `LEAST_LAUNCHES` when the time is short, or over. family: how many cases are compared.
     one_process: both sides are arms of one worker: base is the plain module, head the compiled one.
     stop_early: whether a look may end a case before its time.
-    spares: whether a case that is proved to be the same program on both sides gets no more than a short check: the first
-        look of one launch.
+    spares: whether a case that is proved to be the same program on both sides gets no more than a short check: the
+        first look of one launch.
     """
 
     tolerances: ToleranceRules

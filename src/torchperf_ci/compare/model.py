@@ -136,8 +136,8 @@ class Measured:
     A side that does not have the model is None. between: see `estimate_effect`. seconds: what sampling took.
     look: the index of `LOOKS` at which it ended. refusals: why it may not be compared. remarks: what a reader should
     know. host: the system's load; recorded, not used in verdicts. again: a second measurement in fresh processes, made
-    when the first one showed a change. sameness: whether it is the same program on both sides; None where nobody looked.
-    spared: it is, so that a short check was all. wall_seconds: what the case took, less `again`.
+    when the first one showed a change. sameness: whether it is the same program on both sides; None where nobody
+    looked. spared: it is, so that a short check was all. wall_seconds: what the case took, less `again`.
     """
 
     case: Case

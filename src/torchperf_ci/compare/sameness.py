@@ -66,8 +66,8 @@ def compare_programs(
 ) -> Sameness:
     """Compare what was traced of a case on both sides.
 
-    counted: the digests of the counts by side; None as long as nobody has counted. compiler: of the compared arm; the code of one that is not torch's may
-    differ, too, and was not traced.
+    counted: the digests of the counts by side; None as long as nobody has counted. compiler: of the compared arm; the
+    code of one that is not torch's may differ, too, and was not traced.
     """
     counts = counted or {}
     digests = ({**base.digests, **counts.get("base", {})}, {**head.digests, **counts.get("head", {})})
@@ -76,7 +76,7 @@ def compare_programs(
         doubts[f"nobody can trace what the compiler {compiler} does"] = None
     for part in _list_needed(compiler, is_counted=counted is not None):
         if not digests[0].get(part) or not digests[1].get(part):
-            doubts[f"its {part.replace('_', ' ')} are not known"] = None
+            doubts[f"there is no digest of its {part.replace('_', ' ')}"] = None
     return Sameness(differences=tuple(_list_differences(base, head, digests))[:MOST_DIFFERENCES], doubts=tuple(doubts))
 
 

@@ -49,8 +49,8 @@ _NAMED_ONLY = (
         for name in (
             "_asyncio", "_contextvars", "_frozen_importlib", "_io", "_thread", "asyncio", "concurrent", "contextvars",
             "importlib", "io", "logging", "multiprocessing", "queue", "socket", "ssl", "subprocess", "tempfile",
-            "threading", "torch.autograd", "torch.cuda", "torch.distributed", "torch.fx", "torch.library", "torch.utils",
-            "torchperf_ci", "triton", "typing", "warnings", "zipfile",
+            "threading", "torch.autograd", "torch.cuda", "torch.distributed", "torch.fx", "torch.library",
+            "torch.utils", "torchperf_ci", "triton", "typing", "warnings", "zipfile",
         )
     ),
     "torch._",
@@ -112,7 +112,7 @@ class Places:
         return "generated" if is_generated else "own"
 
     def _is_cached(self, file: str) -> bool:
-        cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+        cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR", "")
         return bool(cache) and file.startswith(_folders(cache, os.path.realpath(cache)))
 
     def is_in_tree(self, file: str) -> bool:
@@ -154,8 +154,8 @@ def digest_text(*parts: str) -> str:
 class CodeDigester:
     """Digests code objects: bytecode, the constants it uses (code within it among them), names, arguments.
 
-    A constant stands where the bytecode loads it, so that a docstring, which nothing loads, does not count, nor does its
-    place among the constants.
+    A constant stands where the bytecode loads it, so that a docstring, which nothing loads, does not count, nor does
+    its place among the constants.
     """
 
     def __init__(self, places: Places) -> None:
@@ -212,8 +212,8 @@ class CodeDigester:
 class Digester:
     """Digests values of any kind, and what can be reached from them.
 
-    functions, classes: those that were met, by id; of a class only its name is in a digest. unseen: the types of objects
-    that nobody can look into.
+    functions, classes: those that were met, by id; of a class only its name is in a digest. unseen: the types of
+    objects that nobody can look into.
     """
 
     def __init__(self, places: Places) -> None:

@@ -34,8 +34,8 @@ from torchperf_ci.worker.timing import Arm, prepare_arm
 
 _STEERING = {
     "time": {
-        "clock_gettime", "clock_gettime_ns", "ctime", "gmtime", "localtime", "monotonic", "monotonic_ns", "perf_counter",
-        "perf_counter_ns", "process_time", "process_time_ns", "strftime", "thread_time", "thread_time_ns", "time",
+        "clock_gettime", "clock_gettime_ns", "ctime", "gmtime", "localtime", "monotonic", "monotonic_ns",
+        "perf_counter", "perf_counter_ns", "process_time", "process_time_ns", "strftime", "thread_time", "thread_time_ns", "time",
         "time_ns",
     },
     "_thread": {"start_new_thread", "start_joinable_thread"},
@@ -97,9 +97,11 @@ def _install_audit_hook() -> None:
     sys.addaudithook(_hear)
 
 
-class _WatchedEnviron(os._Environ):  # type: ignore[type-arg]  # a class for one moment, of the one object there is
-    def __getitem__(self, name: str) -> str:
-        for note in _reads if isinstance(name, str) else ():  # Python itself asks for one in bytes, and hears an error
+class _WatchedEnviron(os._Environ):  # type: ignore[type-arg]  # nothing but text
+    """The variables of this process, which notes what is read. It is the class of `os.environ` for some moments."""
+
+    def __getitem__(self, name: Any) -> str:  # noqa: ANN401 - Python itself asks for one in bytes, and hears an error
+        for note in _reads if isinstance(name, str) else ():
             note(name)
         return str(super().__getitem__(name))
 
@@ -268,9 +270,9 @@ class CaseTrace:
     def trace(self, arms: Mapping[str, Arm], is_new_graph: Callable[[], bool]) -> dict[str, Any]:
         """Trace one iteration of every arm; return `{"digests", "parts", "doubts"}`.
 
-        digests: by part. parts: by part and name, of functions `[file, line, calls, digest]`, else a digest. doubts: why
-        equal digests would not prove an equal program. is_new_graph: tells whether something was compiled since it was
-        asked last.
+        digests: by part. parts: by part and name, of functions `[file, line, calls, digest]`, else a digest. doubts:
+        why equal digests would not prove an equal program. is_new_graph: tells whether something was compiled since it
+        was asked last.
         """
         watches = {}
         is_new_graph()
@@ -301,7 +303,7 @@ class CaseTrace:
         }
 
     def _run(self, arm: Arm, watch: _Watch) -> None:
-        """Run one iteration while it is watched. Nothing collects garbage meanwhile: what that calls is no part of it."""
+        """Run one iteration while it is watched, without collecting garbage: what that calls is no part of it."""
         prepare_arm(arm, 1)
         was_enabled = gc.isenabled()
         gc.disable()
@@ -476,7 +478,7 @@ class _Reach:
             self.values[f"{module}.{name}"] = self._digest(value)
 
     def _note_module(self, module: types.ModuleType, names: set[str]) -> None:
-        """Note what the names may mean in a module: of one that is not the side's own, plain values and own functions."""
+        """Note what the names may mean in a module; in one of others only plain values and the side's own functions."""
         attributes = vars(module)
         is_own = self._places.kind_of_module(module.__name__) == "own"
         read = set(attributes) if is_own and names & (_INDIRECT | _BY_NAME) else names & attributes.keys()
