@@ -53,7 +53,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def compare(cli: Cli, project: Path, *more: str) -> dict[str, dict[str, Any]]:
-    limits = ("--budget-per-case", "3", "--launches", "3", "--margin", "0.1", "--threshold", "0.25", "--threads", "1")
+    limits = ("--budget-per-case", "3", "--launches", "2", "--margin", "0.1", "--threshold", "0.25", "--threads", "1")
     sides = ("--base-ref", "HEAD~1", "--head-ref", "HEAD", "--suites", "suite.py", "--inference")
     done = cli("compare", *sides, "--compilers", "eager", "--devices", "cpu", *limits, *more, cwd=project)
     assert done.returncode in {0, 3}, done.stderr

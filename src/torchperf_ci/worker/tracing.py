@@ -35,8 +35,8 @@ from torchperf_ci.worker.timing import Arm, prepare_arm
 _STEERING = {
     "time": {
         "clock_gettime", "clock_gettime_ns", "ctime", "gmtime", "localtime", "monotonic", "monotonic_ns",
-        "perf_counter", "perf_counter_ns", "process_time", "process_time_ns", "strftime", "thread_time", "thread_time_ns", "time",
-        "time_ns",
+        "perf_counter", "perf_counter_ns", "process_time", "process_time_ns", "strftime", "thread_time",
+        "thread_time_ns", "time", "time_ns",
     },
     "_thread": {"start_new_thread", "start_joinable_thread"},
     "posix": {"getloadavg", "getpid", "getrandom", "times", "urandom"},
