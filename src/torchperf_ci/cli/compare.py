@@ -343,6 +343,8 @@ def _request_from(options: CompareOptions) -> CompareRequest:
         and base.compiler == "eager" != head.compiler
         and options.effort.interleave in {"auto", "iteration"}
     )
+    # Whoever gives the sides other variables, compilers or Pythons wants to see what these do, even if that is nothing.
+    only_commits_differ = bool(base.commit) and replace(base, name="head", label=head.label, commit=head.commit) == head
     source = _source_of_head(repository, sides.head_ref)
     return CompareRequest(
         base=base,
@@ -355,6 +357,7 @@ def _request_from(options: CompareOptions) -> CompareRequest:
             seconds=options.effort.budget_per_case,
             interleave=Interleave(options.effort.interleave),
             one_process=one_process,
+            spares=only_commits_differ and not options.effort.measure_all,
         ),
         repository=repository,
         setup=sides.setup,

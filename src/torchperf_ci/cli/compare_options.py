@@ -149,6 +149,12 @@ class EffortOptions:
         help="The output folder of an earlier comparison on this machine: it tells how much processes of equal code "
         "differ. Repeatable.",
     )
+    measure_all: bool = option(
+        "--measure-all",
+        is_flag=True,
+        help="Measure every case in full. By default a case that is proved to be the same program on two commits (the "
+        "same code, data, settings and libraries) gets a short check instead.",
+    )
     interleave: str = option(
         "--interleave",
         type=click.Choice(["auto", "iteration", "block", "launch"]),

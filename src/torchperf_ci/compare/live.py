@@ -29,13 +29,14 @@ from torchperf_ci.compare.effects import (
     measure_launch_noise,
 )
 from torchperf_ci.compare.model import LATENCY, Measured, SideResult, ToleranceRules
-from torchperf_ci.compare.verdicts import is_compile_time_open
+from torchperf_ci.compare.sameness import Sameness, compare_programs
+from torchperf_ci.compare.verdicts import is_clear_difference, is_compile_time_open
 from torchperf_ci.core.records import Status, Testing
 from torchperf_ci.core.results import LOGS
 from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.machine.host import HostWatch
-from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, WorkerPairs, arm_times
+from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, Traced, WorkerPairs, arm_times
 from torchperf_ci.run.counting import InstructionCounting
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import cache_folder
@@ -54,6 +55,10 @@ LAUNCH_SECONDS = 1.0
 
 COLD_LAUNCHES = 3
 """Launches that compile from an empty cache, whose time counts; later ones take what the first one compiled."""
+
+
+UNLIKE = "its trace is the same on both sides, but a short check shows a difference: measured in full"
+"""The remark on a case of which the trace has missed something."""
 
 
 class Interleave(str, Enum):
@@ -78,6 +83,8 @@ class ComparePlan:
     launches: at most. It is `LEAST_LAUNCHES` when the time is short, or over. family: how many cases are compared.
     one_process: both sides are arms of one worker: base is the plain module, head the compiled one.
     stop_early: whether a look may end a case before its time. noise: what launches of other cases differ by.
+    spares: whether a case that is proved to be the same program on both sides gets no more than a short check: the
+        first look of one launch.
     """
 
     tolerances: ToleranceRules
@@ -89,6 +96,7 @@ class ComparePlan:
     one_process: bool = False
     stop_early: bool = True
     noise: LaunchNoise | None = None
+    spares: bool = False
 
     @property
     def sides_at_once(self) -> int:
@@ -241,7 +249,9 @@ class CaseComparer:
             if comparison.no_room and plan.interleave is Interleave.AUTO:
                 in_turn = replace(plan, interleave=Interleave.LAUNCH)
                 again = _CaseComparison(self, in_turn, {"base": base, "head": head}, planned, attempt=attempt)
-                measured = replace(again.measure(), remarks=(f"measured in whole launches: {comparison.no_room}",))
+                measured = again.measure()
+                why = f"measured in whole launches: {comparison.no_room}"
+                measured = replace(measured, remarks=(why, *measured.remarks))
         seen = gpu.findings()
         world = (f"{head.world} processes on each side; the slowest one's times count",) if head.world > 1 else ()
         return replace(
@@ -280,6 +290,11 @@ class _CaseComparison:
         self._repeats = self._settings.repeats
         self._spent = 0.0
         self._look = 0
+        self._is_watched = plan.spares and not attempt and all(case.world == 1 for case in planned.values())
+        self._traced: dict[str, Traced] = {}
+        self._sameness: Sameness | None = None
+        self._is_checked = self._is_spared = False
+        self._workers: Mapping[str, CaseWorker] = {}
         self._between = ARMS_FLOOR if plan.one_process else plan.between
         if plan.interleave is Interleave.LAUNCH:
             self._between = max(self._between, UNPAIRED_FLOOR)
@@ -299,6 +314,11 @@ class _CaseComparison:
             else:
                 self._look = len(LOOKS) - 1
             self._note_instructions()
+        return self._measured()
+
+    def _measured(self) -> Measured:
+        """Return what is measured so far."""
+        is_unlike = self._sameness is not None and self._sameness.is_same and not self._is_spared
         return Measured(
             case=self._case,
             base=self._results["base"],
@@ -310,6 +330,9 @@ class _CaseComparison:
             spread=measure_launch_noise(self._launches),
             noise=self._noise,
             refusals=tuple(self._list_refusals()),
+            remarks=(UNLIKE,) if is_unlike and self._is_checked else (),
+            sameness=self._sameness,
+            spared=self._is_spared,
         )
 
     def _launch(self, stack: ExitStack, number: int) -> bool:
@@ -329,6 +352,7 @@ class _CaseComparison:
             worker = self._start(stack, side, number, beside=bool(workers))
             if worker is not None:
                 workers[side] = worker
+        self._workers = workers
         if len(workers) == len(order):
             source = self._make_source(workers)
             if number == 0 and any(self._list_refusals()):
@@ -388,7 +412,8 @@ class _CaseComparison:
             if any(result.failure for result in self._results.values()):
                 self._renew_deadline()  # what the other side used up, by hanging, is not this one's
             worker = self._fork(stack, preloaded, side)
-            loaded = worker.load(cache_dir=self._choose_cache(stack, side, number))
+            is_watched = self._is_watched and number == 0
+            loaded = worker.load(cache_dir=self._choose_cache(stack, side, number), watch=is_watched)
             if is_compiled and number == 0 and Testing.ACCURACY in self._settings.testings:
                 checked = worker.accuracy()
                 reason = f": {checked.reason}" if checked.reason else ""
@@ -396,11 +421,13 @@ class _CaseComparison:
                 if checked.is_spent:
                     worker.kill()
                     worker = self._fork(stack, preloaded, side)
-                    loaded = worker.load(cache_dir=self._choose_cache(stack, side, number))
+                    loaded = worker.load(cache_dir=self._choose_cache(stack, side, number), watch=is_watched)
             self._note(side, batch_size=loaded.batch_size, parameters=loaded.parameters, strays=loaded.strays)
             if is_compiled:
                 self._compile(worker, side, number)
             self._note_reference()
+            if is_watched:
+                self._trace(worker, side)
             if (remarks := worker.settle()) and number == 0:
                 self._note(side, remarks=(*self._results[side].remarks, *remarks))
         except WorkerError as error:
@@ -449,6 +476,12 @@ class _CaseComparison:
         if number == 0:
             captured = worker.capture()
             self._note(side, counters=captured.counters, not_compiled=captured.not_compiled, remarks=captured.remarks)
+
+    def _trace(self, worker: CaseWorker, side: str) -> None:
+        """Trace which program the case is on one side, and compare it with the other one's when that is known."""
+        self._traced[side] = worker.trace()
+        if len(self._traced) == len(self._planned):
+            self._sameness = self._compare_programs()
 
     def _sample(self, source: AskedPairs, workers: Mapping[str, CaseWorker], until: float) -> bool:
         """Sample until `until` seconds are spent, or a look decides; say whether that worked.
@@ -501,7 +534,10 @@ class _CaseComparison:
 
         A case whose compile time is still open needs another launch.
         """
-        if self._settings.rule.repeat is not None or not self._plan.stop_early:
+        has_repeats = self._settings.rule.repeat is not None
+        if self._passes_short_check(has_repeats):
+            return True
+        if has_repeats or not self._plan.stop_early:
             return False
         while self._look < len(LOOKS) - 1 and self._spent >= self._next_look():
             effect = estimate_effect(self._launches, between=self._between, look=self._look, noise=self._noise)
@@ -512,6 +548,34 @@ class _CaseComparison:
                     return True
             self._look += 1
         return False
+
+    def _compare_programs(self, counted: Mapping[str, Mapping[str, str]] | None = None) -> Sameness:
+        base, head = self._traced["base"], self._traced["head"]
+        return compare_programs(base, head, compiler=self._planned["head"].case.compiler, counted=counted)
+
+    def _passes_short_check(self, has_repeats: bool) -> bool:  # noqa: FBT001 - of the settings
+        """Take the first look at a case that is the same program, once; say whether that is all that is needed.
+
+        A clear difference means that the trace has missed something: then the case is measured like every other one.
+        """
+        if self._is_spared:
+            return True
+        is_due = has_repeats or self._spent >= LOOKS[0][0] * self._plan.seconds
+        is_same = self._sameness is not None and self._sameness.is_same
+        if (
+            self._is_checked
+            or not is_same
+            or not is_due
+            or not any(len(each.base) >= LEAST_PAIRS for each in self._launches)
+        ):
+            return False
+        self._is_checked = True
+        if is_clear_difference(replace(self._measured(), look=0), self._plan.tolerances):
+            return False
+        self._note_counts(self._workers)  # after the samples of the short check, for a profiler takes part in it
+        self._sameness = self._compare_programs({side: each.digests for side, each in self._results.items()})
+        self._is_spared = self._sameness.is_same
+        return self._is_spared
 
     def _launch_in_turn(self, order: Sequence[str], number: int, until: float) -> bool:
         """Measure whole launches in turn, for models that do not fit twice and for what interleaving disturbs."""

@@ -19,6 +19,7 @@ from torchperf_ci.compare.effects import (
 from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Source
 
 if TYPE_CHECKING:
+    from torchperf_ci.compare.sameness import Sameness
     from torchperf_ci.machine.host import HostLoad
 
 LATENCY = "abs_latency"
@@ -150,7 +151,8 @@ class Measured:
     look: the index of `LOOKS` at which it ended. refusals: why it may not be compared. remarks: what a reader should
     know. host: the system's load; recorded, not used in verdicts. spread: what its launches differ by. noise: what
     those of all cases differ by, see `estimate_effect`. again: a second measurement in fresh processes, made when the
-    first one showed a change.
+    first one showed a change. sameness: whether it is the same program on both sides; None where nobody looked.
+    spared: it is, so that a short check was all. wall_seconds: what the case took, less `again`.
     """
 
     case: Case
@@ -166,6 +168,9 @@ class Measured:
     spread: LaunchNoise | None = None
     noise: LaunchNoise | None = None
     again: Measured | None = None
+    sameness: Sameness | None = None
+    spared: bool = False
+    wall_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +192,7 @@ class Comparison:
     confirmed: whether a second measurement in fresh processes says the same; None when there was none.
     again: what that one says of the metric.
     log: the log of the side that failed, as a path in the results folder.
+    spared: the case is the same program on both sides, and had a short check instead of a measurement.
     more_seconds, more_launches: what an inconclusive one would need on top.
     fails_on_both: neither side runs, or is right: there is nothing to compare, and it is nobody's change.
     accepted: who lets it land although it blocks, and why.
@@ -214,6 +220,7 @@ class Comparison:
     more_launches: int | None = None
     why: str = ""
     log: str = ""
+    spared: bool = False
 
 
 def pick_case_verdicts(comparisons: Sequence[Comparison]) -> dict[Case, Comparison]:
@@ -264,6 +271,7 @@ class ComparisonFindings:
 
     unmeasured: cases that an interrupted comparison did not come to, or not to measure again.
     not_compiled: cases that run, of which a side did not compile anything.
+    saved_seconds: what the cases that were spared would have taken longer, about.
     """
 
     header: Header
@@ -271,6 +279,12 @@ class ComparisonFindings:
     measured: tuple[Measured, ...] = ()
     unmeasured: int = 0
     not_compiled: int = 0
+    saved_seconds: float = 0.0
+
+    @property
+    def spared(self) -> int:
+        """Count the cases that are the same program on both sides, and were checked shortly."""
+        return sum(c.spared for c in pick_case_verdicts(self.comparisons).values())
 
     @property
     def blocking(self) -> int:

@@ -22,6 +22,7 @@ from torchperf_ci.compare.model import (
     Measured,
     ToleranceRules,
 )
+from torchperf_ci.compare.sameness import estimate_saved_seconds
 from torchperf_ci.compare.verdicts import compare_case, correct_family, open_unconfirmed, share_launch_noise
 from torchperf_ci.compare.words import (
     LONGEST_NAME,
@@ -74,6 +75,7 @@ def judge_cases(
         comparisons=tuple(correct_family(comparisons)),
         measured=tuple(measured),
         unmeasured=unmeasured,
+        saved_seconds=estimate_saved_seconds(measured),
         not_compiled=sum(any(side is not None and side.not_compiled for side in (i.base, i.head)) for i in measured),
     )
 

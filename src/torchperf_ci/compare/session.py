@@ -376,17 +376,20 @@ class LiveComparison:
                 planned, f"the budget of {self._request.settings.budget:g} s was spent before its turn"
             )
         start = time.monotonic()
+        family = len(self.cases) - sum(each.spared for each in [*self._finished.values()])
         launches = self._plan.launches * (CONFIRMATION if attempt and not self._plan.one_process else 1)
-        plan = replace(self._plan, seconds=seconds, launches=launches, noise=pool_launch_noise(self._spreads))
+        plan = replace(
+            self._plan, seconds=seconds, launches=launches, family=family, noise=pool_launch_noise(self._spreads)
+        )
         measured = lane.comparer.compare(planned, plan, attempt=attempt)
         lane.check(measured, planned, self._folder.claim(f"{LOGS}/device.log"))
         if lane.lost:
             measured = _not_measured(planned, lane.lost)
         spent = time.monotonic() - start
-        budget.note(
-            spent, sampling=measured.seconds, to_repeat=not attempt and is_to_repeat(measured, self._plan.tolerances)
-        )
-        return measured
+        if not measured.spared:  # others take longer beside their sampling
+            to_repeat = not attempt and is_to_repeat(measured, self._plan.tolerances)
+            budget.note(spent, sampling=measured.seconds, to_repeat=to_repeat)
+        return replace(measured, wall_seconds=spent)
 
     def _claim_logs(self, planned: PlannedCase, side: str) -> list[Path]:
         parts = (side, planned.case.suite, planned.case.model, planned.case.compiler, planned.case.dtype)

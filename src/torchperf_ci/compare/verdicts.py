@@ -51,6 +51,9 @@ _ONE_SIDED = frozenset({Verdict.FAILED, Verdict.FIXED})
 
 _COMPILE_BETWEEN = 0.05
 
+SAME_PROGRAM = "the same program on both sides; a short check shows no clear difference"
+"""The reason why a case that was spared is unchanged."""
+
 
 def share_launch_noise(measured: Sequence[Measured], earlier: Sequence[LaunchNoise] = ()) -> list[Measured]:
     """Give the cases that no look decided what launches differ by in all cases that were measured in their way.
@@ -155,7 +158,10 @@ def _compare_once(measured: Measured, tolerances: ToleranceRules) -> list[Compar
         *compare_counts(case, base.counters, head.counters, tolerances),
         *compare_counted(case, (base.counted, base.digests), (head.counted, head.digests), tolerances),
         *compare_memory(case, base.memory_bytes, head.memory_bytes, tolerances, processes=sizes),
-        *compare_compile_times(case, base.compile_seconds, head.compile_seconds, tolerances),
+        *(
+            replace(c, verdict=Verdict.UNCHANGED, why=SAME_PROGRAM) if measured.spared else c
+            for c in compare_compile_times(case, base.compile_seconds, head.compile_seconds, tolerances)
+        ),
     ]
 
 
@@ -174,6 +180,8 @@ def _compare_latency(measured: Measured, base: SideResult, head: SideResult, tol
         head=medians[1],
         why=why,
     )
+    if measured.spared:
+        return replace(comparison, verdict=Verdict.UNCHANGED, spared=True, why=_join(SAME_PROGRAM, why))
     effect = estimate_effect(measured.launches, between=measured.between, look=measured.look, noise=measured.noise)
     if effect is None:
         why = _join(why, f"too few samples for an interval: no launch has {LEAST_PAIRS} pairs")
@@ -353,6 +361,18 @@ def is_compile_time_open(case: Case, base: Sequence[float], head: Sequence[float
     if min(len(base), len(head)) == 1 and base[0] > 0 and head[0] > 0:
         return abs(math.log(head[0] / base[0])) > math.log1p(tolerances.find(case, COMPILING).margin)
     return any(c.verdict is Verdict.INCONCLUSIVE for c in compare_compile_times(case, base, head, tolerances))
+
+
+def is_clear_difference(measured: Measured, tolerances: ToleranceRules) -> bool:
+    """Say whether the short check of a case that is the same program shows that it is not: the time of an iteration is
+    slower or faster by itself, or the time of compiling differs by more than its threshold."""
+    case, base, head = measured.case, measured.base, measured.head
+    effect = estimate_effect(measured.launches, between=measured.between, look=measured.look)
+    verdict = Verdict.INCONCLUSIVE if effect is None else judge(effect, tolerances.find(case, LATENCY))
+    times = [seconds for side in (base, head) if side is not None for seconds in side.compile_seconds[:1]]
+    limit = math.log1p(tolerances.find(case, COMPILING).threshold)
+    is_compiled_otherwise = len(times) == 2 and min(times) > 0 and abs(math.log(times[1] / times[0])) > limit
+    return verdict in {Verdict.REGRESSED, Verdict.IMPROVED} or is_compiled_otherwise
 
 
 def correct_family(comparisons: Sequence[Comparison], *, rate: float = FAMILY_ERROR) -> list[Comparison]:

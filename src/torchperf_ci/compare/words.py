@@ -21,7 +21,7 @@ from torchperf_ci.compare.model import (
 )
 from torchperf_ci.core.records import METRICS, Case
 from torchperf_ci.core.statistics import slow_share
-from torchperf_ci.core.text import ABSENT, count, is_full_sha, is_repository, is_run_id, one_line
+from torchperf_ci.core.text import ABSENT, count, duration, is_full_sha, is_repository, is_run_id, one_line
 from torchperf_ci.report.words import format_count
 
 SIGNS = {
@@ -125,7 +125,7 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
     seconds = sum(c.more_seconds or 0.0 for c in pick(Verdict.INCONCLUSIVE))
     more = f", about {max(1, round(seconds)):,} s more would decide" if 0 < seconds < _LONGEST_WAIT else ""
     within = f" (within {percent(findings.header.tolerances.latency.threshold)})"
-    improved = pick(Verdict.IMPROVED)
+    improved, unchanged = pick(Verdict.IMPROVED), pick(Verdict.UNCHANGED)
     bad = (
         (len(failed), "fails on head", "fail on head", _explain(failed, quote)),
         (len(wrong), "has wrong results on head", "have wrong results on head", _explain(wrong, quote)),
@@ -164,7 +164,8 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
             "are faster",
             f": {quote(name(improved[0].case))}" if len(improved) == 1 else _name_cases(improved, quote),
         ),
-        (len(pick(Verdict.UNCHANGED)), "is unchanged", "are unchanged", within),
+        (sum(not c.spared for c in unchanged), "is unchanged", "are unchanged", within),
+        (findings.spared, "is the same program", "are the same program", " on both sides"),
         (
             len({c.case for c in counted}),
             "has another count or other code",
@@ -323,6 +324,12 @@ def list_notes(findings: ComparisonFindings) -> Iterator[str]:
         yield (
             f"Slower or faster: the whole interval lies beyond {percent(tolerances.latency.margin)}. Unchanged: it "
             f"lies within ±{percent(tolerances.latency.threshold)}. Else inconclusive.{twice}{limits}"
+        )
+    if findings.spared:
+        total = len({comparison.case for comparison in findings.comparisons})
+        yield (
+            f"{findings.spared:,} of {count(total, 'case')} had a short check only, since code, data and libraries are "
+            f"the same on both sides; this saved about {duration(findings.saved_seconds)}."
         )
     if any(c.metric in TIMED and c.ratio for c in findings.comparisons):
         if findings.measured:

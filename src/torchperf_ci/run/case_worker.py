@@ -112,6 +112,18 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Traced:
+    """The program that a case is: `digests` by part, `parts` by part and name, and why equal ones prove nothing.
+
+    A function's part is `[file, line, calls, digest]`, every other one a digest.
+    """
+
+    digests: Mapping[str, str]
+    parts: Mapping[str, Mapping[str, Any]]
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
     """Everything counted of an iteration: metrics by the names of `records.METRICS`, and digests as a record has them.
 
@@ -147,8 +159,11 @@ class CaseWorker:
         """End the worker; what it holds on its device is free afterwards."""
         self._worker.kill()
 
-    def load(self, *, cache_dir: str | None) -> Loaded:
-        """Load the model and run it eagerly. With `cache_dir` its compiler starts from that cache."""
+    def load(self, *, cache_dir: str | None, watch: bool = False) -> Loaded:
+        """Load the model and run it eagerly. With `cache_dir` its compiler starts from that cache.
+
+        watch: `trace` is to follow.
+        """
         settings, case = self._settings, self._planned.case
         loaded = self.ask(
             "load",
@@ -165,6 +180,7 @@ class CaseWorker:
             cache_dir=cache_dir,
             cpus=self._cpus(),
             compile_scope=settings.compile_scope,
+            **({"watch": True} if watch else {}),
         )
         return Loaded(
             batch_size=self.ask("eager")["batch_size"],
@@ -196,6 +212,11 @@ class CaseWorker:
     def compile(self) -> float:
         """Compile; return the compilation latency in seconds."""
         return float(self.ask("compile")["compilation_latency"])
+
+    def trace(self) -> Traced:
+        """Trace one iteration of the model that was loaded with `watch`."""
+        answer = self.ask("trace")
+        return Traced(digests=answer["digests"], parts=answer["parts"], doubts=tuple(answer["doubts"]))
 
     def settle(self) -> tuple[str, ...]:
         """Get ready to be timed, with no garbage collection from here on; return remarks about it."""

@@ -61,6 +61,7 @@ from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, f
 from torchperf_ci.worker.memory import device_module, graph_pools, peak_while, process_peak_while
 from torchperf_ci.worker.protocol import CaseError, Handler, describe
 from torchperf_ci.worker.timing import Arm, CacheEmptier, pin_threads, prepare_arm, sample, synchronizer
+from torchperf_ci.worker.tracing import CaseTrace
 from torchperf_ci.worker.world import World, torch_backend
 
 WHOLE_STEP_SUITES = frozenset({"huggingface", "timm_models", "torchbench"})
@@ -95,6 +96,7 @@ class Bench:
         self._is_spent = False
         self._empty_cache: CacheEmptier | None = None
         self._pools_before: frozenset[tuple[int, ...]] = frozenset()
+        self._trace: CaseTrace | None = None
         self._generated_code: GeneratedCode | None = None
 
     def handlers(self) -> dict[str, Handler]:
@@ -108,6 +110,7 @@ class Bench:
             "eager": self.eager,
             "accuracy": self.accuracy,
             "compile": self.compile,
+            "trace": self.trace,
             "settle": self.settle,
             "sample": self.sample,
             "memory": self.memory,
@@ -180,11 +183,12 @@ class Bench:
         cache_dir: str | None,
         cpus: Sequence[int] | None = None,
         compile_scope: str = "auto",
+        watch: bool = False,
     ) -> Mapping[str, Any]:
         """Build the case's model on its device. With `cache_dir` the compiler starts from that cache.
 
         compile_scope: what is compiled in training: the `module`, or the whole `step` with loss and backward; `auto` is
-        the step for the suites that bear PyTorch's names.
+        the step for the suites that bear PyTorch's names. watch: `trace` is to follow, so loading is watched.
         """
         self._cpus = self._world.share_of(cpus or ())
         _set_threads(threads, most=len(self._cpus or self._world.share_of(sorted(surroundings.cpu_set()))))
@@ -198,7 +202,9 @@ class Bench:
             os.environ["TRITON_CACHE_DIR"] = os.path.join(cache_dir, "triton")  # noqa: PTH118 - text for the environment
         self._case = case
         self._options = Options(inductor_mode=inductor_mode)
-        self._suite = resolve(spec)
+        self._trace = CaseTrace() if watch else None
+        with self._trace.importing() if self._trace else contextlib.nullcontext():
+            self._suite = resolve(spec)
         if reason := self._suite.missing(case["model"]):
             raise CaseError("model_fail_to_load", reason)
         step_asked = compile_scope == "step" or (compile_scope == "auto" and self._suite.name in WHOLE_STEP_SUITES)
@@ -211,7 +217,10 @@ class Bench:
             return replace(workload, whole_step=whole_step)
 
         self._build = rebuild
-        self._workload = self._load_what_fits(batch_size)
+        with self._trace.building() if self._trace else contextlib.nullcontext():
+            self._workload = self._load_what_fits(batch_size)
+        if self._trace is not None:
+            self._trace.note_state(self._workload, self._suite.models[case["model"]])
         self._batch_size_is_known = batch_size is not None or self._suite.option("batch_size") is not None
         remarks = list(self._workload.remarks)
         if self._world.is_shared:
@@ -455,6 +464,26 @@ class Bench:
         self._graphs.stop()
         eager = self._compiled_calls * min(self._eager_seconds)
         return {"compilation_latency": max(0.0, self._compiled_seconds - eager), "calls": self._compiled_calls}
+
+    def trace(self) -> Mapping[str, Any]:
+        """Trace one iteration of every arm: which program it is (`worker.tracing`). Needs `load` with `watch`.
+
+        Where tracing does not succeed that is a doubt, not an error: the case can be measured all the same.
+        """
+        if self._trace is None:
+            raise CaseError("fail_to_run", "torchperf-ci: it was not watched while it was loaded")
+        graphs = [compiled_graphs()]
+
+        def is_new_graph() -> bool:
+            graphs.append(compiled_graphs())
+            return graphs[-1] != graphs[-2]
+
+        try:
+            return self._trace.trace(self._arms, is_new_graph)
+        except Exception as error:  # a model may raise anything, and look like anything
+            if self.ends_after(error):
+                raise
+            return {"digests": {}, "parts": {}, "doubts": [f"it could not be traced: {describe(error)}"]}
 
     def settle(self, cold_l2: bool = False) -> Mapping[str, Any]:  # noqa: FBT001, FBT002 - a request's argument
         """Collect garbage once before timing, and never while timing. `{"remarks"}`: what a reader should know.
