@@ -123,7 +123,8 @@ def _compare_with_history(options: CompareOptions) -> int:
     from torchperf_ci.compare.model import LEAST, SPEEDUP
     from torchperf_ci.compare.recorded import RUNS, compare_with_past
     from torchperf_ci.core.text import count
-    from torchperf_ci.history.runs import RunFilter, find_earlier_runs
+    from torchperf_ci.history.interface import find_earlier_runs
+    from torchperf_ci.history.runs import RunFilter
 
     recorded, branch = options.recorded, options.recorded.baseline_branch or ""
     if recorded.baseline_artifact:

@@ -307,12 +307,18 @@ def _different_hosts(one: Environment, other: Environment) -> list[str]:
     return []
 
 
+PARTITION = "a partition"
+"""The word in `Build.narrowed_by` for a shard that is one of several equal parts."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
     """The origins of a run, once per run: everything a build summary shows besides the `Environment`.
 
     suites: how suites were asked for that are called something else in records, files and modules, by that name.
     gaps: what of a run that was shared out is not there, a sentence each.
+    narrowed_by: what left models of the suites out, say `--filter bert`; of a run that was shared out and joined, of
+        the whole.
     """
 
     environment: Environment
@@ -322,6 +328,7 @@ class Build:
     suites: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
+    narrowed_by: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     time: str = ""
 

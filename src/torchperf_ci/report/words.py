@@ -149,7 +149,7 @@ def verdict(findings: RunFindings, quote: Callable[[str], str] = one_line) -> tu
         parts.append(f"{count(findings.passed, 'case')} passed" if findings.total else "No case could be judged")
     parts += [
         f"{findings.not_compiled:,} not compiled" if findings.not_compiled else "",
-        f"{findings.regressed:,} worse than in the run before" if findings.regressed else "",
+        f"{findings.regressed:,} worse than in earlier runs" if findings.regressed else "",
         f"{count(len(findings.problems), 'problem')} with the input" if findings.problems else "",
     ]
     return findings.outcome.sign, "; ".join(part for part in parts if part)
