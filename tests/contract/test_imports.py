@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compare": {"run", "machine", "report", "worker", "suites"},
     "doctor": {"compare", "run", "machine"},
     "dashboard": {"history", "compare", "report", "github"},
+    "site": {"dashboard", "history", "compare", "github"},
     "post": {"compare", "report", "github"},
     "pytorch": {"formats", "report", "run", "worker", "suites"},
 }
