@@ -79,13 +79,14 @@ def running_sides(request: CompareRequest, scratch: Path) -> Iterator[tuple[Live
     """Set up and start both sides; everything that was made for them is gone after the block."""
     with ExitStack() as stack:
         yield (
-            stack.enter_context(_running_side(request, request.base, scratch / "base")),
-            stack.enter_context(_running_side(request, request.head, scratch / "head")),
+            stack.enter_context(running_side(request, request.base, scratch / "base")),
+            stack.enter_context(running_side(request, request.head, scratch / "head")),
         )
 
 
 @contextmanager
-def _running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Iterator[LiveSide]:
+def running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Iterator[LiveSide]:
+    """Set up and start a side in `scratch`, which is made; nothing of it runs after the block."""
     # Idle threads of one side must not spin on the CPUs where the other one is measured.
     environ = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, SHARING_VARIABLE: str(request.plan.sides_at_once)}
     scratch.mkdir(parents=True)
