@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torchperf_ci.bisect.model import Candidate, Reading
+from torchperf_ci.bisect.model import Candidate, Round
 from torchperf_ci.compare.effects import Launch
 
 PAIRS = 60
@@ -25,13 +25,13 @@ class Simulation:
     within: float = 0.02
     taken: list[tuple[str, str, int]] = field(default_factory=list)
 
-    def take(self, candidate: str, against: str, *, launches: int, is_check: bool, attempt: int) -> Reading:
+    def take(self, candidate: str, against: str, *, launches: int, is_check: bool, attempt: int) -> Round:
         self.taken.append((candidate, against, launches))
         if why := self.broken.get(candidate) or self.broken.get(against):
-            return Reading(candidate=candidate, against=against, is_check=is_check, unusable=why)
+            return Round(candidate=candidate, against=against, is_check=is_check, unusable=why)
         rng = random.Random(f"{self.seed} {candidate} {against} {is_check} {attempt}")
         ratio = self.levels[candidate] / self.levels[against]
-        return Reading(
+        return Round(
             candidate=candidate,
             against=against,
             is_check=is_check,

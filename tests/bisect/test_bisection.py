@@ -7,7 +7,7 @@ import math
 import pytest
 
 from bisect_simulation import Simulation, chain, graph
-from torchperf_ci.bisect.model import Answer, Outcome, Question, Reading
+from torchperf_ci.bisect.model import Answer, Outcome, Question, Round
 from torchperf_ci.bisect.session import Bisection
 
 TRIALS = range(20)
@@ -146,12 +146,12 @@ def test_a_drift_of_many_small_steps_has_no_culprit() -> None:
 def test_what_was_read_before_is_not_measured_again() -> None:
     """An interrupted search that is started again takes the same way and ends where one without interruption does."""
     good, candidates = chain(COUNT)
-    levels, kept = levels_from({13: 1.04}), list[Reading]()
+    levels, kept = levels_from({13: 1.04}), list[Round]()
     whole = Simulation(levels=levels, seed=2)
     expected = Bisection(good, candidates, Question(), whole, note=kept.append).run()
     for cut in range(len(kept)):
         rest = Simulation(levels=levels, seed=2)
-        progress = Bisection(good, candidates, Question(), rest, readings=kept[:cut]).run()
+        progress = Bisection(good, candidates, Question(), rest, rounds=kept[:cut]).run()
         assert [step.candidate for step in progress.steps] == [step.candidate for step in expected.steps]
         assert rest.taken == whole.taken[cut:]
 

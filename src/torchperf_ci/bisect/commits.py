@@ -16,7 +16,7 @@ _WIDTH = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """What lies between a good candidate and a bad one.
+    """The candidates between a good one and a bad one.
 
     candidates: oldest first, the bad one last; the good one is not among them. notes: what of the request was meant in
     another way than it was said.
@@ -49,7 +49,7 @@ def list_commits(
         notes.append(f"{good} is on another branch than {bad}: the commit where they parted takes its place")
     options = ["--topo-order", "--reverse", "--parents", *(["--first-parent"] if first_parent else [])]
     listed = _ask(repository, "rev-list", *options, end, f"^{base}", "--", *paths)
-    parents = {key: found for key, *found in (line.split() for line in listed.splitlines())}
+    parents = {key: before for key, *before in (line.split() for line in listed.splitlines())}
     if not parents:
         raise NothingToJudge(f"no commit between {good} and {bad} changes {', '.join(paths)}")
     *_, newest = parents

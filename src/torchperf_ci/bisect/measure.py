@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from torchperf_ci.bisect.model import Candidate, Question, Reading, Scale
+from torchperf_ci.bisect.model import Candidate, Question, Round, Scale
 from torchperf_ci.compare.checkouts import Repository, SideCommit, make_environment, run_in_environment
 from torchperf_ci.compare.effects import LEAST_PAIRS
 from torchperf_ci.compare.live import COLD_LAUNCHES, CaseComparer, Sides
@@ -113,7 +113,7 @@ class Shelf(Generic[Ready]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a candidate is set up: a commit of `repository`, or without one the version of a package.
+    """The way in which candidates are set up: commits of `repository`, or without one versions of a package.
 
     setup: the shell command that installs it; in that of a version, `{version}` stands for it.
     """
@@ -157,18 +157,18 @@ class CaseMeasurer:
         self._settings = choose_settings(request.settings, question)
         self._used: set[int] = set()
 
-    def take(self, candidate: str, against: str, *, launches: int, is_check: bool, attempt: int) -> Reading:
-        """Measure a candidate beside another one; whatever keeps it from being measured is in the reading."""
+    def take(self, candidate: str, against: str, *, launches: int, is_check: bool, attempt: int) -> Round:
+        """Measure a candidate beside another one; whatever keeps it from being measured is in the result."""
         start = time.monotonic()
-        reading = Reading(candidate=candidate, against=against, is_check=is_check)
+        taken = Round(candidate=candidate, against=against, is_check=is_check)
         try:
             base = self._shelf.get(against, beside=candidate)
             head = self._shelf.get(candidate, beside=against)
         except UsageProblem as error:
-            return replace(reading, unusable=one_line(str(error), limit=_LONGEST_REASON))
+            return replace(taken, unusable=one_line(str(error), limit=_LONGEST_REASON))
         if base.planned(self._planned) is None or head.planned(self._planned) is None:
             missing = candidate if head.planned(self._planned) is None else against
-            return replace(reading, unusable=f"{missing[:12]} does not have the case")
+            return replace(taken, unusable=f"{missing[:12]} does not have the case")
         for side in (base, head) if self._question.scale is not Scale.EXACT else ():
             if id(side) in self._used:  # processes of equal code differ: every round has its own
                 side.processes.renew()
@@ -185,7 +185,7 @@ class CaseMeasurer:
         each = self._request.plan.seconds / self._question.launches
         plan = replace(self._request.plan, launches=launches, seconds=each * launches, stop_early=False)
         measured = comparer.compare(self._planned, plan, attempt=2 * attempt + is_check)
-        return replace(read_measured(measured, self._question, reading), seconds=time.monotonic() - start)
+        return replace(read_measured(measured, self._question, taken), seconds=time.monotonic() - start)
 
     def _claim_logs(self, planned: PlannedCase, side: str, *, names: Mapping[str, str]) -> list[Path]:
         name = safe_name(f"{names[side][:12]}_{safe_name(planned.case.suite)}_{safe_name(planned.case.model)}")
@@ -262,24 +262,24 @@ def choose_settings(settings: CaseSettings, question: Question) -> CaseSettings:
     return replace(chosen, rule=StopRule(repeat=LEAST_PAIRS), warmup=1)
 
 
-def read_measured(measured: Measured, question: Question, reading: Reading) -> Reading:
+def read_measured(measured: Measured, question: Question, taken: Round) -> Round:
     """Read what a question asks for from a case that was measured."""
     base, head = measured.base or SideResult(), measured.head or SideResult()
     if measured.refusals:
-        return _give_up(reading, "; ".join(measured.refusals))
+        return _give_up(taken, "; ".join(measured.refusals))
     if question.metric == ACCURACY:
         one, two = (side.failure or side.accuracy or Status.PASS.value for side in (base, head))
         if unjudged := next((word for word in (one, two) if word.startswith(Status.NOT_JUDGED)), ""):
-            return _give_up(reading, unjudged)
+            return _give_up(taken, unjudged)
         values = (float(not one.startswith("pass")), float(not two.startswith("pass")))
-        return replace(reading, values=(values,), words=(one, two))
+        return replace(taken, values=(values,), words=(one, two))
     if base.failure or head.failure:
         side, why = ("the candidate", head.failure) if head.failure else ("what it is held against", base.failure)
-        return _give_up(reading, f"{side} does not run: {why}")
+        return _give_up(taken, f"{side} does not run: {why}")
     if question.scale is Scale.TIMED:
-        read = replace(reading, launches=measured.launches, between=measured.between)
+        read = replace(taken, launches=measured.launches, between=measured.between)
     elif question.scale is Scale.ROUNDS:
-        read = replace(reading, values=tuple(zip(base.compile_seconds, head.compile_seconds, strict=False)))
+        read = replace(taken, values=tuple(zip(base.compile_seconds, head.compile_seconds, strict=False)))
     else:
         pair = _read_exact(base, question.metric), _read_exact(head, question.metric)
         if pair == (None, None) and question.metric != MEMORY:
@@ -287,8 +287,8 @@ def read_measured(measured: Measured, question: Question, reading: Reading) -> R
                 f"there is no metric {question.metric!r} of this case; there are: "
                 + ", ".join(["latency", "memory", "compile-time", "accuracy", *head.counters])
             )
-        read = replace(reading, values=((pair[0], pair[1]),) if pair[0] is not None and pair[1] is not None else ())
-    return read if read.launches or read.values else _give_up(reading, f"{question.metric} cannot be measured")
+        read = replace(taken, values=((pair[0], pair[1]),) if pair[0] is not None and pair[1] is not None else ())
+    return read if read.launches or read.values else _give_up(taken, f"{question.metric} cannot be measured")
 
 
 def _read_exact(side: SideResult, metric: str) -> float | None:
@@ -296,8 +296,8 @@ def _read_exact(side: SideResult, metric: str) -> float | None:
     return side.memory_bytes if metric == MEMORY else side.counters.get(metric)
 
 
-def _give_up(reading: Reading, why: str) -> Reading:
-    return replace(reading, unusable=one_line(why, limit=_LONGEST_REASON))
+def _give_up(taken: Round, why: str) -> Round:
+    return replace(taken, unusable=one_line(why, limit=_LONGEST_REASON))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,23 +319,23 @@ class CommandMeasurer:
         self._timeout = timeout
         self._codes: dict[str, int] = {}
 
-    def take(self, candidate: str, against: str, *, launches: int, is_check: bool, attempt: int) -> Reading:  # noqa: ARG002 - a command is asked once
+    def take(self, candidate: str, against: str, *, launches: int, is_check: bool, attempt: int) -> Round:  # noqa: ARG002 - a command is asked once
         """Run the command at both, unless it was, and read its exit codes.
 
         Raises `UsageProblem` for codes of 128 and above: a crash of the command says nothing about a commit.
         """
         start = time.monotonic()
-        reading = Reading(candidate=candidate, against=against, is_check=is_check)
+        taken = Round(candidate=candidate, against=against, is_check=is_check)
         codes = []
         for key, other in ((against, candidate), (candidate, against)):
             try:
                 codes.append(self._codes[key] if key in self._codes else self._run(key, beside=other))
             except subprocess.TimeoutExpired:
-                return _give_up(reading, f"the command took longer than {self._timeout:g} s (--timeout)")
+                return _give_up(taken, f"the command took longer than {self._timeout:g} s (--timeout)")
             except UsageProblem as error:
-                return _give_up(reading, str(error))
+                return _give_up(taken, str(error))
             if codes[-1] == _SKIP:
-                return _give_up(reading, f"the command cannot judge it (exit code {_SKIP})")
+                return _give_up(taken, f"the command cannot judge it (exit code {_SKIP})")
             if not 0 <= codes[-1] < 128:
                 raise UsageProblem(
                     f"--run ended with exit code {codes[-1]} at {key[:12]}, which says nothing about the commit; 0 is "
@@ -344,7 +344,7 @@ class CommandMeasurer:
         words = tuple(f"exit code {code}" for code in codes)
         values = tuple(float(code > 0) for code in codes)
         return replace(
-            reading, values=((values[0], values[1]),), words=(words[0], words[1]), seconds=time.monotonic() - start
+            taken, values=((values[0], values[1]),), words=(words[0], words[1]), seconds=time.monotonic() - start
         )
 
     def _run(self, key: str, *, beside: str) -> int:

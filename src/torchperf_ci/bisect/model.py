@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from statistics import fmean
 
 from torchperf_ci.compare.effects import BETWEEN_FLOOR, Launch, estimate_effect
-from torchperf_ci.compare.model import ACCURACY, COMPILING, LATENCY, MEMORY
+from torchperf_ci.compare.model import ACCURACY, COMPILING, LATENCY, MEMORY, Header
 from torchperf_ci.compare.verdicts import COMPILE_BETWEEN, LEAST_BYTES
-from torchperf_ci.core.records import Source
 from torchperf_ci.core.statistics import student_t
 
 COMMAND = "command"
@@ -30,7 +29,7 @@ NAMES = {
     "compile-time": COMPILING,
     "accuracy": ACCURACY,
 }
-"""What people call metrics that have another name in compare.json."""
+"""Usual names of metrics that have another one in compare.json."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +65,7 @@ class Scale(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked of every candidate.
+    """The question that is asked of every candidate.
 
     margin: the smallest change that counts, as a ratio less one, or a number where counts are compared. launches: how
     many a step may take.
@@ -105,10 +104,10 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Round:
     """One round of measuring a candidate (head) against another one (base).
 
-    is_check: made to verify a culprit, apart from those that led to it. launches: with their times. values: exact ones,
+    is_check: it verifies a culprit, apart from those that led to it. launches: their times. values: exact ones,
     or seconds of compiling, one per launch; base's first. words: what there is to say about either value.
     unusable: why the candidate cannot be judged; blank when it can. seconds: what all of it took.
     """
@@ -123,10 +122,15 @@ class Reading:
     unusable: str = ""
     seconds: float = 0.0
 
+    @property
+    def size(self) -> int:
+        """Count its launches."""
+        return max(len(self.launches), len(self.values))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """How far a candidate lies from another one: a difference, or the logarithm of a ratio, with its standard error."""
+    """The distance of a candidate from another one: a difference, or the log of a ratio, with its standard error."""
 
     value: float
     error: float = 0.0
@@ -151,13 +155,13 @@ class Level:
         )
 
 
-def estimate_level(readings: Sequence[Reading], question: Question) -> Level | None:
+def estimate_level(rounds: Sequence[Round], question: Question) -> Level | None:
     """Estimate the level of a candidate from all rounds of measuring it; None when there is too little."""
-    values = [pair for reading in readings for pair in reading.values]
+    values = [pair for one in rounds for pair in one.values]
     match question.scale:
         case Scale.TIMED:
-            launches = [launch for reading in readings for launch in reading.launches]
-            between = max((reading.between for reading in readings), default=BETWEEN_FLOOR)
+            launches = [launch for one in rounds for launch in one.launches]
+            between = max((one.between for one in rounds), default=BETWEEN_FLOOR)
             effect = estimate_effect(launches, between=between)
             if effect is None:
                 return None
@@ -187,7 +191,7 @@ def _exact_level(values: Sequence[tuple[float, float]], question: Question) -> L
 
 
 class Answer(str, Enum):
-    """What a step says of its candidate."""
+    """The results of a step."""
 
     DIFFERS = "differs"
     """The ends are not the same."""
@@ -245,7 +249,7 @@ class Culprit:
 
 
 class Outcome(str, Enum):
-    """How a bisection ended."""
+    """The ways in which a bisection ends."""
 
     FOUND = "found"
     RANGE = "range"
@@ -264,7 +268,7 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a bisection has come, or how it ended.
+    """The state of a bisection, or its end.
 
     whole: the step that holds the bad end against the good one. suspects: the candidates one of which made the change,
     oldest first, as far as that is known. culprits: the largest part first. unsearched: parts of the change, as shares,
@@ -283,9 +287,8 @@ class Progress:
 class BisectFindings:
     """Everything a report of a bisection is made of.
 
-    subject: the case, or the command. how, machine: the method and the place. count: the commits, or versions, that may
-    have made the change. kind: `commit` or `version`. commands: what does the same again. source: the repository that
-    commits belong to; server: where its pages are, blank where there are none.
+    subject: the case, or the command. count: the commits, or versions, that may have made the change. kind: `commit` or
+    `version`. header: the ends, the place and the method, as a comparison of the ends has them.
     """
 
     question: Question
@@ -294,10 +297,5 @@ class BisectFindings:
     bad: Candidate
     count: int
     progress: Progress
+    header: Header
     kind: str = "commit"
-    how: str = ""
-    machine: str = ""
-    notes: tuple[str, ...] = ()
-    commands: tuple[str, ...] = ()
-    source: Source = field(default_factory=Source)
-    server: str = ""

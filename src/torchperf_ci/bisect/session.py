@@ -18,7 +18,7 @@ from torchperf_ci.bisect.model import (
     Outcome,
     Progress,
     Question,
-    Reading,
+    Round,
     Scale,
     Step,
     estimate_level,
@@ -39,7 +39,7 @@ class Judge(Protocol):
 class Measurer(Protocol):
     """Measures a candidate (head) against another one (base): live, or in a simulation."""
 
-    def take(self, candidate: str, against: str, *, launches: int, is_check: bool, attempt: int) -> Reading:
+    def take(self, candidate: str, against: str, *, launches: int, is_check: bool, attempt: int) -> Round:
         """Take a round of so many launches; the attempt counts the rounds of this pair before it."""
 
 
@@ -59,7 +59,7 @@ class OutOfTime(Exception):
 class Bisection:
     """A search for what made the change between two candidates.
 
-    candidates: oldest first, the bad one last; the good one is not among them. readings: those of an earlier run that
+    candidates: oldest first, the bad one last; the good one is not among them. rounds: those of an earlier run that
     was ended. `progress` tells at any moment how far it has come.
     """
 
@@ -70,8 +70,8 @@ class Bisection:
         question: Question,
         measurer: Measurer,
         *,
-        readings: Iterable[Reading] = (),
-        note: Callable[[Reading], None] = lambda _: None,
+        rounds: Iterable[Round] = (),
+        note: Callable[[Round], None] = lambda _: None,
         tell: Callable[[Step], None] = lambda _: None,
         deadline: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
@@ -80,9 +80,9 @@ class Bisection:
         self._ancestry = Ancestry(candidates)
         self._known = {candidate.key: candidate for candidate in (good, *candidates)}
         self._note, self._tell, self._deadline, self._clock = note, tell, deadline, clock
-        self._readings: dict[tuple[str, str, bool], list[Reading]] = {}
-        for reading in readings:
-            self._pool(reading.candidate, reading.against, is_check=reading.is_check).append(reading)
+        self._rounds: dict[tuple[str, str, bool], list[Round]] = {}
+        for earlier in rounds:
+            self._pool(earlier.candidate, earlier.against, is_check=earlier.is_check).append(earlier)
         self._steps: list[Step] = []
         self._culprits: list[Culprit] = []
         self._waiting: list[tuple[float, str, str]] = []
@@ -96,12 +96,14 @@ class Bisection:
     @property
     def progress(self) -> Progress:
         parts = (*self._unsearched, *(part for part, *_ in self._waiting))
+        is_found = self._outcome is Outcome.FOUND
+        culprits = [each for each in self._culprits if not is_found or each.step.answer is Answer.CONFIRMED]
         return Progress(
             outcome=self._outcome,
             whole=self._whole,
             steps=tuple(self._steps),
             suspects=tuple(self._known[key] for key in self._ancestry.list_keys(self._suspects)),
-            culprits=tuple(sorted(self._culprits, key=lambda culprit: -culprit.share)),
+            culprits=tuple(sorted(culprits, key=lambda culprit: -culprit.share)),
             unsearched=tuple(part / abs(self._change) for part in parts),
         )
 
@@ -224,8 +226,8 @@ class Bisection:
 
     def _level_of(self, key: str, good: str) -> Level:
         """Return the level of a candidate over the good end; that of what was not measured, since it is good, is 0."""
-        readings = self._readings.get((key, good, False), [])
-        return estimate_level(readings, self._question) or Level(value=0.0)
+        rounds = self._rounds.get((key, good, False), [])
+        return estimate_level(rounds, self._question) or Level(value=0.0)
 
     def _measure_until(
         self,
@@ -244,21 +246,21 @@ class Bisection:
         pool = self._pool(key, against, is_check=is_check)
         step = Step(candidate=self._known[key], against=self._known[against], answer=Answer.OPEN)
         for launches, error in zip(self._question.list_looks(), errors, strict=True):
-            have = sum(max(len(reading.launches), len(reading.values)) for reading in pool)
+            have = sum(each.size for each in pool)
             if have > launches:  # an earlier run has come further
                 continue
-            if have < launches and not any(reading.unusable for reading in pool):
+            if have < launches and not any(each.unusable for each in pool):
                 if self._clock() >= self._deadline:
                     raise OutOfTime
-                reading = self._measurer.take(
+                taken = self._measurer.take(
                     key, against, launches=launches - have, is_check=is_check, attempt=len(pool)
                 )
-                pool.append(reading)
-                self._note(reading)
+                pool.append(taken)
+                self._note(taken)
             step = replace(
                 step,
-                launches=sum(max(len(reading.launches), len(reading.values)) for reading in pool),
-                seconds=sum(reading.seconds for reading in pool),
+                launches=sum(each.size for each in pool),
+                seconds=sum(each.seconds for each in pool),
             )
             if why := self._find_obstacle(pool[-1]):
                 return replace(step, answer=Answer.SKIPPED, why=why)
@@ -274,19 +276,19 @@ class Bisection:
                 break
         return step
 
-    def _find_obstacle(self, reading: Reading) -> str:
-        """Say why a reading tells nothing of the change. What fails in another way than the bad end does has another
+    def _find_obstacle(self, taken: Round) -> str:
+        """Say why a round tells nothing of the change. What fails in another way than the bad end does has another
         reason, and hides whether the one that is looked for is there."""
-        if reading.unusable or self._question.metric != ACCURACY or not self._failure or not reading.values:
-            return reading.unusable
+        if taken.unusable or self._question.metric != ACCURACY or not self._failure or not taken.values:
+            return taken.unusable
         kind = self._failure.partition(":")[0]
-        for value, word in zip(reading.values[-1], reading.words, strict=True):
+        for value, word in zip(taken.values[-1], taken.words, strict=True):
             if value and word.partition(":")[0] != kind:
                 return f"fails in another way: {word}"
         return ""
 
-    def _pool(self, key: str, against: str, *, is_check: bool = False) -> list[Reading]:
-        return self._readings.setdefault((key, against, is_check), [])
+    def _pool(self, key: str, against: str, *, is_check: bool = False) -> list[Round]:
+        return self._rounds.setdefault((key, against, is_check), [])
 
     def _record(self, step: Step) -> Step:
         self._steps.append(step)

@@ -119,6 +119,10 @@ class Repository:
             raise UsageProblem(f"{upstream} and {head[:12]} have no common commit here; {advice}")
         return sha
 
+    def count_between(self, base: str, head: str) -> int:
+        """Count the commits that head has and base has not; 0 where git does not know."""
+        return int(_git(self.folder, "rev-list", "--count", head, f"^{base}") or 0)
+
     def _is_shallow(self) -> bool:
         return _git(self.folder, "rev-parse", "--is-shallow-repository") == "true"
 

@@ -17,6 +17,7 @@ from torchperf_ci.compare.words import (
     is_change,
     link_to_commit,
     link_to_run,
+    list_bisect_commands,
     list_notes,
     metric_name,
     name,
@@ -61,6 +62,7 @@ class ComparePage:
     notes: Sequence[str]
     method: str
     commands: Sequence[str]
+    bisections: Sequence[str]
 
 
 def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> str:
@@ -86,6 +88,7 @@ def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> 
         notes=[*list_notes(findings)],
         method=METHOD,
         commands=header.commands,
+        bisections=list_bisect_commands(findings),
     )
     return render_page(read_template(__package__, "compare.html"), page)
 

@@ -29,6 +29,7 @@ from torchperf_ci.compare.words import (
     is_change,
     link_to_commit,
     link_to_run,
+    list_bisect_commands,
     list_notes,
     metric_name,
     name,
@@ -187,25 +188,28 @@ def _write_reproduction(findings: ComparisonFindings) -> str:
     if not header.commands:
         return f"\n{files}\n"
     commands = fenced("\n".join(header.commands), language="shell")
-    return f"\n<details>\n<summary>Measure it again</summary>\n\n{commands}\n\n</details>\n\n{files}\n"
+    bisections = fenced("\n".join(list_bisect_commands(findings)), language="shell")
+    search = f"Find the commit that did it:\n\n{bisections}\n\n" if list_bisect_commands(findings) else ""
+    return f"\n<details>\n<summary>Measure it again</summary>\n\n{commands}\n\n{search}</details>\n\n{files}\n"
 
 
 def to_json(findings: ComparisonFindings) -> str:
     """Write compare.json: the verdicts and everything they are made of."""
     document = {"v": 1, **{item.name: getattr(findings, item.name) for item in dataclasses.fields(findings)}}
-    return json.dumps(_to_plain(document), ensure_ascii=False, allow_nan=False)
+    return json.dumps(to_plain(document), ensure_ascii=False, allow_nan=False)
 
 
-def _to_plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def to_plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Make JSON of dataclasses, enums and mappings; what is not finite becomes null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _to_plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        return {item.name: to_plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
     match value:
         case Enum():
             return value.value
         case Mapping():
-            return {str(key): _to_plain(item) for key, item in value.items()}
+            return {str(key): to_plain(item) for key, item in value.items()}
         case list() | tuple():
-            return [_to_plain(item) for item in value]
+            return [to_plain(item) for item in value]
         case float() if not math.isfinite(value):
             return None
         case _:

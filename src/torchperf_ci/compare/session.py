@@ -58,7 +58,7 @@ class CompareRequest:
     """A comparison to make.
 
     setup: the shell command that installs a commit in its environment. source: where head comes from. server: where
-    pages of commits are. reproduction: the commands that do the same again.
+    pages of commits are. reproduction: the commands that do the same again. bisect_options: see `Header`.
     """
 
     base: SideSpec
@@ -72,6 +72,7 @@ class CompareRequest:
     source: Source = field(default_factory=Source)
     server: str = ""
     reproduction: tuple[str, ...] = ()
+    bisect_options: tuple[str, ...] | None = None
 
 
 @contextmanager
@@ -161,6 +162,7 @@ def describe_request(request: CompareRequest, base: LiveSide, head: LiveSide) ->
         head_commit=request.head.commit.known if request.head.commit else None,
         server=request.server,
         commands=request.reproduction,
+        bisect_options=request.bisect_options,
         warnings=(
             *(["base and head are the same commit"] if len(commits) == 2 and commits[0] == commits[1] else []),
             *(f"{part} differs: {mine} against {theirs}" for part, mine, theirs in versions if mine != theirs),
