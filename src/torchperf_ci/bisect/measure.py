@@ -155,7 +155,6 @@ class CaseMeasurer:
         self._request, self._question, self._shelf, self._folder = request, question, shelf, folder
         self._planned, self.header, self.case = planned, header, planned.case
         self._settings = choose_settings(request.settings, question)
-        self._used: set[int] = set()
 
     def take(self, candidate: str, against: str, *, launches: int, is_check: bool, attempt: int) -> Round:
         """Measure a candidate beside another one; whatever keeps it from being measured is in the result."""
@@ -165,14 +164,14 @@ class CaseMeasurer:
             base = self._shelf.get(against, beside=candidate)
             head = self._shelf.get(candidate, beside=against)
         except UsageProblem as error:
-            return replace(taken, unusable=one_line(str(error), limit=_LONGEST_REASON))
+            return replace(_give_up(taken, str(error)), seconds=time.monotonic() - start)
         if base.planned(self._planned) is None or head.planned(self._planned) is None:
             missing = candidate if head.planned(self._planned) is None else against
             return replace(taken, unusable=f"{missing[:12]} does not have the case")
-        for side in (base, head) if self._question.scale is not Scale.EXACT else ():
-            if id(side) in self._used:  # processes of equal code differ: every round has its own
-                side.processes.renew()
-            self._used.add(id(side))
+        if self._question.scale is not Scale.EXACT and (attempt or is_check):
+            # Processes of equal code differ: a round tells more than the one before it only with its own.
+            base.processes.renew()
+            head.processes.renew()
         survey = head.survey
         comparer = CaseComparer(
             Sides(base=base, head=head),
