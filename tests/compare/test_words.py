@@ -127,7 +127,8 @@ def test_what_got_worse_between_commits_has_the_command_that_finds_the_one() -> 
     """A regression by its metric, a failure by its accuracy; nothing where there is no stretch of commits to search."""
     slow, one, two = measured("it's slow", 1.2), CommitSummary(sha="a" * 40), CommitSummary(sha="b" * 40)
     items = [replace(slow, again=slow), measured("broken", head=SideResult(failure="crashed: signal 11"))]
-    header = replace(HEADER, base_commit=one, head_commit=two, bisect_options=("--suites", "bench.py"))
+    options, again = ("--suites", "bench.py"), ("torchperf-ci compare",)
+    header = replace(HEADER, base_commit=one, head_commit=two, bisect_options=options, commands=again)
     found = judge_cases(header, items)
     first, second = (shlex.split(command) for command in list_bisect_commands(found))
     ends = ["torchperf-ci", "bisect", "a" * 40, "b" * 40, "--case"]

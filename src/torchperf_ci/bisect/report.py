@@ -127,9 +127,8 @@ def to_text(findings: BisectFindings) -> str:
     lines = [f"{choose_sign(findings)} {write_headline(findings)}."]
     for culprit in findings.progress.culprits:
         who = ", ".join(filter(None, (culprit.candidate.author, culprit.candidate.date)))
-        lines.append(
-            f"  {culprit.candidate.key} {one_line(culprit.candidate.subject)}" + (f" ({one_line(who)})" if who else "")
-        )
+        told = (culprit.candidate.key, one_line(culprit.candidate.subject), f"({one_line(who)})" if who else "")
+        lines.append(f"  {' '.join(filter(None, told))}")
         lines.append(f"    against its parent: {describe_change(culprit.step, findings.question)}")
         lines += [f"    {one_line(line)}" for line in culprit.diffstat.splitlines()]
     if findings.progress.outcome in {Outcome.RANGE, Outcome.OUT_OF_TIME, Outcome.INTERRUPTED}:

@@ -193,8 +193,9 @@ class Bisection:
         """Hold a culprit against its parent, and put the parts of the change before and after it on the list."""
         candidate = self._known[culprit]
         parent = candidate.before or good
+        listed = candidate.parents[0] if candidate.parents else good  # another one where only some paths count
         self._known.setdefault(parent, Candidate(key=parent, name=parent[:12]))
-        before, after, whole = (self._level_of(key, good) for key in (parent, culprit, bad))
+        before, after, whole = (self._level_of(key, good) for key in (listed, culprit, bad))
         sign = math.copysign(1, whole.value)
         expected = max(sign * (after.value - before.value), SMALLEST_PART * abs(whole.value))
         is_check = self._question.scale is not Scale.EXACT  # what is the same every time need not be seen twice
@@ -207,11 +208,11 @@ class Bisection:
             is_check=is_check,
         )
         self._record(step)
-        is_part = step.answer is not Answer.SKIPPED and sorted_bounds(step, sign)[2] < abs(whole.value)
+        is_part = step.value is not None and sorted_bounds(step, sign)[2] < abs(whole.value)
         if step.answer is not Answer.REFUTED:
             self._culprits.append(Culprit(candidate=candidate, step=step, share=(step.value or 0.0) / self._change))
-        if parent in self._ancestry.candidates:
-            self._list_part(before.times(sign), good, parent, is_part=is_part)
+        if listed in self._ancestry.candidates:
+            self._list_part(before.times(sign), good, listed, is_part=is_part)
         if culprit != bad:
             self._list_part(whole.less(after).times(sign), culprit, bad, is_part=is_part)
         return step.answer

@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,12 +22,12 @@ from torchperf_ci.cli.options import command, list_given, takes
 from torchperf_ci.core.errors import ExitCode, TorchperfError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from torchperf_ci.bisect.commits import Stretch
     from torchperf_ci.bisect.measure import Recipe
     from torchperf_ci.bisect.model import BisectFindings, Outcome, Question
-    from torchperf_ci.bisect.session import Bisection, Measurer
+    from torchperf_ci.bisect.session import Measurer
     from torchperf_ci.compare.checkouts import Repository
     from torchperf_ci.compare.model import Header
     from torchperf_ci.compare.session import CompareRequest
@@ -74,7 +74,7 @@ def _bisect(options: BisectOptions) -> int:
     The report is also written of what is known when an interrupt or an error ends it.
     """
     from torchperf_ci.bisect.journal import Terms, note_round, open_journal
-    from torchperf_ci.bisect.measure import measuring_case, measuring_command, scratch_folder
+    from torchperf_ci.bisect.measure import scratch_folder
     from torchperf_ci.bisect.report import describe_plan, describe_step
     from torchperf_ci.bisect.session import Bisection
     from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt
@@ -90,7 +90,7 @@ def _bisect(options: BisectOptions) -> int:
     recipe, question = _make_recipe(options, repository, stretch), _make_question(options)
     request = None if options.search.command else _make_request(options, recipe, stretch)
     start, budget = time.monotonic(), options.cases.method.budget
-    search = None
+    left = "Nothing was measured yet."
     try:
         with ExitStack() as stack:
             stack.enter_context(signals_interrupt())
@@ -101,50 +101,68 @@ def _bisect(options: BisectOptions) -> int:
             if rounds:
                 options.talk.say(f"Going on with {len(rounds)} rounds in {options.output_dir}; --restart forgets them.")
             options.talk.say(f"Setting up {stretch.good.name} and {stretch.bad.name} …")
+            if repository is not None and not recipe.setup:
+                options.talk.say("Note: without --setup nothing is installed; only the files of the commits differ.")
             scratch = stack.enter_context(scratch_folder())
-            measurer: Measurer
-            if request is None:
-                measurer = stack.enter_context(
-                    measuring_command(
-                        options.search.command,
-                        recipe,
-                        (stretch.good.key, stretch.bad.key),
-                        folder,
-                        scratch,
-                        timeout=options.cases.method.timeout,
-                    )
-                )
-                subject, header = options.search.command, _make_header(options, recipe, stretch)
-            else:
-                measurer = case = stack.enter_context(
-                    measuring_case(request, question, recipe, folder, scratch, case=options.search.case)
-                )
-                subject, header = str(case.case), case.header
-                if options.search.margin is None:
-                    margin = request.plan.tolerances.find(case.case, question.metric).margin
-                    question = replace(question, margin=margin)
-            for warning in header.warnings:
+            opening = _open_measurer(options, request, question, recipe, stretch, folder, scratch)
+            measurer, findings = stack.enter_context(opening)
+            for warning in findings.header.warnings:
                 options.talk.say(f"Warning: {warning}")
             search = Bisection(
                 stretch.good,
                 stretch.candidates,
-                question,
+                findings.question,
                 measurer,
                 rounds=rounds,
                 note=lambda taken: note_round(folder, taken),
                 tell=lambda step: options.talk.say(describe_step(step, question)),
                 deadline=math.inf if budget is None else start + budget,
             )
+            left = "The same command goes on from here."
             try:
                 search.run()
-            except BaseException:  # whatever it is, what is known is reported
-                _write(folder, search, stretch, question, subject, header, repository)
-                raise
-            findings = _write(folder, search, stretch, question, subject, header, repository)
+            finally:  # whatever ends it, what is known is reported
+                findings = _write(folder, replace(findings, progress=search.progress), repository)
     except Interrupted as error:
-        left = "Nothing was measured yet." if search is None else "The same command goes on from here."
         return interrupted(error, left)
     return _conclude(findings, options)
+
+
+@contextmanager
+def _open_measurer(
+    options: BisectOptions,
+    request: CompareRequest | None,
+    question: Question,
+    recipe: Recipe,
+    stretch: Stretch,
+    folder: ResultsFolder,
+    scratch: Path,
+) -> Iterator[tuple[Measurer, BisectFindings]]:
+    """Set up both ends; give what measures candidates, and the findings before anything is found."""
+    from torchperf_ci.bisect.measure import measuring_case, measuring_command
+    from torchperf_ci.bisect.model import BisectFindings, Outcome, Progress
+
+    findings = BisectFindings(
+        question=question,
+        subject=options.search.command,
+        good=stretch.good,
+        bad=stretch.bad,
+        count=len(stretch.candidates),
+        progress=Progress(outcome=Outcome.INTERRUPTED),
+        header=_make_header(options, recipe, stretch),
+        kind=stretch.kind,
+    )
+    if request is None:
+        ends, timeout = (stretch.good.key, stretch.bad.key), options.cases.method.timeout
+        with measuring_command(options.search.command, recipe, ends, folder, scratch, timeout=timeout) as command:
+            yield command, findings
+        return
+    with measuring_case(request, question, recipe, folder, scratch, case=options.search.case) as case:
+        header = replace(case.header, warnings=(*stretch.notes, *case.header.warnings))
+        if options.search.margin is None:
+            margin = request.plan.tolerances.find(case.case, question.metric).margin
+            question = replace(question, margin=margin)
+        yield case, replace(findings, question=question, subject=str(case.case), header=header)
 
 
 def _list_candidates(options: BisectOptions) -> tuple[Repository | None, Stretch]:
@@ -211,7 +229,7 @@ def _make_request(options: BisectOptions, recipe: Recipe, stretch: Stretch) -> C
     if name and not slash:
         raise click.UsageError(f"--case {name!r} is not SUITE/MODEL")
     if name:
-        selection = replace(selection, filters=(re.compile(f"^{re.escape(name)}$"),))
+        selection = replace(selection, filters=(re.compile(f"^{re.escape(name)}( |$)"),))  # a name may have spaces
     context = click.get_current_context()
     if context.get_parameter_source("suites") is click.core.ParameterSource.DEFAULT and suite in BUILT_IN:
         selection = replace(selection, suites=(suite,))
@@ -294,35 +312,16 @@ def _list_terms(options: BisectOptions, request: CompareRequest | None) -> Mappi
     }
 
 
-def _write(
-    folder: ResultsFolder,
-    search: Bisection,
-    stretch: Stretch,
-    question: Question,
-    subject: str,
-    header: Header,
-    repository: Repository | None,
-) -> BisectFindings:
-    """Write the report of what is known by now; return it."""
+def _write(folder: ResultsFolder, findings: BisectFindings, repository: Repository | None) -> BisectFindings:
+    """Write the report of what is known by now, with the files that culprits changed; return it."""
     from torchperf_ci.bisect.commits import read_diffstat
-    from torchperf_ci.bisect.model import BisectFindings
     from torchperf_ci.bisect.report import write_bisection
 
-    progress = search.progress
-    culprits = tuple(
-        replace(each, diffstat=read_diffstat(repository, each.candidate) if repository else "")
-        for each in progress.culprits
-    )
-    findings = BisectFindings(
-        question=question,
-        subject=subject,
-        good=stretch.good,
-        bad=stretch.bad,
-        count=len(stretch.candidates),
-        progress=replace(progress, culprits=culprits),
-        header=replace(header, warnings=(*stretch.notes, *header.warnings)),
-        kind=stretch.kind,
-    )
+    if repository is not None:
+        culprits = tuple(
+            replace(each, diffstat=read_diffstat(repository, each.candidate)) for each in findings.progress.culprits
+        )
+        findings = replace(findings, progress=replace(findings.progress, culprits=culprits))
     write_bisection(folder, findings)
     return findings
 
