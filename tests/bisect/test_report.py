@@ -11,7 +11,7 @@ from bisect_simulation import Simulation, chain
 from torchperf_ci.bisect.model import BisectFindings, Outcome, Progress, Question
 from torchperf_ci.bisect.report import to_json, to_markdown, to_text, write_headline
 from torchperf_ci.bisect.session import Bisection
-from torchperf_ci.compare.model import Header, ToleranceRules
+from torchperf_ci.compare.model import ACCURACY, Header, ToleranceRules
 from torchperf_ci.core.records import Source
 
 HEADER = Header(
@@ -101,3 +101,18 @@ def test_commits_are_links_where_there_is_a_server() -> None:
     report = to_markdown(replace(findings, good=replace(findings.good, key=sha, name=sha[:12]), header=header))
     assert f"[`{sha[:12]}`](https://github.com/org/project/commit/{sha})" in report
     assert "actions/runs/5" in report
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_reasons_in_a_headline_are_shown_and_not_obeyed(outcome: Outcome) -> None:
+    """What a failing case says stands in headlines, tables and culprits."""
+    findings = search({7: 1.3})
+    progress = findings.progress
+    assert progress.whole is not None
+    step = replace(progress.whole, why=HOSTILE)
+    culprits = tuple(replace(each, step=step) for each in progress.culprits)
+    progress = replace(progress, outcome=outcome, whole=step, steps=(step,), culprits=culprits)
+    report = to_markdown(replace(findings, question=Question(metric=ACCURACY), progress=progress))
+    prose = "".join(part for number, part in enumerate(report.split("```")) if number % 2 == 0)
+    for alive in ("<img>", "@team", "![x](", "\x1b", "\n## no"):
+        assert alive not in prose

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from torchperf_ci.bisect.model import COMMAND, Answer, BisectFindings, Candidate, Culprit, Outcome, Question, Step
 from torchperf_ci.bisect.search import estimate_steps
-from torchperf_ci.compare.model import ACCURACY
 from torchperf_ci.compare.report import to_plain
 from torchperf_ci.compare.words import LONGEST_NAME, change, link_to_commit, link_to_run, metric_name, percent, quantity
 from torchperf_ci.core.results import ResultsFolder
@@ -52,7 +51,7 @@ def write_headline(findings: BisectFindings, quote: Quote = one_line) -> str:
     """Write how it ended in one sentence, without a full stop. Text from outside in it goes through `quote`."""
     progress, kind = findings.progress, findings.kind
     subject, ends = quote(findings.subject), f"{quote(findings.good.name)} and {quote(findings.bad.name)}"
-    effect = describe_change(progress.whole, findings.question) if progress.whole else ""
+    effect = describe_change(progress.whole, findings.question, quote) if progress.whole else ""
     match progress.outcome:
         case Outcome.FOUND:
             return _name_culprits(findings, quote)
@@ -87,23 +86,26 @@ def _name_culprits(findings: BisectFindings, quote: Quote) -> str:
         what = quote(findings.subject)
     if not others and not progress.unsearched:
         title = f" ({quote(first.candidate.subject)})" if first.candidate.subject else ""
-        return f"{quote(first.candidate.name)}{title} changed {what}: {describe_change(first.step, question)}"
-    parts = ", ".join(f"{quote(each.candidate.name)} ({_describe_share(each, question)})" for each in progress.culprits)
+        return f"{quote(first.candidate.name)}{title} changed {what}: {describe_change(first.step, question, quote)}"
+    parts = ", ".join(
+        f"{quote(each.candidate.name)} ({_describe_share(each, question, quote)})" for each in progress.culprits
+    )
     rest = f"; {percent(round(sum(progress.unsearched), 2))} of it was not located" if progress.unsearched else ""
     number = count(len(progress.culprits), findings.kind)
     return f"The change of {what} is spread over more than one {findings.kind}; {number} found: {parts}{rest}"
 
 
-def _describe_share(culprit: Culprit, question: Question) -> str:
-    return f"{describe_change(culprit.step, question)}, {percent(round(culprit.share, 2))} of it"
+def _describe_share(culprit: Culprit, question: Question, quote: Quote) -> str:
+    return f"{describe_change(culprit.step, question, quote)}, {percent(round(culprit.share, 2))} of it"
 
 
-def describe_change(step: Step, question: Question) -> str:
-    """Write by how much a step's candidate differs: a change with its interval, two counts, or what they say."""
+def describe_change(step: Step, question: Question, quote: Quote = one_line) -> str:
+    """Write by how much a step's candidate differs: a change with its interval, two counts, or what they say, which
+    goes through `quote`."""
     if step.value is None:
         return ""
-    if question.metric in {ACCURACY, COMMAND}:
-        return one_line(step.why, limit=_LONGEST_REASON)
+    if question.is_yes_or_no:
+        return quote(one_line(step.why, limit=_LONGEST_REASON))
     if question.is_ratio:
         span = ""
         if step.low is not None and step.high is not None and step.low < step.high:
