@@ -23,7 +23,7 @@ def test_by_default_everything_stays_on_this_machine(cli, tmp_path: Path):
     first = cli("dashboard", results(tmp_path / "one", 0), cwd=tmp_path)
     second = cli("dashboard", results(tmp_path / "two", 1, BAD), cwd=tmp_path)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
-    assert "✅ float32: there is no earlier run to compare with" in first.stdout
+    assert "⏭️ float32: there is no earlier run to compare with" in first.stdout
     assert (
         "❌ float32: since the run of 2026-10-05 03:15 UTC: 1 case regressed\n  regressed: tiny/mlp inductor: Accuracy"
         in second.stdout

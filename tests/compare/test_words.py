@@ -36,7 +36,7 @@ def verdict(model: str, kind: Verdict, **rest: object) -> Comparison:
 def test_a_reason_that_all_failures_share_is_told_once() -> None:
     """Else their names, the first three of them."""
     same = [verdict(name, Verdict.FAILED, why="head: AttributeError: no x") for name in "ab"]
-    assert say(*same) == "All 2 cases fail on head: AttributeError: no x."
+    assert say(*same) == "Both cases fail on head: AttributeError: no x."
     assert say(same[0]) == "The one case fails on head: tiny/a inductor (AttributeError: no x)."
     many = [verdict(name, Verdict.FAILED, why=f"head: {name}") for name in "abcde"]
     assert say(*many) == "All 5 cases fail on head: tiny/a inductor, tiny/b inductor, tiny/c inductor and 2 more."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -91,6 +92,7 @@ class ModelOptions:
         """Return the models that are asked for. Raises `click.UsageError` for what cannot be meant."""
         from torchperf_ci.run.plan import Selection
 
+        refuse_missing_files(self.suites)
         return Selection(
             suites=self.suites,
             mode=self.one_mode(),
@@ -346,6 +348,15 @@ class CaseOptions:
     def variables(self) -> dict[str, str]:
         """Return the environment variables that the options give to the measured processes."""
         return {**self.interpreter.variables(), **dict(self.machine.extra_env)}
+
+
+def refuse_missing_files(suites: Iterable[str]) -> None:
+    """Raise `click.UsageError` for files of suites that are not there, before anything is started or set up."""
+    from torchperf_ci.suites.registry import missing_file
+
+    problems = [problem for suite in suites if suite.endswith(".py") and (problem := missing_file(Path(suite)))]
+    if problems:
+        raise click.UsageError("\n".join(problems))
 
 
 def _shard(text: str) -> str:

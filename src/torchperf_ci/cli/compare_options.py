@@ -64,16 +64,13 @@ class SideOptions:
     head_ref: str | None = option(
         "--head-ref", help="Commit of head.  [default: HEAD with the changes of the working tree]"
     )
-    upstream: str = option(
-        "--upstream",
-        default="",
-        show_default=False,
-        help="The branch that merge-base is taken with.  [default: that of the pull request, else origin's default "
-        "branch]",
-    )
     setup: str = SETUP
     base_python: str | None = option("--base-python", help="The Python of base.  [default: --python]")
     head_python: str | None = option("--head-python", help="The Python of head.  [default: --python]")
+    base_compiler: str | None = option(
+        "--base-compiler", help="Compiler of base; with --head-compiler, instead of --compilers."
+    )
+    head_compiler: str | None = option("--head-compiler", help="Compiler of head.")
     base_env: tuple[tuple[str, str], ...] = option(
         "--base-env",
         multiple=True,
@@ -88,10 +85,13 @@ class SideOptions:
         metavar="KEY=VALUE",
         help="An environment variable for head alone. Repeatable.",
     )
-    base_compiler: str | None = option(
-        "--base-compiler", help="Compiler of base; with --head-compiler, instead of --compilers."
+    upstream: str = option(
+        "--upstream",
+        default="",
+        show_default=False,
+        help="The branch that merge-base is taken with.  [default: that of the pull request, else origin's default "
+        "branch]",
     )
-    head_compiler: str | None = option("--head-compiler", help="Compiler of head.")
 
 
 @command_options
@@ -146,6 +146,14 @@ class EffortOptions:
         default=LAUNCHES,
         help="Pairs of fresh processes that a case is measured in, at most.",
     )
+    earlier: tuple[Path, ...] = option(
+        "--earlier",
+        multiple=True,
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="The output folder of an earlier comparison on this machine: it tells how much processes of equal code "
+        "differ. Repeatable.",
+    )
     interleave: str = INTERLEAVE
 
 
@@ -192,6 +200,10 @@ class CompareOptions:
     folders: tuple[Path, ...] = argument(
         metavar="[BASE_DIR] [HEAD_DIR]", nargs=-1, type=LineFolder(), envvar="TORCHPERF_RESULTS"
     )
+    sides: SideOptions
+    effort: EffortOptions
+    cases: CaseOptions
+    verdicts: VerdictOptions
     output_dir: Path = option(
         "--output-dir",
         type=click.Path(path_type=Path),
@@ -199,10 +211,6 @@ class CompareOptions:
         help="The folder for the result. What an earlier comparison wrote there is removed first.",
     )
     talk: TalkOptions
-    sides: SideOptions
-    verdicts: VerdictOptions
-    cases: CaseOptions
-    effort: EffortOptions
     recorded: RecordedOptions
     past: PastOptions
     github: GitHubOptions

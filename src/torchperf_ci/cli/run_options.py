@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from torchperf_ci.cli.case_options import CaseOptions, TalkOptions
 from torchperf_ci.cli.finish import conclude
-from torchperf_ci.cli.options import GITHUB_FILES, command_options, option
+from torchperf_ci.cli.options import GITHUB_FILES, GitHubOptions, command_options, option
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Results, ResultsFolder
@@ -95,7 +95,10 @@ class RunOptions:
     talk: TalkOptions
     harness: HarnessOptions
     name: str = option(
-        "--name", default="results", help="Name of these results, in the name of the artifact on GitHub."
+        "--name",
+        default="results",
+        section=GitHubOptions.SECTION,
+        help="Name of these results, in the name of the artifact on GitHub.",
     )
     github_files: bool = GITHUB_FILES
 

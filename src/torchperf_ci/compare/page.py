@@ -11,7 +11,6 @@ from torchperf_ci.compare.model import Comparison, ComparisonFindings
 from torchperf_ci.compare.words import (
     LONGEST_NAME,
     METHOD,
-    SIGNS,
     change,
     interval,
     is_change,
@@ -23,6 +22,8 @@ from torchperf_ci.compare.words import (
     name,
     ordered,
     quantity,
+    sign_of,
+    verdict_of,
     why,
     write_headline,
 )
@@ -107,17 +108,17 @@ def _list_sides(findings: ComparisonFindings) -> Iterator[SideLine]:
 
 def _make_grid(comparisons: Sequence[Comparison]) -> Grid:
     return grid(
-        ("Verdict", "Case", "Metric", "#Base", "#Head", "#Change", "#Measured again", "Remarks"),
+        ("Verdict", "Case", "Metric", "#Change", "#Base", "#Head", "#Measured again", "Remarks"),
         (
             (
-                SIGNS[c.verdict] == "❌",
+                sign_of(c) == "❌",
                 (
-                    text(str(c.verdict)),
+                    text(verdict_of(c)),
                     text(name(c.case)),
                     text(metric_name(c.metric)),
+                    number(change(c.ratio), "" if c.low is None else interval(c)),
                     number(quantity(c.metric, c.base)),
                     number(quantity(c.metric, c.head)),
-                    number(change(c.ratio), "" if c.low is None else interval(c)),
                     number(change(c.again.ratio), "" if c.again.low is None else interval(c.again))
                     if c.again
                     else text(""),

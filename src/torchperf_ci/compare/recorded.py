@@ -90,7 +90,7 @@ def compare_results(
     if MACHINE_UNKNOWN in reasons:
         warnings.append(f"{MACHINE_UNKNOWN}, so times are not compared; --same-machine compares them if it was one")
     if others := [reason for reason in reasons if reason != MACHINE_UNKNOWN]:
-        warnings.append(f"only speedups are compared, not times: {'; '.join(others)}")
+        warnings.append(f"times are not compared: {'; '.join(others)}")
     return ComparisonFindings(
         header=Header(
             base=base_label,
@@ -260,6 +260,9 @@ def _list_refusals(base: Record, head: Record) -> list[str]:
         refusals.append(f"batch size {base.batch_size} against {head.batch_size}")
     if base.parameters and head.parameters and base.parameters != head.parameters:
         refusals.append(f"{base.parameters:,} parameters against {head.parameters:,}: not the same model")
+    threads = base.environment.threads, head.environment.threads
+    if all(threads) and threads[0] != threads[1] and head.case.device.startswith("cpu"):
+        refusals.append(f"{threads[0]} against {threads[1]} threads: measure both with the same --threads of `run`")
     if base.environment.world != head.environment.world:
         refusals.append(f"{base.environment.world} against {head.environment.world} processes")
     return refusals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 
@@ -36,7 +37,7 @@ SIGNS = {
     Verdict.UNCHANGED: "▫️",
 }
 
-_TITLES = {
+METRIC_TITLES = {
     LATENCY: "latency",
     SPEEDUP: "speedup",
     MEMORY: "peak memory",
@@ -59,6 +60,16 @@ METHOD = "https://github.com/org/torchperf-ci/blob/v1/docs/method.md#base-agains
 Quote = Callable[[str], str]
 
 
+def sign_of(comparison: Comparison) -> str:
+    """Return the sign of a verdict; that of a change which somebody accepted warns of nothing."""
+    return SIGNS[comparison.verdict] if comparison.accepted is None else "☑️"
+
+
+def verdict_of(comparison: Comparison) -> str:
+    """Return the verdict in a word or two."""
+    return str(comparison.verdict) if comparison.accepted is None else f"{comparison.verdict}, accepted"
+
+
 def write_sentence(findings: ComparisonFindings, quote: Quote = one_line) -> str:
     """Write the verdict in words, what is bad first. Text from outside in it goes through `quote`."""
     headline, rest = write_headline(findings, quote)
@@ -77,7 +88,8 @@ def write_headline(findings: ComparisonFindings, quote: Quote = one_line) -> tup
         elif total == 1:
             subject = "The one case"
         else:
-            subject = f"All {total:,} cases" if number == total else f"{number:,} of {total:,} cases"
+            whole = "Both cases" if total == 2 else f"All {total:,} cases"
+            subject = whole if number == total else f"{number:,} of {total:,} cases"
         (bad if is_bad else others).append(f"{subject} {singular if number == 1 else plural}{details}")
     if findings.unmeasured:
         others.append(f"{findings.unmeasured:,} not measured to the end")
@@ -93,7 +105,7 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
     others = [c for c in findings.comparisons if c.metric not in TIMED]
 
     def pick(verdict: Verdict, comparisons: Sequence[Comparison] = own) -> list[Comparison]:
-        return [c for c in comparisons if c.verdict is verdict]
+        return [c for c in comparisons if c.verdict is verdict and c.accepted is None]
 
     failed, missing, slower = pick(Verdict.FAILED), pick(Verdict.MISSING), pick(Verdict.REGRESSED)
     wrong = pick(Verdict.FAILED, others)
@@ -116,7 +128,14 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
             _name_cases(worse, quote),
         ),
     )
+    accepted = [c for c in findings.comparisons if c.accepted is not None]
     rest = (
+        (
+            len({c.case for c in accepted}),
+            "is worse and accepted",
+            "are worse and accepted",
+            _name_acceptance(accepted, quote),
+        ),
         (findings.not_compiled, "was not compiled", "were not compiled", ""),
         (len(pick(Verdict.INCONCLUSIVE)), "is inconclusive", "are inconclusive", more),
         (sum(c.fails_on_both for c in own), "runs on neither side", "run on neither side", ""),
@@ -159,12 +178,21 @@ def _name_cases(comparisons: Sequence[Comparison], quote: Quote) -> str:
     largest = sorted(comparisons, key=lambda c: abs(_change_of(c)), reverse=True)
     names = []
     for comparison in largest[:_MOST_NAMES]:
-        parts = [] if comparison.metric == LATENCY else [metric_name(comparison.metric)]
+        is_plain = comparison.metric == LATENCY or comparison.verdict is Verdict.MISSING
+        parts = [] if is_plain else [metric_name(comparison.metric)]
         parts += [change(comparison.ratio)] if comparison.ratio else []
         details = f" ({' '.join(parts)})" if parts else ""
         names.append(quote(name(comparison.case)) + details)
     hidden = len(largest) - _MOST_NAMES
     return f": {', '.join(names)}" + (f" and {hidden} more" if hidden > 0 else "")
+
+
+def _name_acceptance(accepted: Sequence[Comparison], quote: Quote) -> str:
+    """Say who accepted what, and why; of several the first."""
+    if not accepted or accepted[0].accepted is None:
+        return ""
+    first = accepted[0].accepted
+    return f" by {quote(first.by)}{_name_cases(accepted, quote)}: {quote(first.reason)}"
 
 
 def _change_of(comparison: Comparison) -> float:
@@ -178,7 +206,7 @@ def name(case: Case) -> str:
 
 def metric_name(metric: str) -> str:
     """Name a metric as people do; what other tools measured has their name."""
-    return _TITLES.get(metric, one_line(metric))
+    return METRIC_TITLES.get(metric, one_line(metric))
 
 
 def change(ratio: float | None) -> str:
@@ -230,6 +258,10 @@ def why(comparison: Comparison) -> str:
         parts.append("among so many cases one may look so by chance: it does not fail the comparison")
     if comparison.confirmed:
         parts.append("seen twice")
+    if comparison.accepted:
+        limit = comparison.accepted.limit
+        size = f" up to {percent(limit - 1)}" if math.isfinite(limit) else ""
+        parts.append(f"accepted{size} by {comparison.accepted.by}: {comparison.accepted.reason}")
     if comparison.log:
         parts.append(f"log: {comparison.log}")
     return one_line("; ".join(part for part in parts if part))

@@ -40,7 +40,7 @@ def write_changes(dashboard: Dashboard) -> tuple[str, str]:
     cases = {kind: len(dashboard.cases(kind)) for kind in Transition}
     lasting = [any(point.is_worse for point in points) for points in dashboard.lasting_cases()]
     if not times and not lasting:
-        return good, "There is no earlier run to compare with"
+        return "⚠️" if dashboard.problems else "⏭️", "There is no earlier run to compare with"
     is_worse = bool(cases[Transition.REGRESSED] or any(lasting))
     changes = [
         (cases[Transition.REGRESSED], "case regressed", "cases regressed"),

@@ -36,8 +36,8 @@ from torchperf_ci.report.words import (
     write_title,
 )
 
-_BREAKABLE = re.compile(r"([_/.,])(?=\w)")
-"""Where a long name may be broken into lines."""
+_BREAKABLE = re.compile(r"([_/]|[.,](?!\d))(?=\w)")
+"""Where a long name may be broken into lines; a number never is."""
 LONG = 40
 """Texts of more characters are broken into lines of a width of their own, also on a phone; shorter ones never are."""
 

@@ -75,13 +75,14 @@ class SuiteListing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Abilities of the Python under test: devices by type and number, compilers, precisions; torch's version, and
-    what speaks for an accelerator where it sees none."""
+    """Abilities of the Python under test: devices by type and number, compilers, precisions; torch's version, whether
+    it is built without CUDA and HIP, and what speaks for an accelerator where it sees none."""
 
     devices: Mapping[str, int]
     compilers: tuple[str, ...]
     dtypes: tuple[str, ...]
     torch: str = ""
+    without_cuda: bool = False
     signs: Signs = Signs()  # noqa: RUF009 - frozen
 
     @property
@@ -353,9 +354,9 @@ def device_problem(device: str, machine: Machine, *, option: str = "--devices") 
             return f"there is no device {device!r} here: {machine.devices[kind]} of type {kind}, counted from 0."
         return None
     words = re.fullmatch(r"([a-z]+)(?:[ :_-]?(\d{1,6}))?", device.lower())  # cuda0, GPU, cuda_1
-    hint = ""
+    hint, meant = "", ""
     if words:
-        usual = USUAL_NAMES["device"].get(words[1], words[1])
+        usual = meant = USUAL_NAMES["device"].get(words[1], words[1])
         number = f":{int(words[2])}" if words[2] else ""
         if usual in machine.devices and int(words[2] or 0) < machine.devices[usual]:
             hint = nearest(device, (), usual=usual + number)
@@ -364,7 +365,10 @@ def device_problem(device: str, machine: Machine, *, option: str = "--devices") 
         else:  # it is known what is meant, and it is not here
             hint = f" For torch it is {usual + number}, and there is none."
     known = ", ".join(f"{name} ({count})" if name != "cpu" else name for name, count in machine.devices.items())
-    why = f" {reason[:1].upper()}{reason[1:]}." if (reason := machine.why_not_cpu(option=option)) else ""
+    reason = machine.why_not_cpu(option=option)
+    if not reason and meant == "cuda" and machine.without_cuda:
+        reason = f"this torch ({machine.torch}) is built without CUDA, and no tool of a GPU's driver is here"
+    why = f" {reason[:1].upper()}{reason[1:]}." if reason else ""
     return f"there is no device {device!r} here.{hint} There are: {known}.{why}"
 
 

@@ -24,22 +24,38 @@ from torchperf_ci.run.session import Preloaded, WorkerError, is_shared_machine, 
 READY = "ready"
 
 _SETS_VARIABLE = re.compile(r"--(extra|base|head)[-_]env")
+_NO_MODULE = "ModuleNotFoundError: No module named"
 _QUESTION_LIMIT = 120.0
 _MOST_PROBLEMS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Python:
-    """The Python under test, the variables its processes get, and the folder they run in (None: this one)."""
+    """The Python under test, the variables its processes get, and the folder they run in (None: this one).
+
+    name: what errors call it, where that is not its path. option: the one that chooses it. install: the advice to users
+    whose package it cannot import.
+    """
 
     executable: str
     environ: Mapping[str, str]
     log: Path
     cwd: Path | None = None
+    name: str = ""
+    option: str = "--python"
+    install: str = ""
 
     def start(self) -> Preloaded:
         """Start a preloaded process of it."""
-        return Preloaded(self.executable, self.environ, log=self.log, cwd=self.cwd)
+        return Preloaded(
+            self.executable,
+            self.environ,
+            log=self.log,
+            cwd=self.cwd,
+            name=self.name,
+            option=self.option,
+            install=self.install,
+        )
 
 
 @contextmanager
@@ -51,10 +67,18 @@ def python_under_test(
     extra: Mapping[str, str],
     log: Path,
     cwd: Path | None = None,
+    name: str = "",
+    option: str = "--python",
+    install: str = "",
 ) -> Iterator[Python]:
-    """Put this package on the path of `executable` while the block runs; nothing is installed into it."""
+    """Put this package on the path of `executable` while the block runs; nothing is installed into it.
+
+    name, option, install: see `Python`.
+    """
     with package_path(worker_environment(environ, threads=threads, extra=extra)) as prepared:
-        yield Python(executable=executable, environ=prepared, log=log, cwd=cwd)
+        yield Python(
+            executable=executable, environ=prepared, log=log, cwd=cwd, name=name, option=option, install=install
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +113,7 @@ def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, 
             compilers=tuple(answer["compilers"]),
             dtypes=tuple(answer["dtypes"]),
             torch=environment.torch,
+            without_cuda=not environment.cuda and not environment.hip,
             signs=signs,
         ),
         build=Build(
@@ -162,7 +187,7 @@ def left_out_warnings(left_out: Mapping[str, str]) -> list[str]:
 def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
     """Ask for what the suite `name` (a name, a file, a module) holds. Raises `UsageProblem` when it cannot be used."""
     spec = suite_spec(name)
-    answer = question(preloaded, "suite", spec=spec)
+    answer = _ask_of_suite(preloaded, "suite", spec)
     if answer["missing"]:
         raise UsageProblem(f"suite {name} cannot run here: {answer['missing']}")
     problems = []
@@ -218,7 +243,7 @@ class SuiteEntry:
 
 def describe_suite(preloaded: Preloaded, name: str) -> SuiteEntry:
     """Describe the suite `name` (a name, a file, a module). Raises `UsageProblem` where it cannot be imported."""
-    answer = question(preloaded, "describe", spec=suite_spec(name))
+    answer = _ask_of_suite(preloaded, "describe", suite_spec(name))
     models = []
     for raw in answer["models"]:
         skips = []
@@ -246,6 +271,16 @@ def describe_known(preloaded: Preloaded) -> Iterator[SuiteEntry]:
             yield describe_suite(preloaded, name)
         except UsageProblem as error:
             yield SuiteEntry(name=name, missing=str(error))
+
+
+def _ask_of_suite(preloaded: Preloaded, do: str, spec: str) -> dict[str, Any]:
+    """Ask about a suite; for a package that it cannot import, the `UsageProblem` says how to have it."""
+    try:
+        return question(preloaded, do, spec=spec)
+    except UsageProblem as error:
+        if _NO_MODULE not in str(error):
+            raise
+        raise UsageProblem(f"{error}. {preloaded.install}") from error
 
 
 def question(preloaded: Preloaded, do: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values

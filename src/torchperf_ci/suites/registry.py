@@ -127,7 +127,7 @@ def resolve(spec: str) -> Suite:
     module = _load(spec)
     problem = _models_problem(module) or _world_problem(getattr(module, "WORLD", 1), module.MODELS)
     if problem:
-        raise SuiteError(f"suite {spec}: {problem}")
+        raise SuiteError(f"suite {short_path(spec)}: {problem}")
     return Suite(name=suite_name(spec), module=module)
 
 
@@ -299,16 +299,23 @@ def _load(spec: str) -> ModuleType:
         raise
 
 
+def missing_file(path: Path) -> str:
+    """Say that a suite's file is not there, with the one that may be meant; blank when it is."""
+    if path.is_file():
+        return ""
+    there = sorted(each.name for each in path.parent.glob("*.py")) if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, there, n=1)
+    hint = f" Did you mean {short_path(str(path.with_name(near[0])))}?" if near else ""
+    return f"suite {short_path(str(path))}: there is no such file.{hint}"
+
+
 def _load_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        there = sorted(each.name for each in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, there, n=1)
-        hint = f" Did you mean {path.with_name(near[0])}?" if near else ""
-        raise SuiteError(f"suite {path}: there is no such file.{hint}")
+    if problem := missing_file(path):
+        raise SuiteError(problem)
     name = _module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise SuiteError(f"suite {path}: Python cannot load this file")
+        raise SuiteError(f"suite {short_path(str(path))}: Python cannot load this file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))  # so that a suite may import its neighbours

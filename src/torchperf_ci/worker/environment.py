@@ -177,4 +177,6 @@ def find_suite(spec: str) -> Suite:
             file, line = error.filename, error.lineno
             error = SyntaxError(error.msg)  # without the place, which stands before it
         place = "" if "torchperf_ci" in Path(file).parts else f"{short_path(file)}:{line}: "
-        raise CaseError("unknown_suite", f"suite {spec} cannot be imported: {place}{describe(error)}") from error
+        raise CaseError(
+            "unknown_suite", f"suite {short_path(spec)} cannot be imported: {place}{describe(error)}"
+        ) from error
