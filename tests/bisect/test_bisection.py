@@ -7,7 +7,7 @@ import math
 import pytest
 
 from bisect_simulation import Simulation, chain, graph
-from torchperf_ci.bisect.model import Answer, Outcome, Question, Round
+from torchperf_ci.bisect.model import Outcome, Question, Round, StepAnswer
 from torchperf_ci.bisect.session import Bisection
 
 TRIALS = range(20)
@@ -44,7 +44,7 @@ def test_broken_commits_in_the_way_are_gone_around(trial: int) -> None:
     progress = Bisection(good, candidates, Question(), engine).run()
     assert progress.outcome is Outcome.FOUND
     assert [culprit.candidate.key for culprit in progress.culprits] == [str(planted)]
-    skipped = {step.candidate.key for step in progress.steps if step.answer is Answer.SKIPPED}
+    skipped = {step.candidate.key for step in progress.steps if step.answer is StepAnswer.SKIPPED}
     assert skipped
     assert skipped <= {str(i) for i in broken}
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bisect_simulation import graph
-from torchperf_ci.bisect.model import WHOLE_ERROR, Answer, Candidate, Level, Question
+from torchperf_ci.bisect.model import WHOLE_ERROR, Candidate, Level, Question, StepAnswer
 from torchperf_ci.bisect.search import (
     Ancestry,
     estimate_steps,
@@ -101,23 +101,23 @@ def test_ends_are_judged_by_the_margin_and_by_how_well_they_are_known() -> None:
     """A difference below the margin is none; one that is known too badly to halve it stays open."""
     question = Question(margin=0.02)
 
-    def judge(ratio: float, error: float) -> Answer:
+    def judge(ratio: float, error: float) -> StepAnswer:
         return judge_ends(Level(value=math.log(ratio), error=error, freedom=50), question=question, error=0.01)
 
-    assert judge(1.05, 0.005) is Answer.DIFFERS
-    assert judge(0.95, 0.005) is Answer.DIFFERS
-    assert judge(1.05, 0.012) is Answer.OPEN
-    assert judge(1.00, 0.003) is Answer.SAME
-    assert judge(1.015, 0.0001) is Answer.SAME
+    assert judge(1.05, 0.005) is StepAnswer.DIFFERS
+    assert judge(0.95, 0.005) is StepAnswer.DIFFERS
+    assert judge(1.05, 0.012) is StepAnswer.OPEN
+    assert judge(1.00, 0.003) is StepAnswer.SAME
+    assert judge(1.015, 0.0001) is StepAnswer.SAME
 
 
 def test_a_candidate_is_judged_by_the_middle_between_the_ends() -> None:
     """Not by the margin; what surely is neither lies between."""
 
-    def judge(value: float, error: float) -> Answer:
+    def judge(value: float, error: float) -> StepAnswer:
         return judge_candidate(Level(value=value, error=error, freedom=1e6), floor=0.0, ceiling=0.1, error=0.01)
 
-    assert judge(0.02, 0.01) is Answer.GOOD
-    assert judge(0.09, 0.01) is Answer.BAD
-    assert judge(0.05, 0.01) is Answer.BETWEEN
-    assert judge(0.05, 0.03) is Answer.OPEN
+    assert judge(0.02, 0.01) is StepAnswer.GOOD
+    assert judge(0.09, 0.01) is StepAnswer.BAD
+    assert judge(0.05, 0.01) is StepAnswer.BETWEEN
+    assert judge(0.05, 0.03) is StepAnswer.OPEN

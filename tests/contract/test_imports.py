@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "formats": {"history"},
     "expectations": {"shards", "github", "report"},
     "compare": {"run", "machine", "report", "worker", "suites"},
-    "bisect": {"compare", "run", "machine"},
+    "bisect": {"compare", "report", "run", "machine"},
     "doctor": {"compare", "run", "machine"},
     "dashboard": {"history", "compare", "report", "github"},
     "post": {"compare", "report", "github"},

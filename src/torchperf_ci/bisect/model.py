@@ -190,7 +190,7 @@ def _exact_level(values: Sequence[tuple[float, float]], question: Question) -> L
     return Level(value=0.0 if abs(head - base) < LEAST_BYTES else math.log(head / base))
 
 
-class Answer(str, Enum):
+class StepAnswer(str, Enum):
     """The results of a step."""
 
     DIFFERS = "differs"
@@ -222,7 +222,7 @@ class Step:
 
     candidate: Candidate
     against: Candidate
-    answer: Answer
+    answer: StepAnswer
     value: float | None = None
     low: float | None = None
     high: float | None = None

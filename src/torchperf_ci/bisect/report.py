@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable
 
-from torchperf_ci.bisect.model import COMMAND, Answer, BisectFindings, Candidate, Culprit, Outcome, Question, Step
+from torchperf_ci.bisect.model import COMMAND, BisectFindings, Candidate, Culprit, Outcome, Question, Step, StepAnswer
 from torchperf_ci.bisect.search import estimate_steps
 from torchperf_ci.compare.report import to_plain
 from torchperf_ci.compare.words import LONGEST_NAME, change, link_to_commit, link_to_run, metric_name, percent, quantity
@@ -22,15 +22,15 @@ _LONGEST_REASON = 200
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 ANSWERS = {
-    Answer.DIFFERS: "the ends differ",
-    Answer.SAME: "the ends do not differ",
-    Answer.GOOD: "like the good end",
-    Answer.BAD: "like the bad end",
-    Answer.BETWEEN: "between the ends",
-    Answer.CONFIRMED: "differs from its parent",
-    Answer.REFUTED: "does not differ from its parent",
-    Answer.OPEN: "not decided",
-    Answer.SKIPPED: "skipped",
+    StepAnswer.DIFFERS: "the ends differ",
+    StepAnswer.SAME: "the ends do not differ",
+    StepAnswer.GOOD: "like the good end",
+    StepAnswer.BAD: "like the bad end",
+    StepAnswer.BETWEEN: "between the ends",
+    StepAnswer.CONFIRMED: "differs from its parent",
+    StepAnswer.REFUTED: "does not differ from its parent",
+    StepAnswer.OPEN: "not decided",
+    StepAnswer.SKIPPED: "skipped",
 }
 
 Quote = Callable[[str], str]
@@ -62,9 +62,9 @@ def write_headline(findings: BisectFindings, quote: Quote = one_line) -> str:
             return f"No single {kind} was found that changed {subject}, though {ends} differ ({effect})"
         case Outcome.SAME:
             return f"{ends} do not differ in {subject} ({effect}), so there is nothing to look for"
-        case Outcome.OPEN if progress.whole and progress.whole.answer is Answer.SKIPPED:
+        case Outcome.OPEN if progress.whole and progress.whole.answer is StepAnswer.SKIPPED:
             return f"{ends} cannot be compared: {quote(one_line(progress.whole.why, limit=_LONGEST_REASON))}"
-        case Outcome.OPEN if progress.whole and progress.whole.answer is Answer.OPEN:
+        case Outcome.OPEN if progress.whole and progress.whole.answer is StepAnswer.OPEN:
             return f"It is not decided whether {ends} differ in {subject} ({effect}); --launches and time may decide it"
         case Outcome.OPEN:
             name = ", ".join(quote(culprit.candidate.name) for culprit in progress.culprits) or f"no {kind}"
@@ -146,7 +146,7 @@ def _list_reasons(findings: BisectFindings) -> dict[str, str]:
     return {
         step.candidate.key: step.why or ANSWERS[step.answer]
         for step in findings.progress.steps
-        if step.answer in {Answer.SKIPPED, Answer.OPEN}
+        if step.answer in {StepAnswer.SKIPPED, StepAnswer.OPEN}
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 
-from torchperf_ci.bisect.model import WHOLE_ERROR, Answer, Candidate, Level, Question
+from torchperf_ci.bisect.model import WHOLE_ERROR, Candidate, Level, Question, StepAnswer
 
 
 class Ancestry:
@@ -69,7 +69,7 @@ def share_error(count: int, question: Question) -> list[float]:
     return [step * share for share in shares]
 
 
-def judge_ends(level: Level, *, question: Question, error: float) -> Answer:
+def judge_ends(level: Level, *, question: Question, error: float) -> StepAnswer:
     """Judge whether the ends differ: by more than the margin, and known to within half of it.
 
     Then what lies halfway between the ends is surely beyond the one and short of the other. Ends whose whole interval
@@ -77,26 +77,26 @@ def judge_ends(level: Level, *, question: Question, error: float) -> Answer:
     """
     low, high = level.interval(error / 2)
     if abs(level.value) > question.least and (low > level.value / 2 if level.value > 0 else high < level.value / 2):
-        return Answer.DIFFERS
+        return StepAnswer.DIFFERS
     if -question.least <= low and high <= question.least:
-        return Answer.SAME
-    return Answer.OPEN
+        return StepAnswer.SAME
+    return StepAnswer.OPEN
 
 
-def judge_candidate(level: Level, *, floor: float, ceiling: float, error: float) -> Answer:
+def judge_candidate(level: Level, *, floor: float, ceiling: float, error: float) -> StepAnswer:
     """Judge on which side of the middle between two levels a candidate lies, or that it surely is neither of them."""
     low, high = level.interval(error)
     middle = (floor + ceiling) / 2
     if low > middle:
-        return Answer.BAD
+        return StepAnswer.BAD
     if high < middle:
-        return Answer.GOOD
-    return Answer.BETWEEN if low > floor and high < ceiling else Answer.OPEN
+        return StepAnswer.GOOD
+    return StepAnswer.BETWEEN if low > floor and high < ceiling else StepAnswer.OPEN
 
 
-def judge_culprit(level: Level, *, expected: float, error: float) -> Answer:
+def judge_culprit(level: Level, *, expected: float, error: float) -> StepAnswer:
     """Judge whether a culprit differs from its parent: by more, or by less, than half of what the steps said."""
     low, high = level.interval(error)
     if low > expected / 2:
-        return Answer.CONFIRMED
-    return Answer.REFUTED if high < expected / 2 else Answer.OPEN
+        return StepAnswer.CONFIRMED
+    return StepAnswer.REFUTED if high < expected / 2 else StepAnswer.OPEN

@@ -11,7 +11,6 @@ from typing import Protocol
 
 from torchperf_ci.bisect.model import (
     WHOLE_ERROR,
-    Answer,
     Candidate,
     Culprit,
     Level,
@@ -21,6 +20,7 @@ from torchperf_ci.bisect.model import (
     Round,
     Scale,
     Step,
+    StepAnswer,
     estimate_level,
 )
 from torchperf_ci.bisect.search import Ancestry, judge_candidate, judge_culprit, judge_ends, share_error
@@ -33,7 +33,7 @@ SMALLEST_PART = 0.15
 class Judge(Protocol):
     """Decides by a level, each end of whose interval may be wrong with probability `error`."""
 
-    def __call__(self, level: Level, *, error: float) -> Answer: ...
+    def __call__(self, level: Level, *, error: float) -> StepAnswer: ...
 
 
 class Measurer(Protocol):
@@ -97,7 +97,7 @@ class Bisection:
     def progress(self) -> Progress:
         parts = (*self._unsearched, *(part for part, *_ in self._waiting))
         is_found = self._outcome is Outcome.FOUND
-        culprits = [each for each in self._culprits if not is_found or each.step.answer is Answer.CONFIRMED]
+        culprits = [each for each in self._culprits if not is_found or each.step.answer is StepAnswer.CONFIRMED]
         return Progress(
             outcome=self._outcome,
             whole=self._whole,
@@ -116,7 +116,7 @@ class Bisection:
         except OutOfTime:
             if self._outcome is Outcome.INTERRUPTED:
                 self._outcome = Outcome.OUT_OF_TIME
-        if any(culprit.step.answer is Answer.CONFIRMED for culprit in self._culprits):
+        if any(culprit.step.answer is StepAnswer.CONFIRMED for culprit in self._culprits):
             self._outcome = Outcome.FOUND
         return self.progress
 
@@ -124,8 +124,8 @@ class Bisection:
         """Find where the largest part of the change, or all of it, was made."""
         good, bad = self._good.key, self._bad.key
         self._whole = self._hold_ends(good, bad, self._question)
-        if self._whole.answer is not Answer.DIFFERS or self._whole.value is None:
-            return Outcome.SAME if self._whole.answer is Answer.SAME else Outcome.OPEN
+        if self._whole.answer is not StepAnswer.DIFFERS or self._whole.value is None:
+            return Outcome.SAME if self._whole.answer is StepAnswer.SAME else Outcome.OPEN
         self._change = self._whole.value
         if self._whole.head is not None:
             self._failure = self._pool(bad, good)[-1].words[self._change > 0]
@@ -133,7 +133,7 @@ class Bisection:
         if len(suspects) > 1:
             return Outcome.RANGE
         answer = self._verify(suspects[0], good, bad)
-        return Outcome.REFUTED if answer is Answer.REFUTED else Outcome.OPEN
+        return Outcome.REFUTED if answer is StepAnswer.REFUTED else Outcome.OPEN
 
     def _find_another(self) -> None:
         """Find where the largest part that is left was made, if it is really there."""
@@ -143,10 +143,10 @@ class Bisection:
         question = replace(self._question, margin=math.expm1(margin) if self._question.is_ratio else margin)
         ends = self._hold_ends(good, bad, question)
         is_found = False
-        if ends.answer is Answer.DIFFERS and len(suspects := self._search(good, bad)) == 1:
-            is_found = self._verify(suspects[0], good, bad) is Answer.CONFIRMED
+        if ends.answer is StepAnswer.DIFFERS and len(suspects := self._search(good, bad)) == 1:
+            is_found = self._verify(suspects[0], good, bad) is StepAnswer.CONFIRMED
         self._waiting.remove((part, good, bad))
-        if not is_found and ends.answer is not Answer.SAME:
+        if not is_found and ends.answer is not StepAnswer.SAME:
             self._unsearched.append(part)
 
     def _hold_ends(self, good: str, bad: str, question: Question) -> Step:
@@ -169,14 +169,14 @@ class Bisection:
         while (key := ancestry.choose(suspects, bad, skipped, misses=misses)) is not None:
             judge = partial(judge_candidate, floor=floor, ceiling=ceiling)
             step = self._measure_until(key, good, judge, errors, sign=sign)
-            if step.answer in {Answer.SKIPPED, Answer.OPEN}:
+            if step.answer in {StepAnswer.SKIPPED, StepAnswer.OPEN}:
                 skipped.add(key)
                 misses += 1
             else:
                 misses = 0
                 value, low, high = sorted_bounds(step, sign)
-                is_bad = step.answer is Answer.BAD
-                if step.answer is Answer.BETWEEN:  # the larger part of the change is on this side of it
+                is_bad = step.answer is StepAnswer.BAD
+                if step.answer is StepAnswer.BETWEEN:  # the larger part of the change is on this side of it
                     is_bad = value - floor >= ceiling - value
                 if is_bad:
                     bad, suspects = key, ancestry.keep_before(suspects, key)
@@ -189,7 +189,7 @@ class Bisection:
             self._record(replace(step, left=suspects.bit_count()))
         return ancestry.list_keys(suspects)
 
-    def _verify(self, culprit: str, good: str, bad: str) -> Answer:
+    def _verify(self, culprit: str, good: str, bad: str) -> StepAnswer:
         """Hold a culprit against its parent, and put the parts of the change before and after it on the list."""
         candidate = self._known[culprit]
         parent = candidate.before or good
@@ -209,7 +209,7 @@ class Bisection:
         )
         self._record(step)
         is_part = step.value is not None and sorted_bounds(step, sign)[2] < abs(whole.value)
-        if step.answer is not Answer.REFUTED:
+        if step.answer is not StepAnswer.REFUTED:
             self._culprits.append(Culprit(candidate=candidate, step=step, share=(step.value or 0.0) / self._change))
         if listed in self._ancestry.candidates:
             self._list_part(before.times(sign), good, listed, is_part=is_part)
@@ -245,7 +245,7 @@ class Bisection:
         sign: that of the change, which makes its level positive for the judge.
         """
         pool = self._pool(key, against, is_check=is_check)
-        step = Step(candidate=self._known[key], against=self._known[against], answer=Answer.OPEN)
+        step = Step(candidate=self._known[key], against=self._known[against], answer=StepAnswer.OPEN)
         for launches, error in zip(self._question.list_looks(), errors, strict=True):
             have = sum(each.size for each in pool)
             if have > launches:  # an earlier run has come further
@@ -264,7 +264,7 @@ class Bisection:
                 seconds=sum(each.seconds for each in pool),
             )
             if why := self._find_obstacle(pool[-1]):
-                return replace(step, answer=Answer.SKIPPED, why=why)
+                return replace(step, answer=StepAnswer.SKIPPED, why=why)
             level = estimate_level(pool, self._question)
             if level is None:
                 continue
@@ -273,7 +273,7 @@ class Bisection:
             if self._question.scale is Scale.EXACT:
                 base, head = pool[-1].values[-1]
                 step = replace(step, base=base, head=head, why=" → ".join(filter(None, pool[-1].words)))
-            if step.answer is not Answer.OPEN:
+            if step.answer is not StepAnswer.OPEN:
                 break
         return step
 
