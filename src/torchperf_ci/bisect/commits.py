@@ -79,8 +79,10 @@ def list_commits(
 
 def _describe(repository: Repository, keys: Sequence[str]) -> dict[str, list[str]]:
     """Read parents, author, date and subject of commits. Parents are the real ones, whatever the list left out."""
-    told = _ask(repository, "log", "--no-walk=unsorted", "--stdin", f"--format={_FIELDS}", stdin="\n".join(keys) + "\n")
-    return {key: rest for key, *rest in (line.split("\0", 4) for line in told.split("\n"))}
+    listed = "".join(f"{key}\n" for key in keys)
+    told = _ask(repository, "log", "-z", "--no-walk=unsorted", "--stdin", f"--format={_FIELDS}", stdin=listed)
+    fields = told.split("\0")  # nothing else is safe: a subject may hold a carriage return
+    return {fields[at]: fields[at + 1 : at + 5] for at in range(0, len(fields) - 1, 5)}
 
 
 def list_versions(versions: Sequence[str], good: str = "", bad: str = "") -> Stretch:
