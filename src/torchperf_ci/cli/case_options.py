@@ -191,7 +191,7 @@ class MethodOptions:
     budget: float | None = option(
         "--budget",
         type=_SECONDS,
-        help="Seconds that the whole run may take; cases left over become rows that say so.",
+        help="Seconds that all of it may take; what is left over then is said.",
     )
     no_cold_start_latency: bool = option(
         "--no-cold-start-latency",

@@ -249,7 +249,8 @@ class Header:
 
     base, head: what the sides are called. how: whole sentences of ours, shown as they are. source: where head comes
     from. server: where pages of commits and runs are, say https://github.com; blank where there are none.
-    commands: what measures the same again.
+    commands: what measures the same again. bisect_options: those with which `bisect` looks for the commit between base
+    and head that made a change; None where there is none to look for.
     """
 
     base: str
@@ -263,6 +264,7 @@ class Header:
     head_commit: CommitSummary | None = None
     server: str = ""
     commands: tuple[str, ...] = ()
+    bisect_options: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ from torchperf_ci.compare.words import (
     is_change,
     link_to_commit,
     link_to_run,
+    list_bisect_commands,
     list_notes,
     metric_name,
     name,
@@ -204,6 +205,8 @@ def _write_reproduction(findings: ComparisonFindings) -> str:
     folds = []
     if header.commands:
         folds.append(("Measure it again", fenced("\n".join(header.commands), language="shell")))
+    if commands := list_bisect_commands(findings):
+        folds.append(("Find the commit that did it", fenced("\n".join(commands), language="shell")))
     if run and (suggestion := write_suggestion(findings)):
         said = f"Somebody with write access comments on the pull request:\n\n{fenced(suggestion)}"
         folds.append(("It is intended", said))
@@ -214,7 +217,7 @@ def _write_reproduction(findings: ComparisonFindings) -> str:
 def to_json(findings: ComparisonFindings) -> str:
     """Write compare.json: the verdicts and everything they are made of."""
     document = {"v": 1, **{item.name: getattr(findings, item.name) for item in dataclasses.fields(findings)}}
-    return json.dumps(_to_plain(document), ensure_ascii=False, allow_nan=False)
+    return json.dumps(to_plain(document), ensure_ascii=False, allow_nan=False)
 
 
 class KeptMeasurement(msgspec.Struct):
@@ -262,16 +265,17 @@ def read_launch_noise(folders: Sequence[Path], machine: str) -> tuple[list[Launc
     return spreads, left_out
 
 
-def _to_plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def to_plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Make JSON of dataclasses, enums and mappings; what is not finite becomes null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _to_plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        return {item.name: to_plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
     match value:
         case Enum():
             return value.value
         case Mapping():
-            return {str(key): _to_plain(item) for key, item in value.items()}
+            return {str(key): to_plain(item) for key, item in value.items()}
         case list() | tuple():
-            return [_to_plain(item) for item in value]
+            return [to_plain(item) for item in value]
         case float() if not math.isfinite(value):
             return None
         case _:

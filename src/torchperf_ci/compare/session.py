@@ -66,7 +66,7 @@ class CompareRequest:
     """A comparison to make.
 
     setup: the shell command that installs a commit in its environment. source: where head comes from. server: where
-    pages of commits are. reproduction: the commands that do the same again.
+    pages of commits are. reproduction: the commands that do the same again. bisect_options: see `Header`.
     """
 
     base: SideSpec
@@ -80,6 +80,7 @@ class CompareRequest:
     source: Source = field(default_factory=Source)
     server: str = ""
     reproduction: tuple[str, ...] = ()
+    bisect_options: tuple[str, ...] | None = None
 
 
 @contextmanager
@@ -87,13 +88,14 @@ def running_sides(request: CompareRequest, scratch: Path) -> Iterator[tuple[Live
     """Set up and start both sides; everything that was made for them is gone after the block."""
     with ExitStack() as stack:
         yield (
-            stack.enter_context(_running_side(request, request.base, scratch / "base")),
-            stack.enter_context(_running_side(request, request.head, scratch / "head")),
+            stack.enter_context(running_side(request, request.base, scratch / "base")),
+            stack.enter_context(running_side(request, request.head, scratch / "head")),
         )
 
 
 @contextmanager
-def _running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Iterator[LiveSide]:
+def running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Iterator[LiveSide]:
+    """Set up and start a side in `scratch`, which is made; nothing of it runs after the block."""
     # Idle threads of one side must not spin on the CPUs where the other one is measured.
     environ = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, SHARING_VARIABLE: str(request.plan.sides_at_once)}
     scratch.mkdir(parents=True)
@@ -184,6 +186,7 @@ def describe_request(request: CompareRequest, base: LiveSide, head: LiveSide) ->
         head_commit=request.head.commit.known if request.head.commit else None,
         server=request.server,
         commands=request.reproduction,
+        bisect_options=request.bisect_options,
         warnings=(
             *(["base and head are the same commit"] if len(commits) == 2 and commits[0] == commits[1] else []),
             *(f"{part} differs: {mine} against {theirs}" for part, mine, theirs in versions if mine != theirs),

@@ -49,7 +49,7 @@ _SEEN_TWICE = frozenset({Verdict.REGRESSED, Verdict.FAILED, Verdict.IMPROVED})
 _ONE_SIDED = frozenset({Verdict.FAILED, Verdict.FIXED})
 """The verdicts that a failure by accident, of either side, leads to."""
 
-_COMPILE_BETWEEN = 0.05
+COMPILE_BETWEEN = 0.05
 
 SAME_PROGRAM = "the same program on both sides; a short check shows no clear difference"
 """The reason why a case that was spared is unchanged."""
@@ -338,7 +338,7 @@ def compare_compile_times(
     logs = [math.log(h / b) for b, h in pairs]
     center, freedom = fmean(logs), max(1, len(logs) - 1)
     spread = sum((value - center) ** 2 for value in logs) / freedom
-    variance = max(spread, _COMPILE_BETWEEN**2) / len(logs)
+    variance = max(spread, COMPILE_BETWEEN**2) / len(logs)
     effect = make_effect(center, variance=variance, freedom=freedom, launches=len(logs), pairs=len(logs))
     comparison = Comparison(
         case=case,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 from torchperf_ci.compare.effects import Verdict
@@ -341,6 +342,33 @@ def list_notes(findings: ComparisonFindings) -> Iterator[str]:
         slow = slow_share(probes)
         if round(slow, 2):
             yield f"For {percent(round(slow, 2))} of the time the machine was slow; this hit both sides alike."
+
+
+def make_bisect_command(good: str, bad: str, case: Case, *, metric: str = LATENCY, options: Sequence[str] = ()) -> str:
+    """Write the command that looks for the commit between two which changed a metric of a case.
+
+    options: what else it needs to know: suites that are files, the set-up command.
+    """
+    mode = [] if f"--{case.mode}" in options or "--mode" in options else [f"--{case.mode}"]
+    asked = [] if metric == LATENCY else ["--metric", metric]
+    return shlex.join(["torchperf-ci", "bisect", good, bad, "--case", str(case), *asked, *mode, *options])
+
+
+def list_bisect_commands(findings: ComparisonFindings) -> list[str]:
+    """List the commands that look for the commits which made head worse, the most urgent first."""
+    header = findings.header
+    if header.bisect_options is None or header.base_commit is None or header.head_commit is None:
+        return []
+    return [
+        make_bisect_command(
+            header.base_commit.sha,
+            header.head_commit.sha,
+            worse.case,
+            metric=ACCURACY if worse.verdict is Verdict.FAILED else worse.metric,
+            options=header.bisect_options,
+        )
+        for worse in ordered([c for c in findings.comparisons if c.verdict in {Verdict.REGRESSED, Verdict.FAILED}])
+    ][:_MOST_NAMES]
 
 
 def link_to_commit(header: Header, sha: str) -> str:

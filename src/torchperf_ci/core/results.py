@@ -22,6 +22,7 @@ from torchperf_ci.core.text import safe_name, short_name
 MANIFEST = ".torchperf-ci"
 RECORDS = "records.jsonl"
 COMMANDS = "commands.jsonl"
+ROUNDS = "rounds.jsonl"
 LOGS = "logs"
 CONFIRMATION = "confirmation"
 """A results folder inside of another one: what was measured once more in the same job."""
@@ -180,7 +181,7 @@ def open_folder(path: Path, *, adopt: bool = False, option: str = "--output-dir"
         # The folder may come from elsewhere, with a manifest that names what is not in it.
         named = {name for line in manifest if is_below(name := line.rstrip("\n"))}
         if not adopt:
-            for name in (RECORDS, COMMANDS):
+            for name in (RECORDS, COMMANDS, ROUNDS):
                 _cut_partial_line(path, name)
         yield ResultsFolder(path, manifest, named)
 
