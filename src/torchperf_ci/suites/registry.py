@@ -112,11 +112,11 @@ class Suite:
     @property
     def skips(self) -> Sequence[Skip]:
         """The skips, a case each: one of a model with parameters is for all of its cases."""
-        return [
+        return tuple(
             replace(skip, model=case)
             for skip in getattr(self.module, "SKIPS", ())
             for case in [name for name, (own, _) in self._cases.items() if own == skip.model] or [skip.model]
-        ]
+        )
 
     def world(self, model: str) -> int:
         """Return the number of processes that run `model` together, as the suite's WORLD has it."""
