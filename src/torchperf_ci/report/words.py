@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from torchperf_ci.core.frames import ACCURACY, LEAVES_COMPILER, Cell, SuiteTables
-from torchperf_ci.core.records import METRICS, Environment, Metric, Mode
+from torchperf_ci.core.records import METRICS, Environment, Metric, Mode, Record, Status, Testing
 from torchperf_ci.core.text import ABSENT, count, one_line
 from torchperf_ci.report.model import RunFindings
 from torchperf_ci.report.summary import (
@@ -169,6 +169,44 @@ def describe_benefit(benefit: Benefit) -> str:
     if saved < 0 and benefit.compile_seconds:
         return f"{text}; {_seconds(benefit.compile_seconds)} of compiling never pay off"
     return text
+
+
+def answer_for_one(records: Sequence[Record], target: str) -> tuple[str, str]:
+    """Answer for one case whether its compiler helps: a sign, and a sentence with the speedup and its interval, the
+    time that a call saves, the compile time, and the calls after which it pays off."""
+    failed = next((record for record in records if not record.status.is_pass), None)
+    performance = next((record for record in records if record.testing is Testing.PERFORMANCE), None)
+    if failed is not None and failed.status is Status.FAIL_ACCURACY:
+        return "❌", f"No: compiled, {target} gives wrong results: {failed.reason}."
+    if failed is not None or performance is None or "abs_latency" not in performance.metrics:
+        reason = f"{failed.status}: {failed.reason}" if failed else "it was not measured"
+        return "⚠️", f"{target} could not be measured: {reason}."
+    metrics, compiler = performance.metrics, performance.case.compiler
+    latency = _milliseconds(metrics["abs_latency"])
+    if "speedup" not in metrics:
+        low, high = metrics.get("abs_latency_low"), metrics.get("abs_latency_high")
+        interval = f" ({_milliseconds(low)} to {_milliseconds(high)})" if low and high else ""
+        return "✅", f"A call of {target} takes {latency}{interval}."
+    if performance.not_compiled:
+        why = next((remark for remark in performance.remarks if "nothing was compiled" in remark), "")
+        return "⚠️", f"No: torch.compile does not compile {target}, which runs as it is{f' ({why})' if why else ''}."
+    speedup, span = metrics["speedup"], read_interval(performance)
+    saved, seconds = metrics["abs_latency"] * (speedup - 1), metrics["compilation_latency"]
+    times = f"{format_speedup(speedup, span)}, {_milliseconds(metrics['eager_latency'])} per call before"
+    compiling = f"{_seconds(seconds)} of compiling"
+    subject = f"torch.compile ({compiler})"
+    if span is None or span[0] <= 1 <= span[1]:
+        return "⚠️", f"Not that it can be measured: {subject} makes {target} {times}; {compiling}."
+    if speedup < 1:
+        return "❌", (
+            f"No: {subject} makes {target} slower, {times}, costs {_milliseconds(-saved)} per call, and {compiling} "
+            "never pay off."
+        )
+    calls = count(_two_digits(max(1, 1000 * seconds / saved)), "call")
+    return "✅", (
+        f"Yes: {subject} makes {target} faster, {times}, saves {_milliseconds(saved)} per call; {compiling} pay off "
+        f"after {calls}."
+    )
 
 
 def format_speedup(value: float, interval: Interval | None) -> str:
