@@ -21,7 +21,6 @@ from torchperf_ci.suites.problems import (
     problem_of_mapping,
     problem_of_metrics,
     problem_of_models,
-    problem_of_parameters,
     problem_of_result,
     problem_of_shapes,
     problem_of_world,
@@ -190,7 +189,6 @@ def resolve(spec: str) -> Suite:
     module = _load(spec)
     problem = (
         problem_of_models(module)
-        or problem_of_parameters(module)
         or problem_of_metrics(module)
         or problem_of_world(getattr(module, "WORLD", 1), module.MODELS)
     )
