@@ -1,4 +1,4 @@
-"""What a model's function may return, the cases that PARAMS makes of it, and what is said of what cannot be measured."""
+"""A function of a suite may return any callable, PARAMS makes cases of it, and what cannot be measured is told."""
 
 from __future__ import annotations
 

@@ -50,8 +50,10 @@ def problem_of_models(module: ModuleType) -> str:
         return f'{where}MODELS is a {kind}, not a mapping; write MODELS = {{"{example}": {example}}}'
     if not models:
         return f'{where}MODELS is empty; write MODELS = {{"{example}": {example}}}'
-    if problem := _problem_of_parameters(module):
-        return problem
+    return _problem_of_parameters(module) or _problem_of_functions(models, module, where=where, example=example)
+
+
+def _problem_of_functions(models: Mapping[Any, Any], module: ModuleType, *, where: str, example: str) -> str:
     for name, make in models.items():
         if not isinstance(name, str):
             return f"{where}MODELS[{name!r:.60}]: a model's name is text; write {str(name)!r:.60}"
