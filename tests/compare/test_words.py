@@ -120,7 +120,7 @@ def test_a_case_has_the_most_urgent_verdict_of_its_times() -> None:
 )
 def test_bytes_are_told_in_a_unit_that_fits(value: float | None, text: str) -> None:
     """Small models have small memory."""
-    assert quantity(MEMORY, value) == text
+    assert quantity(verdict("a", Verdict.UNCHANGED, metric=MEMORY), value) == text
 
 
 def test_what_got_worse_between_commits_has_the_command_that_finds_the_one() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from torchperf_ci.bisect.model import COMMAND, BisectFindings, Candidate, Culprit, Outcome, Question, Step, StepAnswer
 from torchperf_ci.bisect.search import estimate_steps
 from torchperf_ci.compare.report import to_plain
-from torchperf_ci.compare.words import LONGEST_NAME, change, link_to_commit, link_to_run, metric_name, percent, quantity
+from torchperf_ci.compare.words import LONGEST_NAME, amount, change, link_to_commit, link_to_run, metric_name, percent
 from torchperf_ci.core.results import ResultsFolder
 from torchperf_ci.core.text import code, count, duration, fenced, html, one_line
 from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
@@ -111,7 +111,7 @@ def describe_change(step: Step, question: Question, quote: Quote = one_line) -> 
         if step.low is not None and step.high is not None and step.low < step.high:
             span = f" ({change(math.exp(step.low))} to {change(math.exp(step.high))})"
         return change(math.exp(step.value)) + span
-    return f"{quantity(question.metric, step.base)} → {quantity(question.metric, step.head)}"
+    return f"{amount(question.metric, step.base)} → {amount(question.metric, step.head)}"
 
 
 def describe_step(step: Step, question: Question) -> str:

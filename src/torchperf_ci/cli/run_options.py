@@ -36,6 +36,7 @@ _ONLY_TORCHPERF = (
     "cold_l2",
     "count",
     "instructions",
+    "dynamic",
 )
 
 

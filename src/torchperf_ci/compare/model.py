@@ -16,7 +16,7 @@ from torchperf_ci.compare.effects import (
     LaunchNoise,
     Verdict,
 )
-from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Source
+from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Metric, Source
 
 if TYPE_CHECKING:
     from torchperf_ci.compare.sameness import Sameness
@@ -152,7 +152,7 @@ class Measured:
     know. host: the system's load; recorded, not used in verdicts. spread: what its launches differ by. noise: what
     those of all cases differ by, see `estimate_effect`. again: a second measurement in fresh processes, made when the
     first one showed a change. sameness: whether it is the same program on both sides; None where nobody looked.
-    spared: it is, so that a short check was all. wall_seconds: what the case took, less `again`.
+    spared: it is, so that a short check was all. metrics: the suite's own. wall_seconds: of the case, less `again`.
     """
 
     case: Case
@@ -167,6 +167,7 @@ class Measured:
     host: HostLoad | None = None
     spread: LaunchNoise | None = None
     noise: LaunchNoise | None = None
+    metrics: tuple[Metric, ...] = ()
     again: Measured | None = None
     sameness: Sameness | None = None
     spared: bool = False
@@ -187,6 +188,7 @@ class AcceptedChange:
 class Comparison:
     """The verdict on one metric of one case. `base` and `head` are in the metric's unit, or absent.
 
+    unit: that of a metric that `METRICS` does not have.
     p: of "the slowdown is at most the margin".
     leans: the change that a first measurement makes probable enough for a second one.
     confirmed: whether a second measurement in fresh processes says the same; None when there was none.
@@ -221,6 +223,7 @@ class Comparison:
     why: str = ""
     log: str = ""
     spared: bool = False
+    unit: str = ""
 
 
 def pick_case_verdicts(comparisons: Sequence[Comparison]) -> dict[Case, Comparison]:

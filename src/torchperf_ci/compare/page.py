@@ -119,8 +119,8 @@ def _make_grid(comparisons: Sequence[Comparison]) -> Grid:
                     text(name(c.case)),
                     text(metric_name(c.metric)),
                     number(change(c.ratio), "" if c.low is None else interval(c)),
-                    number(quantity(c.metric, c.base)),
-                    number(quantity(c.metric, c.head)),
+                    number(quantity(c, c.base)),
+                    number(quantity(c, c.head)),
                     number(change(c.again.ratio), "" if c.again.low is None else interval(c.again))
                     if c.again
                     else text(""),

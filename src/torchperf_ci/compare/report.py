@@ -106,7 +106,7 @@ def to_text(findings: ComparisonFindings) -> str:
     lines = [f"{findings.sign} {write_sentence(findings)}"]
     changed, counted, _ = split_comparisons(findings)
     for c in (*changed, *counted[:MOST_COUNTS]):
-        values = f" {quantity(c.metric, c.base)} → {quantity(c.metric, c.head)}," if c.ratio else ""
+        values = f" {quantity(c, c.base)} → {quantity(c, c.head)}," if c.ratio else ""
         numbers = f"{values} {change_with_interval(c)}" if c.ratio else ""
         again = f"; again {change_with_interval(c.again)}" if c.again and c.again.ratio else ""
         reason = f" – {why(c)}{again}" if why(c) else ""
@@ -179,8 +179,8 @@ def _make_table(comparisons: Sequence[Comparison], *, rank: int) -> MarkdownTabl
             code(name(c.case)),
             html(metric_name(c.metric)),
             _write_change(c),  # before the sides' numbers: a phone shows the first columns
-            quantity(c.metric, c.base).replace(" ", _NO_BREAK),
-            quantity(c.metric, c.head).replace(" ", _NO_BREAK),
+            quantity(c, c.base).replace(" ", _NO_BREAK),
+            quantity(c, c.head).replace(" ", _NO_BREAK),
             *([_write_change(c.again) if c.again else ""] if is_twice else []),
             html(why(c)),
         ]

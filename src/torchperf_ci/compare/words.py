@@ -59,6 +59,7 @@ METRIC_TITLES = {
 }
 _MOST_NAMES = 3
 _LONGEST_REASON = 90
+_LONGEST_UNIT = 30
 _LONGEST_WAIT = 36_000
 """Seconds; nobody waits longer for a verdict."""
 
@@ -252,11 +253,16 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def quantity(metric: str, value: float | None) -> str:
-    """Write a value with its unit."""
+def quantity(comparison: Comparison, value: float | None) -> str:
+    """Write a value of a comparison's metric with its unit."""
+    return amount(comparison.metric, value, unit=comparison.unit)
+
+
+def amount(metric: str, value: float | None, *, unit: str = "") -> str:
+    """Write a value of a metric with its unit. unit: that of a metric that is not ours."""
     if value is None:
         return ABSENT
-    unit = METRICS[metric].unit if metric in METRICS else ""
+    unit = METRICS[metric].unit if metric in METRICS else one_line(unit, limit=_LONGEST_UNIT)
     match unit:
         case "ratio":
             return f"{value:.3g}x"
