@@ -52,7 +52,7 @@ from torchperf_ci.worker.copying import CannotCopy, describe_structure
 from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites
 from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, seed_all
 from torchperf_ci.worker.memory import device_module, graph_pools, peak_while, process_peak_while
-from torchperf_ci.worker.protocol import CaseError, Handler, describe
+from torchperf_ci.worker.protocol import CaseError, Channel, Handler, describe
 from torchperf_ci.worker.timing import Arm, CacheEmptier, pin_threads, prepare_arm, sample, synchronizer
 from torchperf_ci.worker.world import World, torch_backend
 
@@ -72,9 +72,10 @@ class Bench:
     of it, or, where there is no faithful copy, on what the suite's function builds anew: all start from the same state.
     """
 
-    def __init__(self, world: World | None = None) -> None:
-        """world: the processes that this one runs the case with; None when it is alone."""
-        self._world = world or World()
+    def __init__(self, world: World | None = None, channel: Channel | None = None) -> None:
+        """world: the processes that this one runs the case with; None when it is alone. channel: where its requests
+        come from, for a case in whose midst it has to answer them."""
+        self._world, self._channel = world or World(), channel
         self._device = torch.device("cpu")
         self._arms: dict[str, Arm] = {}
         self._eager_seconds: list[float] = []
