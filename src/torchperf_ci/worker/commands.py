@@ -7,7 +7,6 @@ head) are driven by the same commands.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import time
@@ -25,19 +24,10 @@ from torchperf_ci.worker.accelerators import (
     breaks_process,
     choose_device,
     device_types,
-    is_of_device,
     probe_device,
     unusable_accelerator,
 )
-from torchperf_ci.worker.accuracy import (
-    SEED,
-    AccuracyTolerance,
-    CannotJudge,
-    Determinism,
-    IterationOutcome,
-    another_function,
-    compare_outcomes,
-)
+from torchperf_ci.worker.accuracy import CannotJudge, Determinism, IterationOutcome
 from torchperf_ci.worker.compile import (
     GraphCounter,
     Options,
@@ -50,8 +40,10 @@ from torchperf_ci.worker.compile import (
 )
 from torchperf_ci.worker.copying import CannotCopy, describe_structure
 from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites
-from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, seed_all
-from torchperf_ci.worker.memory import device_module, graph_pools, peak_while, process_peak_while
+from torchperf_ci.worker.failures import compile_failure, is_out_of_memory, word_of_failure
+from torchperf_ci.worker.judging import AccuracyCheck, make_verdict, observe
+from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, random_state
+from torchperf_ci.worker.memory import free_memory, graph_pools, peak_while, process_peak_while
 from torchperf_ci.worker.protocol import CaseError, Channel, Handler, describe
 from torchperf_ci.worker.timing import Arm, CacheEmptier, pin_threads, prepare_arm, sample, synchronizer
 from torchperf_ci.worker.world import World, torch_backend
@@ -61,8 +53,6 @@ WHOLE_STEP_SUITES = frozenset({"huggingface", "timm_models", "torchbench"})
 
 _EAGER_CALLS = 2
 _MAX_COMPILED_CALLS = 6
-_PASS = "pass"
-_MAY_BE_THE_COPYS_FAULT = {"fail_accuracy", "eager_1st_run_fail"}
 
 
 class Bench:
@@ -182,7 +172,7 @@ class Bench:
         try:
             self._device = choose_device(torch.device(case["device"]))
         except Exception as error:  # whatever a driver says
-            raise CaseError(_word(error, "model_fail_to_load"), describe(error)) from error
+            raise CaseError(word_of_failure(error, "model_fail_to_load"), describe(error)) from error
         if cache_dir is not None:
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache_dir
             os.environ["TRITON_CACHE_DIR"] = os.path.join(cache_dir, "triton")  # noqa: PTH118 - text for the environment
@@ -230,13 +220,13 @@ class Bench:
         except CaseError:
             raise
         except BaseException as error:  # a model may raise anything while it loads
-            if not _is_out_of_memory(error):
-                word = _word(error, "model_fail_to_load")
+            if not is_out_of_memory(error):
+                word = word_of_failure(error, "model_fail_to_load")
                 reason = str(error) if isinstance(error, SuiteError) else describe(error)
                 raise CaseError(word, self._world.explain(reason)) from error
             problem = describe(error)
             self._refuse_to_shrink(problem)
-        _free(self._case["device"])
+        free_memory(torch.device(self._case["device"]))
         if batch_size is not None:
             if batch_size <= 1:
                 raise CaseError("OOM", f"out of memory while loading, at batch size 1: {problem}")
@@ -246,11 +236,11 @@ class Bench:
             try:
                 self._build(size)
             except BaseException as error:  # as above
-                if not _is_out_of_memory(error):
-                    raise CaseError(_word(error, "model_fail_to_load"), describe(error)) from error
+                if not is_out_of_memory(error):
+                    raise CaseError(word_of_failure(error, "model_fail_to_load"), describe(error)) from error
                 break
             fits = size
-        _free(self._case["device"])
+        free_memory(torch.device(self._case["device"]))
         if fits is None:
             raise CaseError("OOM", f"out of memory while loading, at batch size 1 as well: {problem}")
         return self._build(fits)
@@ -267,8 +257,8 @@ class Bench:
                 self._first_eager_calls()
                 break
             except BaseException as error:  # as in `load`
-                if not _is_out_of_memory(error):
-                    raise CaseError(_word(error, "eager_fail_to_run"), describe(error)) from error
+                if not is_out_of_memory(error):
+                    raise CaseError(word_of_failure(error, "eager_fail_to_run"), describe(error)) from error
                 problem = describe(error)
             self._refuse_to_shrink(problem)
             self._shrink(problem)
@@ -288,7 +278,7 @@ class Bench:
             raise CaseError("OOM", f"out of memory at batch size 1: {problem}")
         self._batch_size_is_known, self._is_pristine = True, True
         del self._workload
-        _free(self._case["device"])
+        free_memory(torch.device(self._case["device"]))
         self._workload = self._build(own // 2)
 
     def _first_eager_calls(self) -> None:
@@ -299,9 +289,9 @@ class Bench:
         except (CannotCopy, torch.OutOfMemoryError) as error:
             self._copy_problem = str(error) if isinstance(error, CannotCopy) else None
             self._is_pristine, scratch = False, workload
-        before, structure = _random_state(workload.device), _structure_of_inputs(scratch)
+        before, structure = random_state(workload.device), _structure_of_inputs(scratch)
         self._eager_seconds = [self._timed(scratch.iteration())[0]]
-        self._draws_random_numbers = not torch.equal(before, _random_state(workload.device))
+        self._draws_random_numbers = not torch.equal(before, random_state(workload.device))
         if _structure_of_inputs(scratch) != structure:
             self._workload = workload = replace(workload, inputs_change=True)
         for _ in range(_EAGER_CALLS - 1):
@@ -347,92 +337,19 @@ class Bench:
                     raise CannotCopy(self._copy_problem)
                 if not self._is_pristine:
                     self._workload, self._is_pristine = self._workload.built_anew(same_state=False), True
-                return self._judge()
+                return AccuracyCheck(
+                    self._workload,
+                    self._case,
+                    self._suite,
+                    self._world,
+                    independent=self._independent,
+                    observe_compiled=self._observe_compiled,
+                    ends_after=self.ends_after,
+                ).judge()
             except CannotCopy as error:
-                return _verdict("not_judged", f"it cannot be copied, so there is nothing to compare with: {error}")
+                return make_verdict("not_judged", f"it cannot be copied, so there is nothing to compare with: {error}")
             except CannotJudge as error:
-                return _verdict("not_judged", str(error))
-
-    def _judge(self) -> Mapping[str, Any]:
-        """Judge by eager runs on copies; what does not pass so is judged once more by runs on what is built anew.
-
-        A copy may lack what only the original has, say a hook that nothing shows: then eager cannot run, or computes
-        something else, which is no fault of the compiler's. Two copies that differ from each other differ for good.
-        """
-        float64, remark = self._float64_reference()
-        self._compiled: IterationOutcome | None = None
-        try:
-            verdict = self._compare(self._independent, float64, remark)
-            failure = None
-        except CaseError as error:
-            if not error.status.startswith("eager") or self._world.is_shared or self.ends_after(error):
-                raise  # of several processes the others do not know of it, and would wait for ever
-            verdict, failure = _verdict(error.status, error.reason), error
-        if verdict["status"] in _MAY_BE_THE_COPYS_FAULT and not self._world.is_shared:
-            try:
-                again = self._compare(lambda: self._workload.built_anew(same_state=False), float64, remark)
-            except (CaseError, CannotCopy):
-                pass
-            else:
-                if again["status"] == _PASS:
-                    why = (
-                        f"copies of the model behave differently ({verdict['reason']}), so it was built anew for eager"
-                    )
-                    return {**again, "remarks": [*again["remarks"], why]}
-        if failure is not None:
-            raise failure
-        return verdict
-
-    def _compare(
-        self, make: Callable[[], Workload], float64: IterationOutcome | None, remark: str
-    ) -> Mapping[str, Any]:
-        case, suite = self._case, self._suite
-        default = 1e-4 if case["dtype"] == "float32" else 1e-3
-        own, cosine = suite.option("tolerance"), suite.option("use_cosine")
-        tolerance = AccuracyTolerance(
-            value=float(own(case["model"], case["mode"], case["dtype"])) if own else default,
-            cosine=bool(cosine and cosine(case["model"])),
-            nan_equals_nan=case["dtype"] != "float32",
-        )
-        first = self._eager_outcome("1st", make)
-        if float64 is not None and not torch.equal(_random_state(self._workload.device), self._random_state_in_float64):
-            float64, remark = None, "no float64 reference: it draws other random numbers"
-        second = self._eager_outcome("2nd", make)
-        differs = self._difference(first, second, None, tolerance, exact=True)
-        if self._world.is_any(differs is not None):
-            elsewhere = "two eager runs differ in another process"
-            said = f"two eager runs differ: {differs}" if differs else elsewhere
-            return _verdict("eager_two_runs_differ", said)
-        del second
-        if self._compiled is None:
-            self._compiled = self._compiled_outcome()
-        close = replace(tolerance, cosine=False)
-        if not tolerance.cosine and self._difference(first, self._compiled, None, close) is None:
-            return _verdict(_PASS)
-        if float64 is not None and (reason := another_function(first, float64)):
-            float64, remark = None, f"no float64 reference: {reason}"
-        if float64 is None:
-            tolerance = replace(tolerance, cosine=True)
-        differs = self._difference(first, self._compiled, float64, tolerance)
-        return _verdict("fail_accuracy" if differs else _PASS, differs or "", remark)
-
-    def _difference(
-        self,
-        one: IterationOutcome,
-        two: IterationOutcome,
-        float64: IterationOutcome | None,
-        tolerance: AccuracyTolerance,
-        *,
-        exact: bool = False,
-    ) -> str | None:
-        try:
-            return compare_outcomes(one, two, float64, tolerance, exact=exact)
-        except CannotJudge:
-            raise
-        except Exception as error:  # results may be objects of any class, with code of their own
-            if is_of_device(error):
-                raise
-            raise CannotJudge(f"torchperf-ci's own check failed: {describe(error)}") from error
+                return make_verdict("not_judged", str(error))
 
     def compile(self) -> Mapping[str, Any]:
         """Run compiled calls until no new graph appears: `compilation_latency` in seconds, beyond eager's calls."""
@@ -441,7 +358,7 @@ class Bench:
         try:
             self._first_compiled_calls()
         except BaseException as error:  # a compiler may raise anything
-            raise _compiled_error(error) from error
+            raise compile_failure(error) from error
         self._graphs.stop()
         eager = self._compiled_calls * min(self._eager_seconds)
         return {"compilation_latency": max(0.0, self._compiled_seconds - eager), "calls": self._compiled_calls}
@@ -452,7 +369,7 @@ class Bench:
         cold_l2: the device's L2 cache is emptied before every reading.
         """
         self._workload.module.zero_grad(set_to_none=True)
-        _free(self._case["device"])
+        free_memory(torch.device(self._case["device"]))
         gc.freeze()
         gc.disable()
         if self._cpus:  # not before: the compiler's processes inherit the CPUs, and may use them all
@@ -524,38 +441,7 @@ class Bench:
         _set_threads(threads)
         return measure(**request)
 
-    def _float64_reference(self) -> tuple[IterationOutcome | None, str]:
-        """Run the workload in float64. Where that cannot be done the text says why, and cosine similarity decides."""
-        try:
-            outcome = self._outcome(self._workload.in_float64())
-        except BaseException as error:  # a model may raise anything, and an interrupt does not come here
-            if self.ends_after(error):
-                raise CaseError("not_judged", f"its float64 reference breaks the device: {describe(error)}") from error
-            print(f"torchperf-ci: no float64 reference: {describe(error)}")  # noqa: T201 - goes to the case's log
-            return None, f"no float64 reference: {describe(error)}"
-        finally:
-            _free(self._case["device"])
-        self._random_state_in_float64 = _random_state(self._workload.device)
-        return outcome, ""
-
-    def _eager_outcome(self, which: str, make: Callable[[], Workload]) -> IterationOutcome:
-        try:
-            return self._outcome(make())
-        except CannotCopy:
-            raise
-        except BaseException as error:  # as in `load`
-            word = "OOM" if _is_out_of_memory(error) else "fail"
-            raise CaseError(f"eager_{which}_run_{word}", describe(error)) from error
-        finally:
-            _free(self._case["device"])
-
-    def _outcome(self, workload: Workload, call: Callable[..., Any] | None = None) -> IterationOutcome:
-        seed_all(SEED)
-        outcome = workload.observe(call, calls=calls_until_recorded(self._case["compiler"], workload.device))
-        synchronizer(workload.device)()  # what fails late on the device fails here, and not in what comes next
-        return outcome
-
-    def _compiled_outcome(self) -> IterationOutcome:
+    def _observe_compiled(self) -> IterationOutcome:
         """Compile the workload itself, and run it on copies of its inputs: what is checked is what is timed."""
         self._is_pristine, self._deterministic_compile = False, True
         try:
@@ -563,11 +449,11 @@ class Bench:
             workload = replace(self._workload, args=args, kwargs=kwargs)
             compiled = self._compile_arm()
             outcome: IterationOutcome
-            seconds, outcome = self._timed(lambda: self._outcome(workload, compiled))
+            seconds, outcome = self._timed(lambda: observe(workload, self._case["compiler"], compiled))
         except CaseError:
             raise
         except BaseException as error:  # a compiler may raise anything
-            raise _compiled_error(error) from error
+            raise compile_failure(error) from error
         self._graphs.first_call_is_over()
         self._compiled_seconds = seconds
         self._compiled_calls = calls_until_recorded(self._case["compiler"], workload.device)
@@ -608,50 +494,8 @@ def _set_threads(threads: int | None, *, most: int = 0) -> None:
     torch.set_num_threads(min(threads or torch.get_num_threads(), most))
 
 
-def _free(device: str) -> None:
-    gc.collect()
-    module = device_module(torch.device(device))
-    if hasattr(module, "empty_cache"):
-        with contextlib.suppress(RuntimeError):  # a broken device; the error that broke it must not be replaced
-            module.empty_cache()
-
-
-def _random_state(device: torch.device) -> torch.Tensor:
-    """Return the state of the generators a model on `device` draws from."""
-    module = device_module(device)
-    states = [torch.get_rng_state()]
-    if hasattr(module, "get_rng_state"):
-        states.append(module.get_rng_state() if device.type == "mps" else module.get_rng_state(device))
-    return torch.cat(states)
-
-
 def _structure_of_inputs(workload: Workload) -> list[tuple[Any, ...]]:
     try:
         return describe_structure((workload.args, workload.kwargs))
     except CannotCopy:  # too large to be looked through
         return []
-
-
-def _verdict(status: str, reason: str = "", remark: str = "") -> dict[str, Any]:
-    return {"status": status, "reason": reason, "remarks": [remark] if remark else []}
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    message = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and ("out of memory" in message or "can't allocate memory" in message)
-    )
-
-
-def _word(error: BaseException, usual: str) -> str:
-    """Give an eager failure its status: a device or a library that does not work is nothing to be left out."""
-    return "infra_error" if is_of_device(error) else usual
-
-
-def _compiled_error(error: BaseException) -> CaseError:
-    if isinstance(error, CaseError):
-        return error
-    is_import = isinstance(getattr(error, "inner_exception", error), ImportError)
-    if is_import and not is_of_device(error):  # a backend whose library is not there
-        return CaseError("compiler_not_available", describe(error))
-    return CaseError("OOM" if _is_out_of_memory(error) else "fail_to_run", describe(error))

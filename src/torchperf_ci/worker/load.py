@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from torchperf_ci.suites.registry import Suite
 from torchperf_ci.worker.accuracy import IterationOutcome
 from torchperf_ci.worker.copying import CannotCopy, copy_faithfully, shares_state, tensors_in
+from torchperf_ci.worker.memory import device_module
 from torchperf_ci.worker.world import wait_for_results
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -282,6 +283,15 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(seed % 2**32)
+
+
+def random_state(device: torch.device) -> torch.Tensor:
+    """Return the state of the generators a model on `device` draws from."""
+    module = device_module(device)
+    states = [torch.get_rng_state()]
+    if hasattr(module, "get_rng_state"):
+        states.append(module.get_rng_state() if device.type == "mps" else module.get_rng_state(device))
+    return torch.cat(states)
 
 
 def default_loss(module: torch.nn.Module, output: Any) -> torch.Tensor:  # noqa: ANN401, ARG001 - a model's output
