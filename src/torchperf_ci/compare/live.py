@@ -33,7 +33,7 @@ from torchperf_ci.core.results import LOGS
 from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.machine.host import HostWatch
-from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, WorkerPairs, arm_times
+from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, OneArm, WorkerPairs, arm_times, arm_values, make_pair
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import cache_folder
 from torchperf_ci.run.sampler import PairSource, SamplePair, Sampler, StopRule
@@ -120,25 +120,6 @@ def make_launch(pairs: Sequence[SamplePair]) -> Launch:
     )
 
 
-class OneArm:
-    """Pairs of one side's arm against itself: what a launch without its other side is sampled with."""
-
-    def __init__(self, worker: CaseWorker, arm: str, *, side: str) -> None:
-        self._worker, self._arm, self._recompiled = worker, arm, False
-        self.asking = side
-
-    def take(self, swapped: Sequence[bool], repeats: int) -> list[SamplePair]:
-        reply = self._worker.sample([[self._arm, self._arm]] * len(swapped), {self._arm: repeats})
-        self._recompiled |= reply["recompiled"]
-        times = arm_times(reply, self._arm)
-        pairs = zip(times[::2], times[1::2], reply["probe"], strict=True)
-        return [_pair(first, second, probe) for first, second, probe in pairs]
-
-    def invalidated(self) -> bool:
-        recompiled, self._recompiled = self._recompiled, False
-        return recompiled
-
-
 class TwoWorkerPairs:
     """Pairs of two workers driven in turn; `asking` is the one asked last.
 
@@ -162,21 +143,17 @@ class TwoWorkerPairs:
 
     def _take_in_order(self, count: int, turned: bool, repeats: int) -> list[SamplePair]:  # noqa: FBT001 - as in PairSource
         readings: dict[str, list[tuple[float, float | None]]] = {}
+        values: dict[str, list[Mapping[str, float]]] = {}
         probe: list[int] = []
         for side in ("head", "base") if turned else ("base", "head"):
             self.asking = side
             worker, arm = self._workers[side], self._arms[side]
             reply = worker.sample([[arm]] * count, {arm: repeats}, discard=int(worker.on_accelerator))
             self._recompiled |= reply["recompiled"]
-            readings[side], probe = arm_times(reply, arm), reply["probe"]
-        times = zip(readings["base"], readings["head"], probe, strict=True)
-        return [_pair(first, second, time) for first, second, time in times]
-
-
-def _pair(first: tuple[float, float | None], second: tuple[float, float | None], probe: int) -> SamplePair:
-    return SamplePair(
-        first=first[0], second=second[0], probe=probe / 1e9, first_device=first[1], second_device=second[1]
-    )
+            readings[side], values[side], probe = arm_times(reply, arm), arm_values(reply, arm), reply["probe"]
+        both = zip(values["base"], values["head"], strict=True)
+        times = zip(readings["base"], readings["head"], probe, both, strict=True)
+        return [make_pair(first, second, time, values=pair) for first, second, time, pair in times]
 
 
 class Side(Protocol):

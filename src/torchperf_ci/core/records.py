@@ -21,6 +21,9 @@ import msgspec
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.strict_json import parse_json
 
+AS_IT_IS = "none"
+"""The compiler of what runs as it is: nothing is compiled, and there is one arm alone."""
+
 DEFAULT_COMPILERS = ("eager", "aot_eager", "inductor", "inductor_no_cudagraphs")
 
 
@@ -143,6 +146,14 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             ("speedup_of_medians", "ratio", "higher", "Speedup as median eager / median compiled", "", 1.0),
             ("eager_latency", "ms", "lower", "Eager latency (ms)", "ms", 1.0),
             ("slow_share", "ratio", "lower", "Share of samples in the machine's slow state", "", 1.0),
+            ("abs_latency_low", "ms", "lower", "Absolute latency, lower end of the 95 % interval", "ms", 1.0),
+            ("abs_latency_high", "ms", "lower", "Absolute latency, upper end of the 95 % interval", "ms", 1.0),
+            ("throughput", "1/s", "higher", "Items per second", "1/s", 1.0),
+            ("flops_per_second", "FLOP/s", "higher", "Floating-point operations per second", "TFLOP/s", 1e-12),
+            ("peak_share", "ratio", "higher", "Share of the device's peak arithmetic", "", 1.0),
+            ("bytes_per_second", "bytes/s", "higher", "Bytes per second", "GB/s", 1e-9),
+            ("energy", "J", "lower", "Energy of the device per iteration (J)", "J", 1.0),
+            ("recompile_seconds", "s", "lower", "Time to compile again for other shapes (sec)", "s", 1.0),
         )
     }
 )
@@ -332,9 +343,12 @@ class Record:
     metrics: by the names of `METRICS` or `own_metrics`, in their units; a metric that could not be measured is absent,
         never made up.
     samples: every raw time in seconds. `eager` and `compiled` have the same length, element i of both is pair i;
-        `probe` is the pure-Python probe of pair i; `eager_device` and `compiled_device` are device event times.
+        `probe` is the pure-Python probe of pair i; `eager_device` and `compiled_device` are device event times. What
+        runs as it is has `compiled` alone. `NAME` and `eager.NAME` are what every reading of both arms said of an own
+        metric, in its unit.
     counters: by the names of `COUNTERS`.
     own_metrics: unit and direction of the metrics that are not in `METRICS`, by name.
+    params: the parameters in the model's name, as the suite has them.
     reason: one line on why the status is not a pass, or empty.
     remarks: what a reader should know about the numbers, a line each.
     not_compiled: nothing was compiled, so that the compiled arm ran eagerly, whatever the status says.
@@ -360,6 +374,7 @@ class Record:
     environment: Environment = Environment()
     source: Source = Source()
     own_metrics: Mapping[str, Metric] = field(default_factory=dict)
+    params: Mapping[str, str | bool | int | float] = field(default_factory=dict)
 
     def defined_metrics(self) -> list[Metric]:
         """Return the definitions of what was measured: those of `METRICS` in their order, then the others."""
@@ -387,6 +402,8 @@ def to_line(item: Record | Build) -> str:
     }
     if not own:  # as in most records, of which there are many
         del body["own_metrics"]
+    if not item.params:
+        del body["params"]
     return encode_line("record", {**body, **({"own_metrics": own} if own else {})})
 
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.records import DEFAULT_COMPILERS, Case, Mode
+from torchperf_ci.core.records import DEFAULT_COMPILERS, Case, Metric, Mode
 from torchperf_ci.core.text import nearest, search
 from torchperf_ci.machine.accelerators import Signs, missing_accelerator
+
+Parameters = Mapping[str, str | bool | int | float]
 
 DEFAULT_FLAG_COMPILERS = ("inductor", "inductor_no_cudagraphs")
 
@@ -52,7 +54,8 @@ class Selection:
 class SuiteListing:
     """A suite, as it said about itself. `spec` is what resolves it again; `skips` maps a model to the reason.
 
-    worlds: the number of processes of the models that run in more than one.
+    worlds: the number of processes of the models that run in more than one. params: the parameters of those that have
+    some. metrics: the suite's own.
     """
 
     spec: str
@@ -62,7 +65,18 @@ class SuiteListing:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     preload: tuple[str, ...] = ()
     worlds: Mapping[str, int] = field(default_factory=dict)
+    params: Mapping[str, Parameters] = field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ()
     skips: tuple[Mapping[str, str | None], ...] = ()
+
+    def own_name(self, model: str) -> str:
+        """Return a model's name without its parameters."""
+        return model.partition("[")[0] if model in self.params else model
+
+    def dtypes(self, model: str, asked: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+        """Return the precisions of a model: the one that is its parameter, else those asked for."""
+        own = self.params.get(model, {}).get("dtype")
+        return (own,) if isinstance(own, str) and own in known else tuple(dict.fromkeys(asked))
 
     def skip_reason(self, case: Case) -> str | None:
         """Say why the suite leaves this case out, or None."""
@@ -99,7 +113,8 @@ class PlannedCase:
     """A case, where its suite is, and why the suite leaves it out (None: it is run).
 
     place: the device it runs on, where the case names only the type: cases that are spread over devices.
-    world: the processes that run it together. lack: why this machine cannot run so many.
+    world: the processes that run it together. lack: why this machine cannot run so many. params: the parameters in the
+    model's name. metrics: the suite's own.
     """
 
     case: Case
@@ -108,6 +123,8 @@ class PlannedCase:
     place: str = ""
     world: int = 1
     lack: str = ""
+    params: tuple[tuple[str, str | bool | int | float], ...] = ()
+    metrics: tuple[Metric, ...] = ()
 
     @property
     def device(self) -> str:
@@ -157,13 +174,15 @@ def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Mac
             skip=suite.skip_reason(case),
             world=suite.worlds.get(model, 1),
             lack=lack_of_devices(device, suite.worlds.get(model, 1), machine),
+            params=tuple(suite.params.get(model, {}).items()),
+            metrics=suite.metrics,
         )
         for suite in suites
         for model in partition(
             chosen_models(selection, suite), index=selection.partition_id, total=selection.total_partitions
         )
         for device in dict.fromkeys(devices)
-        for dtype in dict.fromkeys(selection.dtypes)
+        for dtype in suite.dtypes(model, selection.dtypes, machine.dtypes)
         for compiler in dict.fromkeys(selection.compilers)
         for case in [
             Case(suite=suite.name, model=model, mode=selection.mode, device=device, dtype=dtype, compiler=compiler)
@@ -290,9 +309,12 @@ def chosen_models(selection: Selection, suite: SuiteListing) -> list[str]:
     return [
         model
         for model in suite.models
-        if model not in selection.exclude
+        if not {model, suite.own_name(model)} & set(selection.exclude)
         and (not selection.filters or any(_keeps(pattern, model, suite) for pattern in selection.filters))
-        and (not patterns or any(search(pattern, model) for pattern in patterns))
+        and (
+            not patterns
+            or any(search(pattern, name) for pattern in patterns for name in {model, suite.own_name(model)})
+        )
     ]
 
 
@@ -305,7 +327,8 @@ def _keeps(pattern: re.Pattern[str], model: str, suite: SuiteListing) -> bool:
     if "/" in pattern.pattern:
         return search(pattern, f"{suite.name}/{model}")
     groups = [name for name, models in suite.groups.items() if model in models]
-    return search(pattern, model) or any(search(pattern, group, whole=True) for group in groups)
+    names = {model, suite.own_name(model)}  # `^matmul$` is every matmul
+    return any(search(pattern, name) for name in names) or any(search(pattern, group, whole=True) for group in groups)
 
 
 def matches(pattern: re.Pattern[str], suite: SuiteListing) -> bool:
@@ -327,12 +350,13 @@ def suite_problems(selection: Selection, suites: Sequence[SuiteListing]) -> list
 def unknown_models(selection: Selection, suites: Sequence[SuiteListing]) -> list[str]:
     """Return a sentence for everything that `--exclude` and `--filter` name and no suite has."""
     models = list(dict.fromkeys(model for suite in suites for model in suite.models))
+    own_names = {suite.own_name(model) for suite in suites for model in suite.params}
     there_are = f"There are: {', '.join(models)}."
     return [
         *(
             f"--exclude {name!r}: no suite has such a model.{nearest(name, models)} {there_are}"
             for name in selection.exclude
-            if name not in models
+            if name not in models and name not in own_names
         ),
         *(
             f"--filter {pattern.pattern!r}: it matches no model.{nearest(pattern.pattern, models)} {there_are}"

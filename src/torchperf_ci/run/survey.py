@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.records import Build, Environment, environment_from
+from torchperf_ci.core.records import (
+    COUNTERS,
+    METRICS,
+    Build,
+    Direction,
+    Environment,
+    environment_from,
+    own_metric,
+)
 from torchperf_ci.core.text import name_problem, one_line
 from torchperf_ci.machine.accelerators import Accelerator, Signs, accelerators_from, read_signs
 from torchperf_ci.run.case_worker import CaseSettings
@@ -22,6 +30,9 @@ from torchperf_ci.run.plan import Machine, Plan, PlannedCase, SuiteListing, suit
 from torchperf_ci.run.session import Preloaded, WorkerError, is_shared_machine, package_path, worker_environment
 
 READY = "ready"
+
+_TAKEN = frozenset({"accuracy", "batch_size", "compiled", "eager", "probe", "compiled_device", "eager_device"})
+"""Names of columns and of series of samples, which no metric can have."""
 
 _SETS_VARIABLE = re.compile(r"--(extra|base|head)[-_]env")
 _QUESTION_LIMIT = 120.0
@@ -171,6 +182,11 @@ def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
     named = ((model, name_problem(model, may_have_folders=True)) for model in answer["models"])
     for model, problem in islice(((model, problem) for model, problem in named if problem), _MOST_PROBLEMS):
         problems.append(f"the name of its model {model[:60]!r} {problem}; rename it in MODELS")
+    problems += [
+        f"its metric {metric!r} has the name of one that torchperf-ci measures; rename it in METRICS"
+        for metric in answer["metrics"]
+        if metric in METRICS or metric in COUNTERS or metric in _TAKEN
+    ]
     if problems:
         raise UsageProblem("\n".join(f"suite {one_line(name, limit=200)}: {problem}" for problem in problems))
     return SuiteListing(
@@ -181,6 +197,11 @@ def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
         groups={name: tuple(models) for name, models in answer["groups"].items()},
         preload=tuple(answer["preload"]),
         worlds=answer["worlds"],
+        params=answer["parameters"],
+        metrics=tuple(
+            own_metric(name, unit=metric["unit"], direction=Direction(metric["direction"]))
+            for name, metric in answer["metrics"].items()
+        ),
         skips=tuple(answer["skips"]),
     )
 

@@ -29,8 +29,10 @@ from torchperf_ci.worker.accelerators import (
 )
 from torchperf_ci.worker.accuracy import CannotJudge, Determinism, IterationOutcome
 from torchperf_ci.worker.compile import (
+    AS_IT_IS,
     GraphCounter,
     Options,
+    ShapeWatch,
     calls_until_recorded,
     compile_workload,
     compiled_graphs,
@@ -41,11 +43,12 @@ from torchperf_ci.worker.compile import (
 from torchperf_ci.worker.copying import CannotCopy, describe_structure
 from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites
 from torchperf_ci.worker.failures import compile_failure, is_out_of_memory, word_of_failure
-from torchperf_ci.worker.judging import AccuracyCheck, make_verdict, observe
+from torchperf_ci.worker.judging import AccuracyCheck, leave_unjudged, make_verdict, observe
 from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, random_state
 from torchperf_ci.worker.memory import free_memory, graph_pools, peak_while, process_peak_while
 from torchperf_ci.worker.protocol import CaseError, Channel, Handler, describe
-from torchperf_ci.worker.timing import Arm, CacheEmptier, pin_threads, prepare_arm, sample, synchronizer
+from torchperf_ci.worker.rates import LONGEST_COUNT, Metered, count_flops, uses_tf32
+from torchperf_ci.worker.timing import Arm, CacheEmptier, finish_arm, pin_threads, prepare_arm, sample, synchronizer
 from torchperf_ci.worker.world import World, torch_backend
 
 WHOLE_STEP_SUITES = frozenset({"huggingface", "timm_models", "torchbench"})
@@ -78,6 +81,7 @@ class Bench:
         self._draws_random_numbers = False
         self._is_spent = False
         self._empty_cache: CacheEmptier | None = None
+        self._watch: ShapeWatch | None = None
         self._pools_before: frozenset[tuple[int, ...]] = frozenset()
 
     def handlers(self) -> dict[str, Handler]:
@@ -140,6 +144,8 @@ class Bench:
             "quick": list(suite.quick),
             "groups": {name: list(models) for name, models in suite.groups.items()},
             "preload": list(getattr(suite.module, "PRELOAD", ())),
+            "parameters": {model: dict(given) for model in suite.models if (given := suite.parameters(model))},
+            "metrics": {name: dict(metric) for name, metric in suite.metrics.items()},
             "worlds": {model: suite.world(model) for model in suite.models if suite.world(model) > 1},
             "skips": [
                 {"model": skip.model, "reason": skip.reason, "device": skip.device, "mode": skip.mode}
@@ -160,11 +166,12 @@ class Bench:
         cache_dir: str | None,
         cpus: Sequence[int] | None = None,
         compile_scope: str = "auto",
+        dynamic: bool | None = None,
     ) -> Mapping[str, Any]:
         """Build the case's model on its device. With `cache_dir` the compiler starts from that cache.
 
         compile_scope: what is compiled in training: the `module`, or the whole `step` with loss and backward; `auto` is
-        the step for the suites that bear PyTorch's names.
+        the step for the suites that bear PyTorch's names. dynamic: torch.compile's, about shapes.
         """
         self._cpus = self._world.share_of(cpus or ())
         _set_threads(threads, most=len(self._cpus or self._world.share_of(sorted(surroundings.cpu_set()))))
@@ -177,7 +184,7 @@ class Bench:
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache_dir
             os.environ["TRITON_CACHE_DIR"] = os.path.join(cache_dir, "triton")  # noqa: PTH118 - text for the environment
         self._case = case
-        self._options = Options(inductor_mode=inductor_mode)
+        self._options = Options(inductor_mode=inductor_mode, dynamic=dynamic)
         self._suite = resolve(spec)
         if reason := self._suite.missing(case["model"]):
             raise CaseError("model_fail_to_load", reason)
@@ -188,12 +195,14 @@ class Bench:
 
         def rebuild(size: int | None) -> Workload:
             workload = build(self._suite, case["model"], batch_size=size, **self._request)
-            return replace(workload, whole_step=whole_step)
+            return replace(workload, whole_step=whole_step and not workload.in_turn)
 
         self._build = rebuild
         self._workload = self._load_what_fits(batch_size)
         self._batch_size_is_known = batch_size is not None or self._suite.option("batch_size") is not None
         remarks = list(self._workload.remarks)
+        if dynamic is not None:
+            remarks.append(f"compiled with dynamic={dynamic}")
         if self._world.is_shared:
             size, cpu_count = self._world.size, len(surroundings.cpu_set())
             times = "times are those of the slowest, memory that of the largest"
@@ -203,7 +212,8 @@ class Bench:
         return {
             "batch_size": self._workload.batch_size,
             "parameters": self._workload.parameters,
-            "compile_scope": "step" if whole_step else "module",
+            "compile_scope": "step" if self._workload.whole_step else "module",
+            "one_call": self._workload.one_call_per_reading,
             "threads": torch.get_num_threads(),
             "remarks": remarks,
             "strays": find_strays(os.environ.get(WORKING_TREE_VARIABLE, "")),
@@ -250,11 +260,15 @@ class Bench:
         if self._world.is_shared:
             raise CaseError("OOM", f"out of memory in one of several processes; give a smaller --batch-size: {problem}")
 
-    def eager(self) -> Mapping[str, Any]:
-        """Run the first eager calls. Out of memory halves the batch until it fits; the batch size is in the reply."""
+    def eager(self, count: bool = False) -> Mapping[str, Any]:  # noqa: FBT001, FBT002 - a request's argument
+        """Run the first eager calls. Out of memory halves the batch until it fits; the batch size is in the reply.
+
+        count: whether the floating-point operations of a call are counted as well, in one more call.
+        """
+        flops = 0
         while True:
             try:
-                self._first_eager_calls()
+                flops = self._first_eager_calls(count=count)
                 break
             except BaseException as error:  # as in `load`
                 if not is_out_of_memory(error):
@@ -263,7 +277,17 @@ class Bench:
             self._refuse_to_shrink(problem)
             self._shrink(problem)
         self._arms["eager"] = self._workload.iteration()
-        return {"batch_size": self._workload.batch_size, "seconds": self._eager_seconds}
+        program = self._workload.program
+        return {
+            "batch_size": self._workload.batch_size,
+            "seconds": self._eager_seconds,
+            "work": {
+                "flops": flops,
+                "items": program.items or self._workload.batch_size,
+                "bytes": program.bytes or 0,
+                "tf32": uses_tf32(self._device),
+            },
+        }
 
     def _shrink(self, problem: str) -> None:
         """Build the workload with half of what the suite calls the batch."""
@@ -281,8 +305,11 @@ class Bench:
         free_memory(torch.device(self._case["device"]))
         self._workload = self._build(own // 2)
 
-    def _first_eager_calls(self) -> None:
-        """Time eager calls on a copy; find out whether they draw random numbers and change what their inputs hold."""
+    def _first_eager_calls(self, *, count: bool) -> int:
+        """Time eager calls on a copy; find out whether they draw random numbers and change what their inputs hold.
+
+        Return the floating-point operations of one, if they are to be counted; 0 where they are not known.
+        """
         workload = self._workload
         try:
             scratch = self._independent()
@@ -290,7 +317,7 @@ class Bench:
             self._copy_problem = str(error) if isinstance(error, CannotCopy) else None
             self._is_pristine, scratch = False, workload
         before, structure = random_state(workload.device), _structure_of_inputs(scratch)
-        self._eager_seconds = [self._timed(scratch.iteration())[0]]
+        self._eager_seconds = [self._time_once(scratch)]
         self._draws_random_numbers = not torch.equal(before, random_state(workload.device))
         if _structure_of_inputs(scratch) != structure:
             self._workload = workload = replace(workload, inputs_change=True)
@@ -298,7 +325,13 @@ class Bench:
             if workload.inputs_change:
                 args, kwargs = workload.fresh_inputs()
                 scratch = replace(scratch, args=args, kwargs=kwargs)
-            self._eager_seconds.append(self._timed(scratch.iteration())[0])
+            self._eager_seconds.append(self._time_once(scratch))
+        if not count or min(self._eager_seconds) > LONGEST_COUNT:
+            return 0
+        if workload.inputs_change:
+            args, kwargs = workload.fresh_inputs()
+            scratch = replace(scratch, args=args, kwargs=kwargs)
+        return count_flops(scratch)
 
     def _independent(self) -> Workload:
         """Return the workload's state once more: a copy, or where that would not be faithful what is built anew.
@@ -333,7 +366,7 @@ class Bench:
     def _verdict_of_accuracy(self) -> Mapping[str, Any]:
         with Determinism(self._workload.device):
             try:
-                if self._copy_problem is not None:
+                if self._copy_problem is not None and self._workload.program.check is None:
                     raise CannotCopy(self._copy_problem)
                 if not self._is_pristine:
                     self._workload, self._is_pristine = self._workload.built_anew(same_state=False), True
@@ -349,7 +382,8 @@ class Bench:
             except CannotCopy as error:
                 return make_verdict("not_judged", f"it cannot be copied, so there is nothing to compare with: {error}")
             except CannotJudge as error:
-                return make_verdict("not_judged", str(error))
+                is_callable = self._workload.function is not None and self._workload.program.check is None
+                return make_verdict("not_judged", str(error)) if not is_callable else leave_unjudged(str(error))
 
     def compile(self) -> Mapping[str, Any]:
         """Run compiled calls until no new graph appears: `compilation_latency` in seconds, beyond eager's calls."""
@@ -360,6 +394,8 @@ class Bench:
         except BaseException as error:  # a compiler may raise anything
             raise compile_failure(error) from error
         self._graphs.stop()
+        if self._watch is not None:  # what is timed has nothing between it and the compiled code
+            self._arms["compiled"] = self._workload.iteration(self._watch.compiled)
         eager = self._compiled_calls * min(self._eager_seconds)
         return {"compilation_latency": max(0.0, self._compiled_seconds - eager), "calls": self._compiled_calls}
 
@@ -385,7 +421,7 @@ class Bench:
         """Time iterations in the given order, in nanoseconds; `recompiled` says that the sample is not valid."""
         before, recompiles = compiled_graphs(), self._graphs.recompiles()
         sweep = sample(
-            self._arms,
+            self._metered_arms(),
             order,
             device=self._device,
             inner=inner or {},
@@ -399,7 +435,15 @@ class Bench:
             "probe": sweep.probe,
             "recompiled": compiled_graphs() != before,
             "recompiles": self._graphs.recompiles() - recompiles,
+            **({"values": sweep.values} if sweep.values else {}),
         }
+
+    def _metered_arms(self) -> Mapping[str, Arm]:
+        """Return the arms; those of a suite with metrics of its own make them of every reading."""
+        metrics = self._workload.program.metrics
+        if metrics is None:
+            return self._arms
+        return {name: Metered(arm, metrics, self._suite.metrics) for name, arm in self._arms.items()}
 
     def memory(self) -> Mapping[str, Any]:
         """Measure a settled iteration of each arm: `{"peaks", "process"}`, bytes by arm, None where it cannot be done.
@@ -420,10 +464,13 @@ class Bench:
             others = graph_pools(device).keys() - self._pools_before if has_other else frozenset()
             peaks[name] = peak_while(device, arm, prepare, other_pools=others)
             process[name] = process_peak_while(arm, prepare) if device.type == "cpu" else None
+            finish_arm(arm)
         return {"peaks": peaks, "process": process}
 
     def capture(self) -> Mapping[str, Any]:
         """Return dynamo's counters, the graph breaks with their reasons, and whether nothing was compiled at all."""
+        if self._case["compiler"] == AS_IT_IS:
+            return {"counters": {}, "graph_breaks": [], "not_compiled": False, "remarks": []}
         captured = self._graphs.read()
         has_nothing = uses_dynamo(self._case["compiler"]) and captured.counters["unique_graphs"] == 0
         return {
@@ -431,6 +478,7 @@ class Bench:
             "graph_breaks": captured.breaks,
             "not_compiled": has_nothing,
             "remarks": [*captured.remarks, *([why_nothing_compiled()] if has_nothing else [])],
+            "recompile_seconds": self._watch.seconds if self._watch is not None else None,
         }
 
     def fastrnns(self, threads: int | None, **request: Any) -> Mapping[str, Any]:  # noqa: ANN401 - as `fastrnns.measure`
@@ -463,6 +511,8 @@ class Bench:
         self._graphs.start()
         self._pools_before = frozenset(graph_pools(self._workload.device))
         compiled = compile_workload(self._case["compiler"], self._workload, self._options)
+        if self._workload.in_turn:
+            compiled = self._watch = ShapeWatch(compiled, self._graphs)
         self._arms["compiled"] = self._workload.iteration(compiled)
         return compiled
 
@@ -475,8 +525,18 @@ class Bench:
             graphs = compiled_graphs()
             prepare_arm(self._arms["compiled"], 1)
             self._compiled_seconds += self._timed(self._arms["compiled"])[0]
+            finish_arm(self._arms["compiled"])
             self._compiled_calls += 1
             self._graphs.first_call_is_over()
+
+    def _time_once(self, workload: Workload) -> float:
+        """Return the seconds of one iteration, without what is set up before it."""
+        iteration = workload.iteration()
+        prepare_arm(iteration, 1)
+        try:
+            return self._timed(iteration)[0]
+        finally:
+            finish_arm(iteration)
 
     def _timed(self, step: Callable[[], Any]) -> tuple[float, Any]:
         """Return the seconds and result of one synchronized call."""

@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from torchperf_ci.suites.registry import Suite, SuiteError, known, resolve, short_path
+from torchperf_ci.suites.problems import short_path
+from torchperf_ci.suites.registry import Suite, SuiteError, known, resolve
 from torchperf_ci.worker.accelerators import accelerators
 from torchperf_ci.worker.protocol import SECRET, CaseError, describe
 

@@ -18,12 +18,12 @@ from torchperf_ci.worker.accuracy import (
     another_function,
     compare_outcomes,
 )
-from torchperf_ci.worker.compile import calls_until_recorded
+from torchperf_ci.worker.compile import AS_IT_IS, calls_until_recorded
 from torchperf_ci.worker.copying import CannotCopy
 from torchperf_ci.worker.failures import is_out_of_memory
 from torchperf_ci.worker.load import Workload, random_state, seed_all
 from torchperf_ci.worker.memory import free_memory
-from torchperf_ci.worker.protocol import CaseError, describe
+from torchperf_ci.worker.protocol import CaseError, describe, one_line
 from torchperf_ci.worker.timing import synchronizer
 from torchperf_ci.worker.world import World
 
@@ -58,7 +58,12 @@ class AccuracyCheck:
 
         A copy may lack what only the original has, say a hook that nothing shows: then eager cannot run, or computes
         something else, which is no fault of the compiler's. Two copies that differ from each other differ for good.
+        A suite that checks its results itself has the last word about them.
         """
+        if self._workload.program.check is not None:
+            return self._ask_suite(self._workload.program.check)
+        if self._case["compiler"] == AS_IT_IS:
+            return leave_unjudged("it runs as it is, so there is nothing to compare with")
         float64, remark = self._float64_reference()
         try:
             verdict = self._compare(self._independent, float64, remark)
@@ -81,6 +86,22 @@ class AccuracyCheck:
         if failure is not None:
             raise failure
         return verdict
+
+    def _ask_suite(self, check: Callable[[Any], Any]) -> Mapping[str, Any]:
+        """Let the suite judge the compiled result, or the only one; where that is wrong, the eager one as well."""
+        compiler = self._case["compiler"]
+        try:
+            eager = self._independent()
+        except CannotCopy:
+            eager = self._workload
+        if compiler == AS_IT_IS:
+            wrong = _ask(check, self._eager_outcome("1st", lambda: eager))
+            return make_verdict("fail_accuracy", wrong) if wrong else make_verdict(_PASS)
+        wrong = _ask(check, self._observe_compiled())
+        if not wrong:
+            return make_verdict(_PASS)
+        too = _ask(check, self._eager_outcome("1st", lambda: eager))
+        return make_verdict("fail_accuracy", f"{wrong}; eager's result is wrong as well: {too}" if too else wrong)
 
     def _compare(
         self, make: Callable[[], Workload], float64: IterationOutcome | None, remark: str
@@ -107,13 +128,19 @@ class AccuracyCheck:
             self._compiled = self._observe_compiled()
         close = replace(tolerance, cosine=False)
         if not tolerance.cosine and self._difference(first, self._compiled, None, close) is None:
-            return make_verdict(_PASS)
+            return self._passed(first)
         if float64 is not None and (reason := another_function(first, float64)):
             float64, remark = None, f"no float64 reference: {reason}"
         if float64 is None:
             tolerance = replace(tolerance, cosine=True)
         differs = self._difference(first, self._compiled, float64, tolerance)
-        return make_verdict("fail_accuracy" if differs else _PASS, differs or "", remark)
+        return make_verdict("fail_accuracy", differs, remark) if differs else self._passed(first, remark)
+
+    def _passed(self, eager: IterationOutcome, remark: str = "") -> Mapping[str, Any]:
+        """Pass what was compared; a callable that returns nothing, and changes nothing it is given, was not."""
+        if self._workload.function is not None and all(leaf.value is None for leaf in eager.leaves().values()):
+            return leave_unjudged("it returns nothing that can be compared")
+        return make_verdict(_PASS, "", remark)
 
     def _difference(
         self,
@@ -165,6 +192,24 @@ def observe(workload: Workload, compiler: str, call: Callable[..., Any] | None =
     outcome = workload.observe(call, calls=calls_until_recorded(compiler, workload.device))
     synchronizer(workload.device)()  # what fails late on the device fails here, and not in what comes next
     return outcome
+
+
+def _ask(check: Callable[[Any], Any], outcome: IterationOutcome) -> str:
+    """Return what the suite's own check has against a result; empty when it is right. Raises `CannotJudge`."""
+    try:
+        answer = check(outcome.results["output"])
+        if answer is None or isinstance(answer, str):
+            return answer or ""
+        return "" if bool(answer) else "check(result) says that it is wrong"
+    except AssertionError as error:
+        return one_line(str(error)) or "check(result) raised an AssertionError"
+    except Exception as error:
+        raise CannotJudge(f"check(result) failed itself: {describe(error)}") from error
+
+
+def leave_unjudged(reason: str) -> dict[str, Any]:
+    """Make the reply of a check that has nothing to check, and say what could: it is no failure, and no pass either."""
+    return make_verdict("pass_due_to_skip", f"not checked: {reason}; a check(result) in the suite can judge it")
 
 
 def make_verdict(status: str, reason: str = "", remark: str = "") -> dict[str, Any]:
