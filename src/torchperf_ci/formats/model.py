@@ -14,8 +14,8 @@ from enum import Enum
 
 from torchperf_ci.core.records import (
     METRICS,
+    NOT_KNOWN,
     Case,
-    Direction,
     Environment,
     Metric,
     Mode,
@@ -23,12 +23,8 @@ from torchperf_ci.core.records import (
     Source,
     Status,
     Testing,
-    own_metric,
 )
 from torchperf_ci.formats.inputs import InputProblem, moment
-
-NOT_KNOWN = "unknown"
-"""The dtype of benchmarks that do not say it."""
 
 
 class ExportFormat(str, Enum):
@@ -231,8 +227,3 @@ def parse_status(word: str, *, where: str) -> Status:
         return Status(word) if word else Status.PASS
     except ValueError:
         raise InputProblem([f"{where}: its status is {word[:40]!r}, expected a word such as pass"]) from None
-
-
-def foreign_metric(name: str, *, unit: str = "", direction: Direction = Direction.UNKNOWN) -> Metric:
-    """Define a metric of another tool. One that only shares its name with one of ours is told apart from it."""
-    return own_metric(f"own.{name}" if name in METRICS else name, unit=unit, direction=direction)

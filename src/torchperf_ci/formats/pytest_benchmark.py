@@ -23,6 +23,7 @@ from torchperf_ci.core.records import (
     Record,
     Status,
     Testing,
+    foreign_metric,
     own_metric,
 )
 from torchperf_ci.core.statistics import describe_times
@@ -38,7 +39,7 @@ from torchperf_ci.formats.inputs import (
     parse,
     text_in,
 )
-from torchperf_ci.formats.model import Imported, ImportRequest, foreign_metric
+from torchperf_ci.formats.model import Imported, ImportRequest
 
 STATS = ("stddev", "rounds", "min", "median", "max", "mean")
 """The statistics that every complete file has."""

@@ -16,12 +16,12 @@ from datetime import datetime, timezone
 from statistics import median
 from typing import Any, Protocol
 
-from torchperf_ci.core.records import AS_IT_IS, Environment, Record, Source, Status, Testing
+from torchperf_ci.core.records import AS_IT_IS, Environment, Record, Source, Status, Testing, foreign_metric
 from torchperf_ci.core.results import LOGS, ResultsFolder, read_results
 from torchperf_ci.core.text import one_line, safe_name
 from torchperf_ci.machine.accelerators import Accelerator, indexed
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
-from torchperf_ci.run.case_worker import Captured, CaseSettings, CaseWorker, Loaded, OneArm, WorkerPairs
+from torchperf_ci.run.case_worker import AccuracyResult, Captured, CaseSettings, CaseWorker, Loaded, OneArm, WorkerPairs
 from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, my_cpus, work_on_lanes
 from torchperf_ci.run.metrics import (
     collect_samples,
@@ -112,6 +112,8 @@ class Runner:
         """Yield one record per testing, each as soon as it is known."""
         if planned.skip is not None:
             yield from self.same_for_all(planned, testings, Status.PASS_DUE_TO_SKIP, planned.skip)
+        elif planned.broken:
+            yield from self.same_for_all(planned, testings, Status.MODEL_FAIL_TO_LOAD, planned.broken)
         elif planned.lack:
             yield from self.same_for_all(planned, testings, Status.NOT_RUN, planned.lack)
         elif self.clock() >= self.ends:
@@ -204,15 +206,17 @@ class _CaseRun:
         self._worker: CaseWorker | None = None
         self._loaded: Loaded
         self._end: WorkerError | None = None
+        self._tested: AccuracyResult | None = None
 
     def records(self, testings: Sequence[Testing]) -> Iterator[Record]:
         """Yield a record per testing, in order.
 
         A testing that fails leaves a new worker to the next: what was compiled so far would make compiling look
         quicker. What keeps the model from running at all, a compiler that is not there, and a time limit end the case.
+        A test is measured first: its accuracy check is what comes after its call.
         """
         with self._stack:
-            for testing in testings:
+            for testing in reversed(testings) if self._planned.is_test else testings:
                 try:
                     if self._end is not None:
                         raise self._end
@@ -248,7 +252,7 @@ class _CaseRun:
         self._worker = None
 
     def _check_accuracy(self, worker: CaseWorker) -> Record:
-        result = worker.accuracy()
+        result = self._tested or worker.accuracy()
         captured = worker.capture()
         if result.is_spent:
             self._drop_worker()
@@ -279,6 +283,13 @@ class _CaseRun:
             **measure_rates(self._loaded.work, median(times), gpu=gpu, dtype=self._planned.case.dtype),
             **measure_own(samples, self._planned.metrics),
         }
+        own = {metric.name: metric for metric in self._planned.metrics if metric.name in metrics}
+        if self._planned.is_test:
+            self._tested = worker.accuracy()
+            for name, value in self._tested.extra_info.items():
+                if name != "batch_size":
+                    metric = foreign_metric(name)
+                    metrics[metric.name], own[metric.name] = value, metric
         return self._record(
             Testing.PERFORMANCE,
             Status.PASS,
@@ -286,7 +297,7 @@ class _CaseRun:
             (*remarks, *self._gpu.findings().all),
             metrics=metrics,
             samples=samples,
-            own_metrics={metric.name: metric for metric in self._planned.metrics if metric.name in metrics},
+            own_metrics=own,
         )
 
     def _record(

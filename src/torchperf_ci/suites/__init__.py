@@ -38,6 +38,9 @@ PYTEST_SPEC = "pytest:"
 ASV_SPEC = "asv:"
 """Begins a suite that is the asv benchmarks of a path."""
 
+EXISTING_SPECS = (PYTEST_SPEC, ASV_SPEC)
+"""The beginnings of suites that are another tool's benchmarks."""
+
 SHARING_VARIABLE = "TORCHPERF_SHARING"
 """The number of processes that hold a model at the same time, in the environment of a comparison's workers."""
 

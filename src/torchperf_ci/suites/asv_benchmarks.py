@@ -25,32 +25,19 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
+from torchperf_ci.suites import ASV_SPEC
+from torchperf_ci.suites.existing import ExistingBenchmark
 from torchperf_ci.suites.program import Program
-from torchperf_ci.suites.registry import SuiteError
+from torchperf_ci.suites.registry import Suite, SuiteError, suite_of_one
+from torchperf_ci.worker.memory import forget_process_peak, process_peak
 from torchperf_ci.worker.protocol import CaseError, describe, one_line
 
 _KIND = re.compile(r"(time|timeraw|mem|peakmem|track)_.|(Time|Timeraw|Mem|PeakMem|Track)[A-Z_].")
 _LEFT_OUT = {
-    "mem": "the size of a Python object is not measured; peakmem_ measures what the process needs",
-    "timeraw": "the time of code in a Python of its own is not measured",
+    "mem": "mem_: the size of a Python object is not measured; peakmem_ measures what the process needs",
+    "timeraw": "timeraw_: the time of code in a Python of its own is not measured",
 }
 """The kinds of benchmark that are rows without numbers, with the reason."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AsvBenchmark:
-    """A benchmark with one combination of its parameters.
-
-    suite, model: its name as a case, the one by which asv's results are imported. node: what finds it again. kind: what
-    its name begins with. unit: of what a `track_` function returns. skip: why it is left out; empty if it is not.
-    """
-
-    suite: str
-    model: str
-    node: str
-    kind: str
-    unit: str = ""
-    skip: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +50,7 @@ class _Found:
 
     def attribute(self, name: str, default: Any) -> Any:  # noqa: ANN401 - whatever a suite has
         """Return the first attribute of that name: of the function, of its class, of its module."""
-        return next((value for value in self.attributes(name)), default)
+        return next(iter(self.attributes(name)), default)
 
     def attributes(self, name: str) -> list[Any]:
         """Return all attributes of that name, the nearest first."""
@@ -85,68 +72,72 @@ class _Found:
         return [(values, f"({', '.join(name)})") for values, name in zip(itertools.product(*axes), names, strict=True)]
 
 
-def collect_benchmarks(path: str) -> tuple[list[AsvBenchmark], dict[str, str]]:
+def collect_benchmarks(path: str) -> list[ExistingBenchmark]:
     """List the benchmarks in a folder or a file, each with every combination of its parameters, and the modules that
-    cannot be imported, with reasons. Raises `SuiteError` where there is no such path, or no benchmark there."""
+    cannot be imported. Raises `SuiteError` where there is no such path, or no benchmark there."""
     root, modules = _find_modules(Path(path))
-    package = _import_package(root)
-    found: list[AsvBenchmark] = []
-    broken: dict[str, str] = {}
+    found: list[ExistingBenchmark] = []
     for name in modules:
         try:
-            module = importlib.import_module(f"{package}.{name}" if name else package)
+            module = _import_module(root, name)
             found += [each for one in _benchmarks_of(module, name) for each in _list_cases(one, root, name)]
         except BaseException as error:  # noqa: BLE001 - what a module raises when it is imported, or a class when made
-            broken[name or root.name] = describe(error)
-    if not found and not broken:
+            found.append(ExistingBenchmark(suite=name or root.name, model="(import)", broken=describe(error)))
+    if not found:
         raise SuiteError(f"--asv {path}: no benchmark there: no function or method called time_…, peakmem_… or track_…")
-    return found, broken
+    return found
 
 
-def load_benchmark(node: str) -> tuple[Program, AsvBenchmark]:
-    """Load one benchmark, call it once, and return what is measured. Raises `CaseError` where it is skipped, or slower
-    than its own timeout."""
+def load_benchmark(node: str) -> Suite:
+    """Load one benchmark as a suite of one model. Raises `SuiteError` when it has gone."""
     root, module_name, name, index = node.rsplit("::", 3)
-    package = _import_package(Path(root))
-    module = importlib.import_module(f"{package}.{module_name}" if module_name else package)
+    module = _import_module(Path(root), module_name)
     one = next((each for each in _benchmarks_of(module, module_name) if each.name == name), None)
     if one is None:
-        raise SuiteError(f"asv: {name} is not there any more")
-    benchmark = _list_cases(one, Path(root), module_name)[int(index)]
+        raise SuiteError(f"asv: the benchmark {name} is not there any more")
+    case = _list_cases(one, Path(root), module_name)[int(index)]
     values, _ = one.combinations()[int(index)]
+    return suite_of_one(case.model, lambda batch_size: _make_program(one, values), METRICS=case.metrics)  # noqa: ARG005
+
+
+def _make_program(one: _Found, values: tuple[Any, ...]) -> Program:
+    """Call a benchmark once, and return what is measured of it. Raises `CaseError` where it is skipped, or slower than
+    its own timeout."""
     setups, teardowns = one.attributes("setup")[::-1], one.attributes("teardown")
     args = (*_make_cache(one), *values)
+    call = functools.partial(one.function, *args) if args else one.function
 
     def setup() -> None:
         for each in setups:
             each(*args)
+        if one.kind == "peakmem":
+            forget_process_peak()
 
     def teardown() -> None:
         for each in teardowns:
             each(*args)
 
-    call = functools.partial(one.function, *args) if args else one.function
-    _try_once(one, setup, call, teardown)
-    if one.kind == "peakmem":
-        from torchperf_ci.worker.memory import forget_process_peak, process_peak
-
-        def start() -> None:
+    with _time_limit(float(one.attribute("timeout", 0.0))):
+        try:
             setup()
-            forget_process_peak()
-
-        return Program(call=call, setup=start, teardown=teardown, metrics=lambda *_: {"peakmem": process_peak()}), benchmark
+            call()
+            teardown()
+        except NotImplementedError as error:  # asv's way to say that it does not apply
+            raise CaseError("pass_due_to_skip", f"the benchmark skips itself: {describe(error)}") from error
+    metrics: dict[str, Callable[..., Any] | str] = {"peakmem": lambda *_: {"peakmem": process_peak()}, "track": "track"}
     return Program(
         call=call,
-        setup=setup if setups else None,
+        setup=setup if setups or one.kind == "peakmem" else None,
         teardown=teardown if teardowns else None,
-        # asv calls it so often after one set-up when its author says so, and else once.
+        # asv sets up before every call, unless `number` says how many calls one set-up is good for.
         setup_per="reading" if int(one.attribute("number", 0)) > 1 else "call",
-        metrics="track" if one.kind == "track" else None,
-    ), benchmark
+        metrics=metrics.get(one.kind),
+        as_it_is=True,
+    )
 
 
 def _find_modules(path: Path) -> tuple[Path, list[str]]:
-    """Return the folder of the benchmarks, and the modules below it by their dotted names; empty: the package itself."""
+    """Return the folder of the benchmarks, and the dotted names of the modules below it; empty: the package itself."""
     path = path.absolute()
     if not path.exists():
         raise SuiteError(f"--asv {path}: there is no such file or folder")
@@ -156,7 +147,6 @@ def _find_modules(path: Path) -> tuple[Path, list[str]]:
     if configuration.is_file():
         match = re.search(r'^\s*"benchmark_dir"\s*:\s*"([^"]+)"', configuration.read_text(), re.MULTILINE)
         path = path / (match[1] if match else "benchmarks")
-    found = pkgutil.walk_packages([str(path)], onerror=lambda _: None)
     return path, ["", *_walk(path)] if (path / "__init__.py").is_file() else list(_walk(path))
 
 
@@ -167,23 +157,21 @@ def _walk(folder: Path, prefix: str = "") -> Iterator[str]:
             yield from _walk(folder / module.name, f"{prefix}{module.name}.")
 
 
-def _import_package(root: Path) -> str:
-    """Make the folder a package by its name, so that its modules can import each other; nothing else below its parent
-    can be imported by that, above all not the project itself."""
-    name = root.name
-    if getattr(sys.modules.get(name), "__path__", None) == [str(root)]:
-        return name
-    init = root / "__init__.py"
-    if init.is_file():
-        spec = importlib.util.spec_from_file_location(name, init, submodule_search_locations=[str(root)])
+def _import_module(root: Path, name: str) -> ModuleType:
+    """Import a module below the folder, which becomes a package for that; empty: the package itself.
+
+    Nothing beside the folder can be imported by that, above all not the project itself.
+    """
+    package = root.name
+    if getattr(sys.modules.get(package), "__path__", None) != [str(root)]:
+        init = root / "__init__.py"
+        spec = importlib.util.spec_from_file_location(package, init, submodule_search_locations=[str(root)])
         assert spec is not None
-        assert spec.loader is not None
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    else:
-        module = sys.modules[name] = ModuleType(name)
-        module.__path__ = [str(root)]
-    return name
+        module = sys.modules[package] = importlib.util.module_from_spec(spec)
+        if init.is_file():
+            assert spec.loader is not None
+            spec.loader.exec_module(module)
+    return importlib.import_module(f"{package}.{name}" if name else package)
 
 
 def _benchmarks_of(module: ModuleType, name: str) -> Iterator[_Found]:
@@ -206,20 +194,19 @@ def _benchmarks_of(module: ModuleType, name: str) -> Iterator[_Found]:
                 yield _Found(name=f"{prefix}{attribute}.{each}", function=method, sources=(method, instance, module))
 
 
-def _list_cases(one: _Found, root: Path, module: str) -> list[AsvBenchmark]:
+def _list_cases(one: _Found, root: Path, module: str) -> list[ExistingBenchmark]:
     owner, _, function = one.name.rpartition(".")
     suite, _, name = owner.partition(".") if owner.count(".") == 1 else (owner, "", "")
     model = f"{name}.{function}" if name else function
     left_out = list(map(tuple, one.attribute("skip_params", ())))
-    reason = _LEFT_OUT.get(one.kind, "")
+    units = {"peakmem": "bytes", "track": str(one.attribute("unit", "unit"))}  # for asv, less is better
     return [
-        AsvBenchmark(
+        ExistingBenchmark(
             suite=suite or "asv",
             model=one_line(f"{model}{end}".replace("\\", "|")),
-            node=f"{root}::{module}::{one.name}::{index}",
-            kind=one.kind,
-            unit=str(one.attribute("unit", "unit")) if one.kind == "track" else "",
-            skip=f"asv's {one.kind}_: {reason}" if reason else "left out by skip_for_params" if values in left_out else "",
+            spec=f"{ASV_SPEC}{root}::{module}::{one.name}::{index}",
+            metrics={one.kind: {"unit": units[one.kind], "direction": "lower"}} if one.kind in units else {},
+            skip=_LEFT_OUT.get(one.kind, "skip_for_params names it" if values in left_out else ""),
         )
         for index, (values, end) in enumerate(one.combinations())
     ]
@@ -245,18 +232,6 @@ def _make_cache(one: _Found) -> tuple[Any, ...]:
     os.chdir(tempfile.mkdtemp(prefix="asv-", dir=os.environ.get("TORCHINDUCTOR_CACHE_DIR")))
     cache = make()
     return () if cache is None else (cache,)
-
-
-def _try_once(one: _Found, setup: Callable[[], None], call: Callable[[], Any], teardown: Callable[[], None]) -> None:
-    """Call it once. NotImplementedError is asv's way to say that it does not apply."""
-    seconds = float(one.attribute("timeout", 0.0))
-    try:
-        with _time_limit(seconds):
-            setup()
-            call()
-            teardown()
-    except NotImplementedError as error:
-        raise CaseError("pass_due_to_skip", f"skipped by the benchmark: {describe(error)}") from error
 
 
 @contextmanager

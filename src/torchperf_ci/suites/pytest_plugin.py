@@ -108,6 +108,7 @@ class BenchmarkFixture:
 
     def __call__(self, function_to_benchmark: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as pytest-benchmark's
         """Measure a call; return its result. As a decorator it measures the function at once."""
+        __tracebackhide__ = True
         return self._measure("benchmark(…)", HeldCall(function=function_to_benchmark, args=args, kwargs=kwargs))
 
     def pedantic(
@@ -122,6 +123,7 @@ class BenchmarkFixture:
         iterations: int = 1,
     ) -> Any:  # noqa: ANN401 - whatever the target returns
         """Measure a call with a set-up before and a teardown after each one; return its result."""
+        __tracebackhide__ = True
         for name, number in (("rounds", rounds), ("iterations", iterations), ("warmup_rounds", warmup_rounds + 1)):
             if number < 1:
                 raise ValueError(f"pedantic: {name} has to be at least {int(name != 'warmup_rounds')}")
@@ -137,6 +139,7 @@ class BenchmarkFixture:
     patch = weave
 
     def _measure(self, how: str, call: HeldCall) -> Any:  # noqa: ANN401 - whatever the function returns
+        __tracebackhide__ = True  # what is wrong is where the test calls this
         if self._used:
             raise FixtureAlreadyUsed(f"benchmark can be used once per test; this one has called {self._used} before")
         self._used = how
@@ -256,7 +259,8 @@ def crash_message(report: pytest.TestReport | pytest.CollectReport) -> str:
     crash = getattr(longrepr, "reprcrash", None)
     if crash is not None:
         path = str(crash.path).rpartition("/")[2]
-        return one_line(f"{crash.message.splitlines()[0]} ({path}:{crash.lineno})")
+        message = crash.message.splitlines()[0].removeprefix(f"{__name__}.")
+        return one_line(f"{message} ({path}:{crash.lineno})")
     lines = [_ANSI.sub("", line) for line in str(longrepr).splitlines() if line.strip()]
     errors = [line.removeprefix("E").strip() for line in lines if line.startswith("E  ")]
     return one_line(errors[-1] if errors else lines[-1] if lines else "no reason given")

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchperf_ci.core.text import LONGEST_NAME
+from torchperf_ci.suites import PYTEST_SPEC
+from torchperf_ci.suites.existing import ExistingBenchmark
 from torchperf_ci.suites.registry import SuiteError
 from torchperf_ci.worker.protocol import one_line
 
@@ -40,15 +42,6 @@ _NO_TESTS = 5
 """pytest's exit code when it has collected nothing."""
 
 _ESCAPED = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkTest:
-    """A test with the fixture. suite, model: its name as a case. node: the argument by which pytest finds it alone."""
-
-    suite: str
-    model: str
-    node: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +69,15 @@ class TestFailed(Exception):
     __test__ = False
 
 
-def collect_tests(path: str) -> tuple[list[BenchmarkTest], dict[str, str]]:
-    """List the tests with a `benchmark` fixture in a file or a folder, and what could not be collected, with reasons.
+def collect_tests(path: str) -> list[ExistingBenchmark]:
+    """List the tests with a `benchmark` fixture in a file or a folder, and the files that cannot be collected.
 
     A test's suite is its group, or else its file; its model is its name in that file: the names by which files of
     pytest-benchmark are imported. Raises `SuiteError` where there is no such path, no pytest, or no such test.
     """
     if not Path(path.partition("::")[0]).exists():
-        raise SuiteError(f"--pytest {path}: there is no such file or folder in {Path.cwd()}")
-    plugin, code, said = _run_pytest([path], ["--collect-only", "-qq"], hold=_refuse)
+        raise SuiteError(f"--pytest {path}: there is no such file or folder")
+    plugin, code, said = _run_pytest(path, ["--collect-only", "-qq"], hold=_refuse)
     if not plugin.items and not plugin.broken:
         if code not in {0, _NO_TESTS}:
             raise SuiteError(f"--pytest {path}: pytest ended with exit code {code}: {said}")
@@ -95,7 +88,11 @@ def collect_tests(path: str) -> tuple[list[BenchmarkTest], dict[str, str]]:
         _name_test(item, with_path=True) if times[test.suite, test.model] > 1 else test
         for item, test in zip(plugin.items, tests, strict=True)
     ]
-    return tests, plugin.broken
+    broken = [
+        ExistingBenchmark(suite=_readable(node.removesuffix(".py")), model="(collection)", broken=reason)
+        for node, reason in plugin.broken.items()
+    ]
+    return [*tests, *broken]
 
 
 def run_test(node: str, hold: Hold) -> TestOutcome:
@@ -113,7 +110,7 @@ def run_test(node: str, hold: Hold) -> TestOutcome:
         held = True
         return hold(call)
 
-    plugin, code, said = _run_pytest([node], ["-q"], hold=hold_once)
+    plugin, code, said = _run_pytest(node, ["-q"], hold=hold_once)
     failure = plugin.failure or next(iter(plugin.broken.values()), "")
     if not failure and code not in {0, _NO_TESTS}:
         failure = f"pytest ended with exit code {code}: {said}"
@@ -130,7 +127,7 @@ def run_test(node: str, hold: Hold) -> TestOutcome:
     raise TestSkipped("the test passed without calling its `benchmark` fixture, so there is nothing to measure")
 
 
-def _run_pytest(paths: Sequence[str], options: Sequence[str], *, hold: Hold) -> tuple[Plugin, int, str]:
+def _run_pytest(path: str, options: Sequence[str], *, hold: Hold) -> tuple[Plugin, int, str]:
     """Run pytest with our plugin; return that, the exit code, and the last line it wrote to stderr."""
     try:
         import pytest
@@ -147,7 +144,7 @@ def _run_pytest(paths: Sequence[str], options: Sequence[str], *, hold: Hold) -> 
     # may take a value or not.
     options = ["-p", "no:benchmark", "-s", "-m", "", "-k", "", *neutral, *options]
     with _listen_to_stderr() as said:
-        code = pytest.main([*options, "--", *paths], plugins=[plugin])
+        code = pytest.main([*options, "--", path], plugins=[plugin])
     return plugin, int(code), one_line(said[-1]) if said else "it says nothing more"
 
 
@@ -184,16 +181,16 @@ def _refuse(_: Any) -> Sequence[float]:  # noqa: ANN401 - a HeldCall
     raise RuntimeError("tests are not run while they are listed")
 
 
-def _name_test(item: Any, *, with_path: bool = False) -> BenchmarkTest:  # noqa: ANN401 - a pytest.Item
+def _name_test(item: Any, *, with_path: bool = False) -> ExistingBenchmark:  # noqa: ANN401 - a pytest.Item
     """Name a test as a case. with_path: the model's name begins with the file."""
     from torchperf_ci.suites.pytest_plugin import group_of
 
     path, _, inside = item.nodeid.partition("::")
     name = f"{path}::{inside}" if with_path else inside
-    return BenchmarkTest(
+    return ExistingBenchmark(
         suite=_readable(group_of(item) or path.removesuffix(".py")),
         model=_readable(name),
-        node=f"{item.path}::{inside}",
+        spec=f"{PYTEST_SPEC}{item.path}::{inside}",
     )
 
 
