@@ -118,4 +118,4 @@ def test_a_case_has_the_most_urgent_verdict_of_its_times() -> None:
 )
 def test_bytes_are_told_in_a_unit_that_fits(value: float | None, text: str) -> None:
     """Small models have small memory."""
-    assert quantity(MEMORY, value) == text
+    assert quantity(verdict("a", Verdict.UNCHANGED, metric=MEMORY), value) == text

@@ -37,6 +37,8 @@ def _clock(ctx: click.Context, param: click.Parameter, value: str | None) -> str
     raise click.BadParameter(f"{value!r} is neither a clock in MHz nor `default`")
 
 
+_PARAMETERS = re.compile(r"(?P<model>[\w./-]+)\[(?P<parameters>\w+=[^\[\]]*)\]?")
+
 _POSITIVE = click.IntRange(min=1)
 _SECONDS = Seconds(min=0, min_open=True)
 _SEED = click.IntRange(min=0, max=2**63 - 1)
@@ -225,6 +227,13 @@ class MethodOptions:
     inductor_compile_mode: str | None = option(
         "--inductor-compile-mode", help="torch.compile's mode for inductor, say max-autotune."
     )
+    dynamic: str = option(
+        "--dynamic",
+        type=click.Choice(["auto", "true", "false"]),
+        default="auto",
+        help="Whether torch.compile takes sizes as unknown from the start (true), compiles for each anew (false), or "
+        "finds out (auto); for cases that run inputs of several shapes.",
+    )
     seed: int = option("--seed", type=_SEED, default=0, help="Seed of weights, inputs and the order of measurements.")
     scale: str = option(
         "--scale",
@@ -360,6 +369,7 @@ class CaseOptions:
             scale=method.scale,
             compile_scope=method.compile_scope,
             cold_l2=method.cold_l2,
+            dynamic={"true": True, "false": False}.get(method.dynamic),
         )
 
     def variables(self) -> dict[str, str]:
@@ -379,8 +389,19 @@ def _shard(text: str) -> str:
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    """Return the compiled pattern. Raises `click.UsageError`."""
+    """Return the compiled pattern. Raises `click.UsageError`.
+
+    `matmul[n=128` and `matmul[n=128,dtype=float32]` are names of cases, or the beginning of one: the parameters in
+    brackets must be there, in any order, and no others need to be.
+    """
+    from torchperf_ci.run.plan import spelled_as
+
+    if named := _PARAMETERS.fullmatch(text):
+        given = filter(None, named["parameters"].split(","))
+        wanted = "".join(rf"(?=[^\]]*(?<=[\[,]){re.escape(each)}(?=[,\]]))" for each in given)
+        return re.compile(rf"{re.escape(named['model'])}\[{wanted}{spelled_as(text)}")
     try:
         return re.compile(text)
     except re.error as error:
-        raise click.UsageError(f"--filter {text!r} is not a regular expression: {error}") from error
+        hint = "; a case with parameters is chosen by matmul[n=128]" if "[" in text and "=" in text else ""
+        raise click.UsageError(f"--filter {text!r} is not a regular expression: {error}{hint}") from error

@@ -28,7 +28,7 @@ from torchperf_ci.compare.effects import (
 )
 from torchperf_ci.compare.model import LATENCY, Measured, SideResult, ToleranceRules
 from torchperf_ci.compare.verdicts import is_compile_time_open
-from torchperf_ci.core.records import Status, Testing
+from torchperf_ci.core.records import AS_IT_IS, Status, Testing
 from torchperf_ci.core.results import LOGS
 from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
@@ -117,6 +117,14 @@ def make_launch(pairs: Sequence[SamplePair]) -> Launch:
         base=tuple(pair.first if pair.first_device is None else pair.first_device for pair in pairs),
         head=tuple(pair.second if pair.second_device is None else pair.second_device for pair in pairs),
         probe=tuple(pair.probe for pair in pairs),
+        values={
+            name: (
+                tuple(pair.first_values[name] for pair in pairs),
+                tuple(pair.second_values[name] for pair in pairs),
+            )
+            for name in (pairs[0].first_values if pairs else ())
+            if all(name in pair.first_values and name in pair.second_values for pair in pairs)
+        },
     )
 
 
@@ -235,7 +243,10 @@ class _CaseComparison:
     ) -> None:
         self._comparer, self._plan, self._settings = comparer, plan, comparer.settings
         self._case, self._planned = shown.case, planned
-        self._arms = {side: "eager" if case.case.compiler == "eager" else "compiled" for side, case in planned.items()}
+        self._arms = {
+            side: "eager" if case.case.compiler in {"eager", AS_IT_IS} else "compiled" for side, case in planned.items()
+        }
+        self._metrics = tuple(metric for metric in planned["head"].metrics if metric in planned["base"].metrics)
         self._tolerance = plan.tolerances.find(shown.case, LATENCY)
         self._results = {"base": SideResult(), "head": SideResult()}
         self._launches: list[Launch] = []
@@ -273,6 +284,7 @@ class _CaseComparison:
             between=self._between,
             seconds=self._spent,
             look=self._look,
+            metrics=self._metrics,
             refusals=tuple(self._list_refusals()),
         )
 
@@ -322,7 +334,7 @@ class _CaseComparison:
         self._renew_deadline()
         worker.extend(self._deadline)
         source = OneArm(worker, arm, side=side)
-        sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._settings.repeats)
+        sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._repeats)
         try:
             sampler.warm_up(iterations=self._settings.warmup)
             sampler.measure(StopRule(repeat=LEAST_PAIRS))
@@ -353,14 +365,14 @@ class _CaseComparison:
                 self._renew_deadline()  # what the other side used up, by hanging, is not this one's
             worker = self._fork(stack, preloaded, side)
             loaded = worker.load(cache_dir=self._choose_cache(stack, side, number))
-            if is_compiled and number == 0 and Testing.ACCURACY in self._settings.testings:
-                checked = worker.accuracy()
-                reason = f": {checked.reason}" if checked.reason else ""
-                self._note(side, accuracy=f"{checked.status}{reason}")
-                if checked.is_spent:
-                    worker.kill()
-                    worker = self._fork(stack, preloaded, side)
-                    loaded = worker.load(cache_dir=self._choose_cache(stack, side, number))
+            if loaded.one_call:
+                self._repeats = 1
+            is_checked = is_compiled or self._planned[side].case.compiler == AS_IT_IS
+            is_first = number == 0 and Testing.ACCURACY in self._settings.testings
+            if is_checked and is_first and self._check(worker, side):
+                worker.kill()
+                worker = self._fork(stack, preloaded, side)
+                loaded = worker.load(cache_dir=self._choose_cache(stack, side, number))
             self._note(side, batch_size=loaded.batch_size, parameters=loaded.parameters, strays=loaded.strays)
             if is_compiled:
                 self._compile(worker, side, number)
@@ -376,6 +388,14 @@ class _CaseComparison:
                     self._note("base", failure=_explain(error))
             return None
         return worker
+
+    def _check(self, worker: CaseWorker, side: str) -> bool:
+        """Note whether the results are right, if that was looked at; say whether the worker is spent."""
+        checked = worker.accuracy()
+        reason = f": {checked.reason}" if checked.reason else ""
+        if checked.status is not Status.PASS_DUE_TO_SKIP:
+            self._note(side, accuracy=f"{checked.status}{reason}")
+        return checked.is_spent
 
     def _fork(self, stack: ExitStack, preloaded: Preloaded, side: str) -> CaseWorker:
         planned = self._planned[side]
@@ -479,6 +499,7 @@ class _CaseComparison:
     def _launch_in_turn(self, order: Sequence[str], number: int, until: float) -> bool:
         """Measure whole launches in turn, for models that do not fit twice and for what interleaving disturbs."""
         times: dict[str, list[float]] = {}
+        values: dict[str, Mapping[str, list[float]]] = {}
         probes: list[float] = []
         each = (until - self._spent) / 2
         for side in order:
@@ -501,13 +522,24 @@ class _CaseComparison:
                     each = 0.0
                     continue
                 launch = make_launch(pairs)
-                times[side] = [time for pair in zip(launch.base, launch.head, strict=True) for time in pair]
+                times[side] = list(chain.from_iterable(zip(launch.base, launch.head, strict=True)))
+                values[side] = {
+                    name: list(chain.from_iterable(zip(*both, strict=True))) for name, both in launch.values.items()
+                }
                 probes += launch.probe
         if any(result.failure for result in self._results.values()):
             return False
         size = min(map(len, times.values()))
         self._launches.append(
-            Launch(base=tuple(times["base"][:size]), head=tuple(times["head"][:size]), probe=tuple(probes))
+            Launch(
+                base=tuple(times["base"][:size]),
+                head=tuple(times["head"][:size]),
+                probe=tuple(probes),
+                values={
+                    name: (tuple(values["base"][name][:size]), tuple(values["head"][name][:size]))
+                    for name in values["base"].keys() & values["head"].keys()
+                },
+            )
         )
         return True
 

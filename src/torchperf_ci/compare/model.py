@@ -15,7 +15,7 @@ from torchperf_ci.compare.effects import (
     Launch,
     Verdict,
 )
-from torchperf_ci.core.records import Case, Source
+from torchperf_ci.core.records import Case, Metric, Source
 
 if TYPE_CHECKING:
     from torchperf_ci.machine.host import HostLoad
@@ -134,8 +134,8 @@ class Measured:
 
     A side that does not have the model is None. between: see `estimate_effect`. seconds: what sampling took.
     look: the index of `LOOKS` at which it ended. refusals: why it may not be compared. remarks: what a reader should
-    know. host: the system's load; recorded, not used in verdicts. again: a second measurement in fresh processes, made
-    when the first one showed a change.
+    know. host: the system's load; recorded, not used in verdicts.
+    metrics: the suite's own. again: a second measurement in fresh processes, made when the first one showed a change.
     """
 
     case: Case
@@ -148,6 +148,7 @@ class Measured:
     refusals: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     host: HostLoad | None = None
+    metrics: tuple[Metric, ...] = ()
     again: Measured | None = None
 
 
@@ -155,6 +156,7 @@ class Measured:
 class Comparison:
     """The verdict on one metric of one case. `base` and `head` are in the metric's unit, or absent.
 
+    unit: that of a metric that `METRICS` does not have.
     p: of "the slowdown is at most the margin".
     confirmed: whether a second measurement in fresh processes says the same; None when there was none.
     again: what that one says of the metric.
@@ -183,6 +185,7 @@ class Comparison:
     more_launches: int | None = None
     why: str = ""
     log: str = ""
+    unit: str = ""
 
 
 def pick_case_verdicts(comparisons: Sequence[Comparison]) -> dict[Case, Comparison]:

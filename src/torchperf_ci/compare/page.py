@@ -112,8 +112,8 @@ def _make_grid(comparisons: Sequence[Comparison]) -> Grid:
                     text(str(c.verdict)),
                     text(name(c.case)),
                     text(metric_name(c.metric)),
-                    number(quantity(c.metric, c.base)),
-                    number(quantity(c.metric, c.head)),
+                    number(quantity(c, c.base)),
+                    number(quantity(c, c.head)),
                     number(change(c.ratio), "" if c.low is None else interval(c)),
                     number(change(c.again.ratio), "" if c.again.low is None else interval(c.again))
                     if c.again

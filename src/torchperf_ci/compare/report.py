@@ -87,7 +87,7 @@ def to_text(findings: ComparisonFindings) -> str:
     """Write the verdict and what changed, for a terminal."""
     lines = [f"{findings.sign} {write_sentence(findings)}"]
     for c in ordered([c for c in findings.comparisons if is_change(c)]):
-        values = f" {quantity(c.metric, c.base)} → {quantity(c.metric, c.head)}," if c.ratio else ""
+        values = f" {quantity(c, c.base)} → {quantity(c, c.head)}," if c.ratio else ""
         numbers = f"{values} {change_with_interval(c)}" if c.ratio else ""
         again = f"; again {change_with_interval(c.again)}" if c.again and c.again.ratio else ""
         reason = f" – {why(c)}{again}" if why(c) else ""
@@ -160,8 +160,8 @@ def _make_table(comparisons: Sequence[Comparison], *, rank: int) -> MarkdownTabl
             f"{SIGNS[c.verdict]} {c.verdict}",
             code(name(c.case)),
             html(metric_name(c.metric)),
-            quantity(c.metric, c.base).replace(" ", _NO_BREAK),
-            quantity(c.metric, c.head).replace(" ", _NO_BREAK),
+            quantity(c, c.base).replace(" ", _NO_BREAK),
+            quantity(c, c.head).replace(" ", _NO_BREAK),
             _write_change(c),
             *([_write_change(c.again) if c.again else ""] if is_twice else []),
             html(why(c)),

@@ -12,6 +12,7 @@ from torchperf_ci.compare.effects import (
     FAMILY_ERROR,
     LEAST_PAIRS,
     Effect,
+    Launch,
     Verdict,
     estimate_effect,
     estimate_time_factor,
@@ -30,7 +31,7 @@ from torchperf_ci.compare.model import (
     SideResult,
     ToleranceRules,
 )
-from torchperf_ci.core.records import Case, Record, Status
+from torchperf_ci.core.records import Case, Direction, Record, Status
 
 LEAST_BYTES = 64 * 1024
 """A difference in memory below this is none, whatever share of a small model's memory it is."""
@@ -120,6 +121,7 @@ def _compare_once(measured: Measured, tolerances: ToleranceRules) -> list[Compar
     sizes = (base.process_bytes, head.process_bytes)
     return [
         _compare_latency(measured, base, head, tolerances),
+        *_compare_own(measured, tolerances),
         *(
             replace(c, log=head.log) if c.verdict is Verdict.FAILED else c
             for c in compare_accuracy(case, base.accuracy, head.accuracy)
@@ -161,6 +163,33 @@ def _compare_latency(measured: Measured, base: SideResult, head: SideResult, tol
         more_seconds=measured.seconds * (times_needed - 1),
         more_launches=launches if measured.between >= BETWEEN_FLOOR else 0,  # the arms of one process have one
     )
+
+
+def _compare_own(measured: Measured, tolerances: ToleranceRules) -> Iterator[Comparison]:
+    """Judge the suite's own metrics that have a direction, by the same interval as times: they belong to the same
+    readings."""
+    for metric in measured.metrics:
+        sides = [launch.values[metric.name] for launch in measured.launches if metric.name in launch.values]
+        if metric.direction is Direction.UNKNOWN or not sides:
+            continue
+        base, head = ([value for values in each for value in values] for each in zip(*sides, strict=True))
+        comparison = Comparison(
+            case=measured.case,
+            metric=metric.name,
+            verdict=Verdict.INCONCLUSIVE,
+            base=median(base),
+            head=median(head),
+            unit=metric.unit,
+        )
+        launches = [Launch(base=one, head=two) for one, two in sides]
+        if min(*base, *head) <= 0:
+            same = median(base) == median(head)
+            why = "" if same else "it is not above 0 everywhere, so there is no ratio to judge"
+            yield replace(comparison, verdict=Verdict.UNCHANGED if same else Verdict.INCONCLUSIVE, why=why)
+        elif (effect := estimate_effect(launches, between=measured.between, look=measured.look)) is not None:
+            worse = effect.invert() if metric.direction is Direction.HIGHER else effect
+            tolerance = tolerances.find(measured.case, metric.name)
+            yield with_effect(comparison, effect, verdict=judge(worse, tolerance), p=worse.p_above(tolerance.margin))
 
 
 def list_remarks(name: str, side: SideResult | Record) -> Iterator[str]:

@@ -47,6 +47,7 @@ _TITLES = {
 }
 _MOST_NAMES = 3
 _LONGEST_REASON = 90
+_LONGEST_UNIT = 30
 _LONGEST_WAIT = 36_000
 """Seconds; nobody waits longer for a verdict."""
 
@@ -205,11 +206,12 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def quantity(metric: str, value: float | None) -> str:
-    """Write a value with its unit."""
+def quantity(comparison: Comparison, value: float | None) -> str:
+    """Write a value of a comparison's metric with its unit."""
     if value is None:
         return ABSENT
-    unit = METRICS[metric].unit if metric in METRICS else ""
+    metric = comparison.metric
+    unit = METRICS[metric].unit if metric in METRICS else one_line(comparison.unit, limit=_LONGEST_UNIT)
     match unit:
         case "bytes":
             return f"{value / 1e6:,.1f} MB" if value >= 1e6 else f"{value / 1e3:,.1f} kB"

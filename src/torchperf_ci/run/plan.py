@@ -372,6 +372,17 @@ def _keeps(pattern: re.Pattern[str], model: str, suite: SuiteListing) -> bool:
     return any(search(pattern, name) for name in names) or any(search(pattern, group, whole=True) for group in groups)
 
 
+def spelled_as(text: str) -> str:
+    """Return a comment for a pattern that was made of another spelling, which messages show in its place."""
+    return f"(?#{text})" if ")" not in text else ""
+
+
+def spelling(pattern: re.Pattern[str]) -> str:
+    """Return a pattern as it was asked for."""
+    comment = re.search(r"\(\?#([^)]*)\)$", pattern.pattern)
+    return comment[1] if comment else pattern.pattern
+
+
 def matches(pattern: re.Pattern[str], suite: SuiteListing) -> bool:
     """Say whether `--filter` keeps any model of the suite."""
     return any(_keeps(pattern, model, suite) for model in suite.models)
@@ -400,7 +411,7 @@ def unknown_models(selection: Selection, suites: Sequence[SuiteListing]) -> list
             if name not in models and name not in own_names
         ),
         *(
-            f"--filter {pattern.pattern!r}: it matches no model.{nearest(pattern.pattern, models)} {there_are}"
+            f"--filter {spelling(pattern)!r}: it matches no model.{nearest(spelling(pattern), models)} {there_are}"
             for pattern in selection.filters
             if not any(matches(pattern, suite) for suite in suites)
         ),
