@@ -367,7 +367,8 @@ class _CaseComparison:
             loaded = worker.load(cache_dir=self._choose_cache(stack, side, number))
             if loaded.one_call:
                 self._repeats = 1
-            is_checked = is_compiled or self._planned[side].case.compiler == AS_IT_IS
+            planned = self._planned[side]
+            is_checked = is_compiled or (planned.case.compiler == AS_IT_IS and not planned.is_test)
             is_first = number == 0 and Testing.ACCURACY in self._settings.testings
             if is_checked and is_first and self._check(worker, side):
                 worker.kill()
@@ -456,6 +457,7 @@ class _CaseComparison:
                 if has_repeats:
                     break
             self._note_memory(workers, source)
+            self._end_tests(workers, source)
         except WorkerError as error:
             self._is_alive = error.alive
             if len(workers) > 1 and is_lack_of_room(error):
@@ -517,6 +519,7 @@ class _CaseComparison:
                     while len(pairs) < LEAST_PAIRS and self._settings.rule.repeat is None:
                         pairs += self._draw(sampler, 0.0)
                     self._note_memory({side: worker}, source)
+                    self._end_tests({side: worker}, source)
                 except WorkerError as error:
                     self._note(side, failure=_explain(error))
                     each = 0.0
@@ -554,6 +557,15 @@ class _CaseComparison:
                 source.asking = "head" if self._plan.one_process else side
                 memory, arm = worker.memory(), self._arms[side]
                 self._note(side, memory_bytes=memory.peaks.get(arm), process_bytes=memory.process.get(arm))
+
+    def _end_tests(self, workers: Mapping[str, CaseWorker], source: AskedPairs) -> None:
+        """Let tests go on to their ends, and note whether they pass: the first launch in which one does not counts."""
+        for side, worker in workers.items():
+            if self._planned[side].is_test:
+                source.asking, before = side, self._results[side].accuracy
+                self._check(worker, side)
+                if before.startswith(Status.FAIL_ACCURACY) or Testing.ACCURACY not in self._settings.testings:
+                    self._note(side, accuracy=before)
 
     def _list_refusals(self) -> Iterator[str]:
         base, head = self._results["base"], self._results["head"]

@@ -332,7 +332,9 @@ class _CaseRun:
         settings, device = self._settings, self._planned.device
         status = error.status if isinstance(error.status, Status) else Status.FAIL_TO_RUN
         reason = error.reason
-        if status is Status.TIMEOUT and self._runner.clock() < self._began + settings.timeout:
+        if error.alive and status is Status.TIMEOUT:
+            pass  # a limit of the benchmark's own
+        elif status is Status.TIMEOUT and self._runner.clock() < self._began + settings.timeout:
             status, reason = Status.NOT_RUN, f"the run's budget of {settings.budget:g} s was spent while it ran"
         elif status is Status.TIMEOUT:
             reason = f"not done within {settings.timeout:g} s: {reason}"

@@ -26,7 +26,7 @@ from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from torchperf_ci.suites import ASV_SPEC
-from torchperf_ci.suites.existing import ExistingBenchmark
+from torchperf_ci.suites.existing import ExistingBenchmark, find_asv_folder
 from torchperf_ci.suites.program import Program
 from torchperf_ci.suites.registry import Suite, SuiteError, suite_of_one
 from torchperf_ci.worker.memory import forget_process_peak, process_peak
@@ -143,10 +143,7 @@ def _find_modules(path: Path) -> tuple[Path, list[str]]:
         raise SuiteError(f"--asv {path}: there is no such file or folder")
     if path.is_file():
         return path.parent, [path.stem]
-    configuration = path / "asv.conf.json"
-    if configuration.is_file():
-        match = re.search(r'^\s*"benchmark_dir"\s*:\s*"([^"]+)"', configuration.read_text(), re.MULTILINE)
-        path = path / (match[1] if match else "benchmarks")
+    path = find_asv_folder(path)
     return path, ["", *_walk(path)] if (path / "__init__.py").is_file() else list(_walk(path))
 
 
@@ -224,7 +221,7 @@ def _name_values(values: Sequence[Any]) -> list[str]:
 
 
 def _make_cache(one: _Found) -> tuple[Any, ...]:
-    """Run `setup_cache`, in a folder of its own, which it may leave files in; return its result as the first argument."""
+    """Run `setup_cache` in a folder of its own, where it may leave files; return its result, the first argument."""
     make = one.attribute("setup_cache", None)
     if make is None:
         return ()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -22,6 +24,15 @@ class ExistingBenchmark:
     metrics: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     skip: str = ""
     broken: str = ""
+
+
+def find_asv_folder(path: Path) -> Path:
+    """Find the folder of the benchmarks: the one that asv.conf.json names, where that is in this one."""
+    configuration = path / "asv.conf.json"
+    if not configuration.is_file():
+        return path
+    match = re.search(r'^\s*"benchmark_dir"\s*:\s*"([^"]+)"', configuration.read_text(encoding="utf-8"), re.MULTILINE)
+    return (path / (match[1] if match else "benchmarks")).resolve()
 
 
 def list_existing(spec: str) -> list[dict[str, Any]]:
