@@ -128,7 +128,7 @@ def run_test(node: str, hold: Hold) -> TestOutcome:
 
 
 def _run_pytest(path: str, options: Sequence[str], *, hold: Hold) -> tuple[Plugin, int, str]:
-    """Run pytest with our plugin; return that, the exit code, and the last line it wrote to stderr."""
+    """Run pytest with our plugin; return that, the exit code, and the last error it wrote to stderr."""
     try:
         import pytest
     except ImportError as error:
@@ -145,7 +145,8 @@ def _run_pytest(path: str, options: Sequence[str], *, hold: Hold) -> tuple[Plugi
     options = ["-p", "no:benchmark", "-s", "-m", "", "-k", "", *neutral, *options]
     with _listen_to_stderr() as said:
         code = pytest.main([*options, "--", path], plugins=[plugin])
-    return plugin, int(code), one_line(said[-1]) if said else "it says nothing more"
+    errors = [line for line in said if line.startswith("ERROR")] or said or ["it says nothing more"]
+    return plugin, int(code), one_line(errors[-1])
 
 
 @contextlib.contextmanager
