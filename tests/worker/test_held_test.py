@@ -26,7 +26,7 @@ def begin(fork: Callable[[], Asker], project: Path) -> Callable[[str], Asker]:
     def start(test: str) -> Asker:
         ask = fork()
         case = {"model": test, "mode": "inference", "device": "cpu", "dtype": "unknown", "compiler": "none"}
-        request: dict[str, Any] = dict(batch_size=None, threads=1, seed=0, scale="full", inductor_mode=None)
+        request: dict[str, Any] = {"batch_size": None, "threads": 1, "seed": 0, "scale": "full", "inductor_mode": None}
         ask("load", spec=f"pytest:{project}/bench/test_lists.py::{test}", case=case, cache_dir=None, **request)
         ask("eager")
         return ask
