@@ -151,12 +151,12 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             ("slow_share", "ratio", "lower", "Share of samples in the machine's slow state", "", 1.0),
             ("abs_latency_low", "ms", "lower", "Absolute latency, lower end of the 95 % interval", "ms", 1.0),
             ("abs_latency_high", "ms", "lower", "Absolute latency, upper end of the 95 % interval", "ms", 1.0),
-            ("throughput", "1/s", "higher", "Items per second", "1/s", 1.0),
-            ("flops_per_second", "FLOP/s", "higher", "Floating-point operations per second", "TFLOP/s", 1e-12),
+            ("throughput", "1/s", "higher", "Throughput (items/s)", "1/s", 1.0),
+            ("flops_per_second", "FLOP/s", "higher", "Arithmetic (TFLOP/s)", "TFLOP/s", 1e-12),
             ("peak_share", "ratio", "higher", "Share of the device's peak arithmetic", "", 1.0),
-            ("bytes_per_second", "bytes/s", "higher", "Bytes per second", "GB/s", 1e-9),
-            ("energy", "J", "lower", "Energy of the device per iteration (J)", "J", 1.0),
-            ("recompile_seconds", "s", "lower", "Time to compile again for other shapes (sec)", "s", 1.0),
+            ("bytes_per_second", "bytes/s", "higher", "Memory traffic (GB/s)", "GB/s", 1e-9),
+            ("energy", "J", "lower", "Energy per iteration (J)", "J", 1.0),
+            ("recompile_seconds", "s", "lower", "Compiling again for other shapes (sec)", "s", 1.0),
         )
     }
 )

@@ -50,6 +50,10 @@ def problem_of_models(module: ModuleType) -> str:
         return f'{where}MODELS is a {kind}, not a mapping; write MODELS = {{"{example}": {example}}}'
     if not models:
         return f'{where}MODELS is empty; write MODELS = {{"{example}": {example}}}'
+    return _problem_of_parameters(module) or _problem_of_functions(models, module, where=where, example=example)
+
+
+def _problem_of_functions(models: Mapping[Any, Any], module: ModuleType, *, where: str, example: str) -> str:
     for name, make in models.items():
         if not isinstance(name, str):
             return f"{where}MODELS[{name!r:.60}]: a model's name is text; write {str(name)!r:.60}"
@@ -76,10 +80,9 @@ def _place_of(module: ModuleType, name: str) -> str:
 
 
 def _parameters_of(module: ModuleType, model: str) -> list[Parameters]:
-    """List the combinations of parameters that a model is called with; one without any where PARAMS is not right."""
-    choices = getattr(module, "PARAMS", {})
-    chosen = choices.get(model) if isinstance(choices, Mapping) else None
-    return list(combinations(chosen)) if chosen and not problem_of_choices(chosen) else [{}]
+    """List the combinations of parameters that a model is called with; one without any where it has none."""
+    choices = getattr(module, "PARAMS", {}).get(model)
+    return list(combinations(choices)) if choices else [{}]
 
 
 def takes_batch_size(make: Callable[..., Any], parameters: Parameters) -> bool:
@@ -122,7 +125,7 @@ def _problem_of_signature(make: Callable[..., Any], called_with: Sequence[Parame
     return ""
 
 
-def problem_of_parameters(module: ModuleType) -> str:
+def _problem_of_parameters(module: ModuleType) -> str:
     """Say what is wrong with a suite's PARAMS; empty when nothing is."""
     choices, place = getattr(module, "PARAMS", {}), _place_of(module, "PARAMS")
     if not isinstance(choices, Mapping):

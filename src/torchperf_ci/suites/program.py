@@ -20,6 +20,7 @@ class Program:
     check: is given a result; None or True when it is right, else False, a text that says why not, or an AssertionError.
     metrics: is given a result and the seconds of the call and returns numbers by the names of METRICS; or the name of
         the metric that the result is.
+    cast: whether floating inputs get the precision of the case; else they keep their own.
     items, bytes: how many items a call works on, and how many bytes it moves, for rates.
     shapes: the inputs of a case that runs them in turn; `args` are then empty.
     as_it_is: a benchmark that was written for another tool: nothing is copied of it, and nothing compared.
@@ -33,6 +34,7 @@ class Program:
     setup_per: str = "call"
     check: Callable[[Any], Any] | None = None
     metrics: Callable[[Any, float], Any] | str | None = None
+    cast: bool = True
     items: float | None = None
     bytes: float | None = None
     shapes: tuple[tuple[tuple[Any, ...], Mapping[str, Any]], ...] = ()
@@ -73,6 +75,7 @@ def read_mapping(result: Mapping[str, Any], metrics: Sequence[str]) -> Program:
         "args": (lambda value: isinstance(value, (tuple, list)), "a tuple of inputs, (x,)"),
         "kwargs": (lambda value: isinstance(value, Mapping), "a mapping of named inputs"),
         **dict.fromkeys(("setup", "teardown", "check"), (lambda value: callable(value) or value is None, "a function")),
+        "cast": (lambda value: isinstance(value, bool), "True or False"),
         "setup_per": (lambda value: value in SETUP_PER, " or ".join(map(repr, SETUP_PER))),
         "metrics": (
             lambda value: callable(value) or value is None or value in metrics,

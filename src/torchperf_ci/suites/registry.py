@@ -22,7 +22,6 @@ from torchperf_ci.suites.problems import (
     problem_of_mapping,
     problem_of_metrics,
     problem_of_models,
-    problem_of_parameters,
     problem_of_result,
     problem_of_shapes,
     problem_of_world,
@@ -202,7 +201,6 @@ def resolve(spec: str) -> Suite:
     module = _load(spec)
     problem = (
         problem_of_models(module)
-        or problem_of_parameters(module)
         or problem_of_metrics(module)
         or problem_of_world(getattr(module, "WORLD", 1), module.MODELS)
     )

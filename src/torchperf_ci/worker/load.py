@@ -351,7 +351,7 @@ def build(
     module = owner.to(target) if isinstance(owner, torch.nn.Module) else torch.nn.Module()
     with contextlib.suppress(NotImplementedError):  # an exported program has the mode that it was exported in
         module.train(training)
-    precision = _DTYPES.get(dtype)
+    precision = _DTYPES.get(dtype) if program.cast else None
 
     def place(inputs: Inputs) -> Inputs:
         placed: Inputs = to_device(inputs, target)
@@ -371,6 +371,10 @@ def build(
             remarks.append(f"cast from {names} to {dtype}, as asked for")
         module = module.to(precision)
         args, kwargs = place((args, kwargs))
+    elif not program.cast:
+        kept = {str(each.dtype).removeprefix("torch.") for each in tensors_of((args, kwargs)) if each.dtype in _CAST}
+        if kept - {dtype}:
+            remarks.append(f"its inputs keep their precision: {', '.join(sorted(kept))}")
     loss = suite.option("loss") or default_loss
     return Workload(
         module=module,
