@@ -69,8 +69,8 @@ def test_a_case_is_made_of_what_is_known() -> None:
     """The request's suite stands above the file's; other parts are the file's, or else the request's."""
     request = ImportRequest(source=Source(), suite="mine", device="cuda", mode=Mode.TRAINING)
     case = request.case(suite="theirs", model="m", dtype="float16")
-    assert str(case) == "mine/m eager training float16 cuda"
-    assert str(CASE) == "s/m eager inference unknown cpu"
+    assert str(case) == "mine/m none training float16 cuda"
+    assert str(CASE) == "s/m none inference unknown cpu"
 
 
 def test_metrics_and_statuses_of_others_are_not_ours() -> None:

@@ -13,6 +13,7 @@ from datetime import tzinfo
 from enum import Enum
 
 from torchperf_ci.core.records import (
+    AS_IT_IS,
     METRICS,
     NOT_KNOWN,
     Case,
@@ -116,14 +117,14 @@ class ImportRequest:
     def case(
         self, *, suite: str, model: str, device: str = "", dtype: str = "", mode: Mode | None = None, compiler: str = ""
     ) -> Case:
-        """Make a case of what is known; without a compiler it is eager."""
+        """Make a case of what is known; without a compiler it runs as it is."""
         return Case(
             suite=self.suite or suite,
             model=model,
             mode=mode or self.mode,
             device=device or self.device,
             dtype=dtype or self.dtype,
-            compiler=compiler or "eager",
+            compiler=compiler or AS_IT_IS,
         )
 
 
