@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from torchperf_ci.cli.completion import COMPILERS, DEVICES, DTYPES, complete_list, complete_suites, list_models
-from torchperf_ci.cli.options import PYTHON, KeyValues, PatternItem, command_options, option
+from torchperf_ci.cli.options import PYTHON, KeyValues, LineItem, PatternItem, command_options, option
 from torchperf_ci.core.records import DEFAULT_COMPILERS, Mode, Testing
+from torchperf_ci.suites import ASV_SPEC, PYTEST_SPEC
 
 if TYPE_CHECKING:
     from torchperf_ci.run.case_worker import CaseSettings
@@ -53,9 +54,24 @@ class ModelOptions:
     suites: tuple[str, ...] = option(
         "--suites",
         multiple=True,
-        default=("tiny",),
         shell_complete=complete_suites,
-        help="Suite: a built-in one (see `suites list`), a path to a .py file with MODELS, or a module. Repeatable.",
+        help="Suite: a built-in one (see `suites list`), a path to a .py file with MODELS, or a module. Repeatable.  "
+        "[default: tiny, unless --pytest or --asv is given]",
+    )
+    pytest: tuple[str, ...] = option(
+        "--pytest",
+        multiple=True,
+        type=LineItem(),
+        metavar="PATH",
+        help="Tests with pytest-benchmark's fixture `benchmark`, as they are: a folder, a file, or a test's id. "
+        "Repeatable.",
+    )
+    asv: tuple[str, ...] = option(
+        "--asv",
+        multiple=True,
+        type=LineItem(),
+        metavar="PATH",
+        help="Benchmarks of asv, as they are: their folder, or the one with asv.conf.json. Repeatable.",
     )
     inference: bool = option(
         "--inference", is_flag=True, help="Measure the forward pass.  [this or --training]", show_default=False
@@ -95,8 +111,9 @@ class ModelOptions:
         from torchperf_ci.run.plan import Selection
 
         refuse_missing_files(self.suites)
+        existing = (*(f"{PYTEST_SPEC}{path}" for path in self.pytest), *(f"{ASV_SPEC}{path}" for path in self.asv))
         return Selection(
-            suites=self.suites,
+            suites=(*self.suites, *existing) or ("tiny",),
             mode=self.one_mode(),
             filters=tuple(_pattern(text) for text in self.filters),
             exclude=self.exclude,
@@ -107,6 +124,8 @@ class ModelOptions:
         """Return the one mode that is asked for. Raises `click.UsageError` when it is none or both."""
         asked = {Mode.INFERENCE: self.inference, Mode.TRAINING: self.training}
         modes = {mode for mode in Mode if asked[mode] or self.mode == mode.value}
+        if not modes and not self.suites and (self.pytest or self.asv):  # they run as they are
+            return Mode.INFERENCE
         if len(modes) != 1:
             raise click.UsageError("give exactly one of --inference and --training")
         return modes.pop()

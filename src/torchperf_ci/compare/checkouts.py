@@ -22,6 +22,8 @@ from pathlib import Path
 from torchperf_ci.compare.model import CommitSummary
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.run.session import PRIVATE_VARIABLES
+from torchperf_ci.suites import EXISTING_SPECS
+from torchperf_ci.suites.existing import find_asv_folder
 from torchperf_ci.worker.protocol import one_line
 
 MERGE_BASE = "merge-base"
@@ -174,16 +176,27 @@ def _list_names(branches: Sequence[str]) -> str:
 
 
 def put_suite(suite: str, repository: Repository, tree: Path) -> str:
-    """Put a suite where a side finds it, and name it there. A file of the repository is used as it is in the working
-    tree, on both sides: the same benchmark runs on different code. Everything else is left as it is."""
-    path = Path(suite)
-    if not suite.endswith(".py") or not path.absolute().is_relative_to(repository.folder):
+    """Put a suite where a side finds it, and name it there. A file of the repository, or a folder of tests or asv
+    benchmarks, is used as it is in the working tree, on both sides: the same benchmark runs on different code.
+    Everything else is left as it is. Raises `UsageProblem` for a folder that holds the code itself."""
+    is_existing = suite.startswith(EXISTING_SPECS)
+    kind, _, text = suite.partition(":") if is_existing else ("", "", suite)
+    named, colons, inside = text.partition("::")
+    path = Path(named).absolute()
+    if not (is_existing or suite.endswith(".py")) or not path.is_relative_to(repository.folder):
         return suite
-    target = tree / path.absolute().relative_to(repository.folder)
-    with contextlib.suppress(OSError):
+    if kind == "asv":
+        path = find_asv_folder(path)
+    if path == repository.folder:
+        raise UsageProblem(f"--{kind} {text}: it holds the code that is compared as well; give the benchmarks' folder")
+    target = tree / path.relative_to(repository.folder)
+    with contextlib.suppress(OSError, shutil.Error):
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    return str(target)
+        if path.is_dir():
+            shutil.copytree(path, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        else:
+            shutil.copyfile(path, target)
+    return f"{kind}:{target}{colons}{inside}" if is_existing else str(target)
 
 
 def make_environment(

@@ -287,7 +287,8 @@ class _CaseComparison:
         self._repeats = self._settings.repeats
         self._spent = 0.0
         self._look = 0
-        self._is_watched = plan.spares and not attempt and all(case.world == 1 for case in planned.values())
+        can_be_watched = all(case.world == 1 and not case.is_test for case in planned.values())
+        self._is_watched = plan.spares and not attempt and can_be_watched
         self._traced: dict[str, Traced] = {}
         self._sameness: Sameness | None = None
         self._is_checked = self._is_spared = False
@@ -414,7 +415,8 @@ class _CaseComparison:
             loaded = worker.load(cache_dir=self._choose_cache(stack, side, number), watch=is_watched)
             if loaded.one_call:
                 self._repeats = 1
-            is_checked = is_compiled or self._planned[side].case.compiler == AS_IT_IS
+            planned = self._planned[side]
+            is_checked = is_compiled or (planned.case.compiler == AS_IT_IS and not planned.is_test)
             is_first = number == 0 and Testing.ACCURACY in self._settings.testings
             if is_checked and is_first and self._check(worker, side):
                 worker.kill()
@@ -512,6 +514,7 @@ class _CaseComparison:
                     break
             self._note_memory(workers, source)
             self._note_counts(workers)
+            self._end_tests(workers, source)
         except WorkerError as error:
             self._is_alive = error.alive
             if len(workers) > 1 and is_lack_of_room(error):
@@ -605,6 +608,7 @@ class _CaseComparison:
                         pairs += self._draw(sampler, 0.0)
                     self._note_memory({side: worker}, source)
                     self._note_counts({side: worker})
+                    self._end_tests({side: worker}, source)
                 except WorkerError as error:
                     self._note(side, failure=_explain(error))
                     each = 0.0
@@ -663,6 +667,15 @@ class _CaseComparison:
                 more = counting.count(planned, self._settings, logs, arm=self._arms[side])
                 counted, remarks = {**result.counted, **more.metrics}, (*result.remarks, *more.remarks)
                 self._note(side, counted=counted, remarks=remarks)
+
+    def _end_tests(self, workers: Mapping[str, CaseWorker], source: AskedPairs) -> None:
+        """Let tests go on to their ends, and note whether they pass: the first launch in which one does not counts."""
+        for side, worker in workers.items():
+            if self._planned[side].is_test:
+                source.asking, before = side, self._results[side].accuracy
+                self._check(worker, side)
+                if before.startswith(Status.FAIL_ACCURACY) or Testing.ACCURACY not in self._settings.testings:
+                    self._note(side, accuracy=before)
 
     def _list_refusals(self) -> Iterator[str]:
         base, head = self._results["base"], self._results["head"]

@@ -191,6 +191,7 @@ def describe_request(request: CompareRequest, base: LiveSide, head: LiveSide) ->
             *(["base and head are the same commit"] if len(commits) == 2 and commits[0] == commits[1] else []),
             *(f"{part} differs: {mine} against {theirs}" for part, mine, theirs in versions if mine != theirs),
             *(reason for reason in one.comparable_to(two) if reason != MACHINE_UNKNOWN),  # it is this one
+            *(f"base cannot load {suite}, so nothing of it is compared: {why}" for suite, why in base.broken.items()),
             *left_out_warnings({**base.processes.left_out, **head.processes.left_out}),
         ),
     )

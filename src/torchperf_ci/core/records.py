@@ -21,6 +21,9 @@ import msgspec
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.strict_json import parse_json
 
+NOT_KNOWN = "unknown"
+"""The precision of benchmarks that do not say it."""
+
 AS_IT_IS = "none"
 """The compiler of what runs as it is: nothing is compiled, and there is one arm alone."""
 
@@ -178,6 +181,11 @@ INSTRUCTIONS = ("instructions", "compile_instructions")
 def own_metric(name: str, *, unit: str = "", direction: Direction = Direction.UNKNOWN) -> Metric:
     """Define a metric that `METRICS` does not have, as another tool or a user has it."""
     return Metric(name=name, unit=unit, direction=direction, title=f"{name} ({unit})" if unit else name)
+
+
+def foreign_metric(name: str, *, unit: str = "", direction: Direction = Direction.UNKNOWN) -> Metric:
+    """Define a metric of another tool. One that only shares its name with one of ours is told apart from it."""
+    return own_metric(f"own.{name}" if name in METRICS else name, unit=unit, direction=direction)
 
 
 COUNTERS = (

@@ -112,12 +112,14 @@ class AccuracyResult:
     """The end of an accuracy check; `reason`: why it did not pass; `remarks`: what else a reader should know.
 
     is_spent: whether the worker can time nothing afterwards, for what it has compiled is not what users run.
+    extra_info: the numbers that a test noted beside its times, by its own names.
     """
 
     status: Status
     reason: str
     remarks: tuple[str, ...] = ()
     is_spent: bool = False
+    extra_info: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,13 +227,14 @@ class CaseWorker:
         return my_cpus()[-wanted:] if cpus and wanted > len(cpus) else list(cpus)
 
     def accuracy(self) -> AccuracyResult:
-        """Compare the compiled results with eager ones."""
+        """Compare the compiled results with eager ones; or let a test go on, and tell whether it passes."""
         answer = self.ask("accuracy")
         return AccuracyResult(
             status=Status(answer["status"]),
             reason=answer["reason"],
             remarks=tuple(answer["remarks"][:REMARKS_KEPT]),
             is_spent=answer.get("is_spent", False),
+            extra_info=answer.get("extra_info", {}),
         )
 
     def compile(self) -> float:

@@ -16,12 +16,13 @@ from datetime import datetime, timezone
 from statistics import median
 from typing import Any, Protocol
 
-from torchperf_ci.core.records import AS_IT_IS, Environment, Record, Source, Status, Testing
+from torchperf_ci.core.records import AS_IT_IS, Environment, Record, Source, Status, Testing, foreign_metric
 from torchperf_ci.core.results import LOGS, ResultsFolder, read_results
 from torchperf_ci.core.text import one_line, safe_name
 from torchperf_ci.machine.accelerators import Accelerator, indexed
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.run.case_worker import (
+    AccuracyResult,
     Captured,
     CaseSettings,
     CaseWorker,
@@ -128,6 +129,8 @@ class Runner:
         """Yield one record per testing, each as soon as it is known."""
         if planned.skip is not None:
             yield from self.same_for_all(planned, testings, Status.PASS_DUE_TO_SKIP, planned.skip)
+        elif planned.broken:
+            yield from self.same_for_all(planned, testings, Status.MODEL_FAIL_TO_LOAD, planned.broken)
         elif planned.lack:
             yield from self.same_for_all(planned, testings, Status.NOT_RUN, planned.lack)
         elif self.clock() >= self.ends:
@@ -220,15 +223,17 @@ class _CaseRun:
         self._worker: CaseWorker | None = None
         self._loaded: Loaded
         self._end: WorkerError | None = None
+        self._tested: AccuracyResult | None = None
 
     def records(self, testings: Sequence[Testing]) -> Iterator[Record]:
         """Yield a record per testing, in order.
 
         A testing that fails leaves a new worker to the next: what was compiled so far would make compiling look
         quicker. What keeps the model from running at all, a compiler that is not there, and a time limit end the case.
+        A test is measured first: its accuracy check is what comes after its call.
         """
         with self._stack:
-            for testing in testings:
+            for testing in reversed(testings) if self._planned.is_test else testings:
                 try:
                     if self._end is not None:
                         raise self._end
@@ -264,7 +269,7 @@ class _CaseRun:
         self._worker = None
 
     def _check_accuracy(self, worker: CaseWorker) -> Record:
-        result = worker.accuracy()
+        result = self._tested or worker.accuracy()
         captured = worker.capture()
         if result.is_spent:
             self._drop_worker()
@@ -296,6 +301,13 @@ class _CaseRun:
             **measure_own(samples, self._planned.metrics),
         }
         counted = self._count(worker)
+        own = {metric.name: metric for metric in self._planned.metrics if metric.name in metrics}
+        if self._planned.is_test:
+            self._tested = worker.accuracy()
+            for name, value in self._tested.extra_info.items():
+                if name != "batch_size":
+                    metric = foreign_metric(name)
+                    metrics[metric.name], own[metric.name] = value, metric
         return self._record(
             Testing.PERFORMANCE,
             Status.PASS,
@@ -304,7 +316,7 @@ class _CaseRun:
             metrics={**metrics, **counted.metrics},
             samples=samples,
             digests=counted.digests,
-            own_metrics={metric.name: metric for metric in self._planned.metrics if metric.name in metrics},
+            own_metrics=own,
         )
 
     def _count(self, worker: CaseWorker) -> Counted:
@@ -349,7 +361,9 @@ class _CaseRun:
         settings, device = self._settings, self._planned.device
         status = error.status if isinstance(error.status, Status) else Status.FAIL_TO_RUN
         reason = error.reason
-        if status is Status.TIMEOUT and self._runner.clock() < self._began + settings.timeout:
+        if error.alive and status is Status.TIMEOUT:
+            pass  # a limit of the benchmark's own
+        elif status is Status.TIMEOUT and self._runner.clock() < self._began + settings.timeout:
             status, reason = Status.NOT_RUN, f"the run's budget of {settings.budget:g} s was spent while it ran"
         elif status is Status.TIMEOUT:
             reason = f"not done within {settings.timeout:g} s: {reason}"

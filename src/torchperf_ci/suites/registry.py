@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from torchperf_ci.suites import ASV_SPEC
 from torchperf_ci.suites.parameters import Parameters, expand
 from torchperf_ci.suites.problems import (
     problem_of_mapping,
@@ -178,6 +179,13 @@ class Suite:
         return function
 
 
+def suite_of_one(model: str, make: Callable[..., Program], **names: Any) -> Suite:  # noqa: ANN401 - what a suite defines
+    """Make a suite of one model. names: what else a suite defines, say METRICS."""
+    module = ModuleType("torchperf_suite_of_one")
+    vars(module).update(names, MODELS={model: make})
+    return Suite(name=module.__name__, module=module)
+
+
 def _inputs(inputs: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:  # noqa: ANN401 - one element of SHAPES
     """Return positional and named inputs: a tuple or a list, a mapping, or one input alone."""
     if isinstance(inputs, Mapping):
@@ -187,6 +195,10 @@ def _inputs(inputs: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:  # noqa: 
 
 def resolve(spec: str) -> Suite:
     """Load the suite of a name, a path to a `.py` file, or a dotted module name. Raises `SuiteError`."""
+    if spec.startswith(ASV_SPEC):
+        from torchperf_ci.suites.asv_benchmarks import load_benchmark
+
+        return load_benchmark(spec.removeprefix(ASV_SPEC))
     module = _load(spec)
     problem = (
         problem_of_models(module)

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from torchperf_ci.suites import WORKING_TREE_VARIABLE
-from torchperf_ci.suites.registry import SuiteError, resolve
+from torchperf_ci.suites import PYTEST_SPEC, WORKING_TREE_VARIABLE
+from torchperf_ci.suites.registry import Suite, SuiteError, resolve
 from torchperf_ci.worker import environment as surroundings
 from torchperf_ci.worker.accelerators import (
     accelerators,
@@ -43,8 +43,9 @@ from torchperf_ci.worker.compile import (
 )
 from torchperf_ci.worker.copying import CannotCopy, describe_structure
 from torchperf_ci.worker.counting import GeneratedCode, IterationCounter, join_digests
-from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites
+from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites, list_existing_suites
 from torchperf_ci.worker.failures import compile_failure, is_out_of_memory, word_of_failure
+from torchperf_ci.worker.held_test import HeldTest
 from torchperf_ci.worker.instructions import (
     CallgrindCounter,
     ProcessorCounter,
@@ -54,7 +55,7 @@ from torchperf_ci.worker.instructions import (
 from torchperf_ci.worker.judging import AccuracyCheck, leave_unjudged, make_verdict, observe
 from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, random_state
 from torchperf_ci.worker.memory import free_memory, graph_pools, peak_while, process_peak_while
-from torchperf_ci.worker.protocol import CaseError, Handler, describe
+from torchperf_ci.worker.protocol import CaseError, Channel, Handler, describe
 from torchperf_ci.worker.rates import LONGEST_COUNT, Metered, count_flops, uses_tf32
 from torchperf_ci.worker.timing import Arm, CacheEmptier, finish_arm, pin_threads, prepare_arm, sample, synchronizer
 from torchperf_ci.worker.tracing import CaseTrace
@@ -74,9 +75,10 @@ class Bench:
     of it, or, where there is no faithful copy, on what the suite's function builds anew: all start from the same state.
     """
 
-    def __init__(self, world: World | None = None) -> None:
-        """world: the processes that this one runs the case with; None when it is alone."""
-        self._world = world or World()
+    def __init__(self, world: World | None = None, channel: Channel | None = None) -> None:
+        """world: the processes that this one runs the case with; None when it is alone. channel: where its requests
+        come from, for a case in whose midst it has to answer them."""
+        self._world, self._channel = world or World(), channel
         self._device = torch.device("cpu")
         self._arms: dict[str, Arm] = {}
         self._eager_seconds: list[float] = []
@@ -90,6 +92,7 @@ class Bench:
         self._is_spent = False
         self._empty_cache: CacheEmptier | None = None
         self._watch: ShapeWatch | None = None
+        self._test: HeldTest | None = None
         self._pools_before: frozenset[tuple[int, ...]] = frozenset()
         self._trace: CaseTrace | None = None
         self._generated_code: GeneratedCode | None = None
@@ -101,6 +104,7 @@ class Bench:
             "suites": known_suites,
             "describe": describe_suite,
             "suite": self.suite,
+            "existing": list_existing_suites,
             "load": self.load,
             "eager": self.eager,
             "accuracy": self.accuracy,
@@ -201,9 +205,24 @@ class Bench:
             os.environ["TRITON_CACHE_DIR"] = os.path.join(cache_dir, "triton")  # noqa: PTH118 - text for the environment
         self._case = case
         self._options = Options(inductor_mode=inductor_mode, dynamic=dynamic)
-        self._trace = CaseTrace() if watch else None
-        with self._trace.importing() if self._trace else contextlib.nullcontext():
-            self._suite = resolve(spec)
+
+        def load_model(suite: Suite) -> Mapping[str, Any]:
+            return self._load_model(suite, batch_size=batch_size, seed=seed, scale=scale, compile_scope=compile_scope)
+
+        if not spec.startswith(PYTEST_SPEC):
+            self._trace = CaseTrace() if watch else None
+            with self._trace.importing() if self._trace else contextlib.nullcontext():
+                suite = resolve(spec)
+            return load_model(suite)
+        assert self._channel is not None
+        self._test = HeldTest(self._channel, self.handlers(), ends_after=self.ends_after)
+        return self._test.run(spec.removeprefix(PYTEST_SPEC), case["model"], load_model)
+
+    def _load_model(
+        self, suite: Suite, *, batch_size: int | None, seed: int, scale: str, compile_scope: str
+    ) -> Mapping[str, Any]:
+        """Build the model of a suite, and say what was built."""
+        case, self._suite = self._case, suite
         if reason := self._suite.missing(case["model"]):
             raise CaseError("model_fail_to_load", reason)
         step_asked = compile_scope == "step" or (compile_scope == "auto" and self._suite.name in WHOLE_STEP_SUITES)
@@ -222,7 +241,7 @@ class Bench:
             self._trace.note_state(self._workload, self._suite.models[case["model"]])
         self._batch_size_is_known = batch_size is not None or self._suite.option("batch_size") is not None
         remarks = list(self._workload.remarks)
-        if dynamic is not None:
+        if (dynamic := self._options.dynamic) is not None:
             remarks.append(f"compiled with dynamic={dynamic}")
         if self._world.is_shared:
             size, cpu_count = self._world.size, len(surroundings.cpu_set())
@@ -333,7 +352,7 @@ class Bench:
         """
         workload = self._workload
         try:
-            scratch = self._independent()
+            scratch = workload if workload.program.as_it_is else self._independent()
         except (CannotCopy, torch.OutOfMemoryError) as error:
             self._copy_problem = str(error) if isinstance(error, CannotCopy) else None
             self._is_pristine, scratch = False, workload
@@ -385,6 +404,8 @@ class Bench:
         return {**verdict, "is_spent": True} if self._is_spent else verdict
 
     def _verdict_of_accuracy(self) -> Mapping[str, Any]:
+        if self._workload.program.as_it_is:
+            return make_verdict("pass_due_to_skip", "asv's benchmarks have no check")
         with Determinism(self._workload.device):
             try:
                 if self._copy_problem is not None and self._workload.program.check is None:
@@ -470,6 +491,8 @@ class Bench:
             wait_for_all=self._world.wait_for_all,
             before=self._empty_cache,
         )
+        if self._test is not None:
+            self._test.readings += sweep.host.get("eager", [])
         return {
             "host": sweep.host,
             "device": sweep.device,
