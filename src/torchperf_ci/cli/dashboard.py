@@ -13,6 +13,7 @@ import click
 
 from torchperf_ci.cli.history_options import HistoryOptions, make_run_of_folder, repository_of
 from torchperf_ci.cli.options import GITHUB_FILES, RESULTS_DIR, GitHubOptions, command, command_options, option, takes
+from torchperf_ci.cli.pages_options import PagesOptions, publish_pages
 from torchperf_ci.cli.report_options import ContentOptions, refuse_to_overwrite
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, Refused, UsageProblem
 from torchperf_ci.core.text import count, one_line
@@ -129,6 +130,7 @@ class DashboardCommandOptions:
     github_files: bool = GITHUB_FILES
     history: ComparingOptions
     posting: PostingOptions
+    pages: PagesOptions
     content: ContentOptions
     github: GitHubOptions
 
@@ -163,6 +165,12 @@ class DashboardCommandOptions:
         if self.history.archive and self.history.location:
             raise UsageProblem(
                 "--history and --dashboard-archive-path are two places for the same runs; give one of them"
+            )
+        self.pages.check(self.github)
+        if self.pages.branch and (self.history.archive or self.no_detect_regressions):
+            raise UsageProblem(
+                "--pages-branch shows what --history keeps, judged: without an archive of folders, and "
+                "without --no-detect-regressions"
             )
         if self.history.archive_name and not self.history.archive:
             raise UsageProblem("--archive-name names a folder of --dashboard-archive-path; give that as well")
@@ -230,7 +238,7 @@ def dashboard(options: DashboardCommandOptions) -> int:
         limit=options.posting.limit,
     )
     with ExitStack() as opened:
-        needs_client = asked.is_on_branch or bool(asked.data_branch) or (bool(issues) and not options.dry_run)
+        needs_client = bool(asked.data_branch or options.pages.branch) or (bool(issues) and not options.dry_run)
         client = opened.enter_context(options.github.client(os.environ)) if needs_client else None
         targets = Targets(options=options, run=run, client=client)
         chosen = RunFilter(name=asked.name, branch=asked.compare_branch, selection=report_options.selection)
@@ -246,7 +254,7 @@ def dashboard(options: DashboardCommandOptions) -> int:
         findings = replace(findings, regressed=len(worse))
         charts = draw(findings)
         pictures = {directory / name: content for name, content in draw_pictures(dashboards, charts).items()}
-        with open_folder(directory, adopt=True) as folder:
+        with open_folder(directory, adopt=True, option="") as folder:
             for path, content in pictures.items():
                 folder.write_bytes(path.name, content)
             report, comments = write_dashboards(folder, findings, dashboards, charts, targets.host_pictures(pictures))
@@ -255,6 +263,8 @@ def dashboard(options: DashboardCommandOptions) -> int:
         click.echo("\n\n".join([report.summary, *map(write_terminal_text, dashboards)]))
         click.echo(f"The dashboard is in {', '.join(str(comment.path) for comment in comments)}", err=True)
         targets.keep_run(pictures)
+        if options.pages.branch:
+            targets.publish_pages()
         posted = targets.post_comments(comments, issues) if issues else []
     for url in posted:
         click.echo(url)
@@ -380,6 +390,20 @@ class Targets:
                 click.echo(f"{added.where} has this run already", err=True)
         if files:
             self._commit(files)
+
+    def publish_pages(self) -> None:
+        """Bring the pages of the whole history up to date, this run among them if it was kept."""
+        from torchperf_ci.cli.config import tolerance_rules
+        from torchperf_ci.history.runs import RunFilter
+        from torchperf_ci.site.sources import read_sources
+
+        options, asked, pages = self.options, self.options.history, self.options.pages
+        assert self.client is not None
+        judged = RunFilter(name=asked.name, branch=asked.compare_branch)
+        sources = read_sources(self._parquet(), asked.look_back, judged, rules=tolerance_rules())
+        shown = pages.site_options(options.github, name=asked.name, url=options.posting.site_url)
+        target = pages.target(options.github)
+        publish_pages(sources, shown, target, pages.folder, self.client, dry_run=options.dry_run)
 
     def post_comments(self, comments: Sequence[Comment], issues: Mapping[str, int]) -> list[str]:
         """Post the comments that have an issue; return their addresses. Raises `Refused` after all were tried."""

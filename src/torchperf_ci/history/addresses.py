@@ -27,7 +27,12 @@ def case_address(site: str, case: Case, metric: str = "") -> str:
 
     site: the address of the site, a folder or its index.html; blank for an address inside of the site.
     """
-    return f"{_index(site)}#/case/{identify_case(case)}" + (f"?metric={quote(metric, safe='')}" if metric else "")
+    return page_address(site, identify_case(case), metric)
+
+
+def page_address(site: str, case: str, metric: str = "") -> str:
+    """Write the address of the page of a case that `identify_case` stands for."""
+    return f"{_index(site)}#/case/{case}" + (f"?metric={quote(metric, safe='')}" if metric else "")
 
 
 def comparison_address(site: str, before: str, after: str) -> str:
