@@ -59,6 +59,7 @@ def outcome(in_process: Call, tmp_path: Path) -> Call:
         (UNLOADED, ("merge",), 6),
         ([*GOOD, *UNAVAILABLE], ("merge",), 6),
         ([*GOOD, *both(case("b", "eager"))], ("report",), 6),
+        ([*GOOD, *WRONG], ("report",), 0),  # as its help says: the report is complete, and no headline is green
     ],
 )
 def test_reports_of_results(

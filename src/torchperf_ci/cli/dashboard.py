@@ -254,7 +254,7 @@ def dashboard(options: DashboardCommandOptions) -> int:
         findings = replace(findings, regressed=len(worse))
         charts = draw(findings)
         pictures = {directory / name: content for name, content in draw_pictures(dashboards, charts).items()}
-        with open_folder(directory, adopt=True) as folder:
+        with open_folder(directory, adopt=True, option="") as folder:
             for path, content in pictures.items():
                 folder.write_bytes(path.name, content)
             report, comments = write_dashboards(folder, findings, dashboards, charts, targets.host_pictures(pictures))

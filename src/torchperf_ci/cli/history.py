@@ -41,7 +41,8 @@ class HistoryImportOptions:
     form: str | None = option(
         "--format",
         type=click.Choice([each.value for each in ImportFormat]),
-        help="The format of another tool's files.  [default: by their content]",
+        metavar="FORMAT",
+        help=f"The format of another tool's files: {', '.join(ImportFormat)}.  [default: by their content]",
     )
     git_branch: str = option(
         "--git-branch",
@@ -233,7 +234,7 @@ def export(options: HistoryExportOptions) -> None:
         raise UsageProblem(f"{options.directory} holds results already; choose another folder")
     with options.history.open(options.github) as kept:
         run = kept.read_run(name=options.history.name, key=options.key)
-    with open_folder(options.directory) as folder:
+    with open_folder(options.directory, option="") as folder:
         folder.append(*run.results.builds, *run.results.records)
         if run.results.confirmations:
             folder.append_confirmations(run.results.confirmations)

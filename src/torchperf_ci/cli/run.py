@@ -65,6 +65,7 @@ def _measure_and_report(options: RunOptions) -> int:
     from torchperf_ci.machine.gpu import locked_clocks
     from torchperf_ci.report.model import ReportOptions, SourceTree
     from torchperf_ci.run.case_lists import keep_listed, read_case_list
+    from torchperf_ci.run.counting import InstructionMethod, choose_method
     from torchperf_ci.run.plan import make_plan
     from torchperf_ci.run.runner import measure_plan
     from torchperf_ci.run.survey import note_settings, preload, python_under_test, refuse_cold_l2, survey
@@ -92,6 +93,8 @@ def _measure_and_report(options: RunOptions) -> int:
             narrowed_by = (*selection.list_narrowings(), *(["--cases-from"] if options.cases_from else []))
             surveyed = replace(surveyed, build=replace(surveyed.build, narrowed_by=narrowed_by))
             refuse_cold_l2(plan.cases, settings)
+            method = choose_method(InstructionMethod(settings.instructions), surveyed, plan.cases)
+            settings = replace(settings, instructions=method.value)
             surveyed = note_settings(preload(preloaded, plan, surveyed), settings)
             if not options.keep_output_dir:
                 folder.empty()

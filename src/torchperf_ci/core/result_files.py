@@ -98,7 +98,10 @@ class CommandLog:
         for csv in dict.fromkeys([*self.planned, *self.results]):
             result = self.results.get(csv)
             if result is None:
-                yield Problem(file=csv, what="its command was not run to its end; --keep-output-dir runs what is left")
+                yield Problem(
+                    file=csv,
+                    what="its command was not run to its end; the same `run` with --keep-output-dir does what is left",
+                )
             elif result.trouble:
                 yield Problem(file=csv, what=f"its command: {result.trouble} ({result.summary})")
 

@@ -6,21 +6,24 @@ from collections.abc import Collection, Iterator, Sequence
 from urllib.parse import quote
 
 from torchperf_ci.core.frames import ACCURACY, Cell, SuiteTables, model_rows
-from torchperf_ci.core.records import Testing
+from torchperf_ci.core.records import METRICS, Testing
 from torchperf_ci.core.text import ABSENT, code, count, html, one_line, sentence
 from torchperf_ci.report.document import ALL_ROWS, Block, MarkdownTable, TableLine, fit, fold, markdown_table
 from torchperf_ci.report.gh_parts import FLAGS_TITLE, list_build
 from torchperf_ci.report.model import RunFindings
-from torchperf_ci.report.summary import BreakReason, Failure, Flag, Remark, read_interval
+from torchperf_ci.report.summary import BreakReason, Failure, Flag, Remark, name_compiler, read_interval
 from torchperf_ci.report.words import (
     PLAIN_TITLES,
     describe_benefit,
     describe_flag,
     describe_means,
     describe_setting,
+    format_count,
     format_interval,
     format_metric,
     format_pass_rate,
+    format_value,
+    list_counted,
     list_own_metrics,
     metric_title,
     ratio,
@@ -33,7 +36,7 @@ HEAD, SUMMARY, FAILING, PROBLEM, WARNING, NOT_RUN, DETAIL = range(7)
 """The order in which parts are hidden when the document gets too long. Detail has two ranks per metric, because a model
 that fails stays longer than one that passes."""
 
-BUILD, FLAGS = 100, 101
+COUNTED, BUILD, FLAGS = 99, 100, 101
 DETAIL_METRICS = ("compilation_latency", "compression_ratio", "abs_latency", ACCURACY)
 REASON_LENGTH = 200
 LONGEST_SETTING = 200
@@ -71,6 +74,7 @@ def body_blocks(findings: RunFindings, *, files: Files = ()) -> list[Block]:
         *_not_run(findings, files),
         *_folded_cases(findings),
         *_measurements(findings),
+        *_counted(findings),
         *_breaks(findings),
         *_build(findings, has_files=bool(files)),
     ]
@@ -82,7 +86,7 @@ def _benefits(findings: RunFindings) -> Iterator[Block]:
     lines = []
     for benefit in findings.benefits:
         where = f" ({code(str(benefit.section))})" if several else ""
-        lines.append(f"- {code(benefit.compiler)}{where}: {describe_benefit(benefit)}\n")
+        lines.append(f"- {code(findings.name_of(benefit.compiler))}{where}: {describe_benefit(benefit)}\n")
     if lines:
         yield Block(before="\n" + "".join(lines), rank=HEAD)
 
@@ -94,7 +98,7 @@ def _failures(findings: RunFindings, files: Files) -> Iterator[Block]:
             code(failure.model),
             code(failure.status),
             code(failure.reason, limit=REASON_LENGTH),
-            code(failure.compiler),
+            code(findings.name_of(failure.compiler)),
             failure.testing.value,
             *_place(findings, failure),
             _link(failure.log, files),
@@ -128,7 +132,7 @@ def _summary(findings: RunFindings) -> Iterator[Block]:
         lines = findings.lines_of(section)
         rows = [
             (
-                code(line.compiler),
+                code(findings.name_of(line.compiler)),
                 code(line.suite) if several else ABSENT,
                 f"{format_pass_rate(line)} ({line.passed:,}/{line.total:,})",
                 f"{ratio(line.geomean)}{format_interval(line.interval)}",
@@ -178,7 +182,7 @@ def _not_run(findings: RunFindings, files: Files) -> Iterator[Block]:
             _models([failure.model for failure in failures]),
             code(status),
             code(reason, limit=REASON_LENGTH),
-            code(compiler),
+            code(findings.name_of(compiler)),
             *_place(findings, failures[0]),
             _link(failures[0].log, files),
         )
@@ -199,7 +203,12 @@ def _models(models: Sequence[str]) -> str:
 def _folded_cases(findings: RunFindings) -> Iterator[Block]:
     """List single cases that are beyond a limit, or have remarks."""
     flags = [
-        (code(flag.model), code(flag.compiler), describe_flag(flag), *_place(findings, flag))
+        (
+            code(flag.model),
+            code(findings.name_of(flag.compiler)),
+            describe_flag(flag),
+            *_place(findings, flag),
+        )
         for flag in findings.flags
         if flag.value is not None
     ]
@@ -216,7 +225,7 @@ def _folded_cases(findings: RunFindings) -> Iterator[Block]:
 
 def _remark(findings: RunFindings, remark: Remark) -> tuple[str, ...]:
     text = code("; ".join(remark.texts), limit=REASON_LENGTH)
-    return (code(remark.model), code(remark.compiler), text, *_place(findings, remark))
+    return (code(remark.model), code(findings.name_of(remark.compiler)), text, *_place(findings, remark))
 
 
 def _speedups(findings: RunFindings) -> Iterator[Block]:
@@ -246,6 +255,29 @@ def _measurements(findings: RunFindings) -> Iterator[Block]:
             yield fold(f"Other measurements: {title}", metric_tables, DETAIL)
 
 
+def _counted(findings: RunFindings) -> Iterator[Block]:
+    """Draw what was counted of every case, folded: a column per count, so that compilers stand below each other."""
+    for tables in findings.tables:
+        names = list_counted(tables)
+        timed = [
+            record
+            for (testing, _, _), record in tables.records.items()
+            if testing is Testing.PERFORMANCE and any(name in record.metrics for name in names)
+        ]
+        rows = [
+            (
+                code(record.case.model),
+                code(record.case.compiler),
+                *(format_count(name, record.metrics.get(name)) for name in names),
+            )
+            for record in timed
+        ]
+        if rows:
+            columns = ("Model", "Compiler", *(METRICS[name].title for name in names))
+            title = f"Counted: <code>{html(tables.suite)}</code> ({html(str(tables.section))})"
+            yield fold(title, [markdown_table(columns, rows, rank=COUNTED)], COUNTED)
+
+
 def _metric_table(tables: SuiteTables, metric: str, rank: int) -> Iterator[MarkdownTable]:
     rows = list(model_rows(tables, metric))
     if not any(metric == ACCURACY or cell.measured for row in rows for cell in row.cells):
@@ -263,13 +295,15 @@ def _metric_table(tables: SuiteTables, metric: str, rank: int) -> Iterator[Markd
     ]
     ranks = [rank + (not row.failed) for row in rows]
     title = PLAIN_TITLES.get(metric) or sentence(metric_title(metric, tables.metrics))
-    columns = ("Model", "Batch size", *map(code, tables.compilers))
+    columns = ("Model", "Batch size", *(code(name_compiler(name, (tables,))) for name in tables.compilers))
     yield markdown_table(columns, lines, ranks=ranks, before="" if metric == "speedup" else f"\n**{title}**\n")
 
 
 def _cell(tables: SuiteTables, metric: str, model: str, compiler: str, cell: Cell) -> str:
     if not cell.measured:
         return code(cell.status) if metric == ACCURACY or cell.status != "pass" else ABSENT
+    if metric in list_own_metrics(tables):
+        return format_value(metric, cell.value, tables.records.get((Testing.PERFORMANCE, model, compiler)))
     text = format_metric(metric, cell)
     if metric != "speedup":
         return text
@@ -285,7 +319,7 @@ def _breaks(findings: RunFindings) -> Iterator[Block]:
             code(item.reason, limit=REASON_LENGTH),
             code(item.place, limit=REASON_LENGTH),
             _models(item.models),
-            code(item.compiler),
+            code(findings.name_of(item.compiler)),
             *_place(findings, item),
         )
         for item in shown
