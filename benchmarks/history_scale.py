@@ -1,7 +1,8 @@
 """Does a history stay quick when it is long? Makes 10,000 runs with 10 million metric rows and asks them.
 
-    python benchmarks/history_scale.py make FOLDER      (resumes; a repeated call adds what is absent)
+    python benchmarks/history_scale.py make FOLDER [RUNS]   (resumes; a repeated call adds what is absent)
     python benchmarks/history_scale.py measure FOLDER
+    python benchmarks/history_scale.py site FOLDER          (its pages, in FOLDER-site: at first, and after a run more)
 
 Runs are added the way `torchperf-ci dashboard` adds them: 3 suites, 125 cases with accuracy, performance, eight
 metrics, counters and 90 raw times each, 27 runs a day. Nothing but the folder is written.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import csv
 import gzip
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,8 +29,10 @@ from torchperf_ci.core.results import Results
 from torchperf_ci.history.compaction import compact
 from torchperf_ci.history.database import open_database
 from torchperf_ci.history.parquet import ParquetHistory
-from torchperf_ci.history.runs import HistoryRun, make_run
+from torchperf_ci.history.runs import HistoryRun, RunFilter, make_run
 from torchperf_ci.history.storage import LocalFiles
+from torchperf_ci.site.build import DEFAULT_LAST, SiteOptions, make_site, open_folder_site, write_site
+from torchperf_ci.site.sources import read_sources
 
 RUNS = 10_000
 FIRST = datetime(2025, 1, 1, tzinfo=timezone.utc)
@@ -125,13 +129,13 @@ def _record(case: Case, testing: Testing, source: Source, chance: random.Random,
     )
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, runs: int = RUNS) -> None:
     history = ParquetHistory(files=LocalFiles(root=folder))
     log = folder / LOG
     folder.mkdir(parents=True, exist_ok=True)
     done = {int(row[0]) for row in csv.reader(log.read_text().splitlines())} if log.exists() else set()
     with log.open("a") as stream:
-        for number in range(RUNS):
+        for number in range(runs):
             if number in done:
                 continue
             run = a_run(number)
@@ -141,7 +145,7 @@ def make(folder: Path) -> None:
             lines = "".join(to_line(record) + "\n" for record in run.results.records).encode()
             print(number, f"{seconds:.4f}", len(lines), len(gzip.compress(lines, 6)), sep=",", file=stream, flush=True)
             if number % 500 == 0:
-                print(f"{number} of {RUNS} runs", file=sys.stderr, flush=True)
+                print(f"{number} of {runs} runs", file=sys.stderr, flush=True)
 
 
 def measure(folder: Path) -> None:
@@ -209,6 +213,40 @@ def _ask(folder: Path, layout: str) -> None:
             print(f"{title} ({answer[0][0]:,}), in SQL over everything: {seconds:.1f} s")
 
 
+def site(folder: Path) -> None:
+    """Measure what making the pages takes: at first, with nothing new, and with one run more."""
+    history = ParquetHistory(files=LocalFiles(root=folder))
+    target = folder.with_name(f"{folder.name}-site")
+    shutil.rmtree(target, ignore_errors=True)
+    runs = sum(1 for _ in (folder / LOG).open())
+    for title in ("the first time", "with nothing new", "with one run more"):
+        if title == "with one run more":
+            added = history.add(a_run(runs), folder)
+        started = time.perf_counter()
+        sources = read_sources(history, DEFAULT_LAST, RunFilter())
+        judged = time.perf_counter()
+        update = make_site(sources, SiteOptions(), open_folder_site(target))
+        write_site(target, update)
+        size = sum(len(content or b"") for content in update.files.values())
+        print(
+            f"pages {title}: judging {judged - started:.0f} s, making {time.perf_counter() - judged:.0f} s, "
+            f"{len(update.files):,} files, {size / 1e6:,.1f} MB written",
+            flush=True,
+        )
+    for path in added.sizes:
+        (folder / path).unlink()
+    sizes: dict[str, list[int]] = {}
+    for path in target.rglob("*"):
+        if path.is_file():
+            sizes.setdefault(path.name.partition("-")[0] if "-" in path.name else path.name, []).append(
+                path.stat().st_size
+            )
+    for name, of_kind in sorted(sizes.items()):
+        print(
+            f"  {name}: {len(of_kind):,} files, {sum(of_kind) / 1e6:,.2f} MB, the largest {max(of_kind) / 1e3:,.0f} kB"
+        )
+
+
 def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
     start = time.perf_counter()
     answer = call()
@@ -220,4 +258,4 @@ def _size(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    {"make": make, "measure": measure}[sys.argv[1]](Path(sys.argv[2]))
+    {"make": make, "measure": measure, "site": site}[sys.argv[1]](Path(sys.argv[2]), *map(int, sys.argv[3:]))

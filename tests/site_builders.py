@@ -50,10 +50,10 @@ def _encode_night(night: int) -> Mapping[str, bytes]:
     return encode_run(a_night(night))
 
 
-def a_history(root: Path, nights: int = NIGHTS) -> ParquetHistory:
-    """A history of so many nights."""
+def a_history(root: Path, nights: int = NIGHTS, *, first: int = 0) -> ParquetHistory:
+    """A history of the nights from the first one to before that of the number `nights`."""
     files = LocalFiles(root=root)
-    for night in range(nights):
+    for night in range(first, nights):
         files.write(_encode_night(night))
     return ParquetHistory(files=files)
 

@@ -46,7 +46,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_new_run_writes_only_what_it_touches(tmp_path: Path):
     """Its month, the index and the page; made in steps it is what is made at once, and doing it again is nothing."""
-    history = a_history(tmp_path / "history", 29)
+    history = a_history(tmp_path / "history", 29, first=23)
     make_folder(history, tmp_path / "site")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "site").rglob("*") if path.is_file()}
     assert make_folder(history, tmp_path / "site") == {}
@@ -120,7 +120,7 @@ def test_a_compacted_history_has_the_same_pages(tmp_path: Path):
     """Months are read again, since their files are others, and nothing in them is."""
     from datetime import datetime, timezone
 
-    history = a_history(tmp_path / "history", 30)
+    history = a_history(tmp_path / "history", 29, first=23)
     make_folder(history, tmp_path / "site")
     whole = read_all(tmp_path / "site")
     assert list(compact(history, now=datetime(2027, 1, 1, tzinfo=timezone.utc), dry_run=False))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -199,6 +200,8 @@ def test_the_mouse_shows_a_run_and_two_clicks_compare_two_runs(browser: Browser,
     for number in (24, 25):
         at = place_of(browser, number)
         browser.drag(at, at)
+        browser.wait(f"document.getElementById('picks').innerText.includes('{a_night(number).source.commit[:10]}')")
+        time.sleep(0.4)  # two clicks at once are a double click, which ends a zoom
     browser.wait("document.getElementById('picks').innerText.includes('Compare these two runs')")
     click(browser, link("Compare these two runs", "document.getElementById('picks')"))
     browser.wait("document.getElementById('comparison')")
