@@ -69,7 +69,7 @@ def test_the_dashboard_publishes_the_pages_with_its_run(dashboard, server: Dashb
         run.key for run in ParquetHistory(files=LocalFiles(root=tmp_path / "history")).read_last(9, RunFilter()).runs
     ]
     assert {"index.html", ".nojekyll", f"data/2026-10/run-{identify_run(keys[0])}.js"} <= set(files)
-    assert b'href="https://org.github.io/project"' in files["feed.xml"]
+    assert b'href="https://org.github.io/project/"' in files["feed.xml"]
     before = len(server.history("gh-pages"))
     two = dashboard(results(tmp_path / "two", 1), *arguments, server=server)
     assert two.returncode == 0, two.stderr

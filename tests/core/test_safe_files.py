@@ -12,7 +12,7 @@ import pytest
 from torchperf_ci.cli.files import write_output
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.results import MANIFEST, RECORDS, ResultsFolder, open_folder
-from torchperf_ci.core.safe_files import PlantedLink, write_below, write_whole
+from torchperf_ci.core.safe_files import PlantedLink, delete_below, write_below, write_whole
 from torchperf_ci.history.storage import LocalFiles, cache_folder
 from torchperf_ci.run.supervisor import run_supervised
 
@@ -168,3 +168,20 @@ def test_what_was_fetched_is_found_again_in_a_folder_of_ours_alone(tmp_path: Pat
     assert not cache_folder(environ).is_relative_to(tmp_path / "cache")
     (tmp_path / "file").touch()
     assert cache_folder({"XDG_CACHE_HOME": str(tmp_path / "file")}).is_dir()
+
+
+def test_a_deletion_follows_no_link(tmp_path: Path, victim: Path):
+    """Neither a folder on the way, nor the file; what is not there is fine."""
+    root = tmp_path / "site"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.js").write_text("precious")
+    root.mkdir()
+    (root / "data").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PlantedLink):
+        delete_below(root, "data/x.js")
+    assert (tmp_path / "elsewhere" / "x.js").exists()
+    (root / "own.js").symlink_to(victim)
+    delete_below(root, "own.js")
+    delete_below(root, "own.js")
+    assert unharmed(victim)
+    assert not (root / "own.js").is_symlink()

@@ -15,6 +15,7 @@ from report_builders import both, case
 from run_builders import a_run
 from site_builders import FAILING, FAMILY, HOSTILE, HOSTILE_METRIC, SLOWER, a_history, a_night, make_folder
 from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.history.acceptances import Acceptance, encode_acceptances
 from torchperf_ci.history.addresses import identify_case, identify_run
 from torchperf_ci.history.compaction import compact
 from torchperf_ci.history.parquet import ParquetHistory
@@ -174,6 +175,20 @@ def test_the_index_says_what_is_open_since_when_and_by_which_commit(tmp_path: Pa
         (identify_case(FAILING), "performance_status"),
     }
     assert {each["id"]: each["state"] for each in index["cases"]}[identify_case(FAMILY[0])] == "fine"
+
+
+def test_an_accepted_change_is_not_open_and_says_why(tmp_path: Path):
+    """Its mark stays among the changes, with who accepted it."""
+    history = a_history(tmp_path / "history", 30)
+    accepted = Acceptance(case="tiny/mlp", name="results", time=a_night(29).time, by="ada", reason="<b>known</b>")
+    history.files.write(encode_acceptances([accepted]))
+    make_folder(history, tmp_path / "site")
+    index = read_data(tmp_path / "site", "index")
+    assert identify_case(SLOWER) not in {each["case"] for each in index["states"] if each["open"]}
+    changes = [
+        each for each in index["changes"] if (each["case"], each["metric"]) == (identify_case(SLOWER), "speedup")
+    ]
+    assert {(each["acceptance"]["by"], each["acceptance"]["reason"]) for each in changes} == {("ada", "<b>known</b>")}
 
 
 def test_a_change_of_long_ago_stays_listed_though_it_is_not_judged_again(tmp_path: Path):

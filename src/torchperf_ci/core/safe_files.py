@@ -62,6 +62,12 @@ def write_below(
     return root / relative
 
 
+def delete_below(root: Path, relative: str) -> None:
+    """Delete the file `relative` below `root`, if it is there. Raises `OSError`, `PlantedLink` among them."""
+    with _folder_of(root, relative) as folder, suppress(FileNotFoundError):
+        os.unlink(PurePosixPath(relative).name, dir_fd=folder)
+
+
 def write_whole(path: Path, content: bytes, *, mode: int | None = None) -> None:
     """Replace the file that a user named, like `write_below`."""
     write_below(path.parent, path.name, content, mode=mode)

@@ -32,16 +32,16 @@ def case_address(site: str, case: Case, metric: str = "") -> str:
 
 def page_address(site: str, case: str, metric: str = "") -> str:
     """Write the address of the page of a case that `identify_case` stands for."""
-    return f"{_index(site)}#/case/{case}" + (f"?metric={quote(metric, safe='')}" if metric else "")
+    return f"{start_address(site)}#/case/{case}" + (f"?metric={quote(metric, safe='')}" if metric else "")
 
 
 def comparison_address(site: str, before: str, after: str) -> str:
     """Write the address of two runs side by side, by their keys."""
-    return f"{_index(site)}#/runs?base={identify_run(before)}&head={identify_run(after)}"
+    return f"{start_address(site)}#/runs?base={identify_run(before)}&head={identify_run(after)}"
 
 
-def _index(site: str) -> str:
-    """Let the address of a folder end with a slash: relative paths of the page count from there."""
+def start_address(site: str) -> str:
+    """Write the address of a site's first page: that of a folder ends with a slash, from which relative paths count."""
     return site if not site or site.endswith(("/", ".html", ".htm")) else f"{site}/"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import METRICS
 from torchperf_ci.core.results import Problem
-from torchperf_ci.core.safe_files import write_below
+from torchperf_ci.core.safe_files import delete_below, write_below
 from torchperf_ci.core.text import is_repository, one_line
 from torchperf_ci.history.runs import DEFAULT_NAME
 from torchperf_ci.history.series import RunInfo
@@ -92,7 +92,7 @@ def make_site(sources: SiteSources, options: SiteOptions, known: Manifest) -> Si
         if entry is None or entry.signature != signature:
             read = read_month(sources.history, month, options.name, is_thinned=is_thinned, sampled=sampled)
             problems += read.problems
-            files = encode_month(month.name, read)
+            files = encode_month(month.name, read) if read.runs else {}
             entry = _describe_month(signature, read, files)
             cases |= {each["id"]: each for each in map(describe_case, group_by_case(read.series))}
             contents |= files
@@ -101,16 +101,16 @@ def make_site(sources: SiteSources, options: SiteOptions, known: Manifest) -> Si
             entry = _forget_samples(month, entry, sampled)
         counted += entry.counted
         shown += len(entry.runs)
-        if entry.runs:
-            months[month.name] = entry
+        months[month.name] = entry  # also one without a run of this series: it need not be read again
     months, cases = dict(sorted(months.items())), dict(sorted(cases.items()))
     changes = _join_changes(describe_changes(sources.states), known.changes, sources.judged_since)
     assets = read_assets()
-    index = _describe_index(months, cases, sources, changes, options, digest(assets["assets/plotly.min.js"]))
+    with_runs = {name: month for name, month in months.items() if month.runs}
+    index = _describe_index(with_runs, cases, sources, changes, options, digest(assets["assets/plotly.min.js"]))
     script = encode_data("index", index)
     top = {
         **assets,
-        ".nojekyll": b"",
+        ".nojekyll": b"\n",
         "data/index.js": script,
         "feed.xml": write_feed(index, options.url),
         "index.html": write_index_page(index, assets, script),
@@ -164,7 +164,7 @@ def write_site(folder: Path, update: SiteUpdate) -> None:
     try:
         for path, content in update.files.items():
             if content is None:
-                (folder / path).unlink(missing_ok=True)
+                delete_below(folder, path)
             else:
                 write_below(folder, path, content)
     except OSError as error:

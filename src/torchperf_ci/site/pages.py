@@ -21,7 +21,7 @@ from torchperf_ci.core.records import Case, Metric, Source
 from torchperf_ci.core.text import count, is_sha, one_line
 from torchperf_ci.dashboard.states import LevelChange, SeriesState, State
 from torchperf_ci.dashboard.words import write_rerun
-from torchperf_ci.history.addresses import identify_case, page_address
+from torchperf_ci.history.addresses import identify_case, page_address, start_address
 from torchperf_ci.history.series import COUNTED, STATUS_METRICS, RunInfo
 from torchperf_ci.site.data import describe_metric, describe_run
 from torchperf_ci.site.manifest import digest
@@ -129,14 +129,14 @@ def write_index_page(index: Mapping[str, Any], assets: Mapping[str, bytes], inde
     ids = _STYLE_ID.findall(assets["assets/plotly.min.js"])
     scripts = [_versioned(f"assets/{name}", assets[f"assets/{name}"]) for name in SCRIPTS]
     sign, tone, verdict = write_verdict(index["states"], index["newest"])
-    runs = index["newest"]
+    newest = index["newest"]
     return _render(
         "index.html",
         title=index["title"],
         sign=sign,
         tone=tone,
         verdict=verdict,
-        span=f"newest run {runs['time'][:16].replace('T', ' ')} UTC" if runs else "no runs",
+        span=f"newest run {newest['time'][:16].replace('T', ' ')} UTC" if newest else "no runs",
         style=_versioned("assets/site.css", assets["assets/site.css"]),
         style_ids=[each.decode() for each in dict.fromkeys(ids)],
         empty_style=EMPTY_STYLE,
@@ -163,6 +163,7 @@ def write_verdict(states: Sequence[Mapping[str, Any]], newest: object) -> tuple[
 def write_feed(index: Mapping[str, Any], site_url: str) -> bytes:
     """Write the Atom feed of the newest changes. An entry's id follows from case, metric and run."""
     cases = {case["id"]: case for case in index["cases"]}
+    home = start_address(site_url) if site_url else "index.html"
     entries = []
     for change in index["changes"][:MOST_ENTRIES]:
         case = cases.get(change["case"])
@@ -179,7 +180,7 @@ def write_feed(index: Mapping[str, Any], site_url: str) -> bytes:
                 "id": f"tag:torchperf-ci,2026:{index['id']}/{change['id']}",
                 "title": f"{name}: {metric}: {change['text']}",
                 "updated": f"{since['time']}Z",
-                "link": page_address(site_url or "index.html", change["case"], change["metric"]),
+                "link": page_address(home, change["case"], change["metric"]),
                 "text": f"{name} ({section}): {metric}: {change['text']}, {begin}",
             }
         )
@@ -189,12 +190,8 @@ def write_feed(index: Mapping[str, Any], site_url: str) -> bytes:
         id=f"tag:torchperf-ci,2026:{index['id']}",
         title=index["title"],
         updated=max([f"{newest}Z", *(entry["updated"] for entry in entries)]),
-        home=site_url or "index.html",
-        own=f"{site_url.rpartition('/')[0]}/feed.xml"
-        if site_url.endswith(".html")
-        else f"{site_url.rstrip('/')}/feed.xml"
-        if site_url
-        else "",
+        home=home,
+        own=f"{home.rpartition('/')[0]}/feed.xml" if site_url else "",
         entries=entries,
     )
 

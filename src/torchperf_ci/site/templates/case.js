@@ -107,17 +107,18 @@ const casePage = (() => {
     }));
   }
 
-  /** Mark the change points and acceptances of a metric, of the case's status as well. */
+  /** Mark the change points of a metric, where it was back, and acceptances. */
   function marks(each, name) {
     const { changes, states } = torchperf.index();
-    const points = changes.filter((change) => change.case === each.id && change.metric === name).map((change) => ({
-      x: change.since.time, tone: `--${change.tone}`, dash: "dash",
+    const own = (list) => list.filter((item) => item.case === each.id && item.metric === name);
+    const points = own(changes).map((change) => ({
+      x: change.since.time, tone: `--${change.tone || "soft"}`, dash: "dash",
       text: `${change.sign} ${change.change === null ? change.state : text.change(change.change)}`,
     }));
-    const accepted = states.filter((state) => state.case === each.id && state.metric === name && state.acceptance).map((state) => ({
-      x: state.acceptance.time, tone: "--soft", dash: "dot", text: `accepted: ${state.acceptance.reason}`.slice(0, 40),
-    }));
-    return [...points, ...accepted];
+    const back = own(changes).filter((change) => change.closed).map((change) => ({ x: change.closed, tone: "--good", dash: "dashdot", text: "✓ back" }));
+    const acceptances = new Map([...own(changes), ...own(states)].filter((item) => item.acceptance).map(({ acceptance }) => [acceptance.time, acceptance]));
+    const accepted = [...acceptances.values()].map(({ time, reason }) => ({ x: time, tone: "--soft", dash: "dot", text: `○ accepted: ${reason}`.slice(0, 40) }));
+    return [...points, ...back, ...accepted];
   }
 
   const brief = (history, name, at) => {

@@ -13,12 +13,12 @@ const overview = (() => {
   const MOST_CASES = 100;
 
   const isChosen = (of, query) => FILTERS.every((name) => !query.get(name) || of[name] === query.get(name));
-  const matches = (of, words) => words.every((word) => Object.values(of.search).some((part) => part.includes(word)));
+  const matches = (of, words) => words.every((word) => of.search.includes(word));
 
   function render(page, query) {
     const { cases, states, title, newest } = torchperf.index();
     const of = new Map(cases.map((each) => [each.id, each]));
-    for (const each of cases) each.search ??= [`${text.caseName(each)} ${text.caseDetails(each)} ${each.state}`.toLowerCase()];
+    for (const each of cases) each.search ??= `${text.caseName(each)} ${text.caseDetails(each)} ${each.state}`.toLowerCase();
     const chosen = (id) => of.has(id) && isChosen(of.get(id), query);
     const onBranch = (run) => !query.get("branch") || !run || run.branch === query.get("branch");
     const open = states.filter((state) => state.open && chosen(state.case) && onBranch(state.since));
