@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -35,6 +36,8 @@ def _clock(ctx: click.Context, param: click.Parameter, value: str | None) -> str
         return value or None
     raise click.BadParameter(f"{value!r} is neither a clock in MHz nor `default`")
 
+
+_PARAMETERS = re.compile(r"(?P<model>[\w./-]+)\[(?P<parameters>\w+=[^\[\]]*)\]?")
 
 _POSITIVE = click.IntRange(min=1)
 _SECONDS = Seconds(min=0, min_open=True)
@@ -91,6 +94,7 @@ class ModelOptions:
         """Return the models that are asked for. Raises `click.UsageError` for what cannot be meant."""
         from torchperf_ci.run.plan import Selection
 
+        refuse_missing_files(self.suites)
         return Selection(
             suites=self.suites,
             mode=self.one_mode(),
@@ -189,7 +193,7 @@ class MethodOptions:
     budget: float | None = option(
         "--budget",
         type=_SECONDS,
-        help="Seconds that the whole run may take; cases left over become rows that say so.",
+        help="Seconds that all of it may take; what is left over then is said.",
     )
     no_cold_start_latency: bool = option(
         "--no-cold-start-latency",
@@ -217,6 +221,13 @@ class MethodOptions:
         default="auto",
         help="Count instructions in a process of its own: pmu by the processor's counter, callgrind by valgrind (on a "
         "CPU; takes minutes); auto: pmu where the counter works, as it seldom does in virtual machines.",
+    )
+    dynamic: str = option(
+        "--dynamic",
+        type=click.Choice(["auto", "true", "false"]),
+        default="auto",
+        help="Whether torch.compile takes sizes as unknown from the start (true), compiles for each anew (false), or "
+        "finds out (auto); for cases that run inputs of several shapes.",
     )
     seed: int = option("--seed", type=_SEED, default=0, help="Seed of weights, inputs and the order of measurements.")
     scale: str = option(
@@ -355,11 +366,21 @@ class CaseOptions:
             cold_l2=method.cold_l2,
             counts=method.count,
             instructions=method.instructions if method.count else "never",
+            dynamic={"true": True, "false": False}.get(method.dynamic),
         )
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables that the options give to the measured processes."""
         return {**self.interpreter.variables(), **dict(self.machine.extra_env)}
+
+
+def refuse_missing_files(suites: Iterable[str]) -> None:
+    """Raise `click.UsageError` for files of suites that are not there, before anything is started or set up."""
+    from torchperf_ci.suites.registry import missing_file
+
+    problems = [problem for suite in suites if suite.endswith(".py") and (problem := missing_file(Path(suite)))]
+    if problems:
+        raise click.UsageError("\n".join(problems))
 
 
 def _shard(text: str) -> str:
@@ -374,8 +395,19 @@ def _shard(text: str) -> str:
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    """Return the compiled pattern. Raises `click.UsageError`."""
+    """Return the compiled pattern. Raises `click.UsageError`.
+
+    `matmul[n=128` and `matmul[n=128,dtype=float32]` are names of cases, or the beginning of one: the parameters in
+    brackets must be there, in any order, and no others need to be.
+    """
+    from torchperf_ci.run.plan import spelled_as
+
+    if named := _PARAMETERS.fullmatch(text):
+        given = filter(None, named["parameters"].split(","))
+        wanted = "".join(rf"(?=[^\]]*(?<=[\[,]){re.escape(each)}(?=[,\]]))" for each in given)
+        return re.compile(rf"{re.escape(named['model'])}\[{wanted}{spelled_as(text)}")
     try:
         return re.compile(text)
     except re.error as error:
-        raise click.UsageError(f"--filter {text!r} is not a regular expression: {error}") from error
+        hint = "; a case with parameters is chosen by matmul[n=128]" if "[" in text and "=" in text else ""
+        raise click.UsageError(f"--filter {text!r} is not a regular expression: {error}{hint}") from error

@@ -142,7 +142,7 @@ def _fetch_durations(options: PlanOptions, target: Path) -> None:
     from torchperf_ci.github.job import write_outputs
 
     records = _read_elsewhere(options)
-    with open_folder(target) as folder:
+    with open_folder(target, option="--fetch-durations") as folder:
         folder.append(*records)
     click.echo(f"Saved {count(len(records), 'record')} with durations in {target}", err=True)
     if options.github_files:

@@ -13,11 +13,13 @@ from torchperf_ci.compare.effects import (
     TWO_PROCESSES,
     ChangeTolerance,
     Launch,
+    LaunchNoise,
     Verdict,
 )
-from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Source
+from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Metric, Source
 
 if TYPE_CHECKING:
+    from torchperf_ci.compare.sameness import Sameness
     from torchperf_ci.machine.host import HostLoad
 
 LATENCY = "abs_latency"
@@ -149,8 +151,10 @@ class Measured:
 
     A side that does not have the model is None. between: see `estimate_effect`. seconds: what sampling took.
     look: the index of `LOOKS` at which it ended. refusals: why it may not be compared. remarks: what a reader should
-    know. host: the system's load; recorded, not used in verdicts. again: a second measurement in fresh processes, made
-    when the first one showed a change.
+    know. host: the system's load; recorded, not used in verdicts. spread: what its launches differ by. noise: what
+    those of all cases differ by, see `estimate_effect`. again: a second measurement in fresh processes, made when the
+    first one showed a change. sameness: whether it is the same program on both sides; None where nobody looked.
+    spared: it is, so that a short check was all. metrics: the suite's own. wall_seconds: of the case, less `again`.
     """
 
     case: Case
@@ -163,19 +167,39 @@ class Measured:
     refusals: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     host: HostLoad | None = None
+    spread: LaunchNoise | None = None
+    noise: LaunchNoise | None = None
+    metrics: tuple[Metric, ...] = ()
     again: Measured | None = None
+    sameness: Sameness | None = None
+    spared: bool = False
+    wall_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedChange:
+    """The decision that lets a change land: whose, why, where it stands, and up to which ratio of head to base."""
+
+    by: str
+    reason: str
+    url: str
+    limit: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """The verdict on one metric of one case. `base` and `head` are in the metric's unit, or absent.
 
+    unit: that of a metric that `METRICS` does not have.
     p: of "the slowdown is at most the margin".
+    leans: the change that a first measurement makes probable enough for a second one.
     confirmed: whether a second measurement in fresh processes says the same; None when there was none.
     again: what that one says of the metric.
     log: the log of the side that failed, as a path in the results folder.
+    spared: the case is the same program on both sides, and had a short check instead of a measurement.
     more_seconds, more_launches: what an inconclusive one would need on top.
     fails_on_both: neither side runs, or is right: there is nothing to compare, and it is nobody's change.
+    accepted: who lets it land although it blocks, and why.
     listed, blocks: whether it stands after the correction for the size of the family (Benjamini and Hochberg for what
         is listed, Holm for what blocks).
     """
@@ -189,15 +213,19 @@ class Comparison:
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    leans: Verdict | None = None
     listed: bool = False
     blocks: bool = False
     fails_on_both: bool = False
+    accepted: AcceptedChange | None = None
     confirmed: bool | None = None
     again: Comparison | None = None
     more_seconds: float | None = None
     more_launches: int | None = None
     why: str = ""
     log: str = ""
+    spared: bool = False
+    unit: str = ""
 
 
 def pick_case_verdicts(comparisons: Sequence[Comparison]) -> dict[Case, Comparison]:
@@ -226,7 +254,8 @@ class Header:
 
     base, head: what the sides are called. how: whole sentences of ours, shown as they are. source: where head comes
     from. server: where pages of commits and runs are, say https://github.com; blank where there are none.
-    commands: what measures the same again.
+    commands: what measures the same again. bisect_options: those with which `bisect` looks for the commit between base
+    and head that made a change; None where there is none to look for.
     """
 
     base: str
@@ -240,6 +269,7 @@ class Header:
     head_commit: CommitSummary | None = None
     server: str = ""
     commands: tuple[str, ...] = ()
+    bisect_options: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +278,7 @@ class ComparisonFindings:
 
     unmeasured: cases that an interrupted comparison did not come to, or not to measure again.
     not_compiled: cases that run, of which a side did not compile anything.
+    saved_seconds: what the cases that were spared would have taken longer, about.
     """
 
     header: Header
@@ -255,10 +286,17 @@ class ComparisonFindings:
     measured: tuple[Measured, ...] = ()
     unmeasured: int = 0
     not_compiled: int = 0
+    saved_seconds: float = 0.0
+
+    @property
+    def spared(self) -> int:
+        """Count the cases that are the same program on both sides, and were checked shortly."""
+        return sum(c.spared for c in pick_case_verdicts(self.comparisons).values())
 
     @property
     def blocking(self) -> int:
-        return sum(comparison.blocks for comparison in self.comparisons)
+        """Count what fails the comparison and was accepted by nobody."""
+        return sum(comparison.blocks and comparison.accepted is None for comparison in self.comparisons)
 
     @property
     def inconclusive(self) -> int:
@@ -280,5 +318,5 @@ class ComparisonFindings:
         """Say in one sign how it stands: green only where nothing is worse, and all is known."""
         if self.blocking:
             return "❌"
-        is_worse = any(c.verdict in _WORSE for c in self.comparisons)
+        is_worse = any(c.verdict in _WORSE and c.accepted is None for c in self.comparisons)
         return "⚠️" if is_worse or self.is_open or self.not_compiled else "✅"

@@ -11,16 +11,18 @@ from torchperf_ci.compare.model import Comparison, ComparisonFindings
 from torchperf_ci.compare.words import (
     LONGEST_NAME,
     METHOD,
-    SIGNS,
     change,
     interval,
     link_to_commit,
     link_to_run,
+    list_bisect_commands,
     list_notes,
     metric_name,
     name,
     quantity,
+    sign_of,
     split_comparisons,
+    verdict_of,
     why,
     write_headline,
 )
@@ -61,6 +63,7 @@ class ComparePage:
     notes: Sequence[str]
     method: str
     commands: Sequence[str]
+    bisections: Sequence[str]
 
 
 def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> str:
@@ -88,6 +91,7 @@ def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> 
         notes=[*list_notes(findings)],
         method=METHOD,
         commands=header.commands,
+        bisections=list_bisect_commands(findings),
     )
     return render_page(read_template(__package__, "compare.html"), page)
 
@@ -106,17 +110,17 @@ def _list_sides(findings: ComparisonFindings) -> Iterator[SideLine]:
 
 def _make_grid(comparisons: Sequence[Comparison]) -> Grid:
     return grid(
-        ("Verdict", "Case", "Metric", "#Base", "#Head", "#Change", "#Measured again", "Remarks"),
+        ("Verdict", "Case", "Metric", "#Change", "#Base", "#Head", "#Measured again", "Remarks"),
         (
             (
-                SIGNS[c.verdict] == "❌",
+                sign_of(c) == "❌",
                 (
-                    text(str(c.verdict)),
+                    text(verdict_of(c)),
                     text(name(c.case)),
                     text(metric_name(c.metric)),
-                    number(quantity(c.metric, c.base)),
-                    number(quantity(c.metric, c.head)),
                     number(change(c.ratio), "" if c.low is None else interval(c)),
+                    number(quantity(c, c.base)),
+                    number(quantity(c, c.head)),
                     number(change(c.again.ratio), "" if c.again.low is None else interval(c.again))
                     if c.again
                     else text(""),

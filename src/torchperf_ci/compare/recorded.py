@@ -103,7 +103,7 @@ def compare_results(
     if MACHINE_UNKNOWN in reasons:
         warnings.append(f"{MACHINE_UNKNOWN}, so times are not compared; --same-machine compares them if it was one")
     if others := [reason for reason in reasons if reason != MACHINE_UNKNOWN]:
-        warnings.append(f"only speedups are compared, not times: {'; '.join(others)}")
+        warnings.append(f"times are not compared: {'; '.join(others)}")
     return ComparisonFindings(
         header=Header(
             base=base_label,
@@ -285,6 +285,9 @@ def _list_refusals(base: Record, head: Record) -> list[str]:
         refusals.append(f"batch size {base.batch_size} against {head.batch_size}")
     if base.parameters and head.parameters and base.parameters != head.parameters:
         refusals.append(f"{base.parameters:,} parameters against {head.parameters:,}: not the same model")
+    threads = base.environment.threads, head.environment.threads
+    if all(threads) and threads[0] != threads[1] and head.case.device.startswith("cpu"):
+        refusals.append(f"{threads[0]} against {threads[1]} threads: measure both with the same --threads of `run`")
     if base.environment.world != head.environment.world:
         refusals.append(f"{base.environment.world} against {head.environment.world} processes")
     return refusals
@@ -316,6 +319,7 @@ def _compare_metric(base: Record, head: Record, metric: Metric, tolerances: Tole
         verdict=judge(slowdown, tolerance),
         base=base.metrics.get(name),
         head=head.metrics.get(name),
+        unit=metric.unit,
     )
     yield with_effect(comparison, effect, verdict=comparison.verdict, p=slowdown.p_above(tolerance.margin))
 
@@ -326,6 +330,8 @@ def _estimate_log(record: Record, metric: str) -> tuple[float, float] | None:
     logs: list[float] = []
     if metric == LATENCY:
         logs = [math.log(1e3 * time) for time in compiled if time > 0]
+    elif metric in record.own_metrics:
+        logs = [math.log(value) for value in record.samples.get(metric, ()) if value > 0]
     elif metric == SPEEDUP:
         logs = [math.log(a / b) for a, b in zip(eager, compiled, strict=False) if a > 0 and b > 0]
     if len(logs) >= LEAST_PAIRS:

@@ -48,6 +48,16 @@ def paired_ratio(over: Sequence[float], under: Sequence[float], *, alpha: float 
     return Estimate(ratio=math.exp(center), low=math.exp(center - half), high=math.exp(center + half), pairs=len(logs))
 
 
+def median_interval(values: Sequence[float], *, alpha: float = 0.05) -> tuple[float, float] | None:
+    """Estimate the interval of the median of positive values, over batches of their logarithms; None for too few."""
+    logs = [math.log(value) for value in values if value > 0]
+    half = batch_half_width(logs, alpha=alpha)
+    if not math.isfinite(half) or len(logs) < len(values):
+        return None
+    center = median(logs)
+    return math.exp(center - half), math.exp(center + half)
+
+
 def batch_half_width(values: Sequence[float], *, alpha: float) -> float:
     """Compute half the width of the t interval over batch medians; infinite below `2 * MIN_BATCHES` values."""
     count = min(BATCHES, len(values) // 2)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 
 from tabulate import tabulate
 
@@ -10,12 +12,14 @@ from torchperf_ci.core.frames import Cell, SuiteTables, model_rows
 from torchperf_ci.core.records import Testing
 from torchperf_ci.core.text import ABSENT, one_line
 from torchperf_ci.report.model import RunFindings
-from torchperf_ci.report.summary import read_interval
+from torchperf_ci.report.summary import Failure, name_compiler, read_interval
 from torchperf_ci.report.words import (
     CLIPPED,
     describe_benefit,
+    describe_latency,
     format_pass_rate,
     format_speedup,
+    format_value,
     ratio,
     seconds,
     verdict,
@@ -24,19 +28,21 @@ from torchperf_ci.report.words import (
 COLUMNS = ("compiler", "suite", "passed", "geomean", "slowdowns\nas 1x", "compile\ntime", "peak-memory\nratio")
 SHOWN_CASES = 20
 SHOWN_MODELS = 40
+LONGEST_FAILURE = 1000
 
 
-def write_terminal(findings: RunFindings) -> str:
+def write_terminal(findings: RunFindings, logs: Mapping[str, Path] = MappingProxyType({})) -> str:
     """Write tables of every section, remarks, failures, a sentence per compiler, and the verdict.
 
-    The verdict is the last line, where the eye is when the text has run through a terminal.
+    logs: where the logs are that records name, as far as they are there. The verdict is the last line, where the eye is
+    when the text has run through a terminal.
     """
     several = len(findings.sections) > 1
     lines: list[str] = []
     for section in findings.sections:
         rows = [
             (
-                one_line(line.compiler),
+                one_line(findings.name_of(line.compiler)),
                 one_line(line.suite),
                 f"{format_pass_rate(line)} ({line.passed:,}/{line.total:,})",
                 ratio(line.geomean),
@@ -47,31 +53,40 @@ def write_terminal(findings: RunFindings) -> str:
             for line in findings.lines_of(section)
         ]
         summary = tabulate(rows, headers=COLUMNS, tablefmt="simple", disable_numparse=True)
-        lines += [one_line(str(section)), *_speedups(findings.tables_of(section)), summary, ""]
+        lines += [
+            one_line(str(section)),
+            *_speedups(findings.tables_of(section)),
+            *_own_metrics(findings.tables_of(section)),
+            summary,
+            "",
+        ]
     if any(line.clipped != line.geomean for line in findings.lines):
         lines += [CLIPPED, ""]
     remarks = sorted(findings.remarks, key=lambda remark: not remark.not_compiled)
     lines += _first(
-        [f"{item.suite}/{item.model} {item.compiler}: {'; '.join(item.texts)}" for item in remarks],
+        [
+            one_line(
+                f"{item.suite}/{item.model} {findings.name_of(item.compiler)}: {'; '.join(item.texts)}",
+                limit=LONGEST_FAILURE,
+            )
+            for item in remarks
+        ],
         more="more remarks",
     )
-    failed = sorted(findings.failures, key=lambda failure: not failure.counts)
-    lines += _first(
-        [f"{item.suite}/{item.model} {item.compiler}: {item.status} ({item.testing}) {item.reason}" for item in failed],
-        more="more",
-    )
+    lines += _first(list(_failures(findings, logs)), more="more")
     for benefit in findings.benefits:
         where = f" ({benefit.section})" if several else ""
-        lines.append(f"{one_line(benefit.compiler + where)}: {describe_benefit(benefit)}")
+        lines.append(f"{one_line(findings.name_of(benefit.compiler) + where)}: {describe_benefit(benefit)}")
     return "\n".join([*lines, " ".join(verdict(findings))])
 
 
 def _speedups(all_tables: Sequence[SuiteTables]) -> Iterator[str]:
-    """Write a table of the speedups of all models with their intervals, the best first; none where there is none."""
+    """Write a table of the speedups of all models with their intervals, the best first, and of the latencies of what
+    runs as it is; none where there is none."""
     compilers = list(dict.fromkeys(name for tables in all_tables for name in tables.compilers))
     rows = []
     for tables in all_tables:
-        if not tables.values["speedup"].notna().any(axis=None):
+        if not any(tables.values[name].notna().any(axis=None) for name in ("speedup", "abs_latency_low")):
             continue
         for row in model_rows(tables, "speedup"):
             cells = dict(zip(tables.compilers, row.cells, strict=True))
@@ -79,22 +94,60 @@ def _speedups(all_tables: Sequence[SuiteTables]) -> Iterator[str]:
             rows.append([one_line(f"{tables.suite}/{row.model}", limit=60), *texts])
     if not rows:
         return
-    headers = ["speedup", *map(one_line, compilers)]
+    has_speedups = any(tables.values["speedup"].notna().any(axis=None) for tables in all_tables)
+    headers = ["speedup" if has_speedups else "latency"]
+    headers += [one_line(name_compiler(name, all_tables)) for name in compilers]
     yield tabulate(rows[:SHOWN_MODELS], headers=headers, tablefmt="simple", disable_numparse=True)
     if len(rows) > SHOWN_MODELS:
         yield f"… and {len(rows) - SHOWN_MODELS:,} more models, see report.md"
     yield ""
 
 
+def _failures(findings: RunFindings, logs: Mapping[str, Path]) -> Iterator[str]:
+    """Write each failure with all of its reason and the path of its log; compilers with the same one together."""
+    groups: dict[tuple[object, ...], list[Failure]] = {}
+    for failure in sorted(findings.failures, key=lambda failure: not failure.counts):
+        key = (failure.section, failure.suite, failure.model, failure.testing, failure.status, failure.reason)
+        groups.setdefault(key, []).append(failure)
+    for failures in groups.values():
+        first = failures[0]
+        case = f"{first.suite}/{first.model} {', '.join(findings.name_of(failure.compiler) for failure in failures)}"
+        text = one_line(f"{case}: {first.status} ({first.testing}) {first.reason}", limit=LONGEST_FAILURE)
+        yield f"{text}\n    log: {one_line(str(logs[first.log]))}" if first.log in logs else text
+
+
 def _speedup(tables: SuiteTables, model: str, compiler: str, cell: Cell) -> str:
+    record = tables.records.get((Testing.PERFORMANCE, model, compiler))
     if not cell.measured:
-        return one_line(cell.status)
-    text = format_speedup(cell.value, read_interval(tables.records.get((Testing.PERFORMANCE, model, compiler))))
+        return describe_latency(record) if record is not None and cell.passed else one_line(cell.status)
+    text = format_speedup(cell.value, read_interval(record))
     return text if cell.passed else f"{text}, failed"
 
 
+def _own_metrics(all_tables: Sequence[SuiteTables]) -> Iterator[str]:
+    """Write a table of the suites' own metrics, with their intervals; none where there is none."""
+    rows = [
+        [
+            one_line(f"{tables.suite}/{record.case.model}", limit=60),
+            one_line(name_compiler(compiler, all_tables)),
+            one_line(metric.title),
+            format_value(name, record.metrics[name], record),
+        ]
+        for tables in all_tables
+        for (_, _, compiler), record in tables.records.items()
+        for name, metric in record.own_metrics.items()
+        if name in record.metrics
+    ]
+    if rows:
+        headers = ["metric of the suite's own", "compiler", "", ""]
+        yield tabulate(rows[:SHOWN_MODELS], headers=headers, tablefmt="simple", disable_numparse=True)
+        if len(rows) > SHOWN_MODELS:
+            yield f"… and {len(rows) - SHOWN_MODELS:,} more, see report.md"
+        yield ""
+
+
 def _first(texts: Sequence[str], *, more: str) -> list[str]:
-    """Show the first few, a line each, say how many there are besides, and leave a line blank behind them."""
-    shown = [f"  {one_line(text, limit=160)}" for text in texts[:SHOWN_CASES]]
+    """Show the first few, say how many there are besides, and leave a line blank behind them."""
+    shown = [f"  {text}" for text in texts[:SHOWN_CASES]]
     left = len(texts) - len(shown)
     return [*shown, *([f"  … and {left:,} {more}, see report.md"] if left else []), *([""] if shown else [])]

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.records import DEFAULT_COMPILERS, Case, Mode
+from torchperf_ci.core.records import DEFAULT_COMPILERS, PARTITION, Case, Metric, Mode
 from torchperf_ci.core.text import nearest, search
 from torchperf_ci.machine.accelerators import Signs, missing_accelerator
+
+Parameters = Mapping[str, str | bool | int | float]
 
 DEFAULT_FLAG_COMPILERS = ("inductor", "inductor_no_cudagraphs")
 
@@ -47,12 +49,22 @@ class Selection:
         """Return `1-4`: the first of four."""
         return self.shard_name or f"{self.partition_id + 1}-{self.total_partitions}"
 
+    def list_narrowings(self) -> list[str]:
+        """List what leaves models of the suites out, as `Build.narrowed_by` has it."""
+        return [
+            *(f"--filter {pattern.pattern}" for pattern in self.filters),
+            *(f"--exclude {name}" for name in self.exclude),
+            *(["--quick"] if self.quick else []),
+            *([PARTITION] if self.total_partitions > 1 else []),
+        ]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteListing:
     """A suite, as it said about itself. `spec` is what resolves it again; `skips` maps a model to the reason.
 
-    worlds: the number of processes of the models that run in more than one.
+    worlds: the number of processes of the models that run in more than one. params: the parameters of those that have
+    some. metrics: the suite's own.
     """
 
     spec: str
@@ -62,7 +74,18 @@ class SuiteListing:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     preload: tuple[str, ...] = ()
     worlds: Mapping[str, int] = field(default_factory=dict)
+    params: Mapping[str, Parameters] = field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ()
     skips: tuple[Mapping[str, str | None], ...] = ()
+
+    def own_name(self, model: str) -> str:
+        """Return a model's name without its parameters."""
+        return model.partition("[")[0] if model in self.params else model
+
+    def dtypes(self, model: str, asked: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+        """Return the precisions of a model: the one that is its parameter, else those asked for."""
+        own = self.params.get(model, {}).get("dtype")
+        return (own,) if isinstance(own, str) and own in known else tuple(dict.fromkeys(asked))
 
     def skip_reason(self, case: Case) -> str | None:
         """Say why the suite leaves this case out, or None."""
@@ -75,13 +98,14 @@ class SuiteListing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Abilities of the Python under test: devices by type and number, compilers, precisions; torch's version, and
-    what speaks for an accelerator where it sees none."""
+    """Abilities of the Python under test: devices by type and number, compilers, precisions; torch's version, whether
+    it is built without CUDA and HIP, and what speaks for an accelerator where it sees none."""
 
     devices: Mapping[str, int]
     compilers: tuple[str, ...]
     dtypes: tuple[str, ...]
     torch: str = ""
+    without_cuda: bool = False
     signs: Signs = Signs()  # noqa: RUF009 - frozen
 
     @property
@@ -99,7 +123,8 @@ class PlannedCase:
     """A case, where its suite is, and why the suite leaves it out (None: it is run).
 
     place: the device it runs on, where the case names only the type: cases that are spread over devices.
-    world: the processes that run it together. lack: why this machine cannot run so many.
+    world: the processes that run it together. lack: why this machine cannot run so many. params: the parameters in the
+    model's name. metrics: the suite's own.
     """
 
     case: Case
@@ -108,6 +133,8 @@ class PlannedCase:
     place: str = ""
     world: int = 1
     lack: str = ""
+    params: tuple[tuple[str, str | bool | int | float], ...] = ()
+    metrics: tuple[Metric, ...] = ()
 
     @property
     def device(self) -> str:
@@ -157,13 +184,15 @@ def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Mac
             skip=suite.skip_reason(case),
             world=suite.worlds.get(model, 1),
             lack=lack_of_devices(device, suite.worlds.get(model, 1), machine),
+            params=tuple(suite.params.get(model, {}).items()),
+            metrics=suite.metrics,
         )
         for suite in suites
         for model in partition(
             chosen_models(selection, suite), index=selection.partition_id, total=selection.total_partitions
         )
         for device in dict.fromkeys(devices)
-        for dtype in dict.fromkeys(selection.dtypes)
+        for dtype in suite.dtypes(model, selection.dtypes, machine.dtypes)
         for compiler in dict.fromkeys(selection.compilers)
         for case in [
             Case(suite=suite.name, model=model, mode=selection.mode, device=device, dtype=dtype, compiler=compiler)
@@ -290,9 +319,12 @@ def chosen_models(selection: Selection, suite: SuiteListing) -> list[str]:
     return [
         model
         for model in suite.models
-        if model not in selection.exclude
+        if not {model, suite.own_name(model)} & set(selection.exclude)
         and (not selection.filters or any(_keeps(pattern, model, suite) for pattern in selection.filters))
-        and (not patterns or any(search(pattern, model) for pattern in patterns))
+        and (
+            not patterns
+            or any(search(pattern, name) for pattern in patterns for name in {model, suite.own_name(model)})
+        )
     ]
 
 
@@ -305,7 +337,19 @@ def _keeps(pattern: re.Pattern[str], model: str, suite: SuiteListing) -> bool:
     if "/" in pattern.pattern:
         return search(pattern, f"{suite.name}/{model}")
     groups = [name for name, models in suite.groups.items() if model in models]
-    return search(pattern, model) or any(search(pattern, group, whole=True) for group in groups)
+    names = {model, suite.own_name(model)}  # `^matmul$` is every matmul
+    return any(search(pattern, name) for name in names) or any(search(pattern, group, whole=True) for group in groups)
+
+
+def spelled_as(text: str) -> str:
+    """Return a comment for a pattern that was made of another spelling, which messages show in its place."""
+    return f"(?#{text})" if ")" not in text else ""
+
+
+def spelling(pattern: re.Pattern[str]) -> str:
+    """Return a pattern as it was asked for."""
+    comment = re.search(r"\(\?#([^)]*)\)$", pattern.pattern)
+    return comment[1] if comment else pattern.pattern
 
 
 def matches(pattern: re.Pattern[str], suite: SuiteListing) -> bool:
@@ -327,15 +371,16 @@ def suite_problems(selection: Selection, suites: Sequence[SuiteListing]) -> list
 def unknown_models(selection: Selection, suites: Sequence[SuiteListing]) -> list[str]:
     """Return a sentence for everything that `--exclude` and `--filter` name and no suite has."""
     models = list(dict.fromkeys(model for suite in suites for model in suite.models))
+    own_names = {suite.own_name(model) for suite in suites for model in suite.params}
     there_are = f"There are: {', '.join(models)}."
     return [
         *(
             f"--exclude {name!r}: no suite has such a model.{nearest(name, models)} {there_are}"
             for name in selection.exclude
-            if name not in models
+            if name not in models and name not in own_names
         ),
         *(
-            f"--filter {pattern.pattern!r}: it matches no model.{nearest(pattern.pattern, models)} {there_are}"
+            f"--filter {spelling(pattern)!r}: it matches no model.{nearest(spelling(pattern), models)} {there_are}"
             for pattern in selection.filters
             if not any(matches(pattern, suite) for suite in suites)
         ),
@@ -353,9 +398,9 @@ def device_problem(device: str, machine: Machine, *, option: str = "--devices") 
             return f"there is no device {device!r} here: {machine.devices[kind]} of type {kind}, counted from 0."
         return None
     words = re.fullmatch(r"([a-z]+)(?:[ :_-]?(\d{1,6}))?", device.lower())  # cuda0, GPU, cuda_1
-    hint = ""
+    hint, meant = "", ""
     if words:
-        usual = USUAL_NAMES["device"].get(words[1], words[1])
+        usual = meant = USUAL_NAMES["device"].get(words[1], words[1])
         number = f":{int(words[2])}" if words[2] else ""
         if usual in machine.devices and int(words[2] or 0) < machine.devices[usual]:
             hint = nearest(device, (), usual=usual + number)
@@ -364,7 +409,10 @@ def device_problem(device: str, machine: Machine, *, option: str = "--devices") 
         else:  # it is known what is meant, and it is not here
             hint = f" For torch it is {usual + number}, and there is none."
     known = ", ".join(f"{name} ({count})" if name != "cpu" else name for name, count in machine.devices.items())
-    why = f" {reason[:1].upper()}{reason[1:]}." if (reason := machine.why_not_cpu(option=option)) else ""
+    reason = machine.why_not_cpu(option=option)
+    if not reason and meant == "cuda" and machine.without_cuda:
+        reason = f"this torch ({machine.torch}) is built without CUDA, and no tool of a GPU's driver is here"
+    why = f" {reason[:1].upper()}{reason[1:]}." if reason else ""
     return f"there is no device {device!r} here.{hint} There are: {known}.{why}"
 
 

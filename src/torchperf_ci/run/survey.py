@@ -14,7 +14,15 @@ from types import MappingProxyType
 from typing import Any
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.records import Build, Environment, environment_from
+from torchperf_ci.core.records import (
+    COUNTERS,
+    METRICS,
+    Build,
+    Direction,
+    Environment,
+    environment_from,
+    own_metric,
+)
 from torchperf_ci.core.text import name_problem, one_line
 from torchperf_ci.machine.accelerators import Accelerator, Signs, accelerators_from, read_signs
 from torchperf_ci.run.case_worker import CaseSettings
@@ -24,24 +32,43 @@ from torchperf_ci.run.session import Preloaded, WorkerError, is_shared_machine, 
 
 READY = "ready"
 
+_TAKEN = frozenset({"accuracy", "batch_size", "compiled", "eager", "probe", "compiled_device", "eager_device"})
+"""Names of columns and of series of samples, which no metric can have."""
+
 _SETS_VARIABLE = re.compile(r"--(extra|base|head)[-_]env")
+_NO_MODULE = "ModuleNotFoundError: No module named"
 _QUESTION_LIMIT = 120.0
 _MOST_PROBLEMS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Python:
-    """The Python under test, the variables its processes get, and the folder they run in (None: this one)."""
+    """The Python under test, the variables its processes get, and the folder they run in (None: this one).
+
+    name: what errors call it, where that is not its path. option: the one that chooses it. install: the advice to users
+    whose package it cannot import.
+    """
 
     executable: str
     environ: Mapping[str, str]
     log: Path
     cwd: Path | None = None
+    name: str = ""
+    option: str = "--python"
+    install: str = ""
 
     def start(self, under: Sequence[str] = (), variables: Mapping[str, str] = MappingProxyType({})) -> Preloaded:
         """Start a preloaded process of it, run by the command `under`, with these variables besides its own."""
-        environ = {**self.environ, **variables}
-        return Preloaded(self.executable, environ, log=self.log, cwd=self.cwd, under=under)
+        return Preloaded(
+            self.executable,
+            {**self.environ, **variables},
+            log=self.log,
+            cwd=self.cwd,
+            name=self.name,
+            option=self.option,
+            install=self.install,
+            under=under,
+        )
 
 
 @contextmanager
@@ -53,10 +80,18 @@ def python_under_test(
     extra: Mapping[str, str],
     log: Path,
     cwd: Path | None = None,
+    name: str = "",
+    option: str = "--python",
+    install: str = "",
 ) -> Iterator[Python]:
-    """Put this package on the path of `executable` while the block runs; nothing is installed into it."""
+    """Put this package on the path of `executable` while the block runs; nothing is installed into it.
+
+    name, option, install: see `Python`.
+    """
     with package_path(worker_environment(environ, threads=threads, extra=extra)) as prepared:
-        yield Python(executable=executable, environ=prepared, log=log, cwd=cwd)
+        yield Python(
+            executable=executable, environ=prepared, log=log, cwd=cwd, name=name, option=option, install=install
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +130,7 @@ def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, 
             compilers=tuple(answer["compilers"]),
             dtypes=tuple(answer["dtypes"]),
             torch=environment.torch,
+            without_cuda=not environment.cuda and not environment.hip,
             signs=signs,
         ),
         build=Build(
@@ -169,7 +205,7 @@ def left_out_warnings(left_out: Mapping[str, str]) -> list[str]:
 def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
     """Ask for what the suite `name` (a name, a file, a module) holds. Raises `UsageProblem` when it cannot be used."""
     spec = suite_spec(name)
-    answer = question(preloaded, "suite", spec=spec)
+    answer = _ask_of_suite(preloaded, "suite", spec)
     if answer["missing"]:
         raise UsageProblem(f"suite {name} cannot run here: {answer['missing']}")
     problems = []
@@ -178,6 +214,11 @@ def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
     named = ((model, name_problem(model, may_have_folders=True)) for model in answer["models"])
     for model, problem in islice(((model, problem) for model, problem in named if problem), _MOST_PROBLEMS):
         problems.append(f"the name of its model {model[:60]!r} {problem}; rename it in MODELS")
+    problems += [
+        f"its metric {metric!r} has the name of one that torchperf-ci measures; rename it in METRICS"
+        for metric in answer["metrics"]
+        if metric in METRICS or metric in COUNTERS or metric in _TAKEN
+    ]
     if problems:
         raise UsageProblem("\n".join(f"suite {one_line(name, limit=200)}: {problem}" for problem in problems))
     return SuiteListing(
@@ -188,6 +229,11 @@ def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
         groups={name: tuple(models) for name, models in answer["groups"].items()},
         preload=tuple(answer["preload"]),
         worlds=answer["worlds"],
+        params=answer["parameters"],
+        metrics=tuple(
+            own_metric(name, unit=metric["unit"], direction=Direction(metric["direction"]))
+            for name, metric in answer["metrics"].items()
+        ),
         skips=tuple(answer["skips"]),
     )
 
@@ -225,7 +271,7 @@ class SuiteEntry:
 
 def describe_suite(preloaded: Preloaded, name: str) -> SuiteEntry:
     """Describe the suite `name` (a name, a file, a module). Raises `UsageProblem` where it cannot be imported."""
-    answer = question(preloaded, "describe", spec=suite_spec(name))
+    answer = _ask_of_suite(preloaded, "describe", suite_spec(name))
     models = []
     for raw in answer["models"]:
         skips = []
@@ -253,6 +299,16 @@ def describe_known(preloaded: Preloaded) -> Iterator[SuiteEntry]:
             yield describe_suite(preloaded, name)
         except UsageProblem as error:
             yield SuiteEntry(name=name, missing=str(error))
+
+
+def _ask_of_suite(preloaded: Preloaded, do: str, spec: str) -> dict[str, Any]:
+    """Ask about a suite; for a package that it cannot import, the `UsageProblem` says how to have it."""
+    try:
+        return question(preloaded, do, spec=spec)
+    except UsageProblem as error:
+        if _NO_MODULE not in str(error):
+            raise
+        raise UsageProblem(f"{error}. {preloaded.install}") from error
 
 
 def question(preloaded: Preloaded, do: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values

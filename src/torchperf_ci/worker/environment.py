@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from torchperf_ci.suites.registry import Suite, SuiteError, known, resolve, short_path
+from torchperf_ci.suites.problems import short_path
+from torchperf_ci.suites.registry import Suite, SuiteError, known, resolve
 from torchperf_ci.worker.accelerators import accelerators
 from torchperf_ci.worker.protocol import SECRET, CaseError, describe
 
@@ -177,4 +178,6 @@ def find_suite(spec: str) -> Suite:
             file, line = error.filename, error.lineno
             error = SyntaxError(error.msg)  # without the place, which stands before it
         place = "" if "torchperf_ci" in Path(file).parts else f"{short_path(file)}:{line}: "
-        raise CaseError("unknown_suite", f"suite {spec} cannot be imported: {place}{describe(error)}") from error
+        raise CaseError(
+            "unknown_suite", f"suite {short_path(spec)} cannot be imported: {place}{describe(error)}"
+        ) from error

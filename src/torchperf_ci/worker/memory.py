@@ -23,6 +23,15 @@ def device_module(device: torch.device) -> Any:  # noqa: ANN401 - torch.cuda, to
     return None if device.type == "cpu" else getattr(torch, device.type, None)
 
 
+def free_memory(device: torch.device) -> None:
+    """Collect garbage and give back the memory that the allocator keeps."""
+    gc.collect()
+    module = device_module(device)
+    if hasattr(module, "empty_cache"):
+        with contextlib.suppress(RuntimeError):  # a broken device; the error that broke it must not be replaced
+            module.empty_cache()
+
+
 def graph_pools(device: torch.device) -> dict[tuple[int, ...], tuple[int, int]]:
     """Return the memory pools of CUDA graphs on a device: the bytes each holds and those in use, by the pool's id."""
     module = device_module(device)
