@@ -24,7 +24,7 @@ class Asker:
     log: Path
 
     def __call__(self, do: str, **arguments: Any) -> dict[str, Any]:
-        return self.worker.ask(do, deadline=time.monotonic() + 120, **arguments)
+        return self.worker.ask(do, deadline=time.monotonic() + 600, **arguments)
 
     def steps(self, *commands: str) -> dict[str, Any]:
         """Several commands; the last one's reply."""

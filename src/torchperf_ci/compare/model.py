@@ -46,8 +46,10 @@ _DEFAULTS = {
     MEMORY: ChangeTolerance(margin=0.01, threshold=0.01),  # the same every time, but for how an allocator rounds
     COMPILING: ChangeTolerance(margin=0.10, threshold=0.25),
     **dict.fromkeys((*COUNTED, *EXACT_COUNTS), ChangeTolerance(margin=0.0, threshold=0.0)),
-    # Callgrind's counts of one program differ by up to 0.04 %, a processor's by up to 0.1 %.
-    **dict.fromkeys(INSTRUCTIONS, ChangeTolerance(margin=0.001, threshold=0.001)),
+    # Counts of one program differ by up to 0.04 % (callgrind) or 0.1 % (a processor's); of compiling by 1.5 %, says
+    # PyTorch's benchmarks/dynamo/pr_time_benchmarks.
+    "instructions": ChangeTolerance(margin=0.001, threshold=0.001),
+    "compile_instructions": ChangeTolerance(margin=0.015, threshold=0.015),
 }
 
 _WORSE = frozenset({Verdict.REGRESSED, Verdict.FAILED, Verdict.MISSING})

@@ -41,6 +41,9 @@ from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Directio
 LEAST_BYTES = 64 * 1024
 """A difference in memory below this is none, whatever share of a small model's memory it is."""
 
+LEAST_INSTRUCTIONS = 5_000
+"""A difference below this is none: a dictionary that lies elsewhere takes as many, whatever the model."""
+
 SILENT = frozenset({Status.NOT_RUN, Status.PASS_DUE_TO_SKIP})
 """Statuses of records that say nothing about their case."""
 
@@ -323,7 +326,9 @@ def compare_counted(
         before, after, margin = one[metric], two[metric], tolerances.find(case, metric).margin
         is_gated = metric in INSTRUCTIONS or tolerances.gates(case, metric)
         verdict, why = Verdict.UNCHANGED, ""
-        if before != after and not is_gated:
+        if metric in INSTRUCTIONS and abs(after - before) < LEAST_INSTRUCTIONS:
+            pass
+        elif before != after and not is_gated:
             verdict = Verdict.CHANGED
         elif after > before * (1 + margin):
             verdict = Verdict.REGRESSED

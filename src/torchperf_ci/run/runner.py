@@ -324,7 +324,7 @@ class _CaseRun:
         counted = worker.count()
         if self._runner.instructions is None:
             return counted
-        worker.kill()  # two of a model need not fit
+        self._drop_worker()  # two of a model need not fit
         logs = [self._runner.folder.claim(name) for name in log_names(self._log, self._planned.world)]
         more = self._runner.instructions.count(self._planned, self._settings, logs, arm="compiled")
         return replace(counted, metrics={**counted.metrics, **more.metrics}, remarks=(*counted.remarks, *more.remarks))
