@@ -173,10 +173,35 @@ def _source_of(results: Results) -> Source:
     return newest if newest.commit else read_source(os.environ, shard="", folder=Path.cwd())
 
 
+def _accept_changes(findings: ComparisonFindings, options: CompareOptions) -> ComparisonFindings:
+    """Let what fails land where comments on this job's pull request accept it. Where they cannot be read it fails."""
+    from torchperf_ci.compare.acceptance import accept_changes
+    from torchperf_ci.core.text import one_line
+    from torchperf_ci.github.client import GitHubRefused
+    from torchperf_ci.github.job import read_event
+    from torchperf_ci.post.acceptances import read_acceptances
+
+    repository = options.github.repository
+    pull_request = read_event(os.environ).get("pull_request") if options.step.github_files else None
+    number = pull_request.get("number") if isinstance(pull_request, dict) else None
+    if not findings.blocking or not repository or not isinstance(number, int):
+        return findings
+    try:
+        with options.github.client(os.environ) as client:
+            acceptances, refusals = read_acceptances(client, repository, number)
+    except GitHubRefused as error:
+        options.talk.say(f"Warning: whether changes were accepted is not known: {error}")
+        return findings
+    for refusal in refusals:
+        options.talk.say(f"Not accepted: {one_line(refusal, limit=300)}")
+    return accept_changes(findings, acceptances)
+
+
 def _write_and_conclude(findings: ComparisonFindings, options: CompareOptions) -> int:
     from torchperf_ci.compare.report import clear_folder, write_comparison
     from torchperf_ci.core.results import open_folder
 
+    findings = _accept_changes(findings, options)
     with open_folder(options.output_dir) as folder:
         clear_folder(folder)
         write_comparison(folder, findings)
@@ -211,10 +236,16 @@ def _compare_live(options: CompareOptions) -> int:
     """
     from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt
     from torchperf_ci.compare.model import Measured
-    from torchperf_ci.compare.report import clear_folder, describe_case, judge_cases, write_comparison
+    from torchperf_ci.compare.report import (
+        clear_folder,
+        describe_case,
+        judge_cases,
+        read_launch_noise,
+        write_comparison,
+    )
     from torchperf_ci.compare.session import LiveComparison, describe_request, running_sides
     from torchperf_ci.core.results import LOGS, open_folder
-    from torchperf_ci.core.text import count
+    from torchperf_ci.core.text import count, one_line
     from torchperf_ci.github.job import write_outputs
     from torchperf_ci.machine.gpu import locked_clocks
 
@@ -241,10 +272,11 @@ def _compare_live(options: CompareOptions) -> int:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torchperf-compare-")))
             base, head = stack.enter_context(running_sides(request, scratch))
             header = describe_request(request, base, head)
-            live = LiveComparison(request, base, head, folder)
+            earlier, left_out = read_launch_noise(options.effort.earlier, header.machine)
+            live = LiveComparison(request, base, head, folder, earlier=earlier)
             clear_folder(folder)
-            for warning in header.warnings:
-                options.talk.say(f"Warning: {warning}")
+            for warning in (*header.warnings, *left_out):
+                options.talk.say(f"Warning: {one_line(warning, limit=300)}")
             for side in (base, head):
                 options.talk.explain(
                     f"{side.name}: Python {side.environment.python}, torch {side.environment.torch}, "
@@ -263,9 +295,11 @@ def _compare_live(options: CompareOptions) -> int:
                 ended = "interrupted" if isinstance(error, Interrupted) else "ended by an error"
                 done = f"{ended}: {len(live.measured)} of {len(live.cases)} cases were measured"
                 header = replace(header, warnings=(done, *header.warnings))
-                write_comparison(folder, judge_cases(header, live.measured, unmeasured=live.unmeasured))
+                write_comparison(
+                    folder, judge_cases(header, live.measured, unmeasured=live.unmeasured, earlier=earlier)
+                )
                 raise
-            findings = judge_cases(header, live.measured)
+            findings = _accept_changes(judge_cases(header, live.measured, earlier=earlier), options)
             write_comparison(folder, findings)
     except Interrupted as error:
         return interrupted(error, left)

@@ -133,6 +133,14 @@ class EffortOptions:
         default=LAUNCHES,
         help="Pairs of fresh processes that a case is measured in, at most.",
     )
+    earlier: tuple[Path, ...] = option(
+        "--earlier",
+        multiple=True,
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="The output folder of an earlier comparison on this machine: it tells how much processes of equal code "
+        "differ. Repeatable.",
+    )
     interleave: str = option(
         "--interleave",
         type=click.Choice(["auto", "iteration", "block", "launch"]),

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "export": ("torchperf_ci.cli.export:export", "Write results in the formats that other dashboards read."),
     "ingest": ("torchperf_ci.cli.ingest:ingest", "Turn results of other benchmark tools into a results folder."),
     "post": ("torchperf_ci.cli.post:post", "Post a stored report: check, comment and step summary."),
+    "accept": ("torchperf_ci.cli.accept:accept", "Let an intended slowdown land, by a comment on the pull request."),
     "dashboard": (
         "torchperf_ci.cli.dashboard:dashboard",
         "Keep a run, compare it with earlier ones, post the dashboard.",

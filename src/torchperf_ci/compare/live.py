@@ -23,8 +23,10 @@ from torchperf_ci.compare.effects import (
     LEAST_PAIRS,
     LOOKS,
     Launch,
+    LaunchNoise,
     estimate_effect,
     is_settled,
+    measure_launch_noise,
 )
 from torchperf_ci.compare.model import LATENCY, Measured, SideResult, ToleranceRules
 from torchperf_ci.compare.verdicts import is_compile_time_open
@@ -74,7 +76,7 @@ class ComparePlan:
 
     launches: at most. It is `LEAST_LAUNCHES` when the time is short, or over. family: how many cases are compared.
     one_process: both sides are arms of one worker: base is the plain module, head the compiled one.
-    stop_early: whether a look may end a case before its time.
+    stop_early: whether a look may end a case before its time. noise: what launches of other cases differ by.
     """
 
     tolerances: ToleranceRules
@@ -85,6 +87,7 @@ class ComparePlan:
     family: int = 1
     one_process: bool = False
     stop_early: bool = True
+    noise: LaunchNoise | None = None
 
     @property
     def sides_at_once(self) -> int:
@@ -100,7 +103,8 @@ class ComparePlan:
         """Seconds of sampling at which a launch is over, from 0. They share the time, but the first one takes the first
         look, so that what is clear is loaded and compiled once."""
         count = self.launches_in_time
-        first = max(LOOKS[0][0], 1 / count)
+        # With many launches less, or the others would be too short beside it to count.
+        first = max(min(LOOKS[0][0], 1.6 / count), 1 / count)
         return self.seconds * (first + (1 - first) * number / max(1, count - 1))
 
 
@@ -274,6 +278,7 @@ class _CaseComparison:
         self._between = ARMS_FLOOR if plan.one_process else plan.between
         if plan.interleave is Interleave.LAUNCH:
             self._between = max(self._between, UNPAIRED_FLOOR)
+        self._noise = plan.noise if self._between == plan.between else None
 
     def measure(self) -> Measured:
         """Take launches until a look decides, the time is over, or a side fails."""
@@ -296,6 +301,8 @@ class _CaseComparison:
             between=self._between,
             seconds=self._spent,
             look=self._look,
+            spread=measure_launch_noise(self._launches),
+            noise=self._noise,
             refusals=tuple(self._list_refusals()),
         )
 
@@ -490,7 +497,7 @@ class _CaseComparison:
         if self._settings.rule.repeat is not None or not self._plan.stop_early:
             return False
         while self._look < len(LOOKS) - 1 and self._spent >= self._next_look():
-            effect = estimate_effect(self._launches, between=self._between, look=self._look)
+            effect = estimate_effect(self._launches, between=self._between, look=self._look, noise=self._noise)
             if is_settled(effect, self._tolerance, family=self._plan.family):
                 base, head = (self._results[side].compile_seconds for side in ("base", "head"))
                 has_all = len(head) >= min(COLD_LAUNCHES, self._plan.launches_in_time)

@@ -13,6 +13,7 @@ from torchperf_ci.compare.effects import (
     TWO_PROCESSES,
     ChangeTolerance,
     Launch,
+    LaunchNoise,
     Verdict,
 )
 from torchperf_ci.core.records import Case, Source
@@ -134,8 +135,9 @@ class Measured:
 
     A side that does not have the model is None. between: see `estimate_effect`. seconds: what sampling took.
     look: the index of `LOOKS` at which it ended. refusals: why it may not be compared. remarks: what a reader should
-    know. host: the system's load; recorded, not used in verdicts. again: a second measurement in fresh processes, made
-    when the first one showed a change.
+    know. host: the system's load; recorded, not used in verdicts. spread: what its launches differ by. noise: what
+    those of all cases differ by, see `estimate_effect`. again: a second measurement in fresh processes, made when the
+    first one showed a change.
     """
 
     case: Case
@@ -148,7 +150,19 @@ class Measured:
     refusals: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     host: HostLoad | None = None
+    spread: LaunchNoise | None = None
+    noise: LaunchNoise | None = None
     again: Measured | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedChange:
+    """The decision that lets a change land: whose, why, where it stands, and up to which ratio of head to base."""
+
+    by: str
+    reason: str
+    url: str
+    limit: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,11 +170,13 @@ class Comparison:
     """The verdict on one metric of one case. `base` and `head` are in the metric's unit, or absent.
 
     p: of "the slowdown is at most the margin".
+    leans: the change that a first measurement makes probable enough for a second one.
     confirmed: whether a second measurement in fresh processes says the same; None when there was none.
     again: what that one says of the metric.
     log: the log of the side that failed, as a path in the results folder.
     more_seconds, more_launches: what an inconclusive one would need on top.
     fails_on_both: neither side runs, or is right: there is nothing to compare, and it is nobody's change.
+    accepted: who lets it land although it blocks, and why.
     listed, blocks: whether it stands after the correction for the size of the family (Benjamini and Hochberg for what
         is listed, Holm for what blocks).
     """
@@ -174,9 +190,11 @@ class Comparison:
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    leans: Verdict | None = None
     listed: bool = False
     blocks: bool = False
     fails_on_both: bool = False
+    accepted: AcceptedChange | None = None
     confirmed: bool | None = None
     again: Comparison | None = None
     more_seconds: float | None = None
@@ -243,7 +261,8 @@ class ComparisonFindings:
 
     @property
     def blocking(self) -> int:
-        return sum(comparison.blocks for comparison in self.comparisons)
+        """Count what fails the comparison and was accepted by nobody."""
+        return sum(comparison.blocks and comparison.accepted is None for comparison in self.comparisons)
 
     @property
     def inconclusive(self) -> int:
@@ -265,5 +284,5 @@ class ComparisonFindings:
         """Say in one sign how it stands: green only where nothing is worse, and all is known."""
         if self.blocking:
             return "❌"
-        is_worse = any(c.verdict in _WORSE for c in self.comparisons)
+        is_worse = any(c.verdict in _WORSE and c.accepted is None for c in self.comparisons)
         return "⚠️" if is_worse or self.is_open or self.not_compiled else "✅"

@@ -11,7 +11,6 @@ from torchperf_ci.compare.model import Comparison, ComparisonFindings
 from torchperf_ci.compare.words import (
     LONGEST_NAME,
     METHOD,
-    SIGNS,
     change,
     interval,
     is_change,
@@ -22,6 +21,8 @@ from torchperf_ci.compare.words import (
     name,
     ordered,
     quantity,
+    sign_of,
+    verdict_of,
     why,
     write_headline,
 )
@@ -107,9 +108,9 @@ def _make_grid(comparisons: Sequence[Comparison]) -> Grid:
         ("Verdict", "Case", "Metric", "#Change", "#Base", "#Head", "#Measured again", "Remarks"),
         (
             (
-                SIGNS[c.verdict] == "❌",
+                sign_of(c) == "❌",
                 (
-                    text(str(c.verdict)),
+                    text(verdict_of(c)),
                     text(name(c.case)),
                     text(metric_name(c.metric)),
                     number(change(c.ratio), "" if c.low is None else interval(c)),

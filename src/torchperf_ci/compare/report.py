@@ -8,9 +8,13 @@ import math
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from torchperf_ci.compare.effects import Verdict
+import msgspec
+
+from torchperf_ci.compare.acceptance import write_suggestion
+from torchperf_ci.compare.effects import BETWEEN_FLOOR, LaunchNoise, Verdict
 from torchperf_ci.compare.model import (
     Comparison,
     ComparisonFindings,
@@ -18,11 +22,10 @@ from torchperf_ci.compare.model import (
     Measured,
     ToleranceRules,
 )
-from torchperf_ci.compare.verdicts import compare_case, correct_family, open_unconfirmed
+from torchperf_ci.compare.verdicts import compare_case, correct_family, open_unconfirmed, share_launch_noise
 from torchperf_ci.compare.words import (
     LONGEST_NAME,
     METHOD,
-    SIGNS,
     change,
     change_with_interval,
     interval,
@@ -34,10 +37,13 @@ from torchperf_ci.compare.words import (
     name,
     ordered,
     quantity,
+    sign_of,
+    verdict_of,
     why,
     write_headline,
     write_sentence,
 )
+from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.results import ResultsFolder
 from torchperf_ci.core.text import code, count, fenced, html, one_line
 from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
@@ -47,8 +53,14 @@ LONGEST_WARNING = 1_000
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
-def judge_cases(header: Header, measured: Sequence[Measured], *, unmeasured: int = 0) -> ComparisonFindings:
-    """Judge the cases that were measured live; the verdicts are corrected for how many there are."""
+def judge_cases(
+    header: Header, measured: Sequence[Measured], *, unmeasured: int = 0, earlier: Sequence[LaunchNoise] = ()
+) -> ComparisonFindings:
+    """Judge the cases that were measured live; the verdicts are corrected for how many there are.
+
+    earlier: what launches differed by in earlier comparisons on this machine.
+    """
+    measured = share_launch_noise(measured, earlier)
     comparisons = [
         comparison if item.again else open_unconfirmed(comparison)
         for item in measured
@@ -91,7 +103,7 @@ def to_text(findings: ComparisonFindings) -> str:
         numbers = f"{values} {change_with_interval(c)}" if c.ratio else ""
         again = f"; again {change_with_interval(c.again)}" if c.again and c.again.ratio else ""
         reason = f" – {why(c)}{again}" if why(c) else ""
-        lines.append(f"  {SIGNS[c.verdict]} {name(c.case)} {metric_name(c.metric)}: {c.verdict}{numbers}{reason}")
+        lines.append(f"  {sign_of(c)} {name(c.case)} {metric_name(c.metric)}: {verdict_of(c)}{numbers}{reason}")
     return "\n".join(lines)
 
 
@@ -157,7 +169,7 @@ def _make_table(comparisons: Sequence[Comparison], *, rank: int) -> MarkdownTabl
     lines = []
     for c in comparisons:
         cells = [
-            f"{SIGNS[c.verdict]} {c.verdict}",
+            f"{sign_of(c)} {verdict_of(c)}",
             code(name(c.case)),
             html(metric_name(c.metric)),
             _write_change(c),  # before the sides' numbers: a phone shows the first columns
@@ -178,22 +190,71 @@ def _write_change(comparison: Comparison) -> str:
 
 
 def _write_reproduction(findings: ComparisonFindings) -> str:
-    """Write the commands that measure this again, and where everything else is."""
+    """Write the commands that measure this again, how to accept what fails, and where everything else is."""
     header = findings.header
     run = link_to_run(header)
     place = f"the artifact of [this run]({run}#artifacts)" if run else "the folder of this report"
     live = "Charts, logs (`logs/`) and every raw time (`compare.json`)"
     files = f"{live if findings.measured else 'Charts and every number (`compare.json`)'} are in {place}."
-    if not header.commands:
-        return f"\n{files}\n"
-    commands = fenced("\n".join(header.commands), language="shell")
-    return f"\n<details>\n<summary>Measure it again</summary>\n\n{commands}\n\n</details>\n\n{files}\n"
+    folds = []
+    if header.commands:
+        folds.append(("Measure it again", fenced("\n".join(header.commands), language="shell")))
+    if run and (suggestion := write_suggestion(findings)):
+        said = f"Somebody with write access comments on the pull request:\n\n{fenced(suggestion)}"
+        folds.append(("It is intended", said))
+    shown = "".join(f"\n<details>\n<summary>{title}</summary>\n\n{text}\n\n</details>\n" for title, text in folds)
+    return f"{shown}\n{files}\n"
 
 
 def to_json(findings: ComparisonFindings) -> str:
     """Write compare.json: the verdicts and everything they are made of."""
     document = {"v": 1, **{item.name: getattr(findings, item.name) for item in dataclasses.fields(findings)}}
     return json.dumps(_to_plain(document), ensure_ascii=False, allow_nan=False)
+
+
+class KeptMeasurement(msgspec.Struct):
+    """One measurement of a case in an earlier compare.json: the spread of its launches."""
+
+    between: float = 0.0
+    spread: LaunchNoise | None = None
+    again: KeptMeasurement | None = None
+
+
+class KeptHeader(msgspec.Struct):
+    """The machine of an earlier compare.json."""
+
+    machine: str
+
+
+class KeptComparison(msgspec.Struct):
+    """An earlier compare.json, as far as later comparisons learn from it."""
+
+    header: KeptHeader
+    measured: list[KeptMeasurement] = []
+
+
+def read_launch_noise(folders: Sequence[Path], machine: str) -> tuple[list[LaunchNoise], list[str]]:
+    """Read what the launches of cases differed by in earlier comparisons whose sides ran in turn on `machine`, a
+    header's text; and why a folder has none.
+
+    Raises `UsageProblem` for a folder without a compare.json that can be read.
+    """
+    spreads, left_out = [], []
+    for folder in folders:
+        path = folder / "compare.json"
+        try:
+            kept = msgspec.json.decode(path.read_bytes(), type=KeptComparison)
+        except (OSError, ValueError) as error:
+            why = "there is none" if isinstance(error, FileNotFoundError) else one_line(str(error), limit=200)
+            raise UsageProblem(
+                f"--earlier {folder}: {path.name} cannot be read: {why}; name the --output-dir of a comparison"
+            ) from error
+        if kept.header.machine != machine:
+            left_out.append(f"{folder}: it was measured on {kept.header.machine}, this is {machine}")
+            continue
+        rounds = [one for case in kept.measured for one in (case, case.again) if one is not None]
+        spreads += [one.spread for one in rounds if one.spread is not None and one.between == BETWEEN_FLOOR]
+    return spreads, left_out
 
 
 def _to_plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value

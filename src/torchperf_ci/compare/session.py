@@ -15,10 +15,11 @@ from pathlib import Path
 from statistics import fmean
 
 from torchperf_ci.compare.checkouts import Repository, SideCommit, put_suite
+from torchperf_ci.compare.effects import LaunchNoise, pool_launch_noise
 from torchperf_ci.compare.live import CaseComparer, ComparePlan, Interleave, Sides
 from torchperf_ci.compare.model import Header, Measured, SideResult
 from torchperf_ci.compare.sides import LiveSide, Processes, collect_cases, make_side
-from torchperf_ci.compare.verdicts import is_to_repeat
+from torchperf_ci.compare.verdicts import is_to_repeat, share_launch_noise
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.records import MACHINE_UNKNOWN, Source
 from torchperf_ci.core.results import LOGS, ResultsFolder
@@ -34,6 +35,10 @@ from torchperf_ci.suites import SHARING_VARIABLE, WORKING_TREE_VARIABLE
 
 LEAST_SECONDS = 1.0
 """Less than this per case is no budget."""
+
+CONFIRMATION = 2
+"""Times the launches and seconds of a first measurement that a second one has: it is made of few cases, and has to be
+beyond doubt by itself."""
 
 
 CaseListener = Callable[[int, int, Measured, bool], None]
@@ -211,12 +216,13 @@ class CaseBudget:
     def share(self, cases: int, *, again: bool = False) -> float:
         """Return the seconds of sampling for the next of so many cases, less what cases take beside it; 0 when none are
         left."""
+        usual = CONFIRMATION * self._usual if again else self._usual
         left = self._ends - self._clock() - (0.0 if again else self._kept / self._lanes)
         if math.isinf(left):
-            return self._usual
+            return usual
         beside = fmean(self._besides) if self._besides else 0.0
         share = left * min(self._lanes, cases) / cases - beside
-        return max(LEAST_SECONDS / 2, min(2 * self._usual, share)) if left > 0 else 0.0
+        return max(LEAST_SECONDS / 2, min(2 * usual, share)) if left > 0 else 0.0
 
     def note(self, seconds: float, *, sampling: float, to_repeat: bool) -> None:
         """Note how long a case took in all."""
@@ -253,13 +259,24 @@ class LiveComparison:
     Where cases are spread over devices, both sides of a case run on one of them.
     """
 
-    def __init__(self, request: CompareRequest, base: LiveSide, head: LiveSide, folder: ResultsFolder) -> None:
-        """Raises `NothingToJudge` when no case is common and `UsageProblem` when the budget is too small."""
+    def __init__(
+        self,
+        request: CompareRequest,
+        base: LiveSide,
+        head: LiveSide,
+        folder: ResultsFolder,
+        *,
+        earlier: Sequence[LaunchNoise] = (),
+    ) -> None:
+        """earlier: what launches of cases differed by in earlier comparisons on this machine.
+
+        Raises `NothingToJudge` when no case is common and `UsageProblem` when the budget is too small."""
         self.cases = collect_cases(base, head, request.selection)
         self._unconfirmed = 0
         self._request, self._sides, self._folder = request, (base, head), folder
         self._plan = replace(request.plan, family=len(self.cases))
         self._finished: dict[int, Measured] = {}
+        self._earlier, self._spreads = earlier, list(earlier)
         budget, least = request.settings.budget, math.ceil(len(self.cases) * LEAST_SECONDS)
         if budget is not None and budget / len(self.cases) < LEAST_SECONDS:
             raise UsageProblem(
@@ -286,8 +303,10 @@ class LiveComparison:
             self._measure(lanes, range(len(self.cases)), budget, listener, again=False)
             changed = [
                 number
-                for number in sorted(self._finished)
-                if is_to_repeat(self._finished[number], self._plan.tolerances)
+                for number, measured in zip(
+                    sorted(self._finished), share_launch_noise(self.measured, self._earlier), strict=True
+                )
+                if is_to_repeat(measured, self._plan.tolerances)
             ]
             self._unconfirmed = len(changed)
             for lane in lanes if changed else ():
@@ -325,6 +344,8 @@ class LiveComparison:
                 before = self._finished.get(number)
                 self._finished[number] = measured if before is None else replace(before, again=measured)
                 self._unconfirmed -= before is not None
+                if measured.spread is not None and measured.between == self._plan.between:
+                    self._spreads.append(measured.spread)
                 listener(next(done), len(numbers), self._finished[number], again)
 
         def measure_case(lane: _Lane, number: int) -> bool:
@@ -351,7 +372,9 @@ class LiveComparison:
                 planned, f"the budget of {self._request.settings.budget:g} s was spent before its turn"
             )
         start = time.monotonic()
-        measured = lane.comparer.compare(planned, replace(self._plan, seconds=seconds), attempt=attempt)
+        launches = self._plan.launches * (CONFIRMATION if attempt and not self._plan.one_process else 1)
+        plan = replace(self._plan, seconds=seconds, launches=launches, noise=pool_launch_noise(self._spreads))
+        measured = lane.comparer.compare(planned, plan, attempt=attempt)
         lane.check(measured, planned, self._folder.claim(f"{LOGS}/device.log"))
         if lane.lost:
             measured = _not_measured(planned, lane.lost)

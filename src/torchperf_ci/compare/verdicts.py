@@ -11,12 +11,17 @@ from torchperf_ci.compare.effects import (
     BETWEEN_FLOOR,
     FAMILY_ERROR,
     LEAST_PAIRS,
+    LOOKS,
     Effect,
+    LaunchNoise,
     Verdict,
+    combine_p_values,
     estimate_effect,
     estimate_time_factor,
+    find_lean,
     judge,
     make_effect,
+    pool_launch_noise,
 )
 from torchperf_ci.compare.model import (
     ACCURACY,
@@ -47,6 +52,26 @@ _ONE_SIDED = frozenset({Verdict.FAILED, Verdict.FIXED})
 _COMPILE_BETWEEN = 0.05
 
 
+def share_launch_noise(measured: Sequence[Measured], earlier: Sequence[LaunchNoise] = ()) -> list[Measured]:
+    """Give the cases that no look decided what launches differ by in all cases that were measured in their way.
+
+    What a look decided stays as it was then. earlier: that of cases of earlier comparisons on this machine, whose sides
+    ran in turn.
+    """
+    spreads: dict[float, list[LaunchNoise]] = {BETWEEN_FLOOR: list(earlier)}
+    for one in measured:
+        for each in filter(None, (one, one.again)):
+            spreads.setdefault(each.between, []).extend([each.spread] if each.spread else [])
+    pools = {between: pool_launch_noise(of_kind) for between, of_kind in spreads.items()}
+
+    def share(one: Measured) -> Measured:
+        is_last = one.look == len(LOOKS) - 1
+        again = None if one.again is None else share(one.again)
+        return replace(one, noise=pools[one.between] if is_last else one.noise, again=again)
+
+    return [share(one) for one in measured]
+
+
 def compare_case(measured: Measured, tolerances: ToleranceRules) -> list[Comparison]:
     """Judge every metric of a case, times first. The family's correction is still to come.
 
@@ -65,9 +90,10 @@ def compare_case(measured: Measured, tolerances: ToleranceRules) -> list[Compari
 
 
 def is_to_repeat(measured: Measured, tolerances: ToleranceRules) -> bool:
-    """Say whether it has to be measured again: something in it is worse or better, or one side alone failed."""
+    """Say whether it has to be measured again: something in it is worse or better, or leans to it, or one side alone
+    failed."""
     first = _compare_once(measured, tolerances)
-    return first[0].verdict in _ONE_SIDED or any(comparison.verdict in _SEEN_TWICE for comparison in first)
+    return first[0].verdict in _ONE_SIDED or any(c.verdict in _SEEN_TWICE or c.leans is not None for c in first)
 
 
 def open_unconfirmed(comparison: Comparison) -> Comparison:
@@ -79,25 +105,27 @@ def open_unconfirmed(comparison: Comparison) -> Comparison:
 
 
 def _hold_against(first: Comparison, second: Sequence[Comparison]) -> Comparison:
-    """Keep a change if the second measurement says the same of its metric, and what is worse also if head does not run
-    any more.
+    """Say there is a change where the first measurement leans to it and the second one says so by itself; and what is
+    worse also if head does not run any more.
 
-    This is the one place that weighs the two measurements of a metric.
+    This is the one place that weighs the two measurements of a metric: their p values are combined, both with the same
+    weight.
     """
-    if first.verdict not in _SEEN_TWICE:
+    expected = first.verdict if first.verdict in _SEEN_TWICE else first.leans
+    if expected is None:
         return first
     own = second[0]
     same = own if own.verdict is Verdict.FAILED else next((c for c in second if c.metric == first.metric), None)
-    p = first.p if same is None or first.p is None or same.p is None else max(first.p, same.p)
-    first = replace(first, again=same)
+    p = first.p if same is None or first.p is None or same.p is None else combine_p_values(first.p, same.p)
+    first = replace(first, again=same, p=p)
     agrees = same is not None and same.verdict in _SEEN_TWICE
-    if same is not None and agrees and (same.verdict is Verdict.IMPROVED) == (first.verdict is Verdict.IMPROVED):
-        return replace(first, confirmed=True, p=p)
+    if same is not None and agrees and (same.verdict is Verdict.IMPROVED) == (expected is Verdict.IMPROVED):
+        return replace(first, verdict=expected, confirmed=True)
     if own.verdict in {Verdict.REFUSED, Verdict.FIXED, Verdict.FAILED}:
         why = f"it could not be measured again: {own.why}"
     else:
         why = f"{first.verdict} at first, but not when measured again in fresh processes"
-    return replace(_open_change(first, why), p=p)
+    return _open_change(first, why)
 
 
 def _open_change(comparison: Comparison, why: str) -> Comparison:
@@ -145,13 +173,14 @@ def _compare_latency(measured: Measured, base: SideResult, head: SideResult, tol
         head=medians[1],
         why=why,
     )
-    effect = estimate_effect(measured.launches, between=measured.between, look=measured.look)
+    effect = estimate_effect(measured.launches, between=measured.between, look=measured.look, noise=measured.noise)
     if effect is None:
         why = _join(why, f"too few samples for an interval: no launch has {LEAST_PAIRS} pairs")
         return replace(comparison, why=why)
     tolerance = tolerances.find(measured.case, LATENCY)
     verdict = judge(effect, tolerance)
     comparison = with_effect(comparison, effect, verdict=verdict, p=effect.p_above(tolerance.margin))
+    comparison = replace(comparison, leans=find_lean(effect, tolerance))
     times_needed = estimate_time_factor(effect, tolerance)
     if verdict is not Verdict.INCONCLUSIVE or not math.isfinite(times_needed):
         return comparison

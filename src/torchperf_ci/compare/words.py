@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 from torchperf_ci.compare.effects import Verdict
@@ -35,7 +36,7 @@ SIGNS = {
     Verdict.UNCHANGED: "▫️",
 }
 
-_TITLES = {
+METRIC_TITLES = {
     LATENCY: "latency",
     SPEEDUP: "speedup",
     MEMORY: "peak memory",
@@ -56,6 +57,16 @@ METHOD = "https://github.com/org/torchperf-ci/blob/v1/docs/method.md#base-agains
 
 
 Quote = Callable[[str], str]
+
+
+def sign_of(comparison: Comparison) -> str:
+    """Return the sign of a verdict; that of a change which somebody accepted warns of nothing."""
+    return SIGNS[comparison.verdict] if comparison.accepted is None else "☑️"
+
+
+def verdict_of(comparison: Comparison) -> str:
+    """Return the verdict in a word or two."""
+    return str(comparison.verdict) if comparison.accepted is None else f"{comparison.verdict}, accepted"
 
 
 def write_sentence(findings: ComparisonFindings, quote: Quote = one_line) -> str:
@@ -93,7 +104,7 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
     others = [c for c in findings.comparisons if c.metric not in TIMED]
 
     def pick(verdict: Verdict, comparisons: Sequence[Comparison] = own) -> list[Comparison]:
-        return [c for c in comparisons if c.verdict is verdict]
+        return [c for c in comparisons if c.verdict is verdict and c.accepted is None]
 
     failed, missing, slower = pick(Verdict.FAILED), pick(Verdict.MISSING), pick(Verdict.REGRESSED)
     wrong = pick(Verdict.FAILED, others)
@@ -116,7 +127,14 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
             _name_cases(worse, quote),
         ),
     )
+    accepted = [c for c in findings.comparisons if c.accepted is not None]
     rest = (
+        (
+            len({c.case for c in accepted}),
+            "is worse and accepted",
+            "are worse and accepted",
+            _name_acceptance(accepted, quote),
+        ),
         (findings.not_compiled, "was not compiled", "were not compiled", ""),
         (len(pick(Verdict.INCONCLUSIVE)), "is inconclusive", "are inconclusive", more),
         (sum(c.fails_on_both for c in own), "runs on neither side", "run on neither side", ""),
@@ -168,6 +186,14 @@ def _name_cases(comparisons: Sequence[Comparison], quote: Quote) -> str:
     return f": {', '.join(names)}" + (f" and {hidden} more" if hidden > 0 else "")
 
 
+def _name_acceptance(accepted: Sequence[Comparison], quote: Quote) -> str:
+    """Say who accepted what, and why; of several the first."""
+    if not accepted or accepted[0].accepted is None:
+        return ""
+    first = accepted[0].accepted
+    return f" by {quote(first.by)}{_name_cases(accepted, quote)}: {quote(first.reason)}"
+
+
 def _change_of(comparison: Comparison) -> float:
     return round((comparison.ratio or 1.0) - 1, 3)
 
@@ -179,7 +205,7 @@ def name(case: Case) -> str:
 
 def metric_name(metric: str) -> str:
     """Name a metric as people do; what other tools measured has their name."""
-    return _TITLES.get(metric, one_line(metric))
+    return METRIC_TITLES.get(metric, one_line(metric))
 
 
 def change(ratio: float | None) -> str:
@@ -231,6 +257,10 @@ def why(comparison: Comparison) -> str:
         parts.append("among so many cases one may look so by chance: it does not fail the comparison")
     if comparison.confirmed:
         parts.append("seen twice")
+    if comparison.accepted:
+        limit = comparison.accepted.limit
+        size = f" up to {percent(limit - 1)}" if math.isfinite(limit) else ""
+        parts.append(f"accepted{size} by {comparison.accepted.by}: {comparison.accepted.reason}")
     if comparison.log:
         parts.append(f"log: {comparison.log}")
     return one_line("; ".join(part for part in parts if part))
