@@ -94,6 +94,13 @@ class VerdictOptions:
         "interval lies within it, to either side; what is neither slower, faster nor unchanged is inconclusive.  "
         "[default: 0.05; both sides in one process: 0.03]",
     )
+    gate_on: tuple[str, ...] = option(
+        "--gate-on",
+        multiple=True,
+        type=click.Choice(["counts"]),
+        help="counts: more operators, generated kernels, kernel launches, allocations or floating-point operations "
+        "fail too (exit code 3), not only more instructions.  [default: they are only told]",
+    )
     strict: bool = option("--strict", is_flag=True, help="Inconclusive and refused cases fail as well (exit code 3).")
 
     def tolerances(self, usual: ChangeTolerance) -> ToleranceRules:
@@ -111,7 +118,8 @@ class VerdictOptions:
             raise click.UsageError(
                 f"--margin {margin:g} is above --threshold {threshold:g}: a case could be both slower and unchanged"
             )
-        return ToleranceRules(latency=ChangeTolerance(margin=margin, threshold=threshold), rules=tolerance_rules())
+        latency = ChangeTolerance(margin=margin, threshold=threshold)
+        return ToleranceRules(latency=latency, rules=tolerance_rules(), gate_counts="counts" in self.gate_on)
 
 
 @command_options

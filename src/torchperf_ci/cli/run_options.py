@@ -27,7 +27,7 @@ _ONLY_DYNAMO = (
     "enable_cpu_launcher",
     "cpu_launcher_args",
 )
-_ONLY_TORCHPERF = ("warmup", "seed", "scale", "compile_scope", "cold_l2")
+_ONLY_TORCHPERF = ("warmup", "seed", "scale", "compile_scope", "cold_l2", "count", "instructions")
 
 
 @command_options

@@ -36,6 +36,7 @@ from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.machine.host import HostWatch
 from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, WorkerPairs, arm_times
+from torchperf_ci.run.counting import InstructionCounting
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import cache_folder
 from torchperf_ci.run.sampler import PairSource, SamplePair, Sampler, StopRule
@@ -192,6 +193,9 @@ class Side(Protocol):
 
     def process(self, launch: int) -> Preloaded: ...
 
+    @property
+    def instructions(self) -> InstructionCounting | None: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sides:
@@ -265,6 +269,7 @@ class _CaseComparison:
         self._arms = {side: "eager" if case.case.compiler == "eager" else "compiled" for side, case in planned.items()}
         self._tolerance = plan.tolerances.find(shown.case, LATENCY)
         self._results = {"base": SideResult(), "head": SideResult()}
+        self._counted: set[str] = set()
         self._launches: list[Launch] = []
         self._kept = ExitStack()
         self._caches: dict[str, str] = {}
@@ -293,6 +298,7 @@ class _CaseComparison:
                         break
             else:
                 self._look = len(LOOKS) - 1
+            self._note_instructions()
         return Measured(
             case=self._case,
             base=self._results["base"],
@@ -466,6 +472,7 @@ class _CaseComparison:
                 if has_repeats:
                     break
             self._note_memory(workers, source)
+            self._note_counts(workers)
         except WorkerError as error:
             self._is_alive = error.alive
             if len(workers) > 1 and is_lack_of_room(error):
@@ -526,6 +533,7 @@ class _CaseComparison:
                     while len(pairs) < LEAST_PAIRS and self._settings.rule.repeat is None:
                         pairs += self._draw(sampler, 0.0)
                     self._note_memory({side: worker}, source)
+                    self._note_counts({side: worker})
                 except WorkerError as error:
                     self._note(side, failure=_explain(error))
                     each = 0.0
@@ -552,6 +560,27 @@ class _CaseComparison:
                 source.asking = "head" if self._plan.one_process else side
                 memory, arm = worker.memory(), self._arms[side]
                 self._note(side, memory_bytes=memory.peaks.get(arm), process_bytes=memory.process.get(arm))
+
+    def _note_counts(self, workers: Mapping[str, CaseWorker]) -> None:
+        """Count an iteration, once per side, where both run the same compiler: else they differ by what is compared."""
+        if len({planned.case.compiler for planned in self._planned.values()}) > 1:
+            return
+        for side, worker in workers.items():
+            if side not in self._counted:
+                self._counted.add(side)
+                counted = worker.count(self._arms[side])
+                remarks = (*self._results[side].remarks, *counted.remarks)
+                self._note(side, counted=counted.metrics, digests=counted.digests, remarks=remarks)
+
+    def _note_instructions(self) -> None:
+        """Count the instructions of both sides, when their other processes have ended: four of a model need not fit."""
+        for side in sorted(self._counted):
+            if (counting := self._comparer.sides.of(side).instructions) is not None:
+                planned, result = self._planned[side], self._results[side]
+                logs = self._comparer.logs(planned, side)
+                more = counting.count(planned, self._settings, logs, arm=self._arms[side])
+                counted, remarks = {**result.counted, **more.metrics}, (*result.remarks, *more.remarks)
+                self._note(side, counted=counted, remarks=remarks)
 
     def _list_refusals(self) -> Iterator[str]:
         base, head = self._results["base"], self._results["head"]

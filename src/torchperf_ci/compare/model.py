@@ -16,7 +16,7 @@ from torchperf_ci.compare.effects import (
     LaunchNoise,
     Verdict,
 )
-from torchperf_ci.core.records import Case, Source
+from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Source
 
 if TYPE_CHECKING:
     from torchperf_ci.machine.host import HostLoad
@@ -31,7 +31,7 @@ GRAPHS = "unique_graphs"
 COUNTED = ("graph_breaks", GRAPHS, "recompiles")
 TIMED = (LATENCY, SPEEDUP)
 """The metrics a case's own verdict is made of."""
-ALL = (LATENCY, SPEEDUP, MEMORY, COMPILING, *COUNTED)
+ALL = (LATENCY, SPEEDUP, MEMORY, COMPILING, *COUNTED, *EXACT_COUNTS, *INSTRUCTIONS)
 """Every metric a rule may speak of."""
 
 LEAST = {
@@ -44,7 +44,9 @@ to 1.6 % (SD) between moments of a shared machine, times by 2.6 to 23.5 %."""
 _DEFAULTS = {
     MEMORY: ChangeTolerance(margin=0.01, threshold=0.01),  # the same every time, but for how an allocator rounds
     COMPILING: ChangeTolerance(margin=0.10, threshold=0.25),
-    **dict.fromkeys(COUNTED, ChangeTolerance(margin=0.0, threshold=0.0)),
+    **dict.fromkeys((*COUNTED, *EXACT_COUNTS), ChangeTolerance(margin=0.0, threshold=0.0)),
+    # Callgrind's counts of one program differ by up to 0.04 %, a processor's by up to 0.1 %.
+    **dict.fromkeys(INSTRUCTIONS, ChangeTolerance(margin=0.001, threshold=0.001)),
 }
 
 _WORSE = frozenset({Verdict.REGRESSED, Verdict.FAILED, Verdict.MISSING})
@@ -81,10 +83,18 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToleranceRules:
-    """`latency`: that of times where no rule says otherwise. `rules`: later ones win over earlier ones."""
+    """`latency`: that of times where no rule says otherwise. `rules`: later ones win over earlier ones.
+
+    gate_counts: more operators, kernels, allocations or FLOPs are worse, not only told.
+    """
 
     latency: ChangeTolerance = TWO_PROCESSES
     rules: Sequence[Rule] = ()
+    gate_counts: bool = False
+
+    def gates(self, case: Case, metric: str) -> bool:
+        """Say whether a count of one iteration gets a verdict: all of them do, or a rule speaks of it."""
+        return self.gate_counts or any(rule.fits(case, metric) for rule in self.rules)
 
     def find(self, case: Case, metric: str) -> ChangeTolerance:
         """Find the tolerance of one metric of one case. A threshold is never below its margin."""
@@ -112,7 +122,8 @@ class SideResult:
     memory_bytes: what an iteration of the compared arm needs. process_bytes: the largest size of the process. Both are
         None where they cannot be measured.
     not_compiled: nothing of it was compiled, though it should have been. remarks: what else a reader should know.
-    log: what its process printed, as a path in the results folder. strays: see `Loaded`.
+    log: what its process printed, as a path in the results folder. strays: see `Loaded`. counted, digests: see
+        `Counted`.
     """
 
     accuracy: str = ""
@@ -127,6 +138,8 @@ class SideResult:
     remarks: tuple[str, ...] = ()
     log: str = ""
     strays: tuple[str, ...] = ()
+    counted: Mapping[str, float] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from torchperf_ci.core.results import LOGS, ResultsFolder
 from torchperf_ci.core.text import count, safe_name
 from torchperf_ci.machine.gpu import watched_gpu
 from torchperf_ci.run.case_worker import CaseSettings
+from torchperf_ci.run.counting import InstructionCounting, InstructionMethod, choose_method
 from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, my_cpus, work_on_lanes
 from torchperf_ci.run.plan import PlannedCase, Selection
 from torchperf_ci.run.session import WorkerError, is_lack_of_room
@@ -131,7 +132,10 @@ def _running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Ite
         except UsageProblem as error:
             raise UsageProblem(f"{spec.name}: {error}") from error
         found = note_settings(found, request.settings)
-        yield make_side(spec.name, found, selection, processes, compiler=spec.compiler)
+        side = make_side(spec.name, found, selection, processes, compiler=spec.compiler)
+        method = choose_method(InstructionMethod(request.settings.instructions), found, side.cases.values())
+        counting = stack.enter_context(InstructionCounting(under_test, method))
+        yield replace(side, instructions=counting)
 
 
 def _advise_setup(setup: str) -> str:

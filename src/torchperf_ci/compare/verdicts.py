@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, median
 
@@ -35,7 +35,7 @@ from torchperf_ci.compare.model import (
     SideResult,
     ToleranceRules,
 )
-from torchperf_ci.core.records import Case, Record, Status
+from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Record, Status
 
 LEAST_BYTES = 64 * 1024
 """A difference in memory below this is none, whatever share of a small model's memory it is."""
@@ -153,6 +153,7 @@ def _compare_once(measured: Measured, tolerances: ToleranceRules) -> list[Compar
             for c in compare_accuracy(case, base.accuracy, head.accuracy)
         ),
         *compare_counts(case, base.counters, head.counters, tolerances),
+        *compare_counted(case, (base.counted, base.digests), (head.counted, head.digests), tolerances),
         *compare_memory(case, base.memory_bytes, head.memory_bytes, tolerances, processes=sizes),
         *compare_compile_times(case, base.compile_seconds, head.compile_seconds, tolerances),
     ]
@@ -254,6 +255,48 @@ def compare_counts(
         if metric == GRAPHS and worse and not two:
             why += ": nothing is compiled any more"
         yield Comparison(case=case, metric=metric, verdict=verdict, base=one, head=two, why=why)
+
+
+def compare_counted(
+    case: Case,
+    base: tuple[Mapping[str, float], Mapping[str, str]],
+    head: tuple[Mapping[str, float], Mapping[str, str]],
+    tolerances: ToleranceRules,
+    *,
+    metrics: Collection[str] = (*EXACT_COUNTS, *INSTRUCTIONS),
+) -> Iterator[Comparison]:
+    """Compare what an iteration counts on each side, with the digests of what is counted.
+
+    Fewer is better. Instructions beyond their margin are a verdict. Of the other counts, which are the same in every
+    process, one more is only told, unless the tolerances gate them: it need not cost anything. So is other code, or
+    another order of as many operators.
+    """
+    (one, digests), (two, other_digests) = base, head
+    for metric in metrics:
+        if metric not in one or metric not in two:
+            continue
+        before, after, margin = one[metric], two[metric], tolerances.find(case, metric).margin
+        is_gated = metric in INSTRUCTIONS or tolerances.gates(case, metric)
+        verdict, why = Verdict.UNCHANGED, ""
+        if before != after and not is_gated:
+            verdict = Verdict.CHANGED
+        elif after > before * (1 + margin):
+            verdict = Verdict.REGRESSED
+        elif before > after * (1 + margin):
+            verdict = Verdict.IMPROVED
+        digest, said = _DIGEST_OF.get(metric, ("", ""))
+        mine, theirs = digests.get(digest), other_digests.get(digest)
+        if before == after and mine and theirs and mine != theirs:
+            verdict, why = Verdict.CHANGED, said
+        ratio = after / before if before > 0 and after > 0 else None
+        yield Comparison(case=case, metric=metric, verdict=verdict, why=why, base=before, head=after, ratio=ratio)
+
+
+_DIGEST_OF = {
+    "operators": ("operators", "as many operators, but others, or with other arguments"),
+    "generated_kernels": ("generated_code", "as many kernels, but the generated code differs"),
+}
+"""The digest of what a metric counts, and the words for one that differs though the count is the same."""
 
 
 def compare_memory(

@@ -49,7 +49,14 @@ from torchperf_ci.worker.compile import (
     why_nothing_compiled,
 )
 from torchperf_ci.worker.copying import CannotCopy, describe_structure
+from torchperf_ci.worker.counting import GeneratedCode, IterationCounter, join_digests
 from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites
+from torchperf_ci.worker.instructions import (
+    CallgrindCounter,
+    ProcessorCounter,
+    count_instructions,
+    why_no_processor_counter,
+)
 from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, seed_all
 from torchperf_ci.worker.memory import device_module, graph_pools, peak_while, process_peak_while
 from torchperf_ci.worker.protocol import CaseError, Handler, describe
@@ -88,6 +95,7 @@ class Bench:
         self._is_spent = False
         self._empty_cache: CacheEmptier | None = None
         self._pools_before: frozenset[tuple[int, ...]] = frozenset()
+        self._generated_code: GeneratedCode | None = None
 
     def handlers(self) -> dict[str, Handler]:
         """List every command by name."""
@@ -103,6 +111,8 @@ class Bench:
             "settle": self.settle,
             "sample": self.sample,
             "memory": self.memory,
+            "count": self.count,
+            "instructions": self.instructions,
             "capture": self.capture,
             "fastrnns": self.fastrnns,
             "probe_device": probe_device,
@@ -135,6 +145,7 @@ class Bench:
             "devices": device_types(),
             "accelerators": accelerators(),
             "unusable_accelerator": unusable_accelerator(),
+            "no_instruction_counter": why_no_processor_counter(),
             "compilers": compiler_names(),
             "dtypes": DTYPES,
         }
@@ -504,6 +515,47 @@ class Bench:
             process[name] = process_peak_while(arm, prepare) if device.type == "cpu" else None
         return {"peaks": peaks, "process": process}
 
+    def count(self, arm: str | None = None, *, detail: bool = False) -> Mapping[str, Any]:
+        """Count what a settled iteration does: `{"metrics", "digests", "remarks"}`, see `worker.counting`.
+
+        arm: "eager" or "compiled"; the compiled one, where it is there, unless said. detail: the reply has also
+        "operators", a list of names and calls, and "code", the generated code as it was hashed.
+        """
+        name = arm or ("compiled" if "compiled" in self._arms else "eager")
+        has_graphs = uses_dynamo(self._case["compiler"]) and self._graphs.read().counters["unique_graphs"] > 0
+        counts = IterationCounter(
+            self._arms[name],
+            eager=self._arms.get("eager"),
+            device=self._workload.device,
+            prepare=lambda one: prepare_arm(one, 1),
+            graphs=compiled_graphs,
+            code=self._generated_code if name == "compiled" else None,
+            is_compiled=name == "compiled" and has_graphs,
+        ).count()
+        digests = join_digests(self._world.gather(counts.digests()))
+        reply = {"metrics": counts.metrics, "digests": digests, "remarks": counts.remarks}
+        return {**reply, **counts.details()} if detail else reply
+
+    def instructions(self, arm: str, method: str) -> Mapping[str, Any]:
+        """Count the instructions of a settled iteration of an arm, and by the processor (`pmu`) also those of
+        compiling: `{"metrics"}`. Needs a worker that has compiled nothing, with hashes that are not random.
+
+        Under `callgrind` compiling would take minutes, so that is not counted.
+        """
+        counter = CallgrindCounter() if method == "callgrind" else ProcessorCounter()
+        metrics = {}
+        if arm == "compiled":
+            compiling = self._first_compiled_calls
+            if method == "callgrind":
+                compiling()
+            else:
+                metrics["compile_instructions"] = counter.count(compiling)
+        self.settle()
+        one = self._arms[arm]
+        with counter:
+            metrics["instructions"] = count_instructions(counter, one, lambda: prepare_arm(one, 1))
+        return {"metrics": metrics}
+
     def capture(self) -> Mapping[str, Any]:
         """Return dynamo's counters, the graph breaks with their reasons, and whether nothing was compiled at all."""
         captured = self._graphs.read()
@@ -575,6 +627,7 @@ class Bench:
     def _compile_arm(self) -> Callable[..., Any]:
         self._graphs.start()
         self._pools_before = frozenset(graph_pools(self._workload.device))
+        self._generated_code = GeneratedCode()
         compiled = compile_workload(self._case["compiler"], self._workload, self._options)
         self._arms["compiled"] = self._workload.iteration(compiled)
         return compiled
