@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from torchperf_ci.cli.completion import COMPILERS, DEVICES, DTYPES, complete_list, complete_suites, list_models
-from torchperf_ci.cli.options import PYTHON, KeyValues, PatternItem, command_options, option
+from torchperf_ci.cli.options import PYTHON, KeyValues, LineItem, PatternItem, command_options, option
 from torchperf_ci.core.records import DEFAULT_COMPILERS, Mode, Testing
+from torchperf_ci.suites import ASV_SPEC, PYTEST_SPEC
 
 if TYPE_CHECKING:
     from torchperf_ci.run.case_worker import CaseSettings
@@ -37,6 +38,8 @@ def _clock(ctx: click.Context, param: click.Parameter, value: str | None) -> str
     raise click.BadParameter(f"{value!r} is neither a clock in MHz nor `default`")
 
 
+_PARAMETERS = re.compile(r"(?P<model>[\w./-]+)\[(?P<parameters>\w+=[^\[\]]*)\]?")
+
 _POSITIVE = click.IntRange(min=1)
 _SECONDS = Seconds(min=0, min_open=True)
 _SEED = click.IntRange(min=0, max=2**63 - 1)
@@ -51,9 +54,24 @@ class ModelOptions:
     suites: tuple[str, ...] = option(
         "--suites",
         multiple=True,
-        default=("tiny",),
         shell_complete=complete_suites,
-        help="Suite: a built-in one (see `suites list`), a path to a .py file with MODELS, or a module. Repeatable.",
+        help="Suite: a built-in one (see `suites list`), a path to a .py file with MODELS, or a module. Repeatable.  "
+        "[default: tiny, unless --pytest or --asv is given]",
+    )
+    pytest: tuple[str, ...] = option(
+        "--pytest",
+        multiple=True,
+        type=LineItem(),
+        metavar="PATH",
+        help="Tests with pytest-benchmark's fixture `benchmark`, as they are: a folder, a file, or a test's id. "
+        "Repeatable.",
+    )
+    asv: tuple[str, ...] = option(
+        "--asv",
+        multiple=True,
+        type=LineItem(),
+        metavar="PATH",
+        help="Benchmarks of asv, as they are: their folder, or the one with asv.conf.json. Repeatable.",
     )
     inference: bool = option(
         "--inference", is_flag=True, help="Measure the forward pass.  [this or --training]", show_default=False
@@ -93,8 +111,9 @@ class ModelOptions:
         from torchperf_ci.run.plan import Selection
 
         refuse_missing_files(self.suites)
+        existing = (*(f"{PYTEST_SPEC}{path}" for path in self.pytest), *(f"{ASV_SPEC}{path}" for path in self.asv))
         return Selection(
-            suites=self.suites,
+            suites=(*self.suites, *existing) or ("tiny",),
             mode=self.one_mode(),
             filters=tuple(_pattern(text) for text in self.filters),
             exclude=self.exclude,
@@ -105,6 +124,8 @@ class ModelOptions:
         """Return the one mode that is asked for. Raises `click.UsageError` when it is none or both."""
         asked = {Mode.INFERENCE: self.inference, Mode.TRAINING: self.training}
         modes = {mode for mode in Mode if asked[mode] or self.mode == mode.value}
+        if not modes and not self.suites and (self.pytest or self.asv):  # they run as they are
+            return Mode.INFERENCE
         if len(modes) != 1:
             raise click.UsageError("give exactly one of --inference and --training")
         return modes.pop()
@@ -191,7 +212,7 @@ class MethodOptions:
     budget: float | None = option(
         "--budget",
         type=_SECONDS,
-        help="Seconds that the whole run may take; cases left over become rows that say so.",
+        help="Seconds that all of it may take; what is left over then is said.",
     )
     no_cold_start_latency: bool = option(
         "--no-cold-start-latency",
@@ -219,6 +240,13 @@ class MethodOptions:
         default="auto",
         help="Count instructions in a process of its own: pmu by the processor's counter, callgrind by valgrind (on a "
         "CPU; takes minutes); auto: pmu where the counter works, as it seldom does in virtual machines.",
+    )
+    dynamic: str = option(
+        "--dynamic",
+        type=click.Choice(["auto", "true", "false"]),
+        default="auto",
+        help="Whether torch.compile takes sizes as unknown from the start (true), compiles for each anew (false), or "
+        "finds out (auto); for cases that run inputs of several shapes.",
     )
     seed: int = option("--seed", type=_SEED, default=0, help="Seed of weights, inputs and the order of measurements.")
     scale: str = option(
@@ -357,6 +385,7 @@ class CaseOptions:
             cold_l2=method.cold_l2,
             counts=method.count,
             instructions=method.instructions if method.count else "never",
+            dynamic={"true": True, "false": False}.get(method.dynamic),
         )
 
     def variables(self) -> dict[str, str]:
@@ -385,8 +414,19 @@ def _shard(text: str) -> str:
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    """Return the compiled pattern. Raises `click.UsageError`."""
+    """Return the compiled pattern. Raises `click.UsageError`.
+
+    `matmul[n=128` and `matmul[n=128,dtype=float32]` are names of cases, or the beginning of one: the parameters in
+    brackets must be there, in any order, and no others need to be.
+    """
+    from torchperf_ci.run.plan import spelled_as
+
+    if named := _PARAMETERS.fullmatch(text):
+        given = filter(None, named["parameters"].split(","))
+        wanted = "".join(rf"(?=[^\]]*(?<=[\[,]){re.escape(each)}(?=[,\]]))" for each in given)
+        return re.compile(rf"{re.escape(named['model'])}\[{wanted}{spelled_as(text)}")
     try:
         return re.compile(text)
     except re.error as error:
-        raise click.UsageError(f"--filter {text!r} is not a regular expression: {error}") from error
+        hint = "; a case with parameters is chosen by matmul[n=128]" if "[" in text and "=" in text else ""
+        raise click.UsageError(f"--filter {text!r} is not a regular expression: {error}{hint}") from error

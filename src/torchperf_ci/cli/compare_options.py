@@ -25,7 +25,31 @@ if TYPE_CHECKING:
     from torchperf_ci.compare.effects import ChangeTolerance
     from torchperf_ci.compare.model import ToleranceRules
 
-_SHARE = click.FloatRange(min=0, min_open=True, max=10)
+SHARE = click.FloatRange(min=0, min_open=True, max=10)
+
+SETUP = option(
+    "--setup",
+    default="",
+    show_default=False,
+    help="Shell command that installs a commit, run in its worktree, say `pip install -e .`.",
+)
+
+BUDGET_PER_CASE = option(
+    "--budget-per-case",
+    type=click.FloatRange(min=0.5),
+    default=10,
+    help="Seconds of sampling per case, at most; but every pair of processes runs ten iterations, however long "
+    "they are.",
+)
+
+INTERLEAVE = option(
+    "--interleave",
+    type=click.Choice(["auto", "iteration", "block", "launch"]),
+    default="auto",
+    help="How the sides take turns: one iteration each, a block of some, or a whole launch (a pair of processes, one "
+    "after the other), for models that do not fit twice; auto: one iteration each, and whole launches where they do "
+    "not fit.",
+)
 
 
 @command_options
@@ -40,12 +64,7 @@ class SideOptions:
     head_ref: str | None = option(
         "--head-ref", help="Commit of head.  [default: HEAD with the changes of the working tree]"
     )
-    setup: str = option(
-        "--setup",
-        default="",
-        show_default=False,
-        help="Shell command that installs a commit, run in its worktree, say `pip install -e .`.",
-    )
+    setup: str = SETUP
     base_python: str | None = option("--base-python", help="The Python of base.  [default: --python]")
     head_python: str | None = option("--head-python", help="The Python of head.  [default: --python]")
     base_compiler: str | None = option(
@@ -83,13 +102,13 @@ class VerdictOptions:
 
     margin: float | None = option(
         "--margin",
-        type=_SHARE,
+        type=SHARE,
         help="The smallest slowdown that counts: 0.02 is 2 %. A case is slower when its whole interval lies beyond "
         "it.  [default: 0.02; both sides in one process: 0.01]",
     )
     threshold: float | None = option(
         "--threshold",
-        type=_SHARE,
+        type=SHARE,
         help="The largest difference that may be called unchanged: 0.05 is 5 %. A case is unchanged when its whole "
         "interval lies within it, to either side; what is neither slower, faster nor unchanged is inconclusive.  "
         "[default: 0.05; both sides in one process: 0.03]",
@@ -128,13 +147,7 @@ class EffortOptions:
 
     SECTION: ClassVar[str] = "How to measure"
 
-    budget_per_case: float = option(
-        "--budget-per-case",
-        type=click.FloatRange(min=0.5),
-        default=10,
-        help="Seconds of sampling per case, at most; but every pair of processes runs ten iterations, however long "
-        "they are.",
-    )
+    budget_per_case: float = BUDGET_PER_CASE
     launches: int = option(
         "--launches",
         type=click.IntRange(min=1),
@@ -149,14 +162,13 @@ class EffortOptions:
         help="The output folder of an earlier comparison on this machine: it tells how much processes of equal code "
         "differ. Repeatable.",
     )
-    interleave: str = option(
-        "--interleave",
-        type=click.Choice(["auto", "iteration", "block", "launch"]),
-        default="auto",
-        help="How the sides take turns: one iteration each, a block of some, or a whole launch (a pair of "
-        "processes, one after the other), for models that do not fit twice; auto: one iteration each, and whole "
-        "launches where they do not fit.",
+    measure_all: bool = option(
+        "--measure-all",
+        is_flag=True,
+        help="Measure every case in full. By default a case that is proved to be the same program on two commits (the "
+        "same code, data, settings and libraries) gets a short check instead.",
     )
+    interleave: str = INTERLEAVE
 
 
 @command_options

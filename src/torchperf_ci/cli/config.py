@@ -147,6 +147,6 @@ def _check_value(name: str, value: object) -> str:
         return "" if good else f"{name} is {value!r}, expected a share from 0 to 10, say 0.05 for 5 %"
     if not isinstance(value, str):
         return f"{name} is {value!r}, expected text"
-    if name == "metric" and not any(char in value for char in "*?[") and value not in ALL:
-        return _explain_unknown("metric", value, ALL)
+    if name == "metric" and not any(char in value for char in "*?[") and value not in ALL and nearest(value, ALL):
+        return _explain_unknown("metric", value, ALL)  # what is like none of them may be a suite's own
     return ""

@@ -20,6 +20,8 @@ from torchperf_ci.core.text import guarded_streams
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("torchperf_ci.cli.run:run", "Measure eager against compiled models on this machine."),
     "compare": ("torchperf_ci.cli.compare:compare", "Compare base with head on this machine, with a verdict per case."),
+    "bisect": ("torchperf_ci.cli.bisect:bisect", "Find the commit that made a case slower, larger or wrong."),
+    "time": ("torchperf_ci.cli.time:time_function", "Say in one sentence whether torch.compile helps a function."),
     "doctor": ("torchperf_ci.cli.doctor:doctor", "Say how noisy and how ready this machine is."),
     "fastrnns": ("torchperf_ci.cli.fastrnns:fastrnns", "Measure LSTMs in many forms, and ResNets."),
     "suites": ("torchperf_ci.cli.suites:suites", "Show the suites and models that can be measured."),
@@ -40,6 +42,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "torchperf_ci.cli.dashboard:dashboard",
         "Keep a run, compare it with earlier ones, post the dashboard.",
     ),
+    "site": ("torchperf_ci.cli.site:site", "Make pages of the kept runs, to be browsed without a server."),
     "history": ("torchperf_ci.cli.history:history", "Import, list, ask and compact the kept runs."),
 }
 """Every command: where it is, and its line in `--help`."""

@@ -346,6 +346,27 @@ def append_markdown(path: Path | None, markdown: str) -> None:
         raise UsageProblem(f"--summary-file {path} cannot be written ({error.strerror})") from error
 
 
+def list_given(left_out: Collection[str], known: Collection[str] | None = None) -> list[str]:
+    """List the options that the command in progress was given, as they are typed, but for those `left_out`.
+
+    known: only those of these names; None is all. Values of variables may be secrets, and stay out.
+    """
+    context = click.get_current_context()
+    words: list[str] = []
+    for item in context.command.params:
+        value = context.params[str(item.name)]
+        if not isinstance(item, click.Option) or item.name in left_out or value == item.get_default(context):
+            continue
+        if known is not None and item.name not in known:
+            continue
+        for each in value if item.multiple else [value]:
+            if isinstance(each, bool):
+                words.append(item.opts[0] if each else item.secondary_opts[0])
+            elif each not in {None, ""}:
+                words += [item.opts[0], f"{each[0]}=…" if isinstance(each, tuple) else str(each)]
+    return words
+
+
 LAST_SECTIONS = (
     "How to measure",
     "Where to measure",

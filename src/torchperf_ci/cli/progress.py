@@ -151,8 +151,11 @@ def _shorten(records: Sequence[Record], earlier: set[tuple[str, str, str]]) -> l
 
 def _numbers(record: Record) -> str:
     metrics = record.metrics
+    own = [f"{name} {metrics[name]:.4g} {each.unit}".strip() for name, each in record.own_metrics.items()]
+    if "speedup" not in metrics:  # what runs as it is
+        low, high = (metrics.get(f"abs_latency_{end}") for end in ("low", "high"))
+        interval = f" ({low:.3g} to {high:.3g})" if low is not None and high is not None else ""
+        return ", ".join([f"{metrics['abs_latency']:.3g} ms{interval}", *own])
     interval = f" ({metrics['speedup_low']:.3f} to {metrics['speedup_high']:.3f})" if "speedup_low" in metrics else ""
-    return (
-        f"{metrics['speedup']:.3f}x{interval}, {metrics['abs_latency']:.3g} ms, "
-        f"compiled in {metrics['compilation_latency']:.1f} s"
-    )
+    times = f"{metrics['speedup']:.3f}x{interval}, {metrics['abs_latency']:.3g} ms"
+    return ", ".join([times, *own, f"compiled in {metrics['compilation_latency']:.1f} s"])

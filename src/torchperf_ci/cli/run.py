@@ -64,6 +64,7 @@ def _measure_and_report(options: RunOptions) -> int:
     from torchperf_ci.github.job import read_source, stop_commands
     from torchperf_ci.machine.gpu import locked_clocks
     from torchperf_ci.report.model import ReportOptions, SourceTree
+    from torchperf_ci.run.case_lists import keep_listed, read_case_list
     from torchperf_ci.run.counting import InstructionMethod, choose_method
     from torchperf_ci.run.plan import make_plan
     from torchperf_ci.run.runner import measure_plan
@@ -87,6 +88,10 @@ def _measure_and_report(options: RunOptions) -> int:
         with python.start() as preloaded:
             surveyed = survey(preloaded, selection.suites, threads=settings.threads, command=sys.argv[1:])
             plan = make_plan(selection, surveyed.suites, surveyed.machine)
+            if options.cases_from is not None:
+                plan = keep_listed(plan, read_case_list(options.cases_from), options.cases_from)
+            narrowed_by = (*selection.list_narrowings(), *(["--cases-from"] if options.cases_from else []))
+            surveyed = replace(surveyed, build=replace(surveyed.build, narrowed_by=narrowed_by))
             refuse_cold_l2(plan.cases, settings)
             method = choose_method(InstructionMethod(settings.instructions), surveyed, plan.cases)
             settings = replace(settings, instructions=method.value)

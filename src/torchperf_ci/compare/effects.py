@@ -6,8 +6,8 @@ Everything is in log ratios of head over base, so that swapping the sides mirror
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from statistics import fmean, variance
 
@@ -94,11 +94,15 @@ TWO_PROCESSES = ChangeTolerance(margin=0.02, threshold=0.05)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """Paired times of one launch of the two sides, in seconds: element i of all three belongs to pair i."""
+    """Paired times of one launch of the two sides, in seconds: element i of all three belongs to pair i.
+
+    values: the suite's own metrics of the same readings, of base and of head, by name.
+    """
 
     base: tuple[float, ...]
     head: tuple[float, ...]
     probe: tuple[float, ...] = ()
+    values: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
 
     @property
     def log_ratios(self) -> list[float]:

@@ -29,13 +29,23 @@ from torchperf_ci.compare.effects import (
     measure_launch_noise,
 )
 from torchperf_ci.compare.model import LATENCY, Measured, SideResult, ToleranceRules
-from torchperf_ci.compare.verdicts import is_compile_time_open
-from torchperf_ci.core.records import Status, Testing
+from torchperf_ci.compare.sameness import Sameness, compare_programs
+from torchperf_ci.compare.verdicts import is_clear_difference, is_compile_time_open
+from torchperf_ci.core.records import AS_IT_IS, Status, Testing
 from torchperf_ci.core.results import LOGS
 from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.machine.host import HostWatch
-from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, WorkerPairs, arm_times
+from torchperf_ci.run.case_worker import (
+    CaseSettings,
+    CaseWorker,
+    OneArm,
+    Traced,
+    WorkerPairs,
+    arm_times,
+    arm_values,
+    make_pair,
+)
 from torchperf_ci.run.counting import InstructionCounting
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import cache_folder
@@ -54,6 +64,10 @@ LAUNCH_SECONDS = 1.0
 
 COLD_LAUNCHES = 3
 """Launches that compile from an empty cache, whose time counts; later ones take what the first one compiled."""
+
+
+UNLIKE = "its trace is the same on both sides, but a short check shows a difference: measured in full"
+"""The remark on a case of which the trace has missed something."""
 
 
 class Interleave(str, Enum):
@@ -78,6 +92,8 @@ class ComparePlan:
     launches: at most. It is `LEAST_LAUNCHES` when the time is short, or over. family: how many cases are compared.
     one_process: both sides are arms of one worker: base is the plain module, head the compiled one.
     stop_early: whether a look may end a case before its time. noise: what launches of other cases differ by.
+    spares: whether a case that is proved to be the same program on both sides gets no more than a short check: the
+        first look of one launch.
     """
 
     tolerances: ToleranceRules
@@ -89,6 +105,7 @@ class ComparePlan:
     one_process: bool = False
     stop_early: bool = True
     noise: LaunchNoise | None = None
+    spares: bool = False
 
     @property
     def sides_at_once(self) -> int:
@@ -122,26 +139,15 @@ def make_launch(pairs: Sequence[SamplePair]) -> Launch:
         base=tuple(pair.first if pair.first_device is None else pair.first_device for pair in pairs),
         head=tuple(pair.second if pair.second_device is None else pair.second_device for pair in pairs),
         probe=tuple(pair.probe for pair in pairs),
+        values={
+            name: (
+                tuple(pair.first_values[name] for pair in pairs),
+                tuple(pair.second_values[name] for pair in pairs),
+            )
+            for name in (pairs[0].first_values if pairs else ())
+            if all(name in pair.first_values and name in pair.second_values for pair in pairs)
+        },
     )
-
-
-class OneArm:
-    """Pairs of one side's arm against itself: what a launch without its other side is sampled with."""
-
-    def __init__(self, worker: CaseWorker, arm: str, *, side: str) -> None:
-        self._worker, self._arm, self._recompiled = worker, arm, False
-        self.asking = side
-
-    def take(self, swapped: Sequence[bool], repeats: int) -> list[SamplePair]:
-        reply = self._worker.sample([[self._arm, self._arm]] * len(swapped), {self._arm: repeats})
-        self._recompiled |= reply["recompiled"]
-        times = arm_times(reply, self._arm)
-        pairs = zip(times[::2], times[1::2], reply["probe"], strict=True)
-        return [_pair(first, second, probe) for first, second, probe in pairs]
-
-    def invalidated(self) -> bool:
-        recompiled, self._recompiled = self._recompiled, False
-        return recompiled
 
 
 class TwoWorkerPairs:
@@ -167,21 +173,17 @@ class TwoWorkerPairs:
 
     def _take_in_order(self, count: int, turned: bool, repeats: int) -> list[SamplePair]:  # noqa: FBT001 - as in PairSource
         readings: dict[str, list[tuple[float, float | None]]] = {}
+        values: dict[str, list[Mapping[str, float]]] = {}
         probe: list[int] = []
         for side in ("head", "base") if turned else ("base", "head"):
             self.asking = side
             worker, arm = self._workers[side], self._arms[side]
             reply = worker.sample([[arm]] * count, {arm: repeats}, discard=int(worker.on_accelerator))
             self._recompiled |= reply["recompiled"]
-            readings[side], probe = arm_times(reply, arm), reply["probe"]
-        times = zip(readings["base"], readings["head"], probe, strict=True)
-        return [_pair(first, second, time) for first, second, time in times]
-
-
-def _pair(first: tuple[float, float | None], second: tuple[float, float | None], probe: int) -> SamplePair:
-    return SamplePair(
-        first=first[0], second=second[0], probe=probe / 1e9, first_device=first[1], second_device=second[1]
-    )
+            readings[side], values[side], probe = arm_times(reply, arm), arm_values(reply, arm), reply["probe"]
+        both = zip(values["base"], values["head"], strict=True)
+        times = zip(readings["base"], readings["head"], probe, both, strict=True)
+        return [make_pair(first, second, time, values=pair) for first, second, time, pair in times]
 
 
 class Side(Protocol):
@@ -241,7 +243,9 @@ class CaseComparer:
             if comparison.no_room and plan.interleave is Interleave.AUTO:
                 in_turn = replace(plan, interleave=Interleave.LAUNCH)
                 again = _CaseComparison(self, in_turn, {"base": base, "head": head}, planned, attempt=attempt)
-                measured = replace(again.measure(), remarks=(f"measured in whole launches: {comparison.no_room}",))
+                measured = again.measure()
+                why = f"measured in whole launches: {comparison.no_room}"
+                measured = replace(measured, remarks=(why, *measured.remarks))
         seen = gpu.findings()
         world = (f"{head.world} processes on each side; the slowest one's times count",) if head.world > 1 else ()
         return replace(
@@ -266,7 +270,10 @@ class _CaseComparison:
     ) -> None:
         self._comparer, self._plan, self._settings = comparer, plan, comparer.settings
         self._case, self._planned = shown.case, planned
-        self._arms = {side: "eager" if case.case.compiler == "eager" else "compiled" for side, case in planned.items()}
+        self._arms = {
+            side: "eager" if case.case.compiler in {"eager", AS_IT_IS} else "compiled" for side, case in planned.items()
+        }
+        self._metrics = tuple(metric for metric in planned["head"].metrics if metric in planned["base"].metrics)
         self._tolerance = plan.tolerances.find(shown.case, LATENCY)
         self._results = {"base": SideResult(), "head": SideResult()}
         self._counted: set[str] = set()
@@ -280,6 +287,12 @@ class _CaseComparison:
         self._repeats = self._settings.repeats
         self._spent = 0.0
         self._look = 0
+        can_be_watched = all(case.world == 1 and not case.is_test for case in planned.values())
+        self._is_watched = plan.spares and not attempt and can_be_watched
+        self._traced: dict[str, Traced] = {}
+        self._sameness: Sameness | None = None
+        self._is_checked = self._is_spared = False
+        self._workers: Mapping[str, CaseWorker] = {}
         self._between = ARMS_FLOOR if plan.one_process else plan.between
         if plan.interleave is Interleave.LAUNCH:
             self._between = max(self._between, UNPAIRED_FLOOR)
@@ -299,6 +312,11 @@ class _CaseComparison:
             else:
                 self._look = len(LOOKS) - 1
             self._note_instructions()
+        return self._measured()
+
+    def _measured(self) -> Measured:
+        """Return what is measured so far."""
+        is_unlike = self._sameness is not None and self._sameness.is_same and not self._is_spared
         return Measured(
             case=self._case,
             base=self._results["base"],
@@ -309,7 +327,11 @@ class _CaseComparison:
             look=self._look,
             spread=measure_launch_noise(self._launches),
             noise=self._noise,
+            metrics=self._metrics,
             refusals=tuple(self._list_refusals()),
+            remarks=(UNLIKE,) if is_unlike and self._is_checked else (),
+            sameness=self._sameness,
+            spared=self._is_spared,
         )
 
     def _launch(self, stack: ExitStack, number: int) -> bool:
@@ -329,6 +351,7 @@ class _CaseComparison:
             worker = self._start(stack, side, number, beside=bool(workers))
             if worker is not None:
                 workers[side] = worker
+        self._workers = workers
         if len(workers) == len(order):
             source = self._make_source(workers)
             if number == 0 and any(self._list_refusals()):
@@ -358,7 +381,7 @@ class _CaseComparison:
         self._renew_deadline()
         worker.extend(self._deadline)
         source = OneArm(worker, arm, side=side)
-        sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._settings.repeats)
+        sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._repeats)
         try:
             sampler.warm_up(iterations=self._settings.warmup)
             sampler.measure(StopRule(repeat=LEAST_PAIRS))
@@ -388,19 +411,23 @@ class _CaseComparison:
             if any(result.failure for result in self._results.values()):
                 self._renew_deadline()  # what the other side used up, by hanging, is not this one's
             worker = self._fork(stack, preloaded, side)
-            loaded = worker.load(cache_dir=self._choose_cache(stack, side, number))
-            if is_compiled and number == 0 and Testing.ACCURACY in self._settings.testings:
-                checked = worker.accuracy()
-                reason = f": {checked.reason}" if checked.reason else ""
-                self._note(side, accuracy=f"{checked.status}{reason}")
-                if checked.is_spent:
-                    worker.kill()
-                    worker = self._fork(stack, preloaded, side)
-                    loaded = worker.load(cache_dir=self._choose_cache(stack, side, number))
+            is_watched = self._is_watched and number == 0
+            loaded = worker.load(cache_dir=self._choose_cache(stack, side, number), watch=is_watched)
+            if loaded.one_call:
+                self._repeats = 1
+            planned = self._planned[side]
+            is_checked = is_compiled or (planned.case.compiler == AS_IT_IS and not planned.is_test)
+            is_first = number == 0 and Testing.ACCURACY in self._settings.testings
+            if is_checked and is_first and self._check(worker, side):
+                worker.kill()
+                worker = self._fork(stack, preloaded, side)
+                loaded = worker.load(cache_dir=self._choose_cache(stack, side, number), watch=is_watched)
             self._note(side, batch_size=loaded.batch_size, parameters=loaded.parameters, strays=loaded.strays)
             if is_compiled:
                 self._compile(worker, side, number)
             self._note_reference()
+            if is_watched:
+                self._trace(worker, side)
             if (remarks := worker.settle()) and number == 0:
                 self._note(side, remarks=(*self._results[side].remarks, *remarks))
         except WorkerError as error:
@@ -412,6 +439,14 @@ class _CaseComparison:
                     self._note("base", failure=_explain(error))
             return None
         return worker
+
+    def _check(self, worker: CaseWorker, side: str) -> bool:
+        """Note whether the results are right, if that was looked at; say whether the worker is spent."""
+        checked = worker.accuracy()
+        reason = f": {checked.reason}" if checked.reason else ""
+        if checked.status is not Status.PASS_DUE_TO_SKIP:
+            self._note(side, accuracy=f"{checked.status}{reason}")
+        return checked.is_spent
 
     def _fork(self, stack: ExitStack, preloaded: Preloaded, side: str) -> CaseWorker:
         planned = self._planned[side]
@@ -450,6 +485,12 @@ class _CaseComparison:
             captured = worker.capture()
             self._note(side, counters=captured.counters, not_compiled=captured.not_compiled, remarks=captured.remarks)
 
+    def _trace(self, worker: CaseWorker, side: str) -> None:
+        """Trace which program the case is on one side, and compare it with the other one's when that is known."""
+        self._traced[side] = worker.trace()
+        if len(self._traced) == len(self._planned):
+            self._sameness = self._compare_programs()
+
     def _sample(self, source: AskedPairs, workers: Mapping[str, CaseWorker], until: float) -> bool:
         """Sample until `until` seconds are spent, or a look decides; say whether that worked.
 
@@ -473,6 +514,7 @@ class _CaseComparison:
                     break
             self._note_memory(workers, source)
             self._note_counts(workers)
+            self._end_tests(workers, source)
         except WorkerError as error:
             self._is_alive = error.alive
             if len(workers) > 1 and is_lack_of_room(error):
@@ -501,7 +543,10 @@ class _CaseComparison:
 
         A case whose compile time is still open needs another launch.
         """
-        if self._settings.rule.repeat is not None or not self._plan.stop_early:
+        has_repeats = self._settings.rule.repeat is not None
+        if self._passes_short_check(has_repeats):
+            return True
+        if has_repeats or not self._plan.stop_early:
             return False
         while self._look < len(LOOKS) - 1 and self._spent >= self._next_look():
             effect = estimate_effect(self._launches, between=self._between, look=self._look, noise=self._noise)
@@ -513,9 +558,38 @@ class _CaseComparison:
             self._look += 1
         return False
 
+    def _compare_programs(self, counted: Mapping[str, Mapping[str, str]] | None = None) -> Sameness:
+        base, head = self._traced["base"], self._traced["head"]
+        return compare_programs(base, head, compiler=self._planned["head"].case.compiler, counted=counted)
+
+    def _passes_short_check(self, has_repeats: bool) -> bool:  # noqa: FBT001 - of the settings
+        """Take the first look at a case that is the same program, once; say whether that is all that is needed.
+
+        A clear difference means that the trace has missed something: then the case is measured like every other one.
+        """
+        if self._is_spared:
+            return True
+        is_due = has_repeats or self._spent >= LOOKS[0][0] * self._plan.seconds
+        is_same = self._sameness is not None and self._sameness.is_same
+        if (
+            self._is_checked
+            or not is_same
+            or not is_due
+            or not any(len(each.base) >= LEAST_PAIRS for each in self._launches)
+        ):
+            return False
+        self._is_checked = True
+        if is_clear_difference(replace(self._measured(), look=0), self._plan.tolerances):
+            return False
+        self._note_counts(self._workers)  # after the samples of the short check, for a profiler takes part in it
+        self._sameness = self._compare_programs({side: each.digests for side, each in self._results.items()})
+        self._is_spared = self._sameness.is_same
+        return self._is_spared
+
     def _launch_in_turn(self, order: Sequence[str], number: int, until: float) -> bool:
         """Measure whole launches in turn, for models that do not fit twice and for what interleaving disturbs."""
         times: dict[str, list[float]] = {}
+        values: dict[str, Mapping[str, list[float]]] = {}
         probes: list[float] = []
         each = (until - self._spent) / 2
         for side in order:
@@ -534,18 +608,30 @@ class _CaseComparison:
                         pairs += self._draw(sampler, 0.0)
                     self._note_memory({side: worker}, source)
                     self._note_counts({side: worker})
+                    self._end_tests({side: worker}, source)
                 except WorkerError as error:
                     self._note(side, failure=_explain(error))
                     each = 0.0
                     continue
                 launch = make_launch(pairs)
-                times[side] = [time for pair in zip(launch.base, launch.head, strict=True) for time in pair]
+                times[side] = list(chain.from_iterable(zip(launch.base, launch.head, strict=True)))
+                values[side] = {
+                    name: list(chain.from_iterable(zip(*both, strict=True))) for name, both in launch.values.items()
+                }
                 probes += launch.probe
         if any(result.failure for result in self._results.values()):
             return False
         size = min(map(len, times.values()))
         self._launches.append(
-            Launch(base=tuple(times["base"][:size]), head=tuple(times["head"][:size]), probe=tuple(probes))
+            Launch(
+                base=tuple(times["base"][:size]),
+                head=tuple(times["head"][:size]),
+                probe=tuple(probes),
+                values={
+                    name: (tuple(values["base"][name][:size]), tuple(values["head"][name][:size]))
+                    for name in values["base"].keys() & values["head"].keys()
+                },
+            )
         )
         return True
 
@@ -581,6 +667,15 @@ class _CaseComparison:
                 more = counting.count(planned, self._settings, logs, arm=self._arms[side])
                 counted, remarks = {**result.counted, **more.metrics}, (*result.remarks, *more.remarks)
                 self._note(side, counted=counted, remarks=remarks)
+
+    def _end_tests(self, workers: Mapping[str, CaseWorker], source: AskedPairs) -> None:
+        """Let tests go on to their ends, and note whether they pass: the first launch in which one does not counts."""
+        for side, worker in workers.items():
+            if self._planned[side].is_test:
+                source.asking, before = side, self._results[side].accuracy
+                self._check(worker, side)
+                if before.startswith(Status.FAIL_ACCURACY) or Testing.ACCURACY not in self._settings.testings:
+                    self._note(side, accuracy=before)
 
     def _list_refusals(self) -> Iterator[str]:
         base, head = self._results["base"], self._results["head"]

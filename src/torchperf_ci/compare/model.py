@@ -16,9 +16,10 @@ from torchperf_ci.compare.effects import (
     LaunchNoise,
     Verdict,
 )
-from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Source
+from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Metric, Source
 
 if TYPE_CHECKING:
+    from torchperf_ci.compare.sameness import Sameness
     from torchperf_ci.machine.host import HostLoad
 
 LATENCY = "abs_latency"
@@ -150,7 +151,8 @@ class Measured:
     look: the index of `LOOKS` at which it ended. refusals: why it may not be compared. remarks: what a reader should
     know. host: the system's load; recorded, not used in verdicts. spread: what its launches differ by. noise: what
     those of all cases differ by, see `estimate_effect`. again: a second measurement in fresh processes, made when the
-    first one showed a change.
+    first one showed a change. sameness: whether it is the same program on both sides; None where nobody looked.
+    spared: it is, so that a short check was all. metrics: the suite's own. wall_seconds: of the case, less `again`.
     """
 
     case: Case
@@ -165,7 +167,11 @@ class Measured:
     host: HostLoad | None = None
     spread: LaunchNoise | None = None
     noise: LaunchNoise | None = None
+    metrics: tuple[Metric, ...] = ()
     again: Measured | None = None
+    sameness: Sameness | None = None
+    spared: bool = False
+    wall_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,11 +188,13 @@ class AcceptedChange:
 class Comparison:
     """The verdict on one metric of one case. `base` and `head` are in the metric's unit, or absent.
 
+    unit: that of a metric that `METRICS` does not have.
     p: of "the slowdown is at most the margin".
     leans: the change that a first measurement makes probable enough for a second one.
     confirmed: whether a second measurement in fresh processes says the same; None when there was none.
     again: what that one says of the metric.
     log: the log of the side that failed, as a path in the results folder.
+    spared: the case is the same program on both sides, and had a short check instead of a measurement.
     more_seconds, more_launches: what an inconclusive one would need on top.
     fails_on_both: neither side runs, or is right: there is nothing to compare, and it is nobody's change.
     accepted: who lets it land although it blocks, and why.
@@ -214,6 +222,8 @@ class Comparison:
     more_launches: int | None = None
     why: str = ""
     log: str = ""
+    spared: bool = False
+    unit: str = ""
 
 
 def pick_case_verdicts(comparisons: Sequence[Comparison]) -> dict[Case, Comparison]:
@@ -242,7 +252,8 @@ class Header:
 
     base, head: what the sides are called. how: whole sentences of ours, shown as they are. source: where head comes
     from. server: where pages of commits and runs are, say https://github.com; blank where there are none.
-    commands: what measures the same again.
+    commands: what measures the same again. bisect_options: those with which `bisect` looks for the commit between base
+    and head that made a change; None where there is none to look for.
     """
 
     base: str
@@ -256,6 +267,7 @@ class Header:
     head_commit: CommitSummary | None = None
     server: str = ""
     commands: tuple[str, ...] = ()
+    bisect_options: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +276,7 @@ class ComparisonFindings:
 
     unmeasured: cases that an interrupted comparison did not come to, or not to measure again.
     not_compiled: cases that run, of which a side did not compile anything.
+    saved_seconds: what the cases that were spared would have taken longer, about.
     """
 
     header: Header
@@ -271,6 +284,12 @@ class ComparisonFindings:
     measured: tuple[Measured, ...] = ()
     unmeasured: int = 0
     not_compiled: int = 0
+    saved_seconds: float = 0.0
+
+    @property
+    def spared(self) -> int:
+        """Count the cases that are the same program on both sides, and were checked shortly."""
+        return sum(c.spared for c in pick_case_verdicts(self.comparisons).values())
 
     @property
     def blocking(self) -> int:

@@ -15,6 +15,7 @@ from torchperf_ci.compare.words import (
     interval,
     link_to_commit,
     link_to_run,
+    list_bisect_commands,
     list_notes,
     metric_name,
     name,
@@ -62,6 +63,7 @@ class ComparePage:
     notes: Sequence[str]
     method: str
     commands: Sequence[str]
+    bisections: Sequence[str]
 
 
 def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> str:
@@ -89,6 +91,7 @@ def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> 
         notes=[*list_notes(findings)],
         method=METHOD,
         commands=header.commands,
+        bisections=list_bisect_commands(findings),
     )
     return render_page(read_template(__package__, "compare.html"), page)
 
@@ -116,8 +119,8 @@ def _make_grid(comparisons: Sequence[Comparison]) -> Grid:
                     text(name(c.case)),
                     text(metric_name(c.metric)),
                     number(change(c.ratio), "" if c.low is None else interval(c)),
-                    number(quantity(c.metric, c.base)),
-                    number(quantity(c.metric, c.head)),
+                    number(quantity(c, c.base)),
+                    number(quantity(c, c.head)),
                     number(change(c.again.ratio), "" if c.again.low is None else interval(c.again))
                     if c.again
                     else text(""),

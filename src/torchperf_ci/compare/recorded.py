@@ -319,6 +319,7 @@ def _compare_metric(base: Record, head: Record, metric: Metric, tolerances: Tole
         verdict=judge(slowdown, tolerance),
         base=base.metrics.get(name),
         head=head.metrics.get(name),
+        unit=metric.unit,
     )
     yield with_effect(comparison, effect, verdict=comparison.verdict, p=slowdown.p_above(tolerance.margin))
 
@@ -329,6 +330,8 @@ def _estimate_log(record: Record, metric: str) -> tuple[float, float] | None:
     logs: list[float] = []
     if metric == LATENCY:
         logs = [math.log(1e3 * time) for time in compiled if time > 0]
+    elif metric in record.own_metrics:
+        logs = [math.log(value) for value in record.samples.get(metric, ()) if value > 0]
     elif metric == SPEEDUP:
         logs = [math.log(a / b) for a, b in zip(eager, compiled, strict=False) if a > 0 and b > 0]
     if len(logs) >= LEAST_PAIRS:

@@ -22,6 +22,7 @@ from torchperf_ci.compare.model import (
     Measured,
     ToleranceRules,
 )
+from torchperf_ci.compare.sameness import estimate_saved_seconds
 from torchperf_ci.compare.verdicts import compare_case, correct_family, open_unconfirmed, share_launch_noise
 from torchperf_ci.compare.words import (
     LONGEST_NAME,
@@ -33,6 +34,7 @@ from torchperf_ci.compare.words import (
     is_change,
     link_to_commit,
     link_to_run,
+    list_bisect_commands,
     list_notes,
     metric_name,
     name,
@@ -74,6 +76,7 @@ def judge_cases(
         comparisons=tuple(correct_family(comparisons)),
         measured=tuple(measured),
         unmeasured=unmeasured,
+        saved_seconds=estimate_saved_seconds(measured),
         not_compiled=sum(any(side is not None and side.not_compiled for side in (i.base, i.head)) for i in measured),
     )
 
@@ -103,7 +106,7 @@ def to_text(findings: ComparisonFindings) -> str:
     lines = [f"{findings.sign} {write_sentence(findings)}"]
     changed, counted, _ = split_comparisons(findings)
     for c in (*changed, *counted[:MOST_COUNTS]):
-        values = f" {quantity(c.metric, c.base)} → {quantity(c.metric, c.head)}," if c.ratio else ""
+        values = f" {quantity(c, c.base)} → {quantity(c, c.head)}," if c.ratio else ""
         numbers = f"{values} {change_with_interval(c)}" if c.ratio else ""
         again = f"; again {change_with_interval(c.again)}" if c.again and c.again.ratio else ""
         reason = f" – {why(c)}{again}" if why(c) else ""
@@ -176,8 +179,8 @@ def _make_table(comparisons: Sequence[Comparison], *, rank: int) -> MarkdownTabl
             code(name(c.case)),
             html(metric_name(c.metric)),
             _write_change(c),  # before the sides' numbers: a phone shows the first columns
-            quantity(c.metric, c.base).replace(" ", _NO_BREAK),
-            quantity(c.metric, c.head).replace(" ", _NO_BREAK),
+            quantity(c, c.base).replace(" ", _NO_BREAK),
+            quantity(c, c.head).replace(" ", _NO_BREAK),
             *([_write_change(c.again) if c.again else ""] if is_twice else []),
             html(why(c)),
         ]
@@ -202,6 +205,8 @@ def _write_reproduction(findings: ComparisonFindings) -> str:
     folds = []
     if header.commands:
         folds.append(("Measure it again", fenced("\n".join(header.commands), language="shell")))
+    if commands := list_bisect_commands(findings):
+        folds.append(("Find the commit that did it", fenced("\n".join(commands), language="shell")))
     if run and (suggestion := write_suggestion(findings)):
         said = f"Somebody with write access comments on the pull request:\n\n{fenced(suggestion)}"
         folds.append(("It is intended", said))
@@ -212,7 +217,7 @@ def _write_reproduction(findings: ComparisonFindings) -> str:
 def to_json(findings: ComparisonFindings) -> str:
     """Write compare.json: the verdicts and everything they are made of."""
     document = {"v": 1, **{item.name: getattr(findings, item.name) for item in dataclasses.fields(findings)}}
-    return json.dumps(_to_plain(document), ensure_ascii=False, allow_nan=False)
+    return json.dumps(to_plain(document), ensure_ascii=False, allow_nan=False)
 
 
 class KeptMeasurement(msgspec.Struct):
@@ -260,16 +265,17 @@ def read_launch_noise(folders: Sequence[Path], machine: str) -> tuple[list[Launc
     return spreads, left_out
 
 
-def _to_plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def to_plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Make JSON of dataclasses, enums and mappings; what is not finite becomes null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _to_plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        return {item.name: to_plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
     match value:
         case Enum():
             return value.value
         case Mapping():
-            return {str(key): _to_plain(item) for key, item in value.items()}
+            return {str(key): to_plain(item) for key, item in value.items()}
         case list() | tuple():
-            return [_to_plain(item) for item in value]
+            return [to_plain(item) for item in value]
         case float() if not math.isfinite(value):
             return None
         case _:

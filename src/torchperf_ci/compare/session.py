@@ -66,7 +66,7 @@ class CompareRequest:
     """A comparison to make.
 
     setup: the shell command that installs a commit in its environment. source: where head comes from. server: where
-    pages of commits are. reproduction: the commands that do the same again.
+    pages of commits are. reproduction: the commands that do the same again. bisect_options: see `Header`.
     """
 
     base: SideSpec
@@ -80,6 +80,7 @@ class CompareRequest:
     source: Source = field(default_factory=Source)
     server: str = ""
     reproduction: tuple[str, ...] = ()
+    bisect_options: tuple[str, ...] | None = None
 
 
 @contextmanager
@@ -87,13 +88,14 @@ def running_sides(request: CompareRequest, scratch: Path) -> Iterator[tuple[Live
     """Set up and start both sides; everything that was made for them is gone after the block."""
     with ExitStack() as stack:
         yield (
-            stack.enter_context(_running_side(request, request.base, scratch / "base")),
-            stack.enter_context(_running_side(request, request.head, scratch / "head")),
+            stack.enter_context(running_side(request, request.base, scratch / "base")),
+            stack.enter_context(running_side(request, request.head, scratch / "head")),
         )
 
 
 @contextmanager
-def _running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Iterator[LiveSide]:
+def running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Iterator[LiveSide]:
+    """Set up and start a side in `scratch`, which is made; nothing of it runs after the block."""
     # Idle threads of one side must not spin on the CPUs where the other one is measured.
     environ = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, SHARING_VARIABLE: str(request.plan.sides_at_once)}
     scratch.mkdir(parents=True)
@@ -184,10 +186,12 @@ def describe_request(request: CompareRequest, base: LiveSide, head: LiveSide) ->
         head_commit=request.head.commit.known if request.head.commit else None,
         server=request.server,
         commands=request.reproduction,
+        bisect_options=request.bisect_options,
         warnings=(
             *(["base and head are the same commit"] if len(commits) == 2 and commits[0] == commits[1] else []),
             *(f"{part} differs: {mine} against {theirs}" for part, mine, theirs in versions if mine != theirs),
             *(reason for reason in one.comparable_to(two) if reason != MACHINE_UNKNOWN),  # it is this one
+            *(f"base cannot load {suite}, so nothing of it is compared: {why}" for suite, why in base.broken.items()),
             *left_out_warnings({**base.processes.left_out, **head.processes.left_out}),
         ),
     )
@@ -376,17 +380,20 @@ class LiveComparison:
                 planned, f"the budget of {self._request.settings.budget:g} s was spent before its turn"
             )
         start = time.monotonic()
+        family = len(self.cases) - sum(each.spared for each in [*self._finished.values()])
         launches = self._plan.launches * (CONFIRMATION if attempt and not self._plan.one_process else 1)
-        plan = replace(self._plan, seconds=seconds, launches=launches, noise=pool_launch_noise(self._spreads))
+        plan = replace(
+            self._plan, seconds=seconds, launches=launches, family=family, noise=pool_launch_noise(self._spreads)
+        )
         measured = lane.comparer.compare(planned, plan, attempt=attempt)
         lane.check(measured, planned, self._folder.claim(f"{LOGS}/device.log"))
         if lane.lost:
             measured = _not_measured(planned, lane.lost)
         spent = time.monotonic() - start
-        budget.note(
-            spent, sampling=measured.seconds, to_repeat=not attempt and is_to_repeat(measured, self._plan.tolerances)
-        )
-        return measured
+        if not measured.spared:  # others take longer beside their sampling
+            to_repeat = not attempt and is_to_repeat(measured, self._plan.tolerances)
+            budget.note(spent, sampling=measured.seconds, to_repeat=to_repeat)
+        return replace(measured, wall_seconds=spent)
 
     def _claim_logs(self, planned: PlannedCase, side: str) -> list[Path]:
         parts = (side, planned.case.suite, planned.case.model, planned.case.compiler, planned.case.dtype)

@@ -13,6 +13,7 @@ from torchperf_ci.compare.effects import (
     LEAST_PAIRS,
     LOOKS,
     Effect,
+    Launch,
     LaunchNoise,
     Verdict,
     combine_p_values,
@@ -35,7 +36,7 @@ from torchperf_ci.compare.model import (
     SideResult,
     ToleranceRules,
 )
-from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Record, Status
+from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Direction, Record, Status
 
 LEAST_BYTES = 64 * 1024
 """A difference in memory below this is none, whatever share of a small model's memory it is."""
@@ -49,7 +50,10 @@ _SEEN_TWICE = frozenset({Verdict.REGRESSED, Verdict.FAILED, Verdict.IMPROVED})
 _ONE_SIDED = frozenset({Verdict.FAILED, Verdict.FIXED})
 """The verdicts that a failure by accident, of either side, leads to."""
 
-_COMPILE_BETWEEN = 0.05
+COMPILE_BETWEEN = 0.05
+
+SAME_PROGRAM = "the same program on both sides; a short check shows no clear difference"
+"""The reason why a case that was spared is unchanged."""
 
 
 def share_launch_noise(measured: Sequence[Measured], earlier: Sequence[LaunchNoise] = ()) -> list[Measured]:
@@ -140,6 +144,10 @@ def _compare_once(measured: Measured, tolerances: ToleranceRules) -> list[Compar
     if base is None or head is None:
         verdict, why = (Verdict.NEW, "base does not have it") if base is None else (Verdict.MISSING, "head lost it")
         return [Comparison(case=case, metric=LATENCY, verdict=verdict, why=why)]
+    if skips := {name: side.failure for name, side in (("base", base), ("head", head)) if _is_skip(side.failure)}:
+        verdict = Verdict.REFUSED if len(skips) == 2 else Verdict.MISSING if "head" in skips else Verdict.NEW
+        why = "; ".join(f"{name} skips it: {reason.partition(': ')[2]}" for name, reason in skips.items())
+        return [Comparison(case=case, metric=LATENCY, verdict=verdict, why=why)]
     if base.failure or head.failure:
         log = head.log if head.failure else base.log
         return [replace(compare_failures(case, base.failure, head.failure, metric=LATENCY), log=log)]
@@ -148,6 +156,7 @@ def _compare_once(measured: Measured, tolerances: ToleranceRules) -> list[Compar
     sizes = (base.process_bytes, head.process_bytes)
     return [
         _compare_latency(measured, base, head, tolerances),
+        *_compare_own(measured, tolerances),
         *(
             replace(c, log=head.log) if c.verdict is Verdict.FAILED else c
             for c in compare_accuracy(case, base.accuracy, head.accuracy)
@@ -155,8 +164,15 @@ def _compare_once(measured: Measured, tolerances: ToleranceRules) -> list[Compar
         *compare_counts(case, base.counters, head.counters, tolerances),
         *compare_counted(case, (base.counted, base.digests), (head.counted, head.digests), tolerances),
         *compare_memory(case, base.memory_bytes, head.memory_bytes, tolerances, processes=sizes),
-        *compare_compile_times(case, base.compile_seconds, head.compile_seconds, tolerances),
+        *(
+            replace(c, verdict=Verdict.UNCHANGED, why=SAME_PROGRAM) if measured.spared else c
+            for c in compare_compile_times(case, base.compile_seconds, head.compile_seconds, tolerances)
+        ),
     ]
+
+
+def _is_skip(failure: str) -> bool:
+    return failure.startswith(Status.PASS_DUE_TO_SKIP)
 
 
 def _compare_latency(measured: Measured, base: SideResult, head: SideResult, tolerances: ToleranceRules) -> Comparison:
@@ -174,6 +190,8 @@ def _compare_latency(measured: Measured, base: SideResult, head: SideResult, tol
         head=medians[1],
         why=why,
     )
+    if measured.spared:
+        return replace(comparison, verdict=Verdict.UNCHANGED, spared=True, why=_join(SAME_PROGRAM, why))
     effect = estimate_effect(measured.launches, between=measured.between, look=measured.look, noise=measured.noise)
     if effect is None:
         why = _join(why, f"too few samples for an interval: no launch has {LEAST_PAIRS} pairs")
@@ -191,6 +209,33 @@ def _compare_latency(measured: Measured, base: SideResult, head: SideResult, tol
         more_seconds=measured.seconds * (times_needed - 1),
         more_launches=launches if measured.between >= BETWEEN_FLOOR else 0,  # the arms of one process have one
     )
+
+
+def _compare_own(measured: Measured, tolerances: ToleranceRules) -> Iterator[Comparison]:
+    """Judge the suite's own metrics that have a direction, by the same interval as times: they belong to the same
+    readings."""
+    for metric in measured.metrics:
+        sides = [launch.values[metric.name] for launch in measured.launches if metric.name in launch.values]
+        if metric.direction is Direction.UNKNOWN or not sides:
+            continue
+        base, head = ([value for values in each for value in values] for each in zip(*sides, strict=True))
+        comparison = Comparison(
+            case=measured.case,
+            metric=metric.name,
+            verdict=Verdict.INCONCLUSIVE,
+            base=median(base),
+            head=median(head),
+            unit=metric.unit,
+        )
+        launches = [Launch(base=one, head=two) for one, two in sides]
+        if min(*base, *head) <= 0:
+            same = median(base) == median(head)
+            why = "" if same else "it is not above 0 everywhere, so there is no ratio to judge"
+            yield replace(comparison, verdict=Verdict.UNCHANGED if same else Verdict.INCONCLUSIVE, why=why)
+        elif (effect := estimate_effect(launches, between=measured.between, look=measured.look)) is not None:
+            worse = effect.invert() if metric.direction is Direction.HIGHER else effect
+            tolerance = tolerances.find(measured.case, metric.name)
+            yield with_effect(comparison, effect, verdict=judge(worse, tolerance), p=worse.p_above(tolerance.margin))
 
 
 def list_remarks(name: str, side: SideResult | Record) -> Iterator[str]:
@@ -330,7 +375,7 @@ def compare_compile_times(
     logs = [math.log(h / b) for b, h in pairs]
     center, freedom = fmean(logs), max(1, len(logs) - 1)
     spread = sum((value - center) ** 2 for value in logs) / freedom
-    variance = max(spread, _COMPILE_BETWEEN**2) / len(logs)
+    variance = max(spread, COMPILE_BETWEEN**2) / len(logs)
     effect = make_effect(center, variance=variance, freedom=freedom, launches=len(logs), pairs=len(logs))
     comparison = Comparison(
         case=case,
@@ -353,6 +398,18 @@ def is_compile_time_open(case: Case, base: Sequence[float], head: Sequence[float
     if min(len(base), len(head)) == 1 and base[0] > 0 and head[0] > 0:
         return abs(math.log(head[0] / base[0])) > math.log1p(tolerances.find(case, COMPILING).margin)
     return any(c.verdict is Verdict.INCONCLUSIVE for c in compare_compile_times(case, base, head, tolerances))
+
+
+def is_clear_difference(measured: Measured, tolerances: ToleranceRules) -> bool:
+    """Say whether the short check of a case that is the same program shows that it is not: the time of an iteration is
+    slower or faster by itself, or the time of compiling differs by more than its threshold."""
+    case, base, head = measured.case, measured.base, measured.head
+    effect = estimate_effect(measured.launches, between=measured.between, look=measured.look)
+    verdict = Verdict.INCONCLUSIVE if effect is None else judge(effect, tolerances.find(case, LATENCY))
+    times = [seconds for side in (base, head) if side is not None for seconds in side.compile_seconds[:1]]
+    limit = math.log1p(tolerances.find(case, COMPILING).threshold)
+    is_compiled_otherwise = len(times) == 2 and min(times) > 0 and abs(math.log(times[1] / times[0])) > limit
+    return verdict in {Verdict.REGRESSED, Verdict.IMPROVED} or is_compiled_otherwise
 
 
 def correct_family(comparisons: Sequence[Comparison], *, rate: float = FAMILY_ERROR) -> list[Comparison]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 from torchperf_ci.compare.effects import Verdict
@@ -21,7 +22,7 @@ from torchperf_ci.compare.model import (
 )
 from torchperf_ci.core.records import METRICS, Case
 from torchperf_ci.core.statistics import slow_share
-from torchperf_ci.core.text import ABSENT, count, is_full_sha, is_repository, is_run_id, one_line
+from torchperf_ci.core.text import ABSENT, count, duration, is_full_sha, is_repository, is_run_id, one_line
 from torchperf_ci.report.words import format_count
 
 SIGNS = {
@@ -58,6 +59,7 @@ METRIC_TITLES = {
 }
 _MOST_NAMES = 3
 _LONGEST_REASON = 90
+_LONGEST_UNIT = 30
 _LONGEST_WAIT = 36_000
 """Seconds; nobody waits longer for a verdict."""
 
@@ -125,7 +127,7 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
     seconds = sum(c.more_seconds or 0.0 for c in pick(Verdict.INCONCLUSIVE))
     more = f", about {max(1, round(seconds)):,} s more would decide" if 0 < seconds < _LONGEST_WAIT else ""
     within = f" (within {percent(findings.header.tolerances.latency.threshold)})"
-    improved = pick(Verdict.IMPROVED)
+    improved, unchanged = pick(Verdict.IMPROVED), pick(Verdict.UNCHANGED)
     bad = (
         (len(failed), "fails on head", "fail on head", _explain(failed, quote)),
         (len(wrong), "has wrong results on head", "have wrong results on head", _explain(wrong, quote)),
@@ -164,7 +166,8 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
             "are faster",
             f": {quote(name(improved[0].case))}" if len(improved) == 1 else _name_cases(improved, quote),
         ),
-        (len(pick(Verdict.UNCHANGED)), "is unchanged", "are unchanged", within),
+        (sum(not c.spared for c in unchanged), "is unchanged", "are unchanged", within),
+        (findings.spared, "is the same program", "are the same program", " on both sides"),
         (
             len({c.case for c in counted}),
             "has another count or other code",
@@ -250,11 +253,16 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def quantity(metric: str, value: float | None) -> str:
-    """Write a value with its unit."""
+def quantity(comparison: Comparison, value: float | None) -> str:
+    """Write a value of a comparison's metric with its unit."""
+    return amount(comparison.metric, value, unit=comparison.unit)
+
+
+def amount(metric: str, value: float | None, *, unit: str = "") -> str:
+    """Write a value of a metric with its unit. unit: that of a metric that is not ours."""
     if value is None:
         return ABSENT
-    unit = METRICS[metric].unit if metric in METRICS else ""
+    unit = METRICS[metric].unit if metric in METRICS else one_line(unit, limit=_LONGEST_UNIT)
     match unit:
         case "ratio":
             return f"{value:.3g}x"
@@ -324,6 +332,12 @@ def list_notes(findings: ComparisonFindings) -> Iterator[str]:
             f"Slower or faster: the whole interval lies beyond {percent(tolerances.latency.margin)}. Unchanged: it "
             f"lies within ±{percent(tolerances.latency.threshold)}. Else inconclusive.{twice}{limits}"
         )
+    if findings.spared:
+        total = len({comparison.case for comparison in findings.comparisons})
+        yield (
+            f"{findings.spared:,} of {count(total, 'case')} had a short check only, since code, data and libraries are "
+            f"the same on both sides; this saved about {duration(findings.saved_seconds)}."
+        )
     if any(c.metric in TIMED and c.ratio for c in findings.comparisons):
         if findings.measured:
             yield (
@@ -334,6 +348,33 @@ def list_notes(findings: ComparisonFindings) -> Iterator[str]:
         slow = slow_share(probes)
         if round(slow, 2):
             yield f"For {percent(round(slow, 2))} of the time the machine was slow; this hit both sides alike."
+
+
+def make_bisect_command(good: str, bad: str, case: Case, *, metric: str = LATENCY, options: Sequence[str] = ()) -> str:
+    """Write the command that looks for the commit between two which changed a metric of a case.
+
+    options: what else it needs to know: suites that are files, the set-up command.
+    """
+    mode = [] if f"--{case.mode}" in options or "--mode" in options else [f"--{case.mode}"]
+    asked = [] if metric == LATENCY else ["--metric", metric]
+    return shlex.join(["torchperf-ci", "bisect", good, bad, "--case", str(case), *asked, *mode, *options])
+
+
+def list_bisect_commands(findings: ComparisonFindings) -> list[str]:
+    """List the commands that look for the commits which made head worse, the most urgent first."""
+    header = findings.header
+    if header.bisect_options is None or header.base_commit is None or header.head_commit is None:
+        return []
+    return [
+        make_bisect_command(
+            header.base_commit.sha,
+            header.head_commit.sha,
+            worse.case,
+            metric=ACCURACY if worse.verdict is Verdict.FAILED else worse.metric,
+            options=header.bisect_options,
+        )
+        for worse in ordered([c for c in findings.comparisons if c.verdict in {Verdict.REGRESSED, Verdict.FAILED}])
+    ][:_MOST_NAMES]
 
 
 def link_to_commit(header: Header, sha: str) -> str:

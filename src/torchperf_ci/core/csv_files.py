@@ -60,6 +60,7 @@ _COMPILERS = frozenset(
         "inductor_with_cudagraphs_freezing",
         "inductor_with_cudagraphs_freezing_autotune",
         "inductor_with_cudagraphs_low_precision",
+        "none",
         "onnxrt",
         "openxla",
         "tensorrt",

@@ -21,6 +21,12 @@ import msgspec
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.strict_json import parse_json
 
+NOT_KNOWN = "unknown"
+"""The precision of benchmarks that do not say it."""
+
+AS_IT_IS = "none"
+"""The compiler of what runs as it is: nothing is compiled, and there is one arm alone."""
+
 DEFAULT_COMPILERS = ("eager", "aot_eager", "inductor", "inductor_no_cudagraphs")
 
 
@@ -151,6 +157,14 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             ("allocated_bytes", "bytes", "lower", "Bytes allocated", "", 1.0),
             ("instructions", "count", "lower", "Instructions", "", 1.0),
             ("compile_instructions", "count", "lower", "Instructions of compiling", "", 1.0),
+            ("abs_latency_low", "ms", "lower", "Absolute latency, lower end of the 95 % interval", "ms", 1.0),
+            ("abs_latency_high", "ms", "lower", "Absolute latency, upper end of the 95 % interval", "ms", 1.0),
+            ("throughput", "1/s", "higher", "Throughput (items/s)", "1/s", 1.0),
+            ("flops_per_second", "FLOP/s", "higher", "Arithmetic (TFLOP/s)", "TFLOP/s", 1e-12),
+            ("peak_share", "ratio", "higher", "Share of the device's peak arithmetic", "", 1.0),
+            ("bytes_per_second", "bytes/s", "higher", "Memory traffic (GB/s)", "GB/s", 1e-9),
+            ("energy", "J", "lower", "Energy per iteration (J)", "J", 1.0),
+            ("recompile_seconds", "s", "lower", "Compiling again for other shapes (sec)", "s", 1.0),
         )
     }
 )
@@ -167,6 +181,11 @@ INSTRUCTIONS = ("instructions", "compile_instructions")
 def own_metric(name: str, *, unit: str = "", direction: Direction = Direction.UNKNOWN) -> Metric:
     """Define a metric that `METRICS` does not have, as another tool or a user has it."""
     return Metric(name=name, unit=unit, direction=direction, title=f"{name} ({unit})" if unit else name)
+
+
+def foreign_metric(name: str, *, unit: str = "", direction: Direction = Direction.UNKNOWN) -> Metric:
+    """Define a metric of another tool. One that only shares its name with one of ours is told apart from it."""
+    return own_metric(f"own.{name}" if name in METRICS else name, unit=unit, direction=direction)
 
 
 COUNTERS = (
@@ -307,12 +326,18 @@ def _different_hosts(one: Environment, other: Environment) -> list[str]:
     return []
 
 
+PARTITION = "a partition"
+"""The word in `Build.narrowed_by` for a shard that is one of several equal parts."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
     """The origins of a run, once per run: everything a build summary shows besides the `Environment`.
 
     suites: how suites were asked for that are called something else in records, files and modules, by that name.
     gaps: what of a run that was shared out is not there, a sentence each.
+    narrowed_by: what left models of the suites out, say `--filter bert`; of a run that was shared out and joined, of
+        the whole.
     """
 
     environment: Environment
@@ -322,6 +347,7 @@ class Build:
     suites: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
+    narrowed_by: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     time: str = ""
 
@@ -347,11 +373,14 @@ class Record:
     metrics: by the names of `METRICS` or `own_metrics`, in their units; a metric that could not be measured is absent,
         never made up.
     samples: every raw time in seconds. `eager` and `compiled` have the same length, element i of both is pair i;
-        `probe` is the pure-Python probe of pair i; `eager_device` and `compiled_device` are device event times.
+        `probe` is the pure-Python probe of pair i; `eager_device` and `compiled_device` are device event times. What
+        runs as it is has `compiled` alone. `NAME` and `eager.NAME` are what every reading of both arms said of an own
+        metric, in its unit.
     counters: by the names of `COUNTERS`.
     own_metrics: unit and direction of the metrics that are not in `METRICS`, by name.
     digests: SHA-256 of the compiled arm's `operators` with their arguments and of its `generated_code`, as far as they
         are known: where they are equal, so are the programs behind them.
+    params: the parameters in the model's name, as the suite has them.
     reason: one line on why the status is not a pass, or empty.
     remarks: what a reader should know about the numbers, a line each.
     not_compiled: nothing was compiled, so that the compiled arm ran eagerly, whatever the status says.
@@ -378,6 +407,7 @@ class Record:
     source: Source = Source()
     own_metrics: Mapping[str, Metric] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str | bool | int | float] = field(default_factory=dict)
 
     def defined_metrics(self) -> list[Metric]:
         """Return the definitions of what was measured: those of `METRICS` in their order, then the others."""
@@ -404,7 +434,7 @@ def to_line(item: Record | Build) -> str:
         name: {"unit": metric.unit, "direction": metric.direction.value} for name, metric in item.own_metrics.items()
     }
     body |= {"own_metrics": own}
-    for name in ("own_metrics", "digests"):  # not in most records, of which there are many
+    for name in ("own_metrics", "digests", "params"):  # not in most records, of which there are many
         if not body[name]:
             del body[name]
     return encode_line("record", body)

@@ -11,7 +11,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
@@ -22,7 +22,10 @@ from torchperf_ci.core.text import safe_name, short_name
 MANIFEST = ".torchperf-ci"
 RECORDS = "records.jsonl"
 COMMANDS = "commands.jsonl"
+ROUNDS = "rounds.jsonl"
 LOGS = "logs"
+CONFIRMATION = "confirmation"
+"""A results folder inside of another one: what was measured once more in the same job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +45,14 @@ class Results:
     """The content of a results folder: the newest record of every case and testing, in the order they were planned.
 
     left_out: the files that were not read because something else was asked for.
+    confirmations: of cases that were measured once more in the same job, since their first result was off.
     """
 
     records: tuple[Record, ...] = ()
     builds: tuple[Build, ...] = ()
     problems: tuple[Problem, ...] = ()
     left_out: tuple[str, ...] = ()
+    confirmations: tuple[Record, ...] = ()
 
     def done(self) -> frozenset[tuple[Case, Testing]]:
         """List the keys a resumed run need not measure again."""
@@ -117,6 +122,12 @@ class ResultsFolder:
         finally:
             os.close(descriptor)
 
+    def append_confirmations(self, records: Sequence[Record]) -> None:
+        """Add what was measured once more, without logs, as a results folder of its own inside of this one."""
+        relative = f"{CONFIRMATION}/{RECORDS}"
+        self.claim(relative)
+        self.append_lines(relative, [to_line(replace(record, log="")) for record in records])
+
     def empty(self) -> None:
         """Remove everything this program wrote here earlier, and nothing else."""
         _remove_written(self.path, self._named)
@@ -170,7 +181,7 @@ def open_folder(path: Path, *, adopt: bool = False, option: str = "--output-dir"
         # The folder may come from elsewhere, with a manifest that names what is not in it.
         named = {name for line in manifest if is_below(name := line.rstrip("\n"))}
         if not adopt:
-            for name in (RECORDS, COMMANDS):
+            for name in (RECORDS, COMMANDS, ROUNDS):
                 _cut_partial_line(path, name)
         yield ResultsFolder(path, manifest, named)
 

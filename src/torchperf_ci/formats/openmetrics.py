@@ -19,6 +19,10 @@ _BASE_UNITS: Mapping[str, tuple[str, float]] = MappingProxyType(
         "bytes": ("bytes", 1.0),
         "ratio": ("ratio", 1.0),
         "count": ("", 1.0),
+        "J": ("joules", 1.0),
+        "1/s": ("per_second", 1.0),
+        "FLOP/s": ("flops_per_second", 1.0),
+        "bytes/s": ("bytes_per_second", 1.0),
     }
 )
 """A metric's unit as the base unit that the specification asks for, and the factor."""

@@ -29,21 +29,23 @@ class Chart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charts:
-    """The charts of a report: an overview per section, the speedups of every suite that has any, the samples of flagged
-    cases."""
+    """The charts of a report: an overview per section, the speedups of every suite that has any, its cases over their
+    parameters, the samples of flagged cases."""
 
     overviews: tuple[Chart, ...]
     speedups: Mapping[tuple[Section, str], Chart]
+    parameters: Mapping[tuple[Section, str], Chart]
     samples: tuple[Chart, ...]
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        for chart in (*self.overviews, *self.speedups.values(), *self.samples):
+        for chart in (*self.overviews, *self.speedups.values(), *self.parameters.values(), *self.samples):
             yield f"{chart.name}.svg", chart.svg
             yield f"{chart.name}.png", chart.png
 
 
 def draw(findings: RunFindings) -> Charts:
     """Draw all charts of a report."""
+    from torchperf_ci.report.parameter_plots import collect_panels, draw_parameters
     from torchperf_ci.report.plots import draw_overview, draw_samples, draw_speedups, saved, style
 
     taken: set[str] = set()
@@ -59,7 +61,7 @@ def draw(findings: RunFindings) -> Charts:
                 chart(
                     ("overview", *(_parts(section) if len(sections) > 1 else ())),
                     str(section),
-                    saved(draw_overview(str(section), findings.lines_of(section), inks)),
+                    saved(draw_overview(str(section), findings.lines_of(section), inks, name=findings.name_of)),
                 )
                 for section in sections
             ),
@@ -71,6 +73,15 @@ def draw(findings: RunFindings) -> Charts:
                 )
                 for tables in findings.tables
                 if tables.values["speedup"].notna().any(axis=None)
+            },
+            parameters={
+                (tables.section, tables.suite): chart(
+                    (tables.suite, "parameters", *_distinction(tables.section, sections)),
+                    f"{tables.suite} over its parameters: {tables.section}",
+                    saved(draw_parameters(tables, panels, inks)),
+                )
+                for tables in findings.tables
+                if (panels := collect_panels(tables))
             },
             samples=tuple(
                 chart(("samples", *_case_parts(record)), str(record.case), saved(draw_samples(record)))

@@ -14,7 +14,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, SuiteTables, model_rows
-from torchperf_ci.core.records import METRICS, Testing
+from torchperf_ci.core.records import METRICS, Record, Testing
 from torchperf_ci.core.text import ABSENT, one_line
 from torchperf_ci.report import summary
 from torchperf_ci.report.charts import Chart, Charts
@@ -31,6 +31,7 @@ from torchperf_ci.report.words import (
     format_count,
     format_number,
     format_pass_rate,
+    format_value,
     has_intervals,
     list_counted,
     list_own_metrics,
@@ -126,14 +127,17 @@ def write_page(findings: RunFindings, charts: Charts, *, files: Collection[str] 
         "tone": tone,
         "setting": [one_line(part) for part in describe_setting(findings)],
         "benefits": [
-            (one_line(f"{each.compiler} ({each.section})" if several else each.compiler), describe_benefit(each))
+            (
+                one_line(findings.name_of(each.compiler) + (f" ({each.section})" if several else "")),
+                describe_benefit(each),
+            )
             for each in findings.benefits
         ],
         "failed": _failures(findings, files, counts=True),
         "summaries": [
             {
                 "title": one_line(str(section)),
-                "grid": _summary(findings.lines_of(section)),
+                "grid": _summary(findings, findings.lines_of(section)),
                 "note": describe_means(findings.lines_of(section)),
                 "chart": inline_chart(chart),
             }
@@ -151,6 +155,7 @@ def write_page(findings: RunFindings, charts: Charts, *, files: Collection[str] 
                 "name": one_line(tables.suite),
                 "section": one_line(str(tables.section)),
                 "chart": inline_chart(charts.speedups.get((tables.section, tables.suite))),
+                "parameters": inline_chart(charts.parameters.get((tables.section, tables.suite))),
                 "title": one_line(write_title(_shown_metric(tables), tables.metrics)),
                 "note": "95 % intervals" if has_intervals(tables) else NO_INTERVALS,
                 "compared": _compared(tables),  # a column per compiler
@@ -188,7 +193,9 @@ def _failures(findings: RunFindings, files: Collection[str], *, counts: bool) ->
             (
                 counts,
                 (
-                    *map(text, (item.model, item.status, item.reason, item.compiler, item.testing.value)),
+                    *map(text, (item.model, item.status, item.reason)),
+                    text(findings.name_of(item.compiler)),
+                    text(item.testing.value),
                     *_place(findings, item),
                     link(item.log, files),
                 ),
@@ -201,7 +208,15 @@ def _failures(findings: RunFindings, files: Collection[str], *, counts: bool) ->
 
 def _warnings(findings: RunFindings) -> Grid:
     lines = (
-        (False, (text(item.model), text(item.compiler), text(describe_flag(item)), *_place(findings, item)))
+        (
+            False,
+            (
+                text(item.model),
+                text(findings.name_of(item.compiler)),
+                text(describe_flag(item)),
+                *_place(findings, item),
+            ),
+        )
         for item in findings.flags
         if item.value is not None
     )
@@ -210,7 +225,15 @@ def _warnings(findings: RunFindings) -> Grid:
 
 def _remarks(findings: RunFindings) -> Grid:
     lines = (
-        (False, (text(item.model), text(item.compiler), text("; ".join(item.texts)), *_place(findings, item)))
+        (
+            False,
+            (
+                text(item.model),
+                text(findings.name_of(item.compiler)),
+                text("; ".join(item.texts)),
+                *_place(findings, item),
+            ),
+        )
         for item in findings.remarks
     )
     return grid(("Model", "Compiler", "Remark", "Suite", "Section"), lines)
@@ -223,7 +246,7 @@ def _breaks(findings: RunFindings) -> Grid:
             (
                 *map(text, (item.reason, item.place)),
                 number(f"{len(item.models):,}", item.models[0] if len(item.models) == 1 else ""),
-                text(item.compiler),
+                text(findings.name_of(item.compiler)),
                 *_place(findings, item),
             ),
         )
@@ -237,7 +260,7 @@ def _place(findings: RunFindings, item: Failure | Flag | summary.Remark | summar
     return text(item.suite), text(str(item.section) if len(findings.sections) > 1 else "")
 
 
-def _summary(lines: Sequence[summary.CompilerSummary]) -> Grid:
+def _summary(findings: RunFindings, lines: Sequence[summary.CompilerSummary]) -> Grid:
     several = len({line.suite for line in lines}) > 1
     means = ("#Geomean speedup", "#Slowdowns as 1x", "#Mean compile time", "#Peak-memory ratio")
     return grid(
@@ -246,7 +269,7 @@ def _summary(lines: Sequence[summary.CompilerSummary]) -> Grid:
             (
                 line.passed < line.total,
                 (
-                    text(line.compiler),
+                    text(findings.name_of(line.compiler)),
                     text(line.suite if several else ""),
                     number(format_pass_rate(line), f"{line.passed:,}/{line.total:,}"),
                     _mean(line),
@@ -296,7 +319,8 @@ def _compared(tables: SuiteTables) -> Grid:
         )
         for row in model_rows(tables, metric)
     )
-    return grid(("Model", "#Batch size", *(f"#{name}" for name in tables.compilers)), lines)
+    compilers = (f"#{summary.name_compiler(name, (tables,))}" for name in tables.compilers)
+    return grid(("Model", "#Batch size", *compilers), lines)
 
 
 def _value(tables: SuiteTables, metric: str, model: str, compiler: str, cell: Cell) -> str:
@@ -340,7 +364,7 @@ def _case(
     counters = {name: value for record in known for name, value in record.counters.items()}
     return (
         text(model),
-        text(compiler),
+        text(summary.name_compiler(compiler, (tables,))),
         whole(max((record.batch_size for record in known), default=0)),
         *(text(word if testing in tables.statuses else "") for testing, word in zip(Testing, words, strict=True)),
         decimals(metrics.get("speedup"), 3, "x"),
@@ -351,10 +375,19 @@ def _case(
         whole(counters.get("graph_breaks", 0)),
         whole(counters.get("recompiles", 0)),
         *(number(format_count(name, metrics.get(name))) for name in list_counted(tables)),
-        *(decimals(metrics.get(name), 3) for name in list_own_metrics(tables)),
+        *(_own_value(name, records) for name in list_own_metrics(tables)),
         link(next((record.log for record in known if record.log), ""), files),
         text("; ".join(remarks.get((model, compiler), ()))),
     )
+
+
+def _own_value(metric: str, records: Sequence[Record | None]) -> str:
+    """Write the cell of a metric that a suite or another tool has named, or of a rate."""
+    record = next((each for each in records if each is not None and metric in each.metrics), None)
+    if record is None:
+        return _EMPTY[1]
+    value, _, ends = format_value(metric, record.metrics[metric], record).partition(" (")
+    return number(value, ends.removesuffix(")"))
 
 
 def inline_chart(chart: Chart | None) -> Markup:

@@ -11,7 +11,7 @@ from torchperf_ci.core.text import ABSENT, code, count, html, one_line, sentence
 from torchperf_ci.report.document import ALL_ROWS, Block, MarkdownTable, TableLine, fit, fold, markdown_table
 from torchperf_ci.report.gh_parts import FLAGS_TITLE, list_build
 from torchperf_ci.report.model import RunFindings
-from torchperf_ci.report.summary import BreakReason, Failure, Flag, Remark, read_interval
+from torchperf_ci.report.summary import BreakReason, Failure, Flag, Remark, name_compiler, read_interval
 from torchperf_ci.report.words import (
     PLAIN_TITLES,
     describe_benefit,
@@ -22,6 +22,7 @@ from torchperf_ci.report.words import (
     format_interval,
     format_metric,
     format_pass_rate,
+    format_value,
     list_counted,
     list_own_metrics,
     metric_title,
@@ -85,7 +86,7 @@ def _benefits(findings: RunFindings) -> Iterator[Block]:
     lines = []
     for benefit in findings.benefits:
         where = f" ({code(str(benefit.section))})" if several else ""
-        lines.append(f"- {code(benefit.compiler)}{where}: {describe_benefit(benefit)}\n")
+        lines.append(f"- {code(findings.name_of(benefit.compiler))}{where}: {describe_benefit(benefit)}\n")
     if lines:
         yield Block(before="\n" + "".join(lines), rank=HEAD)
 
@@ -97,7 +98,7 @@ def _failures(findings: RunFindings, files: Files) -> Iterator[Block]:
             code(failure.model),
             code(failure.status),
             code(failure.reason, limit=REASON_LENGTH),
-            code(failure.compiler),
+            code(findings.name_of(failure.compiler)),
             failure.testing.value,
             *_place(findings, failure),
             _link(failure.log, files),
@@ -131,7 +132,7 @@ def _summary(findings: RunFindings) -> Iterator[Block]:
         lines = findings.lines_of(section)
         rows = [
             (
-                code(line.compiler),
+                code(findings.name_of(line.compiler)),
                 code(line.suite) if several else ABSENT,
                 f"{format_pass_rate(line)} ({line.passed:,}/{line.total:,})",
                 f"{ratio(line.geomean)}{format_interval(line.interval)}",
@@ -181,7 +182,7 @@ def _not_run(findings: RunFindings, files: Files) -> Iterator[Block]:
             _models([failure.model for failure in failures]),
             code(status),
             code(reason, limit=REASON_LENGTH),
-            code(compiler),
+            code(findings.name_of(compiler)),
             *_place(findings, failures[0]),
             _link(failures[0].log, files),
         )
@@ -202,7 +203,12 @@ def _models(models: Sequence[str]) -> str:
 def _folded_cases(findings: RunFindings) -> Iterator[Block]:
     """List single cases that are beyond a limit, or have remarks."""
     flags = [
-        (code(flag.model), code(flag.compiler), describe_flag(flag), *_place(findings, flag))
+        (
+            code(flag.model),
+            code(findings.name_of(flag.compiler)),
+            describe_flag(flag),
+            *_place(findings, flag),
+        )
         for flag in findings.flags
         if flag.value is not None
     ]
@@ -219,7 +225,7 @@ def _folded_cases(findings: RunFindings) -> Iterator[Block]:
 
 def _remark(findings: RunFindings, remark: Remark) -> tuple[str, ...]:
     text = code("; ".join(remark.texts), limit=REASON_LENGTH)
-    return (code(remark.model), code(remark.compiler), text, *_place(findings, remark))
+    return (code(remark.model), code(findings.name_of(remark.compiler)), text, *_place(findings, remark))
 
 
 def _speedups(findings: RunFindings) -> Iterator[Block]:
@@ -289,13 +295,15 @@ def _metric_table(tables: SuiteTables, metric: str, rank: int) -> Iterator[Markd
     ]
     ranks = [rank + (not row.failed) for row in rows]
     title = PLAIN_TITLES.get(metric) or sentence(metric_title(metric, tables.metrics))
-    columns = ("Model", "Batch size", *map(code, tables.compilers))
+    columns = ("Model", "Batch size", *(code(name_compiler(name, (tables,))) for name in tables.compilers))
     yield markdown_table(columns, lines, ranks=ranks, before="" if metric == "speedup" else f"\n**{title}**\n")
 
 
 def _cell(tables: SuiteTables, metric: str, model: str, compiler: str, cell: Cell) -> str:
     if not cell.measured:
         return code(cell.status) if metric == ACCURACY or cell.status != "pass" else ABSENT
+    if metric in list_own_metrics(tables):
+        return format_value(metric, cell.value, tables.records.get((Testing.PERFORMANCE, model, compiler)))
     text = format_metric(metric, cell)
     if metric != "speedup":
         return text
@@ -311,7 +319,7 @@ def _breaks(findings: RunFindings) -> Iterator[Block]:
             code(item.reason, limit=REASON_LENGTH),
             code(item.place, limit=REASON_LENGTH),
             _models(item.models),
-            code(item.compiler),
+            code(findings.name_of(item.compiler)),
             *_place(findings, item),
         )
         for item in shown

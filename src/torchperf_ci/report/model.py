@@ -10,6 +10,7 @@ from torchperf_ci.core.frames import CaseSelection, Section, SuiteTables, rank, 
 from torchperf_ci.core.records import Build, Record, Source, Testing
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.report.summary import (
+    DYNAMO_NOTE,
     Benefit,
     BreakReason,
     CompilerSummary,
@@ -22,6 +23,8 @@ from torchperf_ci.report.summary import (
     list_break_reasons,
     list_failures,
     list_remarks,
+    name_compiler,
+    runs_dynamo,
     summarize,
 )
 
@@ -84,7 +87,7 @@ class RunFindings:
     remarks: what a reader should know of single cases.
     benefits: what each compiler brings, for the sentences that come first.
     breaks: why dynamo left graphs, and where.
-    regressed: cases that got worse since the run before, where somebody looked.
+    regressed: cases that are worse than in earlier runs, where somebody looked.
     """
 
     options: ReportOptions
@@ -146,6 +149,10 @@ class RunFindings:
 
     def lines_of(self, section: Section) -> tuple[CompilerSummary, ...]:
         return tuple(line for line in self.lines if line.section == section)
+
+    def name_of(self, compiler: str) -> str:
+        """Name a compiler as people read it."""
+        return name_compiler(compiler, self.tables)
 
     def compilers_of(self, section: Section) -> tuple[str, ...]:
         names = dict.fromkeys(name for tables in self.tables_of(section) for name in tables.compilers)
@@ -224,6 +231,8 @@ def _notes(results: Results, tables: Sequence[SuiteTables]) -> Iterator[str]:
         more = f" and {len(results.left_out) - 5} more" if len(results.left_out) > 5 else ""
         yield f"Not read, since the options ask for others: {', '.join(results.left_out[:5])}{more}."
     yield from dict.fromkeys(text for build in results.builds for text in build.warnings)
+    if any(map(runs_dynamo, tables)):
+        yield DYNAMO_NOTE
     environments = [build.environment for build in results.builds]
     others = [other for other in environments[1:] if other != environments[0]]
     reasons = dict.fromkeys(why for other in others for why in environments[0].comparable_to(other))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from torchperf_ci.core.frames import SuiteTables, sort_models
 from torchperf_ci.core.records import Record
 from torchperf_ci.core.text import one_line
 from torchperf_ci.report.palette import BAD, GRID, INK, PALE, PALETTE, PAPER
-from torchperf_ci.report.summary import CompilerSummary
+from torchperf_ci.report.summary import CompilerSummary, name_compiler
 from torchperf_ci.report.words import format_interval, ratio
 
 DOTS_PER_INCH = 110
@@ -218,7 +218,9 @@ def _names(axis: Axes, models: Sequence[str]) -> None:
 
 
 def _legend(tables: SuiteTables, colours: Mapping[str, str]) -> list[Patch | Line2D]:
-    handles: list[Patch | Line2D] = [Patch(color=colours[name], label=one_line(name)) for name in tables.compilers]
+    handles: list[Patch | Line2D] = [
+        Patch(color=colours[name], label=one_line(name_compiler(name, (tables,)))) for name in tables.compilers
+    ]
     if (tables.counted & ~tables.passed).any(axis=None):
         handles.append(Line2D([], [], label="failed", **FAILED))
     if not tables.counted.all(axis=None):
@@ -253,8 +255,10 @@ MOST_LINES = 60
 _BESIDE: Any = {"textcoords": "offset points", "xytext": (4, 0), "va": "center", "fontsize": 8}
 
 
-def draw_overview(title: str, lines: Sequence[CompilerSummary], colours: Mapping[str, str]) -> Figure:
-    """Draw a row per suite and compiler, in the order of `lines`."""
+def draw_overview(
+    title: str, lines: Sequence[CompilerSummary], colours: Mapping[str, str], *, name: Callable[[str], str] = str
+) -> Figure:
+    """Draw a row per suite and compiler, in the order of `lines`. name: what a compiler is called."""
     hidden = max(0, len(lines) - MOST_LINES)
     shown = list(lines[:MOST_LINES])
     inks = [colours[line.compiler] for line in shown]
@@ -266,7 +270,7 @@ def draw_overview(title: str, lines: Sequence[CompilerSummary], colours: Mapping
     _rates(rates, shown, places, inks)
     _means(means, shown, places, inks)
     suites = len({line.suite for line in lines}) > 1
-    labels = [one_line(f"{line.suite}  {line.compiler}" if suites else line.compiler, limit=48) for line in shown]
+    labels = [one_line((f"{line.suite}  " if suites else "") + name(line.compiler), limit=48) for line in shown]
     rates.set_yticks(places, labels, parse_math=False)
     rates.invert_yaxis()
     for axes in (rates, means):

@@ -7,8 +7,9 @@ limits of what is flagged are those of PyTorch's own dashboard.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean
 
 import numpy as np
@@ -26,6 +27,27 @@ from torchperf_ci.core.frames import (
     model_rows,
 )
 from torchperf_ci.core.records import Record, Testing
+
+DYNAMO_EAGER = "eager (dynamo)"
+DYNAMO_NOTE = (
+    f"{DYNAMO_EAGER} is torch.compile with the backend eager, which compiles nothing: what dynamo itself costs. "
+    "PyTorch's files call it eager. What runs as it is has the compiler none."
+)
+
+
+def name_compiler(name: str, tables: Iterable[SuiteTables]) -> str:
+    """Name a compiler in our own pages: a backend of torch.compile is called eager, and so is what was not compiled."""
+    return DYNAMO_EAGER if name == "eager" and any(map(runs_dynamo, tables)) else name
+
+
+@lru_cache(maxsize=256)
+def runs_dynamo(tables: SuiteTables) -> bool:
+    """Say whether the results of the compiler eager come from dynamo, and not from a tool that compiles nothing."""
+    return any(
+        compiler == "eager" and bool(record.counters or "speedup" in record.metrics or record.not_compiled)
+        for (_, _, compiler), record in tables.records.items()
+    )
+
 
 Interval = tuple[float, float]
 """The ends of a 95 % interval."""

@@ -12,12 +12,14 @@ from torchperf_ci.core.frames import Cell, SuiteTables, model_rows
 from torchperf_ci.core.records import Testing
 from torchperf_ci.core.text import ABSENT, one_line
 from torchperf_ci.report.model import RunFindings
-from torchperf_ci.report.summary import Failure, read_interval
+from torchperf_ci.report.summary import Failure, name_compiler, read_interval
 from torchperf_ci.report.words import (
     CLIPPED,
     describe_benefit,
+    describe_latency,
     format_pass_rate,
     format_speedup,
+    format_value,
     ratio,
     seconds,
     verdict,
@@ -40,7 +42,7 @@ def write_terminal(findings: RunFindings, logs: Mapping[str, Path] = MappingProx
     for section in findings.sections:
         rows = [
             (
-                one_line(line.compiler),
+                one_line(findings.name_of(line.compiler)),
                 one_line(line.suite),
                 f"{format_pass_rate(line)} ({line.passed:,}/{line.total:,})",
                 ratio(line.geomean),
@@ -51,13 +53,22 @@ def write_terminal(findings: RunFindings, logs: Mapping[str, Path] = MappingProx
             for line in findings.lines_of(section)
         ]
         summary = tabulate(rows, headers=COLUMNS, tablefmt="simple", disable_numparse=True)
-        lines += [one_line(str(section)), *_speedups(findings.tables_of(section)), summary, ""]
+        lines += [
+            one_line(str(section)),
+            *_speedups(findings.tables_of(section)),
+            *_own_metrics(findings.tables_of(section)),
+            summary,
+            "",
+        ]
     if any(line.clipped != line.geomean for line in findings.lines):
         lines += [CLIPPED, ""]
     remarks = sorted(findings.remarks, key=lambda remark: not remark.not_compiled)
     lines += _first(
         [
-            one_line(f"{item.suite}/{item.model} {item.compiler}: {'; '.join(item.texts)}", limit=LONGEST_FAILURE)
+            one_line(
+                f"{item.suite}/{item.model} {findings.name_of(item.compiler)}: {'; '.join(item.texts)}",
+                limit=LONGEST_FAILURE,
+            )
             for item in remarks
         ],
         more="more remarks",
@@ -65,16 +76,17 @@ def write_terminal(findings: RunFindings, logs: Mapping[str, Path] = MappingProx
     lines += _first(list(_failures(findings, logs)), more="more")
     for benefit in findings.benefits:
         where = f" ({benefit.section})" if several else ""
-        lines.append(f"{one_line(benefit.compiler + where)}: {describe_benefit(benefit)}")
+        lines.append(f"{one_line(findings.name_of(benefit.compiler) + where)}: {describe_benefit(benefit)}")
     return "\n".join([*lines, " ".join(verdict(findings))])
 
 
 def _speedups(all_tables: Sequence[SuiteTables]) -> Iterator[str]:
-    """Write a table of the speedups of all models with their intervals, the best first; none where there is none."""
+    """Write a table of the speedups of all models with their intervals, the best first, and of the latencies of what
+    runs as it is; none where there is none."""
     compilers = list(dict.fromkeys(name for tables in all_tables for name in tables.compilers))
     rows = []
     for tables in all_tables:
-        if not tables.values["speedup"].notna().any(axis=None):
+        if not any(tables.values[name].notna().any(axis=None) for name in ("speedup", "abs_latency_low")):
             continue
         for row in model_rows(tables, "speedup"):
             cells = dict(zip(tables.compilers, row.cells, strict=True))
@@ -82,7 +94,9 @@ def _speedups(all_tables: Sequence[SuiteTables]) -> Iterator[str]:
             rows.append([one_line(f"{tables.suite}/{row.model}", limit=60), *texts])
     if not rows:
         return
-    headers = ["speedup", *map(one_line, compilers)]
+    has_speedups = any(tables.values["speedup"].notna().any(axis=None) for tables in all_tables)
+    headers = ["speedup" if has_speedups else "latency"]
+    headers += [one_line(name_compiler(name, all_tables)) for name in compilers]
     yield tabulate(rows[:SHOWN_MODELS], headers=headers, tablefmt="simple", disable_numparse=True)
     if len(rows) > SHOWN_MODELS:
         yield f"… and {len(rows) - SHOWN_MODELS:,} more models, see report.md"
@@ -97,16 +111,39 @@ def _failures(findings: RunFindings, logs: Mapping[str, Path]) -> Iterator[str]:
         groups.setdefault(key, []).append(failure)
     for failures in groups.values():
         first = failures[0]
-        case = f"{first.suite}/{first.model} {', '.join(failure.compiler for failure in failures)}"
+        case = f"{first.suite}/{first.model} {', '.join(findings.name_of(failure.compiler) for failure in failures)}"
         text = one_line(f"{case}: {first.status} ({first.testing}) {first.reason}", limit=LONGEST_FAILURE)
         yield f"{text}\n    log: {one_line(str(logs[first.log]))}" if first.log in logs else text
 
 
 def _speedup(tables: SuiteTables, model: str, compiler: str, cell: Cell) -> str:
+    record = tables.records.get((Testing.PERFORMANCE, model, compiler))
     if not cell.measured:
-        return one_line(cell.status)
-    text = format_speedup(cell.value, read_interval(tables.records.get((Testing.PERFORMANCE, model, compiler))))
+        return describe_latency(record) if record is not None and cell.passed else one_line(cell.status)
+    text = format_speedup(cell.value, read_interval(record))
     return text if cell.passed else f"{text}, failed"
+
+
+def _own_metrics(all_tables: Sequence[SuiteTables]) -> Iterator[str]:
+    """Write a table of the suites' own metrics, with their intervals; none where there is none."""
+    rows = [
+        [
+            one_line(f"{tables.suite}/{record.case.model}", limit=60),
+            one_line(name_compiler(compiler, all_tables)),
+            one_line(metric.title),
+            format_value(name, record.metrics[name], record),
+        ]
+        for tables in all_tables
+        for (_, _, compiler), record in tables.records.items()
+        for name, metric in record.own_metrics.items()
+        if name in record.metrics
+    ]
+    if rows:
+        headers = ["metric of the suite's own", "compiler", "", ""]
+        yield tabulate(rows[:SHOWN_MODELS], headers=headers, tablefmt="simple", disable_numparse=True)
+        if len(rows) > SHOWN_MODELS:
+            yield f"… and {len(rows) - SHOWN_MODELS:,} more, see report.md"
+        yield ""
 
 
 def _first(texts: Sequence[str], *, more: str) -> list[str]:

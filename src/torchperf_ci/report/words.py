@@ -7,7 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from torchperf_ci.core.frames import ACCURACY, LEAVES_COMPILER, Cell, SuiteTables
-from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, METRICS, Environment, Metric, Mode
+from torchperf_ci.core.records import (
+    EXACT_COUNTS,
+    INSTRUCTIONS,
+    METRICS,
+    Environment,
+    Metric,
+    Mode,
+    Record,
+    Status,
+    Testing,
+)
+from torchperf_ci.core.statistics import median_interval
 from torchperf_ci.core.text import ABSENT, count, one_line
 from torchperf_ci.report.model import RunFindings
 from torchperf_ci.report.summary import (
@@ -73,9 +84,32 @@ def write_title(metric: str, own: Mapping[str, Metric] = METRICS) -> str:
     return PLAIN_TITLES.get(metric) or metric_title(metric, own)
 
 
+RATES = ("throughput", "flops_per_second", "peak_share", "bytes_per_second", "energy", "recompile_seconds")
+"""The metrics that are shown where they were measured, as those of a suite's own."""
+
+
 def list_own_metrics(tables: SuiteTables) -> list[str]:
-    """List the metrics of a suite that `METRICS` does not have, as other tools name them."""
-    return [name for name in tables.metrics if name not in METRICS]
+    """List the metrics of a suite that `METRICS` does not have, as the suite or another tool names them, and what is
+    done in a second, where that is known."""
+    rates = [name for name in RATES if tables.values[name].notna().any(axis=None)]
+    return [*(name for name in tables.metrics if name not in METRICS), *rates]
+
+
+def format_value(metric: str, value: float, record: Record | None = None) -> str:
+    """Write a number of `list_own_metrics` in the unit of its title, with the interval of its median where there are
+    readings."""
+    scale = METRICS[metric].csv_scale if metric in METRICS else 1.0
+    readings = record.samples.get(metric, ()) if record is not None and metric in record.own_metrics else ()
+    ends = median_interval(readings) or ()
+    text = _four_digits(value * scale)
+    return f"{text} ({' to '.join(_four_digits(end * scale) for end in ends)})" if ends else text
+
+
+def _four_digits(value: float) -> str:
+    size = abs(value)
+    if size and not 1e-3 <= size < 1e7:
+        return f"{value:.4g}"
+    return f"{value:,.{max(0, 3 - (math.floor(math.log10(size)) if size else 0))}f}"
 
 
 def list_counted(tables: SuiteTables) -> list[str]:
@@ -149,7 +183,7 @@ def verdict(findings: RunFindings, quote: Callable[[str], str] = one_line) -> tu
         parts.append(f"{count(findings.passed, 'case')} passed" if findings.total else "No case could be judged")
     parts += [
         f"{findings.not_compiled:,} not compiled" if findings.not_compiled else "",
-        f"{findings.regressed:,} worse than in the run before" if findings.regressed else "",
+        f"{findings.regressed:,} worse than in earlier runs" if findings.regressed else "",
         f"{count(len(findings.problems), 'problem')} with the input" if findings.problems else "",
     ]
     return findings.outcome.sign, "; ".join(part for part in parts if part)
@@ -184,6 +218,51 @@ def describe_benefit(benefit: Benefit) -> str:
     if saved < 0 and benefit.compile_seconds:
         return f"{text}; {_seconds(benefit.compile_seconds)} of compiling never pay off"
     return text
+
+
+def describe_latency(record: Record) -> str:
+    """Write the latency of what has no speedup: `0.15 ms (0.14 ms to 0.16 ms)`; its status where there is none."""
+    metrics = record.metrics
+    if "abs_latency" not in metrics:
+        return one_line(record.status.value)
+    low, high = metrics.get("abs_latency_low"), metrics.get("abs_latency_high")
+    interval = f" ({_milliseconds(low)} to {_milliseconds(high)})" if low and high else ""
+    return f"{_milliseconds(metrics['abs_latency'])}{interval}"
+
+
+def answer_for_one(records: Sequence[Record], target: str) -> tuple[str, str]:
+    """Answer for one case whether its compiler helps: a sign, and a sentence with the speedup and its interval, the
+    time that a call saves, the compile time, and the calls after which it pays off."""
+    failed = next((record for record in records if not record.status.is_pass), None)
+    performance = next((record for record in records if record.testing is Testing.PERFORMANCE), None)
+    if failed is not None and failed.status is Status.FAIL_ACCURACY:
+        return "❌", f"No: compiled, {target} gives wrong results: {failed.reason}."
+    if failed is not None or performance is None or "abs_latency" not in performance.metrics:
+        reason = f"{failed.status}: {failed.reason}" if failed else "it was not measured"
+        return "⚠️", f"{target} could not be measured: {reason}."
+    metrics, compiler = performance.metrics, performance.case.compiler
+    if "speedup" not in metrics:
+        return "✅", f"A call of {target} takes {describe_latency(performance)}."
+    if performance.not_compiled:
+        why = next((remark for remark in performance.remarks if "nothing was compiled" in remark), "")
+        return "⚠️", f"No: torch.compile does not compile {target}, which runs as it is{f' ({why})' if why else ''}."
+    speedup, span = metrics["speedup"], read_interval(performance)
+    saved, seconds = metrics["abs_latency"] * (speedup - 1), metrics["compilation_latency"]
+    times = f"{format_speedup(speedup, span)}, {_milliseconds(metrics['eager_latency'])} per call before"
+    compiling = f"{_seconds(seconds)} of compiling"
+    subject = f"torch.compile ({compiler})"
+    if span is None or span[0] <= 1 <= span[1]:
+        return "⚠️", f"Not that it can be measured: {subject} makes {target} {times}; {compiling}."
+    if speedup < 1:
+        return "❌", (
+            f"No: {subject} makes {target} slower, {times}, costs {_milliseconds(-saved)} per call, and {compiling} "
+            "never pay off."
+        )
+    calls = count(_two_digits(max(1, 1000 * seconds / saved)), "call")
+    return "✅", (
+        f"Yes: {subject} makes {target} faster, {times}, saves {_milliseconds(saved)} per call; {compiling} pay off "
+        f"after {calls}."
+    )
 
 
 def format_speedup(value: float, interval: Interval | None) -> str:

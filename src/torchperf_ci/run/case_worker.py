@@ -34,6 +34,7 @@ class CaseSettings:
     cold_l2: the device's L2 cache is emptied before every reading.
     counts: whether an iteration is counted after its times are taken. instructions: how instructions are counted, a
         name of `InstructionMethod`.
+    dynamic: torch.compile's, about shapes; None leaves it to torch.
     fresh_process: a new preloaded process for every worker, instead of a fork of the one there is.
     """
 
@@ -53,6 +54,7 @@ class CaseSettings:
     cold_l2: bool = False
     counts: bool = True
     instructions: str = "never"
+    dynamic: bool | None = None
     fresh_process: bool = False
 
     @property
@@ -62,10 +64,22 @@ class CaseSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """The work of one iteration; 0 where it is not known. flops: floating-point operations, of which those in float32
+    may run as TF32. bytes: that it moves, as the suite declares them."""
+
+    items: float = 0
+    flops: float = 0
+    bytes: float = 0
+    tf32: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """A loaded model, and how it runs: `batch_size` after halving for memory, number of parameters.
 
-    compile_scope, threads: those that really are. remarks: what a reader should know. strays: packages that come from
+    compile_scope, threads: those that really are. one_call: a reading has one call, which has a setup of its own.
+    work: what one iteration does. remarks: what a reader should know. strays: packages that come from
     the repository's working tree, where a commit's own tree is measured.
     """
 
@@ -73,18 +87,24 @@ class Loaded:
     parameters: int
     compile_scope: str
     threads: int
+    one_call: bool = False
+    work: Work = Work()
     remarks: tuple[str, ...] = ()
     strays: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Captured:
-    """Dynamo's counters by the names of `records.COUNTERS`, why graphs were broken, and whether there was any."""
+    """Dynamo's counters by the names of `records.COUNTERS`, why graphs were broken, and whether there was any.
+
+    recompile_seconds: what compiling again for other shapes took, where a case has several; None elsewhere.
+    """
 
     counters: Mapping[str, int]
     graph_breaks: tuple[GraphBreak, ...]
     not_compiled: bool = False
     remarks: tuple[str, ...] = ()
+    recompile_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +112,14 @@ class AccuracyResult:
     """The end of an accuracy check; `reason`: why it did not pass; `remarks`: what else a reader should know.
 
     is_spent: whether the worker can time nothing afterwards, for what it has compiled is not what users run.
+    extra_info: the numbers that a test noted beside its times, by its own names.
     """
 
     status: Status
     reason: str
     remarks: tuple[str, ...] = ()
     is_spent: bool = False
+    extra_info: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +131,18 @@ class Memory:
 
     peaks: Mapping[str, int | None]
     process: Mapping[str, int | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traced:
+    """The program that a case is: `digests` by part, `parts` by part and name, and why equal ones prove nothing.
+
+    A function's part is `[file, line, calls, digest]`, every other one a digest.
+    """
+
+    digests: Mapping[str, str]
+    parts: Mapping[str, Mapping[str, Any]]
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +181,12 @@ class CaseWorker:
         """End the worker; what it holds on its device is free afterwards."""
         self._worker.kill()
 
-    def load(self, *, cache_dir: str | None) -> Loaded:
-        """Load the model and run it eagerly. With `cache_dir` its compiler starts from that cache."""
+    def load(self, *, cache_dir: str | None, watch: bool = False, count: bool = False) -> Loaded:
+        """Load the model and run it eagerly. With `cache_dir` its compiler starts from that cache.
+
+        watch: `trace` is to follow. count: whether the floating-point operations of an iteration are counted, in one
+        more eager call.
+        """
         settings, case = self._settings, self._planned.case
         loaded = self.ask(
             "load",
@@ -165,9 +203,14 @@ class CaseWorker:
             cache_dir=cache_dir,
             cpus=self._cpus(),
             compile_scope=settings.compile_scope,
+            dynamic=settings.dynamic,
+            **({"watch": True} if watch else {}),
         )
+        eager = self.ask("eager", count=count)
         return Loaded(
-            batch_size=self.ask("eager")["batch_size"],
+            batch_size=eager["batch_size"],
+            one_call=loaded.get("one_call", False),
+            work=Work(**eager.get("work", {})),
             parameters=loaded["parameters"],
             compile_scope=loaded["compile_scope"],
             threads=loaded["threads"],
@@ -184,18 +227,24 @@ class CaseWorker:
         return my_cpus()[-wanted:] if cpus and wanted > len(cpus) else list(cpus)
 
     def accuracy(self) -> AccuracyResult:
-        """Compare the compiled results with eager ones."""
+        """Compare the compiled results with eager ones; or let a test go on, and tell whether it passes."""
         answer = self.ask("accuracy")
         return AccuracyResult(
             status=Status(answer["status"]),
             reason=answer["reason"],
             remarks=tuple(answer["remarks"][:REMARKS_KEPT]),
             is_spent=answer.get("is_spent", False),
+            extra_info=answer.get("extra_info", {}),
         )
 
     def compile(self) -> float:
         """Compile; return the compilation latency in seconds."""
         return float(self.ask("compile")["compilation_latency"])
+
+    def trace(self) -> Traced:
+        """Trace one iteration of the model that was loaded with `watch`."""
+        answer = self.ask("trace")
+        return Traced(digests=answer["digests"], parts=answer["parts"], doubts=tuple(answer["doubts"]))
 
     def settle(self) -> tuple[str, ...]:
         """Get ready to be timed, with no garbage collection from here on; return remarks about it."""
@@ -209,6 +258,7 @@ class CaseWorker:
             counters=answer["counters"],
             graph_breaks=tuple(breaks),
             not_compiled=answer["not_compiled"],
+            recompile_seconds=answer.get("recompile_seconds"),
             remarks=tuple(answer["remarks"][:REMARKS_KEPT]),
         )
 
@@ -260,14 +310,60 @@ class WorkerPairs:
         self._recompiled |= reply["recompiled"]
         self.recompiles += reply["recompiles"]
         one, two = arm_times(reply, first), arm_times(reply, second)
+        values = zip(arm_values(reply, first), arm_values(reply, second), strict=True)
         return [
-            SamplePair(first=a, second=b, probe=probe / 1e9, first_device=a_device, second_device=b_device)
-            for (a, a_device), (b, b_device), probe in zip(one, two, reply["probe"], strict=True)
+            make_pair(a, b, probe, values=both)
+            for a, b, probe, both in zip(one, two, reply["probe"], values, strict=True)
         ]
 
     def invalidated(self) -> bool:
         recompiled, self._recompiled = self._recompiled, False
         return recompiled
+
+
+class OneArm:
+    """Pairs of an arm against itself: what a launch without its other side is sampled with, and what runs as it is."""
+
+    def __init__(self, worker: CaseWorker, arm: str, *, side: str) -> None:
+        self._worker, self._arm, self._recompiled = worker, arm, False
+        self.asking = side
+        self.recompiles = 0
+
+    def take(self, swapped: Sequence[bool], repeats: int) -> list[SamplePair]:
+        reply = self._worker.sample([[self._arm, self._arm]] * len(swapped), {self._arm: repeats})
+        self._recompiled |= reply["recompiled"]
+        self.recompiles += reply.get("recompiles", 0)
+        times, values = arm_times(reply, self._arm), arm_values(reply, self._arm)
+        pairs = zip(times[::2], times[1::2], reply["probe"], zip(values[::2], values[1::2], strict=True), strict=True)
+        return [make_pair(first, second, probe, values=both) for first, second, probe, both in pairs]
+
+    def invalidated(self) -> bool:
+        recompiled, self._recompiled = self._recompiled, False
+        return recompiled
+
+
+def make_pair(
+    first: tuple[float, float | None],
+    second: tuple[float, float | None],
+    probe: int,
+    *,
+    values: tuple[Mapping[str, float], Mapping[str, float]],
+) -> SamplePair:
+    """Make a pair of host and device seconds of both arms, nanoseconds of the probe, and the values of both."""
+    return SamplePair(
+        first=first[0],
+        second=second[0],
+        probe=probe / 1e9,
+        first_device=first[1],
+        second_device=second[1],
+        first_values=values[0],
+        second_values=values[1],
+    )
+
+
+def arm_values(reply: Mapping[str, Any], arm: str) -> list[Mapping[str, float]]:
+    """List the suite's own metrics of one arm's readings, in order; empty ones where it has none."""
+    return reply.get("values", {}).get(arm) or [{}] * len(reply["host"].get(arm, []))
 
 
 def arm_times(reply: Mapping[str, Any], arm: str) -> list[tuple[float, float | None]]:

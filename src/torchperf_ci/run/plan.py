@@ -8,9 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.records import DEFAULT_COMPILERS, Case, Mode
+from torchperf_ci.core.records import AS_IT_IS, DEFAULT_COMPILERS, NOT_KNOWN, PARTITION, Case, Metric, Mode
 from torchperf_ci.core.text import nearest, search
 from torchperf_ci.machine.accelerators import Signs, missing_accelerator
+from torchperf_ci.suites import EXISTING_SPECS, PYTEST_SPEC
+
+Parameters = Mapping[str, str | bool | int | float]
 
 DEFAULT_FLAG_COMPILERS = ("inductor", "inductor_no_cudagraphs")
 
@@ -47,12 +50,35 @@ class Selection:
         """Return `1-4`: the first of four."""
         return self.shard_name or f"{self.partition_id + 1}-{self.total_partitions}"
 
+    def list_narrowings(self) -> list[str]:
+        """List what leaves models of the suites out, as `Build.narrowed_by` has it."""
+        return [
+            *(f"--filter {pattern.pattern}" for pattern in self.filters),
+            *(f"--exclude {name}" for name in self.exclude),
+            *(["--quick"] if self.quick else []),
+            *([PARTITION] if self.total_partitions > 1 else []),
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExistingListing:
+    """The rest of a suite that holds another tool's benchmarks, by model: what loads each, its own metrics, and why it
+    cannot be loaded, nor those beside it.
+
+    They run as they are: in no mode, precision or compiler that was asked for.
+    """
+
+    specs: Mapping[str, str]
+    metrics: Mapping[str, tuple[Metric, ...]] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteListing:
     """A suite, as it said about itself. `spec` is what resolves it again; `skips` maps a model to the reason.
 
-    worlds: the number of processes of the models that run in more than one.
+    worlds: the number of processes of the models that run in more than one. params: the parameters of those that have
+    some. metrics: the suite's own. existing: what only another tool's benchmarks have.
     """
 
     spec: str
@@ -62,7 +88,27 @@ class SuiteListing:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     preload: tuple[str, ...] = ()
     worlds: Mapping[str, int] = field(default_factory=dict)
+    params: Mapping[str, Parameters] = field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ()
     skips: tuple[Mapping[str, str | None], ...] = ()
+    existing: ExistingListing | None = None
+
+    def spec_of(self, model: str) -> str:
+        """Return what resolves a model's suite."""
+        return self.existing.specs[model] if self.existing is not None else self.spec
+
+    def metrics_of(self, model: str) -> tuple[Metric, ...]:
+        """Return the metrics of a model that are not everybody's."""
+        return self.existing.metrics.get(model, ()) if self.existing is not None else self.metrics
+
+    def own_name(self, model: str) -> str:
+        """Return a model's name without its parameters."""
+        return model.partition("[")[0] if model in self.params else model
+
+    def dtypes(self, model: str, asked: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+        """Return the precisions of a model: the one that is its parameter, else those asked for."""
+        own = self.params.get(model, {}).get("dtype")
+        return (own,) if isinstance(own, str) and own in known else tuple(dict.fromkeys(asked))
 
     def skip_reason(self, case: Case) -> str | None:
         """Say why the suite leaves this case out, or None."""
@@ -100,7 +146,8 @@ class PlannedCase:
     """A case, where its suite is, and why the suite leaves it out (None: it is run).
 
     place: the device it runs on, where the case names only the type: cases that are spread over devices.
-    world: the processes that run it together. lack: why this machine cannot run so many.
+    world: the processes that run it together. lack: why this machine cannot run so many. broken: why it cannot
+    be loaded, where that is known. params: the parameters in the model's name. metrics: the suite's own.
     """
 
     case: Case
@@ -109,11 +156,19 @@ class PlannedCase:
     place: str = ""
     world: int = 1
     lack: str = ""
+    broken: str = ""
+    params: tuple[tuple[str, str | bool | int | float], ...] = ()
+    metrics: tuple[Metric, ...] = ()
 
     @property
     def device(self) -> str:
         """Return the device it runs on."""
         return self.place or self.case.device
+
+    @property
+    def is_test(self) -> bool:
+        """Say whether it is a test, whose own end is its accuracy check."""
+        return self.spec.startswith(PYTEST_SPEC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +182,9 @@ class Plan:
 
 def suite_spec(text: str) -> str:
     """Name a suite as the worker finds it, wherever it runs: files by their absolute path."""
+    if text.startswith(EXISTING_SPECS):
+        kind, _, path = text.partition(":")
+        return f"{kind}:{Path(path).absolute()}"
     return str(Path(text).absolute()) if text.endswith(".py") else text
 
 
@@ -154,26 +212,37 @@ def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Mac
     cases = tuple(
         PlannedCase(
             case=case,
-            spec=suite.spec,
+            spec=suite.spec_of(model),
             skip=suite.skip_reason(case),
             world=suite.worlds.get(model, 1),
             lack=lack_of_devices(device, suite.worlds.get(model, 1), machine),
+            params=tuple(suite.params.get(model, {}).items()),
+            broken=suite.existing.broken.get(model, "") if suite.existing is not None else "",
+            metrics=suite.metrics_of(model),
         )
         for suite in suites
         for model in partition(
             chosen_models(selection, suite), index=selection.partition_id, total=selection.total_partitions
         )
         for device in dict.fromkeys(devices)
-        for dtype in dict.fromkeys(selection.dtypes)
-        for compiler in dict.fromkeys(selection.compilers)
-        for case in [
-            Case(suite=suite.name, model=model, mode=selection.mode, device=device, dtype=dtype, compiler=compiler)
-        ]
+        for mode, dtype, compiler in _variants(selection, suite, model, machine)
+        for case in [Case(suite=suite.name, model=model, mode=mode, device=device, dtype=dtype, compiler=compiler)]
     )
     if not cases:
         raise UsageProblem(nothing_left(selection, suites))
     preload = dict.fromkeys(name for suite in suites for name in suite.preload)
     return Plan(cases=cases, places=places, preload=tuple(preload))
+
+
+def _variants(selection: Selection, suite: SuiteListing, model: str, machine: Machine) -> list[tuple[Mode, str, str]]:
+    """List the modes, precisions and compilers of a model: those asked for, or what runs as it is."""
+    if suite.existing is not None:
+        return [(Mode.INFERENCE, NOT_KNOWN, AS_IT_IS)]
+    return [
+        (selection.mode, dtype, compiler)
+        for dtype in suite.dtypes(model, selection.dtypes, machine.dtypes)
+        for compiler in dict.fromkeys(selection.compilers)
+    ]
 
 
 ALL_DEVICES = "all"
@@ -291,9 +360,12 @@ def chosen_models(selection: Selection, suite: SuiteListing) -> list[str]:
     return [
         model
         for model in suite.models
-        if model not in selection.exclude
+        if not {model, suite.own_name(model)} & set(selection.exclude)
         and (not selection.filters or any(_keeps(pattern, model, suite) for pattern in selection.filters))
-        and (not patterns or any(search(pattern, model) for pattern in patterns))
+        and (
+            not patterns
+            or any(search(pattern, name) for pattern in patterns for name in {model, suite.own_name(model)})
+        )
     ]
 
 
@@ -306,7 +378,19 @@ def _keeps(pattern: re.Pattern[str], model: str, suite: SuiteListing) -> bool:
     if "/" in pattern.pattern:
         return search(pattern, f"{suite.name}/{model}")
     groups = [name for name, models in suite.groups.items() if model in models]
-    return search(pattern, model) or any(search(pattern, group, whole=True) for group in groups)
+    names = {model, suite.own_name(model)}  # `^matmul$` is every matmul
+    return any(search(pattern, name) for name in names) or any(search(pattern, group, whole=True) for group in groups)
+
+
+def spelled_as(text: str) -> str:
+    """Return a comment for a pattern that was made of another spelling, which messages show in its place."""
+    return f"(?#{text})" if ")" not in text else ""
+
+
+def spelling(pattern: re.Pattern[str]) -> str:
+    """Return a pattern as it was asked for."""
+    comment = re.search(r"\(\?#([^)]*)\)$", pattern.pattern)
+    return comment[1] if comment else pattern.pattern
 
 
 def matches(pattern: re.Pattern[str], suite: SuiteListing) -> bool:
@@ -328,15 +412,16 @@ def suite_problems(selection: Selection, suites: Sequence[SuiteListing]) -> list
 def unknown_models(selection: Selection, suites: Sequence[SuiteListing]) -> list[str]:
     """Return a sentence for everything that `--exclude` and `--filter` name and no suite has."""
     models = list(dict.fromkeys(model for suite in suites for model in suite.models))
+    own_names = {suite.own_name(model) for suite in suites for model in suite.params}
     there_are = f"There are: {', '.join(models)}."
     return [
         *(
             f"--exclude {name!r}: no suite has such a model.{nearest(name, models)} {there_are}"
             for name in selection.exclude
-            if name not in models
+            if name not in models and name not in own_names
         ),
         *(
-            f"--filter {pattern.pattern!r}: it matches no model.{nearest(pattern.pattern, models)} {there_are}"
+            f"--filter {spelling(pattern)!r}: it matches no model.{nearest(spelling(pattern), models)} {there_are}"
             for pattern in selection.filters
             if not any(matches(pattern, suite) for suite in suites)
         ),

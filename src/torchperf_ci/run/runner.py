@@ -16,25 +16,32 @@ from datetime import datetime, timezone
 from statistics import median
 from typing import Any, Protocol
 
-from torchperf_ci.core.records import Environment, Record, Source, Status, Testing
+from torchperf_ci.core.records import AS_IT_IS, Environment, Record, Source, Status, Testing, foreign_metric
 from torchperf_ci.core.results import LOGS, ResultsFolder, read_results
-from torchperf_ci.core.statistics import paired_ratio, slow_share
 from torchperf_ci.core.text import one_line, safe_name
 from torchperf_ci.machine.accelerators import Accelerator, indexed
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.run.case_worker import (
+    AccuracyResult,
     Captured,
     CaseSettings,
     CaseWorker,
     Counted,
     Loaded,
-    Memory,
+    OneArm,
     WorkerPairs,
 )
 from torchperf_ci.run.counting import InstructionCounting, InstructionMethod
 from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, my_cpus, work_on_lanes
+from torchperf_ci.run.metrics import (
+    collect_samples,
+    measure_as_it_is,
+    measure_both_arms,
+    measure_own,
+    measure_rates,
+)
 from torchperf_ci.run.plan import Plan, PlannedCase
-from torchperf_ci.run.sampler import SamplePair, Sampler
+from torchperf_ci.run.sampler import Sampler
 from torchperf_ci.run.session import Preloaded, Stopped, WorkerError, is_lack_of_room
 from torchperf_ci.run.survey import Python, Survey
 from torchperf_ci.run.world import log_names, start_worker
@@ -122,6 +129,8 @@ class Runner:
         """Yield one record per testing, each as soon as it is known."""
         if planned.skip is not None:
             yield from self.same_for_all(planned, testings, Status.PASS_DUE_TO_SKIP, planned.skip)
+        elif planned.broken:
+            yield from self.same_for_all(planned, testings, Status.MODEL_FAIL_TO_LOAD, planned.broken)
         elif planned.lack:
             yield from self.same_for_all(planned, testings, Status.NOT_RUN, planned.lack)
         elif self.clock() >= self.ends:
@@ -146,6 +155,10 @@ class Runner:
             self._preloaded = self._stack.enter_context(self._start())
             self._preloaded.preload(self._modules)
         return self._preloaded
+
+    def environment_on(self, planned: PlannedCase) -> Environment:
+        """Return the environment of a case: the accelerator that it runs on, and in how many processes."""
+        return replace(self._surroundings.environment_on(planned.device), world=planned.world)
 
     def has_lost(self, device: str, reason: str) -> bool:
         """Say whether a device is lost, by trying it in a new worker, after a failure that may come from that."""
@@ -183,13 +196,14 @@ class Runner:
         if self._stopped:
             raise Stopped
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        environment = replace(self._surroundings.environment_on(planned.device), world=planned.world)
+        environment = self.environment_on(planned)
         return Record(
             case=planned.case,
             testing=testing,
             status=status,
             environment=replace(environment, threads=threads) if threads else environment,
             source=replace(self._surroundings.source, time=now),
+            params=dict(planned.params),
             **rest,
         )
 
@@ -209,15 +223,17 @@ class _CaseRun:
         self._worker: CaseWorker | None = None
         self._loaded: Loaded
         self._end: WorkerError | None = None
+        self._tested: AccuracyResult | None = None
 
     def records(self, testings: Sequence[Testing]) -> Iterator[Record]:
         """Yield a record per testing, in order.
 
         A testing that fails leaves a new worker to the next: what was compiled so far would make compiling look
         quicker. What keeps the model from running at all, a compiler that is not there, and a time limit end the case.
+        A test is measured first: its accuracy check is what comes after its call.
         """
         with self._stack:
-            for testing in testings:
+            for testing in reversed(testings) if self._planned.is_test else testings:
                 try:
                     if self._end is not None:
                         raise self._end
@@ -240,7 +256,10 @@ class _CaseRun:
         )
         case_worker = CaseWorker(worker, self._planned, self._settings, deadline=self._deadline)
         cold = self._settings.cold_start
-        self._loaded = case_worker.load(cache_dir=self._stack.enter_context(cache_folder()) if cold else None)
+        self._loaded = case_worker.load(
+            cache_dir=self._stack.enter_context(cache_folder()) if cold else None,
+            count=Testing.PERFORMANCE in self._settings.testings,
+        )
         return case_worker
 
     def _drop_worker(self) -> None:
@@ -250,7 +269,7 @@ class _CaseRun:
         self._worker = None
 
     def _check_accuracy(self, worker: CaseWorker) -> Record:
-        result = worker.accuracy()
+        result = self._tested or worker.accuracy()
         captured = worker.capture()
         if result.is_spent:
             self._drop_worker()
@@ -258,19 +277,37 @@ class _CaseRun:
         return self._record(Testing.ACCURACY, result.status, captured, remarks, reason=result.reason)
 
     def _measure_performance(self, worker: CaseWorker) -> Record:
-        compilation_latency = worker.compile()
+        is_as_it_is = self._planned.case.compiler == AS_IT_IS
+        compiled = {} if is_as_it_is else {"compilation_latency": worker.compile()}
         captured = worker.capture()
         remarks = [*captured.remarks, *worker.settle()]
-        pairs = WorkerPairs(worker)
+        pairs = OneArm(worker, "eager", side="") if is_as_it_is else WorkerPairs(worker)
         order = random.Random(f"{self._settings.seed} {self._planned.case}")  # noqa: S311 - an order, not a secret
-        sampler = Sampler(pairs, order, repeats=self._settings.repeats)
+        sampler = Sampler(pairs, order, repeats=1 if self._loaded.one_call else self._settings.repeats)
         sampler.warm_up(iterations=self._settings.warmup)
-        samples = _samples(sampler.measure(self._settings.rule))
+        samples = collect_samples(sampler.measure(self._settings.rule), one_arm=is_as_it_is)
         if pairs.recompiles:  # the counter, and the limit that it may have reached
             captured = worker.capture()
             remarks += [*captured.remarks, f"compiled again {pairs.recompiles} times while its times were taken"]
-        metrics = {"compilation_latency": compilation_latency, **_metrics(samples, worker.memory())}
+        if captured.recompile_seconds is not None:
+            compiled["recompile_seconds"] = captured.recompile_seconds
+        measure = measure_as_it_is if is_as_it_is else measure_both_arms
+        times = samples.get("compiled_device") or samples["compiled"]
+        gpu = self._runner.environment_on(self._planned).gpu if worker.on_accelerator else ""
+        metrics = {
+            **compiled,
+            **measure(samples, worker.memory()),
+            **measure_rates(self._loaded.work, median(times), gpu=gpu, dtype=self._planned.case.dtype),
+            **measure_own(samples, self._planned.metrics),
+        }
         counted = self._count(worker)
+        own = {metric.name: metric for metric in self._planned.metrics if metric.name in metrics}
+        if self._planned.is_test:
+            self._tested = worker.accuracy()
+            for name, value in self._tested.extra_info.items():
+                if name != "batch_size":
+                    metric = foreign_metric(name)
+                    metrics[metric.name], own[metric.name] = value, metric
         return self._record(
             Testing.PERFORMANCE,
             Status.PASS,
@@ -279,6 +316,7 @@ class _CaseRun:
             metrics={**metrics, **counted.metrics},
             samples=samples,
             digests=counted.digests,
+            own_metrics=own,
         )
 
     def _count(self, worker: CaseWorker) -> Counted:
@@ -323,7 +361,9 @@ class _CaseRun:
         settings, device = self._settings, self._planned.device
         status = error.status if isinstance(error.status, Status) else Status.FAIL_TO_RUN
         reason = error.reason
-        if status is Status.TIMEOUT and self._runner.clock() < self._began + settings.timeout:
+        if error.alive and status is Status.TIMEOUT:
+            pass  # a limit of the benchmark's own
+        elif status is Status.TIMEOUT and self._runner.clock() < self._began + settings.timeout:
             status, reason = Status.NOT_RUN, f"the run's budget of {settings.budget:g} s was spent while it ran"
         elif status is Status.TIMEOUT:
             reason = f"not done within {settings.timeout:g} s: {reason}"
@@ -336,39 +376,6 @@ class _CaseRun:
 
     def _seconds(self) -> float:
         return round(self._runner.clock() - self._began, 3)
-
-
-def _samples(pairs: Sequence[SamplePair]) -> dict[str, tuple[float, ...]]:
-    samples = {
-        "eager": tuple(pair.first for pair in pairs),
-        "compiled": tuple(pair.second for pair in pairs),
-        "probe": tuple(pair.probe for pair in pairs),
-        "eager_device": tuple(pair.first_device for pair in pairs if pair.first_device is not None),
-        "compiled_device": tuple(pair.second_device for pair in pairs if pair.second_device is not None),
-    }
-    return {name: times for name, times in samples.items() if times}
-
-
-def _metrics(samples: Mapping[str, tuple[float, ...]], memory: Memory) -> dict[str, float]:
-    """Compute a case's metrics; latencies in milliseconds, memory in bytes where it could be measured."""
-    eager, compiled = median(samples["eager"]), median(samples["compiled"])
-    estimate = paired_ratio(samples["eager"], samples["compiled"])
-    metrics = {
-        "speedup": estimate.ratio,
-        "speedup_of_medians": eager / compiled,
-        "abs_latency": compiled * 1e3,
-        "eager_latency": eager * 1e3,
-        "slow_share": slow_share(samples["probe"]),
-    }
-    if estimate.low > 0 and estimate.high < float("inf"):
-        metrics |= {"speedup_low": estimate.low, "speedup_high": estimate.high}
-    for name, measured in (("peak", memory.peaks), ("process", memory.process)):
-        eager_bytes, compiled_bytes = measured.get("eager"), measured.get("compiled")
-        if eager_bytes and compiled_bytes:
-            metrics |= {f"eager_{name}_mem": eager_bytes, f"dynamo_{name}_mem": compiled_bytes}
-    if "eager_peak_mem" in metrics:
-        metrics["compression_ratio"] = metrics["eager_peak_mem"] / metrics["dynamo_peak_mem"]
-    return metrics
 
 
 def cache_folder() -> tempfile.TemporaryDirectory[str]:

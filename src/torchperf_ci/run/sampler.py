@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
@@ -31,13 +31,18 @@ LONGEST_READING = 10e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplePair:
-    """One iteration of each arm, in seconds; `probe` was taken right after. Device times where the device has them."""
+    """One iteration of each arm, in seconds; `probe` was taken right after. Device times where the device has them.
+
+    values: the suite's own metrics of each of the two, by name.
+    """
 
     first: float
     second: float
     probe: float
     first_device: float | None = None
     second_device: float | None = None
+    first_values: Mapping[str, float] = field(default_factory=dict)
+    second_values: Mapping[str, float] = field(default_factory=dict)
 
 
 class PairSource(Protocol):

@@ -14,15 +14,28 @@ from types import MappingProxyType
 from typing import Any
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.records import Build, Environment, environment_from
+from torchperf_ci.core.records import (
+    COUNTERS,
+    METRICS,
+    Build,
+    Direction,
+    Environment,
+    Metric,
+    environment_from,
+    own_metric,
+)
 from torchperf_ci.core.text import name_problem, one_line
 from torchperf_ci.machine.accelerators import Accelerator, Signs, accelerators_from, read_signs
 from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.lanes import unlike_devices
-from torchperf_ci.run.plan import Machine, Plan, PlannedCase, SuiteListing, suite_spec
+from torchperf_ci.run.plan import ExistingListing, Machine, Plan, PlannedCase, SuiteListing, suite_spec
 from torchperf_ci.run.session import Preloaded, WorkerError, is_shared_machine, package_path, worker_environment
+from torchperf_ci.suites import EXISTING_SPECS
 
 READY = "ready"
+
+_TAKEN = frozenset({"accuracy", "batch_size", "compiled", "eager", "probe", "compiled_device", "eager_device"})
+"""Names of columns and of series of samples, which no metric can have."""
 
 _SETS_VARIABLE = re.compile(r"--(extra|base|head)[-_]env")
 _NO_MODULE = "ModuleNotFoundError: No module named"
@@ -105,7 +118,7 @@ def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, 
     """Ask for the environment and the suites, each in a worker of its own. Raises `UsageProblem` for a bad suite."""
     answer = question(preloaded, "environment", threads=threads)
     environment = environment_from(answer["environment"])
-    listings = {name: list_suite(preloaded, name) for name in dict.fromkeys(suites)}
+    listings = list_suites(preloaded, suites)
     signs = Signs() if answer["accelerators"] else read_signs(answer["unusable_accelerator"], answer["variables"])
     warnings = []
     if environment.threads >= environment.cpu_count > 1 and is_shared_machine():
@@ -127,12 +140,12 @@ def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, 
             dynamo_flags=answer["dynamo_flags"],
             variables=answer["variables"],
             packages=answer["packages"],
-            suites={listing.name: name for name, listing in listings.items() if listing.name != name},
+            suites={listing.name: name for name, listing in listings if listing.name != name},
             warnings=tuple(warnings),
             command=tuple(without_values(command)),
             time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         ),
-        suites=tuple(listings.values()),
+        suites=tuple(listing for _, listing in listings),
         accelerators=accelerators_from(answer["accelerators"]),
         no_instruction_counter=answer["no_instruction_counter"],
     )
@@ -191,6 +204,50 @@ def left_out_warnings(left_out: Mapping[str, str]) -> list[str]:
     ]
 
 
+def list_suites(preloaded: Preloaded, names: Sequence[str]) -> list[tuple[str, SuiteListing]]:
+    """Ask for what these suites hold; return each with the name that it was asked for by. Raises `UsageProblem`.
+
+    The benchmarks of another tool, asked for by one path, are several suites.
+    """
+    return [
+        (name, listing)
+        for name in dict.fromkeys(names)
+        for listing in (
+            list_existing(preloaded, name) if name.startswith(EXISTING_SPECS) else [list_suite(preloaded, name)]
+        )
+    ]
+
+
+def list_existing(preloaded: Preloaded, name: str) -> list[SuiteListing]:
+    """Ask for the benchmarks of another tool at a path, `pytest:PATH` or `asv:PATH`. Raises `UsageProblem`."""
+    spec = suite_spec(name)
+    return [
+        SuiteListing(
+            spec=spec,
+            name=answer["name"],
+            models=tuple(answer["specs"]),
+            preload=tuple(answer["preload"]),
+            skips=tuple(
+                {"model": model, "reason": reason, "device": None, "mode": None}
+                for model, reason in answer["skips"].items()
+            ),
+            existing=ExistingListing(
+                specs=answer["specs"],
+                metrics={model: _own_metrics(metrics) for model, metrics in answer["metrics"].items()},
+                broken=answer["broken"],
+            ),
+        )
+        for answer in question(preloaded, "existing", spec=spec)["suites"]
+    ]
+
+
+def _own_metrics(metrics: Mapping[str, Mapping[str, str]]) -> tuple[Metric, ...]:
+    return tuple(
+        own_metric(name, unit=metric["unit"], direction=Direction(metric["direction"]))
+        for name, metric in metrics.items()
+    )
+
+
 def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
     """Ask for what the suite `name` (a name, a file, a module) holds. Raises `UsageProblem` when it cannot be used."""
     spec = suite_spec(name)
@@ -203,6 +260,11 @@ def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
     named = ((model, name_problem(model, may_have_folders=True)) for model in answer["models"])
     for model, problem in islice(((model, problem) for model, problem in named if problem), _MOST_PROBLEMS):
         problems.append(f"the name of its model {model[:60]!r} {problem}; rename it in MODELS")
+    problems += [
+        f"its metric {metric!r} has the name of one that torchperf-ci measures; rename it in METRICS"
+        for metric in answer["metrics"]
+        if metric in METRICS or metric in COUNTERS or metric in _TAKEN
+    ]
     if problems:
         raise UsageProblem("\n".join(f"suite {one_line(name, limit=200)}: {problem}" for problem in problems))
     return SuiteListing(
@@ -213,6 +275,8 @@ def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
         groups={name: tuple(models) for name, models in answer["groups"].items()},
         preload=tuple(answer["preload"]),
         worlds=answer["worlds"],
+        params=answer["parameters"],
+        metrics=_own_metrics(answer["metrics"]),
         skips=tuple(answer["skips"]),
     )
 

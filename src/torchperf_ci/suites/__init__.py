@@ -3,12 +3,22 @@
 A suite is a module (or a single file) with
 
 `MODELS`
-    a mapping from model name to a function `f(batch_size)` that returns `(module, args)` or `(module, args, kwargs)`.
+    a mapping from model name to a function `f(batch_size)` that returns `(module, args)` or `(module, args, kwargs)`,
+    with any callable in the place of the module, a callable alone, or a mapping with the keys of `suites.program.KEYS`.
     `batch_size` is an int, or None for the model's own default. A function that declares keyword-only parameters
     named `mode`, `device`, `dtype` or `scale` is given them as text (`scale` is "full" or "small").
 
 and, where they are wanted,
 
+`PARAMS`
+    a mapping from model name to a mapping from parameters to lists of values, or to a list of combinations: each is a
+    case whose function is given them by name.
+`SHAPES`
+    a mapping from model name to a list of inputs, or a function that returns one, that a case runs in turn.
+`METRICS`
+    a mapping from a metric's name to its `unit` and `direction`; `metrics(model, result, seconds)` makes the numbers.
+`check(model, result)`
+    whether a result is right: None or True, else False or a text.
 `QUICK`
     regular expressions; `--quick` keeps the models one of them matches.
 `GROUPS`
@@ -31,6 +41,15 @@ and, where they are wanted,
 `describe(model)`
     the model in one line, say its size; the default is the first line of its function's docstring.
 """
+
+PYTEST_SPEC = "pytest:"
+"""Begins a suite that is the tests of a path with pytest-benchmark's fixture."""
+
+ASV_SPEC = "asv:"
+"""Begins a suite that is the asv benchmarks of a path."""
+
+EXISTING_SPECS = (PYTEST_SPEC, ASV_SPEC)
+"""The beginnings of suites that are another tool's benchmarks."""
 
 SHARING_VARIABLE = "TORCHPERF_SHARING"
 """The number of processes that hold a model at the same time, in the environment of a comparison's workers."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import difflib
 import functools
 import importlib
@@ -11,13 +9,26 @@ import importlib.util
 import inspect
 import re
 import sys
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from torchperf_ci.suites import ASV_SPEC
+from torchperf_ci.suites.parameters import Parameters, expand
+from torchperf_ci.suites.problems import (
+    problem_of_mapping,
+    problem_of_metrics,
+    problem_of_models,
+    problem_of_result,
+    problem_of_shapes,
+    problem_of_world,
+    short_path,
+    takes_batch_size,
+)
+from torchperf_ci.suites.program import Program, read_mapping, read_program
 
 ENTRY_POINTS = "torchperf_ci.suites"
 
@@ -29,17 +40,6 @@ BUILT_IN: Mapping[str, str] = {
     "torchbench": "torchperf_ci.suites.torchbench",
 }
 """Built-in suites: name and module."""
-
-
-REQUEST = ("mode", "device", "dtype", "scale")
-"""Keyword-only parameters that a model's function is given, where it declares them."""
-
-_POSITIONAL = {
-    inspect.Parameter.POSITIONAL_ONLY,
-    inspect.Parameter.POSITIONAL_OR_KEYWORD,
-    inspect.Parameter.VAR_POSITIONAL,
-}
-_LONGEST_LINE = 80
 
 
 class SuiteError(Exception):
@@ -61,15 +61,42 @@ class Skip:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A loaded suite. `build` calls the model's function with what it declares."""
+    """A loaded suite. `build` calls the model's function with what it declares.
+
+    A model with parameters is several cases; `models` and whatever takes a `model` have their names.
+    """
 
     name: str
     module: ModuleType
 
-    @property
+    @functools.cached_property
+    def _cases(self) -> Mapping[str, tuple[str, Parameters]]:
+        """The model's own name and the parameters of every case."""
+        choices = getattr(self.module, "PARAMS", {})
+        return {
+            name: (model, parameters)
+            for model in self.module.MODELS
+            for name, parameters in expand(model, choices.get(model)).items()
+        }
+
+    @functools.cached_property
     def models(self) -> Mapping[str, Callable[..., Any]]:
-        models: Mapping[str, Callable[..., Any]] = self.module.MODELS
-        return models
+        """The functions of all cases by name."""
+        return {name: self.module.MODELS[model] for name, (model, _) in self._cases.items()}
+
+    def own_name(self, model: str) -> str:
+        """Return a model's name in MODELS, without parameters."""
+        return self._cases[model][0] if model in self._cases else model
+
+    def parameters(self, model: str) -> Parameters:
+        """Return the parameters of a case, by name."""
+        return self._cases[model][1]
+
+    @property
+    def metrics(self) -> Mapping[str, Mapping[str, str]]:
+        """The unit and the direction of the suite's own metrics, by name."""
+        metrics: Mapping[str, Mapping[str, str]] = getattr(self.module, "METRICS", {})
+        return metrics
 
     @property
     def quick(self) -> Sequence[str]:
@@ -78,40 +105,70 @@ class Suite:
     @property
     def groups(self) -> Mapping[str, Sequence[str]]:
         groups: Mapping[str, Sequence[str]] = getattr(self.module, "GROUPS", {})
-        return groups
+        return {
+            name: [case for case, (own, _) in self._cases.items() if own in models or case in models]
+            for name, models in groups.items()
+        }
 
     @property
     def skips(self) -> Sequence[Skip]:
-        return tuple(getattr(self.module, "SKIPS", ()))
+        """The skips, a case each: one of a model with parameters is for all of its cases."""
+        return tuple(
+            replace(skip, model=case)
+            for skip in getattr(self.module, "SKIPS", ())
+            for case in [name for name, (own, _) in self._cases.items() if own == skip.model] or [skip.model]
+        )
 
     def world(self, model: str) -> int:
         """Return the number of processes that run `model` together, as the suite's WORLD has it."""
         world: int | Mapping[str, int] = getattr(self.module, "WORLD", 1)
-        return world.get(model, 1) if isinstance(world, Mapping) else world
+        return world.get(self.own_name(model), 1) if isinstance(world, Mapping) else world
 
-    def build(self, model: str, *, batch_size: int | None, **request: str) -> tuple[Any, ...]:
-        """Return `(module, args)` or `(module, args, kwargs)` of `model`. Raises `SuiteError` for anything else."""
-        make = self.models[model]
+    def build(self, model: str, *, batch_size: int | None, **request: str) -> Program:
+        """Return what the model's function makes. Raises `SuiteError` for what cannot be measured."""
+        make, parameters = self.models[model], self.parameters(model)
         accepted = {
             name
             for name, parameter in inspect.signature(make).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         }
-        result = make(batch_size, **{name: value for name, value in request.items() if name in accepted})
-        is_good = isinstance(result, tuple) and len(result) in {2, 3} and isinstance(result[1], (tuple, list))
-        if not is_good or (len(result) == 3 and not isinstance(result[2], Mapping)):
-            raise SuiteError(_result_problem(make, result))
-        return tuple(result)
+        given = {name: value for name, value in request.items() if name in accepted} | dict(parameters)
+        result = make(batch_size, **given) if takes_batch_size(make, parameters) else make(**given)
+        if isinstance(result, Mapping):
+            try:
+                program = read_mapping(result, tuple(self.metrics))
+            except ValueError as error:
+                raise SuiteError(problem_of_mapping(make, str(error))) from error
+        elif (read := read_program(result)) is not None:
+            program = read
+        else:
+            raise SuiteError(problem_of_result(make, result))
+        return self._complete(program, self.own_name(model))
+
+    def _complete(self, program: Program, model: str) -> Program:
+        """Add what the suite says for all of its models: the check, the metrics, the inputs that are run in turn."""
+        check, metrics = self.option("check"), self.option("metrics")
+        if program.check is None and check is not None:
+            program = replace(program, check=functools.partial(check, model))
+        if program.metrics is None and metrics is not None and self.metrics:
+            program = replace(program, metrics=functools.partial(metrics, model))
+        shapes = getattr(self.module, "SHAPES", {}).get(model)
+        if shapes is None:
+            return program
+        listed = shapes() if callable(shapes) else shapes
+        if problem := problem_of_shapes(model, listed, program):
+            raise SuiteError(problem)
+        return replace(program, args=(), kwargs={}, shapes=tuple(map(_inputs, listed)))
 
     def missing(self, model: str | None = None) -> str | None:
         """Say why the suite, or one of its models, cannot run in this environment; None when it can."""
         ask = self.option("missing")
-        return ask(model) if ask else None
+        return ask(None if model is None else self.own_name(model)) if ask else None
 
     def describe(self, model: str) -> str:
         """Describe the model in one line: what the suite says, else the first line of its function's docstring."""
         if describe := self.option("describe"):
-            return str(describe(model))
+            return str(describe(self.own_name(model)))
         make = self.models[model]
         documented = inspect.getdoc(make) if inspect.isroutine(make) else None
         return documented.splitlines()[0] if documented else ""
@@ -122,149 +179,35 @@ class Suite:
         return function
 
 
+def suite_of_one(model: str, make: Callable[..., Program], **names: Any) -> Suite:  # noqa: ANN401 - what a suite defines
+    """Make a suite of one model. names: what else a suite defines, say METRICS."""
+    module = ModuleType("torchperf_suite_of_one")
+    vars(module).update(names, MODELS={model: make})
+    return Suite(name=module.__name__, module=module)
+
+
+def _inputs(inputs: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:  # noqa: ANN401 - one element of SHAPES
+    """Return positional and named inputs: a tuple or a list, a mapping, or one input alone."""
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    return (tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)), {}
+
+
 def resolve(spec: str) -> Suite:
     """Load the suite of a name, a path to a `.py` file, or a dotted module name. Raises `SuiteError`."""
+    if spec.startswith(ASV_SPEC):
+        from torchperf_ci.suites.asv_benchmarks import load_benchmark
+
+        return load_benchmark(spec.removeprefix(ASV_SPEC))
     module = _load(spec)
-    problem = _models_problem(module) or _world_problem(getattr(module, "WORLD", 1), module.MODELS)
+    problem = (
+        problem_of_models(module)
+        or problem_of_metrics(module)
+        or problem_of_world(getattr(module, "WORLD", 1), module.MODELS)
+    )
     if problem:
         raise SuiteError(f"suite {short_path(spec)}: {problem}")
     return Suite(name=suite_name(spec), module=module)
-
-
-def _models_problem(module: ModuleType) -> str:
-    """Say what is wrong with a suite's MODELS, with the place and what to write; empty when nothing is."""
-    models = getattr(module, "MODELS", None)
-    functions = [
-        name
-        for name, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
-    ]
-    example = functions[0] if functions else "mlp"
-    if models is None:
-        near = difflib.get_close_matches("MODELS", [name for name in vars(module) if not name.startswith("_")], n=1)
-        near += [name for name in vars(module) if name.lower() in {"model", "models"}]
-        hint = f"rename {near[0]} to MODELS" if near else f'add MODELS = {{"{example}": {example}}} at its end'
-        return f"it has no MODELS, a mapping from model name to a function of the batch size; {hint}"
-    where = _place_of_models(module)
-    if not isinstance(models, Mapping):
-        kind = type(models).__name__
-        return f'{where}MODELS is a {kind}, not a mapping; write MODELS = {{"{example}": {example}}}'
-    if not models:
-        return f'{where}MODELS is empty; write MODELS = {{"{example}": {example}}}'
-    for name, make in models.items():
-        if not isinstance(name, str):
-            return f"{where}MODELS[{name!r:.60}]: a model's name is text; write {str(name)!r:.60}"
-        example = name if name.isidentifier() else example
-        wanted = f"a function: def {example}(batch_size): return module, (inputs,)"
-        if inspect.isclass(make):
-            return f"{where}MODELS[{name!r}] is the class {make.__name__}; write {wanted}"
-        if callable(getattr(make, "forward", None)):  # a torch.nn.Module, which can be called as well
-            return f"{where}MODELS[{name!r}] is a module ({type(make).__name__}), shared by all cases; write {wanted}"
-        if not callable(make):
-            return f"{where}MODELS[{name!r}] is a {type(make).__name__}; write {wanted}"
-        if problem := _signature_problem(make):
-            return problem
-    return ""
-
-
-def _place_of_models(module: ModuleType) -> str:
-    """Return `file:line: ` of the assignment to MODELS; empty where there is no such line."""
-    with contextlib.suppress(OSError, TypeError):
-        for number, line in enumerate(inspect.getsource(module).splitlines(), start=1):
-            if re.match(r"MODELS\b", line):
-                return f"{short_path(str(module.__file__))}:{number}: "
-    return ""
-
-
-def _signature_problem(make: Callable[..., Any]) -> str:
-    """Say why a function cannot be called with a batch size alone, with its place; empty when it can."""
-    try:
-        parameters = inspect.signature(make).parameters
-    except (TypeError, ValueError):  # a built-in function that does not say
-        return ""
-    positional = [each for each in parameters.values() if each.kind in _POSITIONAL]
-    name = getattr(make, "__name__", "the function")
-    if not positional:
-        return f"{_place(make)}{name} takes no batch size; write def {name}(batch_size):"
-    for each in parameters.values():
-        has_value = each.default is not each.empty or each.kind in {each.VAR_POSITIONAL, each.VAR_KEYWORD}
-        is_given = each is positional[0] or (each.kind is each.KEYWORD_ONLY and each.name in REQUEST)
-        if not has_value and not is_given:
-            return (
-                f"{_place(make)}{name} needs {each.name}, which nothing gives it: give it a default, {each.name}=…, or "
-                f"bind it with functools.partial (given are the batch size, and after a * {', '.join(REQUEST)})"
-            )
-    return ""
-
-
-def _result_problem(make: Callable[..., Any], result: Any) -> str:  # noqa: ANN401 - whatever a suite returns
-    """Say what is wrong with what a model's function returned, with the place of its `return` and what to write."""
-    place, expression, parts = _returned(make)
-    module, inputs = (parts[0], parts[1]) if len(parts) > 1 else ("module", "x")
-    kinds = [type(part).__name__ for part in result] if isinstance(result, (tuple, list)) else []
-    if len(kinds) not in {2, 3}:
-        alone = parts[0] if len(parts) == 1 and not isinstance(result, Mapping) and not kinds else "module"
-        problem, fix = f"{len(kinds)} values" if kinds else f"a {type(result).__name__} alone", f"{alone}, (x,)"
-    elif isinstance(result[1], Mapping):
-        problem, fix = f"a {kinds[1]} in the place of the tuple of inputs", f"{module}, (), {inputs}"
-    elif not isinstance(result[1], (tuple, list)):
-        problem, fix = f"a {kinds[1]} in the place of the tuple of inputs", f"{module}, ({inputs},)"
-    elif not isinstance(result, tuple):
-        problem, fix = f"a {type(result).__name__}, not a tuple", f"{module}, {inputs}"
-    else:
-        problem, fix = f"a {kinds[2]} in the place of the named inputs", f"{module}, {inputs}, {{…}}"
-    shown = f"`{expression}`" if expression else "the function"
-    return f"{place}{shown} gives {problem}; write `return {fix}`"
-
-
-def _returned(make: Callable[..., Any]) -> tuple[str, str, list[str]]:
-    """Return the place of a function's last `return`, its expression and the parts of that; blank where not known."""
-    function = inspect.unwrap(make.func if isinstance(make, functools.partial) else make)
-    try:
-        lines, first = inspect.getsourcelines(function)
-        source = textwrap.dedent("".join(lines))
-        definition = ast.parse(source).body[0]
-    except (OSError, TypeError, SyntaxError):
-        return _place(make), "", []
-    returns = [node for node in ast.walk(definition) if isinstance(node, ast.Return) and node.value is not None]
-    if not returns:
-        return _place(make), "", []
-    last = max(returns, key=lambda node: node.lineno)
-    assert last.value is not None
-    parts = last.value.elts if isinstance(last.value, (ast.Tuple, ast.List)) else [last.value]
-    place = f"{short_path(inspect.getfile(function))}:{first + last.lineno - 1}: "
-    expression = ast.get_source_segment(source, last) or ""
-    return (
-        place,
-        expression if len(expression) <= _LONGEST_LINE and "\n" not in expression else "",
-        [ast.unparse(part) for part in parts],
-    )
-
-
-def _place(make: Callable[..., Any]) -> str:
-    """Return `file:line: ` of a function; empty where it has none."""
-    function = inspect.unwrap(make.func if isinstance(make, functools.partial) else make)
-    code = getattr(function, "__code__", None)
-    return f"{short_path(code.co_filename)}:{code.co_firstlineno}: " if code is not None else ""
-
-
-def short_path(path: str) -> str:
-    """Return a path from the working folder where it lies below that."""
-    try:
-        return str(Path(path).relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        return path
-
-
-def _world_problem(world: Any, models: Mapping[str, Any]) -> str:  # noqa: ANN401 - whatever the suite says
-    sizes = world if isinstance(world, Mapping) else {"": world}
-    for model, size in sizes.items():
-        where = f"WORLD[{model!r}]" if isinstance(world, Mapping) else "WORLD"
-        if isinstance(world, Mapping) and model not in models:
-            return f"{where}: MODELS has no such model"
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            return f"{where} is {size!r:.60}, expected the number of processes, a whole number of at least 1"
-    return ""
 
 
 def suite_name(spec: str) -> str:

@@ -17,30 +17,23 @@ from typing import Any
 
 import torch
 
-from torchperf_ci.suites import WORKING_TREE_VARIABLE
-from torchperf_ci.suites.registry import SuiteError, resolve
+from torchperf_ci.suites import PYTEST_SPEC, WORKING_TREE_VARIABLE
+from torchperf_ci.suites.registry import Suite, SuiteError, resolve
 from torchperf_ci.worker import environment as surroundings
 from torchperf_ci.worker.accelerators import (
     accelerators,
     breaks_process,
     choose_device,
     device_types,
-    is_of_device,
     probe_device,
     unusable_accelerator,
 )
-from torchperf_ci.worker.accuracy import (
-    SEED,
-    AccuracyTolerance,
-    CannotJudge,
-    Determinism,
-    IterationOutcome,
-    another_function,
-    compare_outcomes,
-)
+from torchperf_ci.worker.accuracy import CannotJudge, Determinism, IterationOutcome
 from torchperf_ci.worker.compile import (
+    AS_IT_IS,
     GraphCounter,
     Options,
+    ShapeWatch,
     calls_until_recorded,
     compile_workload,
     compiled_graphs,
@@ -50,17 +43,22 @@ from torchperf_ci.worker.compile import (
 )
 from torchperf_ci.worker.copying import CannotCopy, describe_structure
 from torchperf_ci.worker.counting import GeneratedCode, IterationCounter, join_digests
-from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites
+from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites, list_existing_suites
+from torchperf_ci.worker.failures import compile_failure, is_out_of_memory, word_of_failure
+from torchperf_ci.worker.held_test import HeldTest
 from torchperf_ci.worker.instructions import (
     CallgrindCounter,
     ProcessorCounter,
     count_instructions,
     why_no_processor_counter,
 )
-from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, seed_all
-from torchperf_ci.worker.memory import device_module, graph_pools, peak_while, process_peak_while
-from torchperf_ci.worker.protocol import CaseError, Handler, describe
-from torchperf_ci.worker.timing import Arm, CacheEmptier, pin_threads, prepare_arm, sample, synchronizer
+from torchperf_ci.worker.judging import AccuracyCheck, leave_unjudged, make_verdict, observe
+from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, random_state
+from torchperf_ci.worker.memory import free_memory, graph_pools, peak_while, process_peak_while
+from torchperf_ci.worker.protocol import CaseError, Channel, Handler, describe
+from torchperf_ci.worker.rates import LONGEST_COUNT, Metered, count_flops, uses_tf32
+from torchperf_ci.worker.timing import Arm, CacheEmptier, finish_arm, pin_threads, prepare_arm, sample, synchronizer
+from torchperf_ci.worker.tracing import CaseTrace
 from torchperf_ci.worker.world import World, torch_backend
 
 WHOLE_STEP_SUITES = frozenset({"huggingface", "timm_models", "torchbench"})
@@ -68,8 +66,6 @@ WHOLE_STEP_SUITES = frozenset({"huggingface", "timm_models", "torchbench"})
 
 _EAGER_CALLS = 2
 _MAX_COMPILED_CALLS = 6
-_PASS = "pass"
-_MAY_BE_THE_COPYS_FAULT = {"fail_accuracy", "eager_1st_run_fail"}
 
 
 class Bench:
@@ -79,9 +75,10 @@ class Bench:
     of it, or, where there is no faithful copy, on what the suite's function builds anew: all start from the same state.
     """
 
-    def __init__(self, world: World | None = None) -> None:
-        """world: the processes that this one runs the case with; None when it is alone."""
-        self._world = world or World()
+    def __init__(self, world: World | None = None, channel: Channel | None = None) -> None:
+        """world: the processes that this one runs the case with; None when it is alone. channel: where its requests
+        come from, for a case in whose midst it has to answer them."""
+        self._world, self._channel = world or World(), channel
         self._device = torch.device("cpu")
         self._arms: dict[str, Arm] = {}
         self._eager_seconds: list[float] = []
@@ -94,7 +91,10 @@ class Bench:
         self._draws_random_numbers = False
         self._is_spent = False
         self._empty_cache: CacheEmptier | None = None
+        self._watch: ShapeWatch | None = None
+        self._test: HeldTest | None = None
         self._pools_before: frozenset[tuple[int, ...]] = frozenset()
+        self._trace: CaseTrace | None = None
         self._generated_code: GeneratedCode | None = None
 
     def handlers(self) -> dict[str, Handler]:
@@ -104,10 +104,12 @@ class Bench:
             "suites": known_suites,
             "describe": describe_suite,
             "suite": self.suite,
+            "existing": list_existing_suites,
             "load": self.load,
             "eager": self.eager,
             "accuracy": self.accuracy,
             "compile": self.compile,
+            "trace": self.trace,
             "settle": self.settle,
             "sample": self.sample,
             "memory": self.memory,
@@ -160,6 +162,8 @@ class Bench:
             "quick": list(suite.quick),
             "groups": {name: list(models) for name, models in suite.groups.items()},
             "preload": list(getattr(suite.module, "PRELOAD", ())),
+            "parameters": {model: dict(given) for model in suite.models if (given := suite.parameters(model))},
+            "metrics": {name: dict(metric) for name, metric in suite.metrics.items()},
             "worlds": {model: suite.world(model) for model in suite.models if suite.world(model) > 1},
             "skips": [
                 {"model": skip.model, "reason": skip.reason, "device": skip.device, "mode": skip.mode}
@@ -180,11 +184,14 @@ class Bench:
         cache_dir: str | None,
         cpus: Sequence[int] | None = None,
         compile_scope: str = "auto",
+        watch: bool = False,
+        dynamic: bool | None = None,
     ) -> Mapping[str, Any]:
         """Build the case's model on its device. With `cache_dir` the compiler starts from that cache.
 
         compile_scope: what is compiled in training: the `module`, or the whole `step` with loss and backward; `auto` is
-        the step for the suites that bear PyTorch's names.
+        the step for the suites that bear PyTorch's names. dynamic: torch.compile's, about shapes. watch: `trace` is to
+        follow, so loading is watched.
         """
         self._cpus = self._world.share_of(cpus or ())
         _set_threads(threads, most=len(self._cpus or self._world.share_of(sorted(surroundings.cpu_set()))))
@@ -192,13 +199,30 @@ class Bench:
         try:
             self._device = choose_device(torch.device(case["device"]))
         except Exception as error:  # whatever a driver says
-            raise CaseError(_word(error, "model_fail_to_load"), describe(error)) from error
+            raise CaseError(word_of_failure(error, "model_fail_to_load"), describe(error)) from error
         if cache_dir is not None:
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache_dir
             os.environ["TRITON_CACHE_DIR"] = os.path.join(cache_dir, "triton")  # noqa: PTH118 - text for the environment
         self._case = case
-        self._options = Options(inductor_mode=inductor_mode)
-        self._suite = resolve(spec)
+        self._options = Options(inductor_mode=inductor_mode, dynamic=dynamic)
+
+        def load_model(suite: Suite) -> Mapping[str, Any]:
+            return self._load_model(suite, batch_size=batch_size, seed=seed, scale=scale, compile_scope=compile_scope)
+
+        if not spec.startswith(PYTEST_SPEC):
+            self._trace = CaseTrace() if watch else None
+            with self._trace.importing() if self._trace else contextlib.nullcontext():
+                suite = resolve(spec)
+            return load_model(suite)
+        assert self._channel is not None
+        self._test = HeldTest(self._channel, self.handlers(), ends_after=self.ends_after)
+        return self._test.run(spec.removeprefix(PYTEST_SPEC), case["model"], load_model)
+
+    def _load_model(
+        self, suite: Suite, *, batch_size: int | None, seed: int, scale: str, compile_scope: str
+    ) -> Mapping[str, Any]:
+        """Build the model of a suite, and say what was built."""
+        case, self._suite = self._case, suite
         if reason := self._suite.missing(case["model"]):
             raise CaseError("model_fail_to_load", reason)
         step_asked = compile_scope == "step" or (compile_scope == "auto" and self._suite.name in WHOLE_STEP_SUITES)
@@ -208,12 +232,17 @@ class Bench:
 
         def rebuild(size: int | None) -> Workload:
             workload = build(self._suite, case["model"], batch_size=size, **self._request)
-            return replace(workload, whole_step=whole_step)
+            return replace(workload, whole_step=whole_step and not workload.in_turn)
 
         self._build = rebuild
-        self._workload = self._load_what_fits(batch_size)
+        with self._trace.building() if self._trace else contextlib.nullcontext():
+            self._workload = self._load_what_fits(batch_size)
+        if self._trace is not None:
+            self._trace.note_state(self._workload, self._suite.models[case["model"]])
         self._batch_size_is_known = batch_size is not None or self._suite.option("batch_size") is not None
         remarks = list(self._workload.remarks)
+        if (dynamic := self._options.dynamic) is not None:
+            remarks.append(f"compiled with dynamic={dynamic}")
         if self._world.is_shared:
             size, cpu_count = self._world.size, len(surroundings.cpu_set())
             times = "times are those of the slowest, memory that of the largest"
@@ -223,7 +252,8 @@ class Bench:
         return {
             "batch_size": self._workload.batch_size,
             "parameters": self._workload.parameters,
-            "compile_scope": "step" if whole_step else "module",
+            "compile_scope": "step" if self._workload.whole_step else "module",
+            "one_call": self._workload.one_call_per_reading,
             "threads": torch.get_num_threads(),
             "remarks": remarks,
             "strays": find_strays(os.environ.get(WORKING_TREE_VARIABLE, "")),
@@ -240,13 +270,13 @@ class Bench:
         except CaseError:
             raise
         except BaseException as error:  # a model may raise anything while it loads
-            if not _is_out_of_memory(error):
-                word = _word(error, "model_fail_to_load")
+            if not is_out_of_memory(error):
+                word = word_of_failure(error, "model_fail_to_load")
                 reason = str(error) if isinstance(error, SuiteError) else describe(error)
                 raise CaseError(word, self._world.explain(reason)) from error
             problem = describe(error)
             self._refuse_to_shrink(problem)
-        _free(self._case["device"])
+        free_memory(torch.device(self._case["device"]))
         if batch_size is not None:
             if batch_size <= 1:
                 raise CaseError("OOM", f"out of memory while loading, at batch size 1: {problem}")
@@ -256,11 +286,11 @@ class Bench:
             try:
                 self._build(size)
             except BaseException as error:  # as above
-                if not _is_out_of_memory(error):
-                    raise CaseError(_word(error, "model_fail_to_load"), describe(error)) from error
+                if not is_out_of_memory(error):
+                    raise CaseError(word_of_failure(error, "model_fail_to_load"), describe(error)) from error
                 break
             fits = size
-        _free(self._case["device"])
+        free_memory(torch.device(self._case["device"]))
         if fits is None:
             raise CaseError("OOM", f"out of memory while loading, at batch size 1 as well: {problem}")
         return self._build(fits)
@@ -270,20 +300,34 @@ class Bench:
         if self._world.is_shared:
             raise CaseError("OOM", f"out of memory in one of several processes; give a smaller --batch-size: {problem}")
 
-    def eager(self) -> Mapping[str, Any]:
-        """Run the first eager calls. Out of memory halves the batch until it fits; the batch size is in the reply."""
+    def eager(self, count: bool = False) -> Mapping[str, Any]:  # noqa: FBT001, FBT002 - a request's argument
+        """Run the first eager calls. Out of memory halves the batch until it fits; the batch size is in the reply.
+
+        count: whether the floating-point operations of a call are counted as well, in one more call.
+        """
+        flops = 0
         while True:
             try:
-                self._first_eager_calls()
+                flops = self._first_eager_calls(count=count)
                 break
             except BaseException as error:  # as in `load`
-                if not _is_out_of_memory(error):
-                    raise CaseError(_word(error, "eager_fail_to_run"), describe(error)) from error
+                if not is_out_of_memory(error):
+                    raise CaseError(word_of_failure(error, "eager_fail_to_run"), describe(error)) from error
                 problem = describe(error)
             self._refuse_to_shrink(problem)
             self._shrink(problem)
         self._arms["eager"] = self._workload.iteration()
-        return {"batch_size": self._workload.batch_size, "seconds": self._eager_seconds}
+        program = self._workload.program
+        return {
+            "batch_size": self._workload.batch_size,
+            "seconds": self._eager_seconds,
+            "work": {
+                "flops": flops,
+                "items": program.items or self._workload.batch_size,
+                "bytes": program.bytes or 0,
+                "tf32": uses_tf32(self._device),
+            },
+        }
 
     def _shrink(self, problem: str) -> None:
         """Build the workload with half of what the suite calls the batch."""
@@ -298,27 +342,36 @@ class Bench:
             raise CaseError("OOM", f"out of memory at batch size 1: {problem}")
         self._batch_size_is_known, self._is_pristine = True, True
         del self._workload
-        _free(self._case["device"])
+        free_memory(torch.device(self._case["device"]))
         self._workload = self._build(own // 2)
 
-    def _first_eager_calls(self) -> None:
-        """Time eager calls on a copy; find out whether they draw random numbers and change what their inputs hold."""
+    def _first_eager_calls(self, *, count: bool) -> int:
+        """Time eager calls on a copy; find out whether they draw random numbers and change what their inputs hold.
+
+        Return the floating-point operations of one, if they are to be counted; 0 where they are not known.
+        """
         workload = self._workload
         try:
-            scratch = self._independent()
+            scratch = workload if workload.program.as_it_is else self._independent()
         except (CannotCopy, torch.OutOfMemoryError) as error:
             self._copy_problem = str(error) if isinstance(error, CannotCopy) else None
             self._is_pristine, scratch = False, workload
-        before, structure = _random_state(workload.device), _structure_of_inputs(scratch)
-        self._eager_seconds = [self._timed(scratch.iteration())[0]]
-        self._draws_random_numbers = not torch.equal(before, _random_state(workload.device))
+        before, structure = random_state(workload.device), _structure_of_inputs(scratch)
+        self._eager_seconds = [self._time_once(scratch)]
+        self._draws_random_numbers = not torch.equal(before, random_state(workload.device))
         if _structure_of_inputs(scratch) != structure:
             self._workload = workload = replace(workload, inputs_change=True)
         for _ in range(_EAGER_CALLS - 1):
             if workload.inputs_change:
                 args, kwargs = workload.fresh_inputs()
                 scratch = replace(scratch, args=args, kwargs=kwargs)
-            self._eager_seconds.append(self._timed(scratch.iteration())[0])
+            self._eager_seconds.append(self._time_once(scratch))
+        if not count or min(self._eager_seconds) > LONGEST_COUNT:
+            return 0
+        if workload.inputs_change:
+            args, kwargs = workload.fresh_inputs()
+            scratch = replace(scratch, args=args, kwargs=kwargs)
+        return count_flops(scratch)
 
     def _independent(self) -> Workload:
         """Return the workload's state once more: a copy, or where that would not be faithful what is built anew.
@@ -351,98 +404,28 @@ class Bench:
         return {**verdict, "is_spent": True} if self._is_spent else verdict
 
     def _verdict_of_accuracy(self) -> Mapping[str, Any]:
+        if self._workload.program.as_it_is:
+            return make_verdict("pass_due_to_skip", "asv's benchmarks have no check")
         with Determinism(self._workload.device):
             try:
-                if self._copy_problem is not None:
+                if self._copy_problem is not None and self._workload.program.check is None:
                     raise CannotCopy(self._copy_problem)
                 if not self._is_pristine:
                     self._workload, self._is_pristine = self._workload.built_anew(same_state=False), True
-                return self._judge()
+                return AccuracyCheck(
+                    self._workload,
+                    self._case,
+                    self._suite,
+                    self._world,
+                    independent=self._independent,
+                    observe_compiled=self._observe_compiled,
+                    ends_after=self.ends_after,
+                ).judge()
             except CannotCopy as error:
-                return _verdict("not_judged", f"it cannot be copied, so there is nothing to compare with: {error}")
+                return make_verdict("not_judged", f"it cannot be copied, so there is nothing to compare with: {error}")
             except CannotJudge as error:
-                return _verdict("not_judged", str(error))
-
-    def _judge(self) -> Mapping[str, Any]:
-        """Judge by eager runs on copies; what does not pass so is judged once more by runs on what is built anew.
-
-        A copy may lack what only the original has, say a hook that nothing shows: then eager cannot run, or computes
-        something else, which is no fault of the compiler's. Two copies that differ from each other differ for good.
-        """
-        float64, remark = self._float64_reference()
-        self._compiled: IterationOutcome | None = None
-        try:
-            verdict = self._compare(self._independent, float64, remark)
-            failure = None
-        except CaseError as error:
-            if not error.status.startswith("eager") or self._world.is_shared or self.ends_after(error):
-                raise  # of several processes the others do not know of it, and would wait for ever
-            verdict, failure = _verdict(error.status, error.reason), error
-        if verdict["status"] in _MAY_BE_THE_COPYS_FAULT and not self._world.is_shared:
-            try:
-                again = self._compare(lambda: self._workload.built_anew(same_state=False), float64, remark)
-            except (CaseError, CannotCopy):
-                pass
-            else:
-                if again["status"] == _PASS:
-                    why = (
-                        f"copies of the model behave differently ({verdict['reason']}), so it was built anew for eager"
-                    )
-                    return {**again, "remarks": [*again["remarks"], why]}
-        if failure is not None:
-            raise failure
-        return verdict
-
-    def _compare(
-        self, make: Callable[[], Workload], float64: IterationOutcome | None, remark: str
-    ) -> Mapping[str, Any]:
-        case, suite = self._case, self._suite
-        default = 1e-4 if case["dtype"] == "float32" else 1e-3
-        own, cosine = suite.option("tolerance"), suite.option("use_cosine")
-        tolerance = AccuracyTolerance(
-            value=float(own(case["model"], case["mode"], case["dtype"])) if own else default,
-            cosine=bool(cosine and cosine(case["model"])),
-            nan_equals_nan=case["dtype"] != "float32",
-        )
-        first = self._eager_outcome("1st", make)
-        if float64 is not None and not torch.equal(_random_state(self._workload.device), self._random_state_in_float64):
-            float64, remark = None, "no float64 reference: it draws other random numbers"
-        second = self._eager_outcome("2nd", make)
-        differs = self._difference(first, second, None, tolerance, exact=True)
-        if self._world.is_any(differs is not None):
-            elsewhere = "two eager runs differ in another process"
-            said = f"two eager runs differ: {differs}" if differs else elsewhere
-            return _verdict("eager_two_runs_differ", said)
-        del second
-        if self._compiled is None:
-            self._compiled = self._compiled_outcome()
-        close = replace(tolerance, cosine=False)
-        if not tolerance.cosine and self._difference(first, self._compiled, None, close) is None:
-            return _verdict(_PASS)
-        if float64 is not None and (reason := another_function(first, float64)):
-            float64, remark = None, f"no float64 reference: {reason}"
-        if float64 is None:
-            tolerance = replace(tolerance, cosine=True)
-        differs = self._difference(first, self._compiled, float64, tolerance)
-        return _verdict("fail_accuracy" if differs else _PASS, differs or "", remark)
-
-    def _difference(
-        self,
-        one: IterationOutcome,
-        two: IterationOutcome,
-        float64: IterationOutcome | None,
-        tolerance: AccuracyTolerance,
-        *,
-        exact: bool = False,
-    ) -> str | None:
-        try:
-            return compare_outcomes(one, two, float64, tolerance, exact=exact)
-        except CannotJudge:
-            raise
-        except Exception as error:  # results may be objects of any class, with code of their own
-            if is_of_device(error):
-                raise
-            raise CannotJudge(f"torchperf-ci's own check failed: {describe(error)}") from error
+                is_callable = self._workload.function is not None and self._workload.program.check is None
+                return make_verdict("not_judged", str(error)) if not is_callable else leave_unjudged(str(error))
 
     def compile(self) -> Mapping[str, Any]:
         """Run compiled calls until no new graph appears: `compilation_latency` in seconds, beyond eager's calls."""
@@ -451,10 +434,32 @@ class Bench:
         try:
             self._first_compiled_calls()
         except BaseException as error:  # a compiler may raise anything
-            raise _compiled_error(error) from error
+            raise compile_failure(error) from error
         self._graphs.stop()
+        if self._watch is not None:  # what is timed has nothing between it and the compiled code
+            self._arms["compiled"] = self._workload.iteration(self._watch.compiled)
         eager = self._compiled_calls * min(self._eager_seconds)
         return {"compilation_latency": max(0.0, self._compiled_seconds - eager), "calls": self._compiled_calls}
+
+    def trace(self) -> Mapping[str, Any]:
+        """Trace one iteration of every arm: which program it is (`worker.tracing`). Needs `load` with `watch`.
+
+        Where tracing does not succeed that is a doubt, not an error: the case can be measured all the same.
+        """
+        if self._trace is None:
+            raise CaseError("fail_to_run", "torchperf-ci: it was not watched while it was loaded")
+        graphs = [compiled_graphs()]
+
+        def is_new_graph() -> bool:
+            graphs.append(compiled_graphs())
+            return graphs[-1] != graphs[-2]
+
+        try:
+            return self._trace.trace(self._arms, is_new_graph)
+        except Exception as error:  # a model may raise anything, and look like anything
+            if self.ends_after(error):
+                raise
+            return {"digests": {}, "parts": {}, "doubts": [f"it could not be traced: {describe(error)}"]}
 
     def settle(self, cold_l2: bool = False) -> Mapping[str, Any]:  # noqa: FBT001, FBT002 - a request's argument
         """Collect garbage once before timing, and never while timing. `{"remarks"}`: what a reader should know.
@@ -462,7 +467,7 @@ class Bench:
         cold_l2: the device's L2 cache is emptied before every reading.
         """
         self._workload.module.zero_grad(set_to_none=True)
-        _free(self._case["device"])
+        free_memory(torch.device(self._case["device"]))
         gc.freeze()
         gc.disable()
         if self._cpus:  # not before: the compiler's processes inherit the CPUs, and may use them all
@@ -478,7 +483,7 @@ class Bench:
         """Time iterations in the given order, in nanoseconds; `recompiled` says that the sample is not valid."""
         before, recompiles = compiled_graphs(), self._graphs.recompiles()
         sweep = sample(
-            self._arms,
+            self._metered_arms(),
             order,
             device=self._device,
             inner=inner or {},
@@ -486,13 +491,23 @@ class Bench:
             wait_for_all=self._world.wait_for_all,
             before=self._empty_cache,
         )
+        if self._test is not None:
+            self._test.readings += sweep.host.get("eager", [])
         return {
             "host": sweep.host,
             "device": sweep.device,
             "probe": sweep.probe,
             "recompiled": compiled_graphs() != before,
             "recompiles": self._graphs.recompiles() - recompiles,
+            **({"values": sweep.values} if sweep.values else {}),
         }
+
+    def _metered_arms(self) -> Mapping[str, Arm]:
+        """Return the arms; those of a suite with metrics of its own make them of every reading."""
+        metrics = self._workload.program.metrics
+        if metrics is None:
+            return self._arms
+        return {name: Metered(arm, metrics, self._suite.metrics) for name, arm in self._arms.items()}
 
     def memory(self) -> Mapping[str, Any]:
         """Measure a settled iteration of each arm: `{"peaks", "process"}`, bytes by arm, None where it cannot be done.
@@ -513,6 +528,7 @@ class Bench:
             others = graph_pools(device).keys() - self._pools_before if has_other else frozenset()
             peaks[name] = peak_while(device, arm, prepare, other_pools=others)
             process[name] = process_peak_while(arm, prepare) if device.type == "cpu" else None
+            finish_arm(arm)
         return {"peaks": peaks, "process": process}
 
     def count(self, arm: str | None = None, *, detail: bool = False) -> Mapping[str, Any]:
@@ -558,6 +574,8 @@ class Bench:
 
     def capture(self) -> Mapping[str, Any]:
         """Return dynamo's counters, the graph breaks with their reasons, and whether nothing was compiled at all."""
+        if self._case["compiler"] == AS_IT_IS:
+            return {"counters": {}, "graph_breaks": [], "not_compiled": False, "remarks": []}
         captured = self._graphs.read()
         has_nothing = uses_dynamo(self._case["compiler"]) and captured.counters["unique_graphs"] == 0
         return {
@@ -565,6 +583,7 @@ class Bench:
             "graph_breaks": captured.breaks,
             "not_compiled": has_nothing,
             "remarks": [*captured.remarks, *([why_nothing_compiled()] if has_nothing else [])],
+            "recompile_seconds": self._watch.seconds if self._watch is not None else None,
         }
 
     def fastrnns(self, threads: int | None, **request: Any) -> Mapping[str, Any]:  # noqa: ANN401 - as `fastrnns.measure`
@@ -575,38 +594,7 @@ class Bench:
         _set_threads(threads)
         return measure(**request)
 
-    def _float64_reference(self) -> tuple[IterationOutcome | None, str]:
-        """Run the workload in float64. Where that cannot be done the text says why, and cosine similarity decides."""
-        try:
-            outcome = self._outcome(self._workload.in_float64())
-        except BaseException as error:  # a model may raise anything, and an interrupt does not come here
-            if self.ends_after(error):
-                raise CaseError("not_judged", f"its float64 reference breaks the device: {describe(error)}") from error
-            print(f"torchperf-ci: no float64 reference: {describe(error)}")  # noqa: T201 - goes to the case's log
-            return None, f"no float64 reference: {describe(error)}"
-        finally:
-            _free(self._case["device"])
-        self._random_state_in_float64 = _random_state(self._workload.device)
-        return outcome, ""
-
-    def _eager_outcome(self, which: str, make: Callable[[], Workload]) -> IterationOutcome:
-        try:
-            return self._outcome(make())
-        except CannotCopy:
-            raise
-        except BaseException as error:  # as in `load`
-            word = "OOM" if _is_out_of_memory(error) else "fail"
-            raise CaseError(f"eager_{which}_run_{word}", describe(error)) from error
-        finally:
-            _free(self._case["device"])
-
-    def _outcome(self, workload: Workload, call: Callable[..., Any] | None = None) -> IterationOutcome:
-        seed_all(SEED)
-        outcome = workload.observe(call, calls=calls_until_recorded(self._case["compiler"], workload.device))
-        synchronizer(workload.device)()  # what fails late on the device fails here, and not in what comes next
-        return outcome
-
-    def _compiled_outcome(self) -> IterationOutcome:
+    def _observe_compiled(self) -> IterationOutcome:
         """Compile the workload itself, and run it on copies of its inputs: what is checked is what is timed."""
         self._is_pristine, self._deterministic_compile = False, True
         try:
@@ -614,11 +602,11 @@ class Bench:
             workload = replace(self._workload, args=args, kwargs=kwargs)
             compiled = self._compile_arm()
             outcome: IterationOutcome
-            seconds, outcome = self._timed(lambda: self._outcome(workload, compiled))
+            seconds, outcome = self._timed(lambda: observe(workload, self._case["compiler"], compiled))
         except CaseError:
             raise
         except BaseException as error:  # a compiler may raise anything
-            raise _compiled_error(error) from error
+            raise compile_failure(error) from error
         self._graphs.first_call_is_over()
         self._compiled_seconds = seconds
         self._compiled_calls = calls_until_recorded(self._case["compiler"], workload.device)
@@ -629,6 +617,8 @@ class Bench:
         self._pools_before = frozenset(graph_pools(self._workload.device))
         self._generated_code = GeneratedCode()
         compiled = compile_workload(self._case["compiler"], self._workload, self._options)
+        if self._workload.in_turn:
+            compiled = self._watch = ShapeWatch(compiled, self._graphs)
         self._arms["compiled"] = self._workload.iteration(compiled)
         return compiled
 
@@ -641,8 +631,18 @@ class Bench:
             graphs = compiled_graphs()
             prepare_arm(self._arms["compiled"], 1)
             self._compiled_seconds += self._timed(self._arms["compiled"])[0]
+            finish_arm(self._arms["compiled"])
             self._compiled_calls += 1
             self._graphs.first_call_is_over()
+
+    def _time_once(self, workload: Workload) -> float:
+        """Return the seconds of one iteration, without what is set up before it."""
+        iteration = workload.iteration()
+        prepare_arm(iteration, 1)
+        try:
+            return self._timed(iteration)[0]
+        finally:
+            finish_arm(iteration)
 
     def _timed(self, step: Callable[[], Any]) -> tuple[float, Any]:
         """Return the seconds and result of one synchronized call."""
@@ -660,50 +660,8 @@ def _set_threads(threads: int | None, *, most: int = 0) -> None:
     torch.set_num_threads(min(threads or torch.get_num_threads(), most))
 
 
-def _free(device: str) -> None:
-    gc.collect()
-    module = device_module(torch.device(device))
-    if hasattr(module, "empty_cache"):
-        with contextlib.suppress(RuntimeError):  # a broken device; the error that broke it must not be replaced
-            module.empty_cache()
-
-
-def _random_state(device: torch.device) -> torch.Tensor:
-    """Return the state of the generators a model on `device` draws from."""
-    module = device_module(device)
-    states = [torch.get_rng_state()]
-    if hasattr(module, "get_rng_state"):
-        states.append(module.get_rng_state() if device.type == "mps" else module.get_rng_state(device))
-    return torch.cat(states)
-
-
 def _structure_of_inputs(workload: Workload) -> list[tuple[Any, ...]]:
     try:
         return describe_structure((workload.args, workload.kwargs))
     except CannotCopy:  # too large to be looked through
         return []
-
-
-def _verdict(status: str, reason: str = "", remark: str = "") -> dict[str, Any]:
-    return {"status": status, "reason": reason, "remarks": [remark] if remark else []}
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    message = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and ("out of memory" in message or "can't allocate memory" in message)
-    )
-
-
-def _word(error: BaseException, usual: str) -> str:
-    """Give an eager failure its status: a device or a library that does not work is nothing to be left out."""
-    return "infra_error" if is_of_device(error) else usual
-
-
-def _compiled_error(error: BaseException) -> CaseError:
-    if isinstance(error, CaseError):
-        return error
-    is_import = isinstance(getattr(error, "inner_exception", error), ImportError)
-    if is_import and not is_of_device(error):  # a backend whose library is not there
-        return CaseError("compiler_not_available", describe(error))
-    return CaseError("OOM" if _is_out_of_memory(error) else "fail_to_run", describe(error))

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,13 @@ Compiled = Callable[..., Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The choices of the caller about a compiler. `inductor_mode`: `--inductor-compile-mode`."""
+    """The choices of the caller about a compiler. `inductor_mode`: `--inductor-compile-mode`.
+
+    dynamic: whether shapes are compiled for as unknown; None leaves it to torch.
+    """
 
     inductor_mode: str | None = None
+    dynamic: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,18 +47,24 @@ class Compiler:
     cudagraphs: bool = False
 
 
+AS_IT_IS = "none"
+"""The compiler that is none: what is measured runs as it is."""
+
+
 def compiler_names() -> list[str]:
-    """List every compiler that can be asked for: the suite runner's, then torch's own backends."""
-    return list(dict.fromkeys([*_COMPILERS, *torch._dynamo.list_backends(exclude_tags=())]))
+    """List every compiler that can be asked for: the suite runner's, none at all, then torch's own backends."""
+    return list(dict.fromkeys([*_COMPILERS, AS_IT_IS, *torch._dynamo.list_backends(exclude_tags=())]))
 
 
 def uses_dynamo(name: str) -> bool:
     """Tell whether torch.compile makes what this compiler returns."""
-    return _compiler(name).uses_dynamo
+    return name != AS_IT_IS and _compiler(name).uses_dynamo
 
 
 def calls_until_recorded(name: str, device: torch.device) -> int:
     """Say which call of the compiled code is the first that runs as timed ones do: with CUDA graphs the third."""
+    if name == AS_IT_IS:
+        return 1
     return 3 if _compiler(name).cudagraphs and device.type == "cuda" else 1
 
 
@@ -75,7 +86,7 @@ def compile_workload(name: str, workload: Workload, options: Options) -> Compile
 def _backend(backend: str) -> Callable[[Workload, Options], Compiled]:
     """Make a compiler of a torch.compile backend, which may be missing in this torch, or lack its library."""
 
-    def make(workload: Workload, options: Options) -> Compiled:  # noqa: ARG001 - every compiler is called alike
+    def make(workload: Workload, options: Options) -> Compiled:
         known = torch._dynamo.list_backends(exclude_tags=())
         if backend not in known:
             raise CaseError("compiler_not_available", f"torch {torch.__version__} has no backend {backend}")
@@ -87,7 +98,7 @@ def _backend(backend: str) -> Callable[[Workload, Options], Compiled]:
             if is_of_device(error):  # its library is there, and broken
                 raise
             raise CaseError("compiler_not_available", f"{backend}: {error}") from error
-        return torch.compile(workload.to_compile, backend=backend)
+        return torch.compile(workload.to_compile, backend=backend, dynamic=options.dynamic)
 
     return make
 
@@ -104,9 +115,9 @@ def _inductor(*, cudagraphs: bool, mode: str | None = None) -> Callable[[Workloa
         config.triton.cudagraphs = cudagraphs and workload.device.type == "cuda"
         chosen = mode or options.inductor_mode
         if chosen is None:
-            return torch.compile(workload.to_compile, backend="inductor")
+            return torch.compile(workload.to_compile, backend="inductor", dynamic=options.dynamic)
         switches = {**torch._inductor.list_mode_options(chosen), "triton.cudagraphs": config.triton.cudagraphs}
-        return torch.compile(workload.to_compile, backend="inductor", options=switches)
+        return torch.compile(workload.to_compile, backend="inductor", options=switches, dynamic=options.dynamic)
 
     return make
 
@@ -119,7 +130,7 @@ def _torchscript_nnc(workload: Workload, options: Options) -> Compiled:  # noqa:
     args, _ = workload.fresh_inputs()
     with workload.autocast():
         return torch.jit.trace(  # type: ignore[no-untyped-call, no-any-return]  # torch leaves it untyped
-            workload.module, args, check_trace=False, strict=False
+            workload.original, args, check_trace=False, strict=False
         )
 
 
@@ -127,6 +138,8 @@ def _onnx(*, dynamo: bool) -> Callable[[Workload, Options], Compiled]:
     """Make a compiler that exports to ONNX and runs ONNX Runtime on the same device."""
 
     def make(workload: Workload, options: Options) -> Compiled:  # noqa: ARG001 - every compiler is called alike
+        if workload.function is not None or workload.in_turn:
+            raise CaseError("compiler_not_available", "ONNX is exported of a module with one input, and this is none")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             torch.onnx.export(workload.module, workload.args, path, kwargs=dict(workload.kwargs), dynamo=dynamo)
@@ -292,6 +305,31 @@ class _LimitLog(logging.Handler):
         reason = next((line for line in lines if line.startswith("last reason:")), "")
         limit = lines[0].partition("hit config.")[2]
         self.messages.append(f"torch's limit {limit} was reached, and the rest runs eagerly; {function}; {reason}")
+
+
+class ShapeWatch:
+    """Counts recompilations while inputs of several shapes are run in turn for the first time, and the time they take.
+
+    It stands in the place of the compiled callable. The first call of all compiles; a later one that compiles again
+    does so for another shape.
+    """
+
+    def __init__(self, compiled: Compiled, graphs: GraphCounter) -> None:
+        self.compiled, self._graphs = compiled, graphs
+        self.recompiles, self.seconds = 0, 0.0
+        self._is_first = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - a module's signature
+        before, start = self._graphs.recompiles(), time.perf_counter()
+        result = self.compiled(*args, **kwargs)
+        seconds, recompiles = time.perf_counter() - start, self._graphs.recompiles() - before
+        if self._is_first:
+            self._is_first = False
+            self._graphs.first_call_is_over()
+        elif recompiles:
+            self.recompiles += recompiles
+            self.seconds += seconds
+        return result
 
 
 def _compiles_by_frame() -> Mapping[Any, int]:

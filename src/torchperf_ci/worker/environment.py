@@ -19,7 +19,9 @@ from typing import Any
 
 import torch
 
-from torchperf_ci.suites.registry import Suite, SuiteError, known, resolve, short_path
+from torchperf_ci.suites.existing import list_existing
+from torchperf_ci.suites.problems import short_path
+from torchperf_ci.suites.registry import Suite, SuiteError, known, resolve
 from torchperf_ci.worker.accelerators import accelerators
 from torchperf_ci.worker.protocol import SECRET, CaseError, describe
 
@@ -162,6 +164,14 @@ def describe_suite(spec: str) -> Mapping[str, Any]:
             for model in suite.models
         ],
     }
+
+
+def list_existing_suites(spec: str) -> Mapping[str, Any]:
+    """List the suites that the benchmarks of other tools are, by their spec. Raises `CaseError` for what is none."""
+    try:
+        return {"suites": list_existing(spec)}
+    except SuiteError as error:
+        raise CaseError("unknown_suite", str(error)) from error
 
 
 def find_suite(spec: str) -> Suite:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import islice
 from pathlib import Path
+from types import BuiltinFunctionType, MethodType
 from typing import Any
 
 import torch
@@ -17,9 +19,12 @@ import torch.distributed as dist
 from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
+from torchperf_ci.suites.program import Program
 from torchperf_ci.suites.registry import Suite
 from torchperf_ci.worker.accuracy import IterationOutcome
 from torchperf_ci.worker.copying import CannotCopy, copy_faithfully, shares_state, tensors_in
+from torchperf_ci.worker.memory import device_module
+from torchperf_ci.worker.protocol import CaseError
 from torchperf_ci.worker.world import wait_for_results
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -51,10 +56,50 @@ class FreshInputs:
         return self._step(self._ready.pop() if self._ready else self._make())
 
 
+class SetUpCalls:
+    """An iteration with a setup before it and a teardown after it, neither of which is timed.
+
+    once: one setup serves all calls of a reading, instead of one each.
+    """
+
+    def __init__(
+        self, step: Callable[[Inputs], Any], setup: Callable[[], Inputs], teardown: Callable[[], Any], *, once: bool
+    ) -> None:
+        self._step, self._setup, self._teardown, self._once = step, setup, teardown, once
+        self._inputs: Inputs | None = None
+        self._is_open = False
+
+    def prepare(self, calls: int) -> None:  # noqa: ARG002 - what is timed may need to know
+        """Set up, after tearing down what is still there."""
+        self.finish()
+        self._inputs, self._is_open = self._setup(), True
+
+    def finish(self) -> None:
+        """Tear down what was set up."""
+        self._inputs = None
+        if self._is_open:
+            self._is_open = False
+            self._teardown()
+
+    def __call__(self) -> Any:  # noqa: ANN401 - whatever is called returns
+        if self._inputs is None:
+            self.prepare(1)
+        assert self._inputs is not None
+        inputs = self._inputs
+        if not self._once:
+            self._inputs = None
+        return self._step(inputs)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """A module with its inputs on `device`. `training` makes an iteration forward, loss and backward.
+    """A module or a callable with its inputs on `device`. `training` makes an iteration forward, loss and backward.
 
+    program: what the suite's function returned. function: the callable; None where it is the module that is called.
+        `module` is then the one whose method it is, else an empty one.
+    setup, teardown: what runs around every call, if there is anything. place: puts inputs on the device in the
+        precision.
+    in_turn: `args` are several inputs, each positional and named ones, that an iteration runs one after the other.
     anew: builds the same workload once more from the suite's function, for what cannot be copied.
     inputs_change: an iteration leaves other contents in its inputs, so that each one needs its own.
     whole_step: a compiler is given the whole training step, not the module alone.
@@ -72,6 +117,22 @@ class Workload:
     inputs_change: bool = False
     whole_step: bool = False
     remarks: tuple[str, ...] = ()
+    program: Program = Program(call=None)  # noqa: RUF009 - frozen
+    function: Callable[..., Any] | None = None
+    setup: Callable[[], Any] | None = None
+    teardown: Callable[[], Any] | None = None
+    place: Callable[[Inputs], Inputs] = lambda inputs: inputs
+    in_turn: bool = False
+
+    @property
+    def has_setup(self) -> bool:
+        """Say whether anything runs around a call."""
+        return self.setup is not None or self.teardown is not None
+
+    @property
+    def one_call_per_reading(self) -> bool:
+        """Say whether a reading has room for one call alone: each has a setup of its own."""
+        return self.has_setup and self.program.setup_per == "call"
 
     @property
     def parameters(self) -> int:
@@ -83,28 +144,58 @@ class Workload:
         Inference returns the outputs; training returns outputs and loss, and leaves the gradients in the parameters.
         """
         step = self._finished_step(call)
+        if self.has_setup:
+            once = self.program.setup_per == "reading"
+            return SetUpCalls(step, self.set_up, self.teardown or _nothing, once=once)
         if self.inputs_change:
             return FreshInputs(step, self.fresh_inputs)
+        if self.function is not None and self.dtype != "amp" and not self.in_turn and not _is_distributed():
+            return functools.partial(call or self.function, *self.args, **self.kwargs)  # a kernel may take microseconds
         inputs = (self.args, self.kwargs)
         return lambda: step(inputs)
 
+    def set_up(self) -> Inputs:
+        """Run the setup; return the inputs of the call that comes: those that it returns, else the usual ones."""
+        inputs = self.setup() if self.setup is not None else None
+        if inputs is None:
+            return self.args, self.kwargs
+        is_good = isinstance(inputs, tuple) and len(inputs) == 2 and isinstance(inputs[1], Mapping)
+        if not is_good or not isinstance(inputs[0], (tuple, list)):
+            raise TypeError(f"setup() returned a {type(inputs).__name__}; return None, or (args, kwargs): (x,), {{}}")
+        return self.place((tuple(inputs[0]), dict(inputs[1])))
+
+    @property
+    def original(self) -> Callable[..., Any]:
+        """Return the callable, or the module."""
+        return self.module if self.function is None else self.function
+
     @property
     def to_compile(self) -> Callable[..., Any]:
-        """Return what a compiler is given: the module, or a function of the inputs that is a whole training step."""
-        return self._training_step(self.module) if self.whole_step else self.module
+        """Return what a compiler is given: the original, or a function of the inputs that is a whole training step."""
+        return self._training_step(self.module) if self.whole_step else self.original
 
     def _finished_step(self, call: Callable[..., Any] | None) -> Callable[[Inputs], Any]:
         """Return a step that ends when its results are there: with other processes, what comes from them is late."""
         step = self._step(call)
-        if not (dist.is_available() and dist.is_initialized()):
+        if not _is_distributed():
             return step
         return lambda inputs: wait_for_results(step(inputs))
 
     def _step(self, call: Callable[..., Any] | None) -> Callable[[Inputs], Any]:
-        forward = self.module if call is None else call
+        forward = self.original if call is None else call
+        if self.in_turn:
+            forward = functools.partial(_call_in_turn, forward)
         if self.training:
             train = forward if self.whole_step and call is not None else self._training_step(forward)
             return lambda inputs: train(*inputs)
+        if self.function is not None:  # as it is: what it does with gradients is its own affair
+            autocast = self.autocast
+
+            def run(inputs: Inputs) -> Any:  # noqa: ANN401 - whatever it returns
+                with autocast():
+                    return forward(*inputs[0], **inputs[1])
+
+            return run
 
         def infer(inputs: Inputs) -> Any:  # noqa: ANN401 - whatever the model returns
             with torch.no_grad(), self.autocast():
@@ -134,13 +225,18 @@ class Workload:
         precision = _AUTOCAST.get(self.device.type, torch.float16)
         return torch.autocast(device_type=self.device.type, dtype=precision)
 
+    def tear_down(self) -> None:
+        """Run the teardown, if there is one."""
+        if self.teardown is not None:
+            self.teardown()
+
     def observe(self, call: Callable[..., Any] | None = None, *, calls: int = 1) -> IterationOutcome:
         """Run iterations and collect everything the last one did: results, gradients, state, what became of its inputs.
 
         Nothing is copied: the outcome is that of this workload's own tensors, so run it on a copy, or compare at once.
         """
-        inputs = (self.args, self.kwargs)
-        given = {f"argument {name}": value for name, value in (*enumerate(self.args), *self.kwargs.items())}
+        inputs = self.set_up()
+        given = {f"argument {name}": value for name, value in (*enumerate(inputs[0]), *inputs[1].items())}
         leaves = {
             f"gradient of {name}{place}": tensor
             for name, value in given.items()
@@ -152,6 +248,10 @@ class Workload:
         step = self._finished_step(call)
         for _ in range(calls - 1):
             step(self.fresh_inputs() if self.inputs_change else inputs)
+            if self.has_setup:
+                self.tear_down()
+                inputs = self.set_up()
+                given = {f"argument {name}": value for name, value in (*enumerate(inputs[0]), *inputs[1].items())}
         result = step(inputs)
         outputs, loss = result if self.training else (result, None)
         with torch.no_grad():
@@ -163,7 +263,7 @@ class Workload:
         if self.training:
             outcome.gradients = {f"gradient of {name}": weight.grad for name, weight in module.named_parameters()}
             outcome.gradients |= {name: tensor.grad for name, tensor in leaves.items()}
-            if dist.is_available() and dist.is_initialized():
+            if _is_distributed():
                 outcome.gradients = wait_for_results(outcome.gradients)
         outcome.state = {f"buffer {name}": buffer for name, buffer in module.named_buffers()}
         outcome.state |= {f"parameter {name}": weight.detach() for name, weight in module.named_parameters()}
@@ -183,10 +283,18 @@ class Workload:
             inputs = (other.args, other.kwargs)
         return inputs
 
-    def copied(self) -> Workload:
+    def copied(self, change: Callable[[torch.Tensor], torch.Tensor] = torch.clone) -> Workload:
         """Return the same workload on copies, so that nothing that runs on it changes this one. Raises `CannotCopy`."""
-        module, args, kwargs = copy_faithfully((self.module, self.args, self.kwargs))
-        return replace(self, module=module, args=args, kwargs=kwargs)
+        state = (self.module, self.args, self.kwargs, *(_with_state(each) for each in self._functions))
+        module, args, kwargs, *functions = copy_faithfully(state, change)
+        function, setup, teardown = (
+            each if copied is None else copied for each, copied in zip(self._functions, functions, strict=True)
+        )
+        return replace(self, module=module, args=args, kwargs=kwargs, function=function, setup=setup, teardown=teardown)
+
+    @property
+    def _functions(self) -> tuple[Callable[..., Any] | None, ...]:
+        return self.function, self.setup, self.teardown
 
     def built_anew(self, *, same_state: bool = True) -> Workload:
         """Build the workload once more. Raises `CannotCopy` where that is not possible.
@@ -212,13 +320,15 @@ class Workload:
 
     def in_float64(self) -> Workload:
         """Return a copy, or what is built anew, with weights and floating inputs in float64. Raises `CannotCopy`."""
+        if self.setup is not None:
+            raise CannotCopy("its setup makes its inputs")
         try:
-            module, args, kwargs = copy_faithfully((self.module, self.args, self.kwargs), _widened)
+            return replace(self.copied(_widened), dtype="float64")
         except CannotCopy:
             other = self.built_anew()
             module = other.module._apply(_widened)  # type: ignore[no-untyped-call]  # torch leaves it untyped
             args, kwargs = _changed((other.args, other.kwargs), _widened)
-        return replace(self, module=module, args=args, kwargs=kwargs, dtype="float64")
+        return replace(other, module=module, args=args, kwargs=kwargs, dtype="float64")
 
 
 def build(
@@ -227,26 +337,45 @@ def build(
     """Build `model` with fixed seeds and put it on the device. Raises whatever the suite's function raises."""
     request = {"mode": mode, "device": device, "dtype": dtype, "scale": scale}
     seed_all(seed)
-    module, args, *named = suite.build(model, batch_size=batch_size, **request)
-    kwargs = named[0] if named else {}
-    if not isinstance(module, torch.nn.Module):
-        raise TypeError(f"{suite.name}/{model}: its function returned a {type(module).__name__}, not a torch.nn.Module")
+    program = suite.build(model, batch_size=batch_size, **request)
+    if not callable(program.call):
+        kind = type(program.call).__name__
+        raise TypeError(
+            f"{suite.name}/{model}: its function returned a {kind}, neither a torch.nn.Module nor a callable"
+        )
     target, training = torch.device(device), mode == "training"
-    module = module.to(target)
+    owner = program.call.__self__ if isinstance(program.call, MethodType) else program.call
+    is_called = isinstance(program.call, torch.nn.Module)
+    if training and not is_called:
+        raise CaseError("pass_due_to_skip", "a callable has no training; measure it with --inference")
+    module = owner.to(target) if isinstance(owner, torch.nn.Module) else torch.nn.Module()
     with contextlib.suppress(NotImplementedError):  # an exported program has the mode that it was exported in
         module.train(training)
-    args, kwargs = to_device((tuple(args), dict(kwargs)), target)
-    _materialize(module, args, kwargs, seed)
+    precision = _DTYPES.get(dtype) if program.cast else None
+
+    def place(inputs: Inputs) -> Inputs:
+        placed: Inputs = to_device(inputs, target)
+        if precision is None:
+            return placed
+        cast: Inputs = _changed(placed, lambda tensor: tensor.to(precision) if tensor.dtype in _CAST else tensor)
+        return cast
+
+    args, kwargs = to_device((program.shapes or program.args, program.kwargs), target)
+    if not program.shapes:
+        _materialize(module, args, kwargs, seed)
     remarks: list[str] = []
-    if (precision := _DTYPES.get(dtype)) is not None:
+    if precision is not None:
         before = {weight.dtype for weight in module.parameters() if weight.dtype in _CAST} - {precision}
         if before and dtype == "float32":
             names = " and ".join(sorted(str(one).removeprefix("torch.") for one in before))
             remarks.append(f"cast from {names} to {dtype}, as asked for")
         module = module.to(precision)
-        args, kwargs = _changed(
-            (args, kwargs), lambda tensor: tensor.to(precision) if tensor.dtype in _CAST else tensor
-        )
+        args, kwargs = place((args, kwargs))
+    elif not program.cast:
+        kept = {str(each.dtype).removeprefix("torch.") for each in tensors_of((args, kwargs)) if each.dtype in _CAST}
+        if kept - {dtype}:
+            remarks.append(f"its inputs keep their precision: {', '.join(sorted(kept))}")
+    loss = suite.option("loss") or default_loss
     return Workload(
         module=module,
         args=args,
@@ -254,11 +383,41 @@ def build(
         device=target,
         dtype=dtype,
         training=training,
-        batch_size=_own_batch_size(suite, model, args, kwargs) if batch_size is None else batch_size,
-        loss=suite.option("loss") or default_loss,
+        batch_size=_batch_size(suite, model, args, kwargs, batch_size, is_module=is_called),
+        loss=functools.partial(_mean_loss, loss) if program.shapes else loss,
         anew=lambda: build(suite, model, batch_size=batch_size, seed=seed, **request),
         remarks=tuple(remarks),
+        program=program,
+        function=None if is_called else program.call,
+        setup=program.setup,
+        teardown=program.teardown,
+        place=place,
+        in_turn=bool(program.shapes),
     )
+
+
+def _call_in_turn(call: Callable[..., Any], *inputs: Inputs) -> list[Any]:
+    """Call with one input after the other."""
+    return [call(*args, **kwargs) for args, kwargs in inputs]
+
+
+def _mean_loss(loss: Callable[..., torch.Tensor], module: torch.nn.Module, outputs: list[Any]) -> torch.Tensor:
+    """Take the mean of the losses of what was run in turn."""
+    return torch.stack([loss(module, output) for output in outputs]).mean()
+
+
+def _with_state(function: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    """Return a function that may hold state of its own; None for one of torch's or C's, whose insides are shared."""
+    is_foreign = isinstance(function, BuiltinFunctionType) or type(function).__module__.startswith(("torch", "triton"))
+    return None if is_foreign and not isinstance(function, torch.nn.Module) else function
+
+
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _nothing() -> None:
+    """Do nothing, as a teardown that there is not."""
 
 
 def find_batch_size(suite: Suite, model: str, own: Workload, **request: Any) -> int | None:  # noqa: ANN401 - as `build`
@@ -282,6 +441,15 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(seed % 2**32)
+
+
+def random_state(device: torch.device) -> torch.Tensor:
+    """Return the state of the generators a model on `device` draws from."""
+    module = device_module(device)
+    states = [torch.get_rng_state()]
+    if hasattr(module, "get_rng_state"):
+        states.append(module.get_rng_state() if device.type == "mps" else module.get_rng_state(device))
+    return torch.cat(states)
 
 
 def default_loss(module: torch.nn.Module, output: Any) -> torch.Tensor:  # noqa: ANN401, ARG001 - a model's output
@@ -370,11 +538,24 @@ def _input_tensors(workload: Workload) -> list[torch.Tensor]:
     return tensors_of((workload.args, workload.kwargs))
 
 
-def _own_batch_size(suite: Suite, model: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    """Ask the suite, else take the first dimension of the first tensor with one."""
+def _batch_size(
+    suite: Suite,
+    model: str,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    asked: int | None,
+    *,
+    is_module: bool,
+) -> int:
+    """Return the one asked for, what the suite says, or a module's first dimension of the first tensor with one; 0 for
+    a callable, whose first dimension may be anything."""
+    if asked is not None:
+        return asked
     if own := suite.option("batch_size"):
-        return int(own(model, args))
+        return int(own(suite.own_name(model), args))
     sizes = [tensor.shape[0] for tensor in tensors_of((args, kwargs)) if tensor.ndim > 0]
+    if not is_module:
+        return 0
     return int(sizes[0]) if sizes else 1
 
 

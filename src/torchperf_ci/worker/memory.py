@@ -23,6 +23,15 @@ def device_module(device: torch.device) -> Any:  # noqa: ANN401 - torch.cuda, to
     return None if device.type == "cpu" else getattr(torch, device.type, None)
 
 
+def free_memory(device: torch.device) -> None:
+    """Collect garbage and give back the memory that the allocator keeps."""
+    gc.collect()
+    module = device_module(device)
+    if hasattr(module, "empty_cache"):
+        with contextlib.suppress(RuntimeError):  # a broken device; the error that broke it must not be replaced
+            module.empty_cache()
+
+
 def graph_pools(device: torch.device) -> dict[tuple[int, ...], tuple[int, int]]:
     """Return the memory pools of CUDA graphs on a device: the bytes each holds and those in use, by the pool's id."""
     module = device_module(device)
@@ -87,16 +96,26 @@ def process_peak_while(action: Callable[[], object], prepare: Callable[[], objec
     Freed memory is given back first, or the mark would begin at an earlier peak. It is reset by writing 5 to
     /proc/self/clear_refs and read as VmHWM (proc_pid_clear_refs(5)).
     """
-    gc.collect()
     prepare()
+    can_be_reset = forget_process_peak()
+    action()
+    return process_peak() if can_be_reset else None
+
+
+def forget_process_peak() -> bool:
+    """Let the largest resident set begin at what the process has now; say whether the system can do that."""
+    gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
     try:
         _CLEAR_REFS.write_text("5")
     except OSError:
-        action()
-        return None
-    action()
+        return False
+    return True
+
+
+def process_peak() -> int | None:
+    """Return the largest resident set of the process in bytes, None where the system does not tell."""
     for line in _STATUS.read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024

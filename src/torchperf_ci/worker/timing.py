@@ -23,7 +23,8 @@ from torchperf_ci.worker.memory import device_module
 from torchperf_ci.worker.protocol import CaseError
 
 Arm = Callable[[], object]
-"""One iteration. If it has a method `prepare(calls)`, that is called before the clock starts."""
+"""One iteration. If it has a method `prepare(calls)`, that is called before the clock starts; `finish()` after a
+reading; and then `values(seconds)`: numbers by name that belong to the reading."""
 
 _PROBE_STEPS = 8000
 _GARBAGE = 500
@@ -66,11 +67,15 @@ def _nothing() -> None:
 
 @dataclass(slots=True)
 class Sweep:
-    """Times in nanoseconds per iteration: `host[arm]` and `device[arm]` in the order asked for, `probe` per sweep."""
+    """Times in nanoseconds per iteration: `host[arm]` and `device[arm]` in the order asked for, `probe` per sweep.
+
+    values: what an arm makes of each of its readings besides the time, by name.
+    """
 
     host: dict[str, list[int]] = field(default_factory=dict)
     device: dict[str, list[int]] = field(default_factory=dict)
     probe: list[int] = field(default_factory=list)
+    values: dict[str, list[dict[str, float]]] = field(default_factory=dict)
 
 
 def sample(
@@ -98,11 +103,16 @@ def sample(
             while discard > 0:
                 prepare_arm(arm, 1)
                 arm()
+                finish_arm(arm)
                 discard -= 1
             host, on_device = take(arm, repeats)
+            finish_arm(arm)
             sweep.host.setdefault(name, []).append(host)
             if on_device is not None:
                 sweep.device.setdefault(name, []).append(on_device)
+            if make_values := getattr(arm, "values", None):
+                nanoseconds = host if on_device is None else on_device
+                sweep.values.setdefault(name, []).append(make_values(nanoseconds / 1e9))
         sweep.probe.append(probe())
         if gc.get_count()[0] > _GARBAGE:  # the collector is off, and a model may leave its activations in a cycle
             gc.collect()
@@ -113,6 +123,12 @@ def prepare_arm(arm: Arm, calls: int) -> None:
     """Let an arm that needs inputs of its own in each call make those of so many calls, while no clock runs."""
     if prepare := getattr(arm, "prepare", None):
         prepare(calls)
+
+
+def finish_arm(arm: Arm) -> None:
+    """Let an arm tear down what it has set up, while no clock runs."""
+    if finish := getattr(arm, "finish", None):
+        finish()
 
 
 class Reader:

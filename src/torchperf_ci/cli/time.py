@@ -1,0 +1,150 @@
+"""`torchperf-ci time`: whether torch.compile helps one function, in one sentence."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from torchperf_ci.cli.case_options import Seconds, TalkOptions
+from torchperf_ci.cli.completion import COMPILERS, DEVICES, complete_list
+from torchperf_ci.cli.options import PYTHON, argument, command, command_options, option, takes
+from torchperf_ci.core.errors import ExitCode
+
+if TYPE_CHECKING:
+    from torchperf_ci.core.records import Record
+
+
+@command_options
+class TimeOptions:
+    """Say which function is timed, with which arguments, and where."""
+
+    target: str = argument(metavar="MODULE:FUNCTION")
+    args: str = option(
+        "--args",
+        default="",
+        show_default=False,
+        help="Its arguments as between the brackets of a call: Python, with torch at hand, run by --python.",
+    )
+    kwargs: str = option(
+        "--kwargs", default="", show_default=False, help="Named arguments: dim=-1, or a mapping {'dim': -1}."
+    )
+    compiler: str = option(
+        "--compiler",
+        default="inductor",
+        shell_complete=complete_list(COMPILERS),
+        help="The compiler to try; none: time the function as it is.",
+    )
+    device: str | None = option(
+        "--device",
+        shell_complete=complete_list(DEVICES),
+        help="cpu, cuda, cuda:1, …  [default: the accelerator, else the CPU]",
+    )
+    threads: int | None = option(
+        "--threads",
+        "-t",
+        type=click.IntRange(min=1),
+        help="Threads of torch on the CPU.  [default: torch's own choice]",
+    )
+    seconds: float = option(
+        "--seconds", type=Seconds(min=0, min_open=True), default=4.0, help="Seconds of sampling, at most."
+    )
+    python: str = PYTHON
+    suite_file: Path | None = option(
+        "--suite-file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Write the suite that this is, to measure it again with `run` and `compare`; - prints it.",
+    )
+    talk: TalkOptions
+
+
+@command(name="time", short_help="Say in one sentence whether torch.compile helps a function.")
+@takes(TimeOptions)
+def time_function(options: TimeOptions) -> int:
+    """Say in one sentence whether torch.compile helps a function.
+
+    MODULE:FUNCTION is what Python imports, say mypkg.ops:softmax, a file as in ops.py:softmax, or a method as in
+    mypkg.nets:Net.forward, whose first argument is then the object. A process of its own compares the compiled results
+    with eager ones and times both in turn. Tensors go to the device and keep their precision.
+
+    \b
+    Examples:
+      torchperf-ci time torch:softmax --args "torch.randn(1024, 1024), dim=-1"
+      torchperf-ci time mypkg.ops:attention --args "*[torch.randn(2, 8, 128, 64)] * 3" --device cuda
+      torchperf-ci time ops.py:tokenize --args "'a text ' * 1000" --compiler none
+      torchperf-ci time ops.py:gelu --args "torch.randn(4096)" --suite-file bench.py
+
+    Exit code 0, whatever the answer; 3 when the compiled results are wrong, 6 when it could not be measured.
+    """
+    from torchperf_ci.cli.finish import Interrupted, echo_coloured, interrupted, signals_interrupt
+    from torchperf_ci.core.records import Status
+    from torchperf_ci.report.words import answer_for_one
+    from torchperf_ci.run.one_off import OneOff
+
+    suite = OneOff(target=options.target, args=options.args, kwargs=options.kwargs).write_suite()
+    try:
+        with signals_interrupt():
+            records = _measure(options, suite)
+    except Interrupted as error:
+        return interrupted(error, "Nothing was written.")
+    sign, answer = answer_for_one(records, options.target)
+    echo_coloured(f"{sign} {answer}", {"✅": "green", "❌": "red"}.get(sign, "yellow"))
+    if options.suite_file is not None and str(options.suite_file) == "-":
+        click.echo(f"\n{suite}", nl=False)
+    elif options.suite_file is not None:
+        options.suite_file.write_text(suite, encoding="utf-8")
+        options.talk.say(f"Measure it again: torchperf-ci run --inference --suites {options.suite_file}")
+    else:
+        options.talk.say("--suite-file bench.py keeps it as a suite, which `run` and `compare` measure again.")
+    if all(record.status.is_pass for record in records):
+        return int(ExitCode.OK)
+    is_wrong = any(record.status is Status.FAIL_ACCURACY for record in records)
+    return int(ExitCode.FAILED_CHECK if is_wrong else ExitCode.SOME_FAILED)
+
+
+def _measure(options: TimeOptions, suite: str) -> list[Record]:
+    """Measure the one case of the suite; return its records."""
+    from torchperf_ci.cli.progress import LogLines
+    from torchperf_ci.core.records import Mode, Source
+    from torchperf_ci.core.results import open_folder
+    from torchperf_ci.run.case_worker import CaseSettings
+    from torchperf_ci.run.plan import Selection, make_plan
+    from torchperf_ci.run.runner import measure_plan
+    from torchperf_ci.run.sampler import StopRule
+    from torchperf_ci.run.survey import preload, python_under_test, survey
+
+    with tempfile.TemporaryDirectory(prefix="torchperf-time-") as place:
+        file = Path(place) / "suite" / "one_off.py"
+        file.parent.mkdir()
+        file.write_text(suite, encoding="utf-8")
+        selection = Selection(
+            suites=(str(file),),
+            mode=Mode.INFERENCE,
+            compilers=(options.compiler,),
+            devices=(options.device,) if options.device else (),
+            device_option="--device",
+        )
+        settings = CaseSettings(threads=options.threads, rule=StopRule(seconds=options.seconds))
+        log = Path(place) / "preload.log"
+        with (
+            open_folder(Path(place) / "results") as folder,
+            python_under_test(options.python, os.environ, threads=options.threads, extra={}, log=log) as python,
+            python.start() as preloaded,
+        ):
+            options.talk.say(f"Measuring {options.target} with {options.python} …")
+            surveyed = survey(preloaded, selection.suites, threads=settings.threads, command=sys.argv[1:])
+            plan = make_plan(selection, surveyed.suites, surveyed.machine)
+            return measure_plan(
+                plan,
+                preload(preloaded, plan, surveyed),
+                settings,
+                source=Source(),
+                folder=folder,
+                python=python,
+                preloaded=preloaded,
+                progress=LogLines(quiet=True),
+            )
