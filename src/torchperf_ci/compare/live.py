@@ -26,15 +26,15 @@ from torchperf_ci.compare.effects import (
     estimate_effect,
     is_settled,
 )
-from torchperf_ci.compare.model import LATENCY, Measured, SideResult, ToleranceRules
-from torchperf_ci.compare.sameness import Sameness, compare_programs
+from torchperf_ci.compare.model import LATENCY, Measured, Sameness, SideResult, ToleranceRules
+from torchperf_ci.compare.sameness import compare_programs
 from torchperf_ci.compare.verdicts import is_clear_difference, is_compile_time_open
 from torchperf_ci.core.records import Status, Testing
 from torchperf_ci.core.results import LOGS
 from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.machine.host import HostWatch
-from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, Traced, WorkerPairs, arm_times
+from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, ProgramTrace, WorkerPairs, arm_times
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import cache_folder
 from torchperf_ci.run.sampler import PairSource, SamplePair, Sampler, StopRule
@@ -282,7 +282,7 @@ class _CaseComparison:
         self._spent = 0.0
         self._look = 0
         self._is_watched = plan.spares and not attempt and all(case.world == 1 for case in planned.values())
-        self._traced: dict[str, Traced] = {}
+        self._traced: dict[str, ProgramTrace] = {}
         self._counted: dict[str, Mapping[str, str]] = {}
         self._sameness: Sameness | None = None
         self._is_checked = self._is_spared = False

@@ -18,8 +18,12 @@ from torchperf_ci.compare.model import (
     Measured,
     ToleranceRules,
 )
-from torchperf_ci.compare.sameness import estimate_saved_seconds
-from torchperf_ci.compare.verdicts import compare_case, correct_family, open_unconfirmed
+from torchperf_ci.compare.verdicts import (
+    compare_case,
+    correct_family,
+    estimate_saved_seconds,
+    open_unconfirmed,
+)
 from torchperf_ci.compare.words import (
     LONGEST_NAME,
     METHOD,
