@@ -417,6 +417,18 @@ def is_clear_difference(measured: Measured, tolerances: ToleranceRules) -> bool:
     return verdict in {Verdict.REGRESSED, Verdict.IMPROVED} or is_compiled_otherwise
 
 
+def estimate_saved_seconds(measured: Sequence[Measured]) -> float:
+    """Estimate how much longer the spared cases would have taken: what the others took on average.
+
+    Where all were spared, it is the sampling that was not done, which is less.
+    """
+    spared = [each for each in measured if each.spared]
+    usual = [each.wall_seconds for each in measured if not each.spared and each.launches]
+    if usual:
+        return sum(max(0.0, fmean(usual) - each.wall_seconds) for each in spared)
+    return sum(each.seconds / LOOKS[0][0] - each.seconds for each in spared)
+
+
 def correct_family(comparisons: Sequence[Comparison], *, rate: float = FAMILY_ERROR) -> list[Comparison]:
     """Decide which regressions stand, given how many comparisons were made.
 
