@@ -1,7 +1,7 @@
 """The gate of the dashboard: how often it opens what is no change, how soon what is one, and how long it takes.
 
     python benchmarks/gate.py            # a few minutes
-    python benchmarks/gate.py --quick    # some 20 seconds, rougher
+    python benchmarks/gate.py --quick    # a minute, rougher
 
 Every series has 60 nights. `opened`: states that became open though nothing changed, per 1,000 series and nights.
 `again`: the same where a value that is off is measured a second time in its night. The other columns are steps of 5, 10

@@ -30,7 +30,7 @@ def test_a_case_that_is_not_planned_is_refused(tmp_path: Path) -> None:
         keep_listed(PLAN, frozenset({case("a"), case("c")}), tmp_path / "again.jsonl")
 
 
-@pytest.mark.parametrize(("text", "said"), [("", "names no case"), ('{"type": "case"}\n', ":1: is no case: field")])
+@pytest.mark.parametrize(("text", "said"), [("", "names no case"), ('{"type": "case"}\n', ":1: is no case: object")])
 def test_what_is_no_list_is_said(tmp_path: Path, text: str, said: str) -> None:
     """With the line."""
     path = tmp_path / "again.jsonl"

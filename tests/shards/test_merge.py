@@ -9,7 +9,7 @@ import pytest
 
 from fakes.artifacts import record
 from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.records import Build, Environment, Record, Source
+from torchperf_ci.core.records import PARTITION, Build, Environment, Record, Source
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.shards.merge import MergedRun, Piece, Promise, merge
 from torchperf_ci.shards.uploads import Configuration, Shard
@@ -111,3 +111,19 @@ def test_gaps_stand_in_the_last_build_and_allowed_ones_are_warnings() -> None:
     *_, allowed = merged.annotated_builds(allow_missing=True)
     assert allowed.gaps == ()
     assert "nightly: shard 2 of 2: no attempt at it" in allowed.warnings
+
+
+def test_confirmations_and_narrowings_go_with_their_shards() -> None:
+    """What confirms a record that counts is kept, of an older attempt it is not; a shard of a plan is no subset."""
+    again = measured("mlp", time="2026-10-05T04:00:00+00:00")
+    build = Build(environment=Environment(), narrowed_by=("--filter ^tiny/mlp", PARTITION))
+    pieces = [
+        piece(1, record("mlp"), builds=(build,), confirmations=(again,)),
+        piece(2, record("lstm"), attempt=2),
+        piece(2, record("lstm"), confirmations=(measured("lstm"),)),
+    ]
+    merged = merge(pieces)
+    assert merged.confirmations == (again,)
+    assert merged.builds[0].narrowed_by == ("--filter ^tiny/mlp",)
+    planned = [Promise(shard=Shard(NIGHTLY, number, 2), models=frozenset()) for number in (1, 2)]
+    assert merge(pieces, planned).builds[0].narrowed_by == ()

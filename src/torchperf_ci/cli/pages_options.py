@@ -38,7 +38,7 @@ class PagesOptions:
         show_default=False,
         help="The folder for them there.  [default: the root]",
     )
-    last: int = option(
+    pages_last: int = option(
         "--pages-last",
         type=click.IntRange(min=1),
         default=1000,
@@ -65,7 +65,7 @@ class PagesOptions:
         from torchperf_ci.history.data_branch import server_of
         from torchperf_ci.site.build import SiteOptions
 
-        return SiteOptions(name=name, last=self.last, url=url, server=server_of(github.api_url))
+        return SiteOptions(name=name, last=self.pages_last, url=url, server=server_of(github.api_url))
 
 
 def publish_pages(

@@ -1,1 +1,1 @@
-"""Compare a run with the runs before it, and tell what changed in a comment."""
+"""Judge a run by the runs before it, and tell how every case stands in a comment."""

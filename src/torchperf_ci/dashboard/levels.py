@@ -127,16 +127,20 @@ class _Follower:
                 place = following
                 if place == looked_until:
                     continue
-            if may_be_off and (shift := self._judge_alone(place)) is not None:
-                self._shift(shift)
-                return shift.shown + 1
+            alone = self._judge_alone(place) if may_be_off else None
             self.members.append(place)
             has_moved = not may_be_off  # a striking value that is not off shows a slow change
+            # This value's own change comes first: it is known before the next value is, which `alone` looks at.
             if self.margin and place >= searched_from and (has_moved or self._may_have_moved()):
                 if (shift := self._find_slow_shift(place)) is not None:
+                    self.off = None
                     self._shift(shift)
                     return place + 1
                 searched_from = place + 1 + len(self.members) // 50
+            if alone is not None:
+                self.members.pop()
+                self._shift(alone)
+                return alone.shown + 1
             place += 1
         return place
 
