@@ -51,10 +51,10 @@ put it into the shell's start-up file to keep it:
 RUNNERS = """\
 ## Versions and runners
 
-The reusable workflows name these actions by `$/`, which is the commit that runs, so that a pin to a commit holds for all
-that it starts. That needs a runner of version 2.336.0 or later, and is not there on GitHub Enterprise Server: there write
-the steps into a workflow of your own, `uses: org/torchperf-ci/run@v1` and so on, with `upload: "false"` and the artifact
-action that your server has. The actions themselves use no `$/`.
+The reusable workflows name these actions by `$/`, which is the commit that runs, so that a pin to a commit holds for
+all that it starts. That needs a runner of version 2.336.0 or later, and is not there on GitHub Enterprise Server: there
+write the steps into a workflow of your own, `uses: org/torchperf-ci/run@v1` and so on, with `upload: "false"` and the
+artifact action that your server has. The actions themselves use no `$/`.
 """
 
 

@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bisect": {"compare", "report", "run", "machine"},
     "doctor": {"compare", "run", "machine"},
     "dashboard": {"history", "compare", "report", "github"},
+    "site": {"dashboard", "history", "compare", "github"},
     "post": {"compare", "report", "github"},
     "pytorch": {"formats", "report", "run", "worker", "suites"},
 }

@@ -208,6 +208,18 @@ class MethodOptions:
     inductor_compile_mode: str | None = option(
         "--inductor-compile-mode", help="torch.compile's mode for inductor, say max-autotune."
     )
+    count: bool = option(
+        "--count/--no-count",
+        default=True,
+        help="Count what an iteration does as well: operators, generated kernels, allocations. Takes a few iterations.",
+    )
+    instructions: str = option(
+        "--instructions",
+        type=click.Choice(["auto", "never", "pmu", "callgrind"]),
+        default="auto",
+        help="Count instructions in a process of its own: pmu by the processor's counter, callgrind by valgrind (on a "
+        "CPU; takes minutes); auto: pmu where the counter works, as it seldom does in virtual machines.",
+    )
     seed: int = option("--seed", type=_SEED, default=0, help="Seed of weights, inputs and the order of measurements.")
     scale: str = option(
         "--scale",
@@ -343,6 +355,8 @@ class CaseOptions:
             scale=method.scale,
             compile_scope=method.compile_scope,
             cold_l2=method.cold_l2,
+            counts=method.count,
+            instructions=method.instructions if method.count else "never",
         )
 
     def variables(self) -> dict[str, str]:

@@ -129,7 +129,8 @@ def _compare_with_history(options: CompareOptions) -> int:
     from torchperf_ci.compare.model import LEAST, SPEEDUP
     from torchperf_ci.compare.recorded import RUNS, compare_with_past
     from torchperf_ci.core.text import count
-    from torchperf_ci.history.runs import RunFilter, find_earlier_runs
+    from torchperf_ci.history.interface import find_earlier_runs
+    from torchperf_ci.history.runs import RunFilter
 
     recorded, branch = options.recorded, options.recorded.baseline_branch or ""
     if recorded.baseline_artifact:
@@ -350,6 +351,8 @@ def _request_from(options: CompareOptions) -> CompareRequest:
         and base.compiler == "eager" != head.compiler
         and options.effort.interleave in {"auto", "iteration"}
     )
+    # Whoever gives the sides other variables, compilers or Pythons wants to see what these do, even if that is nothing.
+    only_commits_differ = bool(base.commit) and replace(base, name="head", label=head.label, commit=head.commit) == head
     source = _source_of_head(repository, sides.head_ref)
     return CompareRequest(
         base=base,
@@ -362,6 +365,7 @@ def _request_from(options: CompareOptions) -> CompareRequest:
             seconds=options.effort.budget_per_case,
             interleave=Interleave(options.effort.interleave),
             one_process=one_process,
+            spares=only_commits_differ and not options.effort.measure_all,
         ),
         repository=repository,
         setup=sides.setup,

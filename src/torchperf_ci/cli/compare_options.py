@@ -113,6 +113,13 @@ class VerdictOptions:
         "interval lies within it, to either side; what is neither slower, faster nor unchanged is inconclusive.  "
         "[default: 0.05; both sides in one process: 0.03]",
     )
+    gate_on: tuple[str, ...] = option(
+        "--gate-on",
+        multiple=True,
+        type=click.Choice(["counts"]),
+        help="counts: more operators, generated kernels, kernel launches, allocations or floating-point operations "
+        "fail too (exit code 3), not only more instructions.  [default: they are only told]",
+    )
     strict: bool = option("--strict", is_flag=True, help="Inconclusive and refused cases fail as well (exit code 3).")
 
     def tolerances(self, usual: ChangeTolerance) -> ToleranceRules:
@@ -130,7 +137,8 @@ class VerdictOptions:
             raise click.UsageError(
                 f"--margin {margin:g} is above --threshold {threshold:g}: a case could be both slower and unchanged"
             )
-        return ToleranceRules(latency=ChangeTolerance(margin=margin, threshold=threshold), rules=tolerance_rules())
+        latency = ChangeTolerance(margin=margin, threshold=threshold)
+        return ToleranceRules(latency=latency, rules=tolerance_rules(), gate_counts="counts" in self.gate_on)
 
 
 @command_options
@@ -153,6 +161,12 @@ class EffortOptions:
         type=click.Path(path_type=Path),
         help="The output folder of an earlier comparison on this machine: it tells how much processes of equal code "
         "differ. Repeatable.",
+    )
+    measure_all: bool = option(
+        "--measure-all",
+        is_flag=True,
+        help="Measure every case in full. By default a case that is proved to be the same program on two commits (the "
+        "same code, data, settings and libraries) gets a short check instead.",
     )
     interleave: str = INTERLEAVE
 

@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "torchperf_ci.cli.dashboard:dashboard",
         "Keep a run, compare it with earlier ones, post the dashboard.",
     ),
+    "site": ("torchperf_ci.cli.site:site", "Make pages of the kept runs, to be browsed without a server."),
     "history": ("torchperf_ci.cli.history:history", "Import, list, ask and compact the kept runs."),
 }
 """Every command: where it is, and its line in `--help`."""

@@ -27,7 +27,16 @@ _ONLY_DYNAMO = (
     "enable_cpu_launcher",
     "cpu_launcher_args",
 )
-_ONLY_TORCHPERF = ("warmup", "seed", "scale", "compile_scope", "cold_l2")
+_ONLY_TORCHPERF = (
+    "cases_from",
+    "warmup",
+    "seed",
+    "scale",
+    "compile_scope",
+    "cold_l2",
+    "count",
+    "instructions",
+)
 
 
 @command_options
@@ -76,6 +85,13 @@ class RunOptions:
     )
     keep_output_dir: bool = option(
         "--keep-output-dir", is_flag=True, help="Keep what is recorded there, and measure the rest."
+    )
+    cases_from: Path | None = option(
+        "--cases-from",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Measure only the cases that FILE lists, of those that the other options choose; `dashboard --confirm "
+        "FILE` writes one.",
     )
     fail_on: str = option(
         "--fail-on",

@@ -70,6 +70,8 @@ class Verdict(str, Enum):
     NEW = "new"
     FIXED = "fixed"
     IMPROVED = "improved"
+    CHANGED = "changed"
+    """It counts something else, or has other code: a fact, neither good nor bad."""
     UNCHANGED = "unchanged"
 
     __str__ = str.__str__

@@ -13,16 +13,15 @@ from torchperf_ci.compare.words import (
     METHOD,
     change,
     interval,
-    is_change,
     link_to_commit,
     link_to_run,
     list_bisect_commands,
     list_notes,
     metric_name,
     name,
-    ordered,
     quantity,
     sign_of,
+    split_comparisons,
     verdict_of,
     why,
     write_headline,
@@ -57,6 +56,7 @@ class ComparePage:
     run: str
     warnings: Sequence[str]
     changed: Grid
+    counted: Grid
     rest: Grid
     overview: Markup
     samples: Sequence[Markup]
@@ -72,6 +72,7 @@ def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> 
     tone, sign = TONES.get(findings.sign, ("unsure", "!"))
     headline, rest = write_headline(findings)
     drawn = [inline_chart(chart) for chart in charts]
+    changed, counted, rest_of_comparisons = split_comparisons(findings)
     page = ComparePage(
         sign=sign,
         verdict=headline,
@@ -82,8 +83,9 @@ def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> 
         how=header.how,
         run=link_to_run(header),
         warnings=[one_line(warning) for warning in header.warnings],
-        changed=_make_grid([c for c in findings.comparisons if is_change(c)]),
-        rest=_make_grid([c for c in findings.comparisons if not is_change(c)]),
+        changed=_make_grid(changed),
+        counted=_make_grid(counted),
+        rest=_make_grid(rest_of_comparisons),
         overview=drawn[0] if drawn else Markup(),
         samples=drawn[1:],
         notes=[*list_notes(findings)],
@@ -125,6 +127,6 @@ def _make_grid(comparisons: Sequence[Comparison]) -> Grid:
                     text(why(c)),
                 ),
             )
-            for c in ordered(comparisons)
+            for c in comparisons
         ),
     )

@@ -22,10 +22,12 @@ from torchperf_ci.compare.model import (
     Measured,
     ToleranceRules,
 )
+from torchperf_ci.compare.sameness import estimate_saved_seconds
 from torchperf_ci.compare.verdicts import compare_case, correct_family, open_unconfirmed, share_launch_noise
 from torchperf_ci.compare.words import (
     LONGEST_NAME,
     METHOD,
+    SIGNS,
     change,
     change_with_interval,
     interval,
@@ -36,9 +38,9 @@ from torchperf_ci.compare.words import (
     list_notes,
     metric_name,
     name,
-    ordered,
     quantity,
     sign_of,
+    split_comparisons,
     verdict_of,
     why,
     write_headline,
@@ -50,6 +52,8 @@ from torchperf_ci.core.text import code, count, fenced, html, one_line
 from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
 
 LIMIT = 60_000
+MOST_COUNTS = 20
+"""Counts that differ, without a verdict, in the text for a terminal."""
 LONGEST_WARNING = 1_000
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
@@ -72,6 +76,7 @@ def judge_cases(
         comparisons=tuple(correct_family(comparisons)),
         measured=tuple(measured),
         unmeasured=unmeasured,
+        saved_seconds=estimate_saved_seconds(measured),
         not_compiled=sum(any(side is not None and side.not_compiled for side in (i.base, i.head)) for i in measured),
     )
 
@@ -99,12 +104,15 @@ def write_comparison(folder: ResultsFolder, findings: ComparisonFindings) -> Non
 def to_text(findings: ComparisonFindings) -> str:
     """Write the verdict and what changed, for a terminal."""
     lines = [f"{findings.sign} {write_sentence(findings)}"]
-    for c in ordered([c for c in findings.comparisons if is_change(c)]):
+    changed, counted, _ = split_comparisons(findings)
+    for c in (*changed, *counted[:MOST_COUNTS]):
         values = f" {quantity(c.metric, c.base)} → {quantity(c.metric, c.head)}," if c.ratio else ""
         numbers = f"{values} {change_with_interval(c)}" if c.ratio else ""
         again = f"; again {change_with_interval(c.again)}" if c.again and c.again.ratio else ""
         reason = f" – {why(c)}{again}" if why(c) else ""
         lines.append(f"  {sign_of(c)} {name(c.case)} {metric_name(c.metric)}: {verdict_of(c)}{numbers}{reason}")
+    if (more := len(counted) - MOST_COUNTS) > 0:
+        lines.append(f"  {SIGNS[Verdict.CHANGED]} and {count(more, 'more count')} or code that differs")
     return "\n".join(lines)
 
 
@@ -120,22 +128,19 @@ def describe_case(measured: Measured, tolerances: ToleranceRules) -> str:
 
 def to_markdown(findings: ComparisonFindings) -> str:
     """Write compare.md, at most `LIMIT` bytes: what fails is hidden last."""
-    changed = ordered([c for c in findings.comparisons if is_change(c)])
-    rest = ordered([c for c in findings.comparisons if not is_change(c)])
+    changed, counted, rest = split_comparisons(findings)
     blocks = [Block(before=_write_head(findings), rank=0)]
     if changed:
         table = _make_table(changed, rank=1)
         blocks.append(Block(before="\n### What changed\n\n", tables=(table,), rank=1))
-    if rest:
-        title = f"{count(len(rest), 'other metric')} without a change that counts"
-        blocks.append(
-            Block(
-                before=f"\n<details>\n<summary>{title}</summary>\n\n",
-                tables=(_make_table(rest, rank=9),),
-                after="\n</details>\n",
-                rank=9,
-            )
-        )
+    for comparisons, title, rank in (
+        (counted, f"{count(len(counted), 'count')} or code that differs, without a verdict", 8),
+        (rest, f"{count(len(rest), 'other metric')} without a change that counts", 9),
+    ):
+        if comparisons:
+            before = f"\n<details>\n<summary>{title}</summary>\n\n"
+            tables = (_make_table(comparisons, rank=rank),)
+            blocks.append(Block(before=before, tables=tables, after="\n</details>\n", rank=rank))
     notes = "".join(f"\n{note}\n" for note in list_notes(findings))
     method = f"\n<sub>[How it is measured and judged]({METHOD})</sub>\n"
     blocks.append(Block(before=f"{notes}{_write_reproduction(findings)}{method}", rank=2))

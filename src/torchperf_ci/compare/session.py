@@ -26,6 +26,7 @@ from torchperf_ci.core.results import LOGS, ResultsFolder
 from torchperf_ci.core.text import count, safe_name
 from torchperf_ci.machine.gpu import watched_gpu
 from torchperf_ci.run.case_worker import CaseSettings
+from torchperf_ci.run.counting import InstructionCounting, InstructionMethod, choose_method
 from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, my_cpus, work_on_lanes
 from torchperf_ci.run.plan import PlannedCase, Selection
 from torchperf_ci.run.session import WorkerError, is_lack_of_room
@@ -133,7 +134,10 @@ def running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Iter
         except UsageProblem as error:
             raise UsageProblem(f"{spec.name}: {error}") from error
         found = note_settings(found, request.settings)
-        yield make_side(spec.name, found, selection, processes, compiler=spec.compiler)
+        side = make_side(spec.name, found, selection, processes, compiler=spec.compiler)
+        method = choose_method(InstructionMethod(request.settings.instructions), found, side.cases.values())
+        counting = stack.enter_context(InstructionCounting(under_test, method))
+        yield replace(side, instructions=counting)
 
 
 def _advise_setup(setup: str) -> str:
@@ -375,17 +379,20 @@ class LiveComparison:
                 planned, f"the budget of {self._request.settings.budget:g} s was spent before its turn"
             )
         start = time.monotonic()
+        family = len(self.cases) - sum(each.spared for each in [*self._finished.values()])
         launches = self._plan.launches * (CONFIRMATION if attempt and not self._plan.one_process else 1)
-        plan = replace(self._plan, seconds=seconds, launches=launches, noise=pool_launch_noise(self._spreads))
+        plan = replace(
+            self._plan, seconds=seconds, launches=launches, family=family, noise=pool_launch_noise(self._spreads)
+        )
         measured = lane.comparer.compare(planned, plan, attempt=attempt)
         lane.check(measured, planned, self._folder.claim(f"{LOGS}/device.log"))
         if lane.lost:
             measured = _not_measured(planned, lane.lost)
         spent = time.monotonic() - start
-        budget.note(
-            spent, sampling=measured.seconds, to_repeat=not attempt and is_to_repeat(measured, self._plan.tolerances)
-        )
-        return measured
+        if not measured.spared:  # others take longer beside their sampling
+            to_repeat = not attempt and is_to_repeat(measured, self._plan.tolerances)
+            budget.note(spent, sampling=measured.seconds, to_repeat=to_repeat)
+        return replace(measured, wall_seconds=spent)
 
     def _claim_logs(self, planned: PlannedCase, side: str) -> list[Path]:
         parts = (side, planned.case.suite, planned.case.model, planned.case.compiler, planned.case.dtype)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.records import Case, Environment, Status
 from torchperf_ci.machine.host import LEAST_MEMORY, memory_left
+from torchperf_ci.run.counting import InstructionCounting
 from torchperf_ci.run.plan import (
     PlannedCase,
     Selection,
@@ -98,7 +99,8 @@ class Processes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveSide:
-    """A side that is running: its name, what it told about itself, its cases. `compiler` replaces the case's own."""
+    """A side that is running: its name, what it told about itself, its cases. `compiler` replaces the case's own.
+    instructions: counts these."""
 
     name: str
     survey: Survey
@@ -106,6 +108,7 @@ class LiveSide:
     processes: Processes
     compiler: str | None = None
     places: tuple[str, ...] = ()
+    instructions: InstructionCounting | None = None
 
     def planned(self, case: PlannedCase) -> PlannedCase | None:
         """Return the case as it runs on this side, on the device that was chosen for it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, median
 
@@ -35,7 +35,7 @@ from torchperf_ci.compare.model import (
     SideResult,
     ToleranceRules,
 )
-from torchperf_ci.core.records import Case, Record, Status
+from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Record, Status
 
 LEAST_BYTES = 64 * 1024
 """A difference in memory below this is none, whatever share of a small model's memory it is."""
@@ -50,6 +50,9 @@ _ONE_SIDED = frozenset({Verdict.FAILED, Verdict.FIXED})
 """The verdicts that a failure by accident, of either side, leads to."""
 
 COMPILE_BETWEEN = 0.05
+
+SAME_PROGRAM = "the same program on both sides; a short check shows no clear difference"
+"""The reason why a case that was spared is unchanged."""
 
 
 def share_launch_noise(measured: Sequence[Measured], earlier: Sequence[LaunchNoise] = ()) -> list[Measured]:
@@ -153,8 +156,12 @@ def _compare_once(measured: Measured, tolerances: ToleranceRules) -> list[Compar
             for c in compare_accuracy(case, base.accuracy, head.accuracy)
         ),
         *compare_counts(case, base.counters, head.counters, tolerances),
+        *compare_counted(case, (base.counted, base.digests), (head.counted, head.digests), tolerances),
         *compare_memory(case, base.memory_bytes, head.memory_bytes, tolerances, processes=sizes),
-        *compare_compile_times(case, base.compile_seconds, head.compile_seconds, tolerances),
+        *(
+            replace(c, verdict=Verdict.UNCHANGED, why=SAME_PROGRAM) if measured.spared else c
+            for c in compare_compile_times(case, base.compile_seconds, head.compile_seconds, tolerances)
+        ),
     ]
 
 
@@ -173,6 +180,8 @@ def _compare_latency(measured: Measured, base: SideResult, head: SideResult, tol
         head=medians[1],
         why=why,
     )
+    if measured.spared:
+        return replace(comparison, verdict=Verdict.UNCHANGED, spared=True, why=_join(SAME_PROGRAM, why))
     effect = estimate_effect(measured.launches, between=measured.between, look=measured.look, noise=measured.noise)
     if effect is None:
         why = _join(why, f"too few samples for an interval: no launch has {LEAST_PAIRS} pairs")
@@ -256,6 +265,48 @@ def compare_counts(
         yield Comparison(case=case, metric=metric, verdict=verdict, base=one, head=two, why=why)
 
 
+def compare_counted(
+    case: Case,
+    base: tuple[Mapping[str, float], Mapping[str, str]],
+    head: tuple[Mapping[str, float], Mapping[str, str]],
+    tolerances: ToleranceRules,
+    *,
+    metrics: Collection[str] = (*EXACT_COUNTS, *INSTRUCTIONS),
+) -> Iterator[Comparison]:
+    """Compare what an iteration counts on each side, with the digests of what is counted.
+
+    Fewer is better. Instructions beyond their margin are a verdict. Of the other counts, which are the same in every
+    process, one more is only told, unless the tolerances gate them: it need not cost anything. So is other code, or
+    another order of as many operators.
+    """
+    (one, digests), (two, other_digests) = base, head
+    for metric in metrics:
+        if metric not in one or metric not in two:
+            continue
+        before, after, margin = one[metric], two[metric], tolerances.find(case, metric).margin
+        is_gated = metric in INSTRUCTIONS or tolerances.gates(case, metric)
+        verdict, why = Verdict.UNCHANGED, ""
+        if before != after and not is_gated:
+            verdict = Verdict.CHANGED
+        elif after > before * (1 + margin):
+            verdict = Verdict.REGRESSED
+        elif before > after * (1 + margin):
+            verdict = Verdict.IMPROVED
+        digest, said = _DIGEST_OF.get(metric, ("", ""))
+        mine, theirs = digests.get(digest), other_digests.get(digest)
+        if before == after and mine and theirs and mine != theirs:
+            verdict, why = Verdict.CHANGED, said
+        ratio = after / before if before > 0 and after > 0 else None
+        yield Comparison(case=case, metric=metric, verdict=verdict, why=why, base=before, head=after, ratio=ratio)
+
+
+_DIGEST_OF = {
+    "operators": ("operators", "as many operators, but others, or with other arguments"),
+    "generated_kernels": ("generated_code", "as many kernels, but the generated code differs"),
+}
+"""The digest of what a metric counts, and the words for one that differs though the count is the same."""
+
+
 def compare_memory(
     case: Case,
     base: float | None,
@@ -310,6 +361,18 @@ def is_compile_time_open(case: Case, base: Sequence[float], head: Sequence[float
     if min(len(base), len(head)) == 1 and base[0] > 0 and head[0] > 0:
         return abs(math.log(head[0] / base[0])) > math.log1p(tolerances.find(case, COMPILING).margin)
     return any(c.verdict is Verdict.INCONCLUSIVE for c in compare_compile_times(case, base, head, tolerances))
+
+
+def is_clear_difference(measured: Measured, tolerances: ToleranceRules) -> bool:
+    """Say whether the short check of a case that is the same program shows that it is not: the time of an iteration is
+    slower or faster by itself, or the time of compiling differs by more than its threshold."""
+    case, base, head = measured.case, measured.base, measured.head
+    effect = estimate_effect(measured.launches, between=measured.between, look=measured.look)
+    verdict = Verdict.INCONCLUSIVE if effect is None else judge(effect, tolerances.find(case, LATENCY))
+    times = [seconds for side in (base, head) if side is not None for seconds in side.compile_seconds[:1]]
+    limit = math.log1p(tolerances.find(case, COMPILING).threshold)
+    is_compiled_otherwise = len(times) == 2 and min(times) > 0 and abs(math.log(times[1] / times[0])) > limit
+    return verdict in {Verdict.REGRESSED, Verdict.IMPROVED} or is_compiled_otherwise
 
 
 def correct_family(comparisons: Sequence[Comparison], *, rate: float = FAMILY_ERROR) -> list[Comparison]:

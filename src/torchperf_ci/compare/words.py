@@ -22,7 +22,8 @@ from torchperf_ci.compare.model import (
 )
 from torchperf_ci.core.records import METRICS, Case
 from torchperf_ci.core.statistics import slow_share
-from torchperf_ci.core.text import ABSENT, count, is_full_sha, is_repository, is_run_id, one_line
+from torchperf_ci.core.text import ABSENT, count, duration, is_full_sha, is_repository, is_run_id, one_line
+from torchperf_ci.report.words import format_count
 
 SIGNS = {
     Verdict.REGRESSED: "❌",
@@ -34,6 +35,7 @@ SIGNS = {
     Verdict.NEW: "🆕",
     Verdict.FIXED: "✅",
     Verdict.IMPROVED: "✅",
+    Verdict.CHANGED: "🔢",
     Verdict.UNCHANGED: "▫️",
 }
 
@@ -46,6 +48,14 @@ METRIC_TITLES = {
     "graph_breaks": "graph breaks",
     GRAPHS: "graphs",
     "recompiles": "recompiles",
+    "operators": "operators",
+    "flops": "floating-point operations",
+    "generated_kernels": "generated kernels",
+    "kernel_launches": "kernel launches",
+    "allocations": "allocations",
+    "allocated_bytes": "bytes allocated",
+    "instructions": "instructions",
+    "compile_instructions": "instructions of compiling",
 }
 _MOST_NAMES = 3
 _LONGEST_REASON = 90
@@ -110,12 +120,13 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
     failed, missing, slower = pick(Verdict.FAILED), pick(Verdict.MISSING), pick(Verdict.REGRESSED)
     wrong = pick(Verdict.FAILED, others)
     worse = pick(Verdict.REGRESSED, others)
+    counted = pick(Verdict.CHANGED, others)
     refused = [c for c in pick(Verdict.REFUSED) if not c.fails_on_both]
     unchecked = [c for c in pick(Verdict.REFUSED, others) if c.metric == ACCURACY]
     seconds = sum(c.more_seconds or 0.0 for c in pick(Verdict.INCONCLUSIVE))
     more = f", about {max(1, round(seconds)):,} s more would decide" if 0 < seconds < _LONGEST_WAIT else ""
     within = f" (within {percent(findings.header.tolerances.latency.threshold)})"
-    improved = pick(Verdict.IMPROVED)
+    improved, unchanged = pick(Verdict.IMPROVED), pick(Verdict.UNCHANGED)
     bad = (
         (len(failed), "fails on head", "fail on head", _explain(failed, quote)),
         (len(wrong), "has wrong results on head", "have wrong results on head", _explain(wrong, quote)),
@@ -154,7 +165,14 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
             "are faster",
             f": {quote(name(improved[0].case))}" if len(improved) == 1 else _name_cases(improved, quote),
         ),
-        (len(pick(Verdict.UNCHANGED)), "is unchanged", "are unchanged", within),
+        (sum(not c.spared for c in unchanged), "is unchanged", "are unchanged", within),
+        (findings.spared, "is the same program", "are the same program", " on both sides"),
+        (
+            len({c.case for c in counted}),
+            "has another count or other code",
+            "have other counts or other code",
+            _name_cases([*{c.case: c for c in reversed(counted)}.values()], quote),
+        ),
         (len(pick(Verdict.NEW)), "is new", "are new", ""),
         (len(pick(Verdict.SKIPPED)), "has too little history", "have too little history", ""),
     )
@@ -240,10 +258,10 @@ def quantity(metric: str, value: float | None) -> str:
         return ABSENT
     unit = METRICS[metric].unit if metric in METRICS else ""
     match unit:
-        case "bytes":
-            return f"{value / 1e6:,.1f} MB" if value >= 1e6 else f"{value / 1e3:,.1f} kB"
         case "ratio":
             return f"{value:.3g}x"
+        case "bytes" | "count":
+            return format_count(metric, value)
         case _:
             return f"{value:.4g} {unit}".strip()
 
@@ -268,9 +286,12 @@ def why(comparison: Comparison) -> str:
 
 
 def is_change(comparison: Comparison) -> bool:
-    """Say whether it belongs into the table of changes: times that are open do, other metrics that are open do not."""
+    """Say whether it belongs into the table of changes: times that are open do, other metrics that are open do not.
+    What counts differently has a table of its own."""
     if comparison.verdict is Verdict.INCONCLUSIVE:
         return comparison.metric in TIMED or comparison.confirmed is False
+    if comparison.verdict is Verdict.CHANGED:
+        return False
     return comparison.verdict is not Verdict.UNCHANGED or (comparison.metric == ACCURACY and bool(comparison.why))
 
 
@@ -284,6 +305,16 @@ def ordered(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return sorted(comparisons, key=rank)
 
 
+def split_comparisons(findings: ComparisonFindings) -> tuple[list[Comparison], list[Comparison], list[Comparison]]:
+    """Split them, in order, into what changed, what counts differently and has no verdict, and the rest."""
+    changed: list[Comparison] = []
+    counted: list[Comparison] = []
+    rest: list[Comparison] = []
+    for c in ordered(findings.comparisons):
+        (changed if is_change(c) else counted if c.verdict is Verdict.CHANGED else rest).append(c)
+    return changed, counted, rest
+
+
 def list_notes(findings: ComparisonFindings) -> Iterator[str]:
     """List what a reader has to know to read the tables."""
     tolerances = findings.header.tolerances
@@ -294,6 +325,12 @@ def list_notes(findings: ComparisonFindings) -> Iterator[str]:
         yield (
             f"Slower or faster: the whole interval lies beyond {percent(tolerances.latency.margin)}. Unchanged: it "
             f"lies within ±{percent(tolerances.latency.threshold)}. Else inconclusive.{twice}{limits}"
+        )
+    if findings.spared:
+        total = len({comparison.case for comparison in findings.comparisons})
+        yield (
+            f"{findings.spared:,} of {count(total, 'case')} had a short check only, since code, data and libraries are "
+            f"the same on both sides; this saved about {duration(findings.saved_seconds)}."
         )
     if any(c.metric in TIMED and c.ratio for c in findings.comparisons):
         if findings.measured:

@@ -143,10 +143,25 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             ("speedup_of_medians", "ratio", "higher", "Speedup as median eager / median compiled", "", 1.0),
             ("eager_latency", "ms", "lower", "Eager latency (ms)", "ms", 1.0),
             ("slow_share", "ratio", "lower", "Share of samples in the machine's slow state", "", 1.0),
+            ("operators", "count", "lower", "Dispatched operators", "", 1.0),
+            ("flops", "count", "lower", "Floating-point operations", "", 1.0),
+            ("generated_kernels", "count", "lower", "Calls of generated kernels", "", 1.0),
+            ("kernel_launches", "count", "lower", "Kernels run on the device", "", 1.0),
+            ("allocations", "count", "lower", "Allocations", "", 1.0),
+            ("allocated_bytes", "bytes", "lower", "Bytes allocated", "", 1.0),
+            ("instructions", "count", "lower", "Instructions", "", 1.0),
+            ("compile_instructions", "count", "lower", "Instructions of compiling", "", 1.0),
         )
     }
 )
 """Every metric by name. A new one is one entry here."""
+
+
+EXACT_COUNTS = ("operators", "flops", "generated_kernels", "kernel_launches", "allocations", "allocated_bytes")
+"""The metrics of one iteration that are the same in every process: one more is one too many."""
+
+INSTRUCTIONS = ("instructions", "compile_instructions")
+"""The metrics that are counted and still vary a little."""
 
 
 def own_metric(name: str, *, unit: str = "", direction: Direction = Direction.UNKNOWN) -> Metric:
@@ -292,12 +307,18 @@ def _different_hosts(one: Environment, other: Environment) -> list[str]:
     return []
 
 
+PARTITION = "a partition"
+"""The word in `Build.narrowed_by` for a shard that is one of several equal parts."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
     """The origins of a run, once per run: everything a build summary shows besides the `Environment`.
 
     suites: how suites were asked for that are called something else in records, files and modules, by that name.
     gaps: what of a run that was shared out is not there, a sentence each.
+    narrowed_by: what left models of the suites out, say `--filter bert`; of a run that was shared out and joined, of
+        the whole.
     """
 
     environment: Environment
@@ -307,6 +328,7 @@ class Build:
     suites: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
+    narrowed_by: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     time: str = ""
 
@@ -335,6 +357,8 @@ class Record:
         `probe` is the pure-Python probe of pair i; `eager_device` and `compiled_device` are device event times.
     counters: by the names of `COUNTERS`.
     own_metrics: unit and direction of the metrics that are not in `METRICS`, by name.
+    digests: SHA-256 of the compiled arm's `operators` with their arguments and of its `generated_code`, as far as they
+        are known: where they are equal, so are the programs behind them.
     reason: one line on why the status is not a pass, or empty.
     remarks: what a reader should know about the numbers, a line each.
     not_compiled: nothing was compiled, so that the compiled arm ran eagerly, whatever the status says.
@@ -360,6 +384,7 @@ class Record:
     environment: Environment = Environment()
     source: Source = Source()
     own_metrics: Mapping[str, Metric] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def defined_metrics(self) -> list[Metric]:
         """Return the definitions of what was measured: those of `METRICS` in their order, then the others."""
@@ -385,9 +410,11 @@ def to_line(item: Record | Build) -> str:
     own = {
         name: {"unit": metric.unit, "direction": metric.direction.value} for name, metric in item.own_metrics.items()
     }
-    if not own:  # as in most records, of which there are many
-        del body["own_metrics"]
-    return encode_line("record", {**body, **({"own_metrics": own} if own else {})})
+    body |= {"own_metrics": own}
+    for name in ("own_metrics", "digests"):  # not in most records, of which there are many
+        if not body[name]:
+            del body[name]
+    return encode_line("record", body)
 
 
 def from_line(line: str) -> Record | Build:

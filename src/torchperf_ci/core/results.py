@@ -11,7 +11,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
@@ -24,6 +24,8 @@ RECORDS = "records.jsonl"
 COMMANDS = "commands.jsonl"
 ROUNDS = "rounds.jsonl"
 LOGS = "logs"
+CONFIRMATION = "confirmation"
+"""A results folder inside of another one: what was measured once more in the same job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +45,14 @@ class Results:
     """The content of a results folder: the newest record of every case and testing, in the order they were planned.
 
     left_out: the files that were not read because something else was asked for.
+    confirmations: of cases that were measured once more in the same job, since their first result was off.
     """
 
     records: tuple[Record, ...] = ()
     builds: tuple[Build, ...] = ()
     problems: tuple[Problem, ...] = ()
     left_out: tuple[str, ...] = ()
+    confirmations: tuple[Record, ...] = ()
 
     def done(self) -> frozenset[tuple[Case, Testing]]:
         """List the keys a resumed run need not measure again."""
@@ -117,6 +121,12 @@ class ResultsFolder:
             ) from error
         finally:
             os.close(descriptor)
+
+    def append_confirmations(self, records: Sequence[Record]) -> None:
+        """Add what was measured once more, without logs, as a results folder of its own inside of this one."""
+        relative = f"{CONFIRMATION}/{RECORDS}"
+        self.claim(relative)
+        self.append_lines(relative, [to_line(replace(record, log="")) for record in records])
 
     def empty(self) -> None:
         """Remove everything this program wrote here earlier, and nothing else."""

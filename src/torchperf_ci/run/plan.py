@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.records import DEFAULT_COMPILERS, Case, Mode
+from torchperf_ci.core.records import DEFAULT_COMPILERS, PARTITION, Case, Mode
 from torchperf_ci.core.text import nearest, search
 from torchperf_ci.machine.accelerators import Signs, missing_accelerator
 
@@ -46,6 +46,15 @@ class Selection:
     def shard(self) -> str:
         """Return `1-4`: the first of four."""
         return self.shard_name or f"{self.partition_id + 1}-{self.total_partitions}"
+
+    def list_narrowings(self) -> list[str]:
+        """List what leaves models of the suites out, as `Build.narrowed_by` has it."""
+        return [
+            *(f"--filter {pattern.pattern}" for pattern in self.filters),
+            *(f"--exclude {name}" for name in self.exclude),
+            *(["--quick"] if self.quick else []),
+            *([PARTITION] if self.total_partitions > 1 else []),
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

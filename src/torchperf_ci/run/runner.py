@@ -22,7 +22,16 @@ from torchperf_ci.core.statistics import paired_ratio, slow_share
 from torchperf_ci.core.text import one_line, safe_name
 from torchperf_ci.machine.accelerators import Accelerator, indexed
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
-from torchperf_ci.run.case_worker import Captured, CaseSettings, CaseWorker, Loaded, Memory, WorkerPairs
+from torchperf_ci.run.case_worker import (
+    Captured,
+    CaseSettings,
+    CaseWorker,
+    Counted,
+    Loaded,
+    Memory,
+    WorkerPairs,
+)
+from torchperf_ci.run.counting import InstructionCounting, InstructionMethod
 from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, my_cpus, work_on_lanes
 from torchperf_ci.run.plan import Plan, PlannedCase
 from torchperf_ci.run.sampler import SamplePair, Sampler
@@ -64,6 +73,7 @@ class Runner:
     """Measures cases with workers of `preloaded`.
 
     `start` makes a new preloaded process where one is needed; `modules` are what it then imports besides torch.
+    `instructions` counts these, if anything does.
     """
 
     def __init__(
@@ -75,6 +85,7 @@ class Runner:
         *,
         preloaded: Preloaded | None = None,
         modules: Sequence[str] = (),
+        instructions: InstructionCounting | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._start = start
@@ -84,6 +95,7 @@ class Runner:
         self.clock = clock
         self._preloaded = preloaded
         self._modules = modules
+        self.instructions = instructions
         self._stack = ExitStack()
         self._stopped = False
         self.lost: dict[str, str] = {}
@@ -94,11 +106,15 @@ class Runner:
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
+        if self.instructions is not None:
+            self.instructions.close()
 
     def stop(self) -> None:
         """End what is under way in another thread: it fails, and no process is started any more."""
         self._stopped = True
         self._stack.close()
+        if self.instructions is not None:
+            self.instructions.close()
         if self._preloaded is not None:
             self._preloaded.close()
 
@@ -254,14 +270,26 @@ class _CaseRun:
             captured = worker.capture()
             remarks += [*captured.remarks, f"compiled again {pairs.recompiles} times while its times were taken"]
         metrics = {"compilation_latency": compilation_latency, **_metrics(samples, worker.memory())}
+        counted = self._count(worker)
         return self._record(
             Testing.PERFORMANCE,
             Status.PASS,
             captured,
-            (*remarks, *self._gpu.findings().all),
-            metrics=metrics,
+            (*remarks, *self._gpu.findings().all, *counted.remarks),
+            metrics={**metrics, **counted.metrics},
             samples=samples,
+            digests=counted.digests,
         )
+
+    def _count(self, worker: CaseWorker) -> Counted:
+        """Count an iteration, and its instructions in another process."""
+        counted = worker.count()
+        if self._runner.instructions is None:
+            return counted
+        worker.kill()  # two of a model need not fit
+        logs = [self._runner.folder.claim(name) for name in log_names(self._log, self._planned.world)]
+        more = self._runner.instructions.count(self._planned, self._settings, logs, arm="compiled")
+        return replace(counted, metrics={**counted.metrics, **more.metrics}, remarks=(*counted.remarks, *more.remarks))
 
     def _record(
         self,
@@ -401,6 +429,9 @@ def measure_plan(
                     folder,
                     preloaded=None if number else preloaded,
                     modules=plan.preload,
+                    instructions=InstructionCounting(python, InstructionMethod(settings.instructions))
+                    if settings.instructions != InstructionMethod.NEVER
+                    else None,
                 )
             )
             for number, place in enumerate(places)

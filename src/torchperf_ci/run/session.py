@@ -128,7 +128,8 @@ def is_shared_machine() -> bool:
 class Preloaded:
     """The process that has imported torch, from which workers are forked. A context manager: leaving it kills all.
 
-    `cwd` is its working folder, from which Python imports first of all; by default the caller's.
+    `cwd` is its working folder, from which Python imports first of all; by default the caller's. `under`: the command
+    that runs Python, say a debugger's.
     """
 
     def __init__(
@@ -141,14 +142,16 @@ class Preloaded:
         name: str = "",
         option: str = "--python",
         install: str = "",
+        under: Sequence[str] = (),
     ) -> None:
         """Start it.
 
-        name: what errors call this Python, where that is not its path. option: the one that chooses it. install: the
-        advice to users whose package it cannot import.
+        name: what errors call this Python, where that is not its path. option: the one that chooses it. under: the
+        command that runs it, say a tool that counts. install: the advice to users whose package it cannot import.
         """
         self._name, self._option = name or python, option
         self.install = install or f"Install it there ({self._name} -m pip install …), or start where this import works"
+        self.python = python
         self.log = log
         self.left_out: dict[str, str] = {}
         self._exits: dict[int, int] = {}
@@ -158,7 +161,7 @@ class Preloaded:
         with theirs, open_log(log) as stream:
             try:
                 self._process = subprocess.Popen(
-                    [python, "-m", "torchperf_ci.worker.preload", str(theirs.fileno())],
+                    [*under, python, "-m", "torchperf_ci.worker.preload", str(theirs.fileno())],
                     env=dict(environ),
                     cwd=cwd,
                     stdin=subprocess.DEVNULL,

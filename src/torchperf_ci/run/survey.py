@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torchperf_ci.core.errors import UsageProblem
@@ -45,16 +46,17 @@ class Python:
     option: str = "--python"
     install: str = ""
 
-    def start(self) -> Preloaded:
-        """Start a preloaded process of it."""
+    def start(self, under: Sequence[str] = (), variables: Mapping[str, str] = MappingProxyType({})) -> Preloaded:
+        """Start a preloaded process of it, run by the command `under`, with these variables besides its own."""
         return Preloaded(
             self.executable,
-            self.environ,
+            {**self.environ, **variables},
             log=self.log,
             cwd=self.cwd,
             name=self.name,
             option=self.option,
             install=self.install,
+            under=under,
         )
 
 
@@ -83,12 +85,16 @@ def python_under_test(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """The answers of the Python under test: machine, environment, suites, accelerators."""
+    """The answers of the Python under test: machine, environment, suites, accelerators.
+
+    no_instruction_counter: why the processor's counter of instructions does not work there; blank where it does.
+    """
 
     machine: Machine
     build: Build
     suites: tuple[SuiteListing, ...]
     accelerators: tuple[Accelerator, ...] = ()
+    no_instruction_counter: str = ""
 
     @property
     def environment(self) -> Environment:
@@ -128,6 +134,7 @@ def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, 
         ),
         suites=tuple(listings.values()),
         accelerators=accelerators_from(answer["accelerators"]),
+        no_instruction_counter=answer["no_instruction_counter"],
     )
 
 

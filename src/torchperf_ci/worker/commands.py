@@ -49,11 +49,19 @@ from torchperf_ci.worker.compile import (
     why_nothing_compiled,
 )
 from torchperf_ci.worker.copying import CannotCopy, describe_structure
+from torchperf_ci.worker.counting import GeneratedCode, IterationCounter, join_digests
 from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites
+from torchperf_ci.worker.instructions import (
+    CallgrindCounter,
+    ProcessorCounter,
+    count_instructions,
+    why_no_processor_counter,
+)
 from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, seed_all
 from torchperf_ci.worker.memory import device_module, graph_pools, peak_while, process_peak_while
 from torchperf_ci.worker.protocol import CaseError, Handler, describe
 from torchperf_ci.worker.timing import Arm, CacheEmptier, pin_threads, prepare_arm, sample, synchronizer
+from torchperf_ci.worker.tracing import CaseTrace
 from torchperf_ci.worker.world import World, torch_backend
 
 WHOLE_STEP_SUITES = frozenset({"huggingface", "timm_models", "torchbench"})
@@ -88,6 +96,8 @@ class Bench:
         self._is_spent = False
         self._empty_cache: CacheEmptier | None = None
         self._pools_before: frozenset[tuple[int, ...]] = frozenset()
+        self._trace: CaseTrace | None = None
+        self._generated_code: GeneratedCode | None = None
 
     def handlers(self) -> dict[str, Handler]:
         """List every command by name."""
@@ -100,9 +110,12 @@ class Bench:
             "eager": self.eager,
             "accuracy": self.accuracy,
             "compile": self.compile,
+            "trace": self.trace,
             "settle": self.settle,
             "sample": self.sample,
             "memory": self.memory,
+            "count": self.count,
+            "instructions": self.instructions,
             "capture": self.capture,
             "fastrnns": self.fastrnns,
             "probe_device": probe_device,
@@ -135,6 +148,7 @@ class Bench:
             "devices": device_types(),
             "accelerators": accelerators(),
             "unusable_accelerator": unusable_accelerator(),
+            "no_instruction_counter": why_no_processor_counter(),
             "compilers": compiler_names(),
             "dtypes": DTYPES,
         }
@@ -169,11 +183,12 @@ class Bench:
         cache_dir: str | None,
         cpus: Sequence[int] | None = None,
         compile_scope: str = "auto",
+        watch: bool = False,
     ) -> Mapping[str, Any]:
         """Build the case's model on its device. With `cache_dir` the compiler starts from that cache.
 
         compile_scope: what is compiled in training: the `module`, or the whole `step` with loss and backward; `auto` is
-        the step for the suites that bear PyTorch's names.
+        the step for the suites that bear PyTorch's names. watch: `trace` is to follow, so loading is watched.
         """
         self._cpus = self._world.share_of(cpus or ())
         _set_threads(threads, most=len(self._cpus or self._world.share_of(sorted(surroundings.cpu_set()))))
@@ -187,7 +202,9 @@ class Bench:
             os.environ["TRITON_CACHE_DIR"] = os.path.join(cache_dir, "triton")  # noqa: PTH118 - text for the environment
         self._case = case
         self._options = Options(inductor_mode=inductor_mode)
-        self._suite = resolve(spec)
+        self._trace = CaseTrace() if watch else None
+        with self._trace.importing() if self._trace else contextlib.nullcontext():
+            self._suite = resolve(spec)
         if reason := self._suite.missing(case["model"]):
             raise CaseError("model_fail_to_load", reason)
         step_asked = compile_scope == "step" or (compile_scope == "auto" and self._suite.name in WHOLE_STEP_SUITES)
@@ -200,7 +217,10 @@ class Bench:
             return replace(workload, whole_step=whole_step)
 
         self._build = rebuild
-        self._workload = self._load_what_fits(batch_size)
+        with self._trace.building() if self._trace else contextlib.nullcontext():
+            self._workload = self._load_what_fits(batch_size)
+        if self._trace is not None:
+            self._trace.note_state(self._workload, self._suite.models[case["model"]])
         self._batch_size_is_known = batch_size is not None or self._suite.option("batch_size") is not None
         remarks = list(self._workload.remarks)
         if self._world.is_shared:
@@ -445,6 +465,26 @@ class Bench:
         eager = self._compiled_calls * min(self._eager_seconds)
         return {"compilation_latency": max(0.0, self._compiled_seconds - eager), "calls": self._compiled_calls}
 
+    def trace(self) -> Mapping[str, Any]:
+        """Trace one iteration of every arm: which program it is (`worker.tracing`). Needs `load` with `watch`.
+
+        Where tracing does not succeed that is a doubt, not an error: the case can be measured all the same.
+        """
+        if self._trace is None:
+            raise CaseError("fail_to_run", "torchperf-ci: it was not watched while it was loaded")
+        graphs = [compiled_graphs()]
+
+        def is_new_graph() -> bool:
+            graphs.append(compiled_graphs())
+            return graphs[-1] != graphs[-2]
+
+        try:
+            return self._trace.trace(self._arms, is_new_graph)
+        except Exception as error:  # a model may raise anything, and look like anything
+            if self.ends_after(error):
+                raise
+            return {"digests": {}, "parts": {}, "doubts": [f"it could not be traced: {describe(error)}"]}
+
     def settle(self, cold_l2: bool = False) -> Mapping[str, Any]:  # noqa: FBT001, FBT002 - a request's argument
         """Collect garbage once before timing, and never while timing. `{"remarks"}`: what a reader should know.
 
@@ -503,6 +543,47 @@ class Bench:
             peaks[name] = peak_while(device, arm, prepare, other_pools=others)
             process[name] = process_peak_while(arm, prepare) if device.type == "cpu" else None
         return {"peaks": peaks, "process": process}
+
+    def count(self, arm: str | None = None, *, detail: bool = False) -> Mapping[str, Any]:
+        """Count what a settled iteration does: `{"metrics", "digests", "remarks"}`, see `worker.counting`.
+
+        arm: "eager" or "compiled"; the compiled one, where it is there, unless said. detail: the reply has also
+        "operators", a list of names and calls, and "code", the generated code as it was hashed.
+        """
+        name = arm or ("compiled" if "compiled" in self._arms else "eager")
+        has_graphs = uses_dynamo(self._case["compiler"]) and self._graphs.read().counters["unique_graphs"] > 0
+        counts = IterationCounter(
+            self._arms[name],
+            eager=self._arms.get("eager"),
+            device=self._workload.device,
+            prepare=lambda one: prepare_arm(one, 1),
+            graphs=compiled_graphs,
+            code=self._generated_code if name == "compiled" else None,
+            is_compiled=name == "compiled" and has_graphs,
+        ).count()
+        digests = join_digests(self._world.gather(counts.digests()))
+        reply = {"metrics": counts.metrics, "digests": digests, "remarks": counts.remarks}
+        return {**reply, **counts.details()} if detail else reply
+
+    def instructions(self, arm: str, method: str) -> Mapping[str, Any]:
+        """Count the instructions of a settled iteration of an arm, and by the processor (`pmu`) also those of
+        compiling: `{"metrics"}`. Needs a worker that has compiled nothing, with hashes that are not random.
+
+        Under `callgrind` compiling would take minutes, so that is not counted.
+        """
+        counter = CallgrindCounter() if method == "callgrind" else ProcessorCounter()
+        metrics = {}
+        if arm == "compiled":
+            compiling = self._first_compiled_calls
+            if method == "callgrind":
+                compiling()
+            else:
+                metrics["compile_instructions"] = counter.count(compiling)
+        self.settle()
+        one = self._arms[arm]
+        with counter:
+            metrics["instructions"] = count_instructions(counter, one, lambda: prepare_arm(one, 1))
+        return {"metrics": metrics}
 
     def capture(self) -> Mapping[str, Any]:
         """Return dynamo's counters, the graph breaks with their reasons, and whether nothing was compiled at all."""
@@ -575,6 +656,7 @@ class Bench:
     def _compile_arm(self) -> Callable[..., Any]:
         self._graphs.start()
         self._pools_before = frozenset(graph_pools(self._workload.device))
+        self._generated_code = GeneratedCode()
         compiled = compile_workload(self._case["compiler"], self._workload, self._options)
         self._arms["compiled"] = self._workload.iteration(compiled)
         return compiled
