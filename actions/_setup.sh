@@ -8,7 +8,7 @@ root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 # Few commands are enough with little, which is there in a moment; everything else shares one environment.
 needs=all
 case ${1:-} in
-post | check | update-expected) needs=light ;; # no statistics, no charts
+accept | post | check | update-expected) needs=light ;; # no statistics, no charts
 plan) [[ -n ${TORCHPERF_HISTORY:-}${TORCHPERF_DATA_BRANCH:-}${TORCHPERF_ARGS:-} ]] || needs=light ;; # no history is read
 esac
 

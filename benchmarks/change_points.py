@@ -49,7 +49,7 @@ def two_states(chance: np.random.Generator, runs: int) -> np.ndarray:
 
 def told(noise: Noise, runs: int) -> float:
     chance = np.random.default_rng(1)
-    return sum(bool(find_levels(np.exp(noise(chance, runs)))) for _ in range(QUIET)) / QUIET
+    return sum(bool(find_levels(noise(chance, runs))) for _ in range(QUIET)) / QUIET
 
 
 def found(noise: Noise, runs: int, *, step: float, at: int) -> float:
@@ -58,7 +58,7 @@ def found(noise: Noise, runs: int, *, step: float, at: int) -> float:
     for _ in range(STEPS):
         values = noise(chance, runs)
         values[at:] += np.log1p(step)
-        hits += any(abs(place - at) <= 1 for place in find_levels(np.exp(values)))
+        hits += any(abs(place - at) <= 1 for place in find_levels(values))
     return hits / STEPS
 
 

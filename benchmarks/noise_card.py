@@ -1,11 +1,13 @@
 """Measures the noise card of the machine it runs on: false alarms, power, time to a verdict, coverage, overhead.
 
 Unattended and resumable: every comparison is a line of raw samples in a file, and what is there is not measured again.
-`report` writes docs/noise-card.md and its chart from that file alone.
+`report` writes docs/noise-card.md and its chart from that file alone, and keeps it, compressed, beside them, so that
+other rules can be tried on the same samples.
 
     python benchmarks/noise_card.py plan
     python benchmarks/noise_card.py measure --raw noise.jsonl
     python benchmarks/noise_card.py report --raw noise.jsonl
+    python benchmarks/noise_card.py report --raw docs/noise-card.jsonl.xz
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from typing import Any
 
 import torch
 from noise_report import write_report
-from noise_suite import blocks
+from noise_suite import make_model
 
 from torchperf_ci.compare.effects import Launch
 from torchperf_ci.compare.live import CaseComparer, ComparePlan, Sides, make_launch
@@ -48,8 +50,15 @@ KINDS = ("one", "two")
 """Both arms in one process, and base against head in two."""
 SECONDS = 10.0
 """Sampling per comparison; smaller budgets are the beginnings of these."""
+SHORT_SECONDS = 4.0
+"""The same for short calls, of which there are many in a second."""
+SHORT_CALLS = (5, 20, 50, 200)
+"""Microseconds."""
 BESIDES = {"one": 2.0, "two": 12.0}
 """About how many more seconds a comparison takes, for the plan: warm-up, and processes that import torch."""
+
+KEY = ("kind", "extra", "stress", "call")
+"""What of a line says which series it is of."""
 
 Line = dict[str, Any]
 
@@ -59,32 +68,41 @@ class Series:
     """Comparisons of one kind, with so many per cent of extra work in head, maybe beside a busy process.
 
     What that is of the time is less than `extra` in two processes, where an iteration finds the caches cold.
+    call: microseconds of a short call; 0 for the model of a hundred blocks.
     """
 
     kind: str
     extra: float
-    stress: bool
     count: int
+    stress: bool = False
+    call: float = 0
 
     @property
-    def key(self) -> tuple[str, float, bool]:
-        return self.kind, self.extra, self.stress
+    def key(self) -> tuple[str, float, bool, float]:
+        return self.kind, self.extra, self.stress, self.call
+
+    @property
+    def sampling(self) -> float:
+        """Seconds of sampling of a comparison."""
+        return SHORT_SECONDS if self.call else SECONDS
 
     @property
     def seconds(self) -> float:
-        return self.count * (SECONDS + BESIDES[self.kind])
+        return self.count * (self.sampling + BESIDES[self.kind])
 
 
 def plan(scale: float) -> list[Series]:
     """All series, the most telling ones first; `scale` shrinks the counts, to try things out."""
-    counts: dict[tuple[str, float, bool], int] = {("one", 0, False): 100, ("two", 0, False): 60}
-    counts |= {(kind, extra, False): 30 for extra in (5, 3) for kind in KINDS}
-    counts |= {("two", 3.4, False): 30, ("one", 1, False): 30}
-    counts |= {(kind, extra, False): 30 for extra in (2, 10) for kind in KINDS}
-    counts |= {(kind, extra, True): 6 for extra in (0, 5) for kind in KINDS}
+    counts: dict[tuple[str, float, bool, float], int] = {("two", 0, False, 0): 60, ("two", 3.4, False, 0): 30}
+    counts |= {("one", 0, False, 0): 60, ("two", 2.2, False, 0): 30, ("two", 5, False, 0): 20}
+    counts |= {("one", extra, False, 0): 20 for extra in (1, 2, 3, 5)}
+    for call in SHORT_CALLS:
+        counts |= {("two", 0, False, call): 12, ("two", 5, False, call): 6}
+        counts |= {("one", 0, False, call): 15, ("one", 5, False, call): 10}
+    counts |= {(kind, extra, True, 0): 6 for extra in (0, 5) for kind in KINDS}
     return [
-        Series(kind=kind, extra=extra, stress=stress, count=max(2, round(scale * count)))
-        for (kind, extra, stress), count in counts.items()
+        Series(kind=kind, extra=extra, stress=stress, call=call, count=max(2, round(scale * count)))
+        for (kind, extra, stress, call), count in counts.items()
     ]
 
 
@@ -108,15 +126,17 @@ def in_one_process(series: Series, done: int) -> Iterator[Line]:
     """Comparisons of two models in this process, made anew for each: new memory, new weights."""
     for number in range(done, series.count):
         torch.manual_seed(number)
-        sampler = Sampler(LocalPairs(_arm(0), _arm(series.extra)), random.Random(f"{series.key} {number}"))
+        sampler = Sampler(
+            LocalPairs(_arm(series, 0), _arm(series, series.extra)), random.Random(f"{series.key} {number}")
+        )
         sampler.warm_up()
         start = time.monotonic()
-        launch = make_launch(sampler.draw_for(SECONDS))
+        launch = make_launch(sampler.draw_for(series.sampling))
         yield {"seconds": time.monotonic() - start, "launches": [_rounded(launch)]}
 
 
-def _arm(extra: float) -> Arm:
-    module, inputs = blocks(extra)
+def _arm(series: Series, extra: float) -> Arm:
+    module, inputs = make_model(extra, series.call)
 
     def call() -> object:
         with torch.no_grad():
@@ -127,14 +147,16 @@ def _arm(extra: float) -> Arm:
 
 def in_two_processes(series: Series, done: int, *, renew_every: int) -> Iterator[Line]:
     """Comparisons as `torchperf-ci compare` makes them, without early stops; processes are started anew in between."""
-    base = SideSpec(name="base", python=sys.executable, label="base", environ={"EXTRA": "0"})
-    head = SideSpec(name="head", python=sys.executable, label="head", environ={"EXTRA": str(series.extra)})
+    base, head = (
+        SideSpec(name=name, python=sys.executable, label=name, environ={"EXTRA": str(extra), "CALL": str(series.call)})
+        for name, extra in (("base", 0), ("head", series.extra))
+    )
     request = CompareRequest(
         base=base,
         head=head,
         selection=Selection(suites=(str(SUITE),), mode=Mode.INFERENCE, devices=("cpu",), compilers=("eager",)),
         settings=CaseSettings(testings=(Testing.PERFORMANCE,), threads=1, cpus=shared_cpus(1)),
-        plan=ComparePlan(tolerances=ToleranceRules(), seconds=SECONDS, stop_early=False),
+        plan=ComparePlan(tolerances=ToleranceRules(), seconds=series.sampling, stop_early=False),
     )
     with tempfile.TemporaryDirectory() as folder, running_sides(request, Path(folder)) as sides:
         for number in range(done, series.count):
@@ -146,19 +168,22 @@ def in_two_processes(series: Series, done: int, *, renew_every: int) -> Iterator
 
 def _two(request: CompareRequest, sides: tuple[LiveSide, LiveSide], folder: Path, number: int) -> Line:
     comparer = CaseComparer(
-        Sides(base=sides[0], head=sides[1]), request.settings, lambda _, side: folder / f"{side}.log"
+        Sides(base=sides[0], head=sides[1]), request.settings, lambda _, side: [folder / f"{side}.log"]
     )
     (planned,) = collect_cases(*sides, request.selection)
+    start = time.monotonic()
     measured = comparer.compare(planned, request.plan, attempt=number)
+    wall = time.monotonic() - start
     failures = [side.failure for side in (measured.base, measured.head) if side is not None and side.failure]
     if failures:
         raise SystemExit(f"the model does not run: {failures[0]}")
-    return {"seconds": measured.seconds, "launches": [_rounded(launch) for launch in measured.launches]}
+    launches = [_rounded(launch) for launch in measured.launches]
+    return {"seconds": measured.seconds, "wall": wall, "launches": launches}
 
 
 def _rounded(launch: Launch) -> dict[str, list[float]]:
-    """Times to the nanosecond, which is as exact as they are."""
-    return {name: [round(value, 9) for value in getattr(launch, name)] for name in ("base", "head", "probe")}
+    """Times to four digits, of which there are so many that what is cut off does not matter, and few megabytes."""
+    return {name: [float(f"{value:.4g}") for value in getattr(launch, name)] for name in ("base", "head", "probe")}
 
 
 BURSTS = """
@@ -219,7 +244,7 @@ def measure(raw: Path, scale: float, renew_every: int) -> None:
     """Append what the file does not hold yet."""
     torch.set_num_threads(1)
     lines = _lines(raw)
-    done = Counter((line["kind"], line["extra"], line["stress"]) for line in lines if line["kind"] in KINDS)
+    done = Counter(tuple(line[name] for name in KEY) for line in lines if line["kind"] in KINDS)
     kinds = {line["kind"] for line in lines}
     with raw.open("a", encoding="utf-8") as stream:
 
@@ -256,9 +281,13 @@ def _measure(series: Series, done: int, renew_every: int, write: Callable[[Line]
             else in_two_processes(series, done, renew_every=renew_every)
         )
         for number, line in enumerate(found, start=done + 1):
-            write({"kind": series.kind, "extra": series.extra, "stress": series.stress, "time": time.time(), **line})
-            stressed = ", busy neighbour" if series.stress else ""
-            print(f"{series.kind} +{series.extra} %{stressed}: {number}/{series.count}", flush=True)
+            write({**dict(zip(KEY, series.key, strict=True)), "time": time.time(), **line})
+            print(f"{_describe(series)}: {number}/{series.count}", flush=True)
+
+
+def _describe(series: Series) -> str:
+    called = f" of {series.call:g} µs" if series.call else ""
+    return f"{series.kind} +{series.extra} %{called}{', busy neighbour' if series.stress else ''}"
 
 
 def machine() -> Line:
@@ -279,8 +308,7 @@ def machine() -> Line:
 def show_plan(scale: float) -> None:
     """Print what would be measured, and what that needs."""
     for series in plan(scale):
-        stressed = "busy neighbour" if series.stress else ""
-        print(f"{series.kind:4} +{series.extra:2} % {series.count:4} comparisons  {stressed}")
+        print(f"{series.count:4} comparisons  {_describe(series)}")
     hours = sum(series.seconds for series in plan(scale)) / 3600
     print(f"\nabout {hours:.1f} hours on an otherwise idle machine with 2 CPUs, 3 GiB of memory, 200 MB of disk")
 

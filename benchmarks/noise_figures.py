@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from statistics import fmean
+from statistics import fmean, linear_regression, median, stdev
 
 from noise_rules import RULES, Samples
 
@@ -19,19 +19,23 @@ from torchperf_ci.compare.effects import (
     ONE_PROCESS,
     TWO_PROCESSES,
     ChangeTolerance,
-    Effect,
     Launch,
+    LaunchNoise,
     Verdict,
     estimate_effect,
     is_settled,
-    judge,
+    measure_launch_noise,
+    pool_launch_noise,
 )
 from torchperf_ci.compare.live import ComparePlan
-from torchperf_ci.compare.model import Comparison, ToleranceRules
-from torchperf_ci.compare.verdicts import correct_family
+from torchperf_ci.compare.model import LATENCY, Comparison, Measured, SideResult, ToleranceRules
+from torchperf_ci.compare.session import CONFIRMATION
+from torchperf_ci.compare.verdicts import compare_case, correct_family, is_to_repeat, share_launch_noise
 from torchperf_ci.core.records import Case, Mode
+from torchperf_ci.core.statistics import batch_squared_error, interquartile_mean
 
-LIMITS: dict[str, tuple[ChangeTolerance, float]] = {
+Limits = tuple[ChangeTolerance, float]
+LIMITS: dict[str, Limits] = {
     "one": (ONE_PROCESS, ARMS_FLOOR),
     "two": (TWO_PROCESSES, BETWEEN_FLOOR),
 }
@@ -39,29 +43,28 @@ LIMITS: dict[str, tuple[ChangeTolerance, float]] = {
 AT = {"one": 2.0, "two": 10.0}
 """The seconds per case that the aims are about."""
 CASES = 20
-FAMILIES = 2000
+SLOW = 1.2
+"""Times its lower quartile that a probe of the slow state takes."""
+FAMILIES = 400
+"""Pull requests that are drawn from what was measured."""
 
 _CASE = Case(suite="noise", model="blocks", mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="eager")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One comparison: with how much extra work in head (per cent), and how many seconds of sampling it took."""
+    """One comparison: with how much extra work in head (per cent), and how many seconds of sampling it took.
+
+    call: microseconds of a short call; 0 for the model of a hundred blocks. wall: seconds with what is not sampling.
+    """
 
     kind: str
     extra: float
     stress: bool
     seconds: float
     launches: tuple[Launch, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """What our rule says with some budget, and after how many seconds of sampling."""
-
-    verdict: Verdict
-    seconds: float
-    found: Effect | None
+    call: float = 0
+    wall: float = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,21 +114,43 @@ def begun(item: Round, budget: float, share: float = 1.0) -> list[Launch]:
     return found
 
 
-def replayed(item: Round, budget: float, *, family: int = 1) -> Judged:
-    """Our rule with its looks, for one of `family` cases, on the beginning of what was measured."""
-    tolerance, between = LIMITS[item.kind]
-    share, found = 1.0, None
+def replay(
+    item: Round, budget: float, *, family: int = 1, noise: LaunchNoise | None = None, limits: Limits | None = None
+) -> Measured:
+    """The beginning of what was measured, as far as our rule with its looks would have gone; `family`: cases of the
+    pull request."""
+    tolerance, between = limits or LIMITS[item.kind]
+    share, launches, look = 1.0, [], 0
     for look, (share, _) in enumerate(LOOKS):
-        found = estimate_effect(begun(item, budget, share), between=between, look=look)
-        if is_settled(found, tolerance, family=family):
+        launches = begun(item, budget, share)
+        if look == len(LOOKS) - 1:
             break
-    verdict = Verdict.INCONCLUSIVE if found is None else judge(found, tolerance)
-    return Judged(verdict=verdict, seconds=share * budget, found=found)
+        effect = estimate_effect(launches, between=between, look=look, noise=noise)
+        if is_settled(effect, tolerance, family=family):
+            break
+    return Measured(
+        case=_CASE,
+        base=SideResult(),
+        head=SideResult(),
+        launches=tuple(launches),
+        between=between,
+        seconds=share * budget,
+        look=look,
+        spread=measure_launch_noise(launches) if between == BETWEEN_FLOOR else None,
+        noise=noise,
+    )
+
+
+def judge_alone(item: Round, budget: float) -> tuple[Verdict, float]:
+    """The verdict of a single measurement, and the seconds of sampling it took."""
+    measured = replay(item, budget)
+    (latency, *_) = compare_case(measured, ToleranceRules(latency=LIMITS[item.kind][0]))
+    return latency.verdict, measured.seconds
 
 
 def called(rounds: Sequence[Round], verdict: Verdict, budget: float) -> Share:
     """How many of the comparisons get a verdict."""
-    return Share(hits=sum(replayed(item, budget).verdict is verdict for item in rounds), count=len(rounds))
+    return Share(hits=sum(judge_alone(item, budget)[0] is verdict for item in rounds), count=len(rounds))
 
 
 def told_apart(rounds: Sequence[Round], budget: float) -> Share:
@@ -134,49 +159,146 @@ def told_apart(rounds: Sequence[Round], budget: float) -> Share:
     return Share(hits=sum(one is not None and one.low > 1 for one in found), count=len(rounds))
 
 
-def family_alarms(rounds: Sequence[Round]) -> Share:
-    """Pull requests of 20 equal cases in which anything blocks, drawn from the comparisons there are.
-
-    What looks slower is confirmed with another one of them, as a second measurement would.
-    """
-    rng = random.Random(0)
-    found = [_comparison(item) for item in rounds]
-    if not found:
+def family_alarms(rounds: Sequence[Round], *, families: int = FAMILIES) -> Share:
+    """Pull requests of 20 equal cases in which anything blocks, drawn from the comparisons there are."""
+    if not rounds:
         return Share(hits=0, count=0)
-    alarms = sum(
-        any(comparison.blocks for comparison in correct_family([_drawn(found, rng) for _ in range(CASES)]))
-        for _ in range(FAMILIES)
-    )
-    return Share(hits=alarms, count=FAMILIES)
-
-
-def found_among(rounds: Sequence[Round], equal: Sequence[Round]) -> Share:
-    """Pull requests of 20 cases in which the only slower one blocks, drawn in the same way."""
     rng = random.Random(0)
-    slower, others = ([_comparison(item) for item in some] for some in (rounds, equal))
-    if not slower or not others:
+    alarms = sum(any(c.blocks for c in judge_pull_request([rounds] * CASES, rng)) for _ in range(families))
+    return Share(hits=alarms, count=families)
+
+
+def found_among(
+    rounds: Sequence[Round],
+    equal: Sequence[Round],
+    *,
+    cases: int = CASES,
+    limits: Limits | None = None,
+    families: int = FAMILIES,
+) -> Share:
+    """Pull requests of so many cases in which the only slower one blocks, drawn in the same way."""
+    if not rounds or not equal:
         return Share(hits=0, count=0)
-    hits = sum(
-        correct_family([_drawn(slower, rng), *(_drawn(others, rng) for _ in range(CASES - 1))])[0].blocks
-        for _ in range(FAMILIES)
+    rng = random.Random(0)
+    series = [rounds, *[equal] * (cases - 1)]
+    hits = sum(judge_pull_request(series, rng, limits=limits)[0].blocks for _ in range(families))
+    return Share(hits=hits, count=families)
+
+
+def judge_pull_request(
+    series: Sequence[Sequence[Round]], rng: random.Random, *, limits: Limits | None = None
+) -> list[Comparison]:
+    """A pull request with a case of each series, judged as `compare` does it: one drawn comparison per case, and a
+    longer one made of others where it has to be measured again."""
+    kind = series[0][0].kind
+    rules = ToleranceRules(latency=(limits or LIMITS[kind])[0])
+    spreads: list[LaunchNoise] = []
+
+    def measure(item: Round, budget: float) -> Measured:
+        noise = pool_launch_noise(spreads)
+        measured = replay(item, budget, family=len(series), noise=noise, limits=limits)
+        spreads.extend([measured.spread] if measured.spread else [])
+        return measured
+
+    first = [measure(rng.choice(rounds), AT[kind]) for rounds in series]
+    both = [
+        replace(one, again=measure(join(rng.choices(rounds, k=CONFIRMATION)), CONFIRMATION * AT[kind]))
+        if is_to_repeat(shared, rules)
+        else one
+        for one, shared, rounds in zip(first, share_launch_noise(first), series, strict=True)
+    ]
+    return correct_family(
+        [c for one in share_launch_noise(both) for c in compare_case(one, rules) if c.metric == LATENCY]
     )
-    return Share(hits=hits, count=FAMILIES)
 
 
-def _comparison(item: Round) -> Comparison:
-    one = replayed(item, AT[item.kind], family=CASES)
-    p = one.found.p_above(LIMITS[item.kind][0].margin) if one.found else None
-    return Comparison(case=_CASE, metric="abs_latency", verdict=one.verdict, p=p)
+def join(rounds: Sequence[Round]) -> Round:
+    """A longer comparison: the launches of several, or in one process the pairs of their only one."""
+    launches = [launch for item in rounds for launch in item.launches]
+    if rounds[0].kind == "one":
+        pairs = {name: tuple(x for one in launches for x in getattr(one, name)) for name in ("base", "head", "probe")}
+        launches = [Launch(**pairs)]
+    return replace(rounds[0], seconds=sum(item.seconds for item in rounds), launches=tuple(launches))
 
 
-def _drawn(found: Sequence[Comparison], rng: random.Random) -> Comparison:
-    """One of them; what is slower, held against another one."""
-    first, second = rng.choice(found), rng.choice(found)
-    if first.verdict is not Verdict.REGRESSED:
-        return first
-    p = max(one.p for one in (first, second) if one.p is not None)
-    verdict = first.verdict if second.verdict is Verdict.REGRESSED else Verdict.INCONCLUSIVE
-    return replace(first, verdict=verdict, p=p)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VarianceShares:
+    """The parts of a comparison's variance: standard deviations of log ratios in per cent, between launches and within
+    a second of sampling; seconds that a launch costs besides; and those of sampling per launch that make the most of
+    the time (Kalibera and Jones, "Rigorous benchmarking in reasonable time", 2013, section 6)."""
+
+    between: float
+    within: float
+    cost: float
+
+    @property
+    def best_seconds(self) -> float:
+        return math.sqrt(self.cost) * self.within / self.between if self.between else math.inf
+
+
+def share_variance(rounds: Sequence[Round]) -> VarianceShares | None:
+    """Split the variance of a series of comparisons in two processes; None where there is none."""
+    several = [item for item in rounds if len(item.launches) > 1]
+    if not several:
+        return None
+    seconds = fmean(item.seconds / len(item.launches) for item in several)
+    squared = [
+        batch_squared_error(launch.log_ratios, center=interquartile_mean)
+        for item in several
+        for launch in item.launches
+        if len(launch.log_ratios) >= LEAST_PAIRS
+    ]
+    spreads = [spread.variance for item in several if (spread := measure_launch_noise(item.launches))]
+    return VarianceShares(
+        between=100 * math.sqrt(max(0.0, fmean(spreads) - fmean(squared))),
+        within=100 * math.sqrt(fmean(squared) * seconds),
+        cost=fmean((item.wall - item.seconds) / len(item.launches) for item in several),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adjustment:
+    """The estimates of a series, in per cent: their mean, and the standard deviation between comparisons."""
+
+    mean: float
+    deviation: float
+
+
+def adjust_by_probe(rounds: Sequence[Round]) -> dict[str, Adjustment]:
+    """What the probe, a loop that neither side changes, could do for the estimate: leave out the pairs in which it is
+    slow, or take off what a line through log ratios over log probes says of them."""
+    ways = {
+        "as it is": _centre,
+        "without pairs of a slow probe": _centre_without_slow,
+        "line on the probe": _centre_on_line,
+    }
+    estimates = {
+        way: [100 * fmean(centre(launch) for launch in item.launches) for item in rounds]
+        for way, centre in ways.items()
+    }
+    return {
+        way: Adjustment(mean=fmean(each), deviation=stdev(each)) for way, each in estimates.items() if len(each) > 1
+    }
+
+
+def _centre(launch: Launch) -> float:
+    return interquartile_mean(launch.log_ratios)
+
+
+def _centre_without_slow(launch: Launch) -> float:
+    usual = sorted(launch.probe)[len(launch.probe) // 4]
+    pairs = zip(launch.log_ratios, launch.probe, strict=True)
+    return interquartile_mean([ratio for ratio, probe in pairs if probe <= SLOW * usual])
+
+
+def _centre_on_line(launch: Launch) -> float:
+    probes = [math.log(probe) for probe in launch.probe]
+    if len(set(probes)) < 2:
+        return _centre(launch)
+    slope = linear_regression(probes, launch.log_ratios).slope
+    usual = median(probes)
+    pairs = zip(launch.log_ratios, probes, strict=True)
+    return interquartile_mean([ratio - slope * (probe - usual) for ratio, probe in pairs])
 
 
 def smallest(found: Sequence[tuple[float, float]]) -> float:

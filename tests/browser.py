@@ -38,25 +38,60 @@ FLAGS = [
     "--disable-sync",
 ]
 
+KEYS = {"Tab": 9, "Enter": 13, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+
 
 class Browser:
     """As much of WebDriver as these tests need."""
 
     def __init__(self, base: str, profile: Path) -> None:
         options = {"binary": CHROMIUM, "args": [*FLAGS, f"--user-data-dir={profile}"]}
-        wanted = {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}
+        logged = {"browser": "ALL"}
+        wanted = {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": logged}}
         self._session = f"{base}/session"
         opened = self._call("", {"capabilities": wanted})
         self._session += f"/{opened['sessionId']}"
 
-    def open(self, page: Path) -> None:
-        self._call("/url", {"url": page.as_uri()})
+    def open(self, page: Path | str) -> None:
+        self._call("/url", {"url": page if isinstance(page, str) else page.as_uri()})
 
     def back(self) -> None:
         self._call("/back", {})
 
     def run(self, script: str) -> Any:
         return self._call("/execute/sync", {"script": script, "args": []})
+
+    def wait(self, condition: str, *, seconds: float = 60) -> Any:
+        """Wait until a JavaScript expression is true, and return its value."""
+        deadline = time.monotonic() + seconds
+        while not (value := self.run(f"return {condition}")):
+            assert time.monotonic() < deadline, f"never true: {condition}"
+            time.sleep(0.05)
+        return value
+
+    def move(self, x: float, y: float) -> None:
+        """Move the mouse, in pixels of the window."""
+        self._mouse("mouseMoved", x, y)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Press the mouse's button at one place and release it at another, which may be the same."""
+        self._mouse("mouseMoved", *start)
+        self._mouse("mousePressed", *start, button="left", clickCount=1)
+        for share in (0.3, 0.7, 1.0) if start != end else ():
+            at = [one + share * (other - one) for one, other in zip(start, end, strict=True)]
+            self._mouse("mouseMoved", *at, button="left", buttons=1)
+        self._mouse("mouseReleased", *end, button="left", clickCount=1)
+
+    def press(self, key: str) -> None:
+        """Press a key by its name, say ArrowLeft."""
+        text = {"text": "\r"} if key == "Enter" else {}
+        about = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
+        self._devtools("Input.dispatchKeyEvent", {"type": "keyDown", **about, **text})
+        self._devtools("Input.dispatchKeyEvent", {"type": "keyUp", **about})
+
+    def console(self) -> list[str]:
+        """What was written to the console since the last call: errors, warnings, violations of a policy."""
+        return [entry["message"] for entry in self._call("/se/log", {"type": "browser"})]
 
     def size(self, width: int, height: int) -> None:
         """The window's, by emulation, because a real one has a least width."""
@@ -72,6 +107,9 @@ class Browser:
         """Pixels as an array of height, width and channels."""
         with urllib.request.urlopen(f"{self._session}/screenshot", timeout=60) as reply:
             return image.imread(io.BytesIO(base64.b64decode(json.load(reply)["value"])))
+
+    def _mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
+        self._devtools("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, **more})
 
     def _devtools(self, command: str, parameters: dict[str, Any]) -> None:
         self._call("/goog/cdp/execute", {"cmd": command, "params": parameters})

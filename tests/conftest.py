@@ -34,6 +34,7 @@ ALLOWED_SKIPS = re.compile(
     r"GPU|CUDA"  # a machine with one runs them: pytest -m gpu
     r"|\btimm\b"  # some 200 MB that a job of its own has
     r"|chdb"  # some 900 MB, in a job of its own
+    r"|valgrind"  # a package of the system
     r"|no memory cgroup can be made here"
     r"|only root can give a folder away"
 )

@@ -14,12 +14,14 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from noise_figures import (
     Round,
     Share,
+    adjust_by_probe,
     begun,
     coverage,
     family_alarms,
     found_among,
+    join,
+    judge_alone,
     peer_alarms,
-    replayed,
     smallest,
     wilson,
 )
@@ -49,8 +51,7 @@ def test_a_smaller_budget_is_the_beginning_of_every_launch() -> None:
 def test_looks_decide_early_where_it_is_clear() -> None:
     """At the first look that has 40 pairs, with the verdict of the live rule."""
     for extra, verdict in ((0, Verdict.UNCHANGED), (10, Verdict.REGRESSED)):
-        found = replayed(a_round(extra), 8.0)
-        assert (found.verdict, found.seconds) == (verdict, 2.0)
+        assert judge_alone(a_round(extra), 8.0) == (verdict, 2.0)
 
 
 def test_shares_have_wilsons_intervals() -> None:
@@ -67,14 +68,43 @@ def test_the_smallest_slowdown_lies_between_those_that_were_tried() -> None:
     assert smallest([(2.0, 0.1), (3.0, 0.5)]) == float("inf")
 
 
+@pytest.mark.parametrize(("kind", "launches", "pairs"), [("one", 1, 600), ("two", 6, 300)])
+def test_a_confirmation_is_made_of_several_comparisons(kind: str, launches: int, pairs: int) -> None:
+    """More launches in two processes, a longer one in one."""
+    joined = join([a_round(kind=kind), a_round(kind=kind, seed=1)])
+    assert joined.seconds == 20.0
+    assert [len(launch.base) for launch in joined.launches] == [pairs] * launches
+
+
+def test_the_probe_takes_off_what_it_shows() -> None:
+    """Where head runs longer into slow stretches than base, and the probe with it."""
+
+    def disturbed(seed: int) -> Round:
+        rng = random.Random(seed)
+        slow = [rng.random() < 0.3 for _ in range(300)]
+        probe = tuple(1e-4 * (1.5 if one else 1.0) for one in slow)
+        head = tuple(0.01 * (1.2 if one else 1.0) * rng.uniform(0.99, 1.01) for one in slow)
+        return Round(
+            kind="one",
+            extra=0,
+            stress=False,
+            seconds=10,
+            launches=(Launch(base=(0.01,) * 300, head=head, probe=probe),),
+        )
+
+    ways = adjust_by_probe([disturbed(seed) for seed in range(8)])
+    assert abs(ways["line on the probe"].mean) < 0.2 < ways["as it is"].mean
+    assert abs(ways["without pairs of a slow probe"].mean) < 0.2
+
+
 def test_equal_rounds_raise_no_alarm_and_are_covered() -> None:
     """Families drawn from calm comparisons never block."""
     rounds = [a_round(seed=seed) for seed in range(12)]
-    assert family_alarms(rounds).hits == 0
+    assert family_alarms(rounds, families=20).hits == 0
     assert coverage(rounds).count == 12
     assert coverage([]).count == 0
-    assert found_among([a_round(10)], rounds).value == 1
-    assert found_among(rounds, rounds).hits == 0
+    assert found_among([a_round(10)], rounds, families=20).value == 1
+    assert found_among(rounds, rounds, families=20).hits == 0
     assert found_among([], rounds).count == 0
 
 

@@ -75,10 +75,21 @@ def test_other_machines_compare_by_speedup_alone(cli: Cli, tmp_path: Path) -> No
     head = write(tmp_path / "head", slow)
     done = cli("compare", base, head, "--output-dir", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
-    assert "only speedups are compared, not times: CPU differs: AMD EPYC against Xeon" in done.stderr
+    assert "times are not compared: CPU differs: AMD EPYC against Xeon" in done.stderr
     assert "Times are not compared." in (tmp_path / "out/compare.md").read_text()
     quiet = cli("compare", base, head, "--output-dir", str(tmp_path / "out"), "--quiet")
     assert (quiet.stderr, quiet.stdout) == ("", done.stdout)
+
+
+def test_other_numbers_of_threads_are_no_comparison(cli: Cli, tmp_path: Path) -> None:
+    """A speedup depends on them: it is refused in yellow, with the way to compare."""
+    one, four = (Environment(cpu="AMD EPYC", cpu_count=4, threads=number) for number in (1, 4))
+    base = write(tmp_path / "base", record("mlp", 2.0, environment=one))
+    head = write(tmp_path / "head", record("mlp", 1.0, environment=four))
+    done = cli("compare", base, head, "--output-dir", str(tmp_path / "out"))
+    assert done.returncode == 4, done.stderr
+    assert done.stdout.startswith("⚠️ No case could be compared; 1 case is refused")
+    assert "1 against 4 threads: measure both with the same --threads" in done.stdout
 
 
 def test_without_a_case_to_judge_the_exit_code_is_4(cli: Cli, tmp_path: Path) -> None:

@@ -364,6 +364,11 @@ def test_what_cannot_be_compared_is_said_before_time_is_spent(
         (("--base-env", "A=1", "--no-performance"), "--no-performance leaves no time to compare"),
         (("--base-env", "A=1", "--repeat", "5"), "--repeat 5: a launch of a comparison needs at least 10 rounds"),
         (("--base-ref", "main"), "is in no git repository"),
+        (("--base-env", "A=1", "--suites", "mine.py"), "Error: suite mine.py: there is no such file."),
+        (
+            ("--base-python", "/no/python"),
+            "cannot start /no/python: No such file or directory; give a Python with --base-",
+        ),
     ],
 )
 def test_requests_that_cannot_be_meant_are_refused(cli: Cli, arguments: tuple[str, ...], message: str) -> None:

@@ -16,6 +16,7 @@ from torchperf_ci.history.runs import RunFilter
 from torchperf_ci.history.storage import LocalFiles
 
 GITHUB = ("--repo", REPOSITORY)
+NEW = "new: tiny/mlp inductor: Accuracy check fails, fail_accuracy, since 2026-10-06 (000000000...010101010)"
 
 
 def test_by_default_everything_stays_on_this_machine(cli, tmp_path: Path):
@@ -23,11 +24,8 @@ def test_by_default_everything_stays_on_this_machine(cli, tmp_path: Path):
     first = cli("dashboard", results(tmp_path / "one", 0), cwd=tmp_path)
     second = cli("dashboard", results(tmp_path / "two", 1, BAD), cwd=tmp_path)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
-    assert "✅ float32: there is no earlier run to compare with" in first.stdout
-    assert (
-        "❌ float32: since the run of 2026-10-05 03:15 UTC: 1 case regressed\n  regressed: tiny/mlp inductor: Accuracy"
-        in second.stdout
-    )
+    assert "✅ float32: 1 case passed\n  Not judged yet: 2 metrics of 1 case, 2 with 1 of 5 runs" in first.stdout
+    assert f"❌ float32: 1 of 1 case failed: fail_accuracy\n  {NEW}" in second.stdout
     assert kept(tmp_path / "torchperf-history") == ["octo/project/1000", "octo/project/1001"]
     made = {path.name for path in (tmp_path / "two").iterdir()}
     assert {"dashboard_float32.md", "gh_summary_diff.txt", "gh_regression.txt", "gh_graphs.txt", "report.md"} <= made
@@ -41,7 +39,7 @@ def test_doing_it_again_keeps_the_run_once(dashboard, tmp_path: Path):
     dashboard(folder)
     again = dashboard(folder)
     assert "torchperf-history has this run already" in again.stderr
-    assert "there is no earlier run" in again.stdout
+    assert "2 with 1 of 5 runs" in again.stdout
     assert kept(tmp_path / "torchperf-history") == ["octo/project/1000"]
 
 
@@ -89,7 +87,7 @@ def test_without_detection_nothing_is_compared(dashboard, tmp_path: Path):
     assert (tmp_path / "one" / "gh_summary_diff.txt").exists()
     dashboard(folder, "--no-detect-regressions")
     assert not (tmp_path / "one" / "gh_summary_diff.txt").exists()
-    assert "egressed" not in (tmp_path / "one" / "dashboard_float32.md").read_text()
+    assert "Not judged" not in (tmp_path / "one" / "dashboard_float32.md").read_text()
 
 
 def test_an_archive_with_an_index_is_kept_up(dashboard, tmp_path: Path):
@@ -97,7 +95,7 @@ def test_an_archive_with_an_index_is_kept_up(dashboard, tmp_path: Path):
     for day, (name, records) in enumerate({"one": GOOD, "two": BAD}.items()):
         done = dashboard(results(tmp_path / name, day, records), "--dashboard-archive-path", "archive")
         assert done.returncode == 0, done.stderr
-    assert "since the run of 2026-10-05 03:15 UTC: 1 case regressed" in done.stdout
+    assert NEW in done.stdout
     lines = (tmp_path / "archive" / "lookup.csv").read_text().splitlines()
     assert [line.rpartition("_")[0] for line in lines] == [
         "278,performance,float32,day_278_05_10_26_performance_float32",
@@ -127,24 +125,24 @@ def test_series_and_branches_are_kept_apart(dashboard, tmp_path: Path):
     """--name tells series apart, --compare-branch leaves other branches out."""
     dashboard(results(tmp_path / "one", 0), "--name", "a100")
     other = dashboard(results(tmp_path / "two", 1, BAD), "--name", "h200")
-    assert "there is no earlier run" in other.stdout
+    assert "2 with 1 of 5 runs" in other.stdout
     dashboard(results(tmp_path / "three", 2, branch="topic"), "--name", "a100")
     found = dashboard(results(tmp_path / "four", 3, BAD), "--name", "a100", "--compare-branch", "main")
-    assert "since the run of 2026-10-05 03:15 UTC: 1 case regressed" in found.stdout
+    assert "since 2026-10-08 (000000000...030303030)" in found.stdout
 
 
-def test_a_regression_can_fail_the_step(dashboard, tmp_path: Path):
-    """--fail-on regressed: exit code 3, after everything was kept; GitHub gets outputs and the step summary."""
+def test_a_new_failure_can_fail_the_step(dashboard, tmp_path: Path):
+    """--fail-on new: exit code 3, after everything was kept; GitHub gets outputs and the step summary."""
     dashboard(results(tmp_path / "one", 0))
     files = {"GITHUB_OUTPUT": str(tmp_path / "output"), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
     folder = results(tmp_path / "two", 1, BAD)
-    done = dashboard(folder, "--fail-on", "regressed", "--github-files", env=files)
+    done = dashboard(folder, "--fail-on", "new", "--github-files", env=files)
     assert done.returncode == 3
     assert "✅" not in done.stdout
     assert "--fail-on" in done.stderr
     assert len(kept(tmp_path / "torchperf-history")) == 2
     lines = (tmp_path / "output").read_text().splitlines()
-    assert [lines[1], lines[4], lines[7]] == ["two/dashboard_float32.md", "", "1"]
+    assert [lines[place] for place in (1, 4, 7, 10)] == ["two/dashboard_float32.md", "", "1", "1"]
     assert (tmp_path / "summary.md").read_text().rstrip() == (
         tmp_path / "two" / "dashboard_float32.md"
     ).read_text().rstrip()
@@ -159,7 +157,7 @@ def test_an_unreadable_file_of_the_history_is_told(dashboard, tmp_path: Path):
     done = dashboard(results(tmp_path / "three", 2, BAD))
     assert done.returncode == 0
     assert f"Problem: {broken.name}: cannot be read and was left out" in done.stderr
-    assert "since the run of 2026-10-05 03:15 UTC: 1 case regressed" in done.stdout
+    assert "since 2026-10-07 (000000000...020202020)" in done.stdout
     assert broken.name in (tmp_path / "three" / "dashboard_float32.md").read_text()
 
 
@@ -175,6 +173,9 @@ def test_an_unreadable_file_of_the_history_is_told(dashboard, tmp_path: Path):
         (("--archive-name", "a"), "--archive-name names a folder of --dashboard-archive-path"),
         (("--image-uploader", "'unbalanced"), "cannot be split into words"),
         (("--image-uploader", "/no/such/program"), "/no/such/program cannot be started"),
+        (("--fail-on", "regressed"), "'regressed' is not one of 'new', 'open', 'never'"),
+        (("--fail-on", "new", "--no-detect-regressions"), "leaves nothing to judge"),
+        (("--site-url", "javascript:alert(1)"), "is no address"),
         (("--history", "nosuch://x"), "nosuch://x cannot be used"),
     ],
 )

@@ -59,6 +59,7 @@ def outcome(in_process: Call, tmp_path: Path) -> Call:
         (UNLOADED, ("merge",), 6),
         ([*GOOD, *UNAVAILABLE], ("merge",), 6),
         ([*GOOD, *both(case("b", "eager"))], ("report",), 6),
+        ([*GOOD, *WRONG], ("report",), 0),  # as its help says: the report is complete, and no headline is green
     ],
 )
 def test_reports_of_results(
@@ -115,12 +116,18 @@ def test_checks(outcome: Call, tmp_path: Path) -> None:
 
 def test_a_dashboard_that_fails_on_regressions(outcome: Call, tmp_path: Path) -> None:
     """Also in the report that it writes, though everything passed by itself."""
-    outcome("dashboard", results(tmp_path / "one", 0, GOOD), "--no-graphs")
-    results(tmp_path / "two", 1, both(case("a"), 0.5))
-    for path in (tmp_path / "one").glob("*"):
+    for day in range(6):
+        folder = results(tmp_path / str(day), day, both(case("a"), 1.5))
+        outcome("dashboard", folder, "--no-graphs")
+    results(tmp_path / "slow", 6, both(case("a"), 1.0))
+    outcome("dashboard", "slow", "--no-graphs")
+    results(tmp_path / "slower", 7, both(case("a"), 1.0))
+    for path in (path for path in tmp_path.glob("?/*") if path.is_file()):
         path.unlink()
-    options = ("--no-graphs", "--fail-on", "regressed", "--github-files")
-    assert outcome("dashboard", "two", *options) == (3, [])
+    assert list(green_lines(tmp_path / "slow", "")) == []
+    for fail_on in ("new", "open"):
+        options = ("--no-graphs", "--fail-on", fail_on, "--github-files")
+        assert outcome("dashboard", "slower", *options) == (3, [])
 
 
 def test_an_update_that_is_not_complete(outcome: Call, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import click
@@ -11,7 +14,9 @@ from click.testing import CliRunner
 
 from torchperf_ci.cli.main import COMMANDS, cli
 from torchperf_ci.cli.options import (
+    LAST_SECTIONS,
     Command,
+    Formatter,
     GitHubOptions,
     Group,
     argument,
@@ -95,6 +100,67 @@ def test_all_commands_have_sections_and_say_what_may_be_meant() -> None:
     assert all(isinstance(each, (Command, Group)) for each in commands)
     done = CliRunner().invoke(cli, ["comparee"])
     assert (done.exit_code, "Did you mean compare?" in done.output) == (2, True)
+
+
+def commands_in(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
+    """Every command below a group, and the group itself, as it is typed."""
+    yield path
+    for name in group.list_commands(click.Context(group)):
+        each = group.get_command(click.Context(group), name)
+        if isinstance(each, click.Group):
+            yield from commands_in(each, *path, name)
+        else:
+            yield (*path, name)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_help_is_wider_than_the_terminal(width: int) -> None:
+    """Examples are folded as a shell reads them; nothing is cut off."""
+    for path in commands_in(cli):
+        usage, *lines = CliRunner().invoke(cli, [*path, "--help"], env={"COLUMNS": str(width)}).output.splitlines()
+        assert [line for line in (usage, *lines) if len(line) > width] == [], path
+        assert not any(line.endswith("...") for line in lines), path
+        folded = [following for line, following in pairwise(lines) if line.endswith("\\")]
+        assert all(following.startswith("        ") for following in folded), path
+
+
+def test_a_folded_example_is_the_same_command() -> None:
+    """Quoted words stay whole, and no name is broken at a hyphen."""
+    command = """torchperf-ci compare --base-ref merge-base --setup "pip install -e ." --suites bench.py --inference"""
+    formatter = Formatter(width=60)
+    formatter.write_text(f"\b\nExamples:\n  {command}")
+    lines = formatter.getvalue().splitlines()[1:]
+    assert max(map(len, lines)) <= 60
+    assert shlex.split("\n".join(lines).replace("\\\n", "")) == shlex.split(command)
+    formatter.write_text("word " * 11 + "github-action-benchmark")
+    assert formatter.getvalue().splitlines()[-1] == "github-action-benchmark"
+
+
+def test_the_options_of_every_day_come_first() -> None:
+    """What is compared and measured, what counts and where it goes; fine tuning and GitHub behind."""
+    text = CliRunner().invoke(cli, ["compare", "--help"]).output
+    titles = [line.rstrip(":") for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles[:4] == ["What to compare", "What to measure", "What counts as a change", "Options"]
+    assert [*titles[4:]] == [title for title in LAST_SECTIONS if title in titles]
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "first"),
+    [
+        ("run", "--suite", "--suites"),
+        ("run", "--output", "--output-dir"),
+        ("run", "--compiler", "--compilers"),
+        ("run", "--fliter", "--filter"),
+        ("run", "--keep_output", "--keep-output-dir"),
+        ("compare", "--base", "--base-ref"),
+        ("compare", "--ref", "--base-ref"),
+    ],
+)
+def test_an_unknown_option_gets_the_name_that_is_meant(command: str, typed: str, first: str) -> None:
+    """What begins as it was typed stands before what only looks like it."""
+    done = CliRunner().invoke(cli, [command, typed, "x"])
+    assert done.exit_code == 2
+    assert f"No such option {typed}. Did you mean {first}" in done.output
 
 
 def test_the_token_of_github_is_no_option() -> None:

@@ -41,6 +41,13 @@ def record(testing: Testing = Testing.ACCURACY, status: Status = Status.PASS, **
         ([record(status=Status.PASS_DUE_TO_SKIP, reason="too large")], "skipped: too large"),
         ([record(status=Status.CRASHED), record(Testing.PERFORMANCE, Status.CRASHED)], "crashed"),
         (
+            [
+                record(status=Status.EAGER_1ST_RUN_FAIL, reason="no x"),
+                record(Testing.PERFORMANCE, Status.EAGER_FAIL_TO_RUN, reason="no x"),
+            ],
+            "eager_1st_run_fail (accuracy); eager_fail_to_run (performance): no x",
+        ),
+        (
             [record(status=Status.CRASHED, reason="a\n::error::b\x1b[2J")],
             "crashed (accuracy): a ::error::b\N{REPLACEMENT CHARACTER}[2J",
         ),

@@ -93,6 +93,7 @@ def test_the_values_of_variables_are_not_part_of_the_command_that_is_kept() -> N
         (("--inference", "--batch-size", "0"), "0 is not in the range x>=1."),
         (("--inference", "--seed", str(2**63)), f"{2**63} is not in the range 0<=x<={2**63 - 1}."),
         (("--inference", "--fail-on", "always"), "'always' is not one of 'failed', 'never'."),
+        (("--inference", "--suites", "no/mine.py"), "suite no/mine.py: there is no such file."),
         (("--inference", "surplus"), "Got unexpected extra argument (surplus)"),
     ],
 )
@@ -131,8 +132,11 @@ def test_a_folder_that_cannot_be_used_is_refused_before_anything_starts(cli, tmp
     (tmp_path / "foreign/thesis.tex").write_text("mine")
     targets = {
         "unreadable": ("/proc/nothing", "cannot be written"),
-        "a_file": (str(tmp_path / "a_file"), "is a file; choose a folder with --output-dir"),
-        "foreign": (str(tmp_path / "foreign"), "holds files that torchperf-ci did not write; choose an empty or a new"),
+        "a_file": (str(tmp_path / "a_file"), "is a file, not a folder; choose another with --output-dir"),
+        "foreign": (
+            str(tmp_path / "foreign"),
+            "holds files that torchperf-ci did not write; choose another with --output-dir",
+        ),
         "beneath_a_file": (str(tmp_path / "a_file/out"), "choose another with --output-dir"),
     }
     target, message = targets[name]

@@ -45,8 +45,8 @@ def test_a_second_attempt_takes_the_place_of_the_first(
         first = dashboard("first", 1, BAD, 1)
         second = dashboard("second", 1, GOOD, 2)
         bodies = [comment["body"].partition("\n")[2] for comment in server.comments[7]]
-    assert first == "❌ float32: since the run of 2026-10-05 03:15 UTC: 1 case regressed"
-    assert second == "✅ float32: nothing regressed since the run of 2026-10-05 03:15 UTC"
+    assert first == "❌ float32: 1 of 1 case failed: fail_accuracy"
+    assert second == "✅ float32: 1 case passed"
     assert bodies == [(tmp_path / name / "dashboard_float32.md").read_text() for name in ("before", "second")]
     _, newest = ParquetHistory(files=LocalFiles(root=tmp_path / "kept")).read_last(9, RunFilter()).runs
     assert {(record.source.attempt, record.status) for record in newest.results.records} == {(2, Status.PASS)}

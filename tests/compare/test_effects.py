@@ -19,12 +19,16 @@ from torchperf_ci.compare.effects import (
     ChangeTolerance,
     Effect,
     Launch,
+    LaunchNoise,
     Verdict,
+    combine_p_values,
     estimate_effect,
     estimate_time_factor,
     is_settled,
     judge,
     make_effect,
+    measure_launch_noise,
+    pool_launch_noise,
 )
 from torchperf_ci.compare.model import Comparison
 from torchperf_ci.compare.verdicts import correct_family
@@ -297,3 +301,62 @@ def test_what_blocks_is_listed(ps: list[float]) -> None:
     assert all(c.listed for c in found if c.blocks)
     ordered = sorted(found, key=lambda c: c.p or 0)
     assert all(a.listed >= b.listed and a.blocks >= b.blocks for a, b in pairwise(ordered) if a.p != b.p)
+
+
+def launches_at(offsets: list[float], *, pairs: int = 40) -> list[Launch]:
+    """Launches whose log ratios are these, but for a ripple."""
+    base = tuple(0.01 * (1 + 0.001 * math.sin(step)) for step in range(pairs))
+    return [Launch(base=base, head=tuple(math.exp(offset) * time for time in base)) for offset in offsets]
+
+
+@pytest.mark.parametrize("spread", [0.005, 0.02])
+def test_many_cases_tell_what_launches_differ_by(spread: float) -> None:
+    """Equal machines give the common variance with many degrees of freedom, machines of moods with few."""
+    rng = random.Random(3)
+
+    def own(scale: float) -> LaunchNoise:
+        measured = measure_launch_noise(launches_at([rng.gauss(0, scale) for _ in range(10)]))
+        assert measured is not None
+        assert measured.freedom == 9
+        return measured
+
+    alike = pool_launch_noise([own(spread) for _ in range(30)])
+    unlike = pool_launch_noise([own(spread * math.exp(rng.gauss(0, 1.5))) for _ in range(30)])
+    assert alike is not None
+    assert unlike is not None
+    assert math.sqrt(alike.variance) == pytest.approx(spread, rel=0.15)
+    assert alike.freedom > 20
+    assert unlike.freedom < 6
+
+
+def test_too_few_cases_tell_nothing() -> None:
+    """Neither two cases, nor one launch of a case."""
+    assert measure_launch_noise(launches_at([0.01])) is None
+    assert pool_launch_noise([LaunchNoise(variance=1e-4, freedom=9)] * 2) is None
+
+
+def test_what_other_cases_show_widens_and_narrows_an_interval() -> None:
+    """A single launch has their spread; a few launches that agree or disagree by accident are drawn towards it."""
+    noise = LaunchNoise(variance=0.01**2, freedom=30)
+    single, agreeing, scattered = launches_at([0.0]), launches_at([0.0] * 4), launches_at([-0.03, 0.03, -0.03, 0.03])
+    for launches, wider in ((single, True), (agreeing, True), (scattered, False)):
+        alone = estimate_effect(launches, between=BETWEEN_FLOOR)
+        pooled = estimate_effect(launches, between=BETWEEN_FLOOR, noise=noise)
+        assert alone is not None
+        assert pooled is not None
+        assert pooled.ratio == alone.ratio
+        assert (pooled.high / pooled.low > alone.high / alone.low) == wider
+    one = estimate_effect(single, between=BETWEEN_FLOOR, noise=noise)
+    assert one is not None
+    assert one.error == pytest.approx(0.01, rel=0.05)
+    assert one.freedom == pytest.approx(30, rel=0.2)
+
+
+def test_two_measurements_say_more_than_the_weaker_one() -> None:
+    """By Stouffer's method with equal weights; two that contradict each other say nothing."""
+    assert combine_p_values(0.05, 0.05) == pytest.approx(0.0100, abs=5e-4)
+    assert combine_p_values(0.0, 1.0) == pytest.approx(0.5, abs=1e-3)
+    assert combine_p_values(0.3, 0.01) == combine_p_values(0.01, 0.3)
+    rng = random.Random(1)
+    drawn = [combine_p_values(rng.random(), rng.random()) for _ in range(4000)]
+    assert sum(p <= 0.05 for p in drawn) / len(drawn) == pytest.approx(0.05, abs=0.01)

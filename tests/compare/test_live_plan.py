@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from torchperf_ci.compare.effects import LOOKS
@@ -12,15 +14,17 @@ from torchperf_ci.compare.session import LEAST_SECONDS, CaseBudget
 
 @pytest.mark.parametrize("seconds", [0.5, 2.0, 5.0, 10.0, 60.0])
 @pytest.mark.parametrize("launches", [1, 2, 3, 10, 40])
-def test_all_time_is_shared_and_the_first_look_is_in_the_first_launch(seconds: float, launches: int) -> None:
-    """A launch is worth a second or more, unless there are the fewest that are allowed or asked for."""
+def test_all_time_is_shared_among_launches_that_all_count(seconds: float, launches: int) -> None:
+    """A launch is worth a second or more, unless there are the fewest that are allowed or asked for. Few of them leave
+    the first look to the first one; of many none is less than half as long as it, or it would not count."""
     plan = ComparePlan(tolerances=ToleranceRules(), launches=launches, seconds=seconds)
     count = plan.launches_in_time
     ends = [plan.end_of(number) for number in range(count)]
     assert min(launches, LEAST_LAUNCHES) <= count <= launches
     assert ends == sorted(ends)
     assert ends[-1] == pytest.approx(seconds)
-    assert ends[0] >= LOOKS[0][0] * seconds
+    assert ends[0] >= min(LOOKS[0][0], 1.5 / count) * seconds
+    assert all(2 * (end - start) >= ends[0] for start, end in pairwise(ends))
     if count > LEAST_LAUNCHES:
         assert seconds / count >= 1.0
 

@@ -9,9 +9,18 @@ from pathlib import Path
 import pytest
 
 from compare_builders import HEADER, case, findings, measured
-from torchperf_ci.compare.effects import Verdict
+from torchperf_ci.compare.effects import LaunchNoise, Verdict
 from torchperf_ci.compare.model import ToleranceRules
-from torchperf_ci.compare.report import describe_case, judge_cases, to_json, to_markdown, to_text, write_comparison
+from torchperf_ci.compare.report import (
+    describe_case,
+    judge_cases,
+    read_launch_noise,
+    to_json,
+    to_markdown,
+    to_text,
+    write_comparison,
+)
+from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.results import open_folder
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -89,3 +98,24 @@ def test_the_folder_gets_charts_of_what_changed(tmp_path: Path) -> None:
         f"{chart}.{ending}" for chart in charts for ending in ("svg", "png")
     }
     assert "Head against base" in (tmp_path / "out/compare.svg").read_text()
+
+
+def test_launches_of_earlier_comparisons_are_read_again(tmp_path: Path) -> None:
+    """Of the machine that this is, with both measurements of a case; another machine's are left out and named."""
+    spread = LaunchNoise(variance=1e-4, freedom=9)
+    cases = [replace(measured(f"model_{number}"), spread=spread) for number in range(4)]
+    cases[0] = replace(cases[0], again=replace(cases[0], spread=spread))
+    (tmp_path / "compare.json").write_text(to_json(judge_cases(HEADER, cases)))
+    assert read_launch_noise([tmp_path], HEADER.machine) == ([spread] * 5, [])
+    spreads, left_out = read_launch_noise([tmp_path], "another machine")
+    assert not spreads
+    assert str(tmp_path) in left_out[0]
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"header": 3}', "[]"])
+def test_an_earlier_comparison_that_cannot_be_read_is_named(tmp_path: Path, content: str | None) -> None:
+    """With what to give instead."""
+    if content is not None:
+        (tmp_path / "compare.json").write_text(content)
+    with pytest.raises(UsageProblem, match=r"--earlier .*--output-dir"):
+        read_launch_noise([tmp_path], HEADER.machine)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchperf_ci.compare.effects import ChangeTolerance, Launch, Verdict
+from torchperf_ci.compare.effects import BETWEEN_FLOOR, ChangeTolerance, Launch, Verdict
 from torchperf_ci.compare.model import Comparison, Measured, Rule, SideResult, ToleranceRules
 from torchperf_ci.compare.verdicts import compare_case, is_compile_time_open, is_to_repeat
 from torchperf_ci.core.records import Case, Mode
@@ -25,8 +25,14 @@ def launches(ratio: float, *, count: int = 3) -> tuple[Launch, ...]:
     return tuple(Launch(base=base, head=tuple(ratio * time for time in base)) for _ in range(count))
 
 
-def measured(ratio: float = 1.0, *, base: SideResult | None = GOOD, head: SideResult | None = GOOD) -> Measured:
-    return Measured(case=CASE, base=base, head=head, launches=launches(ratio), seconds=9.0)
+def measured(
+    ratio: float = 1.0,
+    *,
+    base: SideResult | None = GOOD,
+    head: SideResult | None = GOOD,
+    between: float = BETWEEN_FLOOR,
+) -> Measured:
+    return Measured(case=CASE, base=base, head=head, launches=launches(ratio), between=between, seconds=9.0)
 
 
 def verdicts(item: Measured, tolerances: ToleranceRules = TOLERANCES) -> dict[str, Verdict]:
@@ -157,16 +163,33 @@ def test_what_to_repeat_only_once_is_open() -> None:
     found = of(once, "abs_latency")
     assert (found.verdict, found.confirmed) == (Verdict.INCONCLUSIVE, False)
     assert found.p is not None
-    assert found.p > 0.5
+    assert found.p > 1e-6  # of the first one alone it is nothing
     assert "not when measured again" in found.why
 
 
 def test_what_to_repeat_twice_stays_bad() -> None:
-    """And keeps the weaker of the two p values."""
-    twice = replace(measured(1.3), again=measured(1.1))
-    found = of(twice, "abs_latency")
+    """And its p value is that of both together: smaller than either of them."""
+    twice = replace(measured(1.06), again=measured(1.05))
+    found, first, second = (of(one, "abs_latency") for one in (twice, measured(1.06), measured(1.05)))
     assert (found.verdict, found.confirmed) == (Verdict.REGRESSED, True)
-    assert found.p == of(measured(1.1), "abs_latency").p
+    assert found.p is not None
+    assert first.p is not None
+    assert second.p is not None
+    assert found.p < min(first.p, second.p)
+
+
+@pytest.mark.parametrize(("first", "again"), [(1.04, 1.06), (1 / 1.04, 1 / 1.06)])
+def test_what_leans_to_a_change_is_measured_again(first: float, again: float) -> None:
+    """A first measurement that is open as to the margin leads to a second one, which decides."""
+    open_one = measured(first, between=0.02)
+    found = of(open_one, "abs_latency")
+    assert found.verdict in {Verdict.UNCHANGED, Verdict.INCONCLUSIVE}
+    assert is_to_repeat(open_one, ToleranceRules())
+    expected = Verdict.REGRESSED if first > 1 else Verdict.IMPROVED
+    decided = of(replace(open_one, again=measured(again)), "abs_latency")
+    assert (decided.verdict, decided.confirmed) == (expected, True)
+    other_way = of(replace(open_one, again=measured(1 / again)), "abs_latency")
+    assert other_way.verdict is found.verdict
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -13,13 +14,14 @@ from torchperf_ci.compare.model import (
     LATENCY,
     MEMORY,
     SPEEDUP,
+    CommitSummary,
     Comparison,
     ComparisonFindings,
     SideResult,
     pick_case_verdicts,
 )
-from torchperf_ci.compare.report import judge_cases
-from torchperf_ci.compare.words import quantity, why, write_headline, write_sentence
+from torchperf_ci.compare.report import judge_cases, to_markdown
+from torchperf_ci.compare.words import list_bisect_commands, quantity, why, write_headline, write_sentence
 
 
 def say(*comparisons: Comparison, unmeasured: int = 0) -> str:
@@ -34,7 +36,7 @@ def verdict(model: str, kind: Verdict, **rest: object) -> Comparison:
 def test_a_reason_that_all_failures_share_is_told_once() -> None:
     """Else their names, the first three of them."""
     same = [verdict(name, Verdict.FAILED, why="head: AttributeError: no x") for name in "ab"]
-    assert say(*same) == "All 2 cases fail on head: AttributeError: no x."
+    assert say(*same) == "Both cases fail on head: AttributeError: no x."
     assert say(same[0]) == "The one case fails on head: tiny/a inductor (AttributeError: no x)."
     many = [verdict(name, Verdict.FAILED, why=f"head: {name}") for name in "abcde"]
     assert say(*many) == "All 5 cases fail on head: tiny/a inductor, tiny/b inductor, tiny/c inductor and 2 more."
@@ -119,3 +121,19 @@ def test_a_case_has_the_most_urgent_verdict_of_its_times() -> None:
 def test_bytes_are_told_in_a_unit_that_fits(value: float | None, text: str) -> None:
     """Small models have small memory."""
     assert quantity(verdict("a", Verdict.UNCHANGED, metric=MEMORY), value) == text
+
+
+def test_what_got_worse_between_commits_has_the_command_that_finds_the_one() -> None:
+    """A regression by its metric, a failure by its accuracy; nothing where there is no stretch of commits to search."""
+    slow, one, two = measured("it's slow", 1.2), CommitSummary(sha="a" * 40), CommitSummary(sha="b" * 40)
+    items = [replace(slow, again=slow), measured("broken", head=SideResult(failure="crashed: signal 11"))]
+    options, again = ("--suites", "bench.py"), ("torchperf-ci compare",)
+    header = replace(HEADER, base_commit=one, head_commit=two, bisect_options=options, commands=again)
+    found = judge_cases(header, items)
+    first, second = (shlex.split(command) for command in list_bisect_commands(found))
+    ends = ["torchperf-ci", "bisect", "a" * 40, "b" * 40, "--case"]
+    assert first == [*ends, "tiny/it's slow inductor inference float32 cpu", "--inference", "--suites", "bench.py"]
+    assert second[len(ends) :] == [str(case("broken")), "--metric", "accuracy", "--inference", "--suites", "bench.py"]
+    assert "torchperf-ci bisect" in to_markdown(found)
+    assert list_bisect_commands(replace(found, header=replace(header, bisect_options=None))) == []
+    assert list_bisect_commands(judge_cases(header, [measured("same")])) == []

@@ -28,8 +28,9 @@ SETUP = re.compile(
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+(\.\d+)*")
 
 DIFFERENT_ON_PURPOSE = {
-    *((name, "python") for name in ("run", "plan", "compare", "action.yml")),
+    *((name, "python") for name in ("run", "plan", "compare", "bisect", "action.yml")),
     *((name, other) for name in ("compare", "action.yml") for other in ("base-ref", "upstream", "compilers")),
+    ("bisect", "compilers"),
     ("update-expected", "pull-request"),
 }
 """An action measures the caller's `python`; at home it is the Python that runs the command. On GitHub a comparison is

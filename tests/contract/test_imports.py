@@ -30,8 +30,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "formats": {"history"},
     "expectations": {"shards", "github", "report"},
     "compare": {"run", "machine", "report", "worker", "suites"},
+    "bisect": {"compare", "report", "run", "machine"},
     "doctor": {"compare", "run", "machine"},
     "dashboard": {"history", "compare", "report", "github"},
+    "site": {"dashboard", "history", "compare", "github"},
     "post": {"compare", "report", "github"},
     "pytorch": {"formats", "report", "run", "worker", "suites"},
 }

@@ -62,7 +62,7 @@ def test_a_folder_that_cannot_be_written_is_refused(path: str) -> None:
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     """The message says so."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageProblem, match="is a file; choose a folder"), open_folder(tmp_path / "file"):
+    with pytest.raises(UsageProblem, match="is a file, not a folder"), open_folder(tmp_path / "file"):
         pass
 
 

@@ -21,8 +21,11 @@ from torchperf_ci.dashboard.charts import draw_pictures, draw_trends, name_trend
 from torchperf_ci.dashboard.comment import make_comment
 from torchperf_ci.dashboard.gh_parts import make_parts
 from torchperf_ci.dashboard.model import Dashboard, DashboardOptions, study
+from torchperf_ci.dashboard.states import judge
 from torchperf_ci.dashboard.trends import sparkline
 from torchperf_ci.dashboard.words import write_rerun, write_state, write_terminal_text
+from torchperf_ci.history.addresses import case_address
+from torchperf_ci.history.series import collect_series
 from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.document import whole
 from torchperf_ci.report.model import ReportOptions, collect_findings
@@ -43,7 +46,7 @@ def dashboard(
     made = [a_run(day, records, **source) for day, records in enumerate(runs)]
     findings = collect_findings(Results(records=made[-1].results.records, builds=(BUILD,)), ReportOptions())
     *past, now = made
-    return study(findings, now, past, options, problems=problems)
+    return study(findings, now, past, options, states=judge(collect_series(made)), problems=problems)
 
 
 def parts_of(made: Dashboard, pictures: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -91,7 +94,7 @@ def test_the_parts_with_history_in_full(name: str):
 
 
 def test_the_comment_in_full():
-    """The state, what is bad, the report's failures and summary, numbers over time, details."""
+    """The state, what is new, open and well again; the report's parts and numbers over time in folds."""
     urls = {"geomean_over_time.png": "https://example.org/geomean.png?raw=true&x=1"}
     check_golden("dashboard/comment.md", make_comment(nightly_dashboard(), NO_CHARTS, urls))
 
@@ -106,7 +109,7 @@ def test_the_comment_has_no_boxes_and_says_what_is_in_its_folds():
 
 
 def test_what_changed_on_a_terminal():
-    """What changed in a sentence, and regressions and lasting changes as plain text."""
+    """The state in a sentence, and what is new and open as plain text."""
     check_golden("dashboard/terminal.txt", write_terminal_text(nightly_dashboard()))
 
 
@@ -114,14 +117,15 @@ def test_what_changed_on_a_terminal():
     ("now", "sign"),
     [
         (both(case(), 1.5), "✅"),
-        (both(case(), 0.5), "❌"),
+        (both(case(), 0.5), "⚠️"),
         ([accuracy(case(), Status.FAIL_ACCURACY), *both(case(), 1.5)[1:]], "❌"),
         ([accuracy(case(), Status.FAIL_ACCURACY), *both(case("other"), 1.5)], "❌"),
-        (both(case("other"), 1.5), "⚠️"),
+        (both(case("other"), 1.5), "✅"),
     ],
 )
 def test_no_green_beside_what_is_bad(now: Sequence[Record], sign: str):
-    """A regressed, a failing or a vanished case: the heading and the terminal say it with their sign."""
+    """A case beyond a limit, or a failing one: the heading and the terminal say it with their sign. Of one case alone
+    nobody knows whether it is gone."""
     made = dashboard([both(case(), 1.5), now])
     assert comment_of(made).startswith(f"## {sign} float32: ")
     assert write_state(made)[0] == sign
@@ -132,7 +136,11 @@ def test_a_failing_model_is_red_though_nothing_changed():
     bad = [accuracy(case(), Status.FAIL_ACCURACY), *both(case(), 1.5)[1:]]
     made = dashboard([bad, bad])
     assert write_state(made)[0] == "❌"
-    assert write_terminal_text(made) == "float32: nothing regressed since the run of 2026-10-05 03:15 UTC"
+    first, second, *_ = write_terminal_text(made).splitlines()
+    assert first == "❌ float32: 1 of 1 case failed: fail_accuracy"
+    assert second == (
+        "  still open: tiny/mlp inductor: Accuracy check fails, fail_accuracy, since 2026-10-05 (000000000), 2 runs"
+    )
 
 
 def test_the_first_run_has_nothing_to_compare_with():
@@ -142,7 +150,7 @@ def test_the_first_run_has_nothing_to_compare_with():
     assert "There is no earlier run to compare with." in texts["gh_summary_diff.txt"]
     assert "1 run, 2026-10-05 to 2026-10-05 UTC." in texts["gh_regression.txt"]
     assert comment_of(made).startswith("## ✅ float32: 12 cases passed")
-    assert "There is no earlier run to compare with." in comment_of(made)
+    assert "Not judged yet: 48 metrics of 12 cases, 48 with 1 of 5 runs." in comment_of(made)
 
 
 def test_parts_that_are_not_asked_for_are_left_out():
@@ -164,14 +172,14 @@ def test_unreadable_history_is_named_in_the_comment():
     assert "`x.parquet: cannot be read and was left out`" in text
 
 
-def test_another_machine_is_told_above_the_folds():
-    """When the run before comes from another machine, the comment says it where it is seen."""
+def test_another_machine_is_told():
+    """When the run before comes from another machine, the comment says it beside PyTorch's limits."""
     runs = [a_run(0, nightly(0), machine=replace(MACHINE, cpu="Xeon")), a_run(1, nightly(1))]
     findings = collect_findings(Results(records=runs[1].results.records), ReportOptions())
     made = study(findings, runs[1], [runs[0]], DashboardOptions())
-    head = comment_of(made).partition("## Executive")[0]
     assert (
-        "⚠️ `tiny` with `inductor` was measured under other conditions before: `CPU differs: Xeon against EPYC`" in head
+        "⚠️ `tiny` with `inductor` was measured under other conditions before: `CPU differs: Xeon against EPYC`"
+        in comment_of(made)
     )
 
 
@@ -220,42 +228,51 @@ def test_a_workflow_without_a_name_is_its_file():
     assert command.startswith("gh workflow run 'perf nightly.yml' --repo octo/project --ref main -f suites=tiny -f ")
 
 
-def test_the_worst_regressions_are_named_first():
-    """What fails comes before what got slower, a large change before a small one, with digits enough to see it."""
+def test_the_worst_changes_are_named_first():
+    """What fails comes before what got slower, a large change before a small one."""
     names = ("slightly", "much", "fails", "fine")
-    runs = [
-        [record for model in names for record in both(case(model), 0.9502 if model == "slightly" else 1.5)],
-        [
-            *both(case("slightly"), 0.9498),
-            *both(case("much"), 0.75),
-            accuracy(case("fails")),
-            performance(case("fails"), None, Status.CRASHED),
-            *both(case("fine"), 1.5),
-        ],
+    usual = [record for model in names for record in both(case(model), 1.5)]
+    bad = [
+        *both(case("slightly"), 1.4),
+        *both(case("much"), 0.75),
+        accuracy(case("fails")),
+        performance(case("fails"), None, Status.CRASHED),
+        *both(case("fine"), 1.5),
     ]
-    made = dashboard(runs)
-    head = comment_of(made).partition("## Executive")[0]
-    assert [line for line in head.splitlines() if line.startswith("- `tiny")] == [
-        "- `tiny/fails` with `inductor`: Performance speedup 1.50x → `crashed`",
-        "- `tiny/much` with `inductor`: Performance speedup 1.50x → 0.75x",
-        "- `tiny/slightly` with `inductor`: Performance speedup 0.9502x → 0.9498x",
+    made = dashboard([*[usual] * 6, bad, bad])
+    lines = [line for line in comment_of(made).splitlines() if line.startswith("- `tiny")]
+    assert [line.partition("`")[2].partition("`")[0] for line in lines[:3]] == [
+        "tiny/much", "tiny/slightly", "tiny/fails",
+    ]  # fmt: skip
+    assert "Performance speedup -50.0 % (1.5 → 0.75), since [050505050...060606060](" in lines[0]
+    assert [line.partition(" (")[0] for line in write_terminal_text(made).splitlines()[1:]] == [
+        "  new: tiny/much inductor: Absolute latency",
+        "  new: tiny/slightly inductor: Absolute latency",
+        "  still open: tiny/fails inductor: Performance run fails, crashed, since 2026-10-11",
     ]
-    assert write_terminal_text(made).splitlines()[1:] == [
-        "  regressed: tiny/fails inductor: Performance speedup 1.50x → crashed",
-        "  regressed: tiny/much inductor: Performance speedup 1.50x → 0.75x",
-        "  regressed: tiny/slightly inductor: Performance speedup 0.9502x → 0.9498x",
-    ]
+
+
+def test_cases_link_to_the_site():
+    """Where there is one, a case leads to its history in one click."""
+    runs = [both(case(), 1.5)] * 6 + [both(case(), 1.0)] * 2
+    text = comment_of(dashboard(runs, options=DashboardOptions(site="https://octo.github.io/project")))
+    assert f"([history]({case_address('https://octo.github.io/project', case())}))" in text
+    assert "[all runs and cases](https://octo.github.io/project)" in text
+    assert "github.io" not in comment_of(dashboard(runs))
 
 
 def test_models_that_are_gone_are_not_hidden():
     """However long the comment, a model that disappeared is in it."""
     gone = "timm_models_ForSequenceClassification_9"
-    runs = [large(8), [record for record in large(9) if record.case.model != gone]]
-    made = dashboard(runs, options=DashboardOptions(limit=16_000))
+    runs = [a_run(8, large(8)), a_run(9, [record for record in large(9) if record.case.model != gone])]
+    runs[1] = replace(runs[1], results=replace(runs[1].results, builds=(BUILD,)))
+    findings = collect_findings(runs[1].results, ReportOptions())
+    options = DashboardOptions(limit=16_000)
+    made = study(findings, runs[1], runs[:1], options, states=judge(collect_series(runs)))
     text = comment_of(made)
     assert "left out for length" in text
-    assert "### Gone (2)" in text
-    assert len(re.findall(rf"- `timm_models/{gone}` with `inductor\w*`: Accuracy `pass` → –", text)) == 2
+    assert "### Gone (4)" in text
+    assert len(re.findall(rf"- `timm_models/{gone}` with `\w*`: last seen 2026-10-13", text)) == 4
 
 
 def test_markdown_in_folds_is_markdown():
@@ -272,7 +289,7 @@ def test_hostile_names_stay_names():
     bad = "</details>~~~\n@all | <script> `x` ![x](http://evil) "
     of = case(bad, suite=f"suite {bad}", dtype="float32")
     made = dashboard(
-        [both(of, 1.5)] * 5 + [both(of, 0.5)] * 5, commit=bad, repository=bad, run_id=bad, workflow=bad, branch=bad
+        [both(of, 1.5)] * 6 + [both(of, 0.5)] * 2, commit=bad, repository=bad, run_id=bad, workflow=bad, branch=bad
     )
     text = comment_of(made)
     outside = re.sub(r"^~~~sh\n.*?^~~~$", "", text, flags=re.S | re.M)
@@ -340,15 +357,16 @@ def test_sparklines_show_changes_and_not_noise(values: list[float | None], bars:
 
 
 def test_a_large_dashboard_fits_and_keeps_what_matters():
-    """3 suites, 4 compilers, 60 models and 10 runs stay below the limit; regressions, lasting changes and warnings are
+    """3 suites, 4 compilers, 60 models and 10 runs stay below the limit; what is open and what failed is
     whole, and what is hidden is counted."""
     made = dashboard([large(day) for day in TEN])
     text = comment_of(made)
     assert 50_000 < len(text.encode()) <= 60_000
-    for title, number in (("Regressed", 3), ("Lasting changes", 12), ("Failed", 24)):
+    for title, number in (("Worse in the newest run alone", 3), ("Still open", 36)):
         assert f"### {title} ({number})" in text
-    assert len(re.findall(r"^- `\w+/\w+_6` with `inductor`: Performance speedup", text, flags=re.M)) == 3
-    assert len(re.findall(r"^- ❌ `\w+/\w+_7` with ", text, flags=re.M)) == 12
+    assert "<summary>Failed (24)</summary>" in text
+    assert len(re.findall(r"^- `\w+/\w+_6` with `inductor`: Absolute latency", text, flags=re.M)) == 3
+    assert len(re.findall(r"^- `\w+/\w+_7` with ", text, flags=re.M)) == 12
     assert text.count("<details>") == text.count("</details>")
     assert re.search(r"rows are hidden here for length, see report.html._|left out for length", text)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from report_builders import BUILD, accuracy, both, case
 from run_builders import a_run
 from torchperf_ci.core.records import Status
@@ -61,15 +59,3 @@ def test_the_changes_of_a_case_stand_together_with_the_worst_first():
     assert [change.metric for change in dashboard.regressed_cases()[2]] == ["speedup", "compression_ratio"]
     assert [changes[0].model for changes in dashboard.cases(Transition.DISAPPEARED)] == ["gone"]
     assert [changes[0].model for changes in dashboard.cases(Transition.APPEARED)] == ["new"]
-
-
-@pytest.mark.parametrize(("last", "lasting"), [(3, 0), (12, 1)])
-def test_lasting_changes_are_told_within_the_runs_shown(last: int, lasting: int):
-    """All of the past is searched, and an old change is not told every night; two metrics of a case are one change."""
-    runs = [a_run(day, both(case(), 2.0 if day < 12 else 1.5)) for day in range(20)]
-    (dashboard,) = study(*runs, options=DashboardOptions(last=last))
-    (points,) = dashboard.lasting_cases() or [[]]
-    assert len(dashboard.lasting_cases()) == lasting
-    assert {point.metric for point in points} == ({"speedup", "abs_latency"} if lasting else set())
-    (silent,) = study(*runs, options=DashboardOptions(last=last, detect=False))
-    assert silent.lasting == ()

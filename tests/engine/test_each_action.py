@@ -97,7 +97,7 @@ def test_each_action_starts_and_does_its_work(engine: Engine, project: Path, tmp
     assert run.outputs("plan")["jobs"] == "1"
     assert (run.outputs("run")["passed"], run.outputs("merge")["passed"]) == ("2", "2")
     assert run.outputs("check") == {"failed": "0", "improved": "0"}
-    assert run.outputs("dashboard")["regressed"] == "0"
+    assert run.outputs("dashboard")["open"] == "0"
     assert run.outputs("upload")["rows"] != "0"
     assert run.outputs("compare")["exit-code"] == "0"
     assert run.outputs("gate")["exit-code"] == "0"

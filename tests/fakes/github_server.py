@@ -61,6 +61,7 @@ class FakeGitHub(FakeServer):
             {
                 "id": run, "name": workflow, "event": event, "run_number": len(self.runs) + 1, "run_attempt": attempt,
                 "head_sha": sha, "status": status, "created_at": "2026-01-02T03:04:05Z",
+                "updated_at": "2026-01-02T04:05:06Z",
             }
         )  # fmt: skip
         self.jobs[run], self.artifacts[run] = [], []

@@ -21,6 +21,9 @@ class ReviewGitHub(FakeGitHub):
         self.permissions |= {"checks: write", "issues: write"}
         self.comments: dict[int, list[dict[str, Any]]] = {}
         self.checks: list[dict[str, Any]] = []
+        self.writers: set[str] = set()
+        """Those who may write to the repository."""
+        self._minute = 0
 
     def add_pull(
         self, *, sha: str = SHA, branch: str = "feature", fork: str = REPOSITORY, base: str = REPOSITORY
@@ -32,18 +35,32 @@ class ReviewGitHub(FakeGitHub):
         self.comments[number] = []
         return number
 
-    def add_comment(self, pull: int, body: str, *, login: str) -> None:
-        """Somebody's comment."""
-        self.comments[pull].append(self._comment(pull, body, login))
+    def add_comment(self, pull: int, body: str, *, login: str) -> int:
+        """Somebody's comment; its number."""
+        made = self._comment(pull, body, login)
+        self.comments[pull].append(made)
+        return int(made["id"])
+
+    def edit_comment(self, number: int, body: str) -> None:
+        """Change what a comment says, as its author or somebody with write access may."""
+        comment = next(each for held in self.comments.values() for each in held if each["id"] == number)
+        comment |= {"body": body, "updated_at": self.tell_time()}
+
+    def tell_time(self) -> str:
+        """A minute later than the last time it was asked."""
+        self._minute += 1
+        return f"2026-11-20T{self._minute // 60:02}:{self._minute % 60:02}:00Z"
 
     def _comment(self, pull: int, body: str, login: str) -> dict[str, Any]:
-        number = self._number()
+        number, now = self._number(), self.tell_time()
         return {
             "id": number,
             "url": f"{self.url}/repos/{REPOSITORY}/issues/comments/{number}",
             "html_url": f"{self.url}/{REPOSITORY}/pull/{pull}#issuecomment-{number}",
             "body": body,
             "user": {"login": login},
+            "created_at": now,
+            "updated_at": now,
         }
 
     def route(self, asked: Asked) -> Reply:
@@ -56,6 +73,8 @@ class ReviewGitHub(FakeGitHub):
     def _routes(self) -> list[tuple[str, str, str, Any]]:
         return [
             ("GET", "/pulls", "pull-requests: write", self._list_heads),
+            ("GET", r"/pulls/(\d+)", "pull-requests: write", self._get_pull),
+            ("GET", r"/collaborators/([^/]+)/permission", "contents: read", self._get_permission),
             ("GET", r"/issues/(\d+)/comments", "issues: write", self._list_comments),
             ("POST", r"/issues/(\d+)/comments", "issues: write", self._post_comment),
             ("PATCH", r"/issues/comments/(\d+)", "issues: write", self._patch_comment),
@@ -74,6 +93,13 @@ class ReviewGitHub(FakeGitHub):
             and pull["head"]["ref"] == branch
         ]
         return self.page(asked, found)
+
+    def _get_pull(self, _: Asked, match: re.Match[str]) -> Reply:
+        return Reply(body={"state": "open", **self.pulls[int(match[1]) - 1]})
+
+    def _get_permission(self, _: Asked, match: re.Match[str]) -> Reply:
+        permission = "write" if match[1] in self.writers else "read"
+        return Reply(body={"permission": permission, "user": {"login": match[1]}})
 
     def _list_comments(self, asked: Asked, match: re.Match[str]) -> Reply:
         return self.page(asked, self.comments[int(match[1])])

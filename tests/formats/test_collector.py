@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from torchperf_ci.core.records import METRICS, Environment, Mode, Source, Status, Testing, own_metric
+from torchperf_ci.core.records import METRICS, Environment, Mode, Source, Status, Testing, foreign_metric, own_metric
 from torchperf_ci.formats.inputs import InputProblem
-from torchperf_ci.formats.model import ImportRequest, RecordCollector, foreign_metric, parse_status
+from torchperf_ci.formats.model import ImportRequest, RecordCollector, parse_status
 
 REQUEST = ImportRequest(source=Source(repository="o/r", commit="c" * 40, branch="main"), checked_out="d" * 40)
 CASE = REQUEST.case(suite="s", model="m")
@@ -69,8 +69,8 @@ def test_a_case_is_made_of_what_is_known() -> None:
     """The request's suite stands above the file's; other parts are the file's, or else the request's."""
     request = ImportRequest(source=Source(), suite="mine", device="cuda", mode=Mode.TRAINING)
     case = request.case(suite="theirs", model="m", dtype="float16")
-    assert str(case) == "mine/m eager training float16 cuda"
-    assert str(CASE) == "s/m eager inference unknown cpu"
+    assert str(case) == "mine/m none training float16 cuda"
+    assert str(CASE) == "s/m none inference unknown cpu"
 
 
 def test_metrics_and_statuses_of_others_are_not_ours() -> None:

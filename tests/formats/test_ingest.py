@@ -25,7 +25,7 @@ def of_google_benchmark(benchmarks, context=None, clock=Clock.REAL):
 
 
 def case(suite, model, **rest):
-    known = {"mode": Mode.INFERENCE, "device": "cpu", "dtype": "unknown", "compiler": "eager"}
+    known = {"mode": Mode.INFERENCE, "device": "cpu", "dtype": "unknown", "compiler": "none"}
     return Case(suite=suite, model=model, **{**known, **rest})
 
 
@@ -322,7 +322,7 @@ def test_the_same_benchmark_twice_is_refused(torchperf, bench_file, tmp_path):
     """Two files with the same benchmarks cannot both be one folder's results."""
     done = torchperf("ingest", "pytest-benchmark", bench_file, bench_file, "--output-dir", tmp_path / "out")
     assert done.code == 2
-    assert "bench_ops/test_plain eager inference unknown cpu is there 2 times" in done.err
+    assert "bench_ops/test_plain none inference unknown cpu is there 2 times" in done.err
     assert "ingest the files into different folders" in done.err
     assert not (tmp_path / "out").exists()
 

@@ -1,6 +1,7 @@
 """The client of GitHub's REST API, against a server on this machine."""
 
 import threading
+from datetime import datetime, timezone
 
 import pytest
 
@@ -33,7 +34,14 @@ def test_lists_are_read_over_all_pages(server, client):
     server.add_run(sha="b" * 40)
     runs = list(list_runs(client, REPOSITORY, SHA))
     assert [each.workflow for each in runs] == ["perf", "w0", "w1", "w2", "w3", "w4"]
-    assert runs[0] == WorkflowRun(id=run, workflow="perf", event="push", attempt=2, finished=True)
+    assert runs[0] == WorkflowRun(
+        id=run,
+        workflow="perf",
+        event="push",
+        attempt=2,
+        finished=True,
+        updated=datetime(2026, 1, 2, 4, 5, 6, tzinfo=timezone.utc),
+    )
     assert [job.attempt for job in list_jobs(client, REPOSITORY, run)] == [1, 2, 1, 2, 1]
     assert [artifact.size for artifact in list_artifacts(client, REPOSITORY, runs[0].id)] == [3] * 5
 

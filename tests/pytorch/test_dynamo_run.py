@@ -174,7 +174,7 @@ def test_a_folder_tells_its_readers_what_became_of_its_commands(pytorch: Path, t
         stream.write(f'{plan_line([left])}\n{{"type":\n')
     assert [str(problem) for problem in read_folder(out, CaseSelection()).problems] == [
         "commands.jsonl:5: cannot be used: not JSON: Expecting value: line 1 column 9 (char 8)",
-        f"{left}: its command was not run to its end; --keep-output-dir runs what is left",
+        f"{left}: its command was not run to its end; the same `run` with --keep-output-dir does what is left",
     ]
     assert len(read_folder(out, CaseSelection(compilers=("eager",))).problems) == 1
 

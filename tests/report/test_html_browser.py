@@ -166,3 +166,15 @@ def test_reasons_can_be_read_on_a_phone(browser: Browser, tmp_path: Path, reason
     assert width >= least_width
     assert height <= most_height
     assert browser.run("return document.documentElement.scrollWidth") <= 390
+
+
+def test_a_long_word_in_the_verdict_fits_a_phone(browser: Browser, tmp_path: Path):
+    """An address in the reason, say."""
+    reason = f"download it from https://example.org/{'a/very/long/address/' * 6}"
+    found = findings([accuracy(case(), Status.MODEL_FAIL_TO_LOAD, reason=reason)])
+    path = tmp_path / "report.html"
+    path.write_text(write_page(found, draw(found)), encoding="utf-8")
+    browser.size(390, 900)
+    browser.open(path)
+    assert "example.org" in browser.run("return document.querySelector('h1').textContent")
+    assert browser.run("return document.documentElement.scrollWidth") <= 390

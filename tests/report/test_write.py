@@ -1,12 +1,14 @@
 """The files a report consists of."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from report_builders import BUILD, both, case, check_golden, findings, performance, sample_records
+from report_builders import BUILD, accuracy, both, case, check_golden, findings, performance, sample_records
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.frames import CaseSelection
+from torchperf_ci.core.records import Status
 from torchperf_ci.core.results import Problem, Results, open_folder
 from torchperf_ci.report.model import ReportOptions
 from torchperf_ci.report.terminal import write_terminal
@@ -40,6 +42,19 @@ def test_a_folder_of_records_becomes_csvs_charts_and_a_report(tmp_path: Path):
         "report.html",
     }
     assert made.summary == write_terminal(findings(sample_records()))
+
+
+def test_a_failure_is_told_in_full_with_its_log():
+    """Once for all compilers with the same reason."""
+    reason = "no weights: download them " + "and then do more " * 20
+    records = [
+        replace(accuracy(case("a", name), Status.MODEL_FAIL_TO_LOAD, reason=reason), log="logs/a.log")
+        for name in ("eager", "inductor")
+    ]
+    text = write_terminal(findings(records), {"logs/a.log": Path("out/logs/a.log")})
+    failure = f"  tiny/a eager, inductor: model_fail_to_load (accuracy) {reason.strip()}\n    log: out/logs/a.log\n"
+    assert text.count(reason.strip()) == 1
+    assert failure in text
 
 
 def test_the_summary_for_the_terminal_in_full():

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from torchperf_ci.core.records import Case, Mode, Status
-from torchperf_ci.run.case_worker import BREAKS_KEPT, REMARKS_KEPT, CaseSettings, CaseWorker, WorkerPairs
+from torchperf_ci.run.case_worker import BREAKS_KEPT, REMARKS_KEPT, CaseSettings, CaseWorker, Counted, WorkerPairs
 from torchperf_ci.run.plan import PlannedCase
+from torchperf_ci.run.session import WorkerError
 
 CASE = Case(suite="tiny", model="mlp", mode=Mode.TRAINING, device="cuda", dtype="amp", compiler="inductor")
 REPLIES: dict[str, dict[str, Any]] = {
@@ -16,6 +17,7 @@ REPLIES: dict[str, dict[str, Any]] = {
     "accuracy": {"status": "fail_accuracy", "reason": "off by one", "remarks": [], "is_spent": True},
     "capture": {"counters": {"unique_graphs": 2}, "graph_breaks": [["why", "where"]] * 99, "not_compiled": False,
                 "remarks": []},
+    "count": {"metrics": {"operators": 3}, "digests": {"operators": "ab"}, "remarks": ["no kernels"]},
     "settle": {"remarks": ["the cache is warm"]},
     "sample": {"host": {"eager": [3000, 4000], "compiled": [1000, 2000]}, "device": {"eager": [2500, 3500]},
                "probe": [10, 20], "recompiled": True, "recompiles": 1},
@@ -99,3 +101,17 @@ def test_pairs_are_readings_in_seconds_in_the_order_that_was_drawn() -> None:
     assert [(pair.first, pair.second, pair.probe) for pair in taken] == [(3e-6, 1e-6, 1e-8), (4e-6, 2e-6, 2e-8)]
     assert [(pair.first_device, pair.second_device) for pair in taken] == [(2.5e-6, None), (3.5e-6, None)]
     assert (pairs.recompiles, pairs.invalidated(), pairs.invalidated()) == (1, True, False)
+
+
+def test_counting_never_ends_a_case() -> None:
+    """What it replies is kept; a worker that dies of it leaves a remark, and without the option nothing is asked."""
+    worker, case = case_worker()
+    assert case.count() == Counted(metrics={"operators": 3}, digests={"operators": "ab"}, remarks=("no kernels",))
+
+    def die(do: str, *, deadline: float, **arguments: Any) -> dict[str, Any]:
+        raise WorkerError(Status.CRASHED, "ended by signal 11", alive=False)
+
+    worker.ask = die  # type: ignore[method-assign]
+    assert case.count().remarks == ("nothing could be counted: ended by signal 11",)
+    worker, case = case_worker(counts=False)
+    assert (case.count(), worker.asked) == (Counted(), [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,16 @@ def test_a_name_for_a_device_that_is_not_here_is_no_slip_of_the_keyboard() -> No
     said = refusal(devices=("gpu",))
     assert "For torch it is cuda, and there is none" in said
     assert "Did you mean" not in said
+
+
+def test_a_torch_without_cuda_is_the_reason_for_no_cuda() -> None:
+    """It is said where it is known, and where nothing else is."""
+    cpu_build = replace(MACHINE, torch="2.13.0+cpu", without_cuda=True)
+    for device in ("cuda", "gpu", "cuda:1"):
+        assert "This torch (2.13.0+cpu) is built without CUDA" in refusal(machine=cpu_build, devices=(device,))
+    assert "without CUDA" not in refusal(machine=cpu_build, devices=("mps",))
+    driver = replace(cpu_build, signs=Signs(listed={"nvidia-smi": "GPU 0"}))
+    assert "install a torch that is built for it" in refusal(machine=driver, devices=("cuda",))
 
 
 @pytest.mark.parametrize(

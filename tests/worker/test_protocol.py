@@ -5,16 +5,20 @@ from __future__ import annotations
 import io
 import json
 import os
+from functools import partial
 
 import pytest
 
-from torchperf_ci.worker.protocol import REASON_LENGTH, CaseError, describe, one_line, serve
+from torchperf_ci.worker.protocol import REASON_LENGTH, CaseError, Channel, describe, one_line, serve
 
 
 def _answers(*requests: dict, ends_after=lambda error: False, **handlers) -> list[dict]:
     read, write = os.pipe()
+    channel = Channel(io.StringIO("".join(json.dumps(request) + "\n" for request in requests)), write)
     serve(
-        io.StringIO("".join(json.dumps(request) + "\n" for request in requests)), write, handlers, ends_after=ends_after
+        channel,
+        {name: partial(handler, channel) if name == "within" else handler for name, handler in handlers.items()},
+        ends_after=ends_after,
     )
     os.close(write)
     with os.fdopen(read) as stream:
@@ -89,3 +93,21 @@ def test_a_reason_is_one_printable_line(text: str, line: str) -> None:
 def test_an_error_is_described_by_what_it_says_first(error: BaseException, text: str) -> None:
     """The type, the first line that says something, and what a colon points at."""
     assert describe(error) == text
+
+
+def test_a_command_can_answer_others_while_it_is_carried_out() -> None:
+    """It answers its own request first; what it returns at last is the reply to the one that ended that."""
+
+    def within(channel: Channel) -> dict:
+        channel.answer({"ok": {"is": "begun"}})
+        serve(channel, {"fine": dict}, ends_after=lambda _: False, until="end")
+        return {"is": "over"}
+
+    requests = [{"id": number, "do": name} for number, name in enumerate(["within", "fine", "end", "fine"], start=1)]
+    answers = _answers(*requests, within=within, fine=lambda: {"is": "outside"})
+    assert answers == [
+        {"id": 1, "ok": {"is": "begun"}},
+        {"id": 2, "ok": {}},
+        {"id": 3, "ok": {"is": "over"}},
+        {"id": 4, "ok": {"is": "outside"}},
+    ]

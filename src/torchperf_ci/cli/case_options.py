@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from torchperf_ci.cli.completion import COMPILERS, DEVICES, DTYPES, complete_list, complete_suites, list_models
-from torchperf_ci.cli.options import PYTHON, KeyValues, PatternItem, command_options, option
+from torchperf_ci.cli.options import PYTHON, KeyValues, LineItem, PatternItem, command_options, option
 from torchperf_ci.core.records import DEFAULT_COMPILERS, Mode, Testing
+from torchperf_ci.suites import ASV_SPEC, PYTEST_SPEC
 
 if TYPE_CHECKING:
     from torchperf_ci.run.case_worker import CaseSettings
@@ -52,9 +54,24 @@ class ModelOptions:
     suites: tuple[str, ...] = option(
         "--suites",
         multiple=True,
-        default=("tiny",),
         shell_complete=complete_suites,
-        help="Suite: a built-in one (see `suites list`), a path to a .py file with MODELS, or a module. Repeatable.",
+        help="Suite: a built-in one (see `suites list`), a path to a .py file with MODELS, or a module. Repeatable.  "
+        "[default: tiny, unless --pytest or --asv is given]",
+    )
+    pytest: tuple[str, ...] = option(
+        "--pytest",
+        multiple=True,
+        type=LineItem(),
+        metavar="PATH",
+        help="Tests with pytest-benchmark's fixture `benchmark`, as they are: a folder, a file, or a test's id. "
+        "Repeatable.",
+    )
+    asv: tuple[str, ...] = option(
+        "--asv",
+        multiple=True,
+        type=LineItem(),
+        metavar="PATH",
+        help="Benchmarks of asv, as they are: their folder, or the one with asv.conf.json. Repeatable.",
     )
     inference: bool = option(
         "--inference", is_flag=True, help="Measure the forward pass.  [this or --training]", show_default=False
@@ -93,8 +110,10 @@ class ModelOptions:
         """Return the models that are asked for. Raises `click.UsageError` for what cannot be meant."""
         from torchperf_ci.run.plan import Selection
 
+        refuse_missing_files(self.suites)
+        existing = (*(f"{PYTEST_SPEC}{path}" for path in self.pytest), *(f"{ASV_SPEC}{path}" for path in self.asv))
         return Selection(
-            suites=self.suites,
+            suites=(*self.suites, *existing) or ("tiny",),
             mode=self.one_mode(),
             filters=tuple(_pattern(text) for text in self.filters),
             exclude=self.exclude,
@@ -105,6 +124,8 @@ class ModelOptions:
         """Return the one mode that is asked for. Raises `click.UsageError` when it is none or both."""
         asked = {Mode.INFERENCE: self.inference, Mode.TRAINING: self.training}
         modes = {mode for mode in Mode if asked[mode] or self.mode == mode.value}
+        if not modes and not self.suites and (self.pytest or self.asv):  # they run as they are
+            return Mode.INFERENCE
         if len(modes) != 1:
             raise click.UsageError("give exactly one of --inference and --training")
         return modes.pop()
@@ -191,7 +212,7 @@ class MethodOptions:
     budget: float | None = option(
         "--budget",
         type=_SECONDS,
-        help="Seconds that the whole run may take; cases left over become rows that say so.",
+        help="Seconds that all of it may take; what is left over then is said.",
     )
     no_cold_start_latency: bool = option(
         "--no-cold-start-latency",
@@ -207,6 +228,18 @@ class MethodOptions:
     )
     inductor_compile_mode: str | None = option(
         "--inductor-compile-mode", help="torch.compile's mode for inductor, say max-autotune."
+    )
+    count: bool = option(
+        "--count/--no-count",
+        default=True,
+        help="Count what an iteration does as well: operators, generated kernels, allocations. Takes a few iterations.",
+    )
+    instructions: str = option(
+        "--instructions",
+        type=click.Choice(["auto", "never", "pmu", "callgrind"]),
+        default="auto",
+        help="Count instructions in a process of its own: pmu by the processor's counter, callgrind by valgrind (on a "
+        "CPU; takes minutes); auto: pmu where the counter works, as it seldom does in virtual machines.",
     )
     dynamic: str = option(
         "--dynamic",
@@ -350,12 +383,23 @@ class CaseOptions:
             scale=method.scale,
             compile_scope=method.compile_scope,
             cold_l2=method.cold_l2,
+            counts=method.count,
+            instructions=method.instructions if method.count else "never",
             dynamic={"true": True, "false": False}.get(method.dynamic),
         )
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables that the options give to the measured processes."""
         return {**self.interpreter.variables(), **dict(self.machine.extra_env)}
+
+
+def refuse_missing_files(suites: Iterable[str]) -> None:
+    """Raise `click.UsageError` for files of suites that are not there, before anything is started or set up."""
+    from torchperf_ci.suites.registry import missing_file
+
+    problems = [problem for suite in suites if suite.endswith(".py") and (problem := missing_file(Path(suite)))]
+    if problems:
+        raise click.UsageError("\n".join(problems))
 
 
 def _shard(text: str) -> str:

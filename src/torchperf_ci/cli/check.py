@@ -23,7 +23,7 @@ from torchperf_ci.cli.options import (
     takes,
 )
 from torchperf_ci.core.errors import ExitCode, UsageProblem
-from torchperf_ci.core.text import count, one_line
+from torchperf_ci.core.text import code, count, one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.expectations.check import Actual, TablePair
@@ -154,6 +154,22 @@ class AllOptions(MetricOptions):
     )
 
 
+@command_options
+class CountOptions:
+    """Say which counts are compared with which file."""
+
+    actual: Path = argument(type=click.Path(exists=True, path_type=Path), envvar="TORCHPERF_RESULTS")
+    expected: Path = option(
+        "--expected",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        required=True,
+        metavar="TABLE",
+        help="The file of expected counts.",
+    )
+    summary_file: Path | None = SUMMARY_FILE
+    github_files: bool = GITHUB_FILES
+
+
 class CheckGroup(Group):
     """The checks; who types `check DIR` means all of them."""
 
@@ -185,8 +201,8 @@ def accuracy(options: CheckOptions) -> None:
 def graph_breaks(options: CheckOptions) -> None:
     """Check graph breaks, fallbacks to eager, recompiles and captured calls.
 
-    More graph breaks, fallbacks or recompiles than expected fail, and so do fewer captured calls or graphs; the
-    opposite is an improvement. Other whole numbers of the table must be the same.
+    More graph breaks, fallbacks, recompiles, operators or kernels than expected fail, and so do fewer captured calls or
+    graphs; the opposite is an improvement. Other whole numbers of the table must be the same.
     """
     _check(options, ["graph-breaks"])
 
@@ -203,6 +219,45 @@ def performance(options: PerformanceOptions) -> None:
 def memory(options: MemoryOptions) -> None:
     """Check that every model's memory compression ratio is good enough."""
     _check(options, ["memory"])
+
+
+@check.command()
+@takes(CountOptions)
+def counts(options: CountOptions) -> None:
+    """Check counts against a file of PyTorch's pr_time_benchmarks.
+
+    ACTUAL is a CSV of rows benchmark,metric,value, or a results folder. TABLE has rows benchmark,metric,expected,noise
+    without a header. More than expected (REGRESSION), less (WIN) and no result fail; a result that nothing is expected
+    of is told.
+    """
+    from torchperf_ci.expectations.counts import (
+        CountOutcome,
+        check_counts,
+        describe_count,
+        read_counts,
+        read_expected_counts,
+    )
+
+    checks = check_counts(read_counts(options.actual), read_expected_counts(options.expected))
+    for each in checks:
+        click.echo(describe_count(each))
+    failed = [each for each in checks if each.outcome.fails]
+    sign = f"❌ {count(len(failed), 'count')} not as expected" if failed else "✅ As expected"
+    verdict = f"{sign}, of {len(checks):,}"
+    click.echo(verdict)
+    if failed:
+        words = ["--from", str(options.actual), "--counts", str(options.expected)]
+        click.echo(f"If these results are right: torchperf-ci update-expected {shlex.join(words)}")
+    lines = [f"- {code(describe_count(each), limit=300)}" for each in checks if each.outcome is not CountOutcome.PASS]
+    markdown = "\n".join([f"## {verdict}", "", *lines, ""])
+    append_markdown(options.summary_file, markdown)
+    if options.github_files:
+        from torchperf_ci.github.job import append_summary, write_outputs
+
+        append_summary(os.environ, markdown)
+        write_outputs(os.environ, {"failed": str(len(failed))})
+    if failed:
+        sys.exit(int(ExitCode.FAILED_CHECK))
 
 
 @check.command("all")

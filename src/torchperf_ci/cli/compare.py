@@ -15,7 +15,7 @@ import click
 
 from torchperf_ci.cli.compare_options import CompareOptions
 from torchperf_ci.cli.finish import write_exit_code
-from torchperf_ci.cli.options import command, takes
+from torchperf_ci.cli.options import command, declared_parameters, list_given, takes
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, TorchperfError, UsageProblem
 
 if TYPE_CHECKING:
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from torchperf_ci.compare.session import CompareRequest, SideSpec
     from torchperf_ci.core.records import Source
     from torchperf_ci.core.results import Results
+
+
+_NOT_REPEATED = frozenset(
+    {"base_ref", "head_ref", "upstream", "output_dir", "github_files", "token_file", "api_url", "patience_s"}
+)
+"""Options that a command which does the same again is not given: the commits stand in it, the rest is this job's."""
 
 
 @command(short_help="Compare base with head on this machine, with a verdict per case.")
@@ -123,7 +129,8 @@ def _compare_with_history(options: CompareOptions) -> int:
     from torchperf_ci.compare.model import LEAST, SPEEDUP
     from torchperf_ci.compare.recorded import RUNS, compare_with_past
     from torchperf_ci.core.text import count
-    from torchperf_ci.history.runs import RunFilter, find_earlier_runs
+    from torchperf_ci.history.interface import find_earlier_runs
+    from torchperf_ci.history.runs import RunFilter
 
     recorded, branch = options.recorded, options.recorded.baseline_branch or ""
     if recorded.baseline_artifact:
@@ -173,10 +180,35 @@ def _source_of(results: Results) -> Source:
     return newest if newest.commit else read_source(os.environ, shard="", folder=Path.cwd())
 
 
+def _accept_changes(findings: ComparisonFindings, options: CompareOptions) -> ComparisonFindings:
+    """Let what fails land where comments on this job's pull request accept it. Where they cannot be read it fails."""
+    from torchperf_ci.compare.acceptance import accept_changes
+    from torchperf_ci.core.text import one_line
+    from torchperf_ci.github.client import GitHubRefused
+    from torchperf_ci.github.job import read_event
+    from torchperf_ci.post.acceptances import read_acceptances
+
+    repository = options.github.repository
+    pull_request = read_event(os.environ).get("pull_request") if options.step.github_files else None
+    number = pull_request.get("number") if isinstance(pull_request, dict) else None
+    if not findings.blocking or not repository or not isinstance(number, int):
+        return findings
+    try:
+        with options.github.client(os.environ) as client:
+            acceptances, refusals = read_acceptances(client, repository, number)
+    except GitHubRefused as error:
+        options.talk.say(f"Warning: whether changes were accepted is not known: {error}")
+        return findings
+    for refusal in refusals:
+        options.talk.say(f"Not accepted: {one_line(refusal, limit=300)}")
+    return accept_changes(findings, acceptances)
+
+
 def _write_and_conclude(findings: ComparisonFindings, options: CompareOptions) -> int:
     from torchperf_ci.compare.report import clear_folder, write_comparison
     from torchperf_ci.core.results import open_folder
 
+    findings = _accept_changes(findings, options)
     with open_folder(options.output_dir) as folder:
         clear_folder(folder)
         write_comparison(folder, findings)
@@ -211,10 +243,16 @@ def _compare_live(options: CompareOptions) -> int:
     """
     from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt
     from torchperf_ci.compare.model import Measured
-    from torchperf_ci.compare.report import clear_folder, describe_case, judge_cases, write_comparison
+    from torchperf_ci.compare.report import (
+        clear_folder,
+        describe_case,
+        judge_cases,
+        read_launch_noise,
+        write_comparison,
+    )
     from torchperf_ci.compare.session import LiveComparison, describe_request, running_sides
     from torchperf_ci.core.results import LOGS, open_folder
-    from torchperf_ci.core.text import count
+    from torchperf_ci.core.text import count, one_line
     from torchperf_ci.github.job import write_outputs
     from torchperf_ci.machine.gpu import locked_clocks
 
@@ -241,10 +279,11 @@ def _compare_live(options: CompareOptions) -> int:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torchperf-compare-")))
             base, head = stack.enter_context(running_sides(request, scratch))
             header = describe_request(request, base, head)
-            live = LiveComparison(request, base, head, folder)
+            earlier, left_out = read_launch_noise(options.effort.earlier, header.machine)
+            live = LiveComparison(request, base, head, folder, earlier=earlier)
             clear_folder(folder)
-            for warning in header.warnings:
-                options.talk.say(f"Warning: {warning}")
+            for warning in (*header.warnings, *left_out):
+                options.talk.say(f"Warning: {one_line(warning, limit=300)}")
             for side in (base, head):
                 options.talk.explain(
                     f"{side.name}: Python {side.environment.python}, torch {side.environment.torch}, "
@@ -263,9 +302,11 @@ def _compare_live(options: CompareOptions) -> int:
                 ended = "interrupted" if isinstance(error, Interrupted) else "ended by an error"
                 done = f"{ended}: {len(live.measured)} of {len(live.cases)} cases were measured"
                 header = replace(header, warnings=(done, *header.warnings))
-                write_comparison(folder, judge_cases(header, live.measured, unmeasured=live.unmeasured))
+                write_comparison(
+                    folder, judge_cases(header, live.measured, unmeasured=live.unmeasured, earlier=earlier)
+                )
                 raise
-            findings = judge_cases(header, live.measured)
+            findings = _accept_changes(judge_cases(header, live.measured, earlier=earlier), options)
             write_comparison(folder, findings)
     except Interrupted as error:
         return interrupted(error, left)
@@ -277,6 +318,7 @@ def _request_from(options: CompareOptions) -> CompareRequest:
     from torchperf_ci.compare.effects import LEAST_PAIRS, ONE_PROCESS, TWO_PROCESSES
     from torchperf_ci.compare.live import ComparePlan, Interleave
     from torchperf_ci.compare.session import CompareRequest, shared_cpus
+    from torchperf_ci.github.job import find_server
 
     selection, settings, sides = options.cases.selection(), options.cases.settings(), options.sides
     if not options.cases.variants.performance:
@@ -309,6 +351,8 @@ def _request_from(options: CompareOptions) -> CompareRequest:
         and base.compiler == "eager" != head.compiler
         and options.effort.interleave in {"auto", "iteration"}
     )
+    # Whoever gives the sides other variables, compilers or Pythons wants to see what these do, even if that is nothing.
+    only_commits_differ = bool(base.commit) and replace(base, name="head", label=head.label, commit=head.commit) == head
     source = _source_of_head(repository, sides.head_ref)
     return CompareRequest(
         base=base,
@@ -321,13 +365,15 @@ def _request_from(options: CompareOptions) -> CompareRequest:
             seconds=options.effort.budget_per_case,
             interleave=Interleave(options.effort.interleave),
             one_process=one_process,
+            spares=only_commits_differ and not options.effort.measure_all,
         ),
         repository=repository,
         setup=sides.setup,
         command=tuple(sys.argv[1:]),
         source=source,
-        server=_find_server(source),
+        server=find_server(os.environ, source),
         reproduction=(_write_command(base_commit, head_commit),),
+        bisect_options=_list_bisect_options(repository, base_commit, head_commit),
     )
 
 
@@ -346,6 +392,7 @@ def _make_side(
     return SideSpec(
         name=name,
         python=python,
+        python_option=f"--{name}-python" if own_python else "--python",
         label=(commit and commit.label) or compiler or own_python or variables or python,
         environ={**options.cases.variables(), **dict(own_env)},
         compiler=compiler,
@@ -375,33 +422,31 @@ def _choose_commits(options: CompareOptions) -> tuple[Repository | None, SideCom
     return repository, base, head
 
 
-def _find_server(source: Source) -> str:
-    """Find where GitHub's pages of a run are; blank for what was not made there."""
-    return os.environ.get("GITHUB_SERVER_URL", "https://github.com") if source.run_id else ""
-
-
 def _write_command(base: SideCommit | None, head: SideCommit | None) -> str:
-    """Write the command that measures the same again: what was given, with commits in place of branches.
-
-    Values of variables may be secrets, and stay out.
-    """
-    context = click.get_current_context()
+    """Write the command that measures the same again: what was given, with commits in place of branches."""
     words = ["torchperf-ci", "compare"]
     if base is not None:
         words += ["--base-ref", base.checkout]
     if head is not None and head.checkout == head.known.sha:
         words += ["--head-ref", head.checkout]
-    left_out = {"base_ref", "head_ref", "upstream", "output_dir", "github_files", "token_file", "api_url", "patience_s"}
-    for option in context.command.params:
-        value = context.params[str(option.name)]
-        if not isinstance(option, click.Option) or option.name in left_out or value == option.get_default(context):
-            continue
-        for each in value if option.multiple else [value]:
-            if isinstance(each, bool):
-                words.append(option.opts[0] if each else option.secondary_opts[0])
-            elif each not in {None, ""}:
-                words += [option.opts[0], f"{each[0]}=…" if isinstance(each, tuple) else str(each)]
-    return shlex.join(words)
+    return shlex.join([*words, *list_given(_NOT_REPEATED)])
+
+
+def _list_bisect_options(
+    repository: Repository | None, base: SideCommit | None, head: SideCommit | None
+) -> tuple[str, ...] | None:
+    """List the options with which `bisect` looks for what made a change between the sides; None where it cannot:
+    without two commits, with less than two commits between them, or with more that differs than commits."""
+    from torchperf_ci.cli.bisect_options import BisectOptions
+
+    if repository is None or base is None or head is None or head.checkout != head.known.sha:
+        return None
+    given = set(list_given({"base_ref", "head_ref"}))
+    of_sides = {f"--{side}-{part}" for side in ("base", "head") for part in ("python", "env", "compiler")}
+    if given & of_sides or repository.count_between(base.checkout, head.checkout) < 2:
+        return None
+    known = {name for name, *_ in declared_parameters(BisectOptions)}
+    return tuple(list_given({*_NOT_REPEATED, "filters", "exclude", "quick", "launches"}, known))
 
 
 def _source_of_head(repository: Repository | None, head_ref: str | None) -> Source:

@@ -25,7 +25,31 @@ if TYPE_CHECKING:
     from torchperf_ci.compare.effects import ChangeTolerance
     from torchperf_ci.compare.model import ToleranceRules
 
-_SHARE = click.FloatRange(min=0, min_open=True, max=10)
+SHARE = click.FloatRange(min=0, min_open=True, max=10)
+
+SETUP = option(
+    "--setup",
+    default="",
+    show_default=False,
+    help="Shell command that installs a commit, run in its worktree, say `pip install -e .`.",
+)
+
+BUDGET_PER_CASE = option(
+    "--budget-per-case",
+    type=click.FloatRange(min=0.5),
+    default=10,
+    help="Seconds of sampling per case, at most; but every pair of processes runs ten iterations, however long "
+    "they are.",
+)
+
+INTERLEAVE = option(
+    "--interleave",
+    type=click.Choice(["auto", "iteration", "block", "launch"]),
+    default="auto",
+    help="How the sides take turns: one iteration each, a block of some, or a whole launch (a pair of processes, one "
+    "after the other), for models that do not fit twice; auto: one iteration each, and whole launches where they do "
+    "not fit.",
+)
 
 
 @command_options
@@ -40,21 +64,13 @@ class SideOptions:
     head_ref: str | None = option(
         "--head-ref", help="Commit of head.  [default: HEAD with the changes of the working tree]"
     )
-    upstream: str = option(
-        "--upstream",
-        default="",
-        show_default=False,
-        help="The branch that merge-base is taken with.  [default: that of the pull request, else origin's default "
-        "branch]",
-    )
-    setup: str = option(
-        "--setup",
-        default="",
-        show_default=False,
-        help="Shell command that installs a commit, run in its worktree, say `pip install -e .`.",
-    )
+    setup: str = SETUP
     base_python: str | None = option("--base-python", help="The Python of base.  [default: --python]")
     head_python: str | None = option("--head-python", help="The Python of head.  [default: --python]")
+    base_compiler: str | None = option(
+        "--base-compiler", help="Compiler of base; with --head-compiler, instead of --compilers."
+    )
+    head_compiler: str | None = option("--head-compiler", help="Compiler of head.")
     base_env: tuple[tuple[str, str], ...] = option(
         "--base-env",
         multiple=True,
@@ -69,10 +85,13 @@ class SideOptions:
         metavar="KEY=VALUE",
         help="An environment variable for head alone. Repeatable.",
     )
-    base_compiler: str | None = option(
-        "--base-compiler", help="Compiler of base; with --head-compiler, instead of --compilers."
+    upstream: str = option(
+        "--upstream",
+        default="",
+        show_default=False,
+        help="The branch that merge-base is taken with.  [default: that of the pull request, else origin's default "
+        "branch]",
     )
-    head_compiler: str | None = option("--head-compiler", help="Compiler of head.")
 
 
 @command_options
@@ -83,16 +102,23 @@ class VerdictOptions:
 
     margin: float | None = option(
         "--margin",
-        type=_SHARE,
+        type=SHARE,
         help="The smallest slowdown that counts: 0.02 is 2 %. A case is slower when its whole interval lies beyond "
         "it.  [default: 0.02; both sides in one process: 0.01]",
     )
     threshold: float | None = option(
         "--threshold",
-        type=_SHARE,
+        type=SHARE,
         help="The largest difference that may be called unchanged: 0.05 is 5 %. A case is unchanged when its whole "
         "interval lies within it, to either side; what is neither slower, faster nor unchanged is inconclusive.  "
         "[default: 0.05; both sides in one process: 0.03]",
+    )
+    gate_on: tuple[str, ...] = option(
+        "--gate-on",
+        multiple=True,
+        type=click.Choice(["counts"]),
+        help="counts: more operators, generated kernels, kernel launches, allocations or floating-point operations "
+        "fail too (exit code 3), not only more instructions.  [default: they are only told]",
     )
     strict: bool = option("--strict", is_flag=True, help="Inconclusive and refused cases fail as well (exit code 3).")
 
@@ -111,7 +137,8 @@ class VerdictOptions:
             raise click.UsageError(
                 f"--margin {margin:g} is above --threshold {threshold:g}: a case could be both slower and unchanged"
             )
-        return ToleranceRules(latency=ChangeTolerance(margin=margin, threshold=threshold), rules=tolerance_rules())
+        latency = ChangeTolerance(margin=margin, threshold=threshold)
+        return ToleranceRules(latency=latency, rules=tolerance_rules(), gate_counts="counts" in self.gate_on)
 
 
 @command_options
@@ -120,27 +147,28 @@ class EffortOptions:
 
     SECTION: ClassVar[str] = "How to measure"
 
-    budget_per_case: float = option(
-        "--budget-per-case",
-        type=click.FloatRange(min=0.5),
-        default=10,
-        help="Seconds of sampling per case, at most; but every pair of processes runs ten iterations, however long "
-        "they are.",
-    )
+    budget_per_case: float = BUDGET_PER_CASE
     launches: int = option(
         "--launches",
         type=click.IntRange(min=1),
         default=LAUNCHES,
         help="Pairs of fresh processes that a case is measured in, at most.",
     )
-    interleave: str = option(
-        "--interleave",
-        type=click.Choice(["auto", "iteration", "block", "launch"]),
-        default="auto",
-        help="How the sides take turns: one iteration each, a block of some, or a whole launch (a pair of "
-        "processes, one after the other), for models that do not fit twice; auto: one iteration each, and whole "
-        "launches where they do not fit.",
+    earlier: tuple[Path, ...] = option(
+        "--earlier",
+        multiple=True,
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="The output folder of an earlier comparison on this machine: it tells how much processes of equal code "
+        "differ. Repeatable.",
     )
+    measure_all: bool = option(
+        "--measure-all",
+        is_flag=True,
+        help="Measure every case in full. By default a case that is proved to be the same program on two commits (the "
+        "same code, data, settings and libraries) gets a short check instead.",
+    )
+    interleave: str = INTERLEAVE
 
 
 @command_options
@@ -186,6 +214,10 @@ class CompareOptions:
     folders: tuple[Path, ...] = argument(
         metavar="[BASE_DIR] [HEAD_DIR]", nargs=-1, type=LineFolder(), envvar="TORCHPERF_RESULTS"
     )
+    sides: SideOptions
+    effort: EffortOptions
+    cases: CaseOptions
+    verdicts: VerdictOptions
     output_dir: Path = option(
         "--output-dir",
         type=click.Path(path_type=Path),
@@ -193,10 +225,6 @@ class CompareOptions:
         help="The folder for the result. What an earlier comparison wrote there is removed first.",
     )
     talk: TalkOptions
-    sides: SideOptions
-    verdicts: VerdictOptions
-    cases: CaseOptions
-    effort: EffortOptions
     recorded: RecordedOptions
     past: PastOptions
     github: GitHubOptions

@@ -13,15 +13,19 @@ import click
 
 from torchperf_ci.cli.history_options import HistoryOptions, make_run_of_folder, repository_of
 from torchperf_ci.cli.options import GITHUB_FILES, RESULTS_DIR, GitHubOptions, command, command_options, option, takes
+from torchperf_ci.cli.pages_options import PagesOptions, publish_pages
 from torchperf_ci.cli.report_options import ContentOptions, refuse_to_overwrite
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, Refused, UsageProblem
 from torchperf_ci.core.text import count, one_line
 
 if TYPE_CHECKING:
+    from torchperf_ci.core.results import Problem
     from torchperf_ci.dashboard.comment import Comment
+    from torchperf_ci.dashboard.states import SeriesState
     from torchperf_ci.github.client import Client
+    from torchperf_ci.history.interface import History
     from torchperf_ci.history.parquet import ParquetHistory
-    from torchperf_ci.history.runs import History, HistoryRun
+    from torchperf_ci.history.runs import HistoryRun, RunFilter
 
 
 @command_options
@@ -49,8 +53,8 @@ class ComparingOptions(HistoryOptions):
     look_back: int = option(
         "--look-back",
         type=click.IntRange(min=1),
-        default=50,
-        help="How many earlier runs to look at for lasting changes, and for one to compare with.",
+        default=1000,
+        help="How many earlier runs to judge the run by. What became open before them is forgotten.",
     )
 
 
@@ -68,6 +72,13 @@ class PostingOptions:
     )
     sticky: bool = option(
         "--sticky", is_flag=True, help="Edit the comment on the run before, instead of one comment for every run."
+    )
+    site_url: str = option(
+        "--site-url",
+        metavar="URL",
+        default="",
+        show_default=False,
+        help="Where a site of this history is; the comment links to its pages.",
     )
     image_uploader: str = option(
         "--image-uploader",
@@ -92,9 +103,17 @@ class DashboardCommandOptions:
     directory: Path = RESULTS_DIR
     fail_on: str = option(
         "--fail-on",
-        type=click.Choice(["regressed", "never"]),
+        type=click.Choice(["new", "open", "never"]),
         default="never",
-        help="regressed: exit with 3 when a case regressed since the run before.",
+        help="new: exit with 3 when a case became worse, or began to fail, in this run; open: when any is, since "
+        "whenever.",
+    )
+    confirm: Path | None = option(
+        "--confirm",
+        metavar="FILE",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Only judge: write the cases that are worse in this run alone into FILE, for `run --cases-from FILE`. "
+        "Nothing is kept, drawn or posted.",
     )
     dry_run: bool = option(
         "--dry-run", is_flag=True, help="Write into DIR only; say what else would be written, with sizes."
@@ -111,6 +130,7 @@ class DashboardCommandOptions:
     github_files: bool = GITHUB_FILES
     history: ComparingOptions
     posting: PostingOptions
+    pages: PagesOptions
     content: ContentOptions
     github: GitHubOptions
 
@@ -146,13 +166,25 @@ class DashboardCommandOptions:
             raise UsageProblem(
                 "--history and --dashboard-archive-path are two places for the same runs; give one of them"
             )
+        self.pages.check(self.github)
+        if self.pages.branch and (self.history.archive or self.no_detect_regressions):
+            raise UsageProblem(
+                "--pages-branch shows what --history keeps, judged: without an archive of folders, and "
+                "without --no-detect-regressions"
+            )
         if self.history.archive_name and not self.history.archive:
             raise UsageProblem("--archive-name names a folder of --dashboard-archive-path; give that as well")
         if not self.no_detect_regressions:
             require(
                 "ruptures",
                 purpose="finding lasting changes",
-                otherwise="--no-detect-regressions leaves them out, and regressions with them",
+                otherwise="--no-detect-regressions leaves them out",
+            )
+        elif self.fail_on != "never" or self.confirm:
+            raise UsageProblem("--no-detect-regressions leaves nothing to judge for --fail-on and --confirm")
+        if self.posting.site_url and not self.posting.site_url.startswith(("https://", "http://")):
+            raise UsageProblem(
+                f"--site-url {self.posting.site_url!r} is no address: it begins with https:// or http://"
             )
 
 
@@ -165,6 +197,9 @@ def dashboard(options: DashboardCommandOptions) -> int:
     dashboard_DTYPE.md. Nothing leaves this machine unless --issue, --data-branch or a --history elsewhere asks for it.
     The run is kept before anything is posted. Repeating the command keeps it and posts it once.
 
+    Every metric of every case has a state: fine, worse in the newest run alone, changed since a run (open until it is
+    back or accepted), failing, new, gone. docs/dashboard.md has the rules; `history accept` closes what may be so.
+
     \b
     Examples:
       torchperf-ci dashboard benchmark_logs
@@ -175,11 +210,13 @@ def dashboard(options: DashboardCommandOptions) -> int:
     from torchperf_ci.core.results import open_folder
     from torchperf_ci.dashboard.charts import draw_pictures
     from torchperf_ci.dashboard.comment import write_dashboards
-    from torchperf_ci.dashboard.model import DashboardOptions, study_run
+    from torchperf_ci.dashboard.model import DashboardOptions, name_cases, study_run
+    from torchperf_ci.dashboard.states import State
     from torchperf_ci.dashboard.words import write_terminal_text
     from torchperf_ci.github.job import append_summary, write_outputs
     from torchperf_ci.history.data_branch import server_of
-    from torchperf_ci.history.runs import RunFilter, find_earlier_runs
+    from torchperf_ci.history.interface import find_earlier_runs
+    from torchperf_ci.history.runs import RunFilter
     from torchperf_ci.report.charts import draw
     from torchperf_ci.report.write import judge_results
 
@@ -197,20 +234,27 @@ def dashboard(options: DashboardCommandOptions) -> int:
         detect=not options.no_detect_regressions,
         graphs=not (options.no_graphs or options.update_dashboard_test),
         server=server_of(options.github.api_url),
+        site=options.posting.site_url,
         limit=options.posting.limit,
     )
     with ExitStack() as opened:
-        needs_client = bool(asked.data_branch) or (bool(issues) and not options.dry_run)
+        needs_client = bool(asked.data_branch or options.pages.branch) or (bool(issues) and not options.dry_run)
         client = opened.enter_context(options.github.client(os.environ)) if needs_client else None
         targets = Targets(options=options, run=run, client=client)
         chosen = RunFilter(name=asked.name, branch=asked.compare_branch, selection=report_options.selection)
-        past = find_earlier_runs(targets.history(), run, asked.look_back, chosen)
-        dashboards = study_run(findings, run, past, shown)
-        regressed = sum(len(item.regressed_cases()) for item in dashboards)
-        findings = replace(findings, regressed=regressed)
+        states, problems = targets.judge(chosen) if shown.detect else ([], [])
+        if options.confirm:
+            return _write_cases_to_confirm(options, run, states)
+        past = find_earlier_runs(targets.history(), run, max(asked.last, EARLIER_RUNS), chosen)
+        past = replace(past, problems=tuple(dict.fromkeys((*past.problems, *problems))))
+        dashboards = study_run(findings, run, past, shown, states)
+        still_open = name_cases(item for each in dashboards for item in each.states if item.is_open)
+        new = name_cases(item for each in dashboards for item in each.events.new)
+        worse = name_cases(item for each in dashboards for item in each.in_state(State.CHANGED, State.DROPPED))
+        findings = replace(findings, regressed=len(worse))
         charts = draw(findings)
         pictures = {directory / name: content for name, content in draw_pictures(dashboards, charts).items()}
-        with open_folder(directory, adopt=True) as folder:
+        with open_folder(directory, adopt=True, option="") as folder:
             for path, content in pictures.items():
                 folder.write_bytes(path.name, content)
             report, comments = write_dashboards(folder, findings, dashboards, charts, targets.host_pictures(pictures))
@@ -219,16 +263,50 @@ def dashboard(options: DashboardCommandOptions) -> int:
         click.echo("\n\n".join([report.summary, *map(write_terminal_text, dashboards)]))
         click.echo(f"The dashboard is in {', '.join(str(comment.path) for comment in comments)}", err=True)
         targets.keep_run(pictures)
+        if options.pages.branch:
+            targets.publish_pages()
         posted = targets.post_comments(comments, issues) if issues else []
     for url in posted:
         click.echo(url)
     if options.github_files:
         outputs = {"comment": str(comments[0].path), "comment-url": posted[0] if posted else ""}
-        write_outputs(os.environ, {**outputs, "regressed": str(regressed)})
+        write_outputs(os.environ, {**outputs, "new": str(len(new)), "open": str(len(still_open))})
         append_summary(os.environ, "\n".join(comment.text for comment in comments))
-    if regressed and options.fail_on == "regressed":
-        click.echo(f"Failed: {count(regressed, 'case')} regressed, and --fail-on is regressed", err=True)
+    failing = {"new": new, "open": still_open}.get(options.fail_on, [])
+    if failing:
+        done = "became worse or failed in this run" if options.fail_on == "new" else "worse or failing"
+        click.echo(f"Failed: {count(len(failing), 'case')} {done}, and --fail-on is {options.fail_on}", err=True)
         return int(ExitCode.FAILED_CHECK)
+    return int(ExitCode.OK)
+
+
+EARLIER_RUNS = 50
+"""So many earlier runs, at least, are looked through for one that tested the same."""
+
+
+def _write_cases_to_confirm(options: DashboardCommandOptions, run: HistoryRun, states: Sequence[SeriesState]) -> int:
+    """Write the cases that are off in this run alone, a line of JSON each."""
+    from torchperf_ci.core.safe_files import write_below
+    from torchperf_ci.dashboard.model import name_cases
+    from torchperf_ci.dashboard.states import State
+    from torchperf_ci.github.job import write_outputs
+    from torchperf_ci.run.case_lists import write_case_list
+
+    assert options.confirm is not None
+    dropped = [item for item in states if item.state is State.DROPPED and item.since and item.since.key == run.key]
+    cases = name_cases(dropped)
+    target = options.confirm.absolute()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_below(target.parent, target.name, write_case_list(cases).encode("utf-8", errors="replace"))
+    except OSError as error:
+        raise UsageProblem(f"{options.confirm} cannot be written ({error.strerror}); name another --confirm") from error
+    for case in cases:
+        metrics = ", ".join(item.metric.name for item in dropped if item.case == case)
+        click.echo(one_line(f"{case}: {metrics}", limit=300))
+    click.echo(f"Wrote {count(len(cases), 'case')} to be confirmed to {options.confirm}", err=True)
+    if options.github_files:
+        write_outputs(os.environ, {"confirm": str(len(cases)), "confirm-file": str(options.confirm)})
     return int(ExitCode.OK)
 
 
@@ -249,6 +327,23 @@ class Targets:
         if asked.archive:
             return ArchiveHistory(root=asked.archive, read=read_folder, archive_name=asked.archive_name)
         return self._parquet()
+
+    def judge(self, chosen: RunFilter) -> tuple[list[SeriesState], list[Problem]]:
+        """Judge the run by the history; name what of that could not be read."""
+        from torchperf_ci.cli.config import tolerance_rules
+        from torchperf_ci.dashboard.states import judge
+        from torchperf_ci.history.acceptances import Acceptance, read_acceptances
+        from torchperf_ci.history.interface import find_earlier_series
+
+        asked = self.options.history
+        collection = find_earlier_series(self.history(), self.run, asked.look_back, chosen)
+        collection.add_run(self.run)
+        acceptances: list[Acceptance] = []
+        problems = list(collection.problems)
+        if not asked.archive:
+            acceptances, unreadable = read_acceptances(self._parquet().files, asked.name)
+            problems += unreadable
+        return judge(collection.list_series(), rules=tolerance_rules(), acceptances=acceptances), problems
 
     def host_pictures(self, pictures: Mapping[Path, bytes]) -> Mapping[str, str]:
         """Return where the pictures, given by their path in the results folder, can be seen: by file name.
@@ -295,6 +390,20 @@ class Targets:
                 click.echo(f"{added.where} has this run already", err=True)
         if files:
             self._commit(files)
+
+    def publish_pages(self) -> None:
+        """Bring the pages of the whole history up to date, this run among them if it was kept."""
+        from torchperf_ci.cli.config import tolerance_rules
+        from torchperf_ci.history.runs import RunFilter
+        from torchperf_ci.site.sources import read_sources
+
+        options, asked, pages = self.options, self.options.history, self.options.pages
+        assert self.client is not None
+        judged = RunFilter(name=asked.name, branch=asked.compare_branch)
+        sources = read_sources(self._parquet(), asked.look_back, judged, rules=tolerance_rules())
+        shown = pages.site_options(options.github, name=asked.name, url=options.posting.site_url)
+        target = pages.target(options.github)
+        publish_pages(sources, shown, target, pages.folder, self.client, dry_run=options.dry_run)
 
     def post_comments(self, comments: Sequence[Comment], issues: Mapping[str, int]) -> list[str]:
         """Post the comments that have an issue; return their addresses. Raises `Refused` after all were tried."""

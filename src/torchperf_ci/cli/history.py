@@ -1,10 +1,12 @@
-"""`torchperf-ci history`: import, list, query, export, compact."""
+"""`torchperf-ci history`: import, list, query, export, compact, accept."""
 
 from __future__ import annotations
 
 import csv
+import getpass
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -17,7 +19,7 @@ from torchperf_ci.cli.history_options import HistoryOptions
 from torchperf_ci.cli.import_options import ImportOptions
 from torchperf_ci.cli.options import GitHubOptions, Group, argument, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
-from torchperf_ci.core.text import count, csv_cell, one_line
+from torchperf_ci.core.text import count, csv_cell, one_line, some_of
 from torchperf_ci.formats.model import ImportFormat
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ class HistoryImportOptions:
     form: str | None = option(
         "--format",
         type=click.Choice([each.value for each in ImportFormat]),
-        help="The format of another tool's files.  [default: by their content]",
+        metavar="FORMAT",
+        help=f"The format of another tool's files: {', '.join(ImportFormat)}.  [default: by their content]",
     )
     git_branch: str = option(
         "--git-branch",
@@ -104,7 +107,25 @@ class HistoryCompactOptions:
     github: GitHubOptions
 
 
-@click.group(cls=Group, short_help="Import, list, ask and compact the kept runs.")
+@command_options
+class HistoryAcceptOptions:
+    """Say which changes may be as they are, and why."""
+
+    case: str = argument()
+    metric: str = option(
+        "--metric", metavar="NAME", default="*", help="Only this metric, say speedup; a pattern of shell wildcards."
+    )
+    reason: str = option("--reason", required=True, help="Why it may be so; the dashboard shows it.")
+    by: str = option("--by", default="", show_default=False, help="Who says so.  [default: the user]")
+    look_back: int = option(
+        "--look-back", type=click.IntRange(min=1), default=1000, help="How many runs to judge by, as in `dashboard`."
+    )
+    dry_run: bool = _DRY_RUN
+    history: HistoryOptions
+    github: GitHubOptions
+
+
+@click.group(cls=Group, short_help="Import, list, ask and compact the kept runs; accept changes.")
 def history() -> None:
     """Look into the runs that `torchperf-ci dashboard` keeps: Parquet files, one per run, shard and attempt."""
 
@@ -213,8 +234,10 @@ def export(options: HistoryExportOptions) -> None:
         raise UsageProblem(f"{options.directory} holds results already; choose another folder")
     with options.history.open(options.github) as kept:
         run = kept.read_run(name=options.history.name, key=options.key)
-    with open_folder(options.directory) as folder:
+    with open_folder(options.directory, option="") as folder:
         folder.append(*run.results.builds, *run.results.records)
+        if run.results.confirmations:
+            folder.append_confirmations(run.results.confirmations)
     click.echo(f"Wrote {count(len(run.results.records), 'record')} to {target}")
 
 
@@ -235,6 +258,62 @@ def compact(options: HistoryCompactOptions) -> None:
             )
         if not months:
             click.echo("There is nothing to compact: no finished month has more than one file")
+
+
+@history.command()
+@takes(HistoryAcceptOptions)
+def accept(options: HistoryAcceptOptions) -> None:
+    """Accept the changes for the worse that are open now: they are not open any more, and their level is the usual one.
+
+    CASE is suite/model, or a whole name as in "tiny/mlp inductor inference float32 cpu"; both may be patterns of shell
+    wildcards. What gets still worse is open again. A failure cannot be accepted.
+
+    \b
+    Examples:
+      torchperf-ci history accept tiny/mlp --metric speedup --reason "safer attention, see #42"
+      torchperf-ci history accept "huggingface/*" --reason "torch 2.13" --data-branch torchperf-data --repo org/project
+    """
+    from torchperf_ci.cli.config import tolerance_rules
+    from torchperf_ci.dashboard.states import State, judge
+    from torchperf_ci.history.acceptances import Acceptance, encode_acceptances, read_acceptances
+    from torchperf_ci.history.parquet import describe_empty
+    from torchperf_ci.history.runs import RunFilter
+
+    name = options.history.name
+    with options.history.open(options.github, message="Accept a change") as kept:
+        collection = kept.read_series(options.look_back, RunFilter(name=name))
+        known, problems = read_acceptances(kept.files, name)
+        _warn([*collection.problems, *problems])
+        series = collection.list_series()
+        if not series:
+            raise NothingToJudge(describe_empty(kept.files.where, name))
+        newest = max((each.points[-1].run for each in series), key=lambda run: run.time)
+        acceptance = Acceptance(
+            case=options.case,
+            metric=options.metric,
+            name=name,
+            commit=newest.commit,
+            time=datetime.now(timezone.utc),
+            until=newest.time,
+            by=options.by or os.environ.get("GITHUB_ACTOR", "") or getpass.getuser(),
+            reason=options.reason,
+        )
+        states = judge(series, rules=tolerance_rules(), acceptances=known)
+        changed = [item for item in states if item.state is State.CHANGED]
+        accepted = [item for item in changed if acceptance.fits(item.case, item.metric.name)]
+        if not accepted:
+            there_are = some_of(list(dict.fromkeys(f"{item.case} {item.metric.name}" for item in changed)), 10)
+            raise NothingToJudge(
+                f"no open change fits {one_line(options.case)!r} with --metric {one_line(options.metric)!r}. "
+                + (f"Open are: {one_line(there_are)}" if changed else "No change is open")
+            )
+        for item in accepted:
+            day = f"{item.since.time:%Y-%m-%d}" if item.since else ""
+            done = "Would accept" if options.dry_run else "Accepted"
+            numbers = f"{item.old:.4g} → {item.new:.4g}" if item.old is not None and item.new is not None else ""
+            click.echo(one_line(f"{done} {item.case} {item.metric.name}: {numbers}, since {day}", limit=300))
+        if not options.dry_run:
+            kept.files.write(encode_acceptances([acceptance]))
 
 
 def _read_runs(options: HistoryImportOptions) -> Iterator[tuple[HistoryRun, Sequence[Problem]]]:

@@ -49,8 +49,11 @@ class PastOptions:
 
         return Branch(repository=repository_of(github), name=self.data_branch)
 
-    def parquet(self, github: GitHubOptions, client: Client | None) -> ParquetHistory:
-        """Return the history of Parquet files. `client` is needed when they are on the data branch."""
+    def parquet(self, github: GitHubOptions, client: Client | None, *, message: str = "Add a run") -> ParquetHistory:
+        """Return the history of Parquet files. `client` is needed when they are on the data branch.
+
+        message: of commits there.
+        """
         from torchperf_ci.history.parquet import ParquetHistory
         from torchperf_ci.history.storage import cache_folder, open_files
 
@@ -62,17 +65,17 @@ class PastOptions:
         assert client is not None
         branch = self.branch(github)
         own = cache / branch.repository / branch.name
-        return ParquetHistory(files=BranchFiles(client=client, branch=branch, cache=own))
+        return ParquetHistory(files=BranchFiles(client=client, branch=branch, cache=own, message=message))
 
     @contextmanager
-    def open(self, github: GitHubOptions) -> Iterator[ParquetHistory]:
+    def open(self, github: GitHubOptions, *, message: str = "Add a run") -> Iterator[ParquetHistory]:
         """Open the history while the block runs, with a client where it is on the data branch."""
         if not self.is_on_branch:
             yield self.parquet(github, None)
             return
         self.branch(github)  # an unknown repository is said before a token is asked for
         with github.client(os.environ) as client:
-            yield self.parquet(github, client)
+            yield self.parquet(github, client, message=message)
 
 
 @command_options

@@ -16,8 +16,9 @@ from torchperf_ci.cli.files import STREAM, read_input
 from torchperf_ci.cli.import_options import ImportOptions
 from torchperf_ci.cli.options import Group, argument, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge
+from torchperf_ci.core.records import NOT_KNOWN
 from torchperf_ci.core.text import count, one_line
-from torchperf_ci.formats.model import NOT_KNOWN, Clock, ImportFormat, ImportRequest
+from torchperf_ci.formats.model import Clock, ImportFormat, ImportRequest
 
 if TYPE_CHECKING:
     from torchperf_ci.core.records import Record

@@ -20,6 +20,7 @@ from torchperf_ci.core.text import guarded_streams
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("torchperf_ci.cli.run:run", "Measure eager against compiled models on this machine."),
     "compare": ("torchperf_ci.cli.compare:compare", "Compare base with head on this machine, with a verdict per case."),
+    "bisect": ("torchperf_ci.cli.bisect:bisect", "Find the commit that made a case slower, larger or wrong."),
     "time": ("torchperf_ci.cli.time:time_function", "Say in one sentence whether torch.compile helps a function."),
     "doctor": ("torchperf_ci.cli.doctor:doctor", "Say how noisy and how ready this machine is."),
     "fastrnns": ("torchperf_ci.cli.fastrnns:fastrnns", "Measure LSTMs in many forms, and ResNets."),
@@ -36,10 +37,12 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "export": ("torchperf_ci.cli.export:export", "Write results in the formats that other dashboards read."),
     "ingest": ("torchperf_ci.cli.ingest:ingest", "Turn results of other benchmark tools into a results folder."),
     "post": ("torchperf_ci.cli.post:post", "Post a stored report: check, comment and step summary."),
+    "accept": ("torchperf_ci.cli.accept:accept", "Let an intended slowdown land, by a comment on the pull request."),
     "dashboard": (
         "torchperf_ci.cli.dashboard:dashboard",
         "Keep a run, compare it with earlier ones, post the dashboard.",
     ),
+    "site": ("torchperf_ci.cli.site:site", "Make pages of the kept runs, to be browsed without a server."),
     "history": ("torchperf_ci.cli.history:history", "Import, list, ask and compact the kept runs."),
 }
 """Every command: where it is, and its line in `--help`."""
@@ -71,7 +74,7 @@ Exit codes:
   3  a regression or a failed check
   4  nothing to judge: empty, or not comparable
   5  GitHub or the network refused
-  6  some benchmarks could not run, or, with --strict, were not compiled; their rows say why"""
+  6  some benchmarks could not run, or with --strict were not compiled"""
 
 
 @click.group(cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})

@@ -104,6 +104,8 @@ def _merge(options: MergeOptions) -> int:
         folder.empty()
         builds = merged.annotated_builds(allow_missing=options.allow_missing)
         folder.append(*builds, *(_with_log(record, folders[place], folder) for record, place in merged.records))
+        if merged.confirmations:
+            folder.append_confirmations(merged.confirmations)
         code = conclude(
             folder,
             read_results(target),

@@ -15,13 +15,14 @@ is; a field that is such a dataclass itself is a group of options that commands 
 
 from __future__ import annotations
 
+import difflib
 import functools
 import itertools
 import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 Options = TypeVar("Options")
 
 _SEPARATORS = re.compile(r"[\s,]+(?![^{}]*\})")
+_COMMAND_PART = re.compile(r"""(?:"[^"]*"|'[^']*'|[^\s"']|[ ](?![->]))+""")
+"""A word of a command, or an option with its values; quoted spaces are part of it."""
 _COMMAS = re.compile(r"\s*,\s*(?![^{}]*\})")
 
 
@@ -120,7 +123,8 @@ class Parameter:
         """Add it to a command's function as the parameter `name`, in a section of the help."""
         if self.decorate is click.argument:
             return self.decorate(name, **self.settings)(function)  # type: ignore[no-any-return]
-        return self.decorate(*self.names, name, section=section, **self.settings)(function)  # type: ignore[no-any-return]
+        settings = {"section": section, **self.settings}
+        return self.decorate(*self.names, name, **settings)(function)  # type: ignore[no-any-return]
 
 
 def option(*names: str, **settings: Any) -> Any:  # noqa: ANN401 - click's keywords, and the field's type
@@ -128,7 +132,7 @@ def option(*names: str, **settings: Any) -> Any:  # noqa: ANN401 - click's keywo
 
     The environment variable is `TORCHPERF_` and the first long name; the default is shown in the help; a long name
     with a hyphen is accepted with underscores as well (hidden from the help); `multiple` options take lists with
-    commas, and any list from the environment.
+    commas, and any list from the environment. section: the section of the help, where it is not the group's.
     """
     long_names = [part for name in names for part in name.split("/") if part.strip().startswith("--")]
     first = long_names[0].strip()
@@ -305,10 +309,15 @@ class GitHubOptions:
 
 
 GITHUB_FILES = option(
-    "--github-files", is_flag=True, help="Write step outputs and the step summary for GitHub Actions."
+    "--github-files",
+    is_flag=True,
+    section=GitHubOptions.SECTION,
+    help="Write step outputs and the step summary for GitHub Actions.",
 )
 
-GITHUB_OUTPUTS = option("--github-files", is_flag=True, help="Write step outputs for GitHub Actions.")
+GITHUB_OUTPUTS = option(
+    "--github-files", is_flag=True, section=GitHubOptions.SECTION, help="Write step outputs for GitHub Actions."
+)
 """For commands that have no summary."""
 
 PYTHON = option(
@@ -337,8 +346,81 @@ def append_markdown(path: Path | None, markdown: str) -> None:
         raise UsageProblem(f"--summary-file {path} cannot be written ({error.strerror})") from error
 
 
+def list_given(left_out: Collection[str], known: Collection[str] | None = None) -> list[str]:
+    """List the options that the command in progress was given, as they are typed, but for those `left_out`.
+
+    known: only those of these names; None is all. Values of variables may be secrets, and stay out.
+    """
+    context = click.get_current_context()
+    words: list[str] = []
+    for item in context.command.params:
+        value = context.params[str(item.name)]
+        if not isinstance(item, click.Option) or item.name in left_out or value == item.get_default(context):
+            continue
+        if known is not None and item.name not in known:
+            continue
+        for each in value if item.multiple else [value]:
+            if isinstance(each, bool):
+                words.append(item.opts[0] if each else item.secondary_opts[0])
+            elif each not in {None, ""}:
+                words += [item.opts[0], f"{each[0]}=…" if isinstance(each, tuple) else str(each)]
+    return words
+
+
+LAST_SECTIONS = (
+    "How to measure",
+    "Where to measure",
+    "PyTorch's own suite runner",
+    "Recorded runs",
+    "History",
+    "GitHub",
+)
+"""Sections that come behind all others in a help, in this order: most people never need them."""
+
+_HYPHEN = "\ue000"
+"""Stands for a hyphen while lines are filled, so that no name is broken at one."""
+
+
+class Formatter(click.HelpFormatter):
+    """A formatter that breaks no names, and folds commands that are longer than a line, as a shell reads them."""
+
+    def write_text(self, text: str) -> None:
+        room = self.width - self.current_indent
+        parts = []
+        for paragraph in text.split("\n\n"):  # those that begin with \b are printed as they are
+            lines = paragraph.splitlines()
+            parts.append("\n".join(_fold_command(line, room) for line in lines) if lines[:1] == ["\b"] else paragraph)
+        super().write_text("\n\n".join(parts).replace("-", _HYPHEN))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], *arguments: Any, **settings: Any) -> None:  # noqa: ANN401
+        super().write_dl([(term, text.replace("-", _HYPHEN)) for term, text in rows], *arguments, **settings)
+
+    def getvalue(self) -> str:
+        return super().getvalue().replace(_HYPHEN, "-")
+
+
+def _fold_command(line: str, width: int) -> str:
+    """Fold a line of shell that is longer than `width`, in front of its options."""
+    indent = line[: len(line) - len(line.lstrip())]
+    lines: list[str] = []
+    for part in _COMMAND_PART.findall(line.strip()):
+        if lines and len(lines[-1]) + len(part) + 3 <= width:
+            lines[-1] += f" {part}"
+        else:
+            lines.append(f"{indent}{'    ' if lines else ''}{part}")
+    return line if len(line) <= width else " \\\n".join(lines)
+
+
+class HelpContext(click.Context):
+    """A context whose help is folded."""
+
+    formatter_class = Formatter
+
+
 class Command(click.Command):
     """A command whose help has a section per group of options, and which explains a list that was typed with spaces."""
+
+    context_class = HelpContext
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
@@ -346,7 +428,8 @@ class Command(click.Command):
             record = parameter.get_help_record(ctx)
             if record is not None and record[1]:  # an argument without a text is in the usage line already
                 sections.setdefault(getattr(parameter, "section", "") or "Options", []).append(record)
-        for title, records in sections.items():
+        order = {title: place for place, title in enumerate(LAST_SECTIONS, start=1)}
+        for title, records in sorted(sections.items(), key=lambda section: order.get(section[0], 0)):
             with formatter.section(title):
                 formatter.write_dl(records)
 
@@ -354,11 +437,31 @@ class Command(click.Command):
         typed = list(args)
         try:
             return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            name = error.option_name
+            raise click.NoSuchOption(name, f"No such option {name}.{self._option_hint(name)}", ctx=ctx) from error
         except click.UsageError as error:
             hint = self._list_hint(typed) if type(error) is click.UsageError else ""
             if not hint:
                 raise
             raise click.UsageError(f"{error.message}\n{hint}", ctx) from error
+
+    def _option_hint(self, name: str) -> str:
+        """Say which options may be meant: those that begin so, else those with these words, else like ones."""
+        names = [
+            each
+            for item in self.params
+            if isinstance(item, click.Option)
+            for each in (*item.opts, *item.secondary_opts)
+            if each.startswith("--")
+        ]
+        word = name.lower().replace("_", "-")
+        near = (
+            [each for each in names if each.startswith(word)]
+            or [each for each in names if f"-{word.strip('-')}-" in f"{each}-"]
+            or difflib.get_close_matches(word, names)
+        )
+        return f" Did you mean {', '.join(near[:3])}?" if near else ""
 
     def _list_hint(self, args: Sequence[str]) -> str:
         """Say how a list is written, if values follow an option that takes one each time."""
@@ -374,6 +477,7 @@ class Group(click.Group):
     """A group that says which command may be meant by one that is not there, and uses the width of the terminal."""
 
     command_class = Command
+    context_class = HelpContext
 
     def make_context(self, *arguments: Any, **settings: Any) -> click.Context:  # noqa: ANN401 - click's
         settings.setdefault("max_content_width", min(120, max(80, shutil.get_terminal_size().columns)))

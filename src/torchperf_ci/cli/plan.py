@@ -27,7 +27,7 @@ from torchperf_ci.core.errors import TorchperfError, UsageProblem
 
 if TYPE_CHECKING:
     from torchperf_ci.core.records import Record
-    from torchperf_ci.run.plan import Selection, SuiteListing
+    from torchperf_ci.run.plan import Selection
     from torchperf_ci.shards.matrix import MatrixJob, RunnerKind, SuiteModel
 
 RUNS_FOR_DURATIONS = 5
@@ -142,7 +142,7 @@ def _fetch_durations(options: PlanOptions, target: Path) -> None:
     from torchperf_ci.github.job import write_outputs
 
     records = _read_elsewhere(options)
-    with open_folder(target) as folder:
+    with open_folder(target, option="--fetch-durations") as folder:
         folder.append(*records)
     click.echo(f"Saved {count(len(records), 'record')} with durations in {target}", err=True)
     if options.github_files:
@@ -156,23 +156,21 @@ def _list_models(selection: Selection, options: PlanOptions) -> tuple[tuple[Suit
     """
     from torchperf_ci.github.job import stop_commands
     from torchperf_ci.run.plan import chosen_models, nothing_left, suite_problems
-    from torchperf_ci.run.survey import list_suite
+    from torchperf_ci.run.survey import list_suites
     from torchperf_ci.shards.matrix import SuiteModel
 
     if spaced := [name for name in selection.suites if split_list(name) != [name]]:
         raise UsageProblem(f"--suites {spaced[0]!r}: a list of suites is split there; give the file another name")
     python = options.interpreter
     with stop_commands(os.environ), preloaded_python(python.python, python.variables()) as preloaded:
-        listings: dict[str, SuiteListing] = {
-            name: list_suite(preloaded, name) for name in dict.fromkeys(selection.suites)
-        }
-    suites = list(listings.values())
+        listings = list_suites(preloaded, selection.suites)
+    suites = [suite for _, suite in listings]
     if problems := suite_problems(selection, suites):
         raise UsageProblem("\n".join(problems))
     models = tuple(SuiteModel(suite.name, name) for suite in suites for name in chosen_models(selection, suite))
     if not models:
         raise UsageProblem(nothing_left(selection, suites))
-    return models, {suite.name: spec for spec, suite in listings.items()}
+    return models, {suite.name: spec for spec, suite in listings}
 
 
 def _read_folders(folders: Sequence[str]) -> Iterator[Record]:

@@ -116,7 +116,8 @@ def _tell_recorded(*, total: int, already: int) -> None:
 def describe(records: Sequence[Record], *, logs_in: Path | None = None) -> str:
     """Describe a case's records in one line, with `logs_in` a second one that names its log."""
     parts = []
-    failures = {(record.status, record.reason) for record in records}
+    is_one_failure = len(records) > 1 and len({(record.status, record.reason) for record in records}) == 1
+    reasons = [record.reason for record in records]
     for record in records:
         if record.testing is Testing.PERFORMANCE and record.status.is_pass and record.metrics:
             parts.append(_numbers(record))
@@ -125,8 +126,11 @@ def describe(records: Sequence[Record], *, logs_in: Path | None = None) -> str:
         elif record.status.is_pass:
             parts.append(str(record.status))
         else:
-            testing = "" if len(records) > 1 and len(failures) == 1 else f" ({record.testing})"
-            parts.append(f"{record.status}{testing}: {record.reason}" if record.reason else str(record.status))
+            status = f"{record.status}" if is_one_failure else f"{record.status} ({record.testing})"
+            is_last = (
+                is_one_failure or record.reason not in reasons[len(parts) + 1 :]
+            )  # a reason of both testings is told once
+            parts.append(f"{status}: {record.reason}" if record.reason and is_last else status)
     if any(record.not_compiled for record in records):
         parts.append("not compiled")
     line = one_line(f"{records[0].case}: {'; '.join(dict.fromkeys(parts))}") if records else ""

@@ -39,6 +39,7 @@ def report(options: ReportCommandOptions) -> None:
     {compiler}_{suite}_{dtype}_{mode}_{device}_{testing}.csv, with or without a header.
 
     Exit code 6: something in DIR could not be used, or a model has no result with some compiler; the report says what.
+    Exit code 0: the report is complete, also where its verdict is ❌: for failed cases `run`, `merge` and `check` fail.
     """
     from torchperf_ci.core.result_files import read_folder
     from torchperf_ci.core.results import open_folder

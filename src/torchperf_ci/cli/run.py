@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -63,6 +64,8 @@ def _measure_and_report(options: RunOptions) -> int:
     from torchperf_ci.github.job import read_source, stop_commands
     from torchperf_ci.machine.gpu import locked_clocks
     from torchperf_ci.report.model import ReportOptions, SourceTree
+    from torchperf_ci.run.case_lists import keep_listed, read_case_list
+    from torchperf_ci.run.counting import InstructionMethod, choose_method
     from torchperf_ci.run.plan import make_plan
     from torchperf_ci.run.runner import measure_plan
     from torchperf_ci.run.survey import note_settings, preload, python_under_test, refuse_cold_l2, survey
@@ -85,7 +88,13 @@ def _measure_and_report(options: RunOptions) -> int:
         with python.start() as preloaded:
             surveyed = survey(preloaded, selection.suites, threads=settings.threads, command=sys.argv[1:])
             plan = make_plan(selection, surveyed.suites, surveyed.machine)
+            if options.cases_from is not None:
+                plan = keep_listed(plan, read_case_list(options.cases_from), options.cases_from)
+            narrowed_by = (*selection.list_narrowings(), *(["--cases-from"] if options.cases_from else []))
+            surveyed = replace(surveyed, build=replace(surveyed.build, narrowed_by=narrowed_by))
             refuse_cold_l2(plan.cases, settings)
+            method = choose_method(InstructionMethod(settings.instructions), surveyed, plan.cases)
+            settings = replace(settings, instructions=method.value)
             surveyed = note_settings(preload(preloaded, plan, surveyed), settings)
             if not options.keep_output_dir:
                 folder.empty()

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from torchperf_ci.cli.case_options import CaseOptions, TalkOptions
 from torchperf_ci.cli.finish import conclude
-from torchperf_ci.cli.options import GITHUB_FILES, command_options, option
+from torchperf_ci.cli.options import GITHUB_FILES, GitHubOptions, command_options, option
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Results, ResultsFolder
@@ -27,7 +27,17 @@ _ONLY_DYNAMO = (
     "enable_cpu_launcher",
     "cpu_launcher_args",
 )
-_ONLY_TORCHPERF = ("warmup", "seed", "scale", "compile_scope", "cold_l2", "dynamic")
+_ONLY_TORCHPERF = (
+    "cases_from",
+    "warmup",
+    "seed",
+    "scale",
+    "compile_scope",
+    "cold_l2",
+    "count",
+    "instructions",
+    "dynamic",
+)
 
 
 @command_options
@@ -77,6 +87,13 @@ class RunOptions:
     keep_output_dir: bool = option(
         "--keep-output-dir", is_flag=True, help="Keep what is recorded there, and measure the rest."
     )
+    cases_from: Path | None = option(
+        "--cases-from",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Measure only the cases that FILE lists, of those that the other options choose; `dashboard --confirm "
+        "FILE` writes one.",
+    )
     fail_on: str = option(
         "--fail-on",
         type=click.Choice(["failed", "never"]),
@@ -95,7 +112,10 @@ class RunOptions:
     talk: TalkOptions
     harness: HarnessOptions
     name: str = option(
-        "--name", default="results", help="Name of these results, in the name of the artifact on GitHub."
+        "--name",
+        default="results",
+        section=GitHubOptions.SECTION,
+        help="Name of these results, in the name of the artifact on GitHub.",
     )
     github_files: bool = GITHUB_FILES
 

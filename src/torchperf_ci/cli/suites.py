@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torchperf_ci.cli.case_options import PythonOptions
+from torchperf_ci.cli.case_options import PythonOptions, refuse_missing_files
 from torchperf_ci.cli.completion import complete_suites
 from torchperf_ci.cli.options import Group, argument, command_options, takes
 from torchperf_ci.core.text import one_line
@@ -56,6 +56,8 @@ def list_suites(options: SuitesOptions) -> None:
     """
     from torchperf_ci.run.survey import describe_known, describe_suite
 
+    if options.suite is not None:
+        refuse_missing_files([options.suite])
     with preloaded_python(options.interpreter.python, options.interpreter.variables()) as preloaded:
         if options.suite is None:
             click.echo(_overview(list(describe_known(preloaded))))

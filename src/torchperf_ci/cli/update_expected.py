@@ -24,6 +24,7 @@ from torchperf_ci.cli.options import (
     takes,
 )
 from torchperf_ci.core.errors import ExitCode, UsageProblem
+from torchperf_ci.core.text import count
 
 if TYPE_CHECKING:
     from torchperf_ci.expectations.collect import Collected
@@ -101,6 +102,13 @@ class UpdateExpectedOptions:
         help="The folder of expectation tables.",
     )
     source: SourceOptions
+    counts: Path | None = option(
+        "--counts",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="With --from: rewrite this file of expected counts (benchmark,metric,expected,noise, as PyTorch's "
+        "pr_time_benchmarks has it) in place of the tables.",
+    )
     metric_columns: tuple[str, ...] = option(
         "--metric-column",
         multiple=True,
@@ -125,6 +133,8 @@ class UpdateExpectedOptions:
 
         if bool(self.commit) == bool(self.source.from_dir):
             raise UsageProblem("give either the SHA of a commit, or --from and a results folder")
+        if self.counts is not None and self.source.from_dir is None:
+            raise UsageProblem("--counts needs --from: a results folder, or a CSV of rows benchmark,metric,value")
         if wrong := [column for column in self.metric_columns if column == NAME or not is_column_name(column)]:
             raise UsageProblem(
                 f"--metric-column {', '.join(wrong)} is no name of a column of numbers, say calls_captured"
@@ -150,12 +160,39 @@ def update_expected(options: UpdateExpectedOptions) -> None:
       torchperf-ci update-expected 1a2b3c4 --repo org/project --dry-run
       torchperf-ci update-expected --from benchmark_logs --expected-dir tables
     """
+    if options.counts is not None:
+        _update_counts(options, options.counts)
+        return
     with ExitStack() as opened:
         needs_github = bool(options.commit) or options.proposal.pull_request
         client = opened.enter_context(options.github.client(os.environ)) if needs_github else None
         update = _update(client, options)
     if (update.gaps and options.require_complete) or not update.tables:
         sys.exit(int(ExitCode.NOTHING_TO_JUDGE))
+
+
+def _update_counts(options: UpdateExpectedOptions, path: Path) -> None:
+    """Bring a file of expected counts up to date, and tell what changes."""
+    from torchperf_ci.expectations.counts import (
+        check_counts,
+        describe_count,
+        read_counts,
+        read_expected_counts,
+        save_counts,
+        update_counts,
+    )
+
+    assert options.source.from_dir is not None
+    counts, before = read_counts(options.source.from_dir), read_expected_counts(path) if path.exists() else {}
+    after = update_counts(counts, before, prune=options.prune)
+    changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    for check in check_counts(counts, before):
+        if (check.benchmark, check.metric) in changed:
+            click.echo(describe_count(check))
+    if changed and not options.dry_run:
+        save_counts(path, after)
+    told = "dry run: nothing was written" if options.dry_run else f"{path} is up to date"
+    click.echo(f"{count(len(changed), 'count')} changed; {told}")
 
 
 def _update(client: Client | None, options: UpdateExpectedOptions) -> Update:

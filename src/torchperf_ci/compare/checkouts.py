@@ -22,6 +22,8 @@ from pathlib import Path
 from torchperf_ci.compare.model import CommitSummary
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.run.session import PRIVATE_VARIABLES
+from torchperf_ci.suites import EXISTING_SPECS
+from torchperf_ci.suites.existing import find_asv_folder
 from torchperf_ci.worker.protocol import one_line
 
 MERGE_BASE = "merge-base"
@@ -51,8 +53,8 @@ class Repository:
     def around(cls, folder: Path) -> Repository:
         """Find the repository that `folder` is in. Raises `UsageProblem` when it is in none that git takes."""
         try:
-            return cls(folder=Path(_ask_git(folder, "rev-parse", "--show-toplevel")))
-        except _GitFailed as error:
+            return cls(folder=Path(ask_git(folder, "rev-parse", "--show-toplevel")))
+        except GitFailed as error:
             if theirs := re.search(r"dubious ownership in repository at '(.+?)'", str(error)):
                 raise UsageProblem(
                     f"git refuses {theirs[1]}, which belongs to another user; if you trust it: "
@@ -119,6 +121,10 @@ class Repository:
             raise UsageProblem(f"{upstream} and {head[:12]} have no common commit here; {advice}")
         return sha
 
+    def count_between(self, base: str, head: str) -> int:
+        """Count the commits that head has and base has not; 0 where git does not know."""
+        return int(_git(self.folder, "rev-list", "--count", head, f"^{base}") or 0)
+
     def _is_shallow(self) -> bool:
         return _git(self.folder, "rev-parse", "--is-shallow-repository") == "true"
 
@@ -151,13 +157,10 @@ class Repository:
         at.mkdir(parents=True, exist_ok=True)
         try:
             try:
-                _ask_git(self.folder, "worktree", "add", "--quiet", "--detach", "--force", str(tree), commit)
-            except _GitFailed as error:
+                ask_git(self.folder, "worktree", "add", "--quiet", "--detach", "--force", str(tree), commit)
+            except GitFailed as error:
                 raise UsageProblem(f"git cannot make a worktree of {commit[:12]} at {tree}: {error}") from error
-            inside = _make_environment(python, at / "env")
-            if setup:
-                _set_up(setup, tree, at / "env", environ, side=side)
-            yield tree, str(inside)
+            yield tree, make_environment(python, at / "env", setup=setup, cwd=tree, environ=environ, side=side)
         finally:
             _git(self.folder, "worktree", "remove", "--force", "--force", str(tree))
             shutil.rmtree(tree, ignore_errors=True)
@@ -173,16 +176,45 @@ def _list_names(branches: Sequence[str]) -> str:
 
 
 def put_suite(suite: str, repository: Repository, tree: Path) -> str:
-    """Put a suite where a side finds it, and name it there. A file of the repository is used as it is in the working
-    tree, on both sides: the same benchmark runs on different code. Everything else is left as it is."""
-    path = Path(suite)
-    if not suite.endswith(".py") or not path.absolute().is_relative_to(repository.folder):
+    """Put a suite where a side finds it, and name it there. A file of the repository, or a folder of tests or asv
+    benchmarks, is used as it is in the working tree, on both sides: the same benchmark runs on different code.
+    Everything else is left as it is. Raises `UsageProblem` for a folder that holds the code itself."""
+    is_existing = suite.startswith(EXISTING_SPECS)
+    kind, _, text = suite.partition(":") if is_existing else ("", "", suite)
+    named, colons, inside = text.partition("::")
+    path = Path(named).absolute()
+    if not (is_existing or suite.endswith(".py")) or not path.is_relative_to(repository.folder):
         return suite
-    target = tree / path.absolute().relative_to(repository.folder)
-    with contextlib.suppress(OSError):
+    if kind == "asv":
+        path = find_asv_folder(path)
+    if path == repository.folder:
+        raise UsageProblem(f"--{kind} {text}: it holds the code that is compared as well; give the benchmarks' folder")
+    target = tree / path.relative_to(repository.folder)
+    with contextlib.suppress(OSError, shutil.Error):
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    return str(target)
+        if path.is_dir():
+            shutil.copytree(path, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        else:
+            shutil.copyfile(path, target)
+    return f"{kind}:{target}{colons}{inside}" if is_existing else str(target)
+
+
+def make_environment(
+    python: str, at: Path, *, setup: str, cwd: Path, environ: Mapping[str, str], side: str = ""
+) -> str:
+    """Make a virtual environment that sees the packages of `python`, run the set-up command in `cwd` with it active,
+    and return its Python.
+
+    side: what errors name. Raises `UsageProblem` when Python or the command cannot do it.
+    """
+    inside = _make_empty_environment(python, at)
+    if setup:
+        code, output = run_in_environment(setup, at, cwd=cwd, environ=environ)
+        if code:
+            end = "\n".join(f"  {one_line(line)}" for line in output.splitlines()[-_LOG_LINES:])
+            where = f"{side}: " if side else ""
+            raise UsageProblem(f"{where}the set-up command {setup!r} failed with exit code {code}:\n{end}")
+    return str(inside)
 
 
 _ASK = """
@@ -192,7 +224,7 @@ print(json.dumps({"paths": paths, "pip": importlib.util.find_spec("pip") is not 
 """
 
 
-def _make_environment(python: str, at: Path) -> Path:
+def _make_empty_environment(python: str, at: Path) -> Path:
     """Make a virtual environment that sees the packages of `python`, whether that is one itself or not.
 
     Its pip is the one of `python`, where that has one: installing pip takes longer than all the rest.
@@ -219,13 +251,18 @@ def _make_environment(python: str, at: Path) -> Path:
     return at / "bin/python"
 
 
-def _set_up(command: str, tree: Path, environment: Path, environ: Mapping[str, str], *, side: str) -> None:
-    """Run the set-up command (a shell command of the caller's) in the worktree, with the environment active."""
+def run_in_environment(
+    command: str, environment: Path, *, cwd: Path, environ: Mapping[str, str], timeout: float | None = None
+) -> tuple[int, str]:
+    """Run a shell command of the caller's with an environment active; return its exit code and output.
+
+    Raises `subprocess.TimeoutExpired` after so many seconds. Nothing that it started outlives an error.
+    """
     public = {name: value for name, value in environ.items() if name not in PRIVATE_VARIABLES}
     path = os.pathsep.join([str(environment / "bin"), environ.get("PATH", os.defpath)])
     with subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", command],  # noqa: S607 - the caller's shell
-        cwd=tree,
+        cwd=cwd,
         env={**public, "PATH": path, "VIRTUAL_ENV": str(environment)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -235,36 +272,35 @@ def _set_up(command: str, tree: Path, environment: Path, environ: Mapping[str, s
         start_new_session=True,
     ) as process:
         try:
-            output, _ = process.communicate()
+            output, _ = process.communicate(timeout=timeout)
         except BaseException:  # an interrupt: nothing it has started may go on in a folder that is about to go
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
-    if process.returncode:
-        end = "\n".join(f"  {one_line(line)}" for line in output.splitlines()[-_LOG_LINES:])
-        where = f"{side}: " if side else ""
-        raise UsageProblem(f"{where}the set-up command {command!r} failed with exit code {process.returncode}:\n{end}")
+    return process.returncode, output
 
 
-class _GitFailed(Exception):
+class GitFailed(Exception):
     """In git's words."""
 
 
-def _ask_git(folder: Path, *arguments: str) -> str:
-    """Ask git. Raises `_GitFailed`."""
+def ask_git(folder: Path, *arguments: str, stdin: str = "") -> str:
+    """Ask git. Raises `GitFailed`."""
     command, environ = ["git", *arguments], {**os.environ, "LC_ALL": "C"}
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, env=environ)
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, errors="replace", check=True, env=environ, input=stdin
+        )
     except FileNotFoundError as error:
-        raise _GitFailed("git is not installed") from error
+        raise GitFailed("git is not installed") from error
     except (OSError, subprocess.CalledProcessError) as error:
-        raise _GitFailed(one_line(str(getattr(error, "stderr", None) or error))) from error
+        raise GitFailed(one_line(str(getattr(error, "stderr", None) or error))) from error
     return done.stdout.strip()
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
     """Ask git; None when it fails."""
     try:
-        return _ask_git(folder, *arguments)
-    except _GitFailed:
+        return ask_git(folder, *arguments)
+    except GitFailed:
         return None

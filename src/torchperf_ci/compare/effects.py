@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from statistics import fmean, variance
 
 from torchperf_ci.core.statistics import (
     BATCHES,
@@ -31,6 +32,10 @@ EARLY_PAIRS = 2 * BATCHES
 FAMILY_ERROR = 0.05
 """The share of comparisons that may be wrong about one of their cases: what Holm and Benjamini–Hochberg keep to."""
 
+PROMISE = 0.15
+"""The p value up to which a change is worth a second measurement: with one that is beyond doubt by itself, both
+together are below 0.03."""
+
 BETWEEN_FLOOR = 0.007
 """Standard deviation of log ratios between launches of equal code, taken where history does not say more."""
 
@@ -40,6 +45,11 @@ ARMS_FLOOR = 0.002
 LAUNCHES = 10
 """Launches of a case that no look decides: what they differ by takes the root of their number to average out."""
 
+LEAST_CASES = 3
+"""Fewer cases than these do not tell what launches of a machine differ by."""
+
+_LEAST_VARIANCE = 1e-10
+_LEAST_P = 1e-15
 _CERTAIN = 1e6
 _HOPELESS = 1e4
 """Nobody measures so many times as long."""
@@ -60,6 +70,8 @@ class Verdict(str, Enum):
     NEW = "new"
     FIXED = "fixed"
     IMPROVED = "improved"
+    CHANGED = "changed"
+    """It counts something else, or has other code: a fact, neither good nor bad."""
     UNCHANGED = "unchanged"
 
     __str__ = str.__str__
@@ -98,6 +110,14 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchNoise:
+    """The variance of log ratios between launches, known from `freedom` degrees of freedom: of one case, or of all."""
+
+    variance: float
+    freedom: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
     """The ratio head / base with its interval, and `error`, the standard error of its log. `freedom`: degrees of it."""
 
@@ -121,7 +141,9 @@ class Effect:
         return student_t_above(beyond / self.error, self.freedom)
 
 
-def estimate_effect(launches: Sequence[Launch], *, between: float, look: int = len(LOOKS) - 1) -> Effect | None:
+def estimate_effect(
+    launches: Sequence[Launch], *, between: float, look: int = len(LOOKS) - 1, noise: LaunchNoise | None = None
+) -> Effect | None:
     """Estimate the effect over all launches; None when no launch has enough pairs.
 
     The centre is the mean over launches of the interquartile mean of their log ratios. Its variance is that within
@@ -129,24 +151,27 @@ def estimate_effect(launches: Sequence[Launch], *, between: float, look: int = l
     squared: `BETWEEN_FLOOR`, or `ARMS_FLOOR` for two arms of one process. Degrees of freedom are those of a sum of
     estimated variances after Welch and Satterthwaite: few, when most of it was seen in a few launches only.
 
+    noise: what other cases say of the spread of launches. The case's own is shrunk towards it (moderated t: Smyth,
+        "Linear models and empirical Bayes methods", 2004, section 3), and a single launch has it alone.
     look: an index of `LOOKS`, whose error each end of the interval has. A launch that has only begun, with less than
-    half the pairs of another, does not count.
+        half the pairs of another, does not count.
     """
-    all_logs = [launch.log_ratios for launch in launches]
-    enough = max(LEAST_PAIRS, max(map(len, all_logs), default=0) / 2)
-    ratios = [logs for logs in all_logs if len(logs) >= enough]
+    ratios = _pick_launches(launches)
     if not ratios:
         return None
     centers = [interquartile_mean(logs) for logs in ratios]
     errors = [batch_squared_error(logs, center=interquartile_mean) for logs in ratios]
     count, center = len(centers), sum(centers) / len(centers)
     within = sum(errors) / count**2
-    spread = sum((value - center) ** 2 for value in centers) / (count - 1) if count > 1 and between > 0 else 0.0
+    prior = LaunchNoise(variance=0.0, freedom=0.0) if noise is None or between == 0 else noise
+    squares = sum((value - center) ** 2 for value in centers) if between > 0 else 0.0
+    freedom = count - 1 + prior.freedom
+    spread = (squares + prior.freedom * prior.variance) / freedom if freedom > 0 else 0.0
     beyond = max(0.0, spread - sum(errors) / count)
     variance = within + max(beyond, between**2) / count
     doubt = within**2 / sum(min(BATCHES, len(logs) // 2) - 1 for logs in ratios)
     if beyond > between**2:  # else the part between launches is a constant, which adds no doubt
-        doubt += (beyond / count) ** 2 / (count - 1)
+        doubt += (beyond / count) ** 2 / freedom
     return make_effect(
         center,
         variance=variance,
@@ -155,6 +180,71 @@ def estimate_effect(launches: Sequence[Launch], *, between: float, look: int = l
         launches=count,
         pairs=sum(len(logs) for logs in ratios),
     )
+
+
+def combine_p_values(first: float, second: float) -> float:
+    """Combine the one-sided p values of two measurements by the inverse normal method, with weights fixed beforehand:
+    equal ones (Lehmacher and Wassmer, "Adaptive sample size calculations in group sequential trials", 1999).
+
+    That the second one is made only where the first one looks bad does not make it smaller than it should be.
+    """
+    from scipy.special import ndtr, ndtri
+
+    scores = [float(ndtri(min(max(p, _LEAST_P), 1 - _LEAST_P))) for p in (first, second)]
+    return float(ndtr(sum(scores) / math.sqrt(2)))
+
+
+def _pick_launches(launches: Sequence[Launch]) -> list[list[float]]:
+    """Return the log ratios of the launches that have enough pairs, and at least half as many as another."""
+    all_logs = [launch.log_ratios for launch in launches]
+    enough = max(LEAST_PAIRS, max(map(len, all_logs), default=0) / 2)
+    return [logs for logs in all_logs if len(logs) >= enough]
+
+
+def measure_launch_noise(launches: Sequence[Launch]) -> LaunchNoise | None:
+    """Measure what the launches of one case differ by; None when fewer than two have enough pairs."""
+    centers = [interquartile_mean(logs) for logs in _pick_launches(launches)]
+    if len(centers) < 2:
+        return None
+    return LaunchNoise(variance=max(variance(centers), _LEAST_VARIANCE), freedom=len(centers) - 1)
+
+
+def pool_launch_noise(cases: Sequence[LaunchNoise]) -> LaunchNoise | None:
+    """Estimate what the launches of a machine differ by, from several cases; None below `LEAST_CASES`.
+
+    The common variance and its degrees of freedom, the fewer the more the cases differ in it, come from the mean and
+    the variance of the logarithms of their variances (Smyth 2004, section 6.2). It is never worth more degrees than the
+    cases have together.
+    """
+    from scipy.special import digamma, polygamma
+
+    if len(cases) < LEAST_CASES:
+        return None
+    halves = [case.freedom / 2 for case in cases]
+    logs = [
+        math.log(case.variance) - float(digamma(half)) + math.log(half)
+        for case, half in zip(cases, halves, strict=True)
+    ]
+    excess = variance(logs) - fmean(float(polygamma(1, half)) for half in halves)
+    half = sum(halves)
+    if excess > 0:
+        half = min(half, _invert_trigamma(excess))
+    return LaunchNoise(variance=math.exp(fmean(logs) + float(digamma(half)) - math.log(half)), freedom=2 * half)
+
+
+def _invert_trigamma(value: float) -> float:
+    """Find where the trigamma function has a positive `value`, by Newton's method on its reciprocal (Smyth 2004,
+    appendix), which converges from below."""
+    from scipy.special import polygamma
+
+    place = 0.5 + 1 / value
+    for _ in range(50):
+        height = float(polygamma(1, place))
+        step = height * (1 - height / value) / float(polygamma(2, place))
+        place += step
+        if -step / place < 1e-8:
+            break
+    return place
 
 
 def make_effect(
@@ -185,6 +275,13 @@ def judge(effect: Effect, tolerance: ChangeTolerance) -> Verdict:
     if high < threshold and low > -threshold:
         return Verdict.UNCHANGED
     return Verdict.INCONCLUSIVE
+
+
+def find_lean(effect: Effect, tolerance: ChangeTolerance) -> Verdict | None:
+    """Find the change, worse or better, that is probable enough to measure again; None where neither is."""
+    if effect.p_above(tolerance.margin) <= PROMISE:
+        return Verdict.REGRESSED
+    return Verdict.IMPROVED if effect.invert().p_above(tolerance.margin) <= PROMISE else None
 
 
 def is_settled(effect: Effect | None, tolerance: ChangeTolerance, *, family: int = 1) -> bool:

@@ -23,17 +23,30 @@ from torchperf_ci.compare.effects import (
     LEAST_PAIRS,
     LOOKS,
     Launch,
+    LaunchNoise,
     estimate_effect,
     is_settled,
+    measure_launch_noise,
 )
 from torchperf_ci.compare.model import LATENCY, Measured, SideResult, ToleranceRules
-from torchperf_ci.compare.verdicts import is_compile_time_open
+from torchperf_ci.compare.sameness import Sameness, compare_programs
+from torchperf_ci.compare.verdicts import is_clear_difference, is_compile_time_open
 from torchperf_ci.core.records import AS_IT_IS, Status, Testing
 from torchperf_ci.core.results import LOGS
 from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.machine.host import HostWatch
-from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, OneArm, WorkerPairs, arm_times, arm_values, make_pair
+from torchperf_ci.run.case_worker import (
+    CaseSettings,
+    CaseWorker,
+    OneArm,
+    Traced,
+    WorkerPairs,
+    arm_times,
+    arm_values,
+    make_pair,
+)
+from torchperf_ci.run.counting import InstructionCounting
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import cache_folder
 from torchperf_ci.run.sampler import PairSource, SamplePair, Sampler, StopRule
@@ -51,6 +64,10 @@ LAUNCH_SECONDS = 1.0
 
 COLD_LAUNCHES = 3
 """Launches that compile from an empty cache, whose time counts; later ones take what the first one compiled."""
+
+
+UNLIKE = "its trace is the same on both sides, but a short check shows a difference: measured in full"
+"""The remark on a case of which the trace has missed something."""
 
 
 class Interleave(str, Enum):
@@ -74,7 +91,9 @@ class ComparePlan:
 
     launches: at most. It is `LEAST_LAUNCHES` when the time is short, or over. family: how many cases are compared.
     one_process: both sides are arms of one worker: base is the plain module, head the compiled one.
-    stop_early: whether a look may end a case before its time.
+    stop_early: whether a look may end a case before its time. noise: what launches of other cases differ by.
+    spares: whether a case that is proved to be the same program on both sides gets no more than a short check: the
+        first look of one launch.
     """
 
     tolerances: ToleranceRules
@@ -85,6 +104,8 @@ class ComparePlan:
     family: int = 1
     one_process: bool = False
     stop_early: bool = True
+    noise: LaunchNoise | None = None
+    spares: bool = False
 
     @property
     def sides_at_once(self) -> int:
@@ -100,7 +121,8 @@ class ComparePlan:
         """Seconds of sampling at which a launch is over, from 0. They share the time, but the first one takes the first
         look, so that what is clear is loaded and compiled once."""
         count = self.launches_in_time
-        first = max(LOOKS[0][0], 1 / count)
+        # With many launches less, or the others would be too short beside it to count.
+        first = max(min(LOOKS[0][0], 1.6 / count), 1 / count)
         return self.seconds * (first + (1 - first) * number / max(1, count - 1))
 
 
@@ -173,6 +195,9 @@ class Side(Protocol):
 
     def process(self, launch: int) -> Preloaded: ...
 
+    @property
+    def instructions(self) -> InstructionCounting | None: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sides:
@@ -218,7 +243,9 @@ class CaseComparer:
             if comparison.no_room and plan.interleave is Interleave.AUTO:
                 in_turn = replace(plan, interleave=Interleave.LAUNCH)
                 again = _CaseComparison(self, in_turn, {"base": base, "head": head}, planned, attempt=attempt)
-                measured = replace(again.measure(), remarks=(f"measured in whole launches: {comparison.no_room}",))
+                measured = again.measure()
+                why = f"measured in whole launches: {comparison.no_room}"
+                measured = replace(measured, remarks=(why, *measured.remarks))
         seen = gpu.findings()
         world = (f"{head.world} processes on each side; the slowest one's times count",) if head.world > 1 else ()
         return replace(
@@ -249,6 +276,7 @@ class _CaseComparison:
         self._metrics = tuple(metric for metric in planned["head"].metrics if metric in planned["base"].metrics)
         self._tolerance = plan.tolerances.find(shown.case, LATENCY)
         self._results = {"base": SideResult(), "head": SideResult()}
+        self._counted: set[str] = set()
         self._launches: list[Launch] = []
         self._kept = ExitStack()
         self._caches: dict[str, str] = {}
@@ -259,9 +287,16 @@ class _CaseComparison:
         self._repeats = self._settings.repeats
         self._spent = 0.0
         self._look = 0
+        can_be_watched = all(case.world == 1 and not case.is_test for case in planned.values())
+        self._is_watched = plan.spares and not attempt and can_be_watched
+        self._traced: dict[str, Traced] = {}
+        self._sameness: Sameness | None = None
+        self._is_checked = self._is_spared = False
+        self._workers: Mapping[str, CaseWorker] = {}
         self._between = ARMS_FLOOR if plan.one_process else plan.between
         if plan.interleave is Interleave.LAUNCH:
             self._between = max(self._between, UNPAIRED_FLOOR)
+        self._noise = plan.noise if self._between == plan.between else None
 
     def measure(self) -> Measured:
         """Take launches until a look decides, the time is over, or a side fails."""
@@ -276,6 +311,12 @@ class _CaseComparison:
                         break
             else:
                 self._look = len(LOOKS) - 1
+            self._note_instructions()
+        return self._measured()
+
+    def _measured(self) -> Measured:
+        """Return what is measured so far."""
+        is_unlike = self._sameness is not None and self._sameness.is_same and not self._is_spared
         return Measured(
             case=self._case,
             base=self._results["base"],
@@ -284,8 +325,13 @@ class _CaseComparison:
             between=self._between,
             seconds=self._spent,
             look=self._look,
+            spread=measure_launch_noise(self._launches),
+            noise=self._noise,
             metrics=self._metrics,
             refusals=tuple(self._list_refusals()),
+            remarks=(UNLIKE,) if is_unlike and self._is_checked else (),
+            sameness=self._sameness,
+            spared=self._is_spared,
         )
 
     def _launch(self, stack: ExitStack, number: int) -> bool:
@@ -305,6 +351,7 @@ class _CaseComparison:
             worker = self._start(stack, side, number, beside=bool(workers))
             if worker is not None:
                 workers[side] = worker
+        self._workers = workers
         if len(workers) == len(order):
             source = self._make_source(workers)
             if number == 0 and any(self._list_refusals()):
@@ -364,19 +411,23 @@ class _CaseComparison:
             if any(result.failure for result in self._results.values()):
                 self._renew_deadline()  # what the other side used up, by hanging, is not this one's
             worker = self._fork(stack, preloaded, side)
-            loaded = worker.load(cache_dir=self._choose_cache(stack, side, number))
+            is_watched = self._is_watched and number == 0
+            loaded = worker.load(cache_dir=self._choose_cache(stack, side, number), watch=is_watched)
             if loaded.one_call:
                 self._repeats = 1
-            is_checked = is_compiled or self._planned[side].case.compiler == AS_IT_IS
+            planned = self._planned[side]
+            is_checked = is_compiled or (planned.case.compiler == AS_IT_IS and not planned.is_test)
             is_first = number == 0 and Testing.ACCURACY in self._settings.testings
             if is_checked and is_first and self._check(worker, side):
                 worker.kill()
                 worker = self._fork(stack, preloaded, side)
-                loaded = worker.load(cache_dir=self._choose_cache(stack, side, number))
+                loaded = worker.load(cache_dir=self._choose_cache(stack, side, number), watch=is_watched)
             self._note(side, batch_size=loaded.batch_size, parameters=loaded.parameters, strays=loaded.strays)
             if is_compiled:
                 self._compile(worker, side, number)
             self._note_reference()
+            if is_watched:
+                self._trace(worker, side)
             if (remarks := worker.settle()) and number == 0:
                 self._note(side, remarks=(*self._results[side].remarks, *remarks))
         except WorkerError as error:
@@ -434,6 +485,12 @@ class _CaseComparison:
             captured = worker.capture()
             self._note(side, counters=captured.counters, not_compiled=captured.not_compiled, remarks=captured.remarks)
 
+    def _trace(self, worker: CaseWorker, side: str) -> None:
+        """Trace which program the case is on one side, and compare it with the other one's when that is known."""
+        self._traced[side] = worker.trace()
+        if len(self._traced) == len(self._planned):
+            self._sameness = self._compare_programs()
+
     def _sample(self, source: AskedPairs, workers: Mapping[str, CaseWorker], until: float) -> bool:
         """Sample until `until` seconds are spent, or a look decides; say whether that worked.
 
@@ -456,6 +513,8 @@ class _CaseComparison:
                 if has_repeats:
                     break
             self._note_memory(workers, source)
+            self._note_counts(workers)
+            self._end_tests(workers, source)
         except WorkerError as error:
             self._is_alive = error.alive
             if len(workers) > 1 and is_lack_of_room(error):
@@ -484,10 +543,13 @@ class _CaseComparison:
 
         A case whose compile time is still open needs another launch.
         """
-        if self._settings.rule.repeat is not None or not self._plan.stop_early:
+        has_repeats = self._settings.rule.repeat is not None
+        if self._passes_short_check(has_repeats):
+            return True
+        if has_repeats or not self._plan.stop_early:
             return False
         while self._look < len(LOOKS) - 1 and self._spent >= self._next_look():
-            effect = estimate_effect(self._launches, between=self._between, look=self._look)
+            effect = estimate_effect(self._launches, between=self._between, look=self._look, noise=self._noise)
             if is_settled(effect, self._tolerance, family=self._plan.family):
                 base, head = (self._results[side].compile_seconds for side in ("base", "head"))
                 has_all = len(head) >= min(COLD_LAUNCHES, self._plan.launches_in_time)
@@ -495,6 +557,34 @@ class _CaseComparison:
                     return True
             self._look += 1
         return False
+
+    def _compare_programs(self, counted: Mapping[str, Mapping[str, str]] | None = None) -> Sameness:
+        base, head = self._traced["base"], self._traced["head"]
+        return compare_programs(base, head, compiler=self._planned["head"].case.compiler, counted=counted)
+
+    def _passes_short_check(self, has_repeats: bool) -> bool:  # noqa: FBT001 - of the settings
+        """Take the first look at a case that is the same program, once; say whether that is all that is needed.
+
+        A clear difference means that the trace has missed something: then the case is measured like every other one.
+        """
+        if self._is_spared:
+            return True
+        is_due = has_repeats or self._spent >= LOOKS[0][0] * self._plan.seconds
+        is_same = self._sameness is not None and self._sameness.is_same
+        if (
+            self._is_checked
+            or not is_same
+            or not is_due
+            or not any(len(each.base) >= LEAST_PAIRS for each in self._launches)
+        ):
+            return False
+        self._is_checked = True
+        if is_clear_difference(replace(self._measured(), look=0), self._plan.tolerances):
+            return False
+        self._note_counts(self._workers)  # after the samples of the short check, for a profiler takes part in it
+        self._sameness = self._compare_programs({side: each.digests for side, each in self._results.items()})
+        self._is_spared = self._sameness.is_same
+        return self._is_spared
 
     def _launch_in_turn(self, order: Sequence[str], number: int, until: float) -> bool:
         """Measure whole launches in turn, for models that do not fit twice and for what interleaving disturbs."""
@@ -517,6 +607,8 @@ class _CaseComparison:
                     while len(pairs) < LEAST_PAIRS and self._settings.rule.repeat is None:
                         pairs += self._draw(sampler, 0.0)
                     self._note_memory({side: worker}, source)
+                    self._note_counts({side: worker})
+                    self._end_tests({side: worker}, source)
                 except WorkerError as error:
                     self._note(side, failure=_explain(error))
                     each = 0.0
@@ -554,6 +646,36 @@ class _CaseComparison:
                 source.asking = "head" if self._plan.one_process else side
                 memory, arm = worker.memory(), self._arms[side]
                 self._note(side, memory_bytes=memory.peaks.get(arm), process_bytes=memory.process.get(arm))
+
+    def _note_counts(self, workers: Mapping[str, CaseWorker]) -> None:
+        """Count an iteration, once per side, where both run the same compiler: else they differ by what is compared."""
+        if len({planned.case.compiler for planned in self._planned.values()}) > 1:
+            return
+        for side, worker in workers.items():
+            if side not in self._counted:
+                self._counted.add(side)
+                counted = worker.count(self._arms[side])
+                remarks = (*self._results[side].remarks, *counted.remarks)
+                self._note(side, counted=counted.metrics, digests=counted.digests, remarks=remarks)
+
+    def _note_instructions(self) -> None:
+        """Count the instructions of both sides, when their other processes have ended: four of a model need not fit."""
+        for side in sorted(self._counted):
+            if (counting := self._comparer.sides.of(side).instructions) is not None:
+                planned, result = self._planned[side], self._results[side]
+                logs = self._comparer.logs(planned, side)
+                more = counting.count(planned, self._settings, logs, arm=self._arms[side])
+                counted, remarks = {**result.counted, **more.metrics}, (*result.remarks, *more.remarks)
+                self._note(side, counted=counted, remarks=remarks)
+
+    def _end_tests(self, workers: Mapping[str, CaseWorker], source: AskedPairs) -> None:
+        """Let tests go on to their ends, and note whether they pass: the first launch in which one does not counts."""
+        for side, worker in workers.items():
+            if self._planned[side].is_test:
+                source.asking, before = side, self._results[side].accuracy
+                self._check(worker, side)
+                if before.startswith(Status.FAIL_ACCURACY) or Testing.ACCURACY not in self._settings.testings:
+                    self._note(side, accuracy=before)
 
     def _list_refusals(self) -> Iterator[str]:
         base, head = self._results["base"], self._results["head"]

@@ -13,11 +13,13 @@ from torchperf_ci.compare.effects import (
     TWO_PROCESSES,
     ChangeTolerance,
     Launch,
+    LaunchNoise,
     Verdict,
 )
-from torchperf_ci.core.records import Case, Metric, Source
+from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Metric, Source
 
 if TYPE_CHECKING:
+    from torchperf_ci.compare.sameness import Sameness
     from torchperf_ci.machine.host import HostLoad
 
 LATENCY = "abs_latency"
@@ -30,7 +32,7 @@ GRAPHS = "unique_graphs"
 COUNTED = ("graph_breaks", GRAPHS, "recompiles")
 TIMED = (LATENCY, SPEEDUP)
 """The metrics a case's own verdict is made of."""
-ALL = (LATENCY, SPEEDUP, MEMORY, COMPILING, *COUNTED)
+ALL = (LATENCY, SPEEDUP, MEMORY, COMPILING, *COUNTED, *EXACT_COUNTS, *INSTRUCTIONS)
 """Every metric a rule may speak of."""
 
 LEAST = {
@@ -43,7 +45,9 @@ to 1.6 % (SD) between moments of a shared machine, times by 2.6 to 23.5 %."""
 _DEFAULTS = {
     MEMORY: ChangeTolerance(margin=0.01, threshold=0.01),  # the same every time, but for how an allocator rounds
     COMPILING: ChangeTolerance(margin=0.10, threshold=0.25),
-    **dict.fromkeys(COUNTED, ChangeTolerance(margin=0.0, threshold=0.0)),
+    **dict.fromkeys((*COUNTED, *EXACT_COUNTS), ChangeTolerance(margin=0.0, threshold=0.0)),
+    # Callgrind's counts of one program differ by up to 0.04 %, a processor's by up to 0.1 %.
+    **dict.fromkeys(INSTRUCTIONS, ChangeTolerance(margin=0.001, threshold=0.001)),
 }
 
 _WORSE = frozenset({Verdict.REGRESSED, Verdict.FAILED, Verdict.MISSING})
@@ -80,10 +84,18 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToleranceRules:
-    """`latency`: that of times where no rule says otherwise. `rules`: later ones win over earlier ones."""
+    """`latency`: that of times where no rule says otherwise. `rules`: later ones win over earlier ones.
+
+    gate_counts: more operators, kernels, allocations or FLOPs are worse, not only told.
+    """
 
     latency: ChangeTolerance = TWO_PROCESSES
     rules: Sequence[Rule] = ()
+    gate_counts: bool = False
+
+    def gates(self, case: Case, metric: str) -> bool:
+        """Say whether a count of one iteration gets a verdict: all of them do, or a rule speaks of it."""
+        return self.gate_counts or any(rule.fits(case, metric) for rule in self.rules)
 
     def find(self, case: Case, metric: str) -> ChangeTolerance:
         """Find the tolerance of one metric of one case. A threshold is never below its margin."""
@@ -111,7 +123,8 @@ class SideResult:
     memory_bytes: what an iteration of the compared arm needs. process_bytes: the largest size of the process. Both are
         None where they cannot be measured.
     not_compiled: nothing of it was compiled, though it should have been. remarks: what else a reader should know.
-    log: what its process printed, as a path in the results folder. strays: see `Loaded`.
+    log: what its process printed, as a path in the results folder. strays: see `Loaded`. counted, digests: see
+        `Counted`.
     """
 
     accuracy: str = ""
@@ -126,6 +139,8 @@ class SideResult:
     remarks: tuple[str, ...] = ()
     log: str = ""
     strays: tuple[str, ...] = ()
+    counted: Mapping[str, float] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +149,10 @@ class Measured:
 
     A side that does not have the model is None. between: see `estimate_effect`. seconds: what sampling took.
     look: the index of `LOOKS` at which it ended. refusals: why it may not be compared. remarks: what a reader should
-    know. host: the system's load; recorded, not used in verdicts.
-    metrics: the suite's own. again: a second measurement in fresh processes, made when the first one showed a change.
+    know. host: the system's load; recorded, not used in verdicts. spread: what its launches differ by. noise: what
+    those of all cases differ by, see `estimate_effect`. again: a second measurement in fresh processes, made when the
+    first one showed a change. sameness: whether it is the same program on both sides; None where nobody looked.
+    spared: it is, so that a short check was all. metrics: the suite's own. wall_seconds: of the case, less `again`.
     """
 
     case: Case
@@ -148,8 +165,23 @@ class Measured:
     refusals: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     host: HostLoad | None = None
+    spread: LaunchNoise | None = None
+    noise: LaunchNoise | None = None
     metrics: tuple[Metric, ...] = ()
     again: Measured | None = None
+    sameness: Sameness | None = None
+    spared: bool = False
+    wall_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedChange:
+    """The decision that lets a change land: whose, why, where it stands, and up to which ratio of head to base."""
+
+    by: str
+    reason: str
+    url: str
+    limit: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,11 +190,14 @@ class Comparison:
 
     unit: that of a metric that `METRICS` does not have.
     p: of "the slowdown is at most the margin".
+    leans: the change that a first measurement makes probable enough for a second one.
     confirmed: whether a second measurement in fresh processes says the same; None when there was none.
     again: what that one says of the metric.
     log: the log of the side that failed, as a path in the results folder.
+    spared: the case is the same program on both sides, and had a short check instead of a measurement.
     more_seconds, more_launches: what an inconclusive one would need on top.
     fails_on_both: neither side runs, or is right: there is nothing to compare, and it is nobody's change.
+    accepted: who lets it land although it blocks, and why.
     listed, blocks: whether it stands after the correction for the size of the family (Benjamini and Hochberg for what
         is listed, Holm for what blocks).
     """
@@ -176,15 +211,18 @@ class Comparison:
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    leans: Verdict | None = None
     listed: bool = False
     blocks: bool = False
     fails_on_both: bool = False
+    accepted: AcceptedChange | None = None
     confirmed: bool | None = None
     again: Comparison | None = None
     more_seconds: float | None = None
     more_launches: int | None = None
     why: str = ""
     log: str = ""
+    spared: bool = False
     unit: str = ""
 
 
@@ -214,7 +252,8 @@ class Header:
 
     base, head: what the sides are called. how: whole sentences of ours, shown as they are. source: where head comes
     from. server: where pages of commits and runs are, say https://github.com; blank where there are none.
-    commands: what measures the same again.
+    commands: what measures the same again. bisect_options: those with which `bisect` looks for the commit between base
+    and head that made a change; None where there is none to look for.
     """
 
     base: str
@@ -228,6 +267,7 @@ class Header:
     head_commit: CommitSummary | None = None
     server: str = ""
     commands: tuple[str, ...] = ()
+    bisect_options: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +276,7 @@ class ComparisonFindings:
 
     unmeasured: cases that an interrupted comparison did not come to, or not to measure again.
     not_compiled: cases that run, of which a side did not compile anything.
+    saved_seconds: what the cases that were spared would have taken longer, about.
     """
 
     header: Header
@@ -243,10 +284,17 @@ class ComparisonFindings:
     measured: tuple[Measured, ...] = ()
     unmeasured: int = 0
     not_compiled: int = 0
+    saved_seconds: float = 0.0
+
+    @property
+    def spared(self) -> int:
+        """Count the cases that are the same program on both sides, and were checked shortly."""
+        return sum(c.spared for c in pick_case_verdicts(self.comparisons).values())
 
     @property
     def blocking(self) -> int:
-        return sum(comparison.blocks for comparison in self.comparisons)
+        """Count what fails the comparison and was accepted by nobody."""
+        return sum(comparison.blocks and comparison.accepted is None for comparison in self.comparisons)
 
     @property
     def inconclusive(self) -> int:
@@ -268,5 +316,5 @@ class ComparisonFindings:
         """Say in one sign how it stands: green only where nothing is worse, and all is known."""
         if self.blocking:
             return "❌"
-        is_worse = any(c.verdict in _WORSE for c in self.comparisons)
+        is_worse = any(c.verdict in _WORSE and c.accepted is None for c in self.comparisons)
         return "⚠️" if is_worse or self.is_open or self.not_compiled else "✅"

@@ -11,17 +11,18 @@ from torchperf_ci.compare.model import Comparison, ComparisonFindings
 from torchperf_ci.compare.words import (
     LONGEST_NAME,
     METHOD,
-    SIGNS,
     change,
     interval,
-    is_change,
     link_to_commit,
     link_to_run,
+    list_bisect_commands,
     list_notes,
     metric_name,
     name,
-    ordered,
     quantity,
+    sign_of,
+    split_comparisons,
+    verdict_of,
     why,
     write_headline,
 )
@@ -55,12 +56,14 @@ class ComparePage:
     run: str
     warnings: Sequence[str]
     changed: Grid
+    counted: Grid
     rest: Grid
     overview: Markup
     samples: Sequence[Markup]
     notes: Sequence[str]
     method: str
     commands: Sequence[str]
+    bisections: Sequence[str]
 
 
 def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> str:
@@ -69,6 +72,7 @@ def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> 
     tone, sign = TONES.get(findings.sign, ("unsure", "!"))
     headline, rest = write_headline(findings)
     drawn = [inline_chart(chart) for chart in charts]
+    changed, counted, rest_of_comparisons = split_comparisons(findings)
     page = ComparePage(
         sign=sign,
         verdict=headline,
@@ -79,13 +83,15 @@ def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> 
         how=header.how,
         run=link_to_run(header),
         warnings=[one_line(warning) for warning in header.warnings],
-        changed=_make_grid([c for c in findings.comparisons if is_change(c)]),
-        rest=_make_grid([c for c in findings.comparisons if not is_change(c)]),
+        changed=_make_grid(changed),
+        counted=_make_grid(counted),
+        rest=_make_grid(rest_of_comparisons),
         overview=drawn[0] if drawn else Markup(),
         samples=drawn[1:],
         notes=[*list_notes(findings)],
         method=METHOD,
         commands=header.commands,
+        bisections=list_bisect_commands(findings),
     )
     return render_page(read_template(__package__, "compare.html"), page)
 
@@ -104,23 +110,23 @@ def _list_sides(findings: ComparisonFindings) -> Iterator[SideLine]:
 
 def _make_grid(comparisons: Sequence[Comparison]) -> Grid:
     return grid(
-        ("Verdict", "Case", "Metric", "#Base", "#Head", "#Change", "#Measured again", "Remarks"),
+        ("Verdict", "Case", "Metric", "#Change", "#Base", "#Head", "#Measured again", "Remarks"),
         (
             (
-                SIGNS[c.verdict] == "❌",
+                sign_of(c) == "❌",
                 (
-                    text(str(c.verdict)),
+                    text(verdict_of(c)),
                     text(name(c.case)),
                     text(metric_name(c.metric)),
+                    number(change(c.ratio), "" if c.low is None else interval(c)),
                     number(quantity(c, c.base)),
                     number(quantity(c, c.head)),
-                    number(change(c.ratio), "" if c.low is None else interval(c)),
                     number(change(c.again.ratio), "" if c.again.low is None else interval(c.again))
                     if c.again
                     else text(""),
                     text(why(c)),
                 ),
             )
-            for c in ordered(comparisons)
+            for c in comparisons
         ),
     )

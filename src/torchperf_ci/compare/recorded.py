@@ -33,6 +33,7 @@ from torchperf_ci.compare.verdicts import (
     SILENT,
     compare_accuracy,
     compare_compile_times,
+    compare_counted,
     compare_counts,
     compare_failures,
     compare_memory,
@@ -41,7 +42,19 @@ from torchperf_ci.compare.verdicts import (
     list_remarks,
     with_effect,
 )
-from torchperf_ci.core.records import MACHINE_UNKNOWN, METRICS, Case, Direction, Metric, Record, Source, Status, Testing
+from torchperf_ci.core.records import (
+    EXACT_COUNTS,
+    INSTRUCTIONS,
+    MACHINE_UNKNOWN,
+    METRICS,
+    Case,
+    Direction,
+    Metric,
+    Record,
+    Source,
+    Status,
+    Testing,
+)
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.statistics import BATCHES, batch_squared_error, student_t
 
@@ -90,7 +103,7 @@ def compare_results(
     if MACHINE_UNKNOWN in reasons:
         warnings.append(f"{MACHINE_UNKNOWN}, so times are not compared; --same-machine compares them if it was one")
     if others := [reason for reason in reasons if reason != MACHINE_UNKNOWN]:
-        warnings.append(f"only speedups are compared, not times: {'; '.join(others)}")
+        warnings.append(f"times are not compared: {'; '.join(others)}")
     return ComparisonFindings(
         header=Header(
             base=base_label,
@@ -244,11 +257,23 @@ def _compare_performance(
         why = f"times cannot be compared: {'; '.join(reasons)}"
         yield Comparison(case=case, metric=times[0].name, verdict=Verdict.REFUSED, why=why)
     yield from compare_counts(case, base.counters, head.counters, tolerances)
+    yield from _compare_counted(base, head, tolerances, is_same_machine=not reasons)
     if _is_memory_comparable(base, head):
         peaks, sizes = ((base.metrics.get(name), head.metrics.get(name)) for name in (MEMORY, PROCESS))
         yield from compare_memory(case, *peaks, tolerances, processes=sizes)
     one, two = ([side.metrics[COMPILING]] if COMPILING in side.metrics else [] for side in (base, head))
     yield from compare_compile_times(case, one, two, tolerances)
+
+
+def _compare_counted(
+    base: Record, head: Record, tolerances: ToleranceRules, *, is_same_machine: bool
+) -> Iterator[Comparison]:
+    """Compare counts. Code is generated for a machine, and runs as other instructions on another one: there only the
+    program's own counts are compared."""
+    digests = (base.digests, head.digests) if is_same_machine else ({}, {})
+    metrics = (*EXACT_COUNTS, *INSTRUCTIONS) if is_same_machine else ("operators", "flops")
+    one, two = (base.metrics, digests[0]), (head.metrics, digests[1])
+    yield from compare_counted(head.case, one, two, tolerances, metrics=metrics)
 
 
 def _list_refusals(base: Record, head: Record) -> list[str]:
@@ -260,6 +285,9 @@ def _list_refusals(base: Record, head: Record) -> list[str]:
         refusals.append(f"batch size {base.batch_size} against {head.batch_size}")
     if base.parameters and head.parameters and base.parameters != head.parameters:
         refusals.append(f"{base.parameters:,} parameters against {head.parameters:,}: not the same model")
+    threads = base.environment.threads, head.environment.threads
+    if all(threads) and threads[0] != threads[1] and head.case.device.startswith("cpu"):
+        refusals.append(f"{threads[0]} against {threads[1]} threads: measure both with the same --threads of `run`")
     if base.environment.world != head.environment.world:
         refusals.append(f"{base.environment.world} against {head.environment.world} processes")
     return refusals
@@ -370,6 +398,8 @@ def _compare_record(
         and (not record.batch_size or not head.batch_size or record.batch_size == head.batch_size)
         and not _differ(record, head, same_machine=same_machine)
     ]
+    if comparable:
+        yield from _compare_counted(comparable[-1], head, tolerances, is_same_machine=True)
     own = [metric for metric in head.own_metrics.values() if metric.direction is not Direction.UNKNOWN]
     for metric in (*map(METRICS.__getitem__, _IN_BANDS), *own):
         name, value = metric.name, head.metrics.get(metric.name)

@@ -8,9 +8,13 @@ import math
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from torchperf_ci.compare.effects import Verdict
+import msgspec
+
+from torchperf_ci.compare.acceptance import write_suggestion
+from torchperf_ci.compare.effects import BETWEEN_FLOOR, LaunchNoise, Verdict
 from torchperf_ci.compare.model import (
     Comparison,
     ComparisonFindings,
@@ -18,7 +22,8 @@ from torchperf_ci.compare.model import (
     Measured,
     ToleranceRules,
 )
-from torchperf_ci.compare.verdicts import compare_case, correct_family, open_unconfirmed
+from torchperf_ci.compare.sameness import estimate_saved_seconds
+from torchperf_ci.compare.verdicts import compare_case, correct_family, open_unconfirmed, share_launch_noise
 from torchperf_ci.compare.words import (
     LONGEST_NAME,
     METHOD,
@@ -29,26 +34,38 @@ from torchperf_ci.compare.words import (
     is_change,
     link_to_commit,
     link_to_run,
+    list_bisect_commands,
     list_notes,
     metric_name,
     name,
-    ordered,
     quantity,
+    sign_of,
+    split_comparisons,
+    verdict_of,
     why,
     write_headline,
     write_sentence,
 )
+from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.results import ResultsFolder
 from torchperf_ci.core.text import code, count, fenced, html, one_line
 from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
 
 LIMIT = 60_000
+MOST_COUNTS = 20
+"""Counts that differ, without a verdict, in the text for a terminal."""
 LONGEST_WARNING = 1_000
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
-def judge_cases(header: Header, measured: Sequence[Measured], *, unmeasured: int = 0) -> ComparisonFindings:
-    """Judge the cases that were measured live; the verdicts are corrected for how many there are."""
+def judge_cases(
+    header: Header, measured: Sequence[Measured], *, unmeasured: int = 0, earlier: Sequence[LaunchNoise] = ()
+) -> ComparisonFindings:
+    """Judge the cases that were measured live; the verdicts are corrected for how many there are.
+
+    earlier: what launches differed by in earlier comparisons on this machine.
+    """
+    measured = share_launch_noise(measured, earlier)
     comparisons = [
         comparison if item.again else open_unconfirmed(comparison)
         for item in measured
@@ -59,6 +76,7 @@ def judge_cases(header: Header, measured: Sequence[Measured], *, unmeasured: int
         comparisons=tuple(correct_family(comparisons)),
         measured=tuple(measured),
         unmeasured=unmeasured,
+        saved_seconds=estimate_saved_seconds(measured),
         not_compiled=sum(any(side is not None and side.not_compiled for side in (i.base, i.head)) for i in measured),
     )
 
@@ -86,12 +104,15 @@ def write_comparison(folder: ResultsFolder, findings: ComparisonFindings) -> Non
 def to_text(findings: ComparisonFindings) -> str:
     """Write the verdict and what changed, for a terminal."""
     lines = [f"{findings.sign} {write_sentence(findings)}"]
-    for c in ordered([c for c in findings.comparisons if is_change(c)]):
+    changed, counted, _ = split_comparisons(findings)
+    for c in (*changed, *counted[:MOST_COUNTS]):
         values = f" {quantity(c, c.base)} → {quantity(c, c.head)}," if c.ratio else ""
         numbers = f"{values} {change_with_interval(c)}" if c.ratio else ""
         again = f"; again {change_with_interval(c.again)}" if c.again and c.again.ratio else ""
         reason = f" – {why(c)}{again}" if why(c) else ""
-        lines.append(f"  {SIGNS[c.verdict]} {name(c.case)} {metric_name(c.metric)}: {c.verdict}{numbers}{reason}")
+        lines.append(f"  {sign_of(c)} {name(c.case)} {metric_name(c.metric)}: {verdict_of(c)}{numbers}{reason}")
+    if (more := len(counted) - MOST_COUNTS) > 0:
+        lines.append(f"  {SIGNS[Verdict.CHANGED]} and {count(more, 'more count')} or code that differs")
     return "\n".join(lines)
 
 
@@ -107,22 +128,19 @@ def describe_case(measured: Measured, tolerances: ToleranceRules) -> str:
 
 def to_markdown(findings: ComparisonFindings) -> str:
     """Write compare.md, at most `LIMIT` bytes: what fails is hidden last."""
-    changed = ordered([c for c in findings.comparisons if is_change(c)])
-    rest = ordered([c for c in findings.comparisons if not is_change(c)])
+    changed, counted, rest = split_comparisons(findings)
     blocks = [Block(before=_write_head(findings), rank=0)]
     if changed:
         table = _make_table(changed, rank=1)
         blocks.append(Block(before="\n### What changed\n\n", tables=(table,), rank=1))
-    if rest:
-        title = f"{count(len(rest), 'other metric')} without a change that counts"
-        blocks.append(
-            Block(
-                before=f"\n<details>\n<summary>{title}</summary>\n\n",
-                tables=(_make_table(rest, rank=9),),
-                after="\n</details>\n",
-                rank=9,
-            )
-        )
+    for comparisons, title, rank in (
+        (counted, f"{count(len(counted), 'count')} or code that differs, without a verdict", 8),
+        (rest, f"{count(len(rest), 'other metric')} without a change that counts", 9),
+    ):
+        if comparisons:
+            before = f"\n<details>\n<summary>{title}</summary>\n\n"
+            tables = (_make_table(comparisons, rank=rank),)
+            blocks.append(Block(before=before, tables=tables, after="\n</details>\n", rank=rank))
     notes = "".join(f"\n{note}\n" for note in list_notes(findings))
     method = f"\n<sub>[How it is measured and judged]({METHOD})</sub>\n"
     blocks.append(Block(before=f"{notes}{_write_reproduction(findings)}{method}", rank=2))
@@ -152,17 +170,17 @@ def _write_head(findings: ComparisonFindings) -> str:
 
 def _make_table(comparisons: Sequence[Comparison], *, rank: int) -> MarkdownTable:
     is_twice = any(c.again for c in comparisons)
-    columns = ("", "Case", "Metric", "Base", "Head", "Change", *(["Measured again"] if is_twice else []), "Remarks")
+    columns = ("", "Case", "Metric", "Change", "Base", "Head", *(["Measured again"] if is_twice else []), "Remarks")
     urgency = {verdict: min(place, 7) for place, verdict in enumerate(Verdict)}
     lines = []
     for c in comparisons:
         cells = [
-            f"{SIGNS[c.verdict]} {c.verdict}",
+            f"{sign_of(c)} {verdict_of(c)}",
             code(name(c.case)),
             html(metric_name(c.metric)),
+            _write_change(c),  # before the sides' numbers: a phone shows the first columns
             quantity(c, c.base).replace(" ", _NO_BREAK),
             quantity(c, c.head).replace(" ", _NO_BREAK),
-            _write_change(c),
             *([_write_change(c.again) if c.again else ""] if is_twice else []),
             html(why(c)),
         ]
@@ -178,34 +196,86 @@ def _write_change(comparison: Comparison) -> str:
 
 
 def _write_reproduction(findings: ComparisonFindings) -> str:
-    """Write the commands that measure this again, and where everything else is."""
+    """Write the commands that measure this again, how to accept what fails, and where everything else is."""
     header = findings.header
     run = link_to_run(header)
     place = f"the artifact of [this run]({run}#artifacts)" if run else "the folder of this report"
     live = "Charts, logs (`logs/`) and every raw time (`compare.json`)"
     files = f"{live if findings.measured else 'Charts and every number (`compare.json`)'} are in {place}."
-    if not header.commands:
-        return f"\n{files}\n"
-    commands = fenced("\n".join(header.commands), language="shell")
-    return f"\n<details>\n<summary>Measure it again</summary>\n\n{commands}\n\n</details>\n\n{files}\n"
+    folds = []
+    if header.commands:
+        folds.append(("Measure it again", fenced("\n".join(header.commands), language="shell")))
+    if commands := list_bisect_commands(findings):
+        folds.append(("Find the commit that did it", fenced("\n".join(commands), language="shell")))
+    if run and (suggestion := write_suggestion(findings)):
+        said = f"Somebody with write access comments on the pull request:\n\n{fenced(suggestion)}"
+        folds.append(("It is intended", said))
+    shown = "".join(f"\n<details>\n<summary>{title}</summary>\n\n{text}\n\n</details>\n" for title, text in folds)
+    return f"{shown}\n{files}\n"
 
 
 def to_json(findings: ComparisonFindings) -> str:
     """Write compare.json: the verdicts and everything they are made of."""
     document = {"v": 1, **{item.name: getattr(findings, item.name) for item in dataclasses.fields(findings)}}
-    return json.dumps(_to_plain(document), ensure_ascii=False, allow_nan=False)
+    return json.dumps(to_plain(document), ensure_ascii=False, allow_nan=False)
 
 
-def _to_plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+class KeptMeasurement(msgspec.Struct):
+    """One measurement of a case in an earlier compare.json: the spread of its launches."""
+
+    between: float = 0.0
+    spread: LaunchNoise | None = None
+    again: KeptMeasurement | None = None
+
+
+class KeptHeader(msgspec.Struct):
+    """The machine of an earlier compare.json."""
+
+    machine: str
+
+
+class KeptComparison(msgspec.Struct):
+    """An earlier compare.json, as far as later comparisons learn from it."""
+
+    header: KeptHeader
+    measured: list[KeptMeasurement] = []
+
+
+def read_launch_noise(folders: Sequence[Path], machine: str) -> tuple[list[LaunchNoise], list[str]]:
+    """Read what the launches of cases differed by in earlier comparisons whose sides ran in turn on `machine`, a
+    header's text; and why a folder has none.
+
+    Raises `UsageProblem` for a folder without a compare.json that can be read.
+    """
+    spreads, left_out = [], []
+    for folder in folders:
+        path = folder / "compare.json"
+        try:
+            kept = msgspec.json.decode(path.read_bytes(), type=KeptComparison)
+        except (OSError, ValueError) as error:
+            why = "there is none" if isinstance(error, FileNotFoundError) else one_line(str(error), limit=200)
+            raise UsageProblem(
+                f"--earlier {folder}: {path.name} cannot be read: {why}; name the --output-dir of a comparison"
+            ) from error
+        if kept.header.machine != machine:
+            left_out.append(f"{folder}: it was measured on {kept.header.machine}, this is {machine}")
+            continue
+        rounds = [one for case in kept.measured for one in (case, case.again) if one is not None]
+        spreads += [one.spread for one in rounds if one.spread is not None and one.between == BETWEEN_FLOOR]
+    return spreads, left_out
+
+
+def to_plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Make JSON of dataclasses, enums and mappings; what is not finite becomes null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _to_plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        return {item.name: to_plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
     match value:
         case Enum():
             return value.value
         case Mapping():
-            return {str(key): _to_plain(item) for key, item in value.items()}
+            return {str(key): to_plain(item) for key, item in value.items()}
         case list() | tuple():
-            return [_to_plain(item) for item in value]
+            return [to_plain(item) for item in value]
         case float() if not math.isfinite(value):
             return None
         case _:

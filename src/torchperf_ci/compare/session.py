@@ -15,16 +15,18 @@ from pathlib import Path
 from statistics import fmean
 
 from torchperf_ci.compare.checkouts import Repository, SideCommit, put_suite
+from torchperf_ci.compare.effects import LaunchNoise, pool_launch_noise
 from torchperf_ci.compare.live import CaseComparer, ComparePlan, Interleave, Sides
 from torchperf_ci.compare.model import Header, Measured, SideResult
 from torchperf_ci.compare.sides import LiveSide, Processes, collect_cases, make_side
-from torchperf_ci.compare.verdicts import is_to_repeat
+from torchperf_ci.compare.verdicts import is_to_repeat, share_launch_noise
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.records import MACHINE_UNKNOWN, Source
 from torchperf_ci.core.results import LOGS, ResultsFolder
 from torchperf_ci.core.text import count, safe_name
 from torchperf_ci.machine.gpu import watched_gpu
 from torchperf_ci.run.case_worker import CaseSettings
+from torchperf_ci.run.counting import InstructionCounting, InstructionMethod, choose_method
 from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, my_cpus, work_on_lanes
 from torchperf_ci.run.plan import PlannedCase, Selection
 from torchperf_ci.run.session import WorkerError, is_lack_of_room
@@ -35,6 +37,10 @@ from torchperf_ci.suites import SHARING_VARIABLE, WORKING_TREE_VARIABLE
 LEAST_SECONDS = 1.0
 """Less than this per case is no budget."""
 
+CONFIRMATION = 2
+"""Times the launches and seconds of a first measurement that a second one has: it is made of few cases, and has to be
+beyond doubt by itself."""
+
 
 CaseListener = Callable[[int, int, Measured, bool], None]
 """Hears of each case as it is done: its number from 1, how many there are, what was measured, and whether it was the
@@ -43,10 +49,12 @@ second measurement of what seems to have changed."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideSpec:
-    """A side to set up: its Python, its variables, its compiler (None: the case's), or its commit."""
+    """A side to set up: its Python and the option that chose it, its variables, its compiler (None: the case's), or its
+    commit."""
 
     name: str
     python: str
+    python_option: str = field(default="--python", compare=False)
     label: str
     environ: Mapping[str, str] = field(default_factory=dict)
     compiler: str | None = None
@@ -58,7 +66,7 @@ class CompareRequest:
     """A comparison to make.
 
     setup: the shell command that installs a commit in its environment. source: where head comes from. server: where
-    pages of commits are. reproduction: the commands that do the same again.
+    pages of commits are. reproduction: the commands that do the same again. bisect_options: see `Header`.
     """
 
     base: SideSpec
@@ -72,6 +80,7 @@ class CompareRequest:
     source: Source = field(default_factory=Source)
     server: str = ""
     reproduction: tuple[str, ...] = ()
+    bisect_options: tuple[str, ...] | None = None
 
 
 @contextmanager
@@ -79,13 +88,14 @@ def running_sides(request: CompareRequest, scratch: Path) -> Iterator[tuple[Live
     """Set up and start both sides; everything that was made for them is gone after the block."""
     with ExitStack() as stack:
         yield (
-            stack.enter_context(_running_side(request, request.base, scratch / "base")),
-            stack.enter_context(_running_side(request, request.head, scratch / "head")),
+            stack.enter_context(running_side(request, request.base, scratch / "base")),
+            stack.enter_context(running_side(request, request.head, scratch / "head")),
         )
 
 
 @contextmanager
-def _running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Iterator[LiveSide]:
+def running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Iterator[LiveSide]:
+    """Set up and start a side in `scratch`, which is made; nothing of it runs after the block."""
     # Idle threads of one side must not spin on the CPUs where the other one is measured.
     environ = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, SHARING_VARIABLE: str(request.plan.sides_at_once)}
     scratch.mkdir(parents=True)
@@ -113,12 +123,28 @@ def _running_side(request: CompareRequest, spec: SideSpec, scratch: Path) -> Ite
                 extra=spec.environ,
                 log=scratch / "preload.log",
                 cwd=cwd,
+                name=spec.python,
+                option=spec.python_option,
+                install=_advise_setup(request.setup) if spec.commit is not None else "",
             )
         )
         processes = stack.enter_context(Processes(under_test.start))
-        found = survey(processes.of(0), selection.suites, threads=request.settings.threads, command=request.command)
+        try:
+            found = survey(processes.of(0), selection.suites, threads=request.settings.threads, command=request.command)
+        except UsageProblem as error:
+            raise UsageProblem(f"{spec.name}: {error}") from error
         found = note_settings(found, request.settings)
-        yield make_side(spec.name, found, selection, processes, compiler=spec.compiler)
+        side = make_side(spec.name, found, selection, processes, compiler=spec.compiler)
+        method = choose_method(InstructionMethod(request.settings.instructions), found, side.cases.values())
+        counting = stack.enter_context(InstructionCounting(under_test, method))
+        yield replace(side, instructions=counting)
+
+
+def _advise_setup(setup: str) -> str:
+    """Say what to do about a package of the repository that a side cannot import."""
+    if setup:
+        return f"The set-up command {setup!r} does not install it on this side"
+    return "Install each commit on its side: --setup 'pip install --no-deps .'"
 
 
 def describe_request(request: CompareRequest, base: LiveSide, head: LiveSide) -> Header:
@@ -160,10 +186,12 @@ def describe_request(request: CompareRequest, base: LiveSide, head: LiveSide) ->
         head_commit=request.head.commit.known if request.head.commit else None,
         server=request.server,
         commands=request.reproduction,
+        bisect_options=request.bisect_options,
         warnings=(
             *(["base and head are the same commit"] if len(commits) == 2 and commits[0] == commits[1] else []),
             *(f"{part} differs: {mine} against {theirs}" for part, mine, theirs in versions if mine != theirs),
             *(reason for reason in one.comparable_to(two) if reason != MACHINE_UNKNOWN),  # it is this one
+            *(f"base cannot load {suite}, so nothing of it is compared: {why}" for suite, why in base.broken.items()),
             *left_out_warnings({**base.processes.left_out, **head.processes.left_out}),
         ),
     )
@@ -196,12 +224,13 @@ class CaseBudget:
     def share(self, cases: int, *, again: bool = False) -> float:
         """Return the seconds of sampling for the next of so many cases, less what cases take beside it; 0 when none are
         left."""
+        usual = CONFIRMATION * self._usual if again else self._usual
         left = self._ends - self._clock() - (0.0 if again else self._kept / self._lanes)
         if math.isinf(left):
-            return self._usual
+            return usual
         beside = fmean(self._besides) if self._besides else 0.0
         share = left * min(self._lanes, cases) / cases - beside
-        return max(LEAST_SECONDS / 2, min(2 * self._usual, share)) if left > 0 else 0.0
+        return max(LEAST_SECONDS / 2, min(2 * usual, share)) if left > 0 else 0.0
 
     def note(self, seconds: float, *, sampling: float, to_repeat: bool) -> None:
         """Note how long a case took in all."""
@@ -238,13 +267,24 @@ class LiveComparison:
     Where cases are spread over devices, both sides of a case run on one of them.
     """
 
-    def __init__(self, request: CompareRequest, base: LiveSide, head: LiveSide, folder: ResultsFolder) -> None:
-        """Raises `NothingToJudge` when no case is common and `UsageProblem` when the budget is too small."""
+    def __init__(
+        self,
+        request: CompareRequest,
+        base: LiveSide,
+        head: LiveSide,
+        folder: ResultsFolder,
+        *,
+        earlier: Sequence[LaunchNoise] = (),
+    ) -> None:
+        """earlier: what launches of cases differed by in earlier comparisons on this machine.
+
+        Raises `NothingToJudge` when no case is common and `UsageProblem` when the budget is too small."""
         self.cases = collect_cases(base, head, request.selection)
         self._unconfirmed = 0
         self._request, self._sides, self._folder = request, (base, head), folder
         self._plan = replace(request.plan, family=len(self.cases))
         self._finished: dict[int, Measured] = {}
+        self._earlier, self._spreads = earlier, list(earlier)
         budget, least = request.settings.budget, math.ceil(len(self.cases) * LEAST_SECONDS)
         if budget is not None and budget / len(self.cases) < LEAST_SECONDS:
             raise UsageProblem(
@@ -271,8 +311,10 @@ class LiveComparison:
             self._measure(lanes, range(len(self.cases)), budget, listener, again=False)
             changed = [
                 number
-                for number in sorted(self._finished)
-                if is_to_repeat(self._finished[number], self._plan.tolerances)
+                for number, measured in zip(
+                    sorted(self._finished), share_launch_noise(self.measured, self._earlier), strict=True
+                )
+                if is_to_repeat(measured, self._plan.tolerances)
             ]
             self._unconfirmed = len(changed)
             for lane in lanes if changed else ():
@@ -310,6 +352,8 @@ class LiveComparison:
                 before = self._finished.get(number)
                 self._finished[number] = measured if before is None else replace(before, again=measured)
                 self._unconfirmed -= before is not None
+                if measured.spread is not None and measured.between == self._plan.between:
+                    self._spreads.append(measured.spread)
                 listener(next(done), len(numbers), self._finished[number], again)
 
         def measure_case(lane: _Lane, number: int) -> bool:
@@ -336,15 +380,20 @@ class LiveComparison:
                 planned, f"the budget of {self._request.settings.budget:g} s was spent before its turn"
             )
         start = time.monotonic()
-        measured = lane.comparer.compare(planned, replace(self._plan, seconds=seconds), attempt=attempt)
+        family = len(self.cases) - sum(each.spared for each in [*self._finished.values()])
+        launches = self._plan.launches * (CONFIRMATION if attempt and not self._plan.one_process else 1)
+        plan = replace(
+            self._plan, seconds=seconds, launches=launches, family=family, noise=pool_launch_noise(self._spreads)
+        )
+        measured = lane.comparer.compare(planned, plan, attempt=attempt)
         lane.check(measured, planned, self._folder.claim(f"{LOGS}/device.log"))
         if lane.lost:
             measured = _not_measured(planned, lane.lost)
         spent = time.monotonic() - start
-        budget.note(
-            spent, sampling=measured.seconds, to_repeat=not attempt and is_to_repeat(measured, self._plan.tolerances)
-        )
-        return measured
+        if not measured.spared:  # others take longer beside their sampling
+            to_repeat = not attempt and is_to_repeat(measured, self._plan.tolerances)
+            budget.note(spent, sampling=measured.seconds, to_repeat=to_repeat)
+        return replace(measured, wall_seconds=spent)
 
     def _claim_logs(self, planned: PlannedCase, side: str) -> list[Path]:
         parts = (side, planned.case.suite, planned.case.model, planned.case.compiler, planned.case.dtype)

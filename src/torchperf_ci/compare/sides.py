@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.records import Case, Environment, Status
 from torchperf_ci.machine.host import LEAST_MEMORY, memory_left
+from torchperf_ci.run.counting import InstructionCounting
 from torchperf_ci.run.plan import (
     PlannedCase,
     Selection,
@@ -98,7 +99,10 @@ class Processes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveSide:
-    """A side that is running: its name, what it told about itself, its cases. `compiler` replaces the case's own."""
+    """A side that is running: its name, what it told about itself, its cases. `compiler` replaces the case's own.
+    instructions: counts these.
+    broken: suites of existing benchmarks that cannot be loaded, with the reasons.
+    """
 
     name: str
     survey: Survey
@@ -106,6 +110,8 @@ class LiveSide:
     processes: Processes
     compiler: str | None = None
     places: tuple[str, ...] = ()
+    instructions: InstructionCounting | None = None
+    broken: Mapping[str, str] = field(default_factory=dict)
 
     def planned(self, case: PlannedCase) -> PlannedCase | None:
         """Return the case as it runs on this side, on the device that was chosen for it."""
@@ -156,9 +162,12 @@ def make_side(
     cases = {
         (planned.case if compiler is None else replace(planned.case, compiler=shown)): planned
         for planned in plan.cases
-        if planned.skip is None
+        if planned.skip is None and not planned.broken
     }
-    return LiveSide(name=name, survey=survey, cases=cases, processes=processes, compiler=compiler, places=plan.places)
+    broken = {planned.case.suite: planned.broken for planned in plan.cases if planned.broken}
+    return LiveSide(
+        name=name, survey=survey, cases=cases, processes=processes, compiler=compiler, places=plan.places, broken=broken
+    )
 
 
 def collect_cases(base: LiveSide, head: LiveSide, selection: Selection) -> list[PlannedCase]:
@@ -170,6 +179,8 @@ def collect_cases(base: LiveSide, head: LiveSide, selection: Selection) -> list[
     suites = _join_listings(base.survey.suites, head.survey.suites)
     if problems := unknown_models(selection, suites):
         raise UsageProblem("\n".join(problems))
+    if broken := head.broken.keys() - base.broken.keys():
+        raise UsageProblem("\n".join(f"head cannot load {suite}: {head.broken[suite]}" for suite in sorted(broken)))
     if not base.cases and not head.cases:
         models = sorted({model for side in (base, head) for suite in side.survey.suites for model in suite.models})
         raise UsageProblem(f"no model is left after --filter, --exclude and --quick. There are: {', '.join(models)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, median
 
@@ -11,13 +11,18 @@ from torchperf_ci.compare.effects import (
     BETWEEN_FLOOR,
     FAMILY_ERROR,
     LEAST_PAIRS,
+    LOOKS,
     Effect,
     Launch,
+    LaunchNoise,
     Verdict,
+    combine_p_values,
     estimate_effect,
     estimate_time_factor,
+    find_lean,
     judge,
     make_effect,
+    pool_launch_noise,
 )
 from torchperf_ci.compare.model import (
     ACCURACY,
@@ -31,7 +36,7 @@ from torchperf_ci.compare.model import (
     SideResult,
     ToleranceRules,
 )
-from torchperf_ci.core.records import Case, Direction, Record, Status
+from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Direction, Record, Status
 
 LEAST_BYTES = 64 * 1024
 """A difference in memory below this is none, whatever share of a small model's memory it is."""
@@ -45,7 +50,30 @@ _SEEN_TWICE = frozenset({Verdict.REGRESSED, Verdict.FAILED, Verdict.IMPROVED})
 _ONE_SIDED = frozenset({Verdict.FAILED, Verdict.FIXED})
 """The verdicts that a failure by accident, of either side, leads to."""
 
-_COMPILE_BETWEEN = 0.05
+COMPILE_BETWEEN = 0.05
+
+SAME_PROGRAM = "the same program on both sides; a short check shows no clear difference"
+"""The reason why a case that was spared is unchanged."""
+
+
+def share_launch_noise(measured: Sequence[Measured], earlier: Sequence[LaunchNoise] = ()) -> list[Measured]:
+    """Give the cases that no look decided what launches differ by in all cases that were measured in their way.
+
+    What a look decided stays as it was then. earlier: that of cases of earlier comparisons on this machine, whose sides
+    ran in turn.
+    """
+    spreads: dict[float, list[LaunchNoise]] = {BETWEEN_FLOOR: list(earlier)}
+    for one in measured:
+        for each in filter(None, (one, one.again)):
+            spreads.setdefault(each.between, []).extend([each.spread] if each.spread else [])
+    pools = {between: pool_launch_noise(of_kind) for between, of_kind in spreads.items()}
+
+    def share(one: Measured) -> Measured:
+        is_last = one.look == len(LOOKS) - 1
+        again = None if one.again is None else share(one.again)
+        return replace(one, noise=pools[one.between] if is_last else one.noise, again=again)
+
+    return [share(one) for one in measured]
 
 
 def compare_case(measured: Measured, tolerances: ToleranceRules) -> list[Comparison]:
@@ -66,9 +94,10 @@ def compare_case(measured: Measured, tolerances: ToleranceRules) -> list[Compari
 
 
 def is_to_repeat(measured: Measured, tolerances: ToleranceRules) -> bool:
-    """Say whether it has to be measured again: something in it is worse or better, or one side alone failed."""
+    """Say whether it has to be measured again: something in it is worse or better, or leans to it, or one side alone
+    failed."""
     first = _compare_once(measured, tolerances)
-    return first[0].verdict in _ONE_SIDED or any(comparison.verdict in _SEEN_TWICE for comparison in first)
+    return first[0].verdict in _ONE_SIDED or any(c.verdict in _SEEN_TWICE or c.leans is not None for c in first)
 
 
 def open_unconfirmed(comparison: Comparison) -> Comparison:
@@ -80,25 +109,27 @@ def open_unconfirmed(comparison: Comparison) -> Comparison:
 
 
 def _hold_against(first: Comparison, second: Sequence[Comparison]) -> Comparison:
-    """Keep a change if the second measurement says the same of its metric, and what is worse also if head does not run
-    any more.
+    """Say there is a change where the first measurement leans to it and the second one says so by itself; and what is
+    worse also if head does not run any more.
 
-    This is the one place that weighs the two measurements of a metric.
+    This is the one place that weighs the two measurements of a metric: their p values are combined, both with the same
+    weight.
     """
-    if first.verdict not in _SEEN_TWICE:
+    expected = first.verdict if first.verdict in _SEEN_TWICE else first.leans
+    if expected is None:
         return first
     own = second[0]
     same = own if own.verdict is Verdict.FAILED else next((c for c in second if c.metric == first.metric), None)
-    p = first.p if same is None or first.p is None or same.p is None else max(first.p, same.p)
-    first = replace(first, again=same)
+    p = first.p if same is None or first.p is None or same.p is None else combine_p_values(first.p, same.p)
+    first = replace(first, again=same, p=p)
     agrees = same is not None and same.verdict in _SEEN_TWICE
-    if same is not None and agrees and (same.verdict is Verdict.IMPROVED) == (first.verdict is Verdict.IMPROVED):
-        return replace(first, confirmed=True, p=p)
+    if same is not None and agrees and (same.verdict is Verdict.IMPROVED) == (expected is Verdict.IMPROVED):
+        return replace(first, verdict=expected, confirmed=True)
     if own.verdict in {Verdict.REFUSED, Verdict.FIXED, Verdict.FAILED}:
         why = f"it could not be measured again: {own.why}"
     else:
         why = f"{first.verdict} at first, but not when measured again in fresh processes"
-    return replace(_open_change(first, why), p=p)
+    return _open_change(first, why)
 
 
 def _open_change(comparison: Comparison, why: str) -> Comparison:
@@ -112,6 +143,10 @@ def _compare_once(measured: Measured, tolerances: ToleranceRules) -> list[Compar
     case, base, head = measured.case, measured.base, measured.head
     if base is None or head is None:
         verdict, why = (Verdict.NEW, "base does not have it") if base is None else (Verdict.MISSING, "head lost it")
+        return [Comparison(case=case, metric=LATENCY, verdict=verdict, why=why)]
+    if skips := {name: side.failure for name, side in (("base", base), ("head", head)) if _is_skip(side.failure)}:
+        verdict = Verdict.REFUSED if len(skips) == 2 else Verdict.MISSING if "head" in skips else Verdict.NEW
+        why = "; ".join(f"{name} skips it: {reason.partition(': ')[2]}" for name, reason in skips.items())
         return [Comparison(case=case, metric=LATENCY, verdict=verdict, why=why)]
     if base.failure or head.failure:
         log = head.log if head.failure else base.log
@@ -127,9 +162,17 @@ def _compare_once(measured: Measured, tolerances: ToleranceRules) -> list[Compar
             for c in compare_accuracy(case, base.accuracy, head.accuracy)
         ),
         *compare_counts(case, base.counters, head.counters, tolerances),
+        *compare_counted(case, (base.counted, base.digests), (head.counted, head.digests), tolerances),
         *compare_memory(case, base.memory_bytes, head.memory_bytes, tolerances, processes=sizes),
-        *compare_compile_times(case, base.compile_seconds, head.compile_seconds, tolerances),
+        *(
+            replace(c, verdict=Verdict.UNCHANGED, why=SAME_PROGRAM) if measured.spared else c
+            for c in compare_compile_times(case, base.compile_seconds, head.compile_seconds, tolerances)
+        ),
     ]
+
+
+def _is_skip(failure: str) -> bool:
+    return failure.startswith(Status.PASS_DUE_TO_SKIP)
 
 
 def _compare_latency(measured: Measured, base: SideResult, head: SideResult, tolerances: ToleranceRules) -> Comparison:
@@ -147,13 +190,16 @@ def _compare_latency(measured: Measured, base: SideResult, head: SideResult, tol
         head=medians[1],
         why=why,
     )
-    effect = estimate_effect(measured.launches, between=measured.between, look=measured.look)
+    if measured.spared:
+        return replace(comparison, verdict=Verdict.UNCHANGED, spared=True, why=_join(SAME_PROGRAM, why))
+    effect = estimate_effect(measured.launches, between=measured.between, look=measured.look, noise=measured.noise)
     if effect is None:
         why = _join(why, f"too few samples for an interval: no launch has {LEAST_PAIRS} pairs")
         return replace(comparison, why=why)
     tolerance = tolerances.find(measured.case, LATENCY)
     verdict = judge(effect, tolerance)
     comparison = with_effect(comparison, effect, verdict=verdict, p=effect.p_above(tolerance.margin))
+    comparison = replace(comparison, leans=find_lean(effect, tolerance))
     times_needed = estimate_time_factor(effect, tolerance)
     if verdict is not Verdict.INCONCLUSIVE or not math.isfinite(times_needed):
         return comparison
@@ -256,6 +302,48 @@ def compare_counts(
         yield Comparison(case=case, metric=metric, verdict=verdict, base=one, head=two, why=why)
 
 
+def compare_counted(
+    case: Case,
+    base: tuple[Mapping[str, float], Mapping[str, str]],
+    head: tuple[Mapping[str, float], Mapping[str, str]],
+    tolerances: ToleranceRules,
+    *,
+    metrics: Collection[str] = (*EXACT_COUNTS, *INSTRUCTIONS),
+) -> Iterator[Comparison]:
+    """Compare what an iteration counts on each side, with the digests of what is counted.
+
+    Fewer is better. Instructions beyond their margin are a verdict. Of the other counts, which are the same in every
+    process, one more is only told, unless the tolerances gate them: it need not cost anything. So is other code, or
+    another order of as many operators.
+    """
+    (one, digests), (two, other_digests) = base, head
+    for metric in metrics:
+        if metric not in one or metric not in two:
+            continue
+        before, after, margin = one[metric], two[metric], tolerances.find(case, metric).margin
+        is_gated = metric in INSTRUCTIONS or tolerances.gates(case, metric)
+        verdict, why = Verdict.UNCHANGED, ""
+        if before != after and not is_gated:
+            verdict = Verdict.CHANGED
+        elif after > before * (1 + margin):
+            verdict = Verdict.REGRESSED
+        elif before > after * (1 + margin):
+            verdict = Verdict.IMPROVED
+        digest, said = _DIGEST_OF.get(metric, ("", ""))
+        mine, theirs = digests.get(digest), other_digests.get(digest)
+        if before == after and mine and theirs and mine != theirs:
+            verdict, why = Verdict.CHANGED, said
+        ratio = after / before if before > 0 and after > 0 else None
+        yield Comparison(case=case, metric=metric, verdict=verdict, why=why, base=before, head=after, ratio=ratio)
+
+
+_DIGEST_OF = {
+    "operators": ("operators", "as many operators, but others, or with other arguments"),
+    "generated_kernels": ("generated_code", "as many kernels, but the generated code differs"),
+}
+"""The digest of what a metric counts, and the words for one that differs though the count is the same."""
+
+
 def compare_memory(
     case: Case,
     base: float | None,
@@ -287,7 +375,7 @@ def compare_compile_times(
     logs = [math.log(h / b) for b, h in pairs]
     center, freedom = fmean(logs), max(1, len(logs) - 1)
     spread = sum((value - center) ** 2 for value in logs) / freedom
-    variance = max(spread, _COMPILE_BETWEEN**2) / len(logs)
+    variance = max(spread, COMPILE_BETWEEN**2) / len(logs)
     effect = make_effect(center, variance=variance, freedom=freedom, launches=len(logs), pairs=len(logs))
     comparison = Comparison(
         case=case,
@@ -310,6 +398,18 @@ def is_compile_time_open(case: Case, base: Sequence[float], head: Sequence[float
     if min(len(base), len(head)) == 1 and base[0] > 0 and head[0] > 0:
         return abs(math.log(head[0] / base[0])) > math.log1p(tolerances.find(case, COMPILING).margin)
     return any(c.verdict is Verdict.INCONCLUSIVE for c in compare_compile_times(case, base, head, tolerances))
+
+
+def is_clear_difference(measured: Measured, tolerances: ToleranceRules) -> bool:
+    """Say whether the short check of a case that is the same program shows that it is not: the time of an iteration is
+    slower or faster by itself, or the time of compiling differs by more than its threshold."""
+    case, base, head = measured.case, measured.base, measured.head
+    effect = estimate_effect(measured.launches, between=measured.between, look=measured.look)
+    verdict = Verdict.INCONCLUSIVE if effect is None else judge(effect, tolerances.find(case, LATENCY))
+    times = [seconds for side in (base, head) if side is not None for seconds in side.compile_seconds[:1]]
+    limit = math.log1p(tolerances.find(case, COMPILING).threshold)
+    is_compiled_otherwise = len(times) == 2 and min(times) > 0 and abs(math.log(times[1] / times[0])) > limit
+    return verdict in {Verdict.REGRESSED, Verdict.IMPROVED} or is_compiled_otherwise
 
 
 def correct_family(comparisons: Sequence[Comparison], *, rate: float = FAMILY_ERROR) -> list[Comparison]:

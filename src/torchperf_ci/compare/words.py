@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 from torchperf_ci.compare.effects import Verdict
@@ -20,7 +22,8 @@ from torchperf_ci.compare.model import (
 )
 from torchperf_ci.core.records import METRICS, Case
 from torchperf_ci.core.statistics import slow_share
-from torchperf_ci.core.text import ABSENT, count, is_full_sha, is_repository, is_run_id, one_line
+from torchperf_ci.core.text import ABSENT, count, duration, is_full_sha, is_repository, is_run_id, one_line
+from torchperf_ci.report.words import format_count
 
 SIGNS = {
     Verdict.REGRESSED: "❌",
@@ -32,10 +35,11 @@ SIGNS = {
     Verdict.NEW: "🆕",
     Verdict.FIXED: "✅",
     Verdict.IMPROVED: "✅",
+    Verdict.CHANGED: "🔢",
     Verdict.UNCHANGED: "▫️",
 }
 
-_TITLES = {
+METRIC_TITLES = {
     LATENCY: "latency",
     SPEEDUP: "speedup",
     MEMORY: "peak memory",
@@ -44,6 +48,14 @@ _TITLES = {
     "graph_breaks": "graph breaks",
     GRAPHS: "graphs",
     "recompiles": "recompiles",
+    "operators": "operators",
+    "flops": "floating-point operations",
+    "generated_kernels": "generated kernels",
+    "kernel_launches": "kernel launches",
+    "allocations": "allocations",
+    "allocated_bytes": "bytes allocated",
+    "instructions": "instructions",
+    "compile_instructions": "instructions of compiling",
 }
 _MOST_NAMES = 3
 _LONGEST_REASON = 90
@@ -57,6 +69,16 @@ METHOD = "https://github.com/org/torchperf-ci/blob/v1/docs/method.md#base-agains
 
 
 Quote = Callable[[str], str]
+
+
+def sign_of(comparison: Comparison) -> str:
+    """Return the sign of a verdict; that of a change which somebody accepted warns of nothing."""
+    return SIGNS[comparison.verdict] if comparison.accepted is None else "☑️"
+
+
+def verdict_of(comparison: Comparison) -> str:
+    """Return the verdict in a word or two."""
+    return str(comparison.verdict) if comparison.accepted is None else f"{comparison.verdict}, accepted"
 
 
 def write_sentence(findings: ComparisonFindings, quote: Quote = one_line) -> str:
@@ -77,7 +99,8 @@ def write_headline(findings: ComparisonFindings, quote: Quote = one_line) -> tup
         elif total == 1:
             subject = "The one case"
         else:
-            subject = f"All {total:,} cases" if number == total else f"{number:,} of {total:,} cases"
+            whole = "Both cases" if total == 2 else f"All {total:,} cases"
+            subject = whole if number == total else f"{number:,} of {total:,} cases"
         (bad if is_bad else others).append(f"{subject} {singular if number == 1 else plural}{details}")
     if findings.unmeasured:
         others.append(f"{findings.unmeasured:,} not measured to the end")
@@ -93,17 +116,18 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
     others = [c for c in findings.comparisons if c.metric not in TIMED]
 
     def pick(verdict: Verdict, comparisons: Sequence[Comparison] = own) -> list[Comparison]:
-        return [c for c in comparisons if c.verdict is verdict]
+        return [c for c in comparisons if c.verdict is verdict and c.accepted is None]
 
     failed, missing, slower = pick(Verdict.FAILED), pick(Verdict.MISSING), pick(Verdict.REGRESSED)
     wrong = pick(Verdict.FAILED, others)
     worse = pick(Verdict.REGRESSED, others)
+    counted = pick(Verdict.CHANGED, others)
     refused = [c for c in pick(Verdict.REFUSED) if not c.fails_on_both]
     unchecked = [c for c in pick(Verdict.REFUSED, others) if c.metric == ACCURACY]
     seconds = sum(c.more_seconds or 0.0 for c in pick(Verdict.INCONCLUSIVE))
     more = f", about {max(1, round(seconds)):,} s more would decide" if 0 < seconds < _LONGEST_WAIT else ""
     within = f" (within {percent(findings.header.tolerances.latency.threshold)})"
-    improved = pick(Verdict.IMPROVED)
+    improved, unchanged = pick(Verdict.IMPROVED), pick(Verdict.UNCHANGED)
     bad = (
         (len(failed), "fails on head", "fail on head", _explain(failed, quote)),
         (len(wrong), "has wrong results on head", "have wrong results on head", _explain(wrong, quote)),
@@ -116,7 +140,14 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
             _name_cases(worse, quote),
         ),
     )
+    accepted = [c for c in findings.comparisons if c.accepted is not None]
     rest = (
+        (
+            len({c.case for c in accepted}),
+            "is worse and accepted",
+            "are worse and accepted",
+            _name_acceptance(accepted, quote),
+        ),
         (findings.not_compiled, "was not compiled", "were not compiled", ""),
         (len(pick(Verdict.INCONCLUSIVE)), "is inconclusive", "are inconclusive", more),
         (sum(c.fails_on_both for c in own), "runs on neither side", "run on neither side", ""),
@@ -135,7 +166,14 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
             "are faster",
             f": {quote(name(improved[0].case))}" if len(improved) == 1 else _name_cases(improved, quote),
         ),
-        (len(pick(Verdict.UNCHANGED)), "is unchanged", "are unchanged", within),
+        (sum(not c.spared for c in unchanged), "is unchanged", "are unchanged", within),
+        (findings.spared, "is the same program", "are the same program", " on both sides"),
+        (
+            len({c.case for c in counted}),
+            "has another count or other code",
+            "have other counts or other code",
+            _name_cases([*{c.case: c for c in reversed(counted)}.values()], quote),
+        ),
         (len(pick(Verdict.NEW)), "is new", "are new", ""),
         (len(pick(Verdict.SKIPPED)), "has too little history", "have too little history", ""),
     )
@@ -159,12 +197,21 @@ def _name_cases(comparisons: Sequence[Comparison], quote: Quote) -> str:
     largest = sorted(comparisons, key=lambda c: abs(_change_of(c)), reverse=True)
     names = []
     for comparison in largest[:_MOST_NAMES]:
-        parts = [] if comparison.metric == LATENCY else [metric_name(comparison.metric)]
+        is_plain = comparison.metric == LATENCY or comparison.verdict is Verdict.MISSING
+        parts = [] if is_plain else [metric_name(comparison.metric)]
         parts += [change(comparison.ratio)] if comparison.ratio else []
         details = f" ({' '.join(parts)})" if parts else ""
         names.append(quote(name(comparison.case)) + details)
     hidden = len(largest) - _MOST_NAMES
     return f": {', '.join(names)}" + (f" and {hidden} more" if hidden > 0 else "")
+
+
+def _name_acceptance(accepted: Sequence[Comparison], quote: Quote) -> str:
+    """Say who accepted what, and why; of several the first."""
+    if not accepted or accepted[0].accepted is None:
+        return ""
+    first = accepted[0].accepted
+    return f" by {quote(first.by)}{_name_cases(accepted, quote)}: {quote(first.reason)}"
 
 
 def _change_of(comparison: Comparison) -> float:
@@ -178,7 +225,7 @@ def name(case: Case) -> str:
 
 def metric_name(metric: str) -> str:
     """Name a metric as people do; what other tools measured has their name."""
-    return _TITLES.get(metric, one_line(metric))
+    return METRIC_TITLES.get(metric, one_line(metric))
 
 
 def change(ratio: float | None) -> str:
@@ -208,15 +255,19 @@ def percent(share: float) -> str:
 
 def quantity(comparison: Comparison, value: float | None) -> str:
     """Write a value of a comparison's metric with its unit."""
+    return amount(comparison.metric, value, unit=comparison.unit)
+
+
+def amount(metric: str, value: float | None, *, unit: str = "") -> str:
+    """Write a value of a metric with its unit. unit: that of a metric that is not ours."""
     if value is None:
         return ABSENT
-    metric = comparison.metric
-    unit = METRICS[metric].unit if metric in METRICS else one_line(comparison.unit, limit=_LONGEST_UNIT)
+    unit = METRICS[metric].unit if metric in METRICS else one_line(unit, limit=_LONGEST_UNIT)
     match unit:
-        case "bytes":
-            return f"{value / 1e6:,.1f} MB" if value >= 1e6 else f"{value / 1e3:,.1f} kB"
         case "ratio":
             return f"{value:.3g}x"
+        case "bytes" | "count":
+            return format_count(metric, value)
         case _:
             return f"{value:.4g} {unit}".strip()
 
@@ -231,15 +282,22 @@ def why(comparison: Comparison) -> str:
         parts.append("among so many cases one may look so by chance: it does not fail the comparison")
     if comparison.confirmed:
         parts.append("seen twice")
+    if comparison.accepted:
+        limit = comparison.accepted.limit
+        size = f" up to {percent(limit - 1)}" if math.isfinite(limit) else ""
+        parts.append(f"accepted{size} by {comparison.accepted.by}: {comparison.accepted.reason}")
     if comparison.log:
         parts.append(f"log: {comparison.log}")
     return one_line("; ".join(part for part in parts if part))
 
 
 def is_change(comparison: Comparison) -> bool:
-    """Say whether it belongs into the table of changes: times that are open do, other metrics that are open do not."""
+    """Say whether it belongs into the table of changes: times that are open do, other metrics that are open do not.
+    What counts differently has a table of its own."""
     if comparison.verdict is Verdict.INCONCLUSIVE:
         return comparison.metric in TIMED or comparison.confirmed is False
+    if comparison.verdict is Verdict.CHANGED:
+        return False
     return comparison.verdict is not Verdict.UNCHANGED or (comparison.metric == ACCURACY and bool(comparison.why))
 
 
@@ -253,6 +311,16 @@ def ordered(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return sorted(comparisons, key=rank)
 
 
+def split_comparisons(findings: ComparisonFindings) -> tuple[list[Comparison], list[Comparison], list[Comparison]]:
+    """Split them, in order, into what changed, what counts differently and has no verdict, and the rest."""
+    changed: list[Comparison] = []
+    counted: list[Comparison] = []
+    rest: list[Comparison] = []
+    for c in ordered(findings.comparisons):
+        (changed if is_change(c) else counted if c.verdict is Verdict.CHANGED else rest).append(c)
+    return changed, counted, rest
+
+
 def list_notes(findings: ComparisonFindings) -> Iterator[str]:
     """List what a reader has to know to read the tables."""
     tolerances = findings.header.tolerances
@@ -264,6 +332,12 @@ def list_notes(findings: ComparisonFindings) -> Iterator[str]:
             f"Slower or faster: the whole interval lies beyond {percent(tolerances.latency.margin)}. Unchanged: it "
             f"lies within ±{percent(tolerances.latency.threshold)}. Else inconclusive.{twice}{limits}"
         )
+    if findings.spared:
+        total = len({comparison.case for comparison in findings.comparisons})
+        yield (
+            f"{findings.spared:,} of {count(total, 'case')} had a short check only, since code, data and libraries are "
+            f"the same on both sides; this saved about {duration(findings.saved_seconds)}."
+        )
     if any(c.metric in TIMED and c.ratio for c in findings.comparisons):
         if findings.measured:
             yield (
@@ -274,6 +348,33 @@ def list_notes(findings: ComparisonFindings) -> Iterator[str]:
         slow = slow_share(probes)
         if round(slow, 2):
             yield f"For {percent(round(slow, 2))} of the time the machine was slow; this hit both sides alike."
+
+
+def make_bisect_command(good: str, bad: str, case: Case, *, metric: str = LATENCY, options: Sequence[str] = ()) -> str:
+    """Write the command that looks for the commit between two which changed a metric of a case.
+
+    options: what else it needs to know: suites that are files, the set-up command.
+    """
+    mode = [] if f"--{case.mode}" in options or "--mode" in options else [f"--{case.mode}"]
+    asked = [] if metric == LATENCY else ["--metric", metric]
+    return shlex.join(["torchperf-ci", "bisect", good, bad, "--case", str(case), *asked, *mode, *options])
+
+
+def list_bisect_commands(findings: ComparisonFindings) -> list[str]:
+    """List the commands that look for the commits which made head worse, the most urgent first."""
+    header = findings.header
+    if header.bisect_options is None or header.base_commit is None or header.head_commit is None:
+        return []
+    return [
+        make_bisect_command(
+            header.base_commit.sha,
+            header.head_commit.sha,
+            worse.case,
+            metric=ACCURACY if worse.verdict is Verdict.FAILED else worse.metric,
+            options=header.bisect_options,
+        )
+        for worse in ordered([c for c in findings.comparisons if c.verdict in {Verdict.REGRESSED, Verdict.FAILED}])
+    ][:_MOST_NAMES]
 
 
 def link_to_commit(header: Header, sha: str) -> str:

@@ -130,8 +130,8 @@ def csv_name_problem(name: str, asked: CaseSelection = _NOTHING_ASKED) -> str:
     meanings = [f"compiler {each.compiler}, suite {each.suite}, dtype {each.dtype}" for each in readings[:3]]
     more = f", and {len(readings) - 3} more ways" if len(readings) > 3 else ""
     return (
-        f"has a name that can be read in several ways ({'; or '.join(meanings)}{more}); it is not read. Say which of "
-        "them with --compilers, --suites or --dtypes, or rename it"
+        f"has a name that can be read in several ways ({'; or '.join(meanings)}{more}); it is not read. "
+        "Rename it, or say which of them it is: `report` and `dashboard` take --compilers, --suites and --dtypes"
     )
 
 

@@ -21,6 +21,9 @@ import msgspec
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.strict_json import parse_json
 
+NOT_KNOWN = "unknown"
+"""The precision of benchmarks that do not say it."""
+
 AS_IT_IS = "none"
 """The compiler of what runs as it is: nothing is compiled, and there is one arm alone."""
 
@@ -146,6 +149,14 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             ("speedup_of_medians", "ratio", "higher", "Speedup as median eager / median compiled", "", 1.0),
             ("eager_latency", "ms", "lower", "Eager latency (ms)", "ms", 1.0),
             ("slow_share", "ratio", "lower", "Share of samples in the machine's slow state", "", 1.0),
+            ("operators", "count", "lower", "Dispatched operators", "", 1.0),
+            ("flops", "count", "lower", "Floating-point operations", "", 1.0),
+            ("generated_kernels", "count", "lower", "Calls of generated kernels", "", 1.0),
+            ("kernel_launches", "count", "lower", "Kernels run on the device", "", 1.0),
+            ("allocations", "count", "lower", "Allocations", "", 1.0),
+            ("allocated_bytes", "bytes", "lower", "Bytes allocated", "", 1.0),
+            ("instructions", "count", "lower", "Instructions", "", 1.0),
+            ("compile_instructions", "count", "lower", "Instructions of compiling", "", 1.0),
             ("abs_latency_low", "ms", "lower", "Absolute latency, lower end of the 95 % interval", "ms", 1.0),
             ("abs_latency_high", "ms", "lower", "Absolute latency, upper end of the 95 % interval", "ms", 1.0),
             ("throughput", "1/s", "higher", "Throughput (items/s)", "1/s", 1.0),
@@ -160,9 +171,21 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 """Every metric by name. A new one is one entry here."""
 
 
+EXACT_COUNTS = ("operators", "flops", "generated_kernels", "kernel_launches", "allocations", "allocated_bytes")
+"""The metrics of one iteration that are the same in every process: one more is one too many."""
+
+INSTRUCTIONS = ("instructions", "compile_instructions")
+"""The metrics that are counted and still vary a little."""
+
+
 def own_metric(name: str, *, unit: str = "", direction: Direction = Direction.UNKNOWN) -> Metric:
     """Define a metric that `METRICS` does not have, as another tool or a user has it."""
     return Metric(name=name, unit=unit, direction=direction, title=f"{name} ({unit})" if unit else name)
+
+
+def foreign_metric(name: str, *, unit: str = "", direction: Direction = Direction.UNKNOWN) -> Metric:
+    """Define a metric of another tool. One that only shares its name with one of ours is told apart from it."""
+    return own_metric(f"own.{name}" if name in METRICS else name, unit=unit, direction=direction)
 
 
 COUNTERS = (
@@ -303,12 +326,18 @@ def _different_hosts(one: Environment, other: Environment) -> list[str]:
     return []
 
 
+PARTITION = "a partition"
+"""The word in `Build.narrowed_by` for a shard that is one of several equal parts."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
     """The origins of a run, once per run: everything a build summary shows besides the `Environment`.
 
     suites: how suites were asked for that are called something else in records, files and modules, by that name.
     gaps: what of a run that was shared out is not there, a sentence each.
+    narrowed_by: what left models of the suites out, say `--filter bert`; of a run that was shared out and joined, of
+        the whole.
     """
 
     environment: Environment
@@ -318,6 +347,7 @@ class Build:
     suites: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
+    narrowed_by: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     time: str = ""
 
@@ -348,6 +378,8 @@ class Record:
         metric, in its unit.
     counters: by the names of `COUNTERS`.
     own_metrics: unit and direction of the metrics that are not in `METRICS`, by name.
+    digests: SHA-256 of the compiled arm's `operators` with their arguments and of its `generated_code`, as far as they
+        are known: where they are equal, so are the programs behind them.
     params: the parameters in the model's name, as the suite has them.
     reason: one line on why the status is not a pass, or empty.
     remarks: what a reader should know about the numbers, a line each.
@@ -374,6 +406,7 @@ class Record:
     environment: Environment = Environment()
     source: Source = Source()
     own_metrics: Mapping[str, Metric] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str | bool | int | float] = field(default_factory=dict)
 
     def defined_metrics(self) -> list[Metric]:
@@ -400,11 +433,11 @@ def to_line(item: Record | Build) -> str:
     own = {
         name: {"unit": metric.unit, "direction": metric.direction.value} for name, metric in item.own_metrics.items()
     }
-    if not own:  # as in most records, of which there are many
-        del body["own_metrics"]
-    if not item.params:
-        del body["params"]
-    return encode_line("record", {**body, **({"own_metrics": own} if own else {})})
+    body |= {"own_metrics": own}
+    for name in ("own_metrics", "digests", "params"):  # not in most records, of which there are many
+        if not body[name]:
+            del body[name]
+    return encode_line("record", body)
 
 
 def from_line(line: str) -> Record | Build:

@@ -24,6 +24,7 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Build, Record, RecordProblem, Status, Testing, decode_line, encode_line
 from torchperf_ci.core.results import (
     COMMANDS,
+    CONFIRMATION,
     RECORDS,
     Problem,
     Results,
@@ -97,7 +98,10 @@ class CommandLog:
         for csv in dict.fromkeys([*self.planned, *self.results]):
             result = self.results.get(csv)
             if result is None:
-                yield Problem(file=csv, what="its command was not run to its end; --keep-output-dir runs what is left")
+                yield Problem(
+                    file=csv,
+                    what="its command was not run to its end; the same `run` with --keep-output-dir does what is left",
+                )
             elif result.trouble:
                 yield Problem(file=csv, what=f"its command: {result.trouble} ({result.summary})")
 
@@ -146,9 +150,22 @@ def read_folder(path: Path, selection: CaseSelection) -> Results:
     commands.jsonl, where there is one, says about the commands that wrote the files.
     """
     if (path / RECORDS).is_file():
-        return read_results(path)
+        return _add_confirmations(read_results(path), path / CONFIRMATION)
     names = [item.name for item in (*path.glob("*.csv"), *path.glob(COMMANDS)) if item.is_file()]
     return read_files(names, lambda name: read_file(path / name), selection)
+
+
+def _add_confirmations(results: Results, folder: Path) -> Results:
+    """Add what was measured once more. What is older than the result that it would confirm is of an earlier run."""
+    if not (folder / RECORDS).is_file():
+        return results
+    again = read_results(folder)
+    times = {record.key: record.source.time for record in results.records}
+    confirmations = tuple(
+        record for record in again.records if record.key in times and record.source.time >= times[record.key]
+    )
+    problems = (replace(problem, file=f"{CONFIRMATION}/{problem.file}") for problem in again.problems)
+    return replace(results, confirmations=confirmations, problems=(*results.problems, *problems))
 
 
 def read_file(path: Path) -> bytes | str:
@@ -177,7 +194,7 @@ def result_folders(given: Sequence[Path]) -> list[Path]:
     for folder in given:
         if not folder.is_dir():
             raise UsageProblem(f"there is no folder {folder}")
-        below = sorted(path for path in folder.iterdir() if path.is_dir())
+        below = sorted(path for path in folder.iterdir() if path.is_dir() and path.name != CONFIRMATION)
         folders |= {each.resolve(): each for each in (folder, *below) if holds_results(each)}
     if not folders:
         raise NothingToJudge(

@@ -11,7 +11,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
@@ -22,7 +22,10 @@ from torchperf_ci.core.text import safe_name, short_name
 MANIFEST = ".torchperf-ci"
 RECORDS = "records.jsonl"
 COMMANDS = "commands.jsonl"
+ROUNDS = "rounds.jsonl"
 LOGS = "logs"
+CONFIRMATION = "confirmation"
+"""A results folder inside of another one: what was measured once more in the same job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +45,14 @@ class Results:
     """The content of a results folder: the newest record of every case and testing, in the order they were planned.
 
     left_out: the files that were not read because something else was asked for.
+    confirmations: of cases that were measured once more in the same job, since their first result was off.
     """
 
     records: tuple[Record, ...] = ()
     builds: tuple[Build, ...] = ()
     problems: tuple[Problem, ...] = ()
     left_out: tuple[str, ...] = ()
+    confirmations: tuple[Record, ...] = ()
 
     def done(self) -> frozenset[tuple[Case, Testing]]:
         """List the keys a resumed run need not measure again."""
@@ -111,11 +116,17 @@ class ResultsFolder:
             os.fsync(descriptor)
         except OSError as error:
             raise UsageProblem(
-                f"{path} cannot be written ({error.strerror}); what was finished before is in it. Make room, and go on "
-                "with --keep-output-dir"
+                f"{path} cannot be written ({error.strerror}); what was finished before is in it. Make room, and "
+                "repeat the command (`run` with --keep-output-dir goes on where it was)"
             ) from error
         finally:
             os.close(descriptor)
+
+    def append_confirmations(self, records: Sequence[Record]) -> None:
+        """Add what was measured once more, without logs, as a results folder of its own inside of this one."""
+        relative = f"{CONFIRMATION}/{RECORDS}"
+        self.claim(relative)
+        self.append_lines(relative, [to_line(replace(record, log="")) for record in records])
 
     def empty(self) -> None:
         """Remove everything this program wrote here earlier, and nothing else."""
@@ -142,14 +153,16 @@ def _append(descriptor: int, line: bytes) -> None:
 
 
 @contextmanager
-def open_folder(path: Path, *, adopt: bool = False) -> Iterator[ResultsFolder]:
+def open_folder(path: Path, *, adopt: bool = False, option: str = "--output-dir") -> Iterator[ResultsFolder]:
     """Own `path` while the block runs; what is in it stays until `ResultsFolder.empty`.
 
-    With `adopt` a foreign folder is taken as it is: nothing in it counts as written by this program.
+    With `adopt` a foreign folder is taken as it is: nothing in it counts as written by this program. option: the one
+    that chooses the folder; blank where it is an argument.
     Raises `UsageProblem` when it is foreign and not empty, cannot be written, or another run holds it.
     """
+    another = f"another with {option}" if option else "another"
     if not adopt:
-        _refuse_foreign(path)
+        _refuse_foreign(path, another)
     try:
         path.mkdir(parents=True, exist_ok=True)
         with _without_links(path):
@@ -157,18 +170,18 @@ def open_folder(path: Path, *, adopt: bool = False) -> Iterator[ResultsFolder]:
         manifest = os.fdopen(descriptor, "a+", encoding="utf-8")
     except OSError as error:
         raise UsageProblem(
-            f"the results folder {path} cannot be written ({error.strerror}); choose another with --output-dir"
+            f"the results folder {path} cannot be written ({error.strerror}); choose {another}"
         ) from error
     with manifest:
         try:
             fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UsageProblem(f"another run is writing to {path}; wait for it or choose another folder") from error
+            raise UsageProblem(f"another run is writing to {path}; wait for it or choose {another}") from error
         manifest.seek(0)
         # The folder may come from elsewhere, with a manifest that names what is not in it.
         named = {name for line in manifest if is_below(name := line.rstrip("\n"))}
         if not adopt:
-            for name in (RECORDS, COMMANDS):
+            for name in (RECORDS, COMMANDS, ROUNDS):
                 _cut_partial_line(path, name)
         yield ResultsFolder(path, manifest, named)
 
@@ -227,17 +240,15 @@ def _numbered(stream: Iterable[bytes]) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def _refuse_foreign(path: Path) -> None:
+def _refuse_foreign(path: Path, another: str) -> None:
     if path.exists() and not path.is_dir():
-        raise UsageProblem(f"{path} is a file; choose a folder with --output-dir")
+        raise UsageProblem(f"{path} is a file, not a folder; choose {another}")
     try:
         foreign = path.is_dir() and not (path / MANIFEST).is_file() and any(path.iterdir())
     except OSError as error:
         raise UsageProblem(f"the results folder {path} cannot be read ({error.strerror})") from error
     if foreign:
-        raise UsageProblem(
-            f"{path} holds files that torchperf-ci did not write; choose an empty or a new folder with --output-dir"
-        )
+        raise UsageProblem(f"{path} holds files that torchperf-ci did not write; choose {another}, empty or new")
 
 
 def _remove_written(path: Path, named: set[str]) -> None:

@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import fmean, median
+from statistics import fmean, median, stdev
+from typing import Any
 
 BATCHES = 20
 """Contiguous batches an interval is made of, where there are enough pairs."""
@@ -110,7 +111,41 @@ def slow_share(probes: Sequence[float], *, factor: float = 1.2) -> float:
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
     """Return the first and the third quartile by Hazen's rule, which is the one of pytest-benchmark."""
-    import numpy as np
+    ordered = sorted(values)
 
-    first, third = np.quantile(values, [0.25, 0.75], method="hazen")
-    return float(first), float(third)
+    def at(share: float) -> float:
+        place = min(max(share * len(ordered) - 0.5, 0.0), len(ordered) - 1.0)
+        below = int(place)
+        above = min(below + 1, len(ordered) - 1)
+        return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+    return at(0.25), at(0.75)
+
+
+def describe_times(times: Sequence[float]) -> dict[str, Any]:
+    """Compute the statistics that pytest-benchmark has of times in seconds, by its names."""
+    first, third = quartiles(times)
+    mean, spread = fmean(times), stdev(times) if len(times) > 1 else 0.0  # as pytest-benchmark does
+    low, high = first - 1.5 * (third - first), third + 1.5 * (third - first)
+    beyond_stddev = sum(abs(time - mean) > spread for time in times)
+    beyond_fences = sum(not low <= time <= high for time in times)
+    total = sum(times)
+    return {
+        "min": min(times),
+        "max": max(times),
+        "mean": mean,
+        "stddev": spread,
+        "rounds": len(times),
+        "median": median(times),
+        "iqr": third - first,
+        "q1": first,
+        "q3": third,
+        "iqr_outliers": beyond_fences,
+        "stddev_outliers": beyond_stddev,
+        "outliers": f"{beyond_stddev};{beyond_fences}",
+        "ld15iqr": min(time for time in times if time >= low),
+        "hd15iqr": max(time for time in times if time <= high),
+        "ops": len(times) / total if total else 0,
+        "total": total,
+        "data": list(times),
+    }

@@ -1,28 +1,33 @@
-"""The comment on one dtype: the state in a sentence, what is bad, the report, and the numbers over time in folds.
+"""The comment on one dtype: the state in a sentence, what is new, open and well again; the report, PyTorch's limits and
+the numbers over time in folds.
 
 PyTorch's parts, gh_*.txt, say the same in PyTorch's order and look, as files.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torchperf_ci.core.frames import Section
 from torchperf_ci.core.results import ResultsFolder
-from torchperf_ci.core.text import code, count, heading, safe_name
+from torchperf_ci.core.text import code, count, heading, html, safe_name
 from torchperf_ci.dashboard.charts import name_speedup_charts, name_trend_charts
 from torchperf_ci.dashboard.gh_parts import make_parts
 from torchperf_ci.dashboard.model import Dashboard
 from torchperf_ci.dashboard.regressions import Change, Transition
+from torchperf_ci.dashboard.states import SeriesState, State
 from torchperf_ci.dashboard.trends import GAP, TRENDS, explain_number, sparkline, write_number
 from torchperf_ci.dashboard.words import (
-    describe_lasting,
+    describe_states,
+    group_states,
     link_run,
-    list_changes,
     list_reruns,
+    list_sections,
     name_case,
-    write_changes,
+    write_not_judged,
     write_state,
 )
 from torchperf_ci.report.charts import Charts
@@ -30,6 +35,7 @@ from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit, f
 from torchperf_ci.report.markdown import FAILING, body_blocks
 from torchperf_ci.report.model import Report, RunFindings
 from torchperf_ci.report.summary import COMPILE_SECONDS_ABOVE, COMPRESSION_BELOW, SPEEDUP_BELOW
+from torchperf_ci.report.words import change_text, metric_title
 from torchperf_ci.report.write import write_findings
 
 PARTS_OF_HISTORY = ("gh_summary_diff.txt", "gh_regression.txt", "gh_metric_regression.txt", "gh_graphs.txt")
@@ -44,15 +50,12 @@ MOST_NAMED = 10
 PICTURE_WIDTH = 380
 """Of a chart in CSS pixels: two beside each other on a wide screen, and no smaller than it is drawn on a phone."""
 
-REGRESSED_MEANS = (
-    "A case has regressed when it is beyond a limit now and was not in the newest earlier run that tested the same: "
-    f"its accuracy check fails, its speedup is below {SPEEDUP_BELOW}x, compiling takes more than "
+LIMITS_MEAN = (
+    "PyTorch's dashboard warns of a case that is beyond a limit now and was not in the newest earlier run that tested "
+    f"the same: its accuracy check fails, its speedup is below {SPEEDUP_BELOW}x, compiling takes more than "
     f"{COMPILE_SECONDS_ABOVE:.0f} s, or memory compression is below {COMPRESSION_BELOW}x."
 )
-LASTING_MEANS = (
-    "A lasting change (change point) is a run since which the level of a case stays higher or lower than before, by "
-    "more than noise explains."
-)
+_TITLE = re.compile(r"\n### (?P<title>[^\n]*)\n(?P<rest>.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,36 +94,49 @@ def write_dashboards(
 def make_comment(dashboard: Dashboard, charts: Charts, pictures: Mapping[str, str]) -> str:
     """Make the comment, at most `dashboard.options.limit` bytes. `pictures`: where charts can be seen, by file name."""
     sign, state = write_state(dashboard, code)
-    changes = write_changes(dashboard)[1]
-    paragraphs = [
-        f"## {sign} {heading(dashboard.dtype)}: {state}",
-        f"{changes}." if changes else "",
-        link_run(dashboard),
-    ]
-    before = "\n\n".join(filter(None, paragraphs)) + "\n"
-    blocks = [Block(before=before, rank=HEAD)]
-    blocks += _make_changes(dashboard) if dashboard.options.detect else []
+    site = dashboard.options.site
+    links = [link_run(dashboard), *([f"[all runs and cases]({site})"] if site else [])]
+    paragraphs = [f"## {sign} {heading(dashboard.dtype)}: {state}", " · ".join(links)]
+    if dashboard.options.detect and (waiting := write_not_judged(dashboard)):
+        paragraphs.append(f"{waiting}.")
+    blocks = [Block(before="\n\n".join(paragraphs) + "\n", rank=HEAD)]
+    blocks += _make_states(dashboard) if dashboard.options.detect else []
     # What failed and the summary come before the numbers over time, the details of this run after them.
-    body = body_blocks(dashboard.findings)
+    body = [_fold_open(block) for block in body_blocks(dashboard.findings)]
     blocks += [block for block in body if block.rank <= FAILING]
+    blocks += _make_limits(dashboard) if dashboard.options.detect else []
     blocks += _make_history(dashboard, charts, pictures)
     blocks += [block for block in body if block.rank > FAILING]
     return fit(blocks, dashboard.options.limit, where="report.html in the results folder")
 
 
-def _make_changes(dashboard: Dashboard) -> Iterator[Block]:
-    """Say what changed since earlier runs: doubts about the comparison, what is worse, then the rest in folds."""
-    yield _make_compared(dashboard)
-    for groups, title, meaning in (
-        (dashboard.regressed_cases(), "Regressed", REGRESSED_MEANS),
-        (dashboard.cases(Transition.DISAPPEARED), "Gone", "The run before had these cases, this one has not."),
-    ):
-        lines = [f"- {_describe_case(dashboard, changes)}" for changes in groups]
-        yield from _make_list(f"{title} ({len(lines):,})", meaning, lines)
-    lasting = dashboard.lasting_cases()
-    worse_first = sorted(lasting, key=lambda points: not any(point.is_worse for point in points))
-    lines = [f"- {describe_lasting(dashboard, points)}" for points in worse_first]
-    yield from _make_list(f"Lasting changes ({len(lines):,})", LASTING_MEANS, lines)
+def _fold_open(block: Block) -> Block:
+    """Fold a part of the report that stands open there: the title becomes that of the fold."""
+    if not (match := _TITLE.fullmatch(block.before)):
+        return block if block.before.lstrip().startswith("<details>") else _fold_benefits(block)
+    before = f"\n<details>\n<summary>{_write_summary(match['title'])}</summary>\n{match['rest']}"
+    return replace(block, before=before, after=f"{block.after}\n</details>\n")
+
+
+def _fold_benefits(block: Block) -> Block:
+    before = f"\n<details>\n<summary>This run: speedup and compile time of every compiler</summary>\n{block.before}"
+    return replace(block, before=before, after=f"{block.after}\n</details>\n")
+
+
+def _write_summary(title: str) -> str:
+    """Write a title, which is Markdown, for a fold, where only HTML means something."""
+    text = re.sub(r"(`+) ?(.*?) ?\1", lambda match: f"<code>{html(match[2])}</code>", title)
+    return text.replace("Executive summary", "Executive summary: pass rate, speedup, compile time, memory")
+
+
+def _make_states(dashboard: Dashboard) -> Iterator[Block]:
+    """Show what is new, open and well again: the first lines of each open, the others folded."""
+    for title, meaning, groups in list_sections(dashboard):
+        lines = [f"- {describe_states(dashboard, group)}" for group in groups]
+        before = f"\n### {title} ({len(lines):,})\n" + (f"\n{meaning}\n" if meaning else "")
+        yield Block(before=before, tables=(_make_lines(lines[:MOST_NAMED], CHANGE),), rank=CHANGE)
+        if rest := lines[MOST_NAMED:]:
+            yield fold(f"{title}: {len(rest):,} more", [_make_lines(rest, CHANGE)], CHANGE)
     if commands := list_reruns(dashboard):
         table = MarkdownTable(
             before="\n~~~sh\n",
@@ -129,16 +145,42 @@ def _make_changes(dashboard: Dashboard) -> Iterator[Block]:
             after="~~~\n",
         )
         yield fold(f"{count(len(commands), 'command')} to measure these cases again", [table], RERUN)
-    fixed, new = dashboard.cases(Transition.FIXED), dashboard.cases(Transition.APPEARED)
-    lines = [f"- within the limits again: {_describe_case(dashboard, changes)}" for changes in fixed]
-    lines += [f"- new: {_describe_case(dashboard, changes)}" for changes in new]
-    titles = [f"{count(len(fixed), 'case')} within the limits again"] if fixed else []
-    titles += [count(len(new), "new case")] if new else []
-    if lines:
-        yield fold(", ".join(titles), [_make_lines(lines, OTHER)], OTHER)
+    for state, title in ((State.ACCEPTED, "Accepted changes"), (State.NEW, "New cases"), (State.SKIPPED, "Skipped")):
+        lines = [f"- {_describe_folded(dashboard, group)}" for group in group_states(dashboard.in_state(state))]
+        if lines:
+            yield fold(f"{title} ({len(lines):,})", [_make_lines(lines, OTHER)], OTHER)
 
 
-def _make_compared(dashboard: Dashboard) -> Block:
+def _describe_folded(dashboard: Dashboard, states: Sequence[SeriesState]) -> str:
+    """Describe what nobody has to look at: by whom and why a change was accepted, and why a case is skipped."""
+    first = states[0]
+    case = first.case
+    section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
+    if (accepted := first.acceptance) is not None:
+        by = f" by {code(accepted.by)}" if accepted.by else ""
+        reason = f": {code(accepted.reason, limit=200)}" if accepted.reason else ""
+        return f"{describe_states(dashboard, states)}, accepted {accepted.time:%Y-%m-%d}{by}{reason}"
+    name = name_case(dashboard, section, case.suite, case.model, case.compiler)
+    return f"{name}: {code(first.reason, limit=200)}" if first.state is State.SKIPPED and first.reason else name
+
+
+def _make_limits(dashboard: Dashboard) -> Iterator[Block]:
+    """Show what PyTorch's dashboard lists as regressed, and why runs should not be compared."""
+    lines = _name_compared(dashboard)
+    regressed = dashboard.regressed_cases()
+    rows = [f"- {_describe_change(dashboard, changes)}" for changes in regressed]
+    fixed = dashboard.cases(Transition.FIXED)
+    rows += [f"- within the limits again: {_describe_change(dashboard, changes)}" for changes in fixed]
+    table = MarkdownTable(
+        before="\n".join(("", LIMITS_MEAN, "", *lines, "")),
+        lines=tuple(TableLine(text=text, rank=OTHER) for text in rows),
+        where="gh_metric_regression.txt in the results folder",
+    )
+    title = f"PyTorch's limits: {count(len(regressed), 'case')} beyond one since the run before"
+    yield fold(title, [table], OTHER)
+
+
+def _name_compared(dashboard: Dashboard) -> list[str]:
     """Name the runs that are compared, and why some should not be."""
     compilers: dict[str, list[str]] = {}
     for item in dashboard.comparisons:
@@ -154,25 +196,20 @@ def _make_compared(dashboard: Dashboard) -> Block:
         for item in dashboard.comparisons
         if item.doubts
     )
-    return Block(before="".join(f"\n{text}" for text in (*lines, *doubts)), rank=CHANGE)
+    return [*lines, *doubts]
 
 
-def _describe_case(dashboard: Dashboard, changes: Sequence[Change]) -> str:
+def _describe_change(dashboard: Dashboard, changes: Sequence[Change]) -> str:
     first = changes[0]
     name = name_case(dashboard, first.section, first.suite, first.model, first.compiler)
-    return f"{name}: {list_changes(changes, code)}"
-
-
-def _make_list(title: str, meaning: str, lines: Sequence[str]) -> Iterator[Block]:
-    """Make a titled list of what is bad: the first lines open, the others folded."""
-    if lines:
-        yield Block(
-            before=f"\n### {title}\n\n{meaning}\n",
-            tables=(_make_lines(lines[:MOST_NAMED], CHANGE),),
-            rank=CHANGE,
-        )
-    if rest := lines[MOST_NAMED:]:
-        yield fold(f"{len(rest):,} more: {title.partition(' (')[0].lower()}", [_make_lines(rest, CHANGE)], CHANGE)
+    by_cause: dict[str, Change] = {}  # a failure only once, though none of the metrics can be measured any more
+    for change in changes:
+        now = change.now
+        by_cause.setdefault(now.status if now and not now.measured else change.metric, change)
+    return f"{name}: " + "; ".join(
+        f"{metric_title(change.metric)} {change_text(change.metric, change.before, change.now, code)}"
+        for change in by_cause.values()
+    )
 
 
 def _make_lines(lines: Sequence[str], rank: int) -> MarkdownTable:

@@ -8,12 +8,12 @@ from itertools import groupby
 
 from torchperf_ci.core.frames import MISSING, Section
 from torchperf_ci.core.text import code, count, heading
-from torchperf_ci.dashboard.change_points import ChangePoint
 from torchperf_ci.dashboard.charts import name_speedup_charts, name_trend_charts
 from torchperf_ci.dashboard.model import Dashboard
 from torchperf_ci.dashboard.regressions import Change, CompilerComparison, Transition
+from torchperf_ci.dashboard.states import SeriesState, State
 from torchperf_ci.dashboard.trends import Trend, sparkline
-from torchperf_ci.dashboard.words import describe_lasting, name_section, write_rerun_of
+from torchperf_ci.dashboard.words import describe_states, group_states, name_section, write_rerun_of
 from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.csv_tables import cells
 from torchperf_ci.report.document import Block, MarkdownTable, TableLine, folded, pretty_table
@@ -30,7 +30,7 @@ _REGRESSIONS = (
     "Every compiler that warnings are given for is compared with the newest earlier run that tested the same with it. "
     "A model is listed when it is beyond a limit of the warnings and was not before.\n\n"
 )
-_LASTING = "Levels of single models that changed within the runs shown and have stayed changed since.\n\n"
+_OPEN = "Metrics of single models that are worse than before, or fail, and are not accepted.\n\n"
 _CAPTIONS = {
     "geomean": "Geometric mean speedup",
     "passrate": "Passrate (%)",
@@ -76,16 +76,17 @@ def make_diff_part(dashboard: Dashboard) -> Block:
 
 
 def make_regressions_part(dashboard: Dashboard) -> Block:
-    """Make gh_metric_regression.txt: what changed since the run before, suite by suite, and lasting changes."""
+    """Make gh_metric_regression.txt: what is beyond PyTorch's limits since the run before, and what is open."""
     by_suite: dict[tuple[Section, str], list[CompilerComparison]] = {}
     for item in dashboard.comparisons:
         by_suite.setdefault((item.section, item.suite), []).append(item)
     tables = [table for items in by_suite.values() for table in _make_suite_tables(dashboard, items)]
-    lines = [f"- {_describe_with_rerun(dashboard, points)}" for points in dashboard.lasting_cases()]
+    still_open = group_states(dashboard.in_state(State.FAILING, State.CHANGED))
+    lines = [f"- {_describe_with_rerun(dashboard, states)}" for states in still_open]
     if lines:
         tables.append(
             MarkdownTable(
-                before=f"\n### Lasting changes ###\n\n{_LASTING}",
+                before=f"\n### Open changes ###\n\n{_OPEN}",
                 lines=tuple(TableLine(text=text, rank=0) for text in lines),
                 where=CHANGES_FILE,
             )
@@ -124,11 +125,11 @@ def show_pictures(names: Sequence[str], pictures: Mapping[str, str]) -> str:
     return "".join(shown) + (f"\nDrawn in the results folder: {', '.join(rest)}\n" if rest else "")
 
 
-def _describe_with_rerun(dashboard: Dashboard, points: Sequence[ChangePoint]) -> str:
-    case = points[0].case
+def _describe_with_rerun(dashboard: Dashboard, states: Sequence[SeriesState]) -> str:
+    case = states[0].case
     section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
     rerun = write_rerun_of(dashboard, section, case.suite, case.compiler, case.model)
-    return f"{describe_lasting(dashboard, points)}. Run again: {code(rerun)}"
+    return f"{describe_states(dashboard, states)}. Run again: {code(rerun)}"
 
 
 def _name_runs(dashboard: Dashboard, items: Sequence[CompilerComparison]) -> str:

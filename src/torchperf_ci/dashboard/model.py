@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from torchperf_ci.core.records import Case
 from torchperf_ci.core.results import Problem, Results
-from torchperf_ci.dashboard.change_points import ChangePoint, find_change_points
 from torchperf_ci.dashboard.regressions import Change, CompilerComparison, Transition, compare_with_past
+from torchperf_ci.dashboard.states import Events, SeriesState, State, list_events
 from torchperf_ci.dashboard.trends import RunSummary, Trend, follow_numbers, summarize_run
 from torchperf_ci.history.runs import HistoryRun, Past
 from torchperf_ci.report.model import RunFindings, collect_findings
@@ -23,7 +23,7 @@ class DashboardOptions:
 
     last: how many runs are shown over time, with this one.
     detect: compare with earlier runs; graphs: draw.
-    server: the address of GitHub's pages, for links.
+    server: the address of GitHub's pages, for links. site: that of a site of the history, or blank.
     limit: the largest size of the comment in UTF-8 bytes.
     """
 
@@ -31,6 +31,7 @@ class DashboardOptions:
     detect: bool = True
     graphs: bool = True
     server: str = "https://github.com"
+    site: str = ""
     limit: int = DEFAULT_LIMIT
 
 
@@ -41,7 +42,7 @@ class Dashboard:
     alone: does the run have no other dtype?
     summaries: the last runs, oldest first, this one last. trends: their numbers.
     comparisons: every compiler that warnings are given for, against its run before.
-    lasting: the levels that changed within the last runs, the largest changes first.
+    states: the state of every metric of every case, and events: the news of this run among them.
     problems: what of the history could not be read.
     """
 
@@ -52,7 +53,8 @@ class Dashboard:
     summaries: tuple[RunSummary, ...]
     trends: tuple[Trend, ...]
     comparisons: tuple[CompilerComparison, ...]
-    lasting: tuple[ChangePoint, ...]
+    states: tuple[SeriesState, ...]
+    events: Events
     problems: tuple[Problem, ...] = field(default=())
 
     @property
@@ -70,16 +72,31 @@ class Dashboard:
         """Group the regressions by case: first what fails now, then the largest change."""
         return sorted(self.cases(Transition.REGRESSED), key=lambda changes: -max(map(_size_of, changes)))
 
-    def lasting_cases(self) -> list[list[ChangePoint]]:
-        """Group the lasting changes of several metrics of one case at one time, in the order of the first of them."""
-        groups: dict[tuple[Case, str], list[ChangePoint]] = {}
-        for point in self.lasting:
-            groups.setdefault((point.case, point.first_new.key), []).append(point)
-        return list(groups.values())
+    def in_state(self, *chosen: State) -> list[SeriesState]:
+        """List what is in one of these states, the most urgent first, and of changes the largest first."""
+        order = list(State)
+        return sorted(
+            (item for item in self.states if item.state in chosen),
+            key=lambda item: (order.index(item.state), -abs(item.change or 0.0)),
+        )
 
 
-def study_run(findings: RunFindings, run: HistoryRun, past: Past, options: DashboardOptions) -> tuple[Dashboard, ...]:
-    """Make a dashboard for every dtype of the run that `findings` are about, in the order of the report."""
+def name_cases(states: Iterable[SeriesState]) -> list[Case]:
+    """List the cases of states, each once."""
+    return list(dict.fromkeys(item.case for item in states))
+
+
+def study_run(
+    findings: RunFindings,
+    run: HistoryRun,
+    past: Past,
+    options: DashboardOptions,
+    states: Sequence[SeriesState] = (),
+) -> tuple[Dashboard, ...]:
+    """Make a dashboard for every dtype of the run that `findings` are about, in the order of the report.
+
+    states: those after the run, of all dtypes.
+    """
     dtypes = list(dict.fromkeys(section.dtype for section in findings.sections))
     dashboards = []
     for dtype in dtypes:
@@ -97,6 +114,7 @@ def study_run(findings: RunFindings, run: HistoryRun, past: Past, options: Dashb
                 _keep_dtype(run, dtype),
                 earlier,
                 options,
+                states=[item for item in states if item.case.dtype == dtype],
                 alone=len(dtypes) == 1,
                 problems=past.problems,
             )
@@ -110,18 +128,19 @@ def study(
     past: Sequence[HistoryRun],
     options: DashboardOptions,
     *,
+    states: Sequence[SeriesState] = (),
     alone: bool = True,
     problems: Sequence[Problem] = (),
 ) -> Dashboard:
     """Make the dashboard of the run `now`, of which `findings` are about one dtype.
 
-    past: oldest first; it may reach further back than what is shown.
+    past: oldest first; it may reach further back than what is shown. states: those after the run.
     """
     (dtype,) = {section.dtype for section in findings.sections}
     shown = [*past, now][-options.last :]
     summaries = tuple(summarize_run(run, findings.options.selection) for run in shown)
-    lasting = find_change_points([*past, now]) if options.detect else ()
-    recent = {run.key for run in shown}
+    selection = findings.options.selection
+    judged = tuple(item for item in states if selection.takes(item.case)) if options.detect else ()
     return Dashboard(
         options=options,
         dtype=dtype,
@@ -130,9 +149,8 @@ def study(
         summaries=summaries,
         trends=follow_numbers(summaries, include_slowdowns=findings.options.include_slowdowns),
         comparisons=compare_with_past(summaries[-1], past, findings.flag_compilers),
-        lasting=tuple(
-            sorted((item for item in lasting if item.first_new.key in recent), key=lambda item: -abs(item.change))
-        ),
+        states=judged,
+        events=list_events(judged, now.key),
         problems=tuple(problems),
     )
 

@@ -1,99 +1,216 @@
-"""Put a dashboard into words: the verdict, changes and cases, links, and commands that measure a case again."""
+"""Put a dashboard into words: the verdict, states and cases, links, and commands that measure a case again."""
 
 from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from torchperf_ci.compare.words import change as percent_text
 from torchperf_ci.core.frames import Section
-from torchperf_ci.core.records import Source
-from torchperf_ci.core.text import code, heading, is_repository, is_run_id, is_sha, one_line
-from torchperf_ci.dashboard.change_points import ChangePoint
-from torchperf_ci.dashboard.model import Dashboard
-from torchperf_ci.dashboard.regressions import Change, Transition
-from torchperf_ci.report.words import change_text, metric_title
+from torchperf_ci.core.records import METRICS, Case, Source
+from torchperf_ci.core.text import code, count, heading, is_repository, is_run_id, is_sha, one_line
+from torchperf_ci.dashboard.model import Dashboard, name_cases
+from torchperf_ci.dashboard.states import SeriesState, State
+from torchperf_ci.history.addresses import case_address
+from torchperf_ci.history.series import COUNTED, STATUS_METRICS
 from torchperf_ci.report.words import verdict as report_verdict
 
 MOST_LINES = 20
-"""So many changes a terminal is told."""
+"""So many cases a terminal is told."""
 
 
 def write_state(dashboard: Dashboard, quote: Callable[[str], str] = one_line) -> tuple[str, str]:
-    """Write a sign, and how the run stands in a sentence. Text from outside goes through `quote`.
+    """Write a sign, and how it stands after the run in a sentence. Text from outside goes through `quote`.
 
-    The sign is never green beside a failing or a regressed case.
+    The sign is never green while something fails or is worse than before, in this run or in the last one that tried it.
     """
     sign, state = report_verdict(dashboard.findings, quote)
-    regressed = len(dashboard.cases(Transition.REGRESSED)) if dashboard.options.detect else 0
-    worst = next(each for each in ("❌", "⚠️", "✅") if each in {sign, write_changes(dashboard)[0]})
-    return worst, f"{state}; {regressed:,} regressed" if regressed else state
+    signs = {sign, *(["⚠️"] if dashboard.problems else [])}
+    parts = [state]
+    if dashboard.options.detect:
+        events = dashboard.events
+        worse = name_cases(dashboard.in_state(State.CHANGED))
+        since_now = len(name_cases(item for item in events.new if item.state is State.CHANGED))
+        asleep = name_cases(item for item in dashboard.in_state(State.FAILING) if item.newest.key != dashboard.now.key)
+        dropped = name_cases(dashboard.in_state(State.DROPPED))
+        gone = name_cases(list_gone(dashboard))
+        if worse:
+            news = f", {since_now:,} of them since this run" if since_now else ""
+            if since_now == len(worse):
+                news = " since this run"
+            parts.append(f"{count(len(worse), 'case')} worse than before{news}")
+        if asleep:
+            parts.append(f"{count(len(asleep), 'case')} failing that this run did not try")
+        if dropped:
+            parts.append(f"{count(len(dropped), 'case')} worse in the newest run alone")
+        if beyond := _count_beyond_limits(dashboard):
+            parts.append(f"{count(beyond, 'case')} newly beyond a limit of PyTorch's dashboard")
+        if gone:
+            parts.append(f"{count(len(gone), 'case')} gone")
+        if cured := name_cases(events.cured):
+            parts.append(f"{count(len(cured), 'case')} well again")
+        signs |= {"❌"} if worse or asleep else set()
+        signs |= {"⚠️"} if dropped or gone or beyond else set()
+    return next(each for each in ("❌", "⚠️", "✅") if each in signs), "; ".join(parts)
 
 
-def write_changes(dashboard: Dashboard) -> tuple[str, str]:
-    """Write a sign, and what changed since earlier runs as a sentence; blank where nobody looked."""
-    good = "⚠️" if dashboard.problems else "✅"  # what could not be read was not compared
-    if not dashboard.options.detect:
-        return good, ""
-    times = [item.before.time for item in dashboard.comparisons if item.before]
-    cases = {kind: len(dashboard.cases(kind)) for kind in Transition}
-    lasting = [any(point.is_worse for point in points) for points in dashboard.lasting_cases()]
-    if not times and not lasting:
-        return good, "There is no earlier run to compare with"
-    is_worse = bool(cases[Transition.REGRESSED] or any(lasting))
-    changes = [
-        (cases[Transition.REGRESSED], "case regressed", "cases regressed"),
-        (sum(lasting), "lasting change for the worse", "lasting changes for the worse"),
-        (cases[Transition.DISAPPEARED], "case gone", "cases gone"),
-        (cases[Transition.FIXED], "case within the limits again", "cases within the limits again"),
-        (len(lasting) - sum(lasting), "lasting change for the better", "lasting changes for the better"),
-        (cases[Transition.APPEARED], "new case", "new cases"),
+def _count_beyond_limits(dashboard: Dashboard) -> int:
+    """Count the cases that are beyond a limit since the run before, and of which nothing else is said."""
+    known = set(name_cases(dashboard.in_state(State.FAILING, State.CHANGED, State.DROPPED)))
+    regressed = (changes[0] for changes in dashboard.regressed_cases())
+    cases = {
+        Case(
+            suite=change.suite,
+            model=change.model,
+            mode=change.section.mode,
+            device=change.section.device,
+            dtype=change.section.dtype,
+            compiler=change.compiler,
+        )
+        for change in regressed
+    }
+    return len(cases - known)
+
+
+def list_gone(dashboard: Dashboard) -> list[SeriesState]:
+    """List what this run is the first to lack."""
+    return [item for item in dashboard.in_state(State.GONE) if item.since and item.since.key == dashboard.now.key]
+
+
+def list_sections(dashboard: Dashboard) -> list[tuple[str, str, list[list[SeriesState]]]]:
+    """List the sections of what somebody has to know: title, meaning, and states of one case that belong together."""
+    events = dashboard.events
+    new = {id(item) for item in events.new}
+    still_open = [item for item in dashboard.in_state(State.FAILING, State.CHANGED) if id(item) not in new]
+    sections = [
+        ("New", "Open or failing since this run.", group_states(_sort(events.new))),
+        (
+            "Worse in the newest run alone",
+            "Beyond the noise of the last runs. A second measurement, or the next run, says whether it stays.",
+            group_states(dashboard.in_state(State.DROPPED)),
+        ),
+        ("Still open", "Worse than before or failing since an earlier run.", group_states(still_open)),
+        ("Well again", "", group_states(events.cured)),
+        ("Better", "A lasting change for the better.", group_states(events.improved)),
+        ("Gone", "Earlier runs had these cases, this one has not.", group_states(list_gone(dashboard))),
     ]
-    counts = ", ".join(f"{number:,} {one if number == 1 else many}" for number, one, many in changes if number)
-    since = f"ince the run of {max(times):%Y-%m-%d %H:%M} UTC" if times else "ince the oldest run shown"
-    if is_worse:
-        return "❌", f"S{since}: {counts}"
-    return "⚠️" if cases[
-        Transition.DISAPPEARED
-    ] else "✅", f"Nothing regressed s{since}{f': {counts}' if counts else ''}"
+    return [(title, meaning, groups) for title, meaning, groups in sections if groups]
+
+
+def _sort(states: Iterable[SeriesState]) -> list[SeriesState]:
+    return sorted(states, key=lambda item: (item.state is not State.FAILING, -abs(item.change or 0.0)))
+
+
+def group_states(states: Iterable[SeriesState]) -> list[list[SeriesState]]:
+    """Group the states of a case that began with the same run, in the order of the first of each."""
+    groups: dict[tuple[Case, str], list[SeriesState]] = {}
+    for item in states:
+        groups.setdefault((item.case, item.since.key if item.since else ""), []).append(item)
+    return list(groups.values())
+
+
+def write_not_judged(dashboard: Dashboard) -> str:
+    """Say of how much nothing can be said yet, with numbers; blank where all is judged."""
+    waiting = [item for item in dashboard.in_state(State.UNJUDGED, State.NEW) if item.needs]
+    if not waiting:
+        return ""
+    reasons = Counter(item.reason for item in waiting)
+    texts = ", ".join(f"{number:,} with {reason}" for reason, number in reasons.most_common(3))
+    more = f" and {len(reasons) - 3:,} more reasons" if len(reasons) > 3 else ""
+    cases = count(len(name_cases(waiting)), "case")
+    return f"Not judged yet: {count(len(waiting), 'metric')} of {cases}, {texts}{more}"
 
 
 def write_terminal_text(dashboard: Dashboard) -> str:
-    """Write what changed as plain text: the sentence, then regressions and lasting changes by name."""
-    sign, changes = write_changes(dashboard)
-    if not changes:
+    """Write how it stands as plain text: the sentence, then every case that somebody has to know of."""
+    if not dashboard.options.detect:
         return ""
-    lines = []
-    for transition, title in ((Transition.REGRESSED, "regressed"), (Transition.DISAPPEARED, "gone")):
-        groups = dashboard.regressed_cases() if transition is Transition.REGRESSED else dashboard.cases(transition)
-        for changed in groups:
-            first = changed[0]
-            lines.append(f"{title}: {first.suite}/{first.model} {first.compiler}: {list_changes(changed, str)}")
-    for points in dashboard.lasting_cases():
-        case, new = points[0].case, points[0].first_new
-        worse = "worse" if any(point.is_worse for point in points) else "better"
-        commit = f" ({new.source.commit[:12]})" if new.source.commit else ""
-        numbers = "; ".join(f"{metric_title(item.metric)} {percent_text(item.new / item.old)}" for item in points)
-        lines.append(f"{worse} since {new.time:%Y-%m-%d}{commit}: {case.suite}/{case.model} {case.compiler}: {numbers}")
+    sign, state = write_state(dashboard)
+    lines = [
+        f"{title.lower()}: {describe_states(dashboard, group, terminal=True)}"
+        for title, _, groups in list_sections(dashboard)
+        for group in groups
+    ]
     more = [f"  … and {len(lines) - MOST_LINES:,} more, see dashboard_*.md"] if len(lines) > MOST_LINES else []
-    shown = [f"  {one_line(line, limit=200)}" for line in lines[:MOST_LINES]]
-    sentence = f"{one_line(dashboard.dtype)}: {changes[0].lower()}{changes[1:]}"
-    # Beside a failing model, that nothing changed is said without a green sign.
-    is_good = write_state(dashboard)[0] == "✅"
-    return "\n".join([sentence if sign == "✅" and not is_good else f"{sign} {sentence}", *shown, *more])
+    shown = [f"  {one_line(line, limit=300)}" for line in lines[:MOST_LINES]]
+    waiting = [f"  {one_line(text)}"] if (text := write_not_judged(dashboard)) else []
+    return "\n".join([f"{sign} {one_line(dashboard.dtype)}: {state}", *shown, *more, *waiting])
 
 
-def list_changes(changes: Sequence[Change], quote: Callable[[str], str]) -> str:
-    """List the metrics of one case that changed; a failure only once, though none of them can be measured any more."""
-    by_cause: dict[str, Change] = {}
-    for change in changes:
-        now = change.now
-        by_cause.setdefault(now.status if now and not now.measured else change.metric, change)
-    return "; ".join(
-        f"{metric_title(change.metric)} {change_text(change.metric, change.before, change.now, quote)}"
-        for change in by_cause.values()
-    )
+def describe_states(dashboard: Dashboard, states: Sequence[SeriesState], *, terminal: bool = False) -> str:
+    """Describe states of one case that began together: what, how much, since which commits, and for how many runs.
+
+    It is Markdown with links, or plain text for a terminal.
+    """
+    quote: Callable[[str], str] = one_line if terminal else code
+    first = states[0]
+    case = first.case
+    section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
+    if terminal:
+        name = f"{case.suite}/{case.model} {case.compiler}"
+    else:
+        name = name_case(dashboard, section, case.suite, case.model, case.compiler)
+        if dashboard.options.site:
+            name = f"{name} ([history]({case_address(dashboard.options.site, case)}))"
+    if first.state is State.GONE:
+        return f"{name}: last seen {first.newest.time:%Y-%m-%d}"
+    parts = list(dict.fromkeys(_describe_state(item, quote) for item in states))
+    text = f"{name}: {'; '.join(parts)}"
+    if first.since is None:
+        return text
+    runs = max(item.runs for item in states)
+    of_runs = f", {count(runs, 'run')}" if runs > 1 else ""
+    since = _name_range(first) if terminal else link_range(dashboard, first)
+    return f"{text}, since {since}{of_runs}"
+
+
+def _describe_state(item: SeriesState, quote: Callable[[str], str]) -> str:
+    title = item.metric.title or item.metric.name
+    if item.metric.name not in METRICS and item.metric not in (*STATUS_METRICS.values(), *COUNTED.values()):
+        title = quote(title)
+    if item.state is State.FAILING:
+        return f"{title} fails, {quote(item.reason)}"
+    if item.metric in STATUS_METRICS.values():
+        return f"{title} passes"
+    old, new = item.old, item.new
+    if item.state not in {State.CHANGED, State.DROPPED, State.ACCEPTED} and item.changes:
+        # Well again, or better: the change is the last one that the history shows.
+        last = item.changes[-1]
+        old, new = (last.new, item.new) if last.is_worse else (last.old, last.new)
+    if old is None or new is None:
+        return title
+    numbers = f"({old:.4g} → {new:.4g})"
+    return f"{title} {percent_text(new / old)} {numbers}" if old > 0 and new > 0 else f"{title} {numbers}"
+
+
+def _name_range(item: SeriesState) -> str:
+    """Name the commits between which it came, and the day, as plain text."""
+    assert item.since is not None
+    day = f"{item.since.time:%Y-%m-%d}"
+    old, new = item.last_good.commit[:9] if item.last_good else "", item.since.commit[:9]
+    commits = f"{old}...{new}" if old and new and old != new else new
+    return f"{day} ({commits})" if commits else day
+
+
+def link_range(dashboard: Dashboard, item: SeriesState) -> str:
+    """Write the range of commits in which it came, linked where that is possible, and the day."""
+    assert item.since is not None
+    new = item.since
+    day = f"{new.time:%Y-%m-%d}"
+    old = item.last_good.commit if item.last_good else ""
+    if not new.commit or old == new.commit:
+        return day
+    pages = f"{dashboard.options.server}/{new.repository}"
+    can_link = is_repository(new.repository) and is_sha(new.commit)
+    if not old:
+        text = new.commit[:9]
+        return f"[{text}]({pages}/commit/{new.commit}), {day}" if can_link else f"{code(text)}, {day}"
+    text = f"{old[:9]}...{new.commit[:9]}"
+    if not (can_link and is_sha(old)):
+        return f"{code(text)}, {day}"
+    return f"[{text}]({pages}/compare/{old}...{new.commit}), {day}"
 
 
 def name_case(dashboard: Dashboard, section: Section, suite: str, model: str, compiler: str) -> str:
@@ -104,31 +221,6 @@ def name_case(dashboard: Dashboard, section: Section, suite: str, model: str, co
 def name_section(dashboard: Dashboard, section: Section) -> str:
     """Name the section in Markdown where the run has several of them; else blank."""
     return f" ({heading(str(section))})" if len(dashboard.findings.sections) > 1 or not dashboard.alone else ""
-
-
-def describe_lasting(dashboard: Dashboard, points: Sequence[ChangePoint]) -> str:
-    """Describe the lasting changes of one case at one time in Markdown: how much, and since when."""
-    case = points[0].case
-    section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
-    sign = "❌" if any(item.is_worse for item in points) else "✅"
-    numbers = "; ".join(
-        f"{metric_title(item.metric)} {percent_text(item.new / item.old)} ({item.old:.4g} → {item.new:.4g})"
-        for item in points
-    )
-    name = name_case(dashboard, section, case.suite, case.model, case.compiler)
-    return f"{sign} {name}: {numbers}, since {link_commits(dashboard, points[0])}"
-
-
-def link_commits(dashboard: Dashboard, point: ChangePoint) -> str:
-    """Write the range of commits in which the level changed, linked where that is possible, and the day."""
-    old, new = point.last_old.source, point.first_new.source
-    day = f"{point.first_new.time:%Y-%m-%d}"
-    if not old.commit or not new.commit or old.commit == new.commit:
-        return day
-    text = f"{old.commit[:9]}...{new.commit[:9]}"
-    if not (is_sha(old.commit) and is_sha(new.commit) and is_repository(new.repository)):
-        return f"{code(text)}, {day}"
-    return f"[{text}]({dashboard.options.server}/{new.repository}/compare/{old.commit}...{new.commit}), {day}"
 
 
 def link_run(dashboard: Dashboard) -> str:
@@ -150,17 +242,19 @@ def write_rerun_of(dashboard: Dashboard, section: Section, suite: str, compiler:
 
 
 def list_reruns(dashboard: Dashboard) -> list[str]:
-    """List the commands that run the cases again that regressed or changed lastingly, each once."""
-    cases = [changes[0].case for changes in dashboard.regressed_cases()]
-    for points in dashboard.lasting_cases():
-        case = points[0].case
-        section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
-        cases.append((section, case.suite, case.model, case.compiler))
-    return list(
-        dict.fromkeys(
-            write_rerun_of(dashboard, section, suite, compiler, model) for section, suite, model, compiler in cases
+    """List the commands that run the cases again that are new, or off in the newest run alone; each once."""
+    states = [*dashboard.events.new, *dashboard.in_state(State.DROPPED)]
+    commands = (
+        write_rerun_of(
+            dashboard,
+            Section(mode=case.mode, device=case.device, dtype=case.dtype),
+            case.suite,
+            case.compiler,
+            case.model,
         )
+        for case in name_cases(states)
     )
+    return list(dict.fromkeys(commands))
 
 
 def write_rerun(section: Section, suite: str, compiler: str, models: Iterable[str], source: Source) -> str:

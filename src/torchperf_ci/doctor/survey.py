@@ -186,7 +186,9 @@ def measure_sensitivity(
             filters=(re.compile("^mlp$"),),
             device_option="--device",
         ),
-        settings=CaseSettings(testings=(Testing.PERFORMANCE,), threads=threads, cpus=shared_cpus(threads)),
+        settings=CaseSettings(
+            testings=(Testing.PERFORMANCE,), threads=threads, cpus=shared_cpus(threads), counts=False
+        ),
         plan=ComparePlan(tolerances=tolerances, launches=_LAUNCHES, seconds=seconds, stop_early=False),
     )
     with (

@@ -16,7 +16,7 @@ from torchperf_ci.core.csv_files import (
     row_status,
 )
 from torchperf_ci.core.frames import CaseSelection
-from torchperf_ci.core.records import COUNTERS, METRICS, Case, Record, Source, Status, Testing
+from torchperf_ci.core.records import COUNTERS, EXACT_COUNTS, METRICS, Case, Record, Source, Status, Testing
 from torchperf_ci.core.result_files import Read, is_result_csv, log_problems, read_files
 from torchperf_ci.core.results import RECORDS, csv_name
 from torchperf_ci.expectations.table import (
@@ -145,7 +145,8 @@ def _make_run_table(models: Mapping[str, Mapping[Testing, Record]]) -> RunTable:
             cells |= {name: str(number) for name, number in record.counters.items() if is_column_name(name)}
             for name, value in record.metrics.items():
                 if is_column_name(name):
-                    cells[name] = f"{value * METRICS[name].csv_scale if name in METRICS else value:.6f}"
+                    scaled = value * METRICS[name].csv_scale if name in METRICS else value
+                    cells[name] = f"{scaled:.0f}" if name in EXACT_COUNTS else f"{scaled:.6f}"
         rows.append(cells)
     if not_run:
         problems.append(f"not run: {', '.join(not_run)}")
@@ -207,7 +208,7 @@ def _read_cell(row: CsvRow, column: str) -> str:
     if column in METRICS:
         value = finite(text)
         unusable = value is None or is_inflated_memory(column, value, row.cells.get("dev", ""))
-        return "" if unusable else f"{value:.6f}"
+        return "" if unusable else f"{value:.0f}" if column in EXACT_COUNTS else f"{value:.6f}"
     if column == PERFORMANCE:
         return text or row_status(Testing.PERFORMANCE, row.cells)[0].value
     return text

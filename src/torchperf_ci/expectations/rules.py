@@ -8,13 +8,20 @@ from enum import Enum
 from types import MappingProxyType
 
 from torchperf_ci.core.csv_files import finite, integer
-from torchperf_ci.core.records import COUNTERS, METRICS, Direction, Status
+from torchperf_ci.core.records import COUNTERS, EXACT_COUNTS, METRICS, Direction, Status
 from torchperf_ci.expectations.folder import CheckKind
 from torchperf_ci.expectations.rows import PERFORMANCE
 from torchperf_ci.expectations.table import ACCURACY, GRAPH_BREAKS, NAME, ExpectationTable
 
-FEWER_IS_BETTER = (GRAPH_BREAKS, "fallbacks_to_eager", "unique_graph_breaks", "cudagraph_skips", "recompiles")
-"""Counters of which more is a failure and fewer an improvement."""
+FEWER_IS_BETTER = (
+    GRAPH_BREAKS,
+    "fallbacks_to_eager",
+    "unique_graph_breaks",
+    "cudagraph_skips",
+    "recompiles",
+    *EXACT_COUNTS,
+)
+"""Counts of which more is a failure and fewer an improvement."""
 
 MORE_IS_BETTER = ("calls_captured", "unique_graphs", "autograd_captures", "autograd_compiles")
 """Counters of which fewer is a failure: less of the model was compiled. More is an improvement."""
@@ -224,7 +231,7 @@ def _check_counters(name: str, actual: Cells, expected: Cells | None, columns: S
     outcomes: dict[str, CheckOutcome] = {}
     for column in columns:
         then, now = integer(expected.get(column, "")), integer(actual.get(column, ""))
-        is_known = column in actual or column in FEWER_IS_BETTER or column in MORE_IS_BETTER
+        is_known = column in actual or column in COUNTERS
         if then is None or now == then or not is_known:
             continue  # the table says nothing about it, or the run counts no such thing
         if now is None:

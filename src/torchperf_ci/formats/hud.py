@@ -17,6 +17,7 @@ from torchperf_ci.core.records import (
     Mode,
     Source,
     Testing,
+    foreign_metric,
     own_metric,
 )
 from torchperf_ci.formats.inputs import (
@@ -29,7 +30,7 @@ from torchperf_ci.formats.inputs import (
     parse,
     text_in,
 )
-from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector, foreign_metric, parse_status
+from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector, parse_status
 
 _MILLISECONDS_ABOVE = 1e11
 """As seconds that is the year 5138."""

@@ -13,9 +13,10 @@ from datetime import tzinfo
 from enum import Enum
 
 from torchperf_ci.core.records import (
+    AS_IT_IS,
     METRICS,
+    NOT_KNOWN,
     Case,
-    Direction,
     Environment,
     Metric,
     Mode,
@@ -23,12 +24,8 @@ from torchperf_ci.core.records import (
     Source,
     Status,
     Testing,
-    own_metric,
 )
 from torchperf_ci.formats.inputs import InputProblem, moment
-
-NOT_KNOWN = "unknown"
-"""The dtype of benchmarks that do not say it."""
 
 
 class ExportFormat(str, Enum):
@@ -120,14 +117,14 @@ class ImportRequest:
     def case(
         self, *, suite: str, model: str, device: str = "", dtype: str = "", mode: Mode | None = None, compiler: str = ""
     ) -> Case:
-        """Make a case of what is known; without a compiler it is eager."""
+        """Make a case of what is known; without a compiler it runs as it is."""
         return Case(
             suite=self.suite or suite,
             model=model,
             mode=mode or self.mode,
             device=device or self.device,
             dtype=dtype or self.dtype,
-            compiler=compiler or "eager",
+            compiler=compiler or AS_IT_IS,
         )
 
 
@@ -231,8 +228,3 @@ def parse_status(word: str, *, where: str) -> Status:
         return Status(word) if word else Status.PASS
     except ValueError:
         raise InputProblem([f"{where}: its status is {word[:40]!r}, expected a word such as pass"]) from None
-
-
-def foreign_metric(name: str, *, unit: str = "", direction: Direction = Direction.UNKNOWN) -> Metric:
-    """Define a metric of another tool. One that only shares its name with one of ours is told apart from it."""
-    return own_metric(f"own.{name}" if name in METRICS else name, unit=unit, direction=direction)

@@ -11,11 +11,21 @@ from typing import Any
 
 import msgspec
 
-from torchperf_ci.core.records import METRICS, Direction, Metric, Record, Source, Status, Testing, own_metric
+from torchperf_ci.core.records import (
+    METRICS,
+    Direction,
+    Metric,
+    Record,
+    Source,
+    Status,
+    Testing,
+    foreign_metric,
+    own_metric,
+)
 from torchperf_ci.core.statistics import quartiles
 from torchperf_ci.formats.case_names import case_of_name, name_of_case, quote, unquote
 from torchperf_ci.formats.inputs import Finite, InputProblem, convert, moment, moment_of_seconds, parse
-from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector, foreign_metric
+from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector
 
 DATA_JS = "window.BENCHMARK_DATA"
 

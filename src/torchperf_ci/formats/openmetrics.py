@@ -13,12 +13,22 @@ from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector,
 from torchperf_ci.formats.tables import table_metric
 
 _BASE_UNITS: Mapping[str, tuple[str, float]] = MappingProxyType(
-    {"ms": ("seconds", 1e-3), "s": ("seconds", 1.0), "bytes": ("bytes", 1.0), "ratio": ("ratio", 1.0)}
+    {
+        "ms": ("seconds", 1e-3),
+        "s": ("seconds", 1.0),
+        "bytes": ("bytes", 1.0),
+        "ratio": ("ratio", 1.0),
+        "count": ("", 1.0),
+        "J": ("joules", 1.0),
+        "1/s": ("per_second", 1.0),
+        "FLOP/s": ("flops_per_second", 1.0),
+        "bytes/s": ("bytes_per_second", 1.0),
+    }
 )
 """A metric's unit as the base unit that the specification asks for, and the factor."""
 
 _FAMILIES = {
-    metric.name: f"torchperf_{metric.name}".removesuffix(f"_{unit}") + f"_{unit}"
+    metric.name: f"torchperf_{metric.name}".removesuffix(f"_{unit}") + (f"_{unit}" if unit else "")
     for metric in METRICS.values()
     for unit, _ in [_BASE_UNITS[metric.unit]]
 }

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timezone
-from statistics import fmean, median, stdev
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -23,9 +23,10 @@ from torchperf_ci.core.records import (
     Record,
     Status,
     Testing,
+    foreign_metric,
     own_metric,
 )
-from torchperf_ci.core.statistics import quartiles
+from torchperf_ci.core.statistics import describe_times
 from torchperf_ci.core.text import one_line
 from torchperf_ci.formats.inputs import (
     Duration,
@@ -38,7 +39,7 @@ from torchperf_ci.formats.inputs import (
     parse,
     text_in,
 )
-from torchperf_ci.formats.model import Imported, ImportRequest, foreign_metric
+from torchperf_ci.formats.model import Imported, ImportRequest
 
 STATS = ("stddev", "rounds", "min", "median", "max", "mean")
 """The statistics that every complete file has."""
@@ -379,7 +380,7 @@ def as_pytest_benchmark(records: Sequence[Record]) -> dict[str, Any]:
                 "param": param,
                 "extra_info": {"batch_size": record.batch_size, **record.metrics, **(definitions if own else {})},
                 "options": {},
-                "stats": _stats(times) if times else {"median": (latency or 0.0) / 1000},
+                "stats": {**describe_times(times), "iterations": 1} if times else {"median": (latency or 0.0) / 1000},
             }
         )
         newest = record if newest is None or record.source.time > newest.source.time else newest
@@ -405,32 +406,3 @@ def as_pytest_benchmark(records: Sequence[Record]) -> dict[str, Any]:
             "branch": source.branch or "(unknown)",
         }
     return {**whole, "version": f"{_OUR_VERSION} {__version__}"}
-
-
-def _stats(times: Sequence[float]) -> dict[str, Any]:
-    first, third = quartiles(times)
-    mean, spread = fmean(times), stdev(times) if len(times) > 1 else 0.0  # as pytest-benchmark does
-    low, high = first - 1.5 * (third - first), third + 1.5 * (third - first)
-    beyond_stddev = sum(abs(time - mean) > spread for time in times)
-    beyond_fences = sum(not low <= time <= high for time in times)
-    total = sum(times)
-    return {
-        "min": min(times),
-        "max": max(times),
-        "mean": mean,
-        "stddev": spread,
-        "rounds": len(times),
-        "median": median(times),
-        "iqr": third - first,
-        "q1": first,
-        "q3": third,
-        "iqr_outliers": beyond_fences,
-        "stddev_outliers": beyond_stddev,
-        "outliers": f"{beyond_stddev};{beyond_fences}",
-        "ld15iqr": min(time for time in times if time >= low),
-        "hd15iqr": max(time for time in times if time <= high),
-        "ops": len(times) / total if total else 0,
-        "total": total,
-        "data": list(times),
-        "iterations": 1,
-    }

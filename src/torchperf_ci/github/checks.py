@@ -87,17 +87,19 @@ def start_check(client: Client, check: Check) -> None:
             going_on[-1].edit(status="in_progress", external_id=check.key, details_url=url)
 
 
-def complete_check(client: Client, check: Check, posting: Posting) -> str:
+def complete_check(client: Client, check: Check, posting: Posting, *, replaces_failure: bool = False) -> str:
     """Complete the check run that was started, or a new one where none was; return its address. Raises `GitHubRefused`.
 
     It is completed with the first request: what comes after that only adds notes. A failure that this attempt posted
     before under the same name is not hidden by something better, since that came from another gate.
+
+    replaces_failure: the posting is about the same results, judged anew.
     """
     runs = _list_check_runs(client, check)
     going_on = [each for each in runs if each.status != _COMPLETED]
     ended = [each for each in runs if each.status == _COMPLETED and each.external_id == check.key]
     failed = [each for each in ended if each.conclusion == Conclusion.FAILURE.value]
-    if failed and posting.conclusion is not Conclusion.FAILURE:
+    if failed and posting.conclusion is not Conclusion.FAILURE and not replaces_failure:
         # Of two check runs of one name GitHub shows the newer one alone: it keeps in sight what failed.
         other = f"[report of this run]({failed[-1].html_url})"
         posting = replace(

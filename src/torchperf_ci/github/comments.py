@@ -45,6 +45,18 @@ class Marker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IssueRemark:
+    """A comment of anybody. author: blank for an account that has been deleted."""
+
+    id: int
+    author: str
+    body: str
+    created: datetime
+    updated: datetime
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Posted:
     """A comment that is in place; `was_new` is false when an earlier one was edited, or stood there already."""
 
@@ -79,6 +91,23 @@ def post_comment(client: Client, repository: str, issue: int, body: str, marker:
                 raise
             client.pace.sleep(FIRST_WAIT_S * 2.0 ** (tries - 1) * (1 + client.pace.jitter() / 2))
     raise AssertionError("the last try returns or raises")
+
+
+def list_comments(client: Client, repository: str, issue: int) -> list[IssueRemark]:
+    """List all comments on an issue or a pull request, oldest first. Raises `GitHubRefused`."""
+    on_github = client.lazy(Issue, f"/repos/{repository}/issues/{issue}")
+    with client.asking(f"read the comments of issue {issue}", needs=READS):
+        return [
+            IssueRemark(
+                id=comment.id,
+                author=getattr(comment.user, "login", "") or "",
+                body=comment.body or "",
+                created=comment.created_at,
+                updated=comment.updated_at,
+                url=comment.html_url,
+            )
+            for comment in on_github.get_comments()
+        ]
 
 
 def read_login(client: Client) -> str:

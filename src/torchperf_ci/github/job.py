@@ -45,6 +45,11 @@ def read_source(environ: Mapping[str, str], *, shard: str, folder: Path) -> Sour
     )
 
 
+def find_server(environ: Mapping[str, str], source: Source) -> str:
+    """Find where GitHub's pages of a run are; blank for what was not made there."""
+    return environ.get("GITHUB_SERVER_URL", "https://github.com") if source.run_id else ""
+
+
 def read_event(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the event that started the workflow, or nothing where there is none."""
     with contextlib.suppress(OSError, ValueError):

@@ -25,6 +25,17 @@ class PullRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PullHead:
+    """The commit of a pull request. repository: where it lies, a fork or the repository itself; blank for a fork that
+    has been deleted."""
+
+    sha: str
+    branch: str
+    repository: str
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
     """Files by their path in the repository, for a branch that begins at `base`."""
 
@@ -117,6 +128,29 @@ def find_pull_request(
     if pulls:
         return 0, f"pull request {pulls[0][0]} has newer commits than {sha[:12]}"
     return 0, f"no open pull request has the head {sha[:12]} of {head_repository}"
+
+
+def read_head(client: Client, repository: str, number: int) -> PullHead:
+    """Read which commit a pull request has now. Raises `GitHubRefused`."""
+    with client.asking(f"read pull request {number}", needs=READS):
+        pull = client.repository(repository).get_pull(number)
+        return PullHead(
+            sha=pull.head.sha,
+            branch=pull.head.ref,
+            repository=getattr(pull.head.repo, "full_name", "") or "",
+            is_open=pull.state == "open",
+        )
+
+
+def may_write(client: Client, repository: str, login: str) -> bool:
+    """Ask GitHub whether somebody may write to a repository. Raises `GitHubRefused`."""
+    try:
+        with client.asking(f"ask for the permission of {login}", needs="metadata: read"):
+            return client.repository(repository).get_collaborator_permission(login) in {"admin", "write"}
+    except GitHubRefused as error:
+        if error.status == 404:
+            return False
+        raise
 
 
 def _find_path(path: Path) -> str:

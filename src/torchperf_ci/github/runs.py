@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import github.Artifact
 import github.WorkflowRun
@@ -17,13 +18,14 @@ READS = "actions: read"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowRun:
-    """A workflow run; `attempt` is its newest one."""
+    """A workflow run; `attempt` is its newest one, `updated` when GitHub changed it last: when it finished."""
 
     id: int
     workflow: str
     event: str
     attempt: int
     finished: bool
+    updated: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,7 @@ def list_runs(client: Client, repository: str, sha: str) -> list[WorkflowRun]:
                 event=_show(run.event),
                 attempt=run.run_attempt,
                 finished=run.status == "completed",
+                updated=run.updated_at,
             )
             for run in client.repository(repository).get_workflow_runs(head_sha=sha)
             if run.head_sha == sha

@@ -28,6 +28,7 @@ from torchperf_ci.core.results import RECORDS, Problem, Results
 from torchperf_ci.core.safe_files import open_below
 from torchperf_ci.core.text import safe_name
 from torchperf_ci.history.runs import Addition, HistoryRun, Past, RunFilter, make_run
+from torchperf_ci.history.series import SeriesCollection
 
 INDEX = "lookup.csv"
 MODE = "performance"
@@ -77,6 +78,13 @@ class ArchiveHistory:
             if run.results.records and in_time and chosen.branch in {"", run.source.branch}:
                 runs.setdefault(run.key, run)
         return Past(runs=tuple(sorted(runs.values(), key=lambda run: run.time)), problems=tuple(problems))
+
+    def read_series(self, count: int, chosen: RunFilter) -> SeriesCollection:
+        past = self.read_last(count, chosen)
+        collection = SeriesCollection(problems=list(past.problems))
+        for run in past.runs:
+            collection.add_run(run)
+        return collection
 
     def add(self, run: HistoryRun, folder: Path, *, dry_run: bool = False) -> Addition:
         if self.archive_name and not _ARCHIVE_NAME.fullmatch(self.archive_name):

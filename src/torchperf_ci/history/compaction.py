@@ -93,10 +93,10 @@ def _read_table(file: Path) -> pa.Table:
 
     try:
         table = pq.read_table(file, partitioning=None)
-        for name in LATER_COLUMNS:
+        for name, value in LATER_COLUMNS.items():
             if name not in table.column_names:
                 kind = make_schema().field(name).type
-                blank = pa.scalar(0 if pa.types.is_integer(kind) else "", kind)
+                blank = pa.scalar(int(value) if pa.types.is_integer(kind) else "", kind)
                 table = table.append_column(name, pa.repeat(blank, len(table)))
         return table.select(make_schema().names).cast(make_schema())
     except (pa.ArrowException, OSError) as error:

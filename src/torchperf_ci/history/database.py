@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from torchperf_ci.core.errors import TorchperfError, UsageProblem, require
-from torchperf_ci.core.records import Build, Record, from_line
+from torchperf_ci.core.records import (
+    METRICS,
+    Build,
+    Case,
+    Direction,
+    Mode,
+    Record,
+    Source,
+    Status,
+    Testing,
+    from_line,
+    own_metric,
+)
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.text import one_line
 from torchperf_ci.history.rows import (
@@ -21,10 +34,20 @@ from torchperf_ci.history.rows import (
     LATER_COLUMNS,
     SOURCE_COLUMNS,
     RowKind,
+    make_environment,
     make_full_record,
     make_record,
 )
 from torchperf_ci.history.runs import HistoryRun, Past, RunFilter
+from torchperf_ci.history.series import (
+    COUNTED,
+    ENDS,
+    STATUS_METRICS,
+    Point,
+    RunInfo,
+    SeriesCollection,
+    make_run_info,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -35,20 +58,26 @@ _TRIES = 4
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 _RECORD = ", ".join(("name", "run_key", *CASE_COLUMNS))
+_NEWEST_FIRST = "attempt DESC, time DESC NULLS LAST, part DESC, filename"
 _VIEWS = f"""
+CREATE OR REPLACE TEMP VIEW counted AS SELECT * FROM parts WHERE turn = 1;
 CREATE OR REPLACE TEMP VIEW contested AS
-    SELECT name, run_key, shard FROM parts GROUP BY ALL
+    SELECT name, run_key, shard FROM counted GROUP BY ALL
     HAVING count(DISTINCT part) > 1 OR count(DISTINCT filename) > 1;
 CREATE OR REPLACE TEMP VIEW history AS
-    SELECT * FROM parts ANTI JOIN contested USING (name, run_key, shard)
+    SELECT * FROM counted ANTI JOIN contested USING (name, run_key, shard)
     UNION ALL
-    SELECT * FROM parts SEMI JOIN contested USING (name, run_key, shard)
-    QUALIFY dense_rank() OVER (
-        PARTITION BY {_RECORD} ORDER BY attempt DESC, time DESC NULLS LAST, part DESC, filename
-    ) = 1;
+    SELECT * FROM counted SEMI JOIN contested USING (name, run_key, shard)
+    QUALIFY dense_rank() OVER (PARTITION BY {_RECORD} ORDER BY {_NEWEST_FIRST}) = 1;
+CREATE OR REPLACE TEMP VIEW confirmations AS
+    SELECT * FROM (
+        SELECT * FROM parts WHERE turn > 1
+        QUALIFY dense_rank() OVER (PARTITION BY {_RECORD} ORDER BY {_NEWEST_FIRST}) = 1
+    ) SEMI JOIN (SELECT * FROM history WHERE kind = '{RowKind.STATUS}') USING ({_RECORD}, attempt);
 """  # noqa: S608 - our own column names
 """`parts` is every row of every file, `history` is what counts: of every record that was made in several attempts the
-newest. A case is in one shard of a run, so only shards that several files hold need a closer look."""
+newest. A case is in one shard of a run, so only shards that several files hold need a closer look. `confirmations` is
+what was measured once more in the attempt that counts."""
 
 # DuckDB gives times with a zone only where pytz is installed, so they are asked for as microseconds since 1970.
 _STATUS = {
@@ -58,6 +87,9 @@ _STATUS = {
     "time": "epoch_us(time)",
 }
 """Columns of a status row that are read, samples and logs left aside, as they are written in SQL."""
+
+_ORIGIN = ("run_key", *SOURCE_COLUMNS, *ENVIRONMENT_COLUMNS)
+"""Columns of the run and machine of a point, which many share."""
 
 
 class HistoryProblem(TorchperfError):
@@ -130,13 +162,137 @@ class Database:
         )
         return Past(runs=tuple(runs), problems=(*self.problems, *problems.values()))
 
+    def read_series(self, keys: Sequence[str], chosen: RunFilter) -> SeriesCollection:
+        """Read the series of what is chosen of these runs. Only what many points share is read as text."""
+        where, values = _write_condition(chosen)
+        of_runs = f"run_key IN (SELECT unnest(?)) AND {where}"
+        bound = [list(keys), *values]
+        passes = ", ".join(f"'{status}'" for status in Status if status.is_pass)
+        counters = ", ".join(f"'{name}'" for name in COUNTED)
+        columns = ", ".join(dict.fromkeys((*_ORIGIN, *CASE_COLUMNS, "run_time", "part", "record", "turn", "kind",
+            "metric", "value", "unit", "direction", "status", "reason", "log")))  # fmt: skip
+        self.connection.execute(
+            f"""
+            CREATE OR REPLACE TEMP TABLE picked AS
+            SELECT *, hash({", ".join(_ORIGIN)}) AS origin, hash({", ".join(CASE_COLUMNS)}) AS subject
+            FROM (SELECT {columns} FROM history WHERE {of_runs}
+                UNION ALL SELECT {columns} FROM confirmations WHERE {of_runs})
+            WHERE status <> '{Status.NOT_RUN}' AND (kind = '{RowKind.STATUS}'
+                OR testing = '{Testing.PERFORMANCE}' AND status IN ({passes}) AND value IS NOT NULL
+                    AND (kind = '{RowKind.METRIC}' OR kind = '{RowKind.COUNTER}' AND metric IN ({counters})))""",  # noqa: S608 - our own names
+            [*bound, *bound],
+        )
+        collection = SeriesCollection(problems=list(self.problems))
+        runs = self._read_origins()
+        subjects = self._read_subjects(collection)
+        for key, extra in self.connection.execute(
+            f"SELECT run_key, extra FROM parts WHERE kind = '{RowKind.BUILD}' AND run_key IN (SELECT unnest(?)) "  # noqa: S608 - our own names
+            "AND name = ?",
+            [list(keys), chosen.name],
+        ).fetchall():
+            build = from_line(extra)
+            if isinstance(build, Build):
+                collection.note_build(key, build)
+        for origin, subject in self.connection.execute(
+            f"SELECT DISTINCT origin, subject FROM picked WHERE kind = '{RowKind.STATUS}' AND turn = 1"  # noqa: S608 - our own names
+        ).fetchall():
+            if subject in subjects:
+                collection.note_trial(subjects[subject][0], runs[origin])
+        self._add_failures(collection, runs, subjects)
+        self._add_numbers(collection, runs, subjects)
+        return collection
+
+    def _read_origins(self) -> dict[int, RunInfo]:
+        query = (
+            f"SELECT DISTINCT origin, epoch_us(max(run_time) OVER (PARTITION BY run_key)), {', '.join(_ORIGIN)} "  # noqa: S608 - our own names
+            "FROM picked"
+        )
+        runs = {}
+        for origin, time, key, *cells in self.connection.execute(query).fetchall():
+            source = Source(**dict(zip(SOURCE_COLUMNS.values(), cells, strict=False)))
+            machine = make_environment(tuple(cells[len(SOURCE_COLUMNS) :]))
+            runs[origin] = make_run_info(key, _EPOCH + timedelta(microseconds=time), source, machine)
+        return runs
+
+    def _read_subjects(self, collection: SeriesCollection) -> dict[int, tuple[Case, Testing]]:
+        """Read the cases and testings by their number; those that only a later version understands are problems."""
+        query = f"SELECT DISTINCT subject, {', '.join(CASE_COLUMNS)} FROM picked"  # noqa: S608 - our own names
+        subjects = {}
+        for subject, *cells in self.connection.execute(query).fetchall():
+            fields = dict(zip(CASE_COLUMNS, cells, strict=True))
+            try:
+                testing, mode = Testing(fields.pop("testing")), Mode(fields.pop("mode"))
+            except ValueError as error:
+                what = f"holds what only a later version understands: {error}"
+                collection.problems.append(Problem(file="the history", what=what))
+                continue
+            subjects[subject] = Case(mode=mode, **fields), testing
+        return subjects
+
+    def _add_failures(
+        self, collection: SeriesCollection, runs: Mapping[int, RunInfo], subjects: Mapping[int, tuple[Case, Testing]]
+    ) -> None:
+        """Add the series of statuses."""
+        query = f"""
+            SELECT subject, origin, value, status, reason, log, turn FROM picked WHERE kind = '{RowKind.STATUS}'
+            ORDER BY subject, run_time, run_key, turn"""  # noqa: S608 - our own names
+        rows = self.connection.execute(query).fetchall()
+        for subject, group in groupby(rows, key=itemgetter(0)):
+            if subject not in subjects:
+                continue
+            case, testing = subjects[subject]
+            points = [
+                Point(
+                    run=runs[origin],
+                    value=value,
+                    status=status,
+                    reason="" if value else reason,
+                    log="" if value else log,
+                    is_confirmation=turn > 1,
+                )
+                for _, origin, value, status, reason, log, turn in group
+            ]
+            collection.add_points(case, STATUS_METRICS[testing], points)
+
+    def _add_numbers(
+        self, collection: SeriesCollection, runs: Mapping[int, RunInfo], subjects: Mapping[int, tuple[Case, Testing]]
+    ) -> None:
+        """Add the series of metrics and counters: the most rows by far."""
+        ends = [f"'{name}'" for names in ENDS.values() for name in names]
+        ((metric, (low, high)),) = ENDS.items()
+        query = f"""
+            SELECT p.subject, p.metric, p.unit, p.direction, p.origin, p.value, l.value, h.value, p.turn
+            FROM (SELECT * FROM picked WHERE kind <> '{RowKind.STATUS}' AND metric NOT IN ({", ".join(ends)})) p
+            LEFT JOIN (SELECT * FROM picked WHERE metric = '{low}') l
+                ON p.metric = '{metric}' AND p.part = l.part AND p.record = l.record
+            LEFT JOIN (SELECT * FROM picked WHERE metric = '{high}') h
+                ON p.metric = '{metric}' AND p.part = h.part AND p.record = h.record
+            ORDER BY p.subject, p.metric, p.run_time, p.run_key, p.turn"""  # noqa: S608 - our own names
+        table = self.connection.sql(query).to_arrow_table()
+        rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+        for (subject, name), group in groupby(rows, key=itemgetter(0, 1)):
+            if subject not in subjects:
+                continue
+            series = list(group)
+            unit, direction = series[-1][2:4]
+            own = METRICS.get(name) or COUNTED.get(name)
+            metric_of = own or own_metric(name, unit=unit, direction=Direction(direction or Direction.UNKNOWN))
+            points = [
+                Point(run=runs[origin], value=value, low=at, high=to, is_confirmation=turn > 1)
+                for _, _, _, _, origin, value, at, to, turn in series
+            ]
+            collection.add_points(subjects[subject][0], metric_of, points)
+
     def read_full_run(self, *, name: str, key: str) -> HistoryRun | None:
         """Read one run as it was added, samples and all, of every record the newest attempt; None: it is not there."""
-        query = "SELECT * FROM history WHERE name = ? AND run_key = ? ORDER BY run_time, part, record"
+        query = """
+            SELECT * FROM (SELECT * FROM history UNION ALL SELECT * FROM confirmations)
+            WHERE name = ? AND run_key = ? ORDER BY turn, run_time, part, record"""
         rows = self.connection.sql(query, params=[name, key]).to_arrow_table().to_pylist()
         if not rows:
             return None
         records: list[Record] = []
+        confirmations: list[Record] = []
         builds: list[Build] = []
         for _, group in groupby(rows, key=lambda row: (row["part"], row["record"])):
             of_record = list(group)
@@ -145,9 +301,9 @@ class Database:
                 assert isinstance(build, Build)
                 builds.append(build)
             else:
-                records.append(make_full_record(of_record))
-        results = Results(records=tuple(records), builds=tuple(builds))
-        return HistoryRun(name=name, key=key, time=rows[-1]["run_time"], results=results)
+                (records if of_record[0]["turn"] == 1 else confirmations).append(make_full_record(of_record))
+        results = Results(records=tuple(records), builds=tuple(builds), confirmations=tuple(confirmations))
+        return HistoryRun(name=name, key=key, time=max(row["run_time"] for row in rows), results=results)
 
     def answer(self, query: str) -> QueryResult:
         """Answer a query over the views. Raises `UsageProblem` with DuckDB's words when it does not understand it."""

@@ -27,6 +27,7 @@ from torchperf_ci.core.text import safe_name
 from torchperf_ci.history.database import QueryResult, open_database, retry
 from torchperf_ci.history.rows import encode_rows, make_rows
 from torchperf_ci.history.runs import Addition, HistoryRun, Past, RunFilter
+from torchperf_ci.history.series import SeriesCollection
 from torchperf_ci.history.storage import Files
 
 _TIME = "%Y%m%dT%H%M%SZ"
@@ -74,6 +75,12 @@ class ParquetHistory:
             opened *= 4
         return past
 
+    def read_series(self, count: int, chosen: RunFilter) -> SeriesCollection:
+        opened = 2 * count
+        while (collection := retry(partial(self._read_series, count, chosen, opened))) is None:
+            opened *= 4
+        return collection
+
     def read_run(self, *, name: str, key: str) -> HistoryRun:
         """Read one run with samples, of every record the newest attempt. Raises `UsageProblem` when it is not there."""
 
@@ -111,6 +118,15 @@ class ParquetHistory:
         for month in sorted(filter(_MONTH.fullmatch, self.files.list_folders()), reverse=True):
             parts = [parse_part(month, name) for name in self.files.list_files(month)]
             yield month, [part for part in parts if part is not None]
+
+    def _read_series(self, count: int, chosen: RunFilter, opened: int) -> SeriesCollection | None:
+        """Read the series of the newest `count` runs, if they are among the newest `opened`, or these are all."""
+        paths, are_all = choose_parts(self.list_months(), opened)
+        with open_database(self.files.fetch(paths)) as database:
+            if not database.files:
+                return SeriesCollection(problems=list(database.problems))
+            keys = database.find_newest_keys(count, chosen)
+            return database.read_series(keys, chosen) if are_all or len(keys) == count else None
 
     def _read_last(self, count: int, chosen: RunFilter, opened: int) -> Past | None:
         """Read the newest `count` runs that are chosen, if they are among the newest `opened`, or these are all."""
@@ -157,7 +173,7 @@ def name_compacted(parts: Sequence[Part], runs: int) -> str:
 
 
 def encode_run(run: HistoryRun) -> Mapping[str, bytes]:
-    """Encode the files that keep a run, by path: one for every shard and attempt in it.
+    """Encode the files that keep a run, by path: one for every shard and attempt in it, and one for what confirms it.
 
     A build goes with the first records that were measured in its environment, else with the first ones.
     """
@@ -169,11 +185,17 @@ def encode_run(run: HistoryRun) -> Mapping[str, bytes]:
     for build in run.results.builds:
         home = next((place for place, known in enumerate(environments) if build.environment in known), 0)
         builds[home].append(build)
+    confirming: dict[tuple[str, int], list[Record]] = {}
+    for record in run.results.confirmations:
+        confirming.setdefault((record.source.shard, record.source.attempt), []).append(record)
+    turns = [(1, *group, own) for group, own in zip(groups.items(), builds, strict=True)]
+    turns += [(2, *group, []) for group in confirming.items()]
     contents = {}
-    for ((shard, attempt), records), own in zip(groups.items(), builds, strict=True):
-        digest = _digest([run.name, run.key, *map(to_line, own), *map(to_line, records)])
+    for turn, (shard, attempt), records, own in turns:
+        again = [] if turn == 1 else [str(turn)]
+        digest = _digest([run.name, run.key, *again, *map(to_line, own), *map(to_line, records)])
         part = f"{run.time:{_TIME}}_{name_run(run.key)}_{safe_name(shard).replace('_', '-')[:20]}_{attempt}_{digest}"
-        shared = {"name": run.name, "run_key": run.key, "run_time": run.time, "part": part}
+        shared = {"name": run.name, "run_key": run.key, "run_time": run.time, "part": part, "turn": turn}
         contents[f"{name_month(run.time)}/{part}.parquet"] = encode_rows(make_rows(records, own, shared))
     return contents
 

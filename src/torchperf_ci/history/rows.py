@@ -90,6 +90,7 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "time": "time",
         "part": "text",
         "record": "int",
+        "turn": "int",
         **dict.fromkeys(CASE_COLUMNS, "text"),
         "kind": "text",
         "metric": "text",
@@ -109,10 +110,19 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Every column and its type, in the order of the file. `part` names the file that a row was first written to, `record`
-counts the records in it."""
+counts the records in it. `turn` is 1, and 2 for what was measured once more to confirm a result that was off."""
 
 LATER_COLUMNS: Mapping[str, str] = MappingProxyType(
-    {"unit": "''", "direction": "''", "hip": "''", "gpu_uuid": "''", "cpu_mhz": "0", "world": "1", "l2_cache": "''"}
+    {
+        "unit": "''",
+        "direction": "''",
+        "hip": "''",
+        "gpu_uuid": "''",
+        "cpu_mhz": "0",
+        "world": "1",
+        "l2_cache": "''",
+        "turn": "1",
+    }
 )
 """Columns that files of earlier versions lack, and what stands for them there, in SQL."""
 
@@ -131,7 +141,7 @@ _LARGEST = 2**63 - 1
 _ZEROS: Mapping[str, Any] = {"text": "", "int": 0, "number": 0.0, "numbers": [], "time": None, "breaks": []}
 _environment_cells = itemgetter(*ENVIRONMENT_COLUMNS)
 _source_cells = itemgetter(*SOURCE_COLUMNS)
-_BLANK: Row = {name: None if name in NULLABLE else _ZEROS[kind] for name, kind in COLUMNS.items()}
+_BLANK: Row = {name: None if name in NULLABLE else _ZEROS[kind] for name, kind in COLUMNS.items()} | {"turn": 1}
 
 
 def make_rows(records: Iterable[Record], builds: Iterable[Build], shared: Row) -> Iterator[Row]:
@@ -196,7 +206,7 @@ def make_record(status: Row, metrics: Iterable[tuple[str, float, str, str]], **d
         remarks=tuple(extra.get("remarks", ())),
         not_compiled=extra.get("not_compiled", False),
         compile_scope=extra.get("compile_scope", ""),
-        environment=_make_environment(_environment_cells(status)),
+        environment=make_environment(_environment_cells(status)),
         source=_make_source(_source_cells(status), status["time"]),
         **details,
     )
@@ -282,7 +292,8 @@ def _make_number_rows(record: Record) -> Iterator[Row]:
 
 # A run's records share a machine and nearly a source: one object for all of them keeps a long history small.
 @lru_cache(maxsize=1_000)
-def _make_environment(values: tuple[Any, ...]) -> Environment:
+def make_environment(values: tuple[Any, ...]) -> Environment:
+    """Make an environment of the cells of its columns; the same object for the same cells."""
     return Environment(**dict(zip(ENVIRONMENT_COLUMNS, values, strict=True)))
 
 

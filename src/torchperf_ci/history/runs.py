@@ -1,4 +1,4 @@
-"""A run as histories keep it, what may be asked for, and the interface of every kind of history."""
+"""A run as histories keep it, and what may be asked for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Protocol
 
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Record, Source
@@ -69,16 +68,6 @@ class Addition:
     sizes: Mapping[str, int]
 
 
-class History(Protocol):
-    """Runs that are kept."""
-
-    def read_last(self, count: int, chosen: RunFilter) -> Past:
-        """Read the newest `count` runs that are chosen; of every case the result of its newest attempt."""
-
-    def add(self, run: HistoryRun, folder: Path, *, dry_run: bool = False) -> Addition:
-        """Keep `run`, whose results folder is `folder`. Adding it twice leaves one. A dry run writes nothing."""
-
-
 def make_run(results: Results, *, name: str, now: datetime) -> HistoryRun:
     """Make a run of the results of one folder.
 
@@ -107,13 +96,6 @@ def make_folder_run(directory: Path, results: Results, *, name: str, source: Sou
         replace(record, source=stamped) if record.source == Source() else record for record in results.records
     )
     return make_run(replace(results, records=known), name=name, now=now)
-
-
-def find_earlier_runs(history: History, run: HistoryRun, count: int, chosen: RunFilter) -> Past:
-    """Read the newest `count` runs before `run`."""
-    past = history.read_last(count + 1, replace(chosen, until=run.time))
-    earlier = [item for item in past.runs if item.key != run.key]
-    return replace(past, runs=tuple(earlier[-count:] if count else ()))
 
 
 def newest_source(records: tuple[Record, ...]) -> Source:

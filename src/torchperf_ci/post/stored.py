@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from torchperf_ci.compare.acceptance import ChangeAcceptance, accept_changes
+from torchperf_ci.compare.model import ComparisonFindings
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import Case, Record, Source
 from torchperf_ci.core.results import RECORDS, parse_results
 from torchperf_ci.core.text import LONGEST_NAME
+from torchperf_ci.github.artifacts import Limits, open_store, read_members
 from torchperf_ci.github.checks import Posting
+from torchperf_ci.github.client import Client
+from torchperf_ci.github.runs import list_artifacts
+from torchperf_ci.post.origin import Origin
 from torchperf_ci.post.review import review_results
 
 COMPARISON = "compare.json"
@@ -29,13 +35,15 @@ class Forged(NothingToJudge):
 class Expected:
     """The origin that the results have to have. Blank: not known, and not compared.
 
-    server: where GitHub's pages of the repository are; blank: nothing is linked.
+    server: where GitHub's pages of the repository are; blank: nothing is linked. list_acceptances: what may be slower;
+    asked only where something is.
     """
 
     repository: str = ""
     commit: str = ""
     run: str = ""
     server: str = ""
+    list_acceptances: Callable[[], Sequence[ChangeAcceptance]] = tuple
 
 
 Reader = Callable[[bytes, Expected], Posting]
@@ -65,7 +73,17 @@ def _read_records(content: bytes, expected: Expected) -> Posting:
 
 
 def _read_comparison(content: bytes, expected: Expected) -> Posting:
-    from torchperf_ci.post.stored_comparison import read_comparison, review_comparison
+    from torchperf_ci.post.stored_comparison import review_comparison
+
+    findings = read_stored_comparison(content, expected)
+    if findings.blocking:
+        findings = accept_changes(findings, expected.list_acceptances())
+    return review_comparison(findings)
+
+
+def read_stored_comparison(content: bytes, expected: Expected) -> ComparisonFindings:
+    """Read a stored comparison. Raises `Forged` for one that no run of the expected commit writes."""
+    from torchperf_ci.post.stored_comparison import read_comparison
 
     try:
         findings = read_comparison(content)
@@ -75,7 +93,29 @@ def _read_comparison(content: bytes, expected: Expected) -> Posting:
     _refuse(problem for comparison in findings.comparisons for problem in _find_long_names(comparison.case))
     if expected.repository:  # then the repository is as expected, and its pages may be linked
         findings = replace(findings, header=replace(findings.header, server=expected.server))
-    return review_comparison(findings)
+    return findings
+
+
+def download_files(client: Client, origin: Origin, name: str) -> dict[str, bytes]:
+    """Read the files that a posting can be made of from the newest artifact of the run with this name.
+
+    Raises `NothingToJudge` where there is none, `ArtifactProblem` and `GitHubRefused`.
+    """
+    artifacts = [each for each in list_artifacts(client, origin.repository, origin.run) if each.name == name]
+    if not artifacts:
+        raise NothingToJudge(
+            f"the run has no artifact {name}: its job failed, or uploads it under another name; see its log"
+        )
+    newest = max(artifacts, key=lambda artifact: artifact.id)
+    with open_store(connections=1) as session:
+        return read_members(
+            client,
+            origin.repository,
+            newest,
+            wanted=lambda names: [each for each in READERS if each in names],
+            session=session,
+            limits=Limits(member=LARGEST_FILE),
+        )
 
 
 READERS: Mapping[str, Reader] = {COMPARISON: _read_comparison, RECORDS: _read_records}

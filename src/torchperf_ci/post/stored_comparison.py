@@ -59,6 +59,7 @@ class StoredVerdict(msgspec.Struct):
     confirmed: bool | None = None
     more_seconds: Number | None = None
     more_launches: Count | None = None
+    spared: bool = False
     again: StoredSecond | None = None
 
 
@@ -113,6 +114,7 @@ class StoredFindings(msgspec.Struct):
     comparisons: Annotated[list[StoredVerdict], Meta(max_length=50_000)]
     unmeasured: Count = 0
     not_compiled: Count = 0
+    saved_seconds: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
 
 
 def read_comparison(content: bytes) -> ComparisonFindings:
@@ -145,6 +147,7 @@ def read_comparison(content: bytes) -> ComparisonFindings:
         comparisons=tuple(map(_read_verdict, stored.comparisons)),
         unmeasured=stored.unmeasured,
         not_compiled=stored.not_compiled,
+        saved_seconds=stored.saved_seconds,
     )
 
 

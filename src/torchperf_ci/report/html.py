@@ -14,7 +14,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, SuiteTables, model_rows
-from torchperf_ci.core.records import Record, Testing
+from torchperf_ci.core.records import METRICS, Record, Testing
 from torchperf_ci.core.text import ABSENT, one_line
 from torchperf_ci.report import summary
 from torchperf_ci.report.charts import Chart, Charts
@@ -28,17 +28,19 @@ from torchperf_ci.report.words import (
     describe_flag,
     describe_means,
     describe_setting,
+    format_count,
     format_number,
     format_pass_rate,
     format_value,
     has_intervals,
+    list_counted,
     list_own_metrics,
     verdict,
     write_title,
 )
 
-_BREAKABLE = re.compile(r"([_/.,])(?=\w)")
-"""Where a long name may be broken into lines."""
+_BREAKABLE = re.compile(r"([_/]|[.,](?!\d))(?=\w)")
+"""Where a long name may be broken into lines; a number never is."""
 LONG = 40
 """Texts of more characters are broken into lines of a width of their own, also on a phone; shorter ones never are."""
 
@@ -342,7 +344,9 @@ def _cases(tables: SuiteTables, files: Collection[str]) -> Grid:
         for compiler, counts, passes in zip(tables.compilers, counted, passed, strict=True)
     )
     own = [f"#{one_line(tables.metrics[name].title)}" for name in list_own_metrics(tables)]
-    columns = (*titles, "#Compile s", "#Peak-memory ratio", "#Graph breaks", "#Recompiles", *own, "Log", "Remarks")
+    counted = [f"#{METRICS[name].title}" for name in list_counted(tables)]
+    counters = ("#Graph breaks", "#Recompiles")
+    columns = (*titles, "#Compile s", "#Peak-memory ratio", *counters, *counted, *own, "Log", "Remarks")
     return grid(columns, lines)
 
 
@@ -370,6 +374,7 @@ def _case(
         decimals(metrics.get("compression_ratio"), 3, "x"),
         whole(counters.get("graph_breaks", 0)),
         whole(counters.get("recompiles", 0)),
+        *(number(format_count(name, metrics.get(name))) for name in list_counted(tables)),
         *(_own_value(name, records) for name in list_own_metrics(tables)),
         link(next((record.log for record in known if record.log), ""), files),
         text("; ".join(remarks.get((model, compiler), ()))),

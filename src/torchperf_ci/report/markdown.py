@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from urllib.parse import quote
 
 from torchperf_ci.core.frames import ACCURACY, Cell, SuiteTables, model_rows
-from torchperf_ci.core.records import Testing
+from torchperf_ci.core.records import METRICS, Testing
 from torchperf_ci.core.text import ABSENT, code, count, html, one_line, sentence
 from torchperf_ci.report.document import ALL_ROWS, Block, MarkdownTable, TableLine, fit, fold, markdown_table
 from torchperf_ci.report.gh_parts import FLAGS_TITLE, list_build
@@ -18,10 +18,12 @@ from torchperf_ci.report.words import (
     describe_flag,
     describe_means,
     describe_setting,
+    format_count,
     format_interval,
     format_metric,
     format_pass_rate,
     format_value,
+    list_counted,
     list_own_metrics,
     metric_title,
     ratio,
@@ -34,7 +36,7 @@ HEAD, SUMMARY, FAILING, PROBLEM, WARNING, NOT_RUN, DETAIL = range(7)
 """The order in which parts are hidden when the document gets too long. Detail has two ranks per metric, because a model
 that fails stays longer than one that passes."""
 
-BUILD, FLAGS = 100, 101
+COUNTED, BUILD, FLAGS = 99, 100, 101
 DETAIL_METRICS = ("compilation_latency", "compression_ratio", "abs_latency", ACCURACY)
 REASON_LENGTH = 200
 LONGEST_SETTING = 200
@@ -72,6 +74,7 @@ def body_blocks(findings: RunFindings, *, files: Files = ()) -> list[Block]:
         *_not_run(findings, files),
         *_folded_cases(findings),
         *_measurements(findings),
+        *_counted(findings),
         *_breaks(findings),
         *_build(findings, has_files=bool(files)),
     ]
@@ -250,6 +253,29 @@ def _measurements(findings: RunFindings) -> Iterator[Block]:
         title = f"<code>{html(tables.suite)}</code> ({html(str(tables.section))}): {count(len(tables.models), 'model')}"
         if metric_tables:
             yield fold(f"Other measurements: {title}", metric_tables, DETAIL)
+
+
+def _counted(findings: RunFindings) -> Iterator[Block]:
+    """Draw what was counted of every case, folded: a column per count, so that compilers stand below each other."""
+    for tables in findings.tables:
+        names = list_counted(tables)
+        timed = [
+            record
+            for (testing, _, _), record in tables.records.items()
+            if testing is Testing.PERFORMANCE and any(name in record.metrics for name in names)
+        ]
+        rows = [
+            (
+                code(record.case.model),
+                code(record.case.compiler),
+                *(format_count(name, record.metrics.get(name)) for name in names),
+            )
+            for record in timed
+        ]
+        if rows:
+            columns = ("Model", "Compiler", *(METRICS[name].title for name in names))
+            title = f"Counted: <code>{html(tables.suite)}</code> ({html(str(tables.section))})"
+            yield fold(title, [markdown_table(columns, rows, rank=COUNTED)], COUNTED)
 
 
 def _metric_table(tables: SuiteTables, metric: str, rank: int) -> Iterator[MarkdownTable]:

@@ -87,7 +87,7 @@ class RunFindings:
     remarks: what a reader should know of single cases.
     benefits: what each compiler brings, for the sentences that come first.
     breaks: why dynamo left graphs, and where.
-    regressed: cases that got worse since the run before, where somebody looked.
+    regressed: cases that are worse than in earlier runs, where somebody looked.
     """
 
     options: ReportOptions

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 
 from tabulate import tabulate
 
@@ -10,7 +12,7 @@ from torchperf_ci.core.frames import Cell, SuiteTables, model_rows
 from torchperf_ci.core.records import Testing
 from torchperf_ci.core.text import ABSENT, one_line
 from torchperf_ci.report.model import RunFindings
-from torchperf_ci.report.summary import name_compiler, read_interval
+from torchperf_ci.report.summary import Failure, name_compiler, read_interval
 from torchperf_ci.report.words import (
     CLIPPED,
     describe_benefit,
@@ -26,12 +28,14 @@ from torchperf_ci.report.words import (
 COLUMNS = ("compiler", "suite", "passed", "geomean", "slowdowns\nas 1x", "compile\ntime", "peak-memory\nratio")
 SHOWN_CASES = 20
 SHOWN_MODELS = 40
+LONGEST_FAILURE = 1000
 
 
-def write_terminal(findings: RunFindings) -> str:
+def write_terminal(findings: RunFindings, logs: Mapping[str, Path] = MappingProxyType({})) -> str:
     """Write tables of every section, remarks, failures, a sentence per compiler, and the verdict.
 
-    The verdict is the last line, where the eye is when the text has run through a terminal.
+    logs: where the logs are that records name, as far as they are there. The verdict is the last line, where the eye is
+    when the text has run through a terminal.
     """
     several = len(findings.sections) > 1
     lines: list[str] = []
@@ -60,17 +64,16 @@ def write_terminal(findings: RunFindings) -> str:
         lines += [CLIPPED, ""]
     remarks = sorted(findings.remarks, key=lambda remark: not remark.not_compiled)
     lines += _first(
-        [f"{item.suite}/{item.model} {findings.name_of(item.compiler)}: {'; '.join(item.texts)}" for item in remarks],
+        [
+            one_line(
+                f"{item.suite}/{item.model} {findings.name_of(item.compiler)}: {'; '.join(item.texts)}",
+                limit=LONGEST_FAILURE,
+            )
+            for item in remarks
+        ],
         more="more remarks",
     )
-    failed = sorted(findings.failures, key=lambda failure: not failure.counts)
-    lines += _first(
-        [
-            f"{item.suite}/{item.model} {findings.name_of(item.compiler)}: {item.status} ({item.testing}) {item.reason}"
-            for item in failed
-        ],
-        more="more",
-    )
+    lines += _first(list(_failures(findings, logs)), more="more")
     for benefit in findings.benefits:
         where = f" ({benefit.section})" if several else ""
         lines.append(f"{one_line(findings.name_of(benefit.compiler) + where)}: {describe_benefit(benefit)}")
@@ -98,6 +101,19 @@ def _speedups(all_tables: Sequence[SuiteTables]) -> Iterator[str]:
     if len(rows) > SHOWN_MODELS:
         yield f"… and {len(rows) - SHOWN_MODELS:,} more models, see report.md"
     yield ""
+
+
+def _failures(findings: RunFindings, logs: Mapping[str, Path]) -> Iterator[str]:
+    """Write each failure with all of its reason and the path of its log; compilers with the same one together."""
+    groups: dict[tuple[object, ...], list[Failure]] = {}
+    for failure in sorted(findings.failures, key=lambda failure: not failure.counts):
+        key = (failure.section, failure.suite, failure.model, failure.testing, failure.status, failure.reason)
+        groups.setdefault(key, []).append(failure)
+    for failures in groups.values():
+        first = failures[0]
+        case = f"{first.suite}/{first.model} {', '.join(findings.name_of(failure.compiler) for failure in failures)}"
+        text = one_line(f"{case}: {first.status} ({first.testing}) {first.reason}", limit=LONGEST_FAILURE)
+        yield f"{text}\n    log: {one_line(str(logs[first.log]))}" if first.log in logs else text
 
 
 def _speedup(tables: SuiteTables, model: str, compiler: str, cell: Cell) -> str:
@@ -131,7 +147,7 @@ def _own_metrics(all_tables: Sequence[SuiteTables]) -> Iterator[str]:
 
 
 def _first(texts: Sequence[str], *, more: str) -> list[str]:
-    """Show the first few, a line each, say how many there are besides, and leave a line blank behind them."""
-    shown = [f"  {one_line(text, limit=160)}" for text in texts[:SHOWN_CASES]]
+    """Show the first few, say how many there are besides, and leave a line blank behind them."""
+    shown = [f"  {text}" for text in texts[:SHOWN_CASES]]
     left = len(texts) - len(shown)
     return [*shown, *([f"  … and {left:,} {more}, see report.md"] if left else []), *([""] if shown else [])]

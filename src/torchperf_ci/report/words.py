@@ -7,7 +7,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from torchperf_ci.core.frames import ACCURACY, LEAVES_COMPILER, Cell, SuiteTables
-from torchperf_ci.core.records import METRICS, Environment, Metric, Mode, Record, Status, Testing
+from torchperf_ci.core.records import (
+    EXACT_COUNTS,
+    INSTRUCTIONS,
+    METRICS,
+    Environment,
+    Metric,
+    Mode,
+    Record,
+    Status,
+    Testing,
+)
 from torchperf_ci.core.statistics import median_interval
 from torchperf_ci.core.text import ABSENT, count, one_line
 from torchperf_ci.report.model import RunFindings
@@ -102,6 +112,21 @@ def _four_digits(value: float) -> str:
     return f"{value:,.{max(0, 3 - (math.floor(math.log10(size)) if size else 0))}f}"
 
 
+def list_counted(tables: SuiteTables) -> list[str]:
+    """List the metrics of a suite that were counted, not timed."""
+    counts = (*EXACT_COUNTS, *INSTRUCTIONS)
+    return [name for name in counts if name in tables.values and tables.values[name].notna().any(axis=None)]
+
+
+def format_count(metric: str, value: float | None) -> str:
+    """Write a count with all its digits, or a large one in millions; bytes in kB or MB; a dash for none."""
+    if value is None:
+        return ABSENT
+    if METRICS[metric].unit == "bytes":
+        return f"{value / 1e6:,.1f} MB" if value >= 1e6 else f"{value / 1e3:,.1f} kB"
+    return f"{value:,.0f}" if value < 1e7 else f"{value / 1e6:,.2f} M"
+
+
 def format_metric(metric: str, cell: Cell, *, decimals: int = 2) -> str:
     """Write the number of a measured cell with its unit, or as many digits more where the title tells the unit."""
     if metric in METRICS and METRICS[metric].unit == "ratio":
@@ -158,7 +183,7 @@ def verdict(findings: RunFindings, quote: Callable[[str], str] = one_line) -> tu
         parts.append(f"{count(findings.passed, 'case')} passed" if findings.total else "No case could be judged")
     parts += [
         f"{findings.not_compiled:,} not compiled" if findings.not_compiled else "",
-        f"{findings.regressed:,} worse than in the run before" if findings.regressed else "",
+        f"{findings.regressed:,} worse than in earlier runs" if findings.regressed else "",
         f"{count(len(findings.problems), 'problem')} with the input" if findings.problems else "",
     ]
     return findings.outcome.sign, "; ".join(part for part in parts if part)

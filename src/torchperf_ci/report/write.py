@@ -51,8 +51,9 @@ def write_findings(folder: ResultsFolder, findings: RunFindings, charts: Charts 
         **write_summary_csvs(findings),
         **render_parts(findings),
     }
-    logs = {record.log for record in findings.records if record.log and is_below(record.log)}
-    files = {*texts, "report.html", *(log for log in logs if (folder.path / log).is_file())}
+    named = {record.log: folder.path / record.log for record in findings.records if is_below(record.log)}
+    logs = {log: path for log, path in named.items() if path.is_file()}
+    files = {*texts, "report.html", *logs}
     texts |= {
         "report.md": write_markdown(findings, files=files),
         "report.html": write_page(findings, charts, files=files),
@@ -68,7 +69,7 @@ def write_findings(folder: ResultsFolder, findings: RunFindings, charts: Charts 
     return Report(
         outcome=findings.outcome,
         verdict=" ".join(verdict(findings)),
-        summary=write_terminal(findings),
+        summary=write_terminal(findings, logs),
         markdown=write_markdown(findings),
         passed=findings.passed,
         not_compiled=findings.not_compiled,

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torchperf_ci.core.records import GraphBreak, Status, Testing
 from torchperf_ci.run.lanes import my_cpus
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.sampler import SamplePair, StopRule
+from torchperf_ci.run.session import WorkerError
 
 BREAKS_KEPT = 50
 """Graph breaks kept in a record; a model that has more tells nothing new with the rest."""
 
 REMARKS_KEPT = 10
 """Remarks kept of one reply, for the same reason."""
+
+COUNT_LIMIT = 300.0
+"""Seconds that counting may take; what is counted are a few iterations."""
 
 BOTH = (Testing.ACCURACY, Testing.PERFORMANCE)
 
@@ -27,6 +32,8 @@ class CaseSettings:
     cpus: the CPUs a worker is pinned to before it is timed; empty: those it is started with.
     compile_scope: what the compiler is given, `step` or `module`; `auto` leaves it to the suite and the mode.
     cold_l2: the device's L2 cache is emptied before every reading.
+    counts: whether an iteration is counted after its times are taken. instructions: how instructions are counted, a
+        name of `InstructionMethod`.
     dynamic: torch.compile's, about shapes; None leaves it to torch.
     fresh_process: a new preloaded process for every worker, instead of a fork of the one there is.
     """
@@ -45,6 +52,8 @@ class CaseSettings:
     scale: str = "full"
     compile_scope: str = "auto"
     cold_l2: bool = False
+    counts: bool = True
+    instructions: str = "never"
     dynamic: bool | None = None
     fresh_process: bool = False
 
@@ -103,12 +112,14 @@ class AccuracyResult:
     """The end of an accuracy check; `reason`: why it did not pass; `remarks`: what else a reader should know.
 
     is_spent: whether the worker can time nothing afterwards, for what it has compiled is not what users run.
+    extra_info: the numbers that a test noted beside its times, by its own names.
     """
 
     status: Status
     reason: str
     remarks: tuple[str, ...] = ()
     is_spent: bool = False
+    extra_info: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +131,30 @@ class Memory:
 
     peaks: Mapping[str, int | None]
     process: Mapping[str, int | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traced:
+    """The program that a case is: `digests` by part, `parts` by part and name, and why equal ones prove nothing.
+
+    A function's part is `[file, line, calls, digest]`, every other one a digest.
+    """
+
+    digests: Mapping[str, str]
+    parts: Mapping[str, Mapping[str, Any]]
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """Everything counted of an iteration: metrics by the names of `records.METRICS`, and digests as a record has them.
+
+    remarks: why something of it is absent.
+    """
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 class Answering(Protocol):
@@ -146,10 +181,11 @@ class CaseWorker:
         """End the worker; what it holds on its device is free afterwards."""
         self._worker.kill()
 
-    def load(self, *, cache_dir: str | None, count: bool = False) -> Loaded:
+    def load(self, *, cache_dir: str | None, watch: bool = False, count: bool = False) -> Loaded:
         """Load the model and run it eagerly. With `cache_dir` its compiler starts from that cache.
 
-        count: whether the floating-point operations of an iteration are counted, in one more eager call.
+        watch: `trace` is to follow. count: whether the floating-point operations of an iteration are counted, in one
+        more eager call.
         """
         settings, case = self._settings, self._planned.case
         loaded = self.ask(
@@ -168,6 +204,7 @@ class CaseWorker:
             cpus=self._cpus(),
             compile_scope=settings.compile_scope,
             dynamic=settings.dynamic,
+            **({"watch": True} if watch else {}),
         )
         eager = self.ask("eager", count=count)
         return Loaded(
@@ -190,18 +227,24 @@ class CaseWorker:
         return my_cpus()[-wanted:] if cpus and wanted > len(cpus) else list(cpus)
 
     def accuracy(self) -> AccuracyResult:
-        """Compare the compiled results with eager ones."""
+        """Compare the compiled results with eager ones; or let a test go on, and tell whether it passes."""
         answer = self.ask("accuracy")
         return AccuracyResult(
             status=Status(answer["status"]),
             reason=answer["reason"],
             remarks=tuple(answer["remarks"][:REMARKS_KEPT]),
             is_spent=answer.get("is_spent", False),
+            extra_info=answer.get("extra_info", {}),
         )
 
     def compile(self) -> float:
         """Compile; return the compilation latency in seconds."""
         return float(self.ask("compile")["compilation_latency"])
+
+    def trace(self) -> Traced:
+        """Trace one iteration of the model that was loaded with `watch`."""
+        answer = self.ask("trace")
+        return Traced(digests=answer["digests"], parts=answer["parts"], doubts=tuple(answer["doubts"]))
 
     def settle(self) -> tuple[str, ...]:
         """Get ready to be timed, with no garbage collection from here on; return remarks about it."""
@@ -223,6 +266,20 @@ class CaseWorker:
         """Measure what an iteration of each arm needs, and how large the process gets."""
         answer = self.ask("memory")
         return Memory(peaks=answer["peaks"], process=answer["process"])
+
+    def count(self, arm: str | None = None) -> Counted:
+        """Count what an iteration of an arm does, or of the compiled one where there is one.
+
+        It never raises: what cannot be counted has a remark. Where that ends the worker, nothing else can follow.
+        """
+        if not self._settings.counts:
+            return Counted()
+        try:
+            answer = self._worker.ask("count", arm=arm, deadline=min(self._deadline, time.monotonic() + COUNT_LIMIT))
+        except WorkerError as error:
+            return Counted(remarks=(f"nothing could be counted: {error.reason}",))
+        remarks = tuple(answer["remarks"][:REMARKS_KEPT])
+        return Counted(metrics=answer["metrics"], digests=answer["digests"], remarks=remarks)
 
     def sample(self, order: Sequence[Sequence[str]], inner: Mapping[str, int], *, discard: int = 0) -> dict[str, Any]:
         """Take readings in nanoseconds: the worker's `sample`."""

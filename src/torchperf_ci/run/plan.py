@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.records import DEFAULT_COMPILERS, Case, Metric, Mode
+from torchperf_ci.core.records import AS_IT_IS, DEFAULT_COMPILERS, NOT_KNOWN, PARTITION, Case, Metric, Mode
 from torchperf_ci.core.text import nearest, search
 from torchperf_ci.machine.accelerators import Signs, missing_accelerator
+from torchperf_ci.suites import EXISTING_SPECS, PYTEST_SPEC
 
 Parameters = Mapping[str, str | bool | int | float]
 
@@ -49,13 +50,35 @@ class Selection:
         """Return `1-4`: the first of four."""
         return self.shard_name or f"{self.partition_id + 1}-{self.total_partitions}"
 
+    def list_narrowings(self) -> list[str]:
+        """List what leaves models of the suites out, as `Build.narrowed_by` has it."""
+        return [
+            *(f"--filter {pattern.pattern}" for pattern in self.filters),
+            *(f"--exclude {name}" for name in self.exclude),
+            *(["--quick"] if self.quick else []),
+            *([PARTITION] if self.total_partitions > 1 else []),
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExistingListing:
+    """The rest of a suite that holds another tool's benchmarks, by model: what loads each, its own metrics, and why it
+    cannot be loaded, nor those beside it.
+
+    They run as they are: in no mode, precision or compiler that was asked for.
+    """
+
+    specs: Mapping[str, str]
+    metrics: Mapping[str, tuple[Metric, ...]] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteListing:
     """A suite, as it said about itself. `spec` is what resolves it again; `skips` maps a model to the reason.
 
     worlds: the number of processes of the models that run in more than one. params: the parameters of those that have
-    some. metrics: the suite's own.
+    some. metrics: the suite's own. existing: what only another tool's benchmarks have.
     """
 
     spec: str
@@ -68,6 +91,15 @@ class SuiteListing:
     params: Mapping[str, Parameters] = field(default_factory=dict)
     metrics: tuple[Metric, ...] = ()
     skips: tuple[Mapping[str, str | None], ...] = ()
+    existing: ExistingListing | None = None
+
+    def spec_of(self, model: str) -> str:
+        """Return what resolves a model's suite."""
+        return self.existing.specs[model] if self.existing is not None else self.spec
+
+    def metrics_of(self, model: str) -> tuple[Metric, ...]:
+        """Return the metrics of a model that are not everybody's."""
+        return self.existing.metrics.get(model, ()) if self.existing is not None else self.metrics
 
     def own_name(self, model: str) -> str:
         """Return a model's name without its parameters."""
@@ -89,13 +121,14 @@ class SuiteListing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Abilities of the Python under test: devices by type and number, compilers, precisions; torch's version, and
-    what speaks for an accelerator where it sees none."""
+    """Abilities of the Python under test: devices by type and number, compilers, precisions; torch's version, whether
+    it is built without CUDA and HIP, and what speaks for an accelerator where it sees none."""
 
     devices: Mapping[str, int]
     compilers: tuple[str, ...]
     dtypes: tuple[str, ...]
     torch: str = ""
+    without_cuda: bool = False
     signs: Signs = Signs()  # noqa: RUF009 - frozen
 
     @property
@@ -113,8 +146,8 @@ class PlannedCase:
     """A case, where its suite is, and why the suite leaves it out (None: it is run).
 
     place: the device it runs on, where the case names only the type: cases that are spread over devices.
-    world: the processes that run it together. lack: why this machine cannot run so many. params: the parameters in the
-    model's name. metrics: the suite's own.
+    world: the processes that run it together. lack: why this machine cannot run so many. broken: why it cannot
+    be loaded, where that is known. params: the parameters in the model's name. metrics: the suite's own.
     """
 
     case: Case
@@ -123,6 +156,7 @@ class PlannedCase:
     place: str = ""
     world: int = 1
     lack: str = ""
+    broken: str = ""
     params: tuple[tuple[str, str | bool | int | float], ...] = ()
     metrics: tuple[Metric, ...] = ()
 
@@ -130,6 +164,11 @@ class PlannedCase:
     def device(self) -> str:
         """Return the device it runs on."""
         return self.place or self.case.device
+
+    @property
+    def is_test(self) -> bool:
+        """Say whether it is a test, whose own end is its accuracy check."""
+        return self.spec.startswith(PYTEST_SPEC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +182,9 @@ class Plan:
 
 def suite_spec(text: str) -> str:
     """Name a suite as the worker finds it, wherever it runs: files by their absolute path."""
+    if text.startswith(EXISTING_SPECS):
+        kind, _, path = text.partition(":")
+        return f"{kind}:{Path(path).absolute()}"
     return str(Path(text).absolute()) if text.endswith(".py") else text
 
 
@@ -170,28 +212,37 @@ def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Mac
     cases = tuple(
         PlannedCase(
             case=case,
-            spec=suite.spec,
+            spec=suite.spec_of(model),
             skip=suite.skip_reason(case),
             world=suite.worlds.get(model, 1),
             lack=lack_of_devices(device, suite.worlds.get(model, 1), machine),
             params=tuple(suite.params.get(model, {}).items()),
-            metrics=suite.metrics,
+            broken=suite.existing.broken.get(model, "") if suite.existing is not None else "",
+            metrics=suite.metrics_of(model),
         )
         for suite in suites
         for model in partition(
             chosen_models(selection, suite), index=selection.partition_id, total=selection.total_partitions
         )
         for device in dict.fromkeys(devices)
-        for dtype in suite.dtypes(model, selection.dtypes, machine.dtypes)
-        for compiler in dict.fromkeys(selection.compilers)
-        for case in [
-            Case(suite=suite.name, model=model, mode=selection.mode, device=device, dtype=dtype, compiler=compiler)
-        ]
+        for mode, dtype, compiler in _variants(selection, suite, model, machine)
+        for case in [Case(suite=suite.name, model=model, mode=mode, device=device, dtype=dtype, compiler=compiler)]
     )
     if not cases:
         raise UsageProblem(nothing_left(selection, suites))
     preload = dict.fromkeys(name for suite in suites for name in suite.preload)
     return Plan(cases=cases, places=places, preload=tuple(preload))
+
+
+def _variants(selection: Selection, suite: SuiteListing, model: str, machine: Machine) -> list[tuple[Mode, str, str]]:
+    """List the modes, precisions and compilers of a model: those asked for, or what runs as it is."""
+    if suite.existing is not None:
+        return [(Mode.INFERENCE, NOT_KNOWN, AS_IT_IS)]
+    return [
+        (selection.mode, dtype, compiler)
+        for dtype in suite.dtypes(model, selection.dtypes, machine.dtypes)
+        for compiler in dict.fromkeys(selection.compilers)
+    ]
 
 
 ALL_DEVICES = "all"
@@ -388,9 +439,9 @@ def device_problem(device: str, machine: Machine, *, option: str = "--devices") 
             return f"there is no device {device!r} here: {machine.devices[kind]} of type {kind}, counted from 0."
         return None
     words = re.fullmatch(r"([a-z]+)(?:[ :_-]?(\d{1,6}))?", device.lower())  # cuda0, GPU, cuda_1
-    hint = ""
+    hint, meant = "", ""
     if words:
-        usual = USUAL_NAMES["device"].get(words[1], words[1])
+        usual = meant = USUAL_NAMES["device"].get(words[1], words[1])
         number = f":{int(words[2])}" if words[2] else ""
         if usual in machine.devices and int(words[2] or 0) < machine.devices[usual]:
             hint = nearest(device, (), usual=usual + number)
@@ -399,7 +450,10 @@ def device_problem(device: str, machine: Machine, *, option: str = "--devices") 
         else:  # it is known what is meant, and it is not here
             hint = f" For torch it is {usual + number}, and there is none."
     known = ", ".join(f"{name} ({count})" if name != "cpu" else name for name, count in machine.devices.items())
-    why = f" {reason[:1].upper()}{reason[1:]}." if (reason := machine.why_not_cpu(option=option)) else ""
+    reason = machine.why_not_cpu(option=option)
+    if not reason and meant == "cuda" and machine.without_cuda:
+        reason = f"this torch ({machine.torch}) is built without CUDA, and no tool of a GPU's driver is here"
+    why = f" {reason[:1].upper()}{reason[1:]}." if reason else ""
     return f"there is no device {device!r} here.{hint} There are: {known}.{why}"
 
 

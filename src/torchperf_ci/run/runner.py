@@ -16,12 +16,22 @@ from datetime import datetime, timezone
 from statistics import median
 from typing import Any, Protocol
 
-from torchperf_ci.core.records import AS_IT_IS, Environment, Record, Source, Status, Testing
+from torchperf_ci.core.records import AS_IT_IS, Environment, Record, Source, Status, Testing, foreign_metric
 from torchperf_ci.core.results import LOGS, ResultsFolder, read_results
 from torchperf_ci.core.text import one_line, safe_name
 from torchperf_ci.machine.accelerators import Accelerator, indexed
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
-from torchperf_ci.run.case_worker import Captured, CaseSettings, CaseWorker, Loaded, OneArm, WorkerPairs
+from torchperf_ci.run.case_worker import (
+    AccuracyResult,
+    Captured,
+    CaseSettings,
+    CaseWorker,
+    Counted,
+    Loaded,
+    OneArm,
+    WorkerPairs,
+)
+from torchperf_ci.run.counting import InstructionCounting, InstructionMethod
 from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, my_cpus, work_on_lanes
 from torchperf_ci.run.metrics import (
     collect_samples,
@@ -70,6 +80,7 @@ class Runner:
     """Measures cases with workers of `preloaded`.
 
     `start` makes a new preloaded process where one is needed; `modules` are what it then imports besides torch.
+    `instructions` counts these, if anything does.
     """
 
     def __init__(
@@ -81,6 +92,7 @@ class Runner:
         *,
         preloaded: Preloaded | None = None,
         modules: Sequence[str] = (),
+        instructions: InstructionCounting | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._start = start
@@ -90,6 +102,7 @@ class Runner:
         self.clock = clock
         self._preloaded = preloaded
         self._modules = modules
+        self.instructions = instructions
         self._stack = ExitStack()
         self._stopped = False
         self.lost: dict[str, str] = {}
@@ -100,11 +113,15 @@ class Runner:
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
+        if self.instructions is not None:
+            self.instructions.close()
 
     def stop(self) -> None:
         """End what is under way in another thread: it fails, and no process is started any more."""
         self._stopped = True
         self._stack.close()
+        if self.instructions is not None:
+            self.instructions.close()
         if self._preloaded is not None:
             self._preloaded.close()
 
@@ -112,6 +129,8 @@ class Runner:
         """Yield one record per testing, each as soon as it is known."""
         if planned.skip is not None:
             yield from self.same_for_all(planned, testings, Status.PASS_DUE_TO_SKIP, planned.skip)
+        elif planned.broken:
+            yield from self.same_for_all(planned, testings, Status.MODEL_FAIL_TO_LOAD, planned.broken)
         elif planned.lack:
             yield from self.same_for_all(planned, testings, Status.NOT_RUN, planned.lack)
         elif self.clock() >= self.ends:
@@ -204,15 +223,17 @@ class _CaseRun:
         self._worker: CaseWorker | None = None
         self._loaded: Loaded
         self._end: WorkerError | None = None
+        self._tested: AccuracyResult | None = None
 
     def records(self, testings: Sequence[Testing]) -> Iterator[Record]:
         """Yield a record per testing, in order.
 
         A testing that fails leaves a new worker to the next: what was compiled so far would make compiling look
         quicker. What keeps the model from running at all, a compiler that is not there, and a time limit end the case.
+        A test is measured first: its accuracy check is what comes after its call.
         """
         with self._stack:
-            for testing in testings:
+            for testing in reversed(testings) if self._planned.is_test else testings:
                 try:
                     if self._end is not None:
                         raise self._end
@@ -248,7 +269,7 @@ class _CaseRun:
         self._worker = None
 
     def _check_accuracy(self, worker: CaseWorker) -> Record:
-        result = worker.accuracy()
+        result = self._tested or worker.accuracy()
         captured = worker.capture()
         if result.is_spent:
             self._drop_worker()
@@ -279,15 +300,34 @@ class _CaseRun:
             **measure_rates(self._loaded.work, median(times), gpu=gpu, dtype=self._planned.case.dtype),
             **measure_own(samples, self._planned.metrics),
         }
+        counted = self._count(worker)
+        own = {metric.name: metric for metric in self._planned.metrics if metric.name in metrics}
+        if self._planned.is_test:
+            self._tested = worker.accuracy()
+            for name, value in self._tested.extra_info.items():
+                if name != "batch_size":
+                    metric = foreign_metric(name)
+                    metrics[metric.name], own[metric.name] = value, metric
         return self._record(
             Testing.PERFORMANCE,
             Status.PASS,
             captured,
-            (*remarks, *self._gpu.findings().all),
-            metrics=metrics,
+            (*remarks, *self._gpu.findings().all, *counted.remarks),
+            metrics={**metrics, **counted.metrics},
             samples=samples,
-            own_metrics={metric.name: metric for metric in self._planned.metrics if metric.name in metrics},
+            digests=counted.digests,
+            own_metrics=own,
         )
+
+    def _count(self, worker: CaseWorker) -> Counted:
+        """Count an iteration, and its instructions in another process."""
+        counted = worker.count()
+        if self._runner.instructions is None:
+            return counted
+        worker.kill()  # two of a model need not fit
+        logs = [self._runner.folder.claim(name) for name in log_names(self._log, self._planned.world)]
+        more = self._runner.instructions.count(self._planned, self._settings, logs, arm="compiled")
+        return replace(counted, metrics={**counted.metrics, **more.metrics}, remarks=(*counted.remarks, *more.remarks))
 
     def _record(
         self,
@@ -321,7 +361,9 @@ class _CaseRun:
         settings, device = self._settings, self._planned.device
         status = error.status if isinstance(error.status, Status) else Status.FAIL_TO_RUN
         reason = error.reason
-        if status is Status.TIMEOUT and self._runner.clock() < self._began + settings.timeout:
+        if error.alive and status is Status.TIMEOUT:
+            pass  # a limit of the benchmark's own
+        elif status is Status.TIMEOUT and self._runner.clock() < self._began + settings.timeout:
             status, reason = Status.NOT_RUN, f"the run's budget of {settings.budget:g} s was spent while it ran"
         elif status is Status.TIMEOUT:
             reason = f"not done within {settings.timeout:g} s: {reason}"
@@ -394,6 +436,9 @@ def measure_plan(
                     folder,
                     preloaded=None if number else preloaded,
                     modules=plan.preload,
+                    instructions=InstructionCounting(python, InstructionMethod(settings.instructions))
+                    if settings.instructions != InstructionMethod.NEVER
+                    else None,
                 )
             )
             for number, place in enumerate(places)

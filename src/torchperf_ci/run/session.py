@@ -128,10 +128,29 @@ def is_shared_machine() -> bool:
 class Preloaded:
     """The process that has imported torch, from which workers are forked. A context manager: leaving it kills all.
 
-    `cwd` is its working folder, from which Python imports first of all; by default the caller's.
+    `cwd` is its working folder, from which Python imports first of all; by default the caller's. `under`: the command
+    that runs Python, say a debugger's.
     """
 
-    def __init__(self, python: str, environ: Mapping[str, str], *, log: Path, cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        python: str,
+        environ: Mapping[str, str],
+        *,
+        log: Path,
+        cwd: Path | None = None,
+        name: str = "",
+        option: str = "--python",
+        install: str = "",
+        under: Sequence[str] = (),
+    ) -> None:
+        """Start it.
+
+        name: what errors call this Python, where that is not its path. option: the one that chooses it. under: the
+        command that runs it, say a tool that counts. install: the advice to users whose package it cannot import.
+        """
+        self._name, self._option = name or python, option
+        self.install = install or f"Install it there ({self._name} -m pip install …), or start where this import works"
         self.python = python
         self.log = log
         self.left_out: dict[str, str] = {}
@@ -142,7 +161,7 @@ class Preloaded:
         with theirs, open_log(log) as stream:
             try:
                 self._process = subprocess.Popen(
-                    [python, "-m", "torchperf_ci.worker.preload", str(theirs.fileno())],
+                    [*under, python, "-m", "torchperf_ci.worker.preload", str(theirs.fileno())],
                     env=dict(environ),
                     cwd=cwd,
                     stdin=subprocess.DEVNULL,
@@ -153,7 +172,9 @@ class Preloaded:
                 )
             except OSError as error:
                 self._control.close()
-                raise UsageProblem(f"cannot start {python}: {error.strerror}; give a Python with --python") from error
+                raise UsageProblem(
+                    f"cannot start {self._name}: {error.strerror}; give a Python with {option}"
+                ) from error
 
     def __enter__(self) -> Preloaded:
         try:
@@ -253,12 +274,12 @@ class Preloaded:
         except OSError as error:
             how, said = self._why_silent(error), last_line(self.log)
             raise UsageProblem(
-                f"{self.python} {how} while importing torch: {said}; give another with --python"
+                f"{self._name} {how} while importing torch: {said}; give another with {self._option}"
             ) from error
         if "no_torch" in message:
             raise UsageProblem(
-                f"{self.python} (Python {message['python']}) cannot import torch: {one_line(message['no_torch'])}. "
-                "Install torch there, or give the Python that has it with --python"
+                f"{self._name} (Python {message['python']}) cannot import torch: {one_line(message['no_torch'])}. "
+                f"Install torch there, or give the Python that has it with {self._option}"
             )
 
     def _why_silent(self, error: OSError) -> str:

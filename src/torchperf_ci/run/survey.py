@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torchperf_ci.core.errors import UsageProblem
@@ -19,6 +20,7 @@ from torchperf_ci.core.records import (
     Build,
     Direction,
     Environment,
+    Metric,
     environment_from,
     own_metric,
 )
@@ -26,8 +28,9 @@ from torchperf_ci.core.text import name_problem, one_line
 from torchperf_ci.machine.accelerators import Accelerator, Signs, accelerators_from, read_signs
 from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.lanes import unlike_devices
-from torchperf_ci.run.plan import Machine, Plan, PlannedCase, SuiteListing, suite_spec
+from torchperf_ci.run.plan import ExistingListing, Machine, Plan, PlannedCase, SuiteListing, suite_spec
 from torchperf_ci.run.session import Preloaded, WorkerError, is_shared_machine, package_path, worker_environment
+from torchperf_ci.suites import EXISTING_SPECS
 
 READY = "ready"
 
@@ -35,22 +38,39 @@ _TAKEN = frozenset({"accuracy", "batch_size", "compiled", "eager", "probe", "com
 """Names of columns and of series of samples, which no metric can have."""
 
 _SETS_VARIABLE = re.compile(r"--(extra|base|head)[-_]env")
+_NO_MODULE = "ModuleNotFoundError: No module named"
 _QUESTION_LIMIT = 120.0
 _MOST_PROBLEMS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Python:
-    """The Python under test, the variables its processes get, and the folder they run in (None: this one)."""
+    """The Python under test, the variables its processes get, and the folder they run in (None: this one).
+
+    name: what errors call it, where that is not its path. option: the one that chooses it. install: the advice to users
+    whose package it cannot import.
+    """
 
     executable: str
     environ: Mapping[str, str]
     log: Path
     cwd: Path | None = None
+    name: str = ""
+    option: str = "--python"
+    install: str = ""
 
-    def start(self) -> Preloaded:
-        """Start a preloaded process of it."""
-        return Preloaded(self.executable, self.environ, log=self.log, cwd=self.cwd)
+    def start(self, under: Sequence[str] = (), variables: Mapping[str, str] = MappingProxyType({})) -> Preloaded:
+        """Start a preloaded process of it, run by the command `under`, with these variables besides its own."""
+        return Preloaded(
+            self.executable,
+            {**self.environ, **variables},
+            log=self.log,
+            cwd=self.cwd,
+            name=self.name,
+            option=self.option,
+            install=self.install,
+            under=under,
+        )
 
 
 @contextmanager
@@ -62,20 +82,32 @@ def python_under_test(
     extra: Mapping[str, str],
     log: Path,
     cwd: Path | None = None,
+    name: str = "",
+    option: str = "--python",
+    install: str = "",
 ) -> Iterator[Python]:
-    """Put this package on the path of `executable` while the block runs; nothing is installed into it."""
+    """Put this package on the path of `executable` while the block runs; nothing is installed into it.
+
+    name, option, install: see `Python`.
+    """
     with package_path(worker_environment(environ, threads=threads, extra=extra)) as prepared:
-        yield Python(executable=executable, environ=prepared, log=log, cwd=cwd)
+        yield Python(
+            executable=executable, environ=prepared, log=log, cwd=cwd, name=name, option=option, install=install
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """The answers of the Python under test: machine, environment, suites, accelerators."""
+    """The answers of the Python under test: machine, environment, suites, accelerators.
+
+    no_instruction_counter: why the processor's counter of instructions does not work there; blank where it does.
+    """
 
     machine: Machine
     build: Build
     suites: tuple[SuiteListing, ...]
     accelerators: tuple[Accelerator, ...] = ()
+    no_instruction_counter: str = ""
 
     @property
     def environment(self) -> Environment:
@@ -86,7 +118,7 @@ def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, 
     """Ask for the environment and the suites, each in a worker of its own. Raises `UsageProblem` for a bad suite."""
     answer = question(preloaded, "environment", threads=threads)
     environment = environment_from(answer["environment"])
-    listings = {name: list_suite(preloaded, name) for name in dict.fromkeys(suites)}
+    listings = list_suites(preloaded, suites)
     signs = Signs() if answer["accelerators"] else read_signs(answer["unusable_accelerator"], answer["variables"])
     warnings = []
     if environment.threads >= environment.cpu_count > 1 and is_shared_machine():
@@ -100,6 +132,7 @@ def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, 
             compilers=tuple(answer["compilers"]),
             dtypes=tuple(answer["dtypes"]),
             torch=environment.torch,
+            without_cuda=not environment.cuda and not environment.hip,
             signs=signs,
         ),
         build=Build(
@@ -107,13 +140,14 @@ def survey(preloaded: Preloaded, suites: Sequence[str], *, threads: int | None, 
             dynamo_flags=answer["dynamo_flags"],
             variables=answer["variables"],
             packages=answer["packages"],
-            suites={listing.name: name for name, listing in listings.items() if listing.name != name},
+            suites={listing.name: name for name, listing in listings if listing.name != name},
             warnings=tuple(warnings),
             command=tuple(without_values(command)),
             time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         ),
-        suites=tuple(listings.values()),
+        suites=tuple(listing for _, listing in listings),
         accelerators=accelerators_from(answer["accelerators"]),
+        no_instruction_counter=answer["no_instruction_counter"],
     )
 
 
@@ -170,10 +204,54 @@ def left_out_warnings(left_out: Mapping[str, str]) -> list[str]:
     ]
 
 
+def list_suites(preloaded: Preloaded, names: Sequence[str]) -> list[tuple[str, SuiteListing]]:
+    """Ask for what these suites hold; return each with the name that it was asked for by. Raises `UsageProblem`.
+
+    The benchmarks of another tool, asked for by one path, are several suites.
+    """
+    return [
+        (name, listing)
+        for name in dict.fromkeys(names)
+        for listing in (
+            list_existing(preloaded, name) if name.startswith(EXISTING_SPECS) else [list_suite(preloaded, name)]
+        )
+    ]
+
+
+def list_existing(preloaded: Preloaded, name: str) -> list[SuiteListing]:
+    """Ask for the benchmarks of another tool at a path, `pytest:PATH` or `asv:PATH`. Raises `UsageProblem`."""
+    spec = suite_spec(name)
+    return [
+        SuiteListing(
+            spec=spec,
+            name=answer["name"],
+            models=tuple(answer["specs"]),
+            preload=tuple(answer["preload"]),
+            skips=tuple(
+                {"model": model, "reason": reason, "device": None, "mode": None}
+                for model, reason in answer["skips"].items()
+            ),
+            existing=ExistingListing(
+                specs=answer["specs"],
+                metrics={model: _own_metrics(metrics) for model, metrics in answer["metrics"].items()},
+                broken=answer["broken"],
+            ),
+        )
+        for answer in question(preloaded, "existing", spec=spec)["suites"]
+    ]
+
+
+def _own_metrics(metrics: Mapping[str, Mapping[str, str]]) -> tuple[Metric, ...]:
+    return tuple(
+        own_metric(name, unit=metric["unit"], direction=Direction(metric["direction"]))
+        for name, metric in metrics.items()
+    )
+
+
 def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
     """Ask for what the suite `name` (a name, a file, a module) holds. Raises `UsageProblem` when it cannot be used."""
     spec = suite_spec(name)
-    answer = question(preloaded, "suite", spec=spec)
+    answer = _ask_of_suite(preloaded, "suite", spec)
     if answer["missing"]:
         raise UsageProblem(f"suite {name} cannot run here: {answer['missing']}")
     problems = []
@@ -198,10 +276,7 @@ def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
         preload=tuple(answer["preload"]),
         worlds=answer["worlds"],
         params=answer["parameters"],
-        metrics=tuple(
-            own_metric(name, unit=metric["unit"], direction=Direction(metric["direction"]))
-            for name, metric in answer["metrics"].items()
-        ),
+        metrics=_own_metrics(answer["metrics"]),
         skips=tuple(answer["skips"]),
     )
 
@@ -239,7 +314,7 @@ class SuiteEntry:
 
 def describe_suite(preloaded: Preloaded, name: str) -> SuiteEntry:
     """Describe the suite `name` (a name, a file, a module). Raises `UsageProblem` where it cannot be imported."""
-    answer = question(preloaded, "describe", spec=suite_spec(name))
+    answer = _ask_of_suite(preloaded, "describe", suite_spec(name))
     models = []
     for raw in answer["models"]:
         skips = []
@@ -267,6 +342,16 @@ def describe_known(preloaded: Preloaded) -> Iterator[SuiteEntry]:
             yield describe_suite(preloaded, name)
         except UsageProblem as error:
             yield SuiteEntry(name=name, missing=str(error))
+
+
+def _ask_of_suite(preloaded: Preloaded, do: str, spec: str) -> dict[str, Any]:
+    """Ask about a suite; for a package that it cannot import, the `UsageProblem` says how to have it."""
+    try:
+        return question(preloaded, do, spec=spec)
+    except UsageProblem as error:
+        if _NO_MODULE not in str(error):
+            raise
+        raise UsageProblem(f"{error}. {preloaded.install}") from error
 
 
 def question(preloaded: Preloaded, do: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.records import Build, Case, Environment, Record, Testing
+from torchperf_ci.core.records import PARTITION, Build, Case, Environment, Record, Testing
 from torchperf_ci.core.results import Results
 from torchperf_ci.core.text import some_of
 from torchperf_ci.shards.uploads import Attempt, AttemptState, Shard, choose
@@ -40,6 +40,7 @@ class MergedRun:
 
     records: each with the place of its piece among those that were given. gaps: what is missing, a sentence each.
     notes: what else a reader should know. unusable: what of the pieces could not be used.
+    confirmations: of the records that count.
     """
 
     records: tuple[tuple[Record, int], ...]
@@ -47,6 +48,7 @@ class MergedRun:
     gaps: tuple[str, ...]
     notes: tuple[str, ...]
     unusable: tuple[str, ...] = ()
+    confirmations: tuple[Record, ...] = ()
 
     def annotated_builds(self, *, allow_missing: bool) -> tuple[Build, ...]:
         """Return the builds, the last of which carries gaps and notes, so that every report of it shows them. Gaps that
@@ -87,14 +89,29 @@ def merge(pieces: Sequence[Piece], promises: Sequence[Promise] = ()) -> MergedRu
     gaps = [f"{choice.config}: {gap}" for choice in choices for gap in choice.gaps]
     merged = MergedRun(
         records=tuple(records),
-        builds=tuple(build for piece in chosen.values() for build in piece.results.builds),
+        builds=_join_builds(chosen.values(), promises),
         gaps=(*gaps, *_find_broken_promises(promises, chosen.values())),
         notes=(*(note for choice in choices for note in choice.notes), *equal, *doubles, *left_out),
         unusable=tuple(f"{piece.label}/{problem}" for piece in chosen.values() for problem in piece.results.problems),
+        confirmations=tuple(
+            confirmation
+            for place, piece in chosen.items()
+            for confirmation in piece.results.confirmations
+            if any(record.key == confirmation.key and home == place for record, home in records)
+        ),
     )
     if not merged.records:
         raise NothingToJudge("\n".join(("there are no results to merge", *merged.gaps, *merged.notes)))
     return merged
+
+
+def _join_builds(chosen: Collection[Piece], promises: Sequence[Promise]) -> tuple[Build, ...]:
+    """Join the builds. What narrowed a shard to its share of a plan narrows the whole no more."""
+    return tuple(
+        replace(build, narrowed_by=() if promises else tuple(text for text in build.narrowed_by if text != PARTITION))
+        for piece in chosen
+        for build in piece.results.builds
+    )
 
 
 def _find_broken_promises(promises: Sequence[Promise], chosen: Collection[Piece]) -> Iterator[str]:

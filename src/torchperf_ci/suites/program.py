@@ -23,6 +23,7 @@ class Program:
     cast: whether floating inputs get the precision of the case; else they keep their own.
     items, bytes: how many items a call works on, and how many bytes it moves, for rates.
     shapes: the inputs of a case that runs them in turn; `args` are then empty.
+    as_it_is: a benchmark that was written for another tool: nothing is copied of it, and nothing compared.
     """
 
     call: Any
@@ -37,9 +38,10 @@ class Program:
     items: float | None = None
     bytes: float | None = None
     shapes: tuple[tuple[tuple[Any, ...], Mapping[str, Any]], ...] = ()
+    as_it_is: bool = False
 
 
-KEYS = tuple(item.name for item in fields(Program) if item.name != "shapes")
+KEYS = tuple(item.name for item in fields(Program) if item.name not in {"shapes", "as_it_is"})
 
 
 def is_module(call: Any) -> bool:  # noqa: ANN401 - any callable

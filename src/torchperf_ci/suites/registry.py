@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from torchperf_ci.suites import ASV_SPEC
 from torchperf_ci.suites.parameters import Parameters, expand
 from torchperf_ci.suites.problems import (
     problem_of_mapping,
@@ -24,6 +25,7 @@ from torchperf_ci.suites.problems import (
     problem_of_result,
     problem_of_shapes,
     problem_of_world,
+    short_path,
     takes_batch_size,
 )
 from torchperf_ci.suites.program import Program, read_mapping, read_program
@@ -177,6 +179,13 @@ class Suite:
         return function
 
 
+def suite_of_one(model: str, make: Callable[..., Program], **names: Any) -> Suite:  # noqa: ANN401 - what a suite defines
+    """Make a suite of one model. names: what else a suite defines, say METRICS."""
+    module = ModuleType("torchperf_suite_of_one")
+    vars(module).update(names, MODELS={model: make})
+    return Suite(name=module.__name__, module=module)
+
+
 def _inputs(inputs: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:  # noqa: ANN401 - one element of SHAPES
     """Return positional and named inputs: a tuple or a list, a mapping, or one input alone."""
     if isinstance(inputs, Mapping):
@@ -186,6 +195,10 @@ def _inputs(inputs: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:  # noqa: 
 
 def resolve(spec: str) -> Suite:
     """Load the suite of a name, a path to a `.py` file, or a dotted module name. Raises `SuiteError`."""
+    if spec.startswith(ASV_SPEC):
+        from torchperf_ci.suites.asv_benchmarks import load_benchmark
+
+        return load_benchmark(spec.removeprefix(ASV_SPEC))
     module = _load(spec)
     problem = (
         problem_of_models(module)
@@ -193,7 +206,7 @@ def resolve(spec: str) -> Suite:
         or problem_of_world(getattr(module, "WORLD", 1), module.MODELS)
     )
     if problem:
-        raise SuiteError(f"suite {spec}: {problem}")
+        raise SuiteError(f"suite {short_path(spec)}: {problem}")
     return Suite(name=suite_name(spec), module=module)
 
 
@@ -229,16 +242,23 @@ def _load(spec: str) -> ModuleType:
         raise
 
 
+def missing_file(path: Path) -> str:
+    """Say that a suite's file is not there, with the one that may be meant; blank when it is."""
+    if path.is_file():
+        return ""
+    there = sorted(each.name for each in path.parent.glob("*.py")) if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, there, n=1)
+    hint = f" Did you mean {short_path(str(path.with_name(near[0])))}?" if near else ""
+    return f"suite {short_path(str(path))}: there is no such file.{hint}"
+
+
 def _load_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        there = sorted(each.name for each in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, there, n=1)
-        hint = f" Did you mean {path.with_name(near[0])}?" if near else ""
-        raise SuiteError(f"suite {path}: there is no such file.{hint}")
+    if problem := missing_file(path):
+        raise SuiteError(problem)
     name = _module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise SuiteError(f"suite {path}: Python cannot load this file")
+        raise SuiteError(f"suite {short_path(str(path))}: Python cannot load this file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))  # so that a suite may import its neighbours

@@ -7,6 +7,7 @@ head) are driven by the same commands.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import time
@@ -16,8 +17,8 @@ from typing import Any
 
 import torch
 
-from torchperf_ci.suites import WORKING_TREE_VARIABLE
-from torchperf_ci.suites.registry import SuiteError, resolve
+from torchperf_ci.suites import PYTEST_SPEC, WORKING_TREE_VARIABLE
+from torchperf_ci.suites.registry import Suite, SuiteError, resolve
 from torchperf_ci.worker import environment as surroundings
 from torchperf_ci.worker.accelerators import (
     accelerators,
@@ -41,14 +42,23 @@ from torchperf_ci.worker.compile import (
     why_nothing_compiled,
 )
 from torchperf_ci.worker.copying import CannotCopy, describe_structure
-from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites
+from torchperf_ci.worker.counting import GeneratedCode, IterationCounter, join_digests
+from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites, list_existing_suites
 from torchperf_ci.worker.failures import compile_failure, is_out_of_memory, word_of_failure
+from torchperf_ci.worker.held_test import HeldTest
+from torchperf_ci.worker.instructions import (
+    CallgrindCounter,
+    ProcessorCounter,
+    count_instructions,
+    why_no_processor_counter,
+)
 from torchperf_ci.worker.judging import AccuracyCheck, leave_unjudged, make_verdict, observe
 from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, random_state
 from torchperf_ci.worker.memory import free_memory, graph_pools, peak_while, process_peak_while
-from torchperf_ci.worker.protocol import CaseError, Handler, describe
+from torchperf_ci.worker.protocol import CaseError, Channel, Handler, describe
 from torchperf_ci.worker.rates import LONGEST_COUNT, Metered, count_flops, uses_tf32
 from torchperf_ci.worker.timing import Arm, CacheEmptier, finish_arm, pin_threads, prepare_arm, sample, synchronizer
+from torchperf_ci.worker.tracing import CaseTrace
 from torchperf_ci.worker.world import World, torch_backend
 
 WHOLE_STEP_SUITES = frozenset({"huggingface", "timm_models", "torchbench"})
@@ -65,9 +75,10 @@ class Bench:
     of it, or, where there is no faithful copy, on what the suite's function builds anew: all start from the same state.
     """
 
-    def __init__(self, world: World | None = None) -> None:
-        """world: the processes that this one runs the case with; None when it is alone."""
-        self._world = world or World()
+    def __init__(self, world: World | None = None, channel: Channel | None = None) -> None:
+        """world: the processes that this one runs the case with; None when it is alone. channel: where its requests
+        come from, for a case in whose midst it has to answer them."""
+        self._world, self._channel = world or World(), channel
         self._device = torch.device("cpu")
         self._arms: dict[str, Arm] = {}
         self._eager_seconds: list[float] = []
@@ -81,7 +92,10 @@ class Bench:
         self._is_spent = False
         self._empty_cache: CacheEmptier | None = None
         self._watch: ShapeWatch | None = None
+        self._test: HeldTest | None = None
         self._pools_before: frozenset[tuple[int, ...]] = frozenset()
+        self._trace: CaseTrace | None = None
+        self._generated_code: GeneratedCode | None = None
 
     def handlers(self) -> dict[str, Handler]:
         """List every command by name."""
@@ -90,13 +104,17 @@ class Bench:
             "suites": known_suites,
             "describe": describe_suite,
             "suite": self.suite,
+            "existing": list_existing_suites,
             "load": self.load,
             "eager": self.eager,
             "accuracy": self.accuracy,
             "compile": self.compile,
+            "trace": self.trace,
             "settle": self.settle,
             "sample": self.sample,
             "memory": self.memory,
+            "count": self.count,
+            "instructions": self.instructions,
             "capture": self.capture,
             "fastrnns": self.fastrnns,
             "probe_device": probe_device,
@@ -129,6 +147,7 @@ class Bench:
             "devices": device_types(),
             "accelerators": accelerators(),
             "unusable_accelerator": unusable_accelerator(),
+            "no_instruction_counter": why_no_processor_counter(),
             "compilers": compiler_names(),
             "dtypes": DTYPES,
         }
@@ -165,12 +184,14 @@ class Bench:
         cache_dir: str | None,
         cpus: Sequence[int] | None = None,
         compile_scope: str = "auto",
+        watch: bool = False,
         dynamic: bool | None = None,
     ) -> Mapping[str, Any]:
         """Build the case's model on its device. With `cache_dir` the compiler starts from that cache.
 
         compile_scope: what is compiled in training: the `module`, or the whole `step` with loss and backward; `auto` is
-        the step for the suites that bear PyTorch's names. dynamic: torch.compile's, about shapes.
+        the step for the suites that bear PyTorch's names. dynamic: torch.compile's, about shapes. watch: `trace` is to
+        follow, so loading is watched.
         """
         self._cpus = self._world.share_of(cpus or ())
         _set_threads(threads, most=len(self._cpus or self._world.share_of(sorted(surroundings.cpu_set()))))
@@ -184,7 +205,24 @@ class Bench:
             os.environ["TRITON_CACHE_DIR"] = os.path.join(cache_dir, "triton")  # noqa: PTH118 - text for the environment
         self._case = case
         self._options = Options(inductor_mode=inductor_mode, dynamic=dynamic)
-        self._suite = resolve(spec)
+
+        def load_model(suite: Suite) -> Mapping[str, Any]:
+            return self._load_model(suite, batch_size=batch_size, seed=seed, scale=scale, compile_scope=compile_scope)
+
+        if not spec.startswith(PYTEST_SPEC):
+            self._trace = CaseTrace() if watch else None
+            with self._trace.importing() if self._trace else contextlib.nullcontext():
+                suite = resolve(spec)
+            return load_model(suite)
+        assert self._channel is not None
+        self._test = HeldTest(self._channel, self.handlers(), ends_after=self.ends_after)
+        return self._test.run(spec.removeprefix(PYTEST_SPEC), case["model"], load_model)
+
+    def _load_model(
+        self, suite: Suite, *, batch_size: int | None, seed: int, scale: str, compile_scope: str
+    ) -> Mapping[str, Any]:
+        """Build the model of a suite, and say what was built."""
+        case, self._suite = self._case, suite
         if reason := self._suite.missing(case["model"]):
             raise CaseError("model_fail_to_load", reason)
         step_asked = compile_scope == "step" or (compile_scope == "auto" and self._suite.name in WHOLE_STEP_SUITES)
@@ -197,10 +235,13 @@ class Bench:
             return replace(workload, whole_step=whole_step and not workload.in_turn)
 
         self._build = rebuild
-        self._workload = self._load_what_fits(batch_size)
+        with self._trace.building() if self._trace else contextlib.nullcontext():
+            self._workload = self._load_what_fits(batch_size)
+        if self._trace is not None:
+            self._trace.note_state(self._workload, self._suite.models[case["model"]])
         self._batch_size_is_known = batch_size is not None or self._suite.option("batch_size") is not None
         remarks = list(self._workload.remarks)
-        if dynamic is not None:
+        if (dynamic := self._options.dynamic) is not None:
             remarks.append(f"compiled with dynamic={dynamic}")
         if self._world.is_shared:
             size, cpu_count = self._world.size, len(surroundings.cpu_set())
@@ -311,7 +352,7 @@ class Bench:
         """
         workload = self._workload
         try:
-            scratch = self._independent()
+            scratch = workload if workload.program.as_it_is else self._independent()
         except (CannotCopy, torch.OutOfMemoryError) as error:
             self._copy_problem = str(error) if isinstance(error, CannotCopy) else None
             self._is_pristine, scratch = False, workload
@@ -363,6 +404,8 @@ class Bench:
         return {**verdict, "is_spent": True} if self._is_spent else verdict
 
     def _verdict_of_accuracy(self) -> Mapping[str, Any]:
+        if self._workload.program.as_it_is:
+            return make_verdict("pass_due_to_skip", "asv's benchmarks have no check")
         with Determinism(self._workload.device):
             try:
                 if self._copy_problem is not None and self._workload.program.check is None:
@@ -398,6 +441,26 @@ class Bench:
         eager = self._compiled_calls * min(self._eager_seconds)
         return {"compilation_latency": max(0.0, self._compiled_seconds - eager), "calls": self._compiled_calls}
 
+    def trace(self) -> Mapping[str, Any]:
+        """Trace one iteration of every arm: which program it is (`worker.tracing`). Needs `load` with `watch`.
+
+        Where tracing does not succeed that is a doubt, not an error: the case can be measured all the same.
+        """
+        if self._trace is None:
+            raise CaseError("fail_to_run", "torchperf-ci: it was not watched while it was loaded")
+        graphs = [compiled_graphs()]
+
+        def is_new_graph() -> bool:
+            graphs.append(compiled_graphs())
+            return graphs[-1] != graphs[-2]
+
+        try:
+            return self._trace.trace(self._arms, is_new_graph)
+        except Exception as error:  # a model may raise anything, and look like anything
+            if self.ends_after(error):
+                raise
+            return {"digests": {}, "parts": {}, "doubts": [f"it could not be traced: {describe(error)}"]}
+
     def settle(self, cold_l2: bool = False) -> Mapping[str, Any]:  # noqa: FBT001, FBT002 - a request's argument
         """Collect garbage once before timing, and never while timing. `{"remarks"}`: what a reader should know.
 
@@ -428,6 +491,8 @@ class Bench:
             wait_for_all=self._world.wait_for_all,
             before=self._empty_cache,
         )
+        if self._test is not None:
+            self._test.readings += sweep.host.get("eager", [])
         return {
             "host": sweep.host,
             "device": sweep.device,
@@ -465,6 +530,47 @@ class Bench:
             process[name] = process_peak_while(arm, prepare) if device.type == "cpu" else None
             finish_arm(arm)
         return {"peaks": peaks, "process": process}
+
+    def count(self, arm: str | None = None, *, detail: bool = False) -> Mapping[str, Any]:
+        """Count what a settled iteration does: `{"metrics", "digests", "remarks"}`, see `worker.counting`.
+
+        arm: "eager" or "compiled"; the compiled one, where it is there, unless said. detail: the reply has also
+        "operators", a list of names and calls, and "code", the generated code as it was hashed.
+        """
+        name = arm or ("compiled" if "compiled" in self._arms else "eager")
+        has_graphs = uses_dynamo(self._case["compiler"]) and self._graphs.read().counters["unique_graphs"] > 0
+        counts = IterationCounter(
+            self._arms[name],
+            eager=self._arms.get("eager"),
+            device=self._workload.device,
+            prepare=lambda one: prepare_arm(one, 1),
+            graphs=compiled_graphs,
+            code=self._generated_code if name == "compiled" else None,
+            is_compiled=name == "compiled" and has_graphs,
+        ).count()
+        digests = join_digests(self._world.gather(counts.digests()))
+        reply = {"metrics": counts.metrics, "digests": digests, "remarks": counts.remarks}
+        return {**reply, **counts.details()} if detail else reply
+
+    def instructions(self, arm: str, method: str) -> Mapping[str, Any]:
+        """Count the instructions of a settled iteration of an arm, and by the processor (`pmu`) also those of
+        compiling: `{"metrics"}`. Needs a worker that has compiled nothing, with hashes that are not random.
+
+        Under `callgrind` compiling would take minutes, so that is not counted.
+        """
+        counter = CallgrindCounter() if method == "callgrind" else ProcessorCounter()
+        metrics = {}
+        if arm == "compiled":
+            compiling = self._first_compiled_calls
+            if method == "callgrind":
+                compiling()
+            else:
+                metrics["compile_instructions"] = counter.count(compiling)
+        self.settle()
+        one = self._arms[arm]
+        with counter:
+            metrics["instructions"] = count_instructions(counter, one, lambda: prepare_arm(one, 1))
+        return {"metrics": metrics}
 
     def capture(self) -> Mapping[str, Any]:
         """Return dynamo's counters, the graph breaks with their reasons, and whether nothing was compiled at all."""
@@ -509,6 +615,7 @@ class Bench:
     def _compile_arm(self) -> Callable[..., Any]:
         self._graphs.start()
         self._pools_before = frozenset(graph_pools(self._workload.device))
+        self._generated_code = GeneratedCode()
         compiled = compile_workload(self._case["compiler"], self._workload, self._options)
         if self._workload.in_turn:
             compiled = self._watch = ShapeWatch(compiled, self._graphs)

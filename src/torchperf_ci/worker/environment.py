@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from torchperf_ci.suites.existing import list_existing
 from torchperf_ci.suites.problems import short_path
 from torchperf_ci.suites.registry import Suite, SuiteError, known, resolve
 from torchperf_ci.worker.accelerators import accelerators
@@ -165,6 +166,14 @@ def describe_suite(spec: str) -> Mapping[str, Any]:
     }
 
 
+def list_existing_suites(spec: str) -> Mapping[str, Any]:
+    """List the suites that the benchmarks of other tools are, by their spec. Raises `CaseError` for what is none."""
+    try:
+        return {"suites": list_existing(spec)}
+    except SuiteError as error:
+        raise CaseError("unknown_suite", str(error)) from error
+
+
 def find_suite(spec: str) -> Suite:
     """Find the suite of a name, a file or a module. Raises `CaseError` with the reason where there is none."""
     try:
@@ -178,4 +187,6 @@ def find_suite(spec: str) -> Suite:
             file, line = error.filename, error.lineno
             error = SyntaxError(error.msg)  # without the place, which stands before it
         place = "" if "torchperf_ci" in Path(file).parts else f"{short_path(file)}:{line}: "
-        raise CaseError("unknown_suite", f"suite {spec} cannot be imported: {place}{describe(error)}") from error
+        raise CaseError(
+            "unknown_suite", f"suite {short_path(spec)} cannot be imported: {place}{describe(error)}"
+        ) from error

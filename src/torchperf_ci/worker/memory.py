@@ -96,42 +96,71 @@ def process_peak_while(action: Callable[[], object], prepare: Callable[[], objec
     Freed memory is given back first, or the mark would begin at an earlier peak. It is reset by writing 5 to
     /proc/self/clear_refs and read as VmHWM (proc_pid_clear_refs(5)).
     """
-    gc.collect()
     prepare()
+    can_be_reset = forget_process_peak()
+    action()
+    return process_peak() if can_be_reset else None
+
+
+def forget_process_peak() -> bool:
+    """Let the largest resident set begin at what the process has now; say whether the system can do that."""
+    gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
     try:
         _CLEAR_REFS.write_text("5")
     except OSError:
-        action()
-        return None
-    action()
+        return False
+    return True
+
+
+def process_peak() -> int | None:
+    """Return the largest resident set of the process in bytes, None where the system does not tell."""
     for line in _STATUS.read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return None
 
 
-def _tensor_bytes(action: Callable[[], object], prepare: Callable[[], object]) -> int | None:
-    """Add up what the profiler saw. The first call lets it know the blocks that the second one gives back."""
-    from torch.profiler import ProfilerActivity, profile, record_function
+def profile_iteration(
+    device: torch.device, action: Callable[[], object], prepare: Callable[[], object]
+) -> list[Any] | None:
+    """Run `action` twice under torch's profiler, `prepare` before each; the events of the second, None without any.
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+    They are Kineto's, with those of the device where there is a profiler for it. The first call lets the profiler know
+    the blocks of memory that the second one gives back.
+    """
+    from torch.profiler import ProfilerActivity, profile, record_function, supported_activities
+
+    module = device_module(device)
+    synchronize = getattr(module, "synchronize", lambda: None)
+    activities = {ProfilerActivity.CPU, getattr(ProfilerActivity, device.type.upper(), ProfilerActivity.CPU)}
+    supported = set(supported_activities())  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    with profile(activities=activities & supported, profile_memory=True) as profiled:
         prepare()
         action()
         gc.collect()
         prepare()
+        synchronize()
         with record_function(_MEASURED):
             action()
+            synchronize()
     results = getattr(profiled.profiler, "kineto_results", None)
     if results is None:
         return None
     events = results.events()
     start = next(event.start_ns() for event in events if event.name() == _MEASURED)
+    return [event for event in events if event.start_ns() >= start and event.name() != _MEASURED]
+
+
+def _tensor_bytes(action: Callable[[], object], prepare: Callable[[], object]) -> int | None:
+    """Add up what the profiler saw."""
+    events = profile_iteration(torch.device("cpu"), action, prepare)
+    if events is None:
+        return None
     changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
     held = peak = 0
-    for when, change in sorted(changes, key=lambda one: one[0]):
-        if when >= start:
-            held += change
-            peak = max(peak, held)
+    for _, change in sorted(changes, key=lambda one: one[0]):
+        held += change
+        peak = max(peak, held)
     return peak

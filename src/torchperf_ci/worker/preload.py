@@ -32,7 +32,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn
 
-from torchperf_ci.worker.protocol import describe, serve
+from torchperf_ci.worker.protocol import Channel, describe, serve
 
 PRELOADED = ("torch", "torch._dynamo", "torch._inductor.compile_fx")
 
@@ -168,8 +168,9 @@ def _become_worker(descriptors: Sequence[int]) -> NoReturn:
 
         with os.fdopen(os.dup(0), "r", encoding="utf-8") as requests:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a model that reads stdin gets an end of file
-            bench = Bench()
-            serve(requests, replies, bench.handlers(), ends_after=bench.ends_after)
+            channel = Channel(requests, replies)
+            bench = Bench(channel=channel)
+            serve(channel, bench.handlers(), ends_after=bench.ends_after)
         status = 0
     finally:
         sys.stdout.flush()

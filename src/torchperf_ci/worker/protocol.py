@@ -59,27 +59,58 @@ def describe(error: BaseException) -> str:
     return one_line(": ".join([type(error).__name__, " ".join(said)] if said else [type(error).__name__]))
 
 
+class Channel:
+    """The worker's end of the two pipes. Replies go to the descriptor `replies`, which nobody else knows."""
+
+    def __init__(self, requests: IO[str], replies: int) -> None:
+        self._requests, self._replies = requests, replies
+        self._pending = 0
+        self._is_open = True
+
+    def receive(self) -> dict[str, Any] | None:
+        """Wait for the next request; None when there will be none."""
+        line = self._requests.readline() if self._is_open else ""
+        if not line:
+            self._is_open = False
+            return None
+        request: dict[str, Any] = json.loads(line)
+        self._pending = request.pop("id")
+        return request
+
+    def answer(self, reply: Mapping[str, Any]) -> None:
+        """Reply to the request that came last. After a reply with `last` nothing more comes or goes."""
+        if not self._is_open:
+            return
+        content = (json.dumps({"id": self._pending, **reply}) + "\n").encode()
+        while content:
+            content = content[os.write(self._replies, content) :]
+        self._is_open = "last" not in reply
+
+
 def serve(
-    requests: IO[str], replies: int, handlers: Mapping[str, Handler], *, ends_after: Callable[[BaseException], bool]
+    channel: Channel,
+    handlers: Mapping[str, Handler],
+    *,
+    ends_after: Callable[[BaseException], bool],
+    until: str = "",
 ) -> None:
     """Answer requests until the end of the input, or until an error that `ends_after` says nothing can follow.
 
-    Writes to the descriptor `replies`, which nobody else knows.
+    until: a command that ends it as well, and is not answered: whoever serves further out replies to it. So a command
+    may call this itself while it is carried out, after it has answered its own request.
     """
-    for line in requests:
-        request = json.loads(line)
-        number, name = request.pop("id"), request.pop("do")
+    while (request := channel.receive()) is not None:
+        name = request.pop("do")
+        if name == until:
+            return
+        reply: dict[str, Any]
         try:
-            reply = {"id": number, "ok": handlers[name](**request)}
+            reply = {"ok": handlers[name](**request)}
         except BaseException as error:  # noqa: BLE001 - model code may raise anything, SystemExit and the like too
             traceback.print_exception(error)
             if isinstance(error, CaseError):
                 report = {"status": error.status, "reason": one_line(error.reason)}
             else:
                 report = {"status": "fail_to_run", "reason": describe(error)}
-            reply = {"id": number, "error": report, **({"last": True} if ends_after(error) else {})}
-        content = (json.dumps(reply) + "\n").encode()
-        while content:
-            content = content[os.write(replies, content) :]
-        if "last" in reply:
-            return
+            reply = {"error": report, **({"last": True} if ends_after(error) else {})}
+        channel.answer(reply)

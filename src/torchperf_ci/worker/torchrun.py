@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 from torchperf_ci.worker.preload import die_with_parent
-from torchperf_ci.worker.protocol import FAILURE_FILE, LOGS_VARIABLE, SOCKET_VARIABLE, serve
+from torchperf_ci.worker.protocol import FAILURE_FILE, LOGS_VARIABLE, SOCKET_VARIABLE, Channel, serve
 
 
 def answer_as_rank() -> None:
@@ -42,7 +42,7 @@ def answer_as_rank() -> None:
 
     bench = Bench(World(os.environ))
     with connection.makefile("r", encoding="utf-8") as requests:
-        serve(requests, connection.fileno(), bench.handlers(), ends_after=bench.ends_after)
+        serve(Channel(requests, connection.fileno()), bench.handlers(), ends_after=bench.ends_after)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # a process group whose other ranks have gone may wait for them

@@ -75,6 +75,14 @@ class World:
         dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self._group)
         return bool(flags.item())
 
+    def gather(self, item: Any) -> list[Any]:  # noqa: ANN401 - anything that can be pickled
+        """Return what every rank gives, in their order."""
+        if not self.is_shared:
+            return [item]
+        items: list[Any] = [None] * self.size
+        dist.all_gather_object(items, item, group=self._group)
+        return items
+
     def share_of(self, cpus: Sequence[int]) -> tuple[int, ...]:
         """Return this rank's CPUs: an equal share of `cpus`; all of them where there are fewer than ranks."""
         share = len(cpus) // self.size

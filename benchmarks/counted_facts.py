@@ -1,0 +1,141 @@
+"""Change one thing in N small models, and print how often counting finds it, and how often it finds what is not there.
+
+python benchmarks/counted_facts.py --cases 5 --compiler inductor
+python benchmarks/counted_facts.py --cases 5 --instructions callgrind
+
+Each case is an MLP of another depth and width. It is counted twice as it is, in workers of their own with empty caches
+(a difference is a false alarm), and once with one more kernel, or with about 1 % more instructions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from torchperf_ci.compare.effects import Verdict
+from torchperf_ci.compare.model import ToleranceRules
+from torchperf_ci.compare.verdicts import compare_counted
+from torchperf_ci.core.records import Case, Mode
+from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, Counted
+from torchperf_ci.run.counting import InstructionCounting, InstructionMethod
+from torchperf_ci.run.plan import PlannedCase
+from torchperf_ci.run.session import Preloaded
+from torchperf_ci.run.survey import Python, python_under_test
+from torchperf_ci.run.world import start_worker
+
+SUITE = """
+import torch
+from torch import nn
+
+
+class Model(nn.Module):
+    def __init__(self, depth, width, change):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(width, width) for _ in range(depth)])
+        self.change, self.steps = change, 60 * depth
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.relu(layer(x))
+        if self.change == "kernel":
+            x = x @ x.softmax(0).T
+        if self.change == "instructions":
+            self.count()
+        return x
+
+    @torch.compiler.disable
+    def count(self):
+        for _ in range(self.steps):
+            pass
+
+
+def make(number, change):
+    depth, width = 2 + number % 5, 64 + 16 * (number // 5)
+    return lambda batch_size: (Model(depth, width, change), (torch.randn(batch_size or 16, width),))
+
+
+MODELS = {f"{change}_{number}": make(number, change) for number in range(50) for change in ("none", CHANGE)}
+"""
+SETTINGS = CaseSettings(threads=1)
+
+
+@contextmanager
+def start(change: str) -> Iterator[tuple[Python, str, Path]]:
+    """Yield the Python that counts, the suite's path, and a folder for logs."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        suite = folder / "counted_suite.py"
+        suite.write_text(f"CHANGE = {change!r}\n{SUITE}")
+        log = folder / "preload.log"
+        with python_under_test(sys.executable, os.environ, threads=1, extra={}, log=log) as python:
+            yield python, str(suite), folder
+
+
+def count_once(preloaded: Preloaded, planned: PlannedCase, folder: Path) -> Counted:
+    """Compile a case in a worker of its own with an empty cache, and count it."""
+    deadline = time.monotonic() + SETTINGS.timeout
+    with (
+        tempfile.TemporaryDirectory() as cache,
+        start_worker(preloaded, planned, SETTINGS, [folder / "worker.log"], deadline=deadline) as worker,
+    ):
+        case_worker = CaseWorker(worker, planned, SETTINGS, deadline=deadline)
+        case_worker.load(cache_dir=cache)
+        case_worker.compile()
+        case_worker.settle()
+        return case_worker.count()
+
+
+def differs(base: Counted, head: Counted, case: Case) -> bool:
+    """Say whether any count, or a digest, is told to differ."""
+    found = compare_counted(case, (base.metrics, base.digests), (head.metrics, head.digests), ToleranceRules())
+    return any(comparison.verdict is not Verdict.UNCHANGED for comparison in found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=5, choices=range(1, 51), metavar="N")
+    parser.add_argument("--compiler", default="inductor")
+    parser.add_argument("--instructions", choices=["pmu", "callgrind"], help="inject instructions, not a kernel")
+    given = parser.parse_args()
+    change = "instructions" if given.instructions else "kernel"
+    found = false = 0
+    began = time.monotonic()
+    method = InstructionMethod(given.instructions or "never")
+    with (
+        start(change) as (python, suite, folder),
+        python.start() as preloaded,
+        InstructionCounting(python, method) as instructions,
+    ):
+        for number in range(given.cases):
+            counts = []
+            for model in (f"none_{number}", f"none_{number}", f"{change}_{number}"):
+                case = Case(
+                    suite="counted",
+                    model=model,
+                    mode=Mode.INFERENCE,
+                    device="cpu",
+                    dtype="float32",
+                    compiler="eager" if given.instructions else given.compiler,
+                )
+                planned = PlannedCase(case=case, spec=suite)
+                if given.instructions:
+                    counts.append(instructions.count(planned, SETTINGS, [folder / "worker.log"], arm="eager"))
+                else:
+                    counts.append(count_once(preloaded, planned, folder))
+                for remark in counts[-1].remarks:
+                    print(f"{model}: {remark}")
+            base, again, changed = counts
+            false += differs(base, again, case)
+            found += differs(base, changed, case)
+    seconds = (time.monotonic() - began) / (3 * given.cases)
+    print(f"one change ({change}): found in {found} of {given.cases} cases, {false} false; {seconds:.1f} s a count")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""`torchperf-ci accept`: let an intended slowdown land, by a comment of somebody who may write to the repository."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import Any
+
+import click
+
+from torchperf_ci.cli.options import GITHUB_FILES, GitHubOptions, command, command_options, option, takes
+from torchperf_ci.core.errors import ExitCode, UsageProblem
+
+
+@command_options
+class AcceptOptions:
+    """Say which comment is judged, by which results."""
+
+    pull_request: int | None = option(
+        "--pull-request", type=click.IntRange(min=1), help="Its number.  [default: that of the event]"
+    )
+    comment: int | None = option(
+        "--comment", type=click.IntRange(min=1), help="The number of the comment.  [default: that of the event]"
+    )
+    artifact: str = option(
+        "--artifact", default="torchperf-report", help="The name under which runs store their comparison."
+    )
+    name: str = option("--name", default="torchperf", help="The name of the check that is judged anew.")
+    dry_run: bool = option("--dry-run", is_flag=True, help="Say what would be accepted, and write nothing.")
+    github_files: bool = GITHUB_FILES
+    github: GitHubOptions
+
+
+@command(short_help="Let an intended slowdown land, by a comment on the pull request.")
+@takes(AcceptOptions)
+def accept(options: AcceptOptions) -> int:
+    """Judge a comment that accepts changes of a pull request, answer it, and renew the check without measuring.
+
+    A line of the comment is `/torchperf accept CASE|all [METRIC] [+N%] because REASON`. Its author must have write
+    access, by GitHub's word, and it must not have been edited. It holds for the case, the metric and the size, also for
+    later commits of the pull request, and ends with it; without +N%, for the size that was measured at that moment. A
+    workflow that `issue_comment` starts calls this (examples/accept.yml).
+
+    \b
+    Examples, as comments:
+      /torchperf accept tiny/mlp +12% because the result is now exact
+      /torchperf accept all because the new kernel comes next week
+
+    Exit code 0 also for a comment that is no command, or that nobody with write access wrote.
+    """
+    from torchperf_ci.github.comments import post_comment
+    from torchperf_ci.github.job import append_summary, read_event, write_outputs
+    from torchperf_ci.github.runs import require_repository
+    from torchperf_ci.post.acceptances import judge_comment, make_marker
+    from torchperf_ci.post.desk import PostingDesk
+    from torchperf_ci.post.stored_comparison import review_comparison
+
+    repository = require_repository(options.github.repository)
+    event = read_event(os.environ)
+    number = options.pull_request or _read_number(event, "issue", "number")
+    comment = options.comment or _read_number(event, "comment", "id")
+    is_of_pull_request = options.pull_request is not None or "pull_request" in (event.get("issue") or {})
+    if not number or not comment or not is_of_pull_request:
+        raise UsageProblem(
+            "the event is no comment on a pull request; `accept` belongs in a workflow that `issue_comment` starts "
+            "(examples/accept.yml), elsewhere give --pull-request and --comment"
+        )
+    server = os.environ.get("GITHUB_SERVER_URL", "https://github.com")
+    with options.github.client(os.environ) as client:
+        answer = judge_comment(client, repository, number, comment, artifact=options.artifact, server=server)
+        click.echo(answer.why)
+        outputs = {"accepted": str(answer.findings is not None).lower(), "conclusion": ""}
+        code = ExitCode.OK
+        if options.dry_run:
+            click.echo(f"Would answer:\n{answer.text}" if answer.text else "Would not answer", err=True)
+        elif answer.text:
+            post_comment(client, repository, number, answer.text, make_marker(comment, answer.time), sticky=True)
+        if answer.findings is not None and answer.origin is not None:
+            posting = review_comparison(answer.findings)
+            outputs["conclusion"] = posting.conclusion.value
+            click.echo(posting.title)
+            if not options.dry_run:
+                desk = PostingDesk(
+                    client=client,
+                    origin=answer.origin,
+                    name=options.name,
+                    server=server,
+                    say=partial(click.echo, err=True),
+                    replaces_failure=True,
+                )
+                if desk.post(posting).is_refused:
+                    code = ExitCode.REFUSED
+    if options.github_files:
+        append_summary(os.environ, answer.text or f"{answer.why}\n")
+        write_outputs(os.environ, outputs)
+    return int(code)
+
+
+def _read_number(event: Any, part: str, name: str) -> int:  # noqa: ANN401 - any JSON
+    """Read a number from a part of the event; 0 where there is none."""
+    value = (event.get(part) or {}).get(name) if isinstance(event.get(part), dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0

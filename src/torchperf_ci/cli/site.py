@@ -1,0 +1,113 @@
+"""`torchperf-ci site`: make the pages of a history, in a folder or on a branch."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from torchperf_ci.cli.config import tolerance_rules
+from torchperf_ci.cli.history_options import HistoryOptions
+from torchperf_ci.cli.options import GitHubOptions, argument, command, command_options, option, takes
+from torchperf_ci.cli.pages_options import PagesOptions, publish_pages, tell_update
+from torchperf_ci.core.errors import NothingToJudge, UsageProblem
+from torchperf_ci.core.text import one_line
+
+DEFAULT_OUTPUT = "./torchperf-site"
+
+
+@command_options
+class SiteHistoryOptions(HistoryOptions):
+    """Say which history is shown, and which of its series."""
+
+    location: str | None = argument(metavar="[HISTORY]", required=False, envvar="TORCHPERF_HISTORY")
+    data_branch: str = option(
+        "--data-branch",
+        metavar="BRANCH",
+        default="",
+        show_default=False,
+        help="The branch of --repo with the runs, in place of HISTORY.",
+    )
+
+
+@command_options
+class SiteCommandOptions:
+    """Say which history is shown, and where its pages go to."""
+
+    output: Path | None = option(
+        "--output",
+        type=click.Path(file_okay=False, path_type=Path),
+        help=f"The folder for the pages.  [default: {DEFAULT_OUTPUT}, or --pages-branch if one is given]",
+    )
+    compare_branch: str = option(
+        "--compare-branch",
+        default="",
+        show_default=False,
+        help="Judge runs of this branch of the repository only; all are shown.  [default: all]",
+    )
+    look_back: int = option(
+        "--look-back",
+        type=click.IntRange(min=1),
+        default=1000,
+        help="How many of the newest runs are judged. Changes before them stay listed where they were listed.",
+    )
+    url: str = option(
+        "--site-url",
+        metavar="URL",
+        default="",
+        show_default=False,
+        help="Where the pages are going to be, for the links of their feed, say https://org.github.io/project/.",
+    )
+    dry_run: bool = option("--dry-run", is_flag=True, help="Write nothing; say what would be written, with sizes.")
+    history: SiteHistoryOptions
+    pages: PagesOptions
+    github: GitHubOptions
+
+
+@command(short_help="Make pages of a history of runs, to be browsed without a server.")
+@takes(SiteCommandOptions)
+def site(options: SiteCommandOptions) -> None:
+    """Make pages of the runs in HISTORY: what is open, every metric of every case over time, any two runs side by side.
+
+    HISTORY is where `dashboard` keeps runs, a folder or a URL [default: ./torchperf-history, or --data-branch]. Open
+    index.html from the disk, or put the folder behind any web server: nothing is loaded from elsewhere. A folder with
+    pages from before is brought up to date: only what changed is written.
+
+    \b
+    Examples:
+      torchperf-ci site torchperf-history --output site
+      torchperf-ci site s3://bucket/history --output site
+      torchperf-ci site --data-branch torchperf-data --repo org/project --pages-branch gh-pages
+    """
+    from torchperf_ci.history.parquet import describe_empty
+    from torchperf_ci.history.runs import RunFilter
+    from torchperf_ci.site.build import make_site, open_folder_site, write_site
+    from torchperf_ci.site.sources import read_sources
+
+    pages, asked = options.pages, options.history
+    pages.check(options.github)
+    if options.url and not options.url.startswith(("https://", "http://")):
+        raise UsageProblem(f"--site-url {options.url!r} is no address: it begins with https:// or http://")
+    shown = pages.site_options(options.github, name=asked.name, url=options.url)
+    folder = options.output or (None if pages.branch else Path(DEFAULT_OUTPUT))
+    with ExitStack() as opened:
+        needs_client = asked.is_on_branch or bool(pages.branch)
+        client = opened.enter_context(options.github.client(os.environ)) if needs_client else None
+        history = asked.parquet(options.github, client)
+        judged = RunFilter(name=asked.name, branch=options.compare_branch)
+        sources = read_sources(history, options.look_back, judged, rules=tolerance_rules())
+        for problem in sources.problems:
+            click.echo(f"Warning: {one_line(str(problem))}", err=True)
+        if not sources.states:
+            raise NothingToJudge(describe_empty(history.files.where, asked.name))
+        if folder:
+            update = make_site(sources, shown, open_folder_site(folder))
+            if not options.dry_run:
+                write_site(folder, update)
+            tell_update(update, str(folder), dry_run=options.dry_run)
+            click.echo(str(folder / "index.html"))
+        if client is not None and pages.branch:
+            target = pages.target(options.github)
+            publish_pages(sources, shown, target, pages.folder, client, dry_run=options.dry_run)

@@ -1,0 +1,183 @@
+"""Let an intended slowdown land: commands that accept changes, and findings that know of them.
+
+A command is a line of a comment: `/torchperf accept CASE|all [METRIC] [+N%] because REASON`. It holds for a case, a
+metric and a size, and for nothing else: the gate stays as narrow as it is.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+from torchperf_ci.compare.effects import Verdict
+from torchperf_ci.compare.model import AcceptedChange, Comparison, ComparisonFindings
+from torchperf_ci.compare.words import METRIC_TITLES, metric_name, name
+from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.records import METRICS, Direction
+from torchperf_ci.core.text import nearest, one_line
+
+COMMAND = "/torchperf accept"
+EVERYTHING = "all"
+_USAGE = f"write `{COMMAND} SUITE/MODEL +5% because REASON`"
+_LONGEST_REASON = 500
+_ACCEPTABLE = frozenset({Verdict.REGRESSED, Verdict.MISSING})
+"""What does not run, or is wrong, cannot be accepted: it is no size of anything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptCommand:
+    """A command as it was typed.
+
+    case: `all`, or a pattern with shell wildcards. metric: blank for every metric of the case that is worse.
+    limit: the largest change, 0.05 for +5 %; None: as much as was measured when it was typed.
+    """
+
+    case: str
+    metric: str
+    limit: float | None
+    reason: str
+
+    def fits(self, comparison: Comparison) -> bool:
+        """Say whether it speaks of this metric of this case."""
+        case = comparison.case
+        names = (f"{case.suite}/{case.model}", name(case), str(case))
+        is_meant = self.case == EVERYTHING or any(fnmatchcase(each, self.case) for each in names)
+        return is_meant and self.metric in {"", comparison.metric}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeAcceptance:
+    """An acceptance that counts. sizes: the change of each case and metric that it was typed for, where it names none;
+    by the names of `identify`."""
+
+    command: AcceptCommand
+    by: str
+    url: str
+    sizes: dict[str, float] | None = None
+
+    def limit_of(self, comparison: Comparison) -> float | None:
+        """Return the largest ratio of head to base that it lets pass, or None where it does not speak of this."""
+        if not self.command.fits(comparison):
+            return None
+        if self.command.limit is not None:
+            return 1 + self.command.limit
+        return (self.sizes or {}).get(identify(comparison))
+
+
+def identify(comparison: Comparison) -> str:
+    """Name a metric of a case, to find its size again."""
+    return f"{comparison.case} {comparison.metric}"
+
+
+def parse_command(text: str) -> AcceptCommand | None:
+    """Read the first command in a comment; None when there is none.
+
+    Raises `UsageProblem` for a line that begins like one and is none.
+    """
+    line = next((line.strip() for line in text.splitlines() if line.strip().startswith(COMMAND)), None)
+    if line is None:
+        return None
+    request, because, reason = line[len(COMMAND) :].partition(" because ")
+    reason = one_line(reason, limit=_LONGEST_REASON)
+    if not because or not reason:
+        raise UsageProblem(f"the reason is missing: {_USAGE}")
+    words = request.replace("`", " ").split()
+    limit = None
+    if words and (size := re.fullmatch(r"\+?(\d{1,4}(?:\.\d{1,3})?)\s*%", words[-1])):
+        limit = float(size[1]) / 100
+        words = words[:-1]
+    elif words and "%" in words[-1]:
+        raise UsageProblem(f"{one_line(words[-1], limit=40)!r} is no size like +5%: {_USAGE}")
+    if not words:
+        raise UsageProblem(f"the case is missing: {_USAGE}")
+    metrics = {title: metric for metric, title in METRIC_TITLES.items()} | {metric: metric for metric in METRIC_TITLES}
+    case, metric = " ".join(words), ""
+    for length in (2, 1):  # titles have one word or two
+        title = " ".join(words[-length:])
+        if len(words) > length and title in metrics:
+            case, metric = " ".join(words[:-length]), metrics[title]
+            break
+    return AcceptCommand(case=case, metric=metric, limit=limit, reason=reason)
+
+
+def list_accepted(command: AcceptCommand, findings: ComparisonFindings) -> list[Comparison]:
+    """List what in the findings a command would let pass.
+
+    Raises `UsageProblem` when it speaks of nothing that fails, or when what it speaks of cannot be accepted.
+    """
+    meant = [c for c in findings.comparisons if command.fits(c)]
+    acceptable = [c for c in meant if c.blocks and c.verdict in _ACCEPTABLE]
+    if acceptable:
+        return acceptable
+    failed = next((c for c in meant if c.blocks), None)
+    if failed is not None:
+        raise UsageProblem(f"{name(failed.case)} does not run or is wrong on head, which cannot be accepted")
+    blocking = list(dict.fromkeys(f"{c.case.suite}/{c.case.model}" for c in findings.comparisons if c.blocks))
+    if not blocking:
+        raise UsageProblem("nothing fails that could be accepted")
+    hint = nearest(command.case, blocking)
+    raise UsageProblem(
+        f"{one_line(command.case, limit=100)!r} is none of what fails.{hint} There are: {', '.join(blocking[:10])}"
+    )
+
+
+def measure_sizes(comparisons: Sequence[Comparison]) -> dict[str, float]:
+    """Return the sizes that are accepted where a command names none: the upper ends of the intervals."""
+    return {identify(each): _find_change(each, is_upper=True) for each in comparisons}
+
+
+def accept_changes(findings: ComparisonFindings, acceptances: Sequence[ChangeAcceptance]) -> ComparisonFindings:
+    """Mark what fails and was accepted, up to the size that was; what is larger stays as it is, and says so."""
+    return replace(findings, comparisons=tuple(_accept(each, acceptances) for each in findings.comparisons))
+
+
+def write_suggestion(findings: ComparisonFindings) -> str:
+    """Write the comment that accepts all that fails and can be accepted; blank when there is nothing.
+
+    A single change is named with its size, several are accepted at their measured sizes.
+    """
+    open_ones = [c for c in findings.comparisons if c.blocks and c.accepted is None and c.verdict in _ACCEPTABLE]
+    if not open_ones:
+        return ""
+    if len(open_ones) > 1:
+        return f"{COMMAND} {EVERYTHING} because REASON"
+    (only,) = open_ones
+    upper = _find_change(only, is_upper=True)
+    size = f" +{math.ceil(100 * (upper - 1))}%" if math.isfinite(upper) else ""
+    case = one_line(f"{only.case.suite}/{only.case.model}")
+    return f"{COMMAND} {case} {metric_name(only.metric)}{size} because REASON"
+
+
+def _accept(comparison: Comparison, acceptances: Sequence[ChangeAcceptance]) -> Comparison:
+    if not comparison.blocks or comparison.verdict not in _ACCEPTABLE:
+        return comparison
+    smaller = None
+    for acceptance in acceptances:
+        limit = acceptance.limit_of(comparison)
+        if limit is None:
+            continue
+        known = AcceptedChange(by=acceptance.by, reason=acceptance.command.reason, url=acceptance.url, limit=limit)
+        if _find_change(comparison) <= limit:
+            return replace(comparison, accepted=known)
+        smaller = known
+    if smaller is None:
+        return comparison
+    more = f"more than the {100 * (smaller.limit - 1):.3g} % that {one_line(smaller.by, limit=60)} accepted"
+    return replace(comparison, why="; ".join(filter(None, (comparison.why, more))))
+
+
+def _find_change(comparison: Comparison, *, is_upper: bool = False) -> float:
+    """Return how many times worse head is, or with `is_upper` the most that the interval holds; infinite where no
+    number says it, say of what is missing."""
+    ratio = comparison.ratio
+    if ratio is None and comparison.base and comparison.head is not None:
+        ratio = comparison.head / comparison.base
+    if ratio is None:
+        return math.inf
+    if comparison.metric in METRICS and METRICS[comparison.metric].direction is Direction.HIGHER:
+        worst = comparison.low if is_upper and comparison.low else ratio
+        return 1 / worst if worst else math.inf
+    return comparison.high if is_upper and comparison.high else ratio

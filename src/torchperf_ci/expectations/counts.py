@@ -1,0 +1,231 @@
+"""Expected counts in the files of PyTorch's benchmarks/dynamo/pr_time_benchmarks, checked and brought up to date.
+
+A file has no header; its rows are `benchmark,metric,expected,noise`, three blank lines between two of them. Results are
+rows `benchmark,metric,value`. What is beyond the noise fails either way: a win, too, is to be written down.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+from torchperf_ci.core.csv_files import finite
+from torchperf_ci.core.errors import NothingToJudge, UsageProblem
+from torchperf_ci.core.frames import CaseSelection
+from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Record
+from torchperf_ci.core.result_files import read_file, read_folder
+from torchperf_ci.core.safe_files import write_whole
+from torchperf_ci.core.text import one_line
+from torchperf_ci.expectations.table import refuse_name
+
+USUAL_NOISE = 0.015
+"""The noise of a new row for what varies a little, as PyTorch's files have it."""
+
+_KEPT_DIGITS = 4
+_GAP = "\n" * 4
+
+Key = tuple[str, str]
+"""A benchmark and its metric."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedCount:
+    """The value that is expected, and the share by which it may differ either way."""
+
+    value: float
+    noise: float
+
+
+class CountOutcome(str, Enum):
+    """The ways in which a count stands against its expectation."""
+
+    PASS = "PASS"
+    REGRESSION = "REGRESSION"
+    WIN = "WIN"
+    MISSING = "MISSING"
+    """It is expected, and there is no result."""
+    NEW = "NEW"
+    """There is a result, and nothing is expected."""
+
+    __str__ = str.__str__
+
+    @property
+    def fails(self) -> bool:
+        return self in {CountOutcome.REGRESSION, CountOutcome.WIN, CountOutcome.MISSING}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountCheck:
+    """The verdict on one count of one benchmark."""
+
+    benchmark: str
+    metric: str
+    outcome: CountOutcome
+    expected: ExpectedCount | None = None
+    value: float | None = None
+
+    @property
+    def change(self) -> float | None:
+        """The share by which the value differs from what is expected."""
+        if self.expected is None or self.value is None or not self.expected.value:
+            return None
+        return self.value / self.expected.value - 1
+
+
+def read_expected_counts(path: Path) -> dict[Key, ExpectedCount]:
+    """Read a file of expected counts. Raises `UsageProblem` naming the lines that are none."""
+    rows: dict[Key, ExpectedCount] = {}
+    problems = []
+    for line, cells in _read_rows(path):
+        numbers = [finite(cell) for cell in cells[2:]]
+        value, noise = numbers if len(numbers) == 2 else (None, None)
+        if value is None or noise is None or value < 0 or not 0 <= noise <= 10:
+            problems.append(f"line {line}: expected benchmark,metric,expected,noise")
+        elif why := _refuse(cells[:2]):
+            problems.append(f"line {line}: {why}")
+        elif (key := (cells[0], cells[1])) in rows:
+            problems.append(f"line {line}: {key[0]} {key[1]} stands there twice")
+        else:
+            rows[key] = ExpectedCount(value=value, noise=noise)
+    if problems:
+        raise UsageProblem(f"{path}: {'; '.join(problems[:5])}")
+    return rows
+
+
+def read_counts(path: Path) -> dict[Key, float]:
+    """Read what was counted: rows `benchmark,metric,value`, or a results folder, whose benchmarks are its cases.
+
+    Raises `UsageProblem` for a file that has other rows, and `NothingToJudge` where nothing was counted.
+    """
+    if path.is_dir():
+        counts = _count_records(read_folder(path, CaseSelection()).records)
+    else:
+        counts = {}
+        for line, cells in _read_rows(path):
+            value = finite(cells[2]) if len(cells) == 3 else None
+            if value is None or _refuse(cells[:2]):
+                raise UsageProblem(f"{path}: line {line}: expected benchmark,metric,value")
+            counts[cells[0], cells[1]] = value
+    if not counts:
+        raise NothingToJudge(f"{path} holds no counts; `torchperf-ci run` records them unless --no-count is given")
+    return counts
+
+
+def _count_records(records: Iterable[Record]) -> dict[Key, float]:
+    return {
+        (str(record.case), metric): record.metrics[metric]
+        for record in records
+        for metric in (*EXACT_COUNTS, *INSTRUCTIONS)
+        if metric in record.metrics and not refuse_name(str(record.case))
+    }
+
+
+def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Read the rows that are not blank, with their lines from 1. Raises `UsageProblem`."""
+    content = read_file(path)
+    if isinstance(content, str):
+        raise UsageProblem(f"{path} {content}")
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+        return [
+            (number, [cell.strip() for cell in next(csv.reader([line], strict=True))])
+            for number, line in enumerate(lines, start=1)
+            if line.strip() and not line.lstrip().startswith("#")
+        ]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageProblem(f"{path} is not a CSV of counts ({error})") from error
+
+
+def _refuse(names: Sequence[str]) -> str:
+    return next((f"the name {one_line(name, limit=80)!r} {why}" for name in names if (why := refuse_name(name))), "")
+
+
+def check_counts(counts: Mapping[Key, float], expected: Mapping[Key, ExpectedCount]) -> list[CountCheck]:
+    """Check every expected count, in the order of the file, then list the results that nothing is expected of."""
+    checks = []
+    for (benchmark, metric), wanted in expected.items():
+        value = counts.get((benchmark, metric))
+        if value is None:
+            outcome = CountOutcome.MISSING
+        elif value > wanted.value * (1 + wanted.noise):
+            outcome = CountOutcome.REGRESSION
+        elif value < wanted.value * (1 - wanted.noise):
+            outcome = CountOutcome.WIN
+        else:
+            outcome = CountOutcome.PASS
+        checks.append(CountCheck(benchmark=benchmark, metric=metric, outcome=outcome, expected=wanted, value=value))
+    new = [(key, value) for key, value in counts.items() if key not in expected]
+    return checks + [CountCheck(benchmark=b, metric=m, outcome=CountOutcome.NEW, value=v) for (b, m), v in new]
+
+
+def update_counts(
+    counts: Mapping[Key, float], expected: Mapping[Key, ExpectedCount], *, prune: bool = False
+) -> dict[Key, ExpectedCount]:
+    """Take over the values that moved by more than a third of their noise, and those that are new.
+
+    Four significant digits are kept, the rest become zeros, unless the count is exact (a noise of 0). What has no
+    result stays, or goes with `prune`.
+    """
+    updated = {}
+    for key, wanted in expected.items():
+        value = counts.get(key)
+        if value is None:
+            if not prune:
+                updated[key] = wanted
+        elif abs(value - wanted.value) > wanted.value * wanted.noise / 3:
+            updated[key] = replace(wanted, value=_shorten(value, wanted.noise))
+        else:
+            updated[key] = wanted
+    for key, value in counts.items():
+        if key not in updated and key not in expected:
+            noise = 0.0 if key[1] in EXACT_COUNTS else USUAL_NOISE
+            updated[key] = ExpectedCount(value=_shorten(value, noise), noise=noise)
+    return updated
+
+
+def _shorten(value: float, noise: float) -> float:
+    """Keep the first digits of a count, as PyTorch's check_results.py does: they are cut off, not rounded."""
+    if not noise or value < 10**_KEPT_DIGITS:
+        return value
+    unit = 10 ** (math.floor(math.log10(value)) + 1 - _KEPT_DIGITS)
+    return float(int(value) // unit * unit)
+
+
+def write_counts(expected: Mapping[Key, ExpectedCount]) -> str:
+    """Write a file of expected counts."""
+    rows = []
+    for (benchmark, metric), wanted in expected.items():
+        line = io.StringIO()
+        cells = (benchmark, metric, _format(wanted.value), _format(wanted.noise))
+        csv.writer(line, lineterminator="").writerow(cells)
+        rows.append(line.getvalue())
+    return _GAP.join(rows) + "\n" if rows else ""
+
+
+def save_counts(path: Path, expected: Mapping[Key, ExpectedCount]) -> None:
+    """Replace the file at once. Raises `UsageProblem` when it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path.resolve(), write_counts(expected).encode(), mode=None)
+    except OSError as error:
+        raise UsageProblem(f"{path} cannot be written ({error.strerror})") from error
+
+
+def _format(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def describe_count(check: CountCheck) -> str:
+    """Write a check in a line."""
+    name = one_line(f"{check.benchmark} {check.metric}")
+    now = "no result" if check.value is None else _format(check.value)
+    if check.expected is None:
+        return f"{check.outcome}: {name}: {now}, nothing is expected"
+    change = "" if check.change is None else f", {100 * check.change:+.2f} %"
+    wanted = f"{_format(check.expected.value)} ± {100 * check.expected.noise:g} %"
+    return f"{check.outcome}: {name}: {now}, expected {wanted}{change}"

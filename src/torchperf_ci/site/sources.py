@@ -1,0 +1,43 @@
+"""What a site is made of: a history, and the states of its series after the newest run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from torchperf_ci.compare.model import Rule
+from torchperf_ci.core.results import Problem
+from torchperf_ci.dashboard.states import SeriesState, judge
+from torchperf_ci.history.acceptances import read_acceptances
+from torchperf_ci.history.parquet import ParquetHistory
+from torchperf_ci.history.runs import RunFilter
+from torchperf_ci.history.series import RunInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SiteSources:
+    """A history, the states of its series, and the time of the oldest run that was judged for them."""
+
+    history: ParquetHistory
+    states: tuple[SeriesState, ...]
+    judged_since: datetime | None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def newest(self) -> RunInfo | None:
+        """Return the newest run that was judged."""
+        return max((state.newest for state in self.states), key=lambda run: (run.time, run.key), default=None)
+
+
+def read_sources(history: ParquetHistory, count: int, chosen: RunFilter, *, rules: Sequence[Rule] = ()) -> SiteSources:
+    """Judge the newest `count` runs that are chosen; `rules` are margins that were asked for."""
+    collection = history.read_series(count, chosen)
+    series = collection.list_series()
+    acceptances, problems = read_acceptances(history.files, chosen.name)
+    return SiteSources(
+        history=history,
+        states=tuple(judge(series, rules=rules, acceptances=acceptances)),
+        judged_since=min((each.points[0].run.time for each in series), default=None),
+        problems=(*collection.problems, *problems),
+    )
