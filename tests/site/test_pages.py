@@ -56,9 +56,8 @@ def show(browser: Browser, site: Path, address: str = "#/") -> None:
             f"document.getElementById('main').dataset.old = true; const to = {json.dumps(address)};"
             "if (location.hash === to) pages.show(); else location.hash = to"
         )
-    browser.wait(
-        "document.querySelector('main[data-ready]:not([data-old])') && !document.querySelector('main').textContent.includes('Loading')"
-    )
+    main = "document.querySelector('main[data-ready]:not([data-old])')"
+    browser.wait(f"{main} && !{main}.textContent.includes('Loading')")
     browser.run("picks.clear(); scrollTo(0, 0)")
 
 

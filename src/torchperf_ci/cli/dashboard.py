@@ -167,7 +167,7 @@ class DashboardCommandOptions:
                 "--history and --dashboard-archive-path are two places for the same runs; give one of them"
             )
         self.pages.check(self.github)
-        if self.pages.branch and (self.history.archive or self.no_detect_regressions):
+        if self.pages.pages_branch and (self.history.archive or self.no_detect_regressions):
             raise UsageProblem(
                 "--pages-branch shows what --history keeps, judged: without an archive of folders, and "
                 "without --no-detect-regressions"
@@ -238,7 +238,7 @@ def dashboard(options: DashboardCommandOptions) -> int:
         limit=options.posting.limit,
     )
     with ExitStack() as opened:
-        needs_client = bool(asked.data_branch or options.pages.branch) or (bool(issues) and not options.dry_run)
+        needs_client = bool(asked.data_branch or options.pages.pages_branch) or (bool(issues) and not options.dry_run)
         client = opened.enter_context(options.github.client(os.environ)) if needs_client else None
         targets = Targets(options=options, run=run, client=client)
         chosen = RunFilter(name=asked.name, branch=asked.compare_branch, selection=report_options.selection)
@@ -263,7 +263,7 @@ def dashboard(options: DashboardCommandOptions) -> int:
         click.echo("\n\n".join([report.summary, *map(write_terminal_text, dashboards)]))
         click.echo(f"The dashboard is in {', '.join(str(comment.path) for comment in comments)}", err=True)
         targets.keep_run(pictures)
-        if options.pages.branch:
+        if options.pages.pages_branch:
             targets.publish_pages()
         posted = targets.post_comments(comments, issues) if issues else []
     for url in posted:
@@ -403,7 +403,7 @@ class Targets:
         sources = read_sources(self._parquet(), asked.look_back, judged, rules=tolerance_rules())
         shown = pages.site_options(options.github, name=asked.name, url=options.posting.site_url)
         target = pages.target(options.github)
-        publish_pages(sources, shown, target, pages.folder, self.client, dry_run=options.dry_run)
+        publish_pages(sources, shown, target, pages.pages_dir, self.client, dry_run=options.dry_run)
 
     def post_comments(self, comments: Sequence[Comment], issues: Mapping[str, int]) -> list[str]:
         """Post the comments that have an issue; return their addresses. Raises `Refused` after all were tried."""

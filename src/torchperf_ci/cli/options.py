@@ -181,7 +181,10 @@ def takes(kind: type[Options]) -> Callable[[Callable[[Options], Any]], Callable[
             return function(build(kind, values))
 
         decorated_command: Callable[..., Any] = command
-        for name, parameter, section in reversed([*declared_parameters(kind)]):
+        declared = [*declared_parameters(kind)]
+        names = [name for name, _, _ in declared]
+        assert len(set(names)) == len(names), f"{kind.__name__}: two options have the same field name in {names}"
+        for name, parameter, section in reversed(declared):
             decorated_command = parameter.add_to(decorated_command, name, section)
         return decorated_command
 

@@ -24,14 +24,14 @@ class PagesOptions:
 
     SECTION: ClassVar[str] = "Pages"
 
-    branch: str = option(
+    pages_branch: str = option(
         "--pages-branch",
         metavar="BRANCH",
         default="",
         show_default=False,
         help="Commit the pages of the history to this branch of --repo, say gh-pages; made when it is not there.",
     )
-    folder: str = option(
+    pages_dir: str = option(
         "--pages-dir",
         metavar="DIR",
         default="",
@@ -47,18 +47,18 @@ class PagesOptions:
 
     def check(self, github: GitHubOptions) -> None:
         """Raise `UsageProblem` for what cannot be done, before anything is."""
-        if self.branch:
+        if self.pages_branch:
             repository_of(github)
-        if self.folder and not self.branch:
+        if self.pages_dir and not self.pages_branch:
             raise UsageProblem("--pages-dir is a folder of --pages-branch; give that as well")
-        if any(part in {"..", "."} or part.lower() == ".git" for part in self.folder.split("/")):
-            raise UsageProblem(f"--pages-dir {self.folder!r} is no folder of a branch")
+        if any(part in {"..", "."} or part.lower() == ".git" for part in self.pages_dir.split("/")):
+            raise UsageProblem(f"--pages-dir {self.pages_dir!r} is no folder of a branch")
 
     def target(self, github: GitHubOptions) -> Branch:
         """Return the branch for the pages."""
         from torchperf_ci.github.branch import Branch
 
-        return Branch(repository=repository_of(github), name=self.branch)
+        return Branch(repository=repository_of(github), name=self.pages_branch)
 
     def site_options(self, github: GitHubOptions, *, name: str, url: str) -> SiteOptions:
         """Return what the pages of the series `name` show; `url` is where they are going to be, if that is known."""

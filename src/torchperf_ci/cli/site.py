@@ -91,9 +91,9 @@ def site(options: SiteCommandOptions) -> None:
     if options.url and not options.url.startswith(("https://", "http://")):
         raise UsageProblem(f"--site-url {options.url!r} is no address: it begins with https:// or http://")
     shown = pages.site_options(options.github, name=asked.name, url=options.url)
-    folder = options.output or (None if pages.branch else Path(DEFAULT_OUTPUT))
+    folder = options.output or (None if pages.pages_branch else Path(DEFAULT_OUTPUT))
     with ExitStack() as opened:
-        needs_client = asked.is_on_branch or bool(pages.branch)
+        needs_client = asked.is_on_branch or bool(pages.pages_branch)
         client = opened.enter_context(options.github.client(os.environ)) if needs_client else None
         history = asked.parquet(options.github, client)
         judged = RunFilter(name=asked.name, branch=options.compare_branch)
@@ -108,6 +108,6 @@ def site(options: SiteCommandOptions) -> None:
                 write_site(folder, update)
             tell_update(update, str(folder), dry_run=options.dry_run)
             click.echo(str(folder / "index.html"))
-        if client is not None and pages.branch:
+        if client is not None and pages.pages_branch:
             target = pages.target(options.github)
-            publish_pages(sources, shown, target, pages.folder, client, dry_run=options.dry_run)
+            publish_pages(sources, shown, target, pages.pages_dir, client, dry_run=options.dry_run)

@@ -64,10 +64,10 @@ class SiteOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteUpdate:
-    """What makes a site that a manifest knows into one of the history as it is now.
+    """The files that make a site, which a manifest knows, into one of the history as it is now.
 
-    files: what has to be written, by path below the site, in this order; None: it has to be deleted. Empty: nothing.
-    size: of the whole site in bytes, as far as it is made anew; runs: those that are shown.
+    files: what has to be written, by path below the site, in this order; None: it has to be deleted.
+    runs, cases: how many are shown. months_read: of how many months the history was read.
     """
 
     files: Mapping[str, bytes | None]

@@ -18,7 +18,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestMonth:
-    """What is known of the pages of a month.
+    """The pages of a month as they were made.
 
     signature: of the files of the history that they are made of. files: the digests of all of them, by path.
     runs: the ids of the runs that are shown, oldest first; counted: how many there are in the history.
@@ -41,7 +41,7 @@ class ManifestMonth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What is known of a site. months: by name. cases: as the pages describe them, by id. files: the digests of the
+    """A site as it was made. months: by name. cases: as the pages describe them, by id. files: the digests of the
     files that belong to no month. changes: every change that was listed, newest first."""
 
     months: Mapping[str, ManifestMonth] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from torchperf_ci.compare.words import change as percent_text
 from torchperf_ci.core.errors import require
 from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import Case, Metric, Source
@@ -21,7 +22,7 @@ from torchperf_ci.core.text import count, is_sha, one_line
 from torchperf_ci.dashboard.states import LevelChange, SeriesState, State
 from torchperf_ci.dashboard.words import write_rerun
 from torchperf_ci.history.addresses import identify_case, page_address
-from torchperf_ci.history.series import STATUS_METRICS, RunInfo
+from torchperf_ci.history.series import COUNTED, STATUS_METRICS, RunInfo
 from torchperf_ci.site.data import describe_metric, describe_run
 from torchperf_ci.site.manifest import digest
 
@@ -51,6 +52,18 @@ _LOOKS: Mapping[State, tuple[str, str, str]] = {
     State.FINE: ("fine", "✓", "good"),
 }
 """A word, a sign that every font has, and a tone, for every state."""
+
+BISECTED: Mapping[str, str] = {
+    "speedup": "latency",
+    "abs_latency": "latency",
+    "compilation_latency": "compile-time",
+    "dynamo_peak_mem": "memory",
+    "compression_ratio": "memory",
+    "accuracy_status": "accuracy",
+    "performance_status": "accuracy",
+    **{name: name for name in COUNTED},
+}
+"""The metrics that `bisect` searches for, and what they are called there; counters have the same name."""
 
 _URGENCY = {state: place for place, state in enumerate(State)}
 _QUIET = {State.UNJUDGED, State.ACCEPTED, State.SKIPPED, State.FINE}
@@ -206,7 +219,7 @@ def _describe_change(state: SeriesState, change: LevelChange) -> dict[str, Any]:
     sign, tone = ("✗", "bad") if change.is_worse else ("✓", "good")
     if change.acceptance:
         sign, tone = _LOOKS[State.ACCEPTED][1:]
-    size = "" if change.change is None else f" ({change.change:+.1%})"
+    size = "" if change.change is None else f" ({percent_text(1 + change.change)})"
     numbers = f"{_write_number(change.old, state.metric)} → {_write_number(change.new, state.metric)}{size}"
     return {
         **_identify(state, change.first_new),
@@ -266,7 +279,7 @@ def _write_state(state: SeriesState) -> str:
         and state.old is not None
         and state.new is not None
     ):
-        size = "" if state.change is None else f" ({state.change:+.1%})"
+        size = "" if state.change is None else f" ({percent_text(1 + state.change)})"
         parts.append(f"{_write_number(state.old, state.metric)} → {_write_number(state.new, state.metric)}{size}")
     if state.reason:
         parts.append(one_line(state.reason, limit=300))
@@ -289,19 +302,25 @@ def _write_number(value: float, metric: Metric) -> str:
 
 
 def _list_commands(state: SeriesState) -> list[dict[str, str]]:
-    """List the commands that look for the cause: a comparison of both ends of the range, and the case again."""
+    """List the commands that look for the cause: between both ends of the range, and of the case as it is now."""
     case, since, good = state.case, state.since or state.newest, state.last_good
-    commands = []
+    commands: list[tuple[str, list[str]]] = []
     if good and is_sha(good.commit) and is_sha(since.commit) and good.commit != since.commit:
-        words = ["torchperf-ci", "compare", "--base-ref", good.commit, "--head-ref", since.commit]
-        words += ["--suites", case.suite, f"--{case.mode}", "--devices", case.device, "--dtypes", case.dtype]
-        words += ["--compilers", case.compiler, "--filter", f"^{re.escape(case.model)}$", "--setup", "pip install -e ."]
-        title = "In a checkout: is it really between these two commits? --setup installs yours"
-        commands.append({"title": title, "command": one_line(shlex.join(words))})
+        asked = ["--suites", case.suite, f"--{case.mode}", "--devices", case.device, "--dtypes", case.dtype]
+        asked += ["--compilers", case.compiler, "--setup", "pip install -e ."]
+        ends = [good.commit, since.commit]
+        compare = ["torchperf-ci", "compare", "--base-ref", ends[0], "--head-ref", ends[1], *asked]
+        compare += ["--filter", f"^{re.escape(case.model)}$"]
+        searched = BISECTED.get(state.metric.name)
+        if searched:
+            bisect = ["torchperf-ci", "bisect", *ends, "--case", str(case), "--metric", searched, *asked]
+            commands.append(("Find the commit, in a checkout; --setup installs yours", bisect))
+        commands.append(("Measure both ends beside each other", compare))
     section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
     source = Source(repository=since.repository, commit=since.commit, branch=since.branch, workflow=since.workflow)
     again = write_rerun(section, case.suite, case.compiler, [case.model], source)
-    return [*commands, {"title": "Measure it again", "command": again}]
+    shown = [{"title": title, "command": one_line(shlex.join(words))} for title, words in commands]
+    return [*shown, {"title": "Measure it again", "command": again}]
 
 
 def _versioned(path: str, content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""What a site is made of: a history, and the states of its series after the newest run."""
+"""The sources of a site: a history, and the states of its series after the newest run."""
 
 from __future__ import annotations
 

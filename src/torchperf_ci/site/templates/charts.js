@@ -36,7 +36,7 @@ const charts = (() => {
       hoverlabel: { bgcolor: ink("--panel"), bordercolor: ink("--soft"), font: { color: ink("--ink") }, align: "left" },
       dragmode: isTouch ? false : "zoom",
       showlegend: spec.lines.length > 1 || Boolean(spec.failures?.length),
-      legend: { orientation: "h", y: -0.14, yanchor: "top", font: { color: ink("--ink") } },
+      legend: { orientation: "h", y: -44 / ((spec.height ?? 300) - 70), yanchor: "top", font: { color: ink("--ink") } },
       xaxis: { ...axis, type: "date", ...(spec.range ? { range: spec.range } : {}) },
       yaxis: { ...axis, title: { text: plain(spec.unit ?? ""), font: { color: ink("--soft") } }, tickformat: spec.tickformat, automargin: true },
       yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
