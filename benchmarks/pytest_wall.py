@@ -1,12 +1,11 @@
-"""The cost of interleaving pytest benchmarks, beyond the time of their own calls.
+"""Wall time of interleaving pytest benchmarks, over that of the same calls without.
 
 Tests with calls of several lengths run side by side, as base and head of a comparison: two workers stand in the same
-test, and are asked for one reading each in turn. The rest of the time is the cost: requests and replies, the probe after
-each reading, and what the fixture does around a call. Wall time on a machine that others use holds their work as well, so
-the processor's time of the three processes stands beside it. At last: what the turns do to the calls themselves.
+test. In turn, pairs of readings are interleaved, as `compare` takes them (a request per reading, a probe after each),
+and as many calls are asked of each worker at once. So both see the same load; medians of all blocks are printed.
 
     python benchmarks/pytest_wall.py
-    python benchmarks/pytest_wall.py --milliseconds 5 20 --pairs 200 --rounds 5
+    python benchmarks/pytest_wall.py --milliseconds 5 20 --pairs 20 --blocks 50
 """
 
 from __future__ import annotations
@@ -17,16 +16,13 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-import psutil
-
 from torchperf_ci.compare.live import Interleave, TwoWorkerPairs
 from torchperf_ci.core.records import Mode
-from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, OneArm
+from torchperf_ci.run.case_worker import CaseSettings, CaseWorker
 from torchperf_ci.run.plan import PlannedCase, Selection, make_plan
 from torchperf_ci.run.sampler import Sampler
 from torchperf_ci.run.session import Preloaded
@@ -53,50 +49,43 @@ def test_work(benchmark, milliseconds):
 """
 
 
-def start_side(stack: ExitStack, preloaded: Preloaded, planned: PlannedCase, log: Path) -> tuple[CaseWorker, int]:
-    """Start a worker that stands in the call of a test, ready to be sampled; return it with its process id."""
+def start_side(stack: ExitStack, preloaded: Preloaded, planned: PlannedCase, log: Path) -> CaseWorker:
+    """Start a worker that stands in the call of a test, ready to be sampled."""
     settings, deadline = CaseSettings(threads=1, timeout=600.0), time.monotonic() + 600
     process = stack.enter_context(preloaded.fork(log))
     worker = CaseWorker(process, planned, settings, deadline=deadline)
     worker.load(cache_dir=None)
     worker.settle()
-    return worker, process.pid
+    return worker
 
 
-def measure(preloaded: Preloaded, planned: PlannedCase, log: Path, *, pairs: int) -> tuple[float, float, float, float]:
-    """Return milliseconds of a call, wall time and processor's time over the calls' own, and a call in turns over one
-    without them."""
+def measure(preloaded: Preloaded, planned: PlannedCase, log: Path, *, pairs: int, blocks: int) -> tuple[float, float]:
+    """Return the milliseconds of a call, and the ratio of wall times with and without interleaving."""
+    ratios, calls = [], []
     with ExitStack() as stack:
-        sides = {side: start_side(stack, preloaded, planned, log) for side in ("base", "head")}
-        workers = {side: worker for side, (worker, _) in sides.items()}
-        processes = [psutil.Process(), *(psutil.Process(pid) for _, pid in sides.values())]
+        workers = {side: start_side(stack, preloaded, planned, log) for side in ("base", "head")}
         in_turn = TwoWorkerPairs(workers, {"base": "eager", "head": "eager"}, interleave=Interleave.ITERATION)
         sampler = Sampler(in_turn, random.Random(0))
         sampler.warm_up(iterations=10)
         repeats = sampler.repeats or 1
-        alone = OneArm(workers["head"], "eager", side="head").take([False] * pairs, repeats)
-        start, used = time.perf_counter(), processor_seconds(processes)
-        turns = in_turn.take([False, True] * (pairs // 2), repeats)
-        wall, used = time.perf_counter() - start, processor_seconds(processes) - used
+        for _ in range(blocks):
+            start = time.perf_counter()
+            in_turn.take([False, True] * (pairs // 2), repeats)
+            between = time.perf_counter()
+            replies = [worker.sample([["eager"] * pairs], {"eager": repeats}) for worker in workers.values()]
+            ratios.append((between - start) / (time.perf_counter() - between))
+            calls += [reading for reply in replies for reading in reply["host"]["eager"]]
         for worker in workers.values():
             worker.accuracy()  # the tests go on to their ends
-    between = median(time for pair in turns for time in (pair.first, pair.second))
-    without = median(time for pair in alone for time in (pair.first, pair.second))
-    own = sum(pair.first + pair.second for pair in turns) * repeats
-    return without * 1e3, wall / own, used / (2 * pairs * repeats * without), between / without
-
-
-def processor_seconds(processes: Sequence[psutil.Process]) -> float:
-    """Add up the processor's time that these processes have used."""
-    return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
+    return median(calls) / 1e6, median(ratios)
 
 
 def main() -> None:
     """Print a row per length of the calls."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--milliseconds", type=float, nargs="+", default=[0.1, 1, 5, 20])
-    parser.add_argument("--pairs", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=10, help="in a block")
+    parser.add_argument("--blocks", type=int, default=30)
     parser.add_argument("--python", default=sys.executable)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -110,11 +99,10 @@ def main() -> None:
             selection = Selection(suites=(spec,), mode=Mode.INFERENCE, devices=("cpu",))
             plan = make_plan(selection, found.suites, found.machine)
             preloaded.preload(plan.preload)
-            print(f"      call  wall / own time  processor / own time  call in turns / alone  ({given.rounds} rounds)")
+            print("      call  interleaved / at once")
             for planned in plan.cases:
-                rows = [measure(preloaded, planned, log, pairs=given.pairs) for _ in range(given.rounds)]
-                call, wall, used, turns = (median(column) for column in zip(*rows, strict=True))
-                print(f"{call:7.2f} ms  {wall:15.3f}  {used:20.3f}  {turns:21.3f}", flush=True)
+                call, ratio = measure(preloaded, planned, log, pairs=given.pairs, blocks=given.blocks)
+                print(f"{call:7.2f} ms  {ratio:21.3f}", flush=True)
 
 
 if __name__ == "__main__":
