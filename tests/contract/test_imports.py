@@ -41,7 +41,7 @@ ONLY_IN = {
     "torch": ("worker/", "suites/"),
     "transformers": ("suites/",),
     "timm": ("suites/",),
-    "matplotlib": ("report/plots.py", "compare/charts.py", "dashboard/charts.py"),
+    "matplotlib": ("report/plots.py", "report/parameter_plots.py", "compare/charts.py", "dashboard/charts.py"),
     "github": ("github/",),
     "requests": ("github/", "pytorch/"),
     "click": ("cli/",),
