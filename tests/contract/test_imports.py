@@ -42,7 +42,7 @@ ONLY_IN = {
     "transformers": ("suites/",),
     "timm": ("suites/",),
     "pytest": ("suites/",),
-    "matplotlib": ("report/plots.py", "compare/charts.py", "dashboard/charts.py"),
+    "matplotlib": ("report/plots.py", "report/parameter_plots.py", "compare/charts.py", "dashboard/charts.py"),
     "github": ("github/",),
     "requests": ("github/", "pytorch/"),
     "click": ("cli/",),
