@@ -1,4 +1,4 @@
-"""The program of a case, as a model's function returns it: a module or a callable, its inputs, and what goes with them."""
+"""The program of a case, as a model's function returns it: a module or a callable, its inputs, and what goes along."""
 
 from __future__ import annotations
 
