@@ -41,6 +41,7 @@ ONLY_IN = {
     "torch": ("worker/", "suites/"),
     "transformers": ("suites/",),
     "timm": ("suites/",),
+    "pytest": ("suites/",),
     "matplotlib": ("report/plots.py", "report/parameter_plots.py", "compare/charts.py", "dashboard/charts.py"),
     "github": ("github/",),
     "requests": ("github/", "pytorch/"),
