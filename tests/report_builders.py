@@ -139,6 +139,7 @@ def blank_charts(found: RunFindings) -> Charts:
     return Charts(
         overviews=tuple(blank for _ in found.sections),
         speedups={(tables.section, tables.suite): blank for tables in found.tables},
+        parameters={},
         samples=(blank,),
     )
 

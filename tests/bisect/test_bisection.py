@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -166,3 +167,21 @@ def test_a_spent_budget_leaves_what_is_known() -> None:
     assert progress.outcome is Outcome.OUT_OF_TIME
     assert 1 < len(progress.suspects) < COUNT
     assert "13" in {suspect.key for suspect in progress.suspects}
+
+
+def test_the_same_program_needs_no_launches_to_be_like_the_good_end() -> None:
+    """However noisy the short check is that it got."""
+
+    class Proves(Simulation):
+        def take(self, candidate: str, against: str, *, launches: int, is_check: bool, attempt: int) -> Round:
+            taken = super().take(candidate, against, launches=launches, is_check=is_check, attempt=attempt)
+            is_same = self.levels[candidate] == self.levels[against] and not is_check
+            return replace(taken, launches=taken.launches[:1], is_same=True) if is_same else taken
+
+    good, candidates = chain(COUNT)
+    engine = Proves(levels=levels_from({20: 1.05}), seed=1)
+    progress = Bisection(good, candidates, Question(), engine).run()
+    assert {step.launches for step in progress.steps if step.answer is StepAnswer.GOOD} == {1}
+    assert progress.culprits[0].candidate.key == "20"
+    same = Bisection(good, candidates, Question(), Proves(levels=levels_from({}), seed=1)).run()
+    assert (same.outcome, len(same.steps)) == (Outcome.SAME, 1)

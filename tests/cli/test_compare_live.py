@@ -273,6 +273,19 @@ def test_a_commit_is_compared_with_the_working_tree(cli: Cli, tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_a_side_that_cannot_import_its_package_is_told_with_the_set_up(cli: Cli, tmp_path: Path) -> None:
+    """The side, the suite as it was given, and the option that installs a commit."""
+    (tmp_path / "suite.py").write_text("import no_such_package\nMODELS = {}\n")
+    for command in (["init", "-q", "-b", "main"], ["add", "suite.py"], ["commit", "-q", "-m", "one"]):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@e", *command], cwd=tmp_path, check=True)
+    options = ("--base-ref", "HEAD", "--head-env", "A=1", "--suites", "suite.py", "--inference")
+    done = cli("compare", *options, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Error: base: suite suite.py cannot be imported: suite.py:1: ModuleNotFoundError" in done.stderr
+    assert "--setup 'pip install" in done.stderr
+
+
+@pytest.mark.slow
 def test_code_of_the_working_tree_is_no_commit_of_either_side(cli: Cli, tmp_path: Path) -> None:
     """An editable installation leads both sides to the same files: that is refused, not found unchanged."""
     project = tmp_path / "project"

@@ -31,7 +31,7 @@ def sleeping(nap):
 MODELS = {"touched": sleeping(touched.nap), "left": sleeping(left.nap), "lying": sleeping(lying.nap)}
 '''
 NAP = "import time\n\ndef nap():\n    time.sleep(0.006)\n"
-LYING = "import os, time\n\ndef nap():\n    time.sleep(0.009 if '/head/' in os.getcwd() else 0.006)\n"
+LYING = "import os, time\n\ndef nap():\n    time.sleep(0.03 if '/head/' in os.getcwd() else 0.006)\n"
 """It looks at something that no trace knows: the folder of its side."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +92,15 @@ def test_a_suite_that_cannot_run_here_is_refused_before_anything_runs(cli: Cli, 
     assert ran.returncode == 2
     assert ran.stderr.endswith(f"Error: suite {tmp_path / 'mine.py'} cannot run here: it needs a moon\n")
     assert not (tmp_path / "out" / "records.jsonl").exists()
+
+
+def test_a_suite_whose_package_is_not_here_is_told_with_the_way_to_have_it(cli: Cli, tmp_path: Path) -> None:
+    """Which line imports it, and the command that installs it for this Python."""
+    (tmp_path / "mine.py").write_text("import no_such_package\nMODELS = {}\n")
+    listed = cli("suites", "list", "mine.py", cwd=tmp_path)
+    assert listed.returncode == 2
+    assert "suite mine.py cannot be imported: mine.py:1: ModuleNotFoundError" in listed.stderr
+    assert f"{sys.executable} -m pip install" in listed.stderr
 
 
 def test_a_filter_that_matches_no_model_is_told_with_the_nearest_name(cli: Cli) -> None:

@@ -15,7 +15,7 @@ from torchperf_ci.compare.report import judge_cases, to_markdown, to_text
 from torchperf_ci.compare.verdicts import compare_counted
 from torchperf_ci.core.records import Environment, Record, Status, Testing
 
-COUNTED = {"operators": 80, "generated_kernels": 20, "instructions": 1_000_000, "compile_instructions": 5e9}
+COUNTED = {"operators": 80, "generated_kernels": 20, "instructions": 100_000_000, "compile_instructions": 5e9}
 DIGESTS = {"operators": "aa", "generated_code": "bb"}
 USUAL = ToleranceRules()
 SIDE = replace(GOOD, counted=COUNTED, digests=DIGESTS)
@@ -51,12 +51,13 @@ def test_one_more_is_told_and_judged_where_somebody_asks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "verdict"), [(1_000_900, None), (1_010_000, Verdict.REGRESSED), (990_000, Verdict.IMPROVED)]
+    ("value", "verdict"), [(100_090_000, None), (101_000_000, Verdict.REGRESSED), (99_000_000, Verdict.IMPROVED)]
 )
 def test_instructions_are_judged_within_their_tolerance(value: float, verdict: Verdict | None) -> None:
     """0.1 % unless a rule says otherwise."""
     assert [c.verdict for c in compare(having(instructions=value)).values()] == ([verdict] if verdict else [])
     assert compare(having(instructions=value), ToleranceRules(rules=[Rule(metric="instr*", margin=0.02)])) == {}
+    assert compare(having(compile_instructions=5e9 * value / 1e8)) == {}
 
 
 def test_other_code_with_as_many_kernels_is_a_fact() -> None:
@@ -93,7 +94,7 @@ def test_recorded_counts_are_compared_on_the_same_machine() -> None:
         environment=here,
     )
     head = replace(
-        base, metrics={**base.metrics, "operators": 81, "instructions": 2e6}, digests={"generated_code": "c"}
+        base, metrics={**base.metrics, "operators": 81, "instructions": 2e8}, digests={"generated_code": "c"}
     )
     told = {c.metric: c.verdict for c in compare_runs([base], [head], ToleranceRules())}
     assert told["operators"] is Verdict.CHANGED

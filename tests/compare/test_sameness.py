@@ -10,36 +10,35 @@ import pytest
 
 from compare_builders import HEADER, measured
 from torchperf_ci.compare.effects import Verdict
-from torchperf_ci.compare.model import ComparisonFindings, Measured, ToleranceRules
+from torchperf_ci.compare.model import MOST_DIFFERENCES, ComparisonFindings, Measured, Sameness, ToleranceRules
 from torchperf_ci.compare.report import judge_cases, to_json, to_markdown, to_text
 from torchperf_ci.compare.sameness import (
     COMPILED,
     GENERATED_CODE,
-    MOST_DIFFERENCES,
     OPERATORS,
     TRACED,
-    Sameness,
     compare_programs,
-    estimate_saved_seconds,
 )
-from torchperf_ci.compare.verdicts import is_clear_difference
+from torchperf_ci.compare.verdicts import estimate_saved_seconds, is_clear_difference
 from torchperf_ci.core.text import duration
 from torchperf_ci.post.stored_comparison import read_comparison
-from torchperf_ci.run.case_worker import Traced
+from torchperf_ci.run.case_worker import ProgramTrace
 
 PARTS = {part: {"name": "aa"} for part in (*TRACED, COMPILED)}
 PARTS["functions"] = {"package.forward": ["<tree>/package.py", 7, 3, "aa"]}
 DIGESTS = dict.fromkeys(PARTS, "00")
 COUNTS = {OPERATORS: "11", GENERATED_CODE: "22"}
-SAME = Traced(digests=DIGESTS, parts=PARTS)
+SAME = ProgramTrace(digests=DIGESTS, parts=PARTS)
 
 
-def changed(part: str, name: str, value: object) -> Traced:
+def changed(part: str, name: str, value: object) -> ProgramTrace:
     """The trace of a program with another item."""
-    return Traced(digests={**DIGESTS, part: "ff"}, parts={**PARTS, part: {**PARTS[part], name: value}})
+    return ProgramTrace(digests={**DIGESTS, part: "ff"}, parts={**PARTS, part: {**PARTS[part], name: value}})
 
 
-def judge(head: Traced = SAME, *, compiler: str = "inductor", base: Traced = SAME, **counts: str) -> Sameness:
+def judge(
+    head: ProgramTrace = SAME, *, compiler: str = "inductor", base: ProgramTrace = SAME, **counts: str
+) -> Sameness:
     counted = {"base": COUNTS, "head": {**COUNTS, **counts}}
     return compare_programs(base, head, compiler=compiler, counted=counted)
 
@@ -79,14 +78,14 @@ def test_other_counts_are_another_program(part: str) -> None:
     ("head", "compiler", "counts", "doubt"),
     [
         (replace(SAME, doubts=("it starts a thread",)), "inductor", {}, "it starts a thread"),
-        (Traced(digests={}, parts={}), "eager", {}, "there is no digest of its functions"),
+        (ProgramTrace(digests={}, parts={}), "eager", {}, "there is no digest of its functions"),
         (SAME, "inductor", {OPERATORS: ""}, "there is no digest of its operators"),
         (SAME, "inductor", {GENERATED_CODE: ""}, "there is no digest of its generated code"),
         (SAME, "trt", {}, "nobody can trace what the compiler trt does"),
     ],
 )
 def test_any_doubt_means_that_nothing_is_proved(
-    head: Traced, compiler: str, counts: dict[str, str], doubt: str
+    head: ProgramTrace, compiler: str, counts: dict[str, str], doubt: str
 ) -> None:
     """What is not known, what may run otherwise next time, and compilers that are not torch's."""
     sameness = judge(head, compiler=compiler, **counts)

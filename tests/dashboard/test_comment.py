@@ -31,7 +31,7 @@ from torchperf_ci.report.document import whole
 from torchperf_ci.report.model import ReportOptions, collect_findings
 
 USUAL = DashboardOptions()
-NO_CHARTS = Charts(overviews=(), speedups={}, samples=())
+NO_CHARTS = Charts(overviews=(), speedups={}, parameters={}, samples=())
 TEN = range(10)
 
 

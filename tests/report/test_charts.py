@@ -32,9 +32,15 @@ def test_a_report_has_an_overview_and_a_chart_per_suite():
     ]
     (speedups,) = charts.speedups.values()
     shown = words(speedups.svg)
-    assert {"tiny: inference, float32, cpu", "mlp", "resnet18", "eager", "inductor", "failed", "could not run"} <= set(
-        shown
-    )
+    assert {
+        "tiny: inference, float32, cpu",
+        "mlp",
+        "resnet18",
+        "eager (dynamo)",
+        "inductor",
+        "failed",
+        "could not run",
+    } <= set(shown)
     assert {"2/5", "1.15x (1.13 to 1.17)"} <= set(words(charts.overviews[0].svg))
 
 

@@ -270,3 +270,12 @@ def test_every_failing_row_stands_before_any_passing_row_is_hidden():
     text = write_markdown(findings(records, limit=9000))
     assert all(code(f"bad_{number}") in text for number in range(30))
     assert not all(code(f"good_{number}") in text for number in range(300))
+
+
+def test_what_was_counted_folds_into_a_table_of_its_own() -> None:
+    """A line per compiler and a column per count that somebody has; large ones in millions."""
+    counted = performance(case("m"), 1.5, operators=3, flops=3e9, allocated_bytes=1500)
+    text = write_markdown(findings([counted]))
+    assert "| Model | Compiler | Dispatched operators | Floating-point operations | Bytes allocated |" in text
+    assert "| 3 | 3,000.00 M | 1.5 kB |" in text
+    assert "Counted:" not in write_markdown(findings([performance(case("m"), 1.5)]))

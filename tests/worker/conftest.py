@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ SUITE = str(Path(__file__).parent / "small_suite.py")
 
 @dataclass(frozen=True)
 class Asker:
-    """Sends commands to a worker and returns the replies."""
+    """Sends commands to a worker and returns the replies. loaded: the one to `load`."""
 
     worker: Worker
     log: Path
+    loaded: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, do: str, **arguments: Any) -> dict[str, Any]:
-        return self.worker.ask(do, deadline=time.monotonic() + 120, **arguments)
+        return self.worker.ask(do, deadline=time.monotonic() + 600, **arguments)
 
     def steps(self, *commands: str) -> dict[str, Any]:
         """Several commands; the last one's reply."""
@@ -62,7 +63,6 @@ def load(fork: Callable[[], Asker]) -> Load:
         ask = fork()
         case = {"model": model, "mode": mode, "device": "cpu", "dtype": dtype, "compiler": compiler}
         options = {"batch_size": None, "threads": 1, "seed": 0, "scale": "full", "inductor_mode": None}
-        ask("load", spec=spec, case=case, **{**options, "cache_dir": None, **more})
-        return ask
+        return replace(ask, loaded=ask("load", spec=spec, case=case, **{**options, "cache_dir": None, **more}))
 
     return start

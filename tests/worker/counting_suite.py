@@ -34,7 +34,7 @@ MODELS = {
     "usual": model(lambda output: output * 1.5),
     "other_constant": model(lambda output: output * 2.5),
     "one_more_operator": model(lambda output: output * 1.5 + 1.0),
-    "one_more_kernel": model(lambda output: (output * 1.5).softmax(0) @ torch.ones(8, 8)),
+    "one_more_kernel": model(lambda output: torch.relu((output * 1.5) @ output.T)),
     "turned_round": model(lambda output: 1.5 - output * 1.5),
     "refuses_modes": model(refuse_modes),
 }

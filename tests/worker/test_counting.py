@@ -53,15 +53,11 @@ def test_generated_code_is_the_same_from_an_empty_cache_and_from_a_full_one(coun
     assert one == count("usual", compiler="inductor", cache="one")
     assert one["remarks"] == []
     assert one["metrics"]["generated_kernels"] == 2
-    assert {name.rpartition("::")[2].split(".")[1] for name, _ in one["operators"]} <= {
-        "addmm",
-        "mm",
-        "_linear_pointwise",
-    }
+    assert all("addmm" in name for name, _ in one["operators"])
     assert set(one["digests"]) == {"operators", "generated_code"}
     assert "cpp_fused" in one["code"]
     more = count("one_more_kernel", compiler="inductor")
-    assert more["metrics"]["generated_kernels"] > 2
+    assert more["metrics"]["generated_kernels"] == 3
     assert more["digests"]["generated_code"] != one["digests"]["generated_code"]
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from torchperf_ci.compare.sameness import Sameness, compare_programs
-from torchperf_ci.run.case_worker import Traced
+from torchperf_ci.compare.model import Sameness
+from torchperf_ci.compare.sameness import compare_programs
+from torchperf_ci.run.case_worker import ProgramTrace
 from torchperf_ci.run.session import Preloaded, package_path, worker_environment
 from torchperf_ci.worker.content import CodeDigester, Digester, Places
 from worker.tracing_project import DATA, C, Project
@@ -28,11 +29,11 @@ class Tracer:
 
     def __init__(self, folders: dict[str, Path], processes: dict[str, Preloaded]) -> None:
         self._folders, self._processes = folders, processes
-        self._known: dict[str, tuple[Traced, dict[str, Any]]] = {}
+        self._known: dict[str, tuple[ProgramTrace, dict[str, Any]]] = {}
 
     def trace(
         self, side: str, change: Change | None = None, *, compiler: str = "eager", threads: int = 1
-    ) -> tuple[Traced, dict[str, Any]]:
+    ) -> tuple[ProgramTrace, dict[str, Any]]:
         """Trace a changed project; return that, and what a sample says afterwards."""
         folder = self._folders[side]
         for each in folder.iterdir():
@@ -56,7 +57,7 @@ class Tracer:
             ask("settle")
             arm = "eager" if compiler == "eager" else "compiled"
             sample = ask("sample", order=[[arm]] * 3)
-        return Traced(digests=traced["digests"], parts=traced["parts"], doubts=tuple(traced["doubts"])), sample
+        return ProgramTrace(digests=traced["digests"], parts=traced["parts"], doubts=tuple(traced["doubts"])), sample
 
     def compare(self, change: Change | None = None, *, compiler: str = "eager", threads: int = 1) -> Sameness:
         """Compare a changed head with a base as it is."""

@@ -26,7 +26,7 @@ from torchperf_ci.compare.model import ACCURACY, COMPILING, LATENCY, MEMORY, Com
 from torchperf_ci.compare.session import CompareRequest, SideSpec, describe_request, running_side
 from torchperf_ci.compare.sides import LiveSide, collect_cases
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.records import Case, Status, Testing
+from torchperf_ci.core.records import INSTRUCTIONS, Case, Status, Testing
 from torchperf_ci.core.results import LOGS, ResultsFolder
 from torchperf_ci.core.text import one_line, safe_name, some_of
 from torchperf_ci.machine.gpu import watched_gpu
@@ -182,7 +182,8 @@ class CaseMeasurer:
         if self._question.scale is Scale.ROUNDS:
             launches = min(launches, COLD_LAUNCHES)  # later ones compile nothing anew
         each = self._request.plan.seconds / self._question.launches
-        plan = replace(self._request.plan, launches=launches, seconds=each * launches, stop_early=False)
+        spares = self._question.scale is Scale.TIMED and self._request.repository is not None
+        plan = replace(self._request.plan, launches=launches, seconds=each * launches, stop_early=False, spares=spares)
         measured = comparer.compare(self._planned, plan, attempt=2 * attempt + is_check)
         return replace(read_measured(measured, self._question, taken), seconds=time.monotonic() - start)
 
@@ -255,6 +256,9 @@ def choose_settings(settings: CaseSettings, question: Question) -> CaseSettings:
         settings,
         testings=(Testing.ACCURACY, Testing.PERFORMANCE) if wants_accuracy else (Testing.PERFORMANCE,),
         cold_start=question.metric == COMPILING,
+        counts=question.metric
+        not in {MEMORY, COMPILING, ACCURACY},  # of times, since they prove a program to be the same
+        instructions=settings.instructions if question.metric in INSTRUCTIONS else "never",
     )
     if question.metric == LATENCY:
         return chosen
@@ -276,7 +280,7 @@ def read_measured(measured: Measured, question: Question, taken: Round) -> Round
         side, why = ("the candidate", head.failure) if head.failure else ("what it is held against", base.failure)
         return _give_up(taken, f"{side} does not run: {why}")
     if question.scale is Scale.TIMED:
-        read = replace(taken, launches=measured.launches, between=measured.between)
+        read = replace(taken, launches=measured.launches, between=measured.between, is_same=measured.spared)
     elif question.scale is Scale.ROUNDS:
         read = replace(taken, values=tuple(zip(base.compile_seconds, head.compile_seconds, strict=False)))
     else:
@@ -284,7 +288,7 @@ def read_measured(measured: Measured, question: Question, taken: Round) -> Round
         if pair == (None, None) and question.metric != MEMORY:
             raise UsageProblem(
                 f"there is no metric {question.metric!r} of this case; there are: "
-                + ", ".join(["latency", "memory", "compile-time", "accuracy", *head.counters])
+                + ", ".join(["latency", "memory", "compile-time", "accuracy", *head.counters, *head.counted])
             )
         read = replace(taken, values=((pair[0], pair[1]),) if pair[0] is not None and pair[1] is not None else ())
     return read if read.launches or read.values else _give_up(taken, f"{question.metric} cannot be measured")
@@ -292,7 +296,7 @@ def read_measured(measured: Measured, question: Question, taken: Round) -> Round
 
 def _read_exact(side: SideResult, metric: str) -> float | None:
     """Read the bytes of memory, or a count."""
-    return side.memory_bytes if metric == MEMORY else side.counters.get(metric)
+    return side.memory_bytes if metric == MEMORY else {**side.counters, **side.counted}.get(metric)
 
 
 def _give_up(taken: Round, why: str) -> Round:

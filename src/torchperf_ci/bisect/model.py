@@ -11,6 +11,7 @@ from statistics import fmean
 from torchperf_ci.compare.effects import BETWEEN_FLOOR, Launch, estimate_effect
 from torchperf_ci.compare.model import ACCURACY, COMPILING, LATENCY, MEMORY, Header
 from torchperf_ci.compare.verdicts import COMPILE_BETWEEN, LEAST_BYTES
+from torchperf_ci.core.records import INSTRUCTIONS
 from torchperf_ci.core.statistics import student_t
 
 COMMAND = "command"
@@ -82,7 +83,7 @@ class Question:
     @property
     def is_ratio(self) -> bool:
         """Say whether changes are logarithms of ratios; else they are differences."""
-        return self.metric in {LATENCY, COMPILING, MEMORY}
+        return self.metric in {LATENCY, COMPILING, MEMORY, *INSTRUCTIONS}
 
     @property
     def is_yes_or_no(self) -> bool:
@@ -109,7 +110,8 @@ class Round:
 
     is_check: it verifies a culprit, apart from those that led to it. launches: their times. values: exact ones,
     or seconds of compiling, one per launch; base's first. words: what there is to say about either value.
-    unusable: why the candidate cannot be judged; blank when it can. seconds: what all of it took.
+    is_same: both were proved to be the same program, so that a short check was all. unusable: why the candidate cannot
+    be judged; blank when it can. seconds: what all of it took.
     """
 
     candidate: str
@@ -119,6 +121,7 @@ class Round:
     between: float = BETWEEN_FLOOR
     values: tuple[tuple[float, float], ...] = ()
     words: tuple[str, str] = ("", "")
+    is_same: bool = False
     unusable: str = ""
     seconds: float = 0.0
 
@@ -157,6 +160,8 @@ class Level:
 
 def estimate_level(rounds: Sequence[Round], question: Question) -> Level | None:
     """Estimate the level of a candidate from all rounds of measuring it; None when there is too little."""
+    if any(one.is_same for one in rounds):
+        return Level(value=0.0)
     values = [pair for one in rounds for pair in one.values]
     match question.scale:
         case Scale.TIMED:
@@ -187,7 +192,8 @@ def _exact_level(values: Sequence[tuple[float, float]], question: Question) -> L
         return Level(value=head - base)
     if not base or not head:
         return None
-    return Level(value=0.0 if abs(head - base) < LEAST_BYTES else math.log(head / base))
+    is_little = question.metric == MEMORY and abs(head - base) < LEAST_BYTES
+    return Level(value=0.0 if is_little else math.log(head / base))
 
 
 class StepAnswer(str, Enum):

@@ -270,6 +270,8 @@ class Bisection:
                 continue
             low, high = level.interval(error)
             step = replace(step, answer=judge(level.times(sign), error=error), value=level.value, low=low, high=high)
+            if pool[-1].is_same:
+                step = replace(step, why="the same program on both sides")
             if self._question.scale is Scale.EXACT:
                 base, head = pool[-1].values[-1]
                 step = replace(step, base=base, head=head, why=" → ".join(filter(None, pool[-1].words)))

@@ -14,7 +14,6 @@ import click
 from torchperf_ci.cli.completion import COMPILERS, DEVICES, DTYPES, complete_list, complete_suites, list_models
 from torchperf_ci.cli.options import PYTHON, KeyValues, LineItem, PatternItem, command_options, option
 from torchperf_ci.core.records import DEFAULT_COMPILERS, Mode, Testing
-from torchperf_ci.suites import ASV_SPEC, PYTEST_SPEC
 
 if TYPE_CHECKING:
     from torchperf_ci.run.case_worker import CaseSettings
@@ -109,6 +108,7 @@ class ModelOptions:
     def selection(self) -> Selection:
         """Return the models that are asked for. Raises `click.UsageError` for what cannot be meant."""
         from torchperf_ci.run.plan import Selection
+        from torchperf_ci.worker.protocol import ASV_SPEC, PYTEST_SPEC
 
         refuse_missing_files(self.suites)
         existing = (*(f"{PYTEST_SPEC}{path}" for path in self.pytest), *(f"{ASV_SPEC}{path}" for path in self.asv))

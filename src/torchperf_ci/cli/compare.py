@@ -182,20 +182,21 @@ def _source_of(results: Results) -> Source:
 
 def _accept_changes(findings: ComparisonFindings, options: CompareOptions) -> ComparisonFindings:
     """Let what fails land where comments on this job's pull request accept it. Where they cannot be read it fails."""
+    if not findings.blocking or not options.step.github_files or not options.github.repository:
+        return findings
     from torchperf_ci.compare.acceptance import accept_changes
     from torchperf_ci.core.text import one_line
     from torchperf_ci.github.client import GitHubRefused
     from torchperf_ci.github.job import read_event
     from torchperf_ci.post.acceptances import read_acceptances
 
-    repository = options.github.repository
-    pull_request = read_event(os.environ).get("pull_request") if options.step.github_files else None
+    pull_request = read_event(os.environ).get("pull_request")
     number = pull_request.get("number") if isinstance(pull_request, dict) else None
-    if not findings.blocking or not repository or not isinstance(number, int):
+    if not isinstance(number, int):
         return findings
     try:
         with options.github.client(os.environ) as client:
-            acceptances, refusals = read_acceptances(client, repository, number)
+            acceptances, refusals = read_acceptances(client, options.github.repository, number)
     except GitHubRefused as error:
         options.talk.say(f"Warning: whether changes were accepted is not known: {error}")
         return findings

@@ -24,7 +24,7 @@ EVERYTHING = "all"
 _USAGE = f"write `{COMMAND} SUITE/MODEL +5% because REASON`"
 _LONGEST_REASON = 500
 _ACCEPTABLE = frozenset({Verdict.REGRESSED, Verdict.MISSING})
-"""What does not run, or is wrong, cannot be accepted: it is no size of anything."""
+"""The verdicts that can be accepted: a crash or a wrong result has no size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

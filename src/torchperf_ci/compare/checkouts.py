@@ -22,9 +22,7 @@ from pathlib import Path
 from torchperf_ci.compare.model import CommitSummary
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.run.session import PRIVATE_VARIABLES
-from torchperf_ci.suites import EXISTING_SPECS
-from torchperf_ci.suites.existing import find_asv_folder
-from torchperf_ci.worker.protocol import one_line
+from torchperf_ci.worker.protocol import EXISTING_SPECS, one_line
 
 MERGE_BASE = "merge-base"
 _LOG_LINES = 15
@@ -186,6 +184,8 @@ def put_suite(suite: str, repository: Repository, tree: Path) -> str:
     if not (is_existing or suite.endswith(".py")) or not path.is_relative_to(repository.folder):
         return suite
     if kind == "asv":
+        from torchperf_ci.suites.existing import find_asv_folder
+
         path = find_asv_folder(path)
     if path == repository.folder:
         raise UsageProblem(f"--{kind} {text}: it holds the code that is compared as well; give the benchmarks' folder")

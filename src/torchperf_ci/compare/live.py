@@ -28,8 +28,8 @@ from torchperf_ci.compare.effects import (
     is_settled,
     measure_launch_noise,
 )
-from torchperf_ci.compare.model import LATENCY, Measured, SideResult, ToleranceRules
-from torchperf_ci.compare.sameness import Sameness, compare_programs
+from torchperf_ci.compare.model import LATENCY, Measured, Sameness, SideResult, ToleranceRules
+from torchperf_ci.compare.sameness import compare_programs
 from torchperf_ci.compare.verdicts import is_clear_difference, is_compile_time_open
 from torchperf_ci.core.records import AS_IT_IS, Status, Testing
 from torchperf_ci.core.results import LOGS
@@ -40,7 +40,7 @@ from torchperf_ci.run.case_worker import (
     CaseSettings,
     CaseWorker,
     OneArm,
-    Traced,
+    ProgramTrace,
     WorkerPairs,
     arm_times,
     arm_values,
@@ -289,7 +289,7 @@ class _CaseComparison:
         self._look = 0
         can_be_watched = all(case.world == 1 and not case.is_test for case in planned.values())
         self._is_watched = plan.spares and not attempt and can_be_watched
-        self._traced: dict[str, Traced] = {}
+        self._traced: dict[str, ProgramTrace] = {}
         self._sameness: Sameness | None = None
         self._is_checked = self._is_spared = False
         self._workers: Mapping[str, CaseWorker] = {}

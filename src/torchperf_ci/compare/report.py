@@ -22,8 +22,13 @@ from torchperf_ci.compare.model import (
     Measured,
     ToleranceRules,
 )
-from torchperf_ci.compare.sameness import estimate_saved_seconds
-from torchperf_ci.compare.verdicts import compare_case, correct_family, open_unconfirmed, share_launch_noise
+from torchperf_ci.compare.verdicts import (
+    compare_case,
+    correct_family,
+    estimate_saved_seconds,
+    open_unconfirmed,
+    share_launch_noise,
+)
 from torchperf_ci.compare.words import (
     LONGEST_NAME,
     METHOD,

@@ -5,16 +5,11 @@ The trace is the worker's (`worker.tracing`), the operators and the generated co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from torchperf_ci.compare.effects import LOOKS
-from torchperf_ci.run.case_worker import Traced
-
-if TYPE_CHECKING:
-    from torchperf_ci.compare.model import Measured
+from torchperf_ci.compare.model import MOST_DIFFERENCES, ProgramDifference, Sameness
+from torchperf_ci.run.case_worker import ProgramTrace
 
 TRACED = (
     "functions", "reachable functions", "built-in functions", "values", "weights", "inputs", "modules", "files",
@@ -29,40 +24,9 @@ GENERATED_CODE = "generated_code"
 TRACEABLE_COMPILERS = ("eager", "aot_eager", "inductor", "cudagraphs")
 """The beginnings of the names of compilers that are part of torch, so that their own code is the same on both sides."""
 
-MOST_DIFFERENCES = 200
-"""Differences that are kept of a case: by far more than anybody reads."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """A part of the program that differs. `base` and `head`: what each has, None where it has no such thing.
-
-    Of a function that is `[file, line, calls, digest]`, else a digest; without a name the part as a whole differs.
-    """
-
-    part: str
-    name: str
-    base: Any
-    head: Any
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sameness:
-    """Whether a case is the same program on both sides. A single difference, or doubt, means that it is not proved.
-
-    differences: at most `MOST_DIFFERENCES` of them.
-    """
-
-    differences: tuple[Difference, ...] = ()
-    doubts: tuple[str, ...] = ()
-
-    @property
-    def is_same(self) -> bool:
-        return not self.differences and not self.doubts
-
 
 def compare_programs(
-    base: Traced, head: Traced, *, compiler: str, counted: Mapping[str, Mapping[str, str]] | None = None
+    base: ProgramTrace, head: ProgramTrace, *, compiler: str, counted: Mapping[str, Mapping[str, str]] | None = None
 ) -> Sameness:
     """Compare what was traced of a case on both sides.
 
@@ -80,18 +44,6 @@ def compare_programs(
     return Sameness(differences=tuple(_list_differences(base, head, digests))[:MOST_DIFFERENCES], doubts=tuple(doubts))
 
 
-def estimate_saved_seconds(measured: Sequence[Measured]) -> float:
-    """Estimate how much longer the spared cases would have taken: what the others took on average.
-
-    Where all were spared, it is the sampling that was not done, which is less.
-    """
-    spared = [each for each in measured if each.spared]
-    usual = [each.wall_seconds for each in measured if not each.spared and each.launches]
-    if usual:
-        return sum(max(0.0, fmean(usual) - each.wall_seconds) for each in spared)
-    return sum(each.seconds / LOOKS[0][0] - each.seconds for each in spared)
-
-
 def _list_needed(compiler: str, *, is_counted: bool) -> Iterator[str]:
     """List the parts without which nothing is proved."""
     yield from TRACED
@@ -104,16 +56,16 @@ def _list_needed(compiler: str, *, is_counted: bool) -> Iterator[str]:
 
 
 def _list_differences(
-    base: Traced, head: Traced, digests: tuple[Mapping[str, str], Mapping[str, str]]
-) -> Iterator[Difference]:
+    base: ProgramTrace, head: ProgramTrace, digests: tuple[Mapping[str, str], Mapping[str, str]]
+) -> Iterator[ProgramDifference]:
     """List what differs, by name where the parts say it."""
     for part in dict.fromkeys([*digests[0], *digests[1]]):
         mine, theirs = base.parts.get(part, {}), head.parts.get(part, {})
         names = [name for name in dict.fromkeys([*mine, *theirs]) if _content(mine, name) != _content(theirs, name)]
         for name in names:
-            yield Difference(part=part, name=name, base=mine.get(name), head=theirs.get(name))
+            yield ProgramDifference(part=part, name=name, base=mine.get(name), head=theirs.get(name))
         if not names and digests[0].get(part) != digests[1].get(part):
-            yield Difference(part=part, name="", base=digests[0].get(part), head=digests[1].get(part))
+            yield ProgramDifference(part=part, name="", base=digests[0].get(part), head=digests[1].get(part))
 
 
 def _content(items: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401 - any JSON value

@@ -41,6 +41,9 @@ from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Directio
 LEAST_BYTES = 64 * 1024
 """A difference in memory below this is none, whatever share of a small model's memory it is."""
 
+LEAST_INSTRUCTIONS = 5_000
+"""A difference below this is none: a dictionary that lies elsewhere takes as many, whatever the model."""
+
 SILENT = frozenset({Status.NOT_RUN, Status.PASS_DUE_TO_SKIP})
 """Statuses of records that say nothing about their case."""
 
@@ -323,7 +326,9 @@ def compare_counted(
         before, after, margin = one[metric], two[metric], tolerances.find(case, metric).margin
         is_gated = metric in INSTRUCTIONS or tolerances.gates(case, metric)
         verdict, why = Verdict.UNCHANGED, ""
-        if before != after and not is_gated:
+        if metric in INSTRUCTIONS and abs(after - before) < LEAST_INSTRUCTIONS:
+            pass
+        elif before != after and not is_gated:
             verdict = Verdict.CHANGED
         elif after > before * (1 + margin):
             verdict = Verdict.REGRESSED
@@ -410,6 +415,18 @@ def is_clear_difference(measured: Measured, tolerances: ToleranceRules) -> bool:
     limit = math.log1p(tolerances.find(case, COMPILING).threshold)
     is_compiled_otherwise = len(times) == 2 and min(times) > 0 and abs(math.log(times[1] / times[0])) > limit
     return verdict in {Verdict.REGRESSED, Verdict.IMPROVED} or is_compiled_otherwise
+
+
+def estimate_saved_seconds(measured: Sequence[Measured]) -> float:
+    """Estimate how much longer the spared cases would have taken: what the others took on average.
+
+    Where all were spared, it is the sampling that was not done, which is less.
+    """
+    spared = [each for each in measured if each.spared]
+    usual = [each.wall_seconds for each in measured if not each.spared and each.launches]
+    if usual:
+        return sum(max(0.0, fmean(usual) - each.wall_seconds) for each in spared)
+    return sum(each.seconds / LOOKS[0][0] - each.seconds for each in spared)
 
 
 def correct_family(comparisons: Sequence[Comparison], *, rate: float = FAMILY_ERROR) -> list[Comparison]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import Record, Testing
@@ -34,8 +34,8 @@ class Charts:
 
     overviews: tuple[Chart, ...]
     speedups: Mapping[tuple[Section, str], Chart]
-    parameters: Mapping[tuple[Section, str], Chart]
     samples: tuple[Chart, ...]
+    parameters: Mapping[tuple[Section, str], Chart] = field(default_factory=dict)
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         for chart in (*self.overviews, *self.speedups.values(), *self.parameters.values(), *self.samples):

@@ -134,7 +134,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traced:
+class ProgramTrace:
     """The program that a case is: `digests` by part, `parts` by part and name, and why equal ones prove nothing.
 
     A function's part is `[file, line, calls, digest]`, every other one a digest.
@@ -241,10 +241,10 @@ class CaseWorker:
         """Compile; return the compilation latency in seconds."""
         return float(self.ask("compile")["compilation_latency"])
 
-    def trace(self) -> Traced:
+    def trace(self) -> ProgramTrace:
         """Trace one iteration of the model that was loaded with `watch`."""
         answer = self.ask("trace")
-        return Traced(digests=answer["digests"], parts=answer["parts"], doubts=tuple(answer["doubts"]))
+        return ProgramTrace(digests=answer["digests"], parts=answer["parts"], doubts=tuple(answer["doubts"]))
 
     def settle(self) -> tuple[str, ...]:
         """Get ready to be timed, with no garbage collection from here on; return remarks about it."""

@@ -11,7 +11,7 @@ from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import AS_IT_IS, DEFAULT_COMPILERS, NOT_KNOWN, PARTITION, Case, Metric, Mode
 from torchperf_ci.core.text import nearest, search
 from torchperf_ci.machine.accelerators import Signs, missing_accelerator
-from torchperf_ci.suites import EXISTING_SPECS, PYTEST_SPEC
+from torchperf_ci.worker.protocol import EXISTING_SPECS, PYTEST_SPEC
 
 Parameters = Mapping[str, str | bool | int | float]
 

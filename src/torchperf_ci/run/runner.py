@@ -5,6 +5,7 @@ Every planned case ends as exactly one record per testing, whatever its model do
 
 from __future__ import annotations
 
+import math
 import random
 import tempfile
 import threading
@@ -20,6 +21,7 @@ from torchperf_ci.core.records import AS_IT_IS, Environment, Record, Source, Sta
 from torchperf_ci.core.results import LOGS, ResultsFolder, read_results
 from torchperf_ci.core.text import one_line, safe_name
 from torchperf_ci.machine.accelerators import Accelerator, indexed
+from torchperf_ci.machine.energy import EnergyCounter
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.run.case_worker import (
     AccuracyResult,
@@ -47,6 +49,7 @@ from torchperf_ci.run.survey import Python, Survey
 from torchperf_ci.run.world import log_names, start_worker
 
 LONGEST_REMARK = 300
+ENERGY_SECONDS = 1.0
 
 _EAGER_STATUSES = {
     (Testing.ACCURACY, Status.EAGER_FAIL_TO_RUN): Status.EAGER_1ST_RUN_FAIL,
@@ -299,6 +302,7 @@ class _CaseRun:
             **measure(samples, worker.memory()),
             **measure_rates(self._loaded.work, median(times), gpu=gpu, dtype=self._planned.case.dtype),
             **measure_own(samples, self._planned.metrics),
+            **self._measure_energy(worker, "eager" if is_as_it_is else "compiled", median(times)),
         }
         counted = self._count(worker)
         own = {metric.name: metric for metric in self._planned.metrics if metric.name in metrics}
@@ -319,12 +323,29 @@ class _CaseRun:
             own_metrics=own,
         )
 
+    def _measure_energy(self, worker: CaseWorker, arm: str, seconds: float) -> dict[str, float]:
+        """Measure what an iteration of one arm uses, over about a second of it alone, where the GPU counts that."""
+        uuid = self._runner.environment_on(self._planned).gpu_uuid
+        if not self._planned.device.startswith("cuda") or self._planned.world > 1:
+            return {}
+        counter = EnergyCounter(uuid)
+        if counter.read() is None:
+            return {}
+        inner = 1 if self._loaded.one_call else max(1, int(0.05 / max(seconds, 1e-7)))  # few gaps between readings
+        count = max(1, math.ceil(ENERGY_SECONDS / max(inner * seconds, 1e-7)))
+        before = counter.read()
+        worker.sample([[arm]] * count, {arm: inner})
+        after = counter.read()
+        if before is None or after is None or after <= before:
+            return {}
+        return {"energy": (after - before) / (count * inner)}
+
     def _count(self, worker: CaseWorker) -> Counted:
         """Count an iteration, and its instructions in another process."""
         counted = worker.count()
         if self._runner.instructions is None:
             return counted
-        worker.kill()  # two of a model need not fit
+        self._drop_worker()  # two of a model need not fit
         logs = [self._runner.folder.claim(name) for name in log_names(self._log, self._planned.world)]
         more = self._runner.instructions.count(self._planned, self._settings, logs, arm="compiled")
         return replace(counted, metrics={**counted.metrics, **more.metrics}, remarks=(*counted.remarks, *more.remarks))

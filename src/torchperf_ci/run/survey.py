@@ -30,7 +30,7 @@ from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.lanes import unlike_devices
 from torchperf_ci.run.plan import ExistingListing, Machine, Plan, PlannedCase, SuiteListing, suite_spec
 from torchperf_ci.run.session import Preloaded, WorkerError, is_shared_machine, package_path, worker_environment
-from torchperf_ci.suites import EXISTING_SPECS
+from torchperf_ci.worker.protocol import EXISTING_SPECS
 
 READY = "ready"
 

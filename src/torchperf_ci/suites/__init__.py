@@ -42,15 +42,6 @@ and, where they are wanted,
     the model in one line, say its size; the default is the first line of its function's docstring.
 """
 
-PYTEST_SPEC = "pytest:"
-"""Begins a suite that is the tests of a path with pytest-benchmark's fixture."""
-
-ASV_SPEC = "asv:"
-"""Begins a suite that is the asv benchmarks of a path."""
-
-EXISTING_SPECS = (PYTEST_SPEC, ASV_SPEC)
-"""The beginnings of suites that are another tool's benchmarks."""
-
 SHARING_VARIABLE = "TORCHPERF_SHARING"
 """The number of processes that hold a model at the same time, in the environment of a comparison's workers."""
 

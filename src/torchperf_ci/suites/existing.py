@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,26 +32,3 @@ def find_asv_folder(path: Path) -> Path:
         return path
     match = re.search(r'^\s*"benchmark_dir"\s*:\s*"([^"]+)"', configuration.read_text(encoding="utf-8"), re.MULTILINE)
     return (path / (match[1] if match else "benchmarks")).resolve()
-
-
-def list_existing(spec: str) -> list[dict[str, Any]]:
-    """List the suites that a path holds, `pytest:PATH` or `asv:PATH`, in JSON's types. Raises `SuiteError`."""
-    from torchperf_ci.suites.asv_benchmarks import collect_benchmarks
-    from torchperf_ci.suites.pytest_tests import PRELOAD, collect_tests
-
-    kind, _, path = spec.partition(":")
-    found = collect_tests(path) if kind == "pytest" else collect_benchmarks(path)
-    suites: dict[str, list[ExistingBenchmark]] = {}
-    for benchmark in found:
-        suites.setdefault(benchmark.suite, []).append(benchmark)
-    return [
-        {
-            "name": name,
-            "specs": {benchmark.model: benchmark.spec for benchmark in benchmarks},
-            "metrics": {benchmark.model: benchmark.metrics for benchmark in benchmarks if benchmark.metrics},
-            "skips": {benchmark.model: benchmark.skip for benchmark in benchmarks if benchmark.skip},
-            "broken": {benchmark.model: benchmark.broken for benchmark in benchmarks if benchmark.broken},
-            "preload": PRELOAD if kind == "pytest" else (),
-        }
-        for name, benchmarks in suites.items()
-    ]

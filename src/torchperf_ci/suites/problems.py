@@ -1,4 +1,4 @@
-"""What is wrong with a suite, with the file's line and what to write in its place. Standard library only."""
+"""The problems of suites, each with the file's line and what to write in its place. Standard library only."""
 
 from __future__ import annotations
 

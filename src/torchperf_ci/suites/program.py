@@ -1,4 +1,4 @@
-"""What a model's function returns: a module or a callable with its inputs, and what goes around each of its calls."""
+"""The program of a case, as a model's function returns it: a module or a callable, its inputs, and what goes along."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SETUP_PER = ("call", "reading")
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """What is measured.
+    """A module or a callable that is measured, with all that belongs to its calls.
 
     call: a module, or any callable. args, kwargs: its inputs.
     setup: runs before each call outside of the timed region, and may return `(args, kwargs)` for it. teardown: runs

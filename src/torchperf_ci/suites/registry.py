@@ -16,7 +16,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from torchperf_ci.suites import ASV_SPEC
 from torchperf_ci.suites.parameters import Parameters, expand
 from torchperf_ci.suites.problems import (
     problem_of_mapping,
@@ -195,10 +194,6 @@ def _inputs(inputs: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:  # noqa: 
 
 def resolve(spec: str) -> Suite:
     """Load the suite of a name, a path to a `.py` file, or a dotted module name. Raises `SuiteError`."""
-    if spec.startswith(ASV_SPEC):
-        from torchperf_ci.suites.asv_benchmarks import load_benchmark
-
-        return load_benchmark(spec.removeprefix(ASV_SPEC))
     module = _load(spec)
     problem = (
         problem_of_models(module)

@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from torchperf_ci.suites import PYTEST_SPEC, WORKING_TREE_VARIABLE
+from torchperf_ci.suites import WORKING_TREE_VARIABLE
+from torchperf_ci.suites.asv_benchmarks import load_benchmark
 from torchperf_ci.suites.registry import Suite, SuiteError, resolve
 from torchperf_ci.worker import environment as surroundings
 from torchperf_ci.worker.accelerators import (
@@ -55,7 +56,7 @@ from torchperf_ci.worker.instructions import (
 from torchperf_ci.worker.judging import AccuracyCheck, leave_unjudged, make_verdict, observe
 from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, random_state
 from torchperf_ci.worker.memory import free_memory, graph_pools, peak_while, process_peak_while
-from torchperf_ci.worker.protocol import CaseError, Channel, Handler, describe
+from torchperf_ci.worker.protocol import ASV_SPEC, PYTEST_SPEC, CaseError, Channel, Handler, describe
 from torchperf_ci.worker.rates import LONGEST_COUNT, Metered, count_flops, uses_tf32
 from torchperf_ci.worker.timing import Arm, CacheEmptier, finish_arm, pin_threads, prepare_arm, sample, synchronizer
 from torchperf_ci.worker.tracing import CaseTrace
@@ -209,6 +210,8 @@ class Bench:
         def load_model(suite: Suite) -> Mapping[str, Any]:
             return self._load_model(suite, batch_size=batch_size, seed=seed, scale=scale, compile_scope=compile_scope)
 
+        if spec.startswith(ASV_SPEC):
+            return load_model(load_benchmark(spec.removeprefix(ASV_SPEC)))
         if not spec.startswith(PYTEST_SPEC):
             self._trace = CaseTrace() if watch else None
             with self._trace.importing() if self._trace else contextlib.nullcontext():

@@ -19,11 +19,13 @@ from typing import Any
 
 import torch
 
-from torchperf_ci.suites.existing import list_existing
+from torchperf_ci.suites.asv_benchmarks import collect_benchmarks
+from torchperf_ci.suites.existing import ExistingBenchmark
 from torchperf_ci.suites.problems import short_path
+from torchperf_ci.suites.pytest_tests import PRELOAD, collect_tests
 from torchperf_ci.suites.registry import Suite, SuiteError, known, resolve
 from torchperf_ci.worker.accelerators import accelerators
-from torchperf_ci.worker.protocol import SECRET, CaseError, describe
+from torchperf_ci.worker.protocol import ASV_SPEC, PYTEST_SPEC, SECRET, CaseError, describe
 
 _VARIABLES = re.compile(
     r"^(TORCH|PYTORCH|CUDA|CUBLAS|CUDNN|NCCL|HIP|ROCR|HSA|GPU_DEVICE_ORDINAL|ZE|ONEAPI|SYCL|TRITON|OMP|MKL|KMP|GOMP|USE_LLVM|LD_PRELOAD|HF_HUB_OFFLINE|XLA)"
@@ -167,11 +169,34 @@ def describe_suite(spec: str) -> Mapping[str, Any]:
 
 
 def list_existing_suites(spec: str) -> Mapping[str, Any]:
-    """List the suites that the benchmarks of other tools are, by their spec. Raises `CaseError` for what is none."""
+    """List the suites that another tool's benchmarks at a path are: `pytest:PATH` or `asv:PATH`.
+
+    Raises `CaseError` for what is none.
+    """
+    is_pytest = spec.startswith(PYTEST_SPEC)
     try:
-        return {"suites": list_existing(spec)}
+        if is_pytest:
+            found = collect_tests(spec.removeprefix(PYTEST_SPEC))
+        else:
+            found = collect_benchmarks(spec.removeprefix(ASV_SPEC))
     except SuiteError as error:
         raise CaseError("unknown_suite", str(error)) from error
+    suites: dict[str, list[ExistingBenchmark]] = {}
+    for benchmark in found:
+        suites.setdefault(benchmark.suite, []).append(benchmark)
+    return {
+        "suites": [
+            {
+                "name": name,
+                "specs": {benchmark.model: benchmark.spec for benchmark in benchmarks},
+                "metrics": {benchmark.model: benchmark.metrics for benchmark in benchmarks if benchmark.metrics},
+                "skips": {benchmark.model: benchmark.skip for benchmark in benchmarks if benchmark.skip},
+                "broken": {benchmark.model: benchmark.broken for benchmark in benchmarks if benchmark.broken},
+                "preload": PRELOAD if is_pytest else (),
+            }
+            for name, benchmarks in suites.items()
+        ]
+    }
 
 
 def find_suite(spec: str) -> Suite:

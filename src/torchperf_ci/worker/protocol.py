@@ -28,6 +28,15 @@ LOGS_VARIABLE = "TORCHPERF_WORLD_LOGS"
 FAILURE_FILE = "failure.json"
 """The file that torchrun leaves in the folder of a case: which rank was the first to fail, and its exit code."""
 
+PYTEST_SPEC = "pytest:"
+"""Begins a suite that is the tests of a path with pytest-benchmark's fixture."""
+
+ASV_SPEC = "asv:"
+"""Begins a suite that is the asv benchmarks of a path."""
+
+EXISTING_SPECS = (PYTEST_SPEC, ASV_SPEC)
+"""The beginnings of suites that are another tool's benchmarks."""
+
 REASON_LENGTH = 300
 
 SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|(^|_)KEY", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""What an iteration is worth besides its time: the suite's own metrics of its results, and the arithmetic it does."""
+"""The worth of an iteration besides its time: the suite's own metrics of its results, the arithmetic that it does."""
 
 from __future__ import annotations
 
