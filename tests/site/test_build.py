@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,27 @@ def test_the_index_says_what_is_open_since_when_and_by_which_commit(tmp_path: Pa
         (identify_case(FAILING), "performance_status"),
     }
     assert {each["id"]: each["state"] for each in index["cases"]}[identify_case(FAMILY[0])] == "fine"
+
+
+def test_the_commands_are_ones_that_there_are(tmp_path: Path):
+    """With options that they take; bisect before compare before measuring once more, of one case."""
+    import click
+
+    from torchperf_ci.cli.main import cli
+
+    make_folder(a_history(tmp_path / "history", 30), tmp_path / "site")
+    (state,) = [each for each in read_data(tmp_path / "site", "index")["states"] if each["open"]]
+    names = []
+    for each in state["commands"][:2]:
+        program, name, *arguments = shlex.split(each["command"])
+        command = cli.get_command(click.Context(cli), name)
+        assert program == "torchperf-ci"
+        assert command is not None
+        options = command.make_context(name, arguments).params
+        assert "tiny" in options["suites"]
+        names.append(name)
+    assert names == ["bisect", "compare"]
+    assert state["commands"][2]["command"].startswith("gh workflow run nightly --repo octo/project")
 
 
 def test_an_accepted_change_is_not_open_and_says_why(tmp_path: Path):
