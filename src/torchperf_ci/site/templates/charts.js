@@ -8,6 +8,7 @@ const charts = (() => {
   const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "pentagon", "star", "hexagon", "triangle-down"];
   const MOST_MARKERS = 250; // of a line; more of them only hide it
   const drawn = new Set();
+  let turn = Promise.resolve();
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const isTouch = matchMedia("(pointer: coarse)").matches;
   dark.addEventListener("change", () => drawn.forEach((chart) => chart.draw()));
@@ -106,7 +107,12 @@ const charts = (() => {
       modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
     };
     const chart = {
-      async draw() {
+      /** Draw after the charts before it, one at a time, so that the first is seen while others are drawn. */
+      draw() {
+        turn = turn.then(() => new Promise((resolve) => setTimeout(resolve))).then(() => chart.drawNow());
+        turn = turn.catch((problem) => element.replaceChildren(String(problem.message)));
+      },
+      async drawNow() {
         await torchperf.loadScript(torchperf.index().plotly);
         if (!element.isConnected) {
           drawn.delete(chart);
@@ -150,7 +156,7 @@ const charts = (() => {
       if (!entries.some((entry) => entry.isIntersecting)) return;
       observer.disconnect();
       drawn.add(chart);
-      chart.draw().catch((problem) => element.replaceChildren(String(problem.message)));
+      chart.draw();
     }, { rootMargin: "400px" }).observe(element);
     return chart;
   }
