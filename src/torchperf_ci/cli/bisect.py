@@ -51,8 +51,7 @@ def bisect(options: BisectOptions) -> int:
       torchperf-ci bisect v1.0 main --case bench/decoder --suites bench.py --inference --setup "pip install -e ."
       torchperf-ci bisect HEAD~40 HEAD --case bench/decoder --metric graph_breaks --suites bench.py --inference
       torchperf-ci bisect v1.0 main --run "python -m pytest -q tests/test_one.py" --setup "pip install -e ."
-      torchperf-ci bisect --python-of "pip install torch=={version}" --versions 2.12.0,2.13.0,2.13.1 \\
-        --case tiny/mlp --inference
+      torchperf-ci bisect --python-of "pip install torch=={version}" --versions 2.12.0,2.13.0 --case tiny/mlp
 
     Interrupted, it keeps what was measured, and the same command goes on. Exit code 0: found; 4: the ends do not
     differ, or it stayed open; 6: commits that cannot be measured leave several.

@@ -74,7 +74,8 @@ class Repository:
         head_sha = self.find_commit(head_ref or "HEAD")
         head = SideCommit(label=head_ref or "HEAD", checkout=head_sha, known=self._summarize(head_sha))
         if not head_ref and (changes := _git(self.folder, "stash", "create")):  # no branch has this commit
-            head = replace(head, label="HEAD with the changes of the working tree", checkout=changes)
+            known = replace(head.known, subject=f"{head.known.subject} + uncommitted changes")
+            head = replace(head, label="HEAD with the changes of the working tree", checkout=changes, known=known)
         if base_ref == MERGE_BASE:
             base_sha = self.find_merge_base(upstream or self.choose_upstream(base_branch), head_sha)
         else:

@@ -330,6 +330,11 @@ class ComparisonFindings:
         return sum(comparison.blocks and comparison.accepted is None for comparison in self.comparisons)
 
     @property
+    def is_recorded(self) -> bool:
+        """Say whether runs of different moments were compared; of a stored comparison that is not known."""
+        return not self.measured and bool(self.header.how)
+
+    @property
     def inconclusive(self) -> int:
         return sum(c.verdict is Verdict.INCONCLUSIVE for c in pick_case_verdicts(self.comparisons).values())
 

@@ -118,6 +118,8 @@ def to_text(findings: ComparisonFindings) -> str:
         lines.append(f"  {sign_of(c)} {name(c.case)} {metric_name(c.metric)}: {verdict_of(c)}{numbers}{reason}")
     if (more := len(counted) - MOST_COUNTS) > 0:
         lines.append(f"  {SIGNS[Verdict.CHANGED]} and {count(more, 'more count')} or code that differs")
+    if findings.inconclusive and findings.is_recorded:
+        lines.append("  Runs of different moments decide little; `compare --base-ref …` measures both sides in turn.")
     return "\n".join(lines)
 
 

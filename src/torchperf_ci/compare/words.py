@@ -328,10 +328,16 @@ def list_notes(findings: ComparisonFindings) -> Iterator[str]:
         limits = " Some cases or metrics have limits of their own." if tolerances.rules else ""
         is_live = bool(findings.measured) or any(c.confirmed is not None for c in findings.comparisons)
         twice = " Changes count when a second measurement says the same." if is_live else ""
+        measure = "Slower or faster in speedup" if findings.is_recorded else "Slower or faster"
         yield (
-            f"Slower or faster: the whole interval lies beyond {percent(tolerances.latency.margin)}. Unchanged: it "
+            f"{measure}: the whole interval lies beyond {percent(tolerances.latency.margin)}. Unchanged: it "
             f"lies within ±{percent(tolerances.latency.threshold)}. Else inconclusive.{twice}{limits}"
         )
+        if findings.inconclusive and findings.is_recorded:
+            yield (
+                "Runs of different moments decide little. `torchperf-ci compare --base-ref …` measures both sides in "
+                "turn on one machine."
+            )
     if findings.spared:
         total = len({comparison.case for comparison in findings.comparisons})
         yield (
