@@ -210,12 +210,11 @@ class Bench:
         def load_model(suite: Suite) -> Mapping[str, Any]:
             return self._load_model(suite, batch_size=batch_size, seed=seed, scale=scale, compile_scope=compile_scope)
 
-        if spec.startswith(ASV_SPEC):
-            return load_model(load_benchmark(spec.removeprefix(ASV_SPEC)))
         if not spec.startswith(PYTEST_SPEC):
             self._trace = CaseTrace() if watch else None
             with self._trace.importing() if self._trace else contextlib.nullcontext():
-                suite = resolve(spec)
+                is_asv = spec.startswith(ASV_SPEC)
+                suite = load_benchmark(spec.removeprefix(ASV_SPEC)) if is_asv else resolve(spec)
             return load_model(suite)
         assert self._channel is not None
         self._test = HeldTest(self._channel, self.handlers(), ends_after=self.ends_after)
