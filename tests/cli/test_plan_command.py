@@ -29,7 +29,7 @@ QUICK = ("^quick$",)
 @pytest.fixture
 def cli(in_process: Call, tmp_path: Path) -> Call:
     """The command line in a folder with two suites that have models of the same names."""
-    for name in ("first.py", "second.py"):
+    for name in ("first.py", "second.py", "my suite.py"):
         (tmp_path / name).write_text(SUITE)
     return functools.partial(in_process, cwd=tmp_path)
 

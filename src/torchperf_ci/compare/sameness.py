@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torchperf_ci.compare.model import MOST_DIFFERENCES, ProgramDifference, Sameness
+from torchperf_ci.core.records import AS_IT_IS
 from torchperf_ci.run.case_worker import ProgramTrace
 
 TRACED = (
@@ -21,7 +22,7 @@ COMPILED = "compiled functions"
 OPERATORS = "operators"
 GENERATED_CODE = "generated_code"
 
-TRACEABLE_COMPILERS = ("eager", "aot_eager", "inductor", "cudagraphs")
+TRACEABLE_COMPILERS = (AS_IT_IS, "eager", "aot_eager", "inductor", "cudagraphs")
 """The beginnings of the names of compilers that are part of torch, so that their own code is the same on both sides."""
 
 
@@ -47,7 +48,7 @@ def compare_programs(
 def _list_needed(compiler: str, *, is_counted: bool) -> Iterator[str]:
     """List the parts without which nothing is proved."""
     yield from TRACED
-    if compiler != "eager":
+    if compiler not in {AS_IT_IS, "eager"}:
         yield COMPILED
     if is_counted:
         yield OPERATORS
