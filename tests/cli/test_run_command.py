@@ -270,7 +270,7 @@ def test_what_is_compiled_again_and_again_is_counted(cli, tmp_path: Path) -> Non
     (record,) = read_results(tmp_path / "cwd" / "out").records
     assert record.counters["recompiles"] >= 1
     assert (record.compile_scope, record.environment.threads) == ("step", 1)
-    assert f"models/changing eager: {'; '.join(record.remarks)}"[:80] in done.stdout
+    assert f"models/changing eager (dynamo): {'; '.join(record.remarks)}"[:80] in done.stdout
     assert f"{record.counters['recompiles']} recompilation" in (tmp_path / "cwd" / "out" / "report.md").read_text()
 
 
@@ -285,6 +285,9 @@ VALUES = {
     "inference": ("true", True),
     "training": ("1", True),
     "mode": ("training", "training"),
+    "pytest": ("tests/a b\nc", ("tests/a b", "c")),
+    "asv": ("benchmarks", ("benchmarks",)),
+    "cases_from": (__file__, Path(__file__)),
     "quick": ("true", True),
     "filter": ("^a b{1,2}$", ("^a", "b{1,2}$")),
     "exclude": ("a\nb,c", ("a", "b", "c")),
@@ -303,6 +306,9 @@ VALUES = {
     "scale": ("small", "small"),
     "compile_scope": ("step", "step"),
     "cold_l2": ("true", True),
+    "dynamic": ("false", "false"),
+    "count": ("false", False),
+    "instructions": ("never", "never"),
     "accuracy": ("false", False),
     "performance": ("0", False),
     "extra_env": ("A=1 2,3\n\nB=x=y", (("A", "1 2,3"), ("B", "x=y"))),
