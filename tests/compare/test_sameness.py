@@ -145,7 +145,7 @@ def test_the_report_says_what_was_saved(report: ComparisonFindings) -> None:
 def test_only_equal_cases_are_green() -> None:
     """A pull request that touches nothing that is measured."""
     found = judge_cases(HEADER, [spared("one"), spared("other")])
-    assert to_text(found) == "✅ All 2 cases are the same program on both sides."
+    assert to_text(found) == "✅ Both cases are the same program on both sides."
     assert (found.compared, found.is_open) == (2, False)
 
 
