@@ -160,7 +160,7 @@ MODELS = {
     "hungry_in_eager": linear(hungry_in_eager),
     "tells_its_arm": linear(tells_its_arm),
     "compiles_again_at_call_30": linear(compiles_again_at_call_30),
-    "not_a_module": lambda batch_size: (lambda x: x, (torch.randn(4),)),
+    "not_to_be_called": lambda batch_size: (3, (torch.randn(4),)),
     "not_a_pair": lambda batch_size: nn.Linear(1, 1),
     "missing": linear(),
 }

@@ -85,8 +85,8 @@ def test_what_eager_cannot_do_is_told(load, model: str, mode: str, status: str, 
     ("model", "reason"),
     [
         (
-            "not_a_module",
-            "TypeError: small_suite/not_a_module: its function returned a function, not a",
+            "not_to_be_called",
+            "TypeError: small_suite/not_to_be_called: its function returned",
         ),
         ("not_a_pair", "small_suite.py:164: the function gives a Linear alone"),
         ("missing", "it needs a library that is not here"),

@@ -341,7 +341,7 @@ def build(
     if not callable(program.call):
         kind = type(program.call).__name__
         raise TypeError(
-            f"{suite.name}/{model}: its function returned a {kind}, neither a torch.nn.Module nor a callable"
+            f"{suite.name}/{model}: its function returned {kind}, neither a torch.nn.Module nor a callable"
         )
     target, training = torch.device(device), mode == "training"
     owner = program.call.__self__ if isinstance(program.call, MethodType) else program.call
