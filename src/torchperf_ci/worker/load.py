@@ -340,9 +340,7 @@ def build(
     program = suite.build(model, batch_size=batch_size, **request)
     if not callable(program.call):
         kind = type(program.call).__name__
-        raise TypeError(
-            f"{suite.name}/{model}: its function returned {kind}, neither a torch.nn.Module nor a callable"
-        )
+        raise TypeError(f"{suite.name}/{model}: its function returned {kind}, neither a torch.nn.Module nor a callable")
     target, training = torch.device(device), mode == "training"
     owner = program.call.__self__ if isinstance(program.call, MethodType) else program.call
     is_called = isinstance(program.call, torch.nn.Module)
