@@ -10,7 +10,7 @@ run: $(STAMP)
 	$(BIN)/torchperf-ci run --suites tiny --quick --inference --compilers eager --compilers aot_eager --compilers inductor
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not engine"
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m "not engine"
 
 engine: $(STAMP)
 	$(BIN)/python -m pytest -m engine
