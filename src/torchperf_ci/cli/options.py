@@ -140,7 +140,7 @@ def option(*names: str, **settings: Any) -> Any:  # noqa: ANN401 - click's keywo
     settings.setdefault("show_default", settings.get("default") is not None or settings.get("is_flag", False))
     if settings.get("multiple") and "type" not in settings:
         settings["type"] = ListItem()
-    if type(settings.get("type")) is ListItem:
+    if type(settings.get("type")) is ListItem and "help" in settings:
         settings["help"] = settings["help"].replace("Repeatable.", "Repeatable, or a list with commas.")
     settings.setdefault("cls", Option)
     return Parameter(click.option, names, settings)
