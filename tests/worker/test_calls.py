@@ -99,8 +99,9 @@ def test_shapes_are_run_in_turn_and_recompilations_counted(load_call, dynamic: b
 
 def test_the_work_of_a_call_is_counted(load_call) -> None:
     """A product of 2 x 3 and 3 x 4 is 2 * 2 * 3 * 4 operations."""
-    work = load_call("product", "none")("eager", count=True)["work"]
-    assert (work["flops"], work["items"]) == (48, 2)
+    ask = load_call("product", "none")
+    work = ask("eager")["work"]
+    assert (ask("count")["metrics"]["flops"], work["items"]) == (48, 2)
 
 
 def test_inputs_that_keep_their_precision_are_told(load_call) -> None:

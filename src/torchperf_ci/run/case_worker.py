@@ -65,11 +65,10 @@ class CaseSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """The work of one iteration; 0 where it is not known. flops: floating-point operations, of which those in float32
-    may run as TF32. bytes: that it moves, as the suite declares them."""
+    """The work of one iteration; 0 where it is not known. bytes: that it moves, as the suite declares them. tf32:
+    whether products of float32 may run as TF32."""
 
     items: float = 0
-    flops: float = 0
     bytes: float = 0
     tf32: bool = False
 
@@ -181,11 +180,10 @@ class CaseWorker:
         """End the worker; what it holds on its device is free afterwards."""
         self._worker.kill()
 
-    def load(self, *, cache_dir: str | None, watch: bool = False, count: bool = False) -> Loaded:
+    def load(self, *, cache_dir: str | None, watch: bool = False) -> Loaded:
         """Load the model and run it eagerly. With `cache_dir` its compiler starts from that cache.
 
-        watch: `trace` is to follow. count: whether the floating-point operations of an iteration are counted, in one
-        more eager call.
+        watch: `trace` is to follow.
         """
         settings, case = self._settings, self._planned.case
         loaded = self.ask(
@@ -206,7 +204,7 @@ class CaseWorker:
             dynamic=settings.dynamic,
             **({"watch": True} if watch else {}),
         )
-        eager = self.ask("eager", count=count)
+        eager = self.ask("eager")
         return Loaded(
             batch_size=eager["batch_size"],
             one_call=loaded.get("one_call", False),

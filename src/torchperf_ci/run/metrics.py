@@ -81,9 +81,12 @@ def measure_as_it_is(samples: Samples, memory: Memory) -> dict[str, float]:
     return metrics
 
 
-def measure_rates(work: Work, seconds: float, *, gpu: str, dtype: str) -> dict[str, float]:
-    """Compute what is done in a second, as far as the work of a call of `seconds` is known; the share of the peak."""
-    rates = {"throughput": work.items, "flops_per_second": work.flops, "bytes_per_second": work.bytes}
+def measure_rates(work: Work, seconds: float, *, flops: float, gpu: str, dtype: str) -> dict[str, float]:
+    """Compute what is done in a second, as far as the work of a call of `seconds` is known; the share of the peak.
+
+    flops: floating-point operations of a call; 0 where they were not counted.
+    """
+    rates = {"throughput": work.items, "flops_per_second": flops, "bytes_per_second": work.bytes}
     metrics = {name: amount / seconds for name, amount in rates.items() if amount and seconds > 0}
     peak = find_peak(gpu, dtype, tf32=work.tf32) if gpu else None
     if peak and "flops_per_second" in metrics:

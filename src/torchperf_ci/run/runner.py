@@ -259,10 +259,7 @@ class _CaseRun:
         )
         case_worker = CaseWorker(worker, self._planned, self._settings, deadline=self._deadline)
         cold = self._settings.cold_start
-        self._loaded = case_worker.load(
-            cache_dir=self._stack.enter_context(cache_folder()) if cold else None,
-            count=Testing.PERFORMANCE in self._settings.testings,
-        )
+        self._loaded = case_worker.load(cache_dir=self._stack.enter_context(cache_folder()) if cold else None)
         return case_worker
 
     def _drop_worker(self) -> None:
@@ -281,10 +278,11 @@ class _CaseRun:
 
     def _measure_performance(self, worker: CaseWorker) -> Record:
         is_as_it_is = self._planned.case.compiler == AS_IT_IS
+        arm = "eager" if is_as_it_is else "compiled"
         compiled = {} if is_as_it_is else {"compilation_latency": worker.compile()}
         captured = worker.capture()
         remarks = [*captured.remarks, *worker.settle()]
-        pairs = OneArm(worker, "eager", side="") if is_as_it_is else WorkerPairs(worker)
+        pairs = OneArm(worker, arm, side="") if is_as_it_is else WorkerPairs(worker)
         order = random.Random(f"{self._settings.seed} {self._planned.case}")  # noqa: S311 - an order, not a secret
         sampler = Sampler(pairs, order, repeats=1 if self._loaded.one_call else self._settings.repeats)
         sampler.warm_up(iterations=self._settings.warmup)
@@ -297,14 +295,16 @@ class _CaseRun:
         measure = measure_as_it_is if is_as_it_is else measure_both_arms
         times = samples.get("compiled_device") or samples["compiled"]
         gpu = self._runner.environment_on(self._planned).gpu if worker.on_accelerator else ""
+        memory, energy = worker.memory(), self._measure_energy(worker, arm, median(times))
+        counted = worker.count(arm)
+        flops = counted.metrics.get("flops", 0)
         metrics = {
             **compiled,
-            **measure(samples, worker.memory()),
-            **measure_rates(self._loaded.work, median(times), gpu=gpu, dtype=self._planned.case.dtype),
+            **measure(samples, memory),
+            **measure_rates(self._loaded.work, median(times), flops=flops, gpu=gpu, dtype=self._planned.case.dtype),
             **measure_own(samples, self._planned.metrics),
-            **self._measure_energy(worker, "eager" if is_as_it_is else "compiled", median(times)),
+            **energy,
         }
-        counted = self._count(worker)
         own = {metric.name: metric for metric in self._planned.metrics if metric.name in metrics}
         if self._planned.is_test:
             self._tested = worker.accuracy()
@@ -312,6 +312,7 @@ class _CaseRun:
                 if name != "batch_size":
                     metric = foreign_metric(name)
                     metrics[metric.name], own[metric.name] = value, metric
+        counted = self._add_instructions(counted, arm)  # the last thing: it ends the worker
         return self._record(
             Testing.PERFORMANCE,
             Status.PASS,
@@ -340,14 +341,13 @@ class _CaseRun:
             return {}
         return {"energy": (after - before) / (count * inner)}
 
-    def _count(self, worker: CaseWorker) -> Counted:
-        """Count an iteration, and its instructions in another process."""
-        counted = worker.count()
+    def _add_instructions(self, counted: Counted, arm: str) -> Counted:
+        """Count the instructions of an arm, in another process, if they are to be counted."""
         if self._runner.instructions is None:
             return counted
         self._drop_worker()  # two of a model need not fit
         logs = [self._runner.folder.claim(name) for name in log_names(self._log, self._planned.world)]
-        more = self._runner.instructions.count(self._planned, self._settings, logs, arm="compiled")
+        more = self._runner.instructions.count(self._planned, self._settings, logs, arm=arm)
         return replace(counted, metrics={**counted.metrics, **more.metrics}, remarks=(*counted.remarks, *more.remarks))
 
     def _record(

@@ -57,7 +57,7 @@ from torchperf_ci.worker.judging import AccuracyCheck, leave_unjudged, make_verd
 from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, random_state
 from torchperf_ci.worker.memory import free_memory, graph_pools, peak_while, process_peak_while
 from torchperf_ci.worker.protocol import ASV_SPEC, PYTEST_SPEC, CaseError, Channel, Handler, describe
-from torchperf_ci.worker.rates import LONGEST_COUNT, Metered, count_flops, uses_tf32
+from torchperf_ci.worker.rates import Metered, uses_tf32
 from torchperf_ci.worker.timing import Arm, CacheEmptier, finish_arm, pin_threads, prepare_arm, sample, synchronizer
 from torchperf_ci.worker.tracing import CaseTrace
 from torchperf_ci.worker.world import World, torch_backend
@@ -302,15 +302,11 @@ class Bench:
         if self._world.is_shared:
             raise CaseError("OOM", f"out of memory in one of several processes; give a smaller --batch-size: {problem}")
 
-    def eager(self, count: bool = False) -> Mapping[str, Any]:  # noqa: FBT001, FBT002 - a request's argument
-        """Run the first eager calls. Out of memory halves the batch until it fits; the batch size is in the reply.
-
-        count: whether the floating-point operations of a call are counted as well, in one more call.
-        """
-        flops = 0
+    def eager(self) -> Mapping[str, Any]:
+        """Run the first eager calls. Out of memory halves the batch until it fits; the batch size is in the reply."""
         while True:
             try:
-                flops = self._first_eager_calls(count=count)
+                self._first_eager_calls()
                 break
             except BaseException as error:  # as in `load`
                 if not is_out_of_memory(error):
@@ -324,7 +320,6 @@ class Bench:
             "batch_size": self._workload.batch_size,
             "seconds": self._eager_seconds,
             "work": {
-                "flops": flops,
                 "items": program.items or self._workload.batch_size,
                 "bytes": program.bytes or 0,
                 "tf32": uses_tf32(self._device),
@@ -347,11 +342,8 @@ class Bench:
         free_memory(torch.device(self._case["device"]))
         self._workload = self._build(own // 2)
 
-    def _first_eager_calls(self, *, count: bool) -> int:
-        """Time eager calls on a copy; find out whether they draw random numbers and change what their inputs hold.
-
-        Return the floating-point operations of one, if they are to be counted; 0 where they are not known.
-        """
+    def _first_eager_calls(self) -> None:
+        """Time eager calls on a copy; find out whether they draw random numbers and change what their inputs hold."""
         workload = self._workload
         try:
             scratch = workload if workload.program.as_it_is else self._independent()
@@ -368,13 +360,6 @@ class Bench:
                 args, kwargs = workload.fresh_inputs()
                 scratch = replace(scratch, args=args, kwargs=kwargs)
             self._eager_seconds.append(self._time_once(scratch))
-        # In several processes one that fails here, where that is no failure, would leave the others waiting for it.
-        if not count or self._world.is_shared or min(self._eager_seconds) > LONGEST_COUNT:
-            return 0
-        if workload.inputs_change:
-            args, kwargs = workload.fresh_inputs()
-            scratch = replace(scratch, args=args, kwargs=kwargs)
-        return count_flops(scratch)
 
     def _independent(self) -> Workload:
         """Return the workload's state once more: a copy, or where that would not be faithful what is built anew.
@@ -551,6 +536,8 @@ class Bench:
             code=self._generated_code if name == "compiled" else None,
             is_compiled=name == "compiled" and has_graphs,
         ).count()
+        for each in self._arms.values():  # of the plain program floating-point operations were counted
+            finish_arm(each)
         digests = join_digests(self._world.gather(counts.digests()))
         reply = {"metrics": counts.metrics, "digests": digests, "remarks": counts.remarks}
         return {**reply, **counts.details()} if detail else reply

@@ -9,12 +9,8 @@ from typing import Any
 
 import torch
 
-from torchperf_ci.worker.load import Workload
 from torchperf_ci.worker.protocol import CaseError, describe
 from torchperf_ci.worker.timing import finish_arm, prepare_arm
-
-LONGEST_COUNT = 10.0
-"""Seconds of an eager iteration above which its arithmetic is not counted: counting makes every operation slower."""
 
 
 class Metered:
@@ -71,26 +67,6 @@ class Metered:
         if not math.isfinite(number):
             raise CaseError("fail_to_run", f"the metric {name!r} is {number}, not a number that can be compared")
         return number
-
-
-def count_flops(workload: Workload) -> int:
-    """Count the floating-point operations of one eager iteration, as torch.utils.flop_counter does; 0 where it cannot.
-
-    It knows matrix products, convolutions and attention. Run it on a copy: the iteration changes its workload.
-    """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    iteration = workload.iteration()
-    try:
-        with FlopCounterMode(display=False) as counter:
-            prepare_arm(iteration, 1)
-            iteration()
-        return int(counter.get_total_flops())
-    except Exception as error:  # noqa: BLE001 - code under test, in a mode that it may not expect
-        print(f"torchperf-ci: floating-point operations were not counted: {describe(error)}")  # noqa: T201 - to the log
-        return 0
-    finally:
-        finish_arm(iteration)
 
 
 def uses_tf32(device: torch.device) -> bool:
