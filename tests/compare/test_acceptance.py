@@ -153,10 +153,11 @@ def test_the_report_suggests_the_command_that_accepts_what_fails() -> None:
     assert write_suggestion(judge_cases(HEADER, [measured("same")])) == ""
 
 
-def test_a_ratio_of_a_metric_that_should_be_high_is_turned() -> None:
-    """A speedup that fell to 0.8 is 1.25 times worse."""
+@pytest.mark.parametrize("metric", ["speedup", "tokens_per_second"])
+def test_a_ratio_of_a_metric_that_should_be_high_is_turned(metric: str) -> None:
+    """A speedup that fell to 0.8 is 1.25 times worse, also as a suite's own metric."""
     fell = Comparison(
-        case=slower().case, metric="speedup", verdict=Verdict.REGRESSED, ratio=0.8, low=0.79, high=0.81, blocks=True
+        case=slower().case, metric=metric, verdict=Verdict.REGRESSED, ratio=0.8, low=0.79, high=0.81, blocks=True
     )
     (size,) = measure_sizes([fell]).values()
     assert math.isclose(size, 1 / 0.79)

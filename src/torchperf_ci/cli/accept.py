@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Any
 
 import click
 
@@ -53,14 +52,13 @@ def accept(options: AcceptOptions) -> int:
     from torchperf_ci.github.runs import require_repository
     from torchperf_ci.post.acceptances import judge_comment, make_marker
     from torchperf_ci.post.desk import PostingDesk
+    from torchperf_ci.post.origin import read_comment
     from torchperf_ci.post.stored_comparison import review_comparison
 
     repository = require_repository(options.github.repository)
-    event = read_event(os.environ)
-    number = options.pull_request or _read_number(event, "issue", "number")
-    comment = options.comment or _read_number(event, "comment", "id")
-    is_of_pull_request = options.pull_request is not None or "pull_request" in (event.get("issue") or {})
-    if not number or not comment or not is_of_pull_request:
+    of_event = read_comment(read_event(os.environ))
+    number, comment = options.pull_request or of_event[0], options.comment or of_event[1]
+    if not number or not comment:
         raise UsageProblem(
             "the event is no comment on a pull request; `accept` belongs in a workflow that `issue_comment` starts "
             "(examples/accept.yml), elsewhere give --pull-request and --comment"
@@ -94,9 +92,3 @@ def accept(options: AcceptOptions) -> int:
         append_summary(os.environ, answer.text or f"{answer.why}\n")
         write_outputs(os.environ, outputs)
     return int(code)
-
-
-def _read_number(event: Any, part: str, name: str) -> int:  # noqa: ANN401 - any JSON
-    """Read a number from a part of the event; 0 where there is none."""
-    value = (event.get(part) or {}).get(name) if isinstance(event.get(part), dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0

@@ -16,7 +16,6 @@ from torchperf_ci.compare.effects import Verdict
 from torchperf_ci.compare.model import AcceptedChange, Comparison, ComparisonFindings
 from torchperf_ci.compare.words import METRIC_TITLES, metric_name, name
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.records import METRICS, Direction
 from torchperf_ci.core.text import nearest, one_line
 
 COMMAND = "/torchperf accept"
@@ -43,8 +42,7 @@ class AcceptCommand:
     def fits(self, comparison: Comparison) -> bool:
         """Say whether it speaks of this metric of this case."""
         case = comparison.case
-        names = (f"{case.suite}/{case.model}", name(case), str(case))
-        is_meant = self.case == EVERYTHING or any(fnmatchcase(each, self.case) for each in names)
+        is_meant = self.case == EVERYTHING or case.matches(self.case) or fnmatchcase(name(case), self.case)
         return is_meant and self.metric in {"", comparison.metric}
 
 
@@ -177,7 +175,7 @@ def _find_change(comparison: Comparison, *, is_upper: bool = False) -> float:
         ratio = comparison.head / comparison.base
     if ratio is None:
         return math.inf
-    if comparison.metric in METRICS and METRICS[comparison.metric].direction is Direction.HIGHER:
+    if ratio < 1 and comparison.verdict is Verdict.REGRESSED:  # more is better, as of a speedup
         worst = comparison.low if is_upper and comparison.low else ratio
         return 1 / worst if worst else math.inf
     return comparison.high if is_upper and comparison.high else ratio

@@ -79,8 +79,7 @@ class Rule:
     threshold: float | None = None
 
     def fits(self, case: Case, metric: str) -> bool:
-        names = (f"{case.suite}/{case.model}", str(case))
-        return fnmatchcase(metric, self.metric) and any(fnmatchcase(name, self.case) for name in names)
+        return fnmatchcase(metric, self.metric) and case.matches(self.case)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
@@ -219,6 +220,10 @@ class Case:
 
     def __str__(self) -> str:
         return f"{self.suite}/{self.model} {self.compiler} {self.mode} {self.dtype} {self.device}"
+
+    def matches(self, pattern: str) -> bool:
+        """Say whether shell wildcards fit `suite/model`, or the whole name."""
+        return any(fnmatchcase(name, pattern) for name in (f"{self.suite}/{self.model}", str(self)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

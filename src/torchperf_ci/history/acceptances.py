@@ -43,8 +43,7 @@ class Acceptance:
 
     def fits(self, case: Case, metric: str) -> bool:
         """Say whether it speaks of this metric of this case."""
-        names = (f"{case.suite}/{case.model}", str(case))
-        return fnmatchcase(metric, self.metric) and any(fnmatchcase(name, self.case) for name in names)
+        return fnmatchcase(metric, self.metric) and case.matches(self.case)
 
 
 def read_acceptances(files: Files, name: str) -> tuple[list[Acceptance], list[Problem]]:

@@ -63,6 +63,14 @@ def read_own_job(event: Mapping[str, Any], environ: Mapping[str, str], repositor
     )
 
 
+def read_comment(event: Mapping[str, Any]) -> tuple[int, int]:
+    """Read from an `issue_comment` event the numbers of the pull request and of the comment; 0 and 0 for any other."""
+    issue, comment = event.get("issue"), event.get("comment")
+    if not isinstance(issue, dict) or not isinstance(comment, dict) or "pull_request" not in issue:
+        return 0, 0
+    return _read_number(issue, "number"), _read_number(comment, "id")
+
+
 def _require_commit(origin: Origin) -> Origin:
     """Return the origin, if its parts can be part of an address."""
     if not (is_full_sha(origin.sha) and is_repository(origin.head_repository)):
