@@ -48,7 +48,7 @@ def accept(options: AcceptOptions) -> int:
     Exit code 0 also for a comment that is no command, or that nobody with write access wrote.
     """
     from torchperf_ci.github.comments import post_comment
-    from torchperf_ci.github.job import append_summary, read_event, write_outputs
+    from torchperf_ci.github.job import append_summary, read_event, read_server, write_outputs
     from torchperf_ci.github.runs import require_repository
     from torchperf_ci.post.acceptances import judge_comment, make_marker
     from torchperf_ci.post.desk import PostingDesk
@@ -63,7 +63,7 @@ def accept(options: AcceptOptions) -> int:
             "the event is no comment on a pull request; `accept` belongs in a workflow that `issue_comment` starts "
             "(examples/accept.yml), elsewhere give --pull-request and --comment"
         )
-    server = os.environ.get("GITHUB_SERVER_URL", "https://github.com")
+    server = read_server(os.environ)
     with options.github.client(os.environ) as client:
         answer = judge_comment(client, repository, number, comment, artifact=options.artifact, server=server)
         click.echo(answer.why)

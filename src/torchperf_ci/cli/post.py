@@ -52,7 +52,7 @@ def post(options: PostOptions) -> int:
     When a permission is missing, the message names it and the rest is posted. Exit code 5: nothing could be posted. In
     a job of a fork or of Dependabot that is no error, since the second workflow posts.
     """
-    from torchperf_ci.github.job import append_summary, read_event, write_outputs
+    from torchperf_ci.github.job import append_summary, read_event, read_server, write_outputs
     from torchperf_ci.github.runs import require_repository
     from torchperf_ci.post.desk import PostingDesk, download_posting
     from torchperf_ci.post.origin import read_finished_run, read_own_job
@@ -66,7 +66,7 @@ def post(options: PostOptions) -> int:
             client=client,
             origin=origin,
             name=options.name,
-            server=os.environ.get("GITHUB_SERVER_URL", "https://github.com"),
+            server=read_server(os.environ),
             say=partial(click.echo, err=True),
             has_check=options.check,
             has_comment=options.comment,

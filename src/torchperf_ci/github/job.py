@@ -45,9 +45,14 @@ def read_source(environ: Mapping[str, str], *, shard: str, folder: Path) -> Sour
     )
 
 
+def read_server(environ: Mapping[str, str]) -> str:
+    """Return the address of GitHub's pages, as the job has it."""
+    return environ.get("GITHUB_SERVER_URL", "https://github.com")
+
+
 def find_server(environ: Mapping[str, str], source: Source) -> str:
     """Find where GitHub's pages of a run are; blank for what was not made there."""
-    return environ.get("GITHUB_SERVER_URL", "https://github.com") if source.run_id else ""
+    return read_server(environ) if source.run_id else ""
 
 
 def read_event(environ: Mapping[str, str]) -> dict[str, Any]:
