@@ -270,9 +270,7 @@ class _CaseComparison:
     ) -> None:
         self._comparer, self._plan, self._settings = comparer, plan, comparer.settings
         self._case, self._planned = shown.case, planned
-        self._arms = {
-            side: "eager" if case.case.compiler in {"eager", AS_IT_IS} else "compiled" for side, case in planned.items()
-        }
+        self._arms = {side: case.arm for side, case in planned.items()}
         self._metrics = tuple(metric for metric in planned["head"].metrics if metric in planned["base"].metrics)
         self._tolerance = plan.tolerances.find(shown.case, LATENCY)
         self._results = {"base": SideResult(), "head": SideResult()}

@@ -16,6 +16,7 @@ from torchperf_ci.compare.effects import (
     LaunchNoise,
     Verdict,
 )
+from torchperf_ci.compare.explanation import Explanation
 from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Metric, Source
 
 if TYPE_CHECKING:
@@ -309,6 +310,7 @@ class ComparisonFindings:
     unmeasured: cases that an interrupted comparison did not come to, or not to measure again.
     not_compiled: cases that run, of which a side did not compile anything.
     saved_seconds: what the cases that were spared would have taken longer, about.
+    explanations: of the changes that were looked into.
     """
 
     header: Header
@@ -317,6 +319,7 @@ class ComparisonFindings:
     unmeasured: int = 0
     not_compiled: int = 0
     saved_seconds: float = 0.0
+    explanations: tuple[Explanation, ...] = ()
 
     @property
     def spared(self) -> int:
