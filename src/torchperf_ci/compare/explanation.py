@@ -145,8 +145,9 @@ def _write_subject(cause: Cause, name: str, explanation: Explanation) -> str:
             if cause.calls and round(cause.calls[0], 2) != round(cause.calls[1], 2):
                 before, after = cause.calls
                 often = f"{_write_count(abs(after - before))} times {_more(after - before)} per iteration"
-                return f"{name} is called {often} ({_write_count(before)} → {_write_count(after)}): {about}{amount}"
-            times = f" in as many calls ({_write_count(cause.calls[1])})" if cause.calls else ""
+                counts = f"({_write_count(before)} → {_write_count(after)})"
+                return f"{name} is called {often} {counts}" + (f", {about}{amount}" if explanation.unit else "")
+            times = f", in as many calls ({_write_count(cause.calls[1])})" if cause.calls else ""
             return f"{name} takes {about}{amount}{times}"
         case CauseKind.OUTSIDE:
             return f"{name} take {amount}"
@@ -165,12 +166,12 @@ def _write_subject(cause: Cause, name: str, explanation: Explanation) -> str:
 
 
 def _write_part(cause: Cause, explanation: Explanation) -> str:
-    """Write how much more a cause takes, beside the whole difference where it is a part of it."""
+    """Write how much more a cause takes, and of what where it is a part: `0.31 ms of 0.34 ms more`."""
     own = write_amount(explanation.unit, abs(cause.difference))
     whole = write_amount(explanation.unit, abs(explanation.difference))
     more = _more(cause.difference)
     is_part = cause.share is not None and 0 < cause.share < 1.5 and own != whole
-    return f"{own} {more}, of {whole}" if is_part else f"{own} {more}"
+    return f"{own} of {whole} {more}" if is_part else f"{own} {more}"
 
 
 def _more(difference: float) -> str:

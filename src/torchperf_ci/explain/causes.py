@@ -399,18 +399,15 @@ def _explain_count(
     if comparison.metric in COUNTED:
         first = [fact for fact in facts if fact.kind is CauseKind.GRAPHS]
         return replace(explanation, causes=tuple(first), facts=tuple(fact for fact in facts if fact not in first))
-    calls = [Counter[str](), Counter[str]()]
-    for number, side in enumerate((evidence.base, evidence.head)):
-        for name, _, __, often in side.seen.operators:
-            calls[number][name] += often
+    mine, theirs = evidence.base.operators, evidence.head.operators
     difference = head - base
     causes = []
-    for name in dict.fromkeys([*calls[1], *calls[0]]):
-        before, after = calls[0][name], calls[1][name]
+    for name in dict.fromkeys([*theirs, *mine]):
+        before, after = mine.get(name, 0), theirs.get(name, 0)
         if before != after:
             row = Cause(
                 kind=CauseKind.OPERATOR,
-                name=name,
+                name=_name_as_profiled(name),
                 base=before,
                 head=after,
                 calls=(before, after),
@@ -419,6 +416,12 @@ def _explain_count(
             causes.append(_place_row(row, evidence, changes))
     causes.sort(key=lambda cause: (not cause.is_changed, -abs(cause.difference)))
     return replace(explanation, causes=tuple(causes[:MOST_CAUSES]), facts=tuple(facts))
+
+
+def _name_as_profiled(operator: str) -> str:
+    """Name an operator as the profiler does: `aten::add` for `aten.add.Tensor`."""
+    space, _, rest = operator.partition(".")
+    return f"{space}::{rest.partition('.')[0]}" if rest else operator
 
 
 def _first(side: SideEvidence) -> CompilerArtefacts:
@@ -459,8 +462,10 @@ def _list_facts(evidence: Evidence, changes: LineChanges | None) -> Iterator[Cau
 
 def _list_functions(evidence: Evidence, changes: LineChanges | None) -> Iterator[Cause]:
     """List the functions of the side's own that differ, or run more or less often."""
-    for item in evidence.sameness.differences if evidence.sameness else ():
-        if item.part not in {"functions", "reachable functions"}:
+    differences = evidence.sameness.differences if evidence.sameness else ()
+    ran = {item.name for item in differences if item.part == "functions"}
+    for item in differences:
+        if item.part != "functions" and (item.part != "reachable functions" or item.name in ran):
             continue
         base, head = ((part or [None, 0, 0, ""]) for part in (item.base, item.head))
         file, line = (head if item.head else base)[:2]

@@ -44,6 +44,7 @@ class _Notes:
     """What was noted of a side so far."""
 
     seen: SeenIteration = field(default_factory=SeenIteration)
+    operators: Mapping[str, int] = field(default_factory=dict)
     artefacts: list[CompilerArtefacts] = field(default_factory=list)
     code: str = ""
     compile_seconds: list[float] = field(default_factory=list)
@@ -108,6 +109,7 @@ class CaseExplainer:
         base, head = (
             SideEvidence(
                 seen=note.seen,
+                operators=note.operators,
                 artefacts=note.artefacts,
                 code=note.code,
                 compile_seconds=note.compile_seconds,
@@ -196,7 +198,8 @@ class CaseExplainer:
             arm = planned[name].arm
             inspected = worker.ask("inspect", arm=arm, trace=str(trace))
             notes[name].seen = msgspec.convert(inspected, type=SeenIteration)
-            notes[name].code = worker.ask("count", arm=arm, detail=True)["code"]
+            counted = worker.ask("count", arm=arm, detail=True)
+            notes[name].code, notes[name].operators = counted["code"], dict(counted["operators"])
 
 
 def _time(worker: CaseWorker, arm: str, readings: int) -> float:

@@ -59,11 +59,13 @@ class CompilerArtefacts(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideEvidence:
-    """The evidence of one side. artefacts: of each launch. code: Inductor's, normalised. compile_seconds: per launch.
+    """The evidence of one side. operators: those that are dispatched per iteration, by name. artefacts: of each launch.
+    code: Inductor's, normalised. compile_seconds: per launch.
     counters: dynamo's. environment: names and values of what surrounds the case. log: the end of it, where the side
     fails."""
 
     seen: SeenIteration = SeenIteration()  # noqa: RUF009 - frozen
+    operators: Mapping[str, int] = field(default_factory=dict)
     artefacts: Sequence[CompilerArtefacts] = ()
     code: str = ""
     compile_seconds: Sequence[float] = ()
