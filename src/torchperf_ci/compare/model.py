@@ -259,6 +259,15 @@ class Comparison:
     unit: str = ""
 
 
+def name_verdict(verdict: Verdict, metric: str) -> str:
+    """Name a verdict as people do: a case gets slower or faster, any other metric worse or better.
+
+    Files keep the one pair for all metrics, `regressed` and `improved`.
+    """
+    names = {Verdict.REGRESSED: ("slower", "worse"), Verdict.IMPROVED: ("faster", "better")}
+    return names[verdict][metric not in TIMED] if verdict in names else str(verdict)
+
+
 def pick_case_verdicts(comparisons: Sequence[Comparison]) -> dict[Case, Comparison]:
     """Pick every case's own verdict: the most urgent one of its times."""
     urgency = {verdict: place for place, verdict in enumerate(Verdict)}

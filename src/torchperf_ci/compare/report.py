@@ -138,8 +138,8 @@ def describe_case(measured: Measured, tolerances: ToleranceRules) -> str:
     first, *others = compare_case(measured, tolerances)
     numbers = f" {change_with_interval(first)}" if first.ratio else ""
     numbers += f", again {change_with_interval(first.again)}" if first.again and first.again.ratio else ""
-    changes = [f"{metric_name(c.metric)} {c.verdict}" for c in others if is_change(c)]
-    parts = [f"{name(first.case)}: {first.verdict}{numbers}", *changes, first.why]
+    changes = [f"{metric_name(c.metric)} {verdict_of(c)}" for c in others if is_change(c)]
+    parts = [f"{name(first.case)}: {verdict_of(first)}{numbers}", *changes, first.why]
     return one_line("; ".join(part for part in parts if part))
 
 
