@@ -75,11 +75,13 @@ class LevelChange:
 class FailureSpell:
     """A row of runs in which a case failed. first, last: its ends. back: the run after it, None while it lasts.
 
-    last_good: the run before it, or None. runs: how many it has. reason: that of the last one.
+    last_good: the run before it, or None. second: the run that showed that it lasts, or None. runs: how many it has.
+    reason: that of the last one.
     """
 
     last_good: RunInfo | None
     first: RunInfo
+    second: RunInfo | None
     last: RunInfo
     back: RunInfo | None
     runs: int
@@ -251,6 +253,7 @@ def _list_failures(points: Sequence[Point], fails: Sequence[bool]) -> Iterator[F
             yield FailureSpell(
                 last_good=points[first - 1].run if first else None,
                 first=points[first].run,
+                second=points[first + 1].run if place > first + 1 else None,
                 last=last.run,
                 back=points[place].run if place < len(points) else None,
                 runs=place - first,
