@@ -243,14 +243,14 @@ class IssueDesk:
         self.say(f"Opened {opened.url}")
 
     def _merge_new(self) -> None:
-        keys = {incident.key for incident, _ in self.opened}
+        marks = {_make_mark(incident, self.options, is_open=True).start for incident, _ in self.opened}
         urls = {url for _, url in self.opened}
         oldest: dict[str, OwnIssue] = {}
         for issue in self.list_issues():
             mark = parse_mark(issue.body)
-            if mark is None or mark.key not in keys:
+            if mark is None or mark.start not in marks:
                 continue
-            original = oldest.setdefault(mark.key, issue)
+            original = oldest.setdefault(mark.start, issue)
             if original is not issue and issue.is_open and issue.url in urls:
                 self._merge(issue, original.number)
                 self.opened = [each for each in self.opened if each[1] != issue.url]
