@@ -1,6 +1,7 @@
 """Does a history stay quick when it is long? Makes 10,000 runs with 10 million metric rows and asks them.
 
     python benchmarks/history_scale.py make FOLDER [RUNS]   (resumes; a repeated call adds what is absent)
+    python benchmarks/history_scale.py grow FOLDER          (the same size in a tenth of the time: months are copies)
     python benchmarks/history_scale.py measure FOLDER
     python benchmarks/history_scale.py site FOLDER          (its pages, in FOLDER-site: at first, and after a run more)
 
@@ -148,6 +149,40 @@ def make(folder: Path, runs: int = RUNS) -> None:
                 print(f"{number} of {runs} runs", file=sys.stderr, flush=True)
 
 
+def grow(folder: Path) -> None:
+    """Make a year of compacted months, all but the first of them copies of it at other times, of other runs and commits
+    and with numbers that are up to 3 % off; and a last month that is not over."""
+    import duckdb
+
+    history = ParquetHistory(files=LocalFiles(root=folder))
+    months = [datetime(FIRST.year + place // 12, 1 + place % 12, 1, tzinfo=timezone.utc) for place in range(13)]
+    first_runs = round((months[1] - FIRST) / BETWEEN)
+    last_start = -(-(months[12] - FIRST) // BETWEEN)
+    numbers = [*range(first_runs), *range(last_start, max(RUNS, last_start + 100))]
+    for number in numbers:
+        history.add(a_run(number), folder)
+    list(compact(history, now=months[12]))
+    (source,) = (folder / "month=2025-01").glob("compacted_*.parquet")
+    with duckdb.connect(":memory:") as connection:
+        for place, month in enumerate(months[1:12], start=1):
+            days = (month - months[0]).days
+            runs = min(first_runs, round((months[place + 1] - month) / BETWEEN))
+            target = folder / f"month={month:%Y-%m}" / f"compacted_{runs}_{place:016x}.parquet"
+            target.parent.mkdir(exist_ok=True)
+            shift = f"INTERVAL {days} DAY"
+            connection.execute(
+                f"""COPY (SELECT * REPLACE (
+                    replace(run_key, '/', '/{place}') AS run_key, {place} || run AS run, {place} || part AS part,
+                    md5(sha || '{place}') || substr(sha, 1, 8) AS sha, run_time + {shift} AS run_time,
+                    time + {shift} AS time,
+                    value * (1 + CASE WHEN kind = 'metric' THEN 0.03 * (hash(part, {place}) % 1000) / 1000 ELSE 0 END)
+                        AS value)
+                FROM '{source}' WHERE run_time < TIMESTAMPTZ '{months[0] + runs * BETWEEN}')
+                TO '{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 16384)"""
+            )
+    print(f"{sum(1 for _ in folder.glob('*/*.parquet')):,} files, {_size(folder) / 1e6:,.0f} MB")
+
+
 def measure(folder: Path) -> None:
     rows = [[float(cell) for cell in row] for row in csv.reader((folder / LOG).read_text().splitlines())]
     print(f"runs: {len(rows):,}")
@@ -258,4 +293,6 @@ def _size(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    {"make": make, "measure": measure, "site": site}[sys.argv[1]](Path(sys.argv[2]), *map(int, sys.argv[3:]))
+    {"make": make, "grow": grow, "measure": measure, "site": site}[sys.argv[1]](
+        Path(sys.argv[2]), *map(int, sys.argv[3:])
+    )
