@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import gzip
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -253,21 +255,14 @@ def site(folder: Path) -> None:
     history = ParquetHistory(files=LocalFiles(root=folder))
     target = folder.with_name(f"{folder.name}-site")
     shutil.rmtree(target, ignore_errors=True)
-    runs = sum(1 for _ in (folder / LOG).open())
+    added = None
     for title in ("the first time", "with nothing new", "with one run more"):
         if title == "with one run more":
-            added = history.add(a_run(runs), folder)
-        started = time.perf_counter()
-        sources = read_sources(history, DEFAULT_LAST, RunFilter())
-        judged = time.perf_counter()
-        update = make_site(sources, SiteOptions(), open_folder_site(target))
-        write_site(target, update)
-        size = sum(len(content or b"") for content in update.files.values())
-        print(
-            f"pages {title}: judging {judged - started:.0f} s, making {time.perf_counter() - judged:.0f} s, "
-            f"{len(update.files):,} files, {size / 1e6:,.1f} MB written",
-            flush=True,
-        )
+            added = history.add(a_run(2 * RUNS), folder)
+        # A program of its own, for its own peak of memory.
+        command = [sys.executable, __file__, "pages", str(folder)]
+        print(f"pages {title}: {subprocess.run(command, check=True, capture_output=True, text=True).stdout}", end="")
+    assert added is not None
     for path in added.sizes:
         (folder / path).unlink()
     sizes: dict[str, list[int]] = {}
@@ -282,6 +277,27 @@ def site(folder: Path) -> None:
         )
 
 
+def pages(folder: Path) -> None:
+    """Bring the pages up to date once, and say what it took."""
+    history = ParquetHistory(files=LocalFiles(root=folder))
+    target = folder.with_name(f"{folder.name}-site")
+    steps = [(time.perf_counter(), time.process_time())]
+    sources = read_sources(history, DEFAULT_LAST, RunFilter())
+    steps.append((time.perf_counter(), time.process_time()))
+    update = make_site(sources, SiteOptions(), open_folder_site(target))
+    write_site(target, update)
+    steps.append((time.perf_counter(), time.process_time()))
+    size = sum(len(content or b"") for content in update.files.values())
+    took = [
+        f"{title} {end[0] - start[0]:.0f} s ({end[1] - start[1]:.0f} s of the processors)"
+        for title, (start, end) in zip(("judging", "making"), pairwise(steps), strict=True)
+    ]
+    print(
+        f"{', '.join(took)}, at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB of memory, "
+        f"{len(update.files):,} files, {size / 1e6:,.1f} MB written; {update.runs:,} runs shown"
+    )
+
+
 def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
     start = time.perf_counter()
     answer = call()
@@ -293,6 +309,6 @@ def _size(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    {"make": make, "grow": grow, "measure": measure, "site": site}[sys.argv[1]](
+    {"make": make, "grow": grow, "measure": measure, "site": site, "pages": pages}[sys.argv[1]](
         Path(sys.argv[2]), *map(int, sys.argv[3:])
     )
