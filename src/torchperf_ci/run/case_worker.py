@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from torchperf_ci.core.records import GraphBreak, Status, Testing
 from torchperf_ci.run.lanes import my_cpus
 from torchperf_ci.run.plan import PlannedCase
-from torchperf_ci.run.sampler import SamplePair, StopRule
+from torchperf_ci.run.sampler import SamplePair, StopRule, Turn
 from torchperf_ci.run.session import WorkerError
 
 BREAKS_KEPT = 50
@@ -279,9 +279,11 @@ class CaseWorker:
         remarks = tuple(answer["remarks"][:REMARKS_KEPT])
         return Counted(metrics=answer["metrics"], digests=answer["digests"], remarks=remarks)
 
-    def sample(self, order: Sequence[Sequence[str]], inner: Mapping[str, int], *, discard: int = 0) -> dict[str, Any]:
+    def sample(
+        self, order: Sequence[Sequence[str]], inner: Mapping[str, int], *, discard: int = 0, probe: bool = True
+    ) -> dict[str, Any]:
         """Take readings in nanoseconds: the worker's `sample`."""
-        return self.ask("sample", order=order, inner=inner, discard=discard)
+        return self.ask("sample", order=order, inner=inner, discard=discard, probe=probe)
 
     @property
     def on_accelerator(self) -> bool:
@@ -301,10 +303,10 @@ class WorkerPairs:
         self.recompiles = 0
         self.asking = "head"  # for a comparison: the side that holds both arms
 
-    def take(self, swapped: Sequence[bool], repeats: int) -> list[SamplePair]:
+    def take(self, swapped: Sequence[bool], turn: Turn) -> list[SamplePair]:
         first, second = self._names
         order = [[second, first] if turned else [first, second] for turned in swapped]
-        reply = self._worker.sample(order, {first: repeats, second: repeats})
+        reply = self._worker.sample(order, {first: turn.repeats, second: turn.repeats})
         self._recompiled |= reply["recompiled"]
         self.recompiles += reply["recompiles"]
         one, two = arm_times(reply, first), arm_times(reply, second)
@@ -327,8 +329,8 @@ class OneArm:
         self.asking = side
         self.recompiles = 0
 
-    def take(self, swapped: Sequence[bool], repeats: int) -> list[SamplePair]:
-        reply = self._worker.sample([[self._arm, self._arm]] * len(swapped), {self._arm: repeats})
+    def take(self, swapped: Sequence[bool], turn: Turn) -> list[SamplePair]:
+        reply = self._worker.sample([[self._arm, self._arm]] * len(swapped), {self._arm: turn.repeats})
         self._recompiled |= reply["recompiled"]
         self.recompiles += reply.get("recompiles", 0)
         times, values = arm_times(reply, self._arm), arm_values(reply, self._arm)

@@ -466,7 +466,11 @@ class Bench:
         return {"remarks": self._empty_cache.remarks()}
 
     def sample(
-        self, order: Sequence[Sequence[str]], inner: Mapping[str, int] | None = None, discard: int = 0
+        self,
+        order: Sequence[Sequence[str]],
+        inner: Mapping[str, int] | None = None,
+        discard: int = 0,
+        probe: bool = True,  # noqa: FBT001, FBT002 - a request's argument
     ) -> Mapping[str, Any]:
         """Time iterations in the given order, in nanoseconds; `recompiled` says that the sample is not valid."""
         before, recompiles = compiled_graphs(), self._graphs.recompiles()
@@ -478,6 +482,7 @@ class Bench:
             discard=discard,
             wait_for_all=self._world.wait_for_all,
             before=self._empty_cache,
+            probes=probe,
         )
         if self._test is not None:
             self._test.readings += sweep.host.get("eager", [])
