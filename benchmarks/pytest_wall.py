@@ -62,7 +62,7 @@ def start_side(stack: ExitStack, preloaded: Preloaded, planned: PlannedCase, log
 def measure(
     preloaded: Preloaded, planned: PlannedCase, log: Path, *, pairs: int, blocks: int
 ) -> tuple[float, float, int]:
-    """Return the milliseconds of a call, the ratio of wall times with and without interleaving, and the calls in a turn."""
+    """Return the milliseconds of a call, the ratio of wall times with and without interleaving, the calls in a turn."""
     ratios, calls = [], []
     with ExitStack() as stack:
         workers = {side: start_side(stack, preloaded, planned, log) for side in ("base", "head")}

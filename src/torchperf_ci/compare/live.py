@@ -527,9 +527,7 @@ class _CaseComparison:
 
         A recompilation starts the launch over, once: what recompiles for ever is measured as it is.
         """
-        sampler = Sampler(
-            source, self._rng, clock=self._comparer.clock, repeats=self._repeats, readings=self._readings
-        )
+        sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._repeats, readings=self._readings)
         has_repeats = self._settings.rule.repeat is not None
         try:
             sampler.warm_up(iterations=self._settings.warmup)

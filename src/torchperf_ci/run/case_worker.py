@@ -66,11 +66,12 @@ class CaseSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """The work of one iteration; 0 where it is not known. bytes: that it moves, as the suite declares them. tf32:
-    whether products of float32 may run as TF32."""
+    whether products of float32 matrices run as TF32; tf32_convolutions: and those in convolutions."""
 
     items: float = 0
     bytes: float = 0
     tf32: bool = False
+    tf32_convolutions: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,12 +149,14 @@ class ProgramTrace:
 class Counted:
     """Everything counted of an iteration: metrics by the names of `records.METRICS`, and digests as a record has them.
 
-    remarks: why something of it is absent.
+    remarks: why something of it is absent. convolution_flops: those of its floating-point operations that are in
+    convolutions.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    convolution_flops: float = 0
 
 
 class Answering(Protocol):
@@ -277,7 +280,12 @@ class CaseWorker:
         except WorkerError as error:
             return Counted(remarks=(f"nothing could be counted: {error.reason}",))
         remarks = tuple(answer["remarks"][:REMARKS_KEPT])
-        return Counted(metrics=answer["metrics"], digests=answer["digests"], remarks=remarks)
+        return Counted(
+            metrics=answer["metrics"],
+            digests=answer["digests"],
+            remarks=remarks,
+            convolution_flops=answer.get("convolution_flops", 0),
+        )
 
     def sample(
         self, order: Sequence[Sequence[str]], inner: Mapping[str, int], *, discard: int = 0, probe: bool = True

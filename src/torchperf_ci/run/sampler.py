@@ -46,7 +46,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplePair:
-    """One turn of each arm, in seconds per call; `probe` was taken right after. Device times where the device has them.
+    """One turn of each arm, in seconds a call; `probe` was taken right after. Device times where the device has them.
 
     values: the suite's own metrics of each of the two, by name.
     """

@@ -57,7 +57,7 @@ from torchperf_ci.worker.judging import AccuracyCheck, leave_unjudged, make_verd
 from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, random_state
 from torchperf_ci.worker.memory import free_memory, graph_pools, peak_while, process_peak_while
 from torchperf_ci.worker.protocol import ASV_SPEC, PYTEST_SPEC, CaseError, Channel, Handler, describe
-from torchperf_ci.worker.rates import Metered, uses_tf32
+from torchperf_ci.worker.rates import Metered, find_tf32
 from torchperf_ci.worker.timing import Arm, CacheEmptier, finish_arm, pin_threads, prepare_arm, sample, synchronizer
 from torchperf_ci.worker.tracing import CaseTrace
 from torchperf_ci.worker.world import World, torch_backend
@@ -322,7 +322,7 @@ class Bench:
             "work": {
                 "items": program.items or self._workload.batch_size,
                 "bytes": program.bytes or 0,
-                "tf32": uses_tf32(self._device),
+                **find_tf32(self._device),
             },
         }
 
@@ -544,7 +544,12 @@ class Bench:
         for each in self._arms.values():  # of the plain program floating-point operations were counted
             finish_arm(each)
         digests = join_digests(self._world.gather(counts.digests()))
-        reply = {"metrics": counts.metrics, "digests": digests, "remarks": counts.remarks}
+        reply = {
+            "metrics": counts.metrics,
+            "digests": digests,
+            "remarks": counts.remarks,
+            "convolution_flops": counts.convolution_flops,
+        }
         return {**reply, **counts.details()} if detail else reply
 
     def instructions(self, arm: str, method: str) -> Mapping[str, Any]:
