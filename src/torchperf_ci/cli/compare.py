@@ -38,9 +38,9 @@ def compare(options: CompareOptions) -> int:
     """Compare base with head, with a verdict per case.
 
     Without folders it measures now, on this machine. Base and head run in processes of their own, on the same CPUs or
-    the same GPU, and take turns, one iteration each. That is repeated in several pairs of fresh processes, because
-    processes of equal code differ a little. What looks slower or faster is measured again. With the compiler `eager`
-    the module runs as it is, without torch.compile.
+    the same GPU, and take turns, an iteration or a few each. That is repeated in several pairs of fresh processes,
+    because processes of equal code differ a little. What looks slower or faster is measured again. With the compiler
+    `eager` the module runs as it is, without torch.compile.
 
     With two results folders of `run` it compares what is recorded there. With one folder, base comes from GitHub
     (--baseline-artifact), or is what the last 30 runs on such a machine usually gave (--history, --data-branch).

@@ -59,7 +59,7 @@ from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, f
 from torchperf_ci.worker.memory import free_memory, graph_pools, peak_while, process_peak_while
 from torchperf_ci.worker.profiling import Sources, inspect_iteration, profile_calls
 from torchperf_ci.worker.protocol import ASV_SPEC, PYTEST_SPEC, CaseError, Channel, Handler, describe
-from torchperf_ci.worker.rates import Metered, uses_tf32
+from torchperf_ci.worker.rates import Metered, find_tf32
 from torchperf_ci.worker.timing import Arm, CacheEmptier, finish_arm, pin_threads, prepare_arm, sample, synchronizer
 from torchperf_ci.worker.tracing import CaseTrace
 from torchperf_ci.worker.world import World, torch_backend
@@ -332,7 +332,7 @@ class Bench:
             "work": {
                 "items": program.items or self._workload.batch_size,
                 "bytes": program.bytes or 0,
-                "tf32": uses_tf32(self._device),
+                **find_tf32(self._device),
             },
         }
 
@@ -476,7 +476,11 @@ class Bench:
         return {"remarks": self._empty_cache.remarks()}
 
     def sample(
-        self, order: Sequence[Sequence[str]], inner: Mapping[str, int] | None = None, discard: int = 0
+        self,
+        order: Sequence[Sequence[str]],
+        inner: Mapping[str, int] | None = None,
+        discard: int = 0,
+        probe: bool = True,  # noqa: FBT001, FBT002 - a request's argument
     ) -> Mapping[str, Any]:
         """Time iterations in the given order, in nanoseconds; `recompiled` says that the sample is not valid."""
         before, recompiles = compiled_graphs(), self._graphs.recompiles()
@@ -488,6 +492,7 @@ class Bench:
             discard=discard,
             wait_for_all=self._world.wait_for_all,
             before=self._empty_cache,
+            probes=probe,
         )
         if self._test is not None:
             self._test.readings += sweep.host.get("eager", [])
@@ -549,7 +554,12 @@ class Bench:
         for each in self._arms.values():  # of the plain program floating-point operations were counted
             finish_arm(each)
         digests = join_digests(self._world.gather(counts.digests()))
-        reply = {"metrics": counts.metrics, "digests": digests, "remarks": counts.remarks}
+        reply = {
+            "metrics": counts.metrics,
+            "digests": digests,
+            "remarks": counts.remarks,
+            "convolution_flops": counts.convolution_flops,
+        }
         return {**reply, **counts.details()} if detail else reply
 
     def instructions(self, arm: str, method: str) -> Mapping[str, Any]:
