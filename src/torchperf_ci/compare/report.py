@@ -68,7 +68,11 @@ _NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def judge_cases(
-    header: Header, measured: Sequence[Measured], *, unmeasured: int = 0, earlier: Sequence[LaunchNoise] = ()
+    header: Header,
+    measured: Sequence[Measured],
+    *,
+    unmeasured: int = 0,
+    earlier: Sequence[Mapping[str, LaunchNoise]] = (),
 ) -> ComparisonFindings:
     """Judge the cases that were measured live; the verdicts are corrected for how many there are.
 
@@ -258,10 +262,10 @@ def to_json(findings: ComparisonFindings) -> str:
 
 
 class KeptMeasurement(msgspec.Struct):
-    """One measurement of a case in an earlier compare.json: the spread of its launches."""
+    """One measurement of a case in an earlier compare.json: the spread of its launches, by metric."""
 
     between: float = 0.0
-    spread: LaunchNoise | None = None
+    spread: dict[str, LaunchNoise] = {}
     again: KeptMeasurement | None = None
 
 
@@ -278,13 +282,14 @@ class KeptComparison(msgspec.Struct):
     measured: list[KeptMeasurement] = []
 
 
-def read_launch_noise(folders: Sequence[Path], machine: str) -> tuple[list[LaunchNoise], list[str]]:
-    """Read what the launches of cases differed by in earlier comparisons whose sides ran in turn on `machine`, a
-    header's text; and why a folder has none.
+def read_launch_noise(folders: Sequence[Path], machine: str) -> tuple[list[Mapping[str, LaunchNoise]], list[str]]:
+    """Read what the launches of cases differed by, by metric, in earlier comparisons whose sides ran in turn on
+    `machine`, a header's text; and why a folder has none.
 
     Raises `UsageProblem` for a folder without a compare.json that can be read.
     """
-    spreads, left_out = [], []
+    spreads: list[Mapping[str, LaunchNoise]] = []
+    left_out = []
     for folder in folders:
         path = folder / "compare.json"
         try:
@@ -298,7 +303,7 @@ def read_launch_noise(folders: Sequence[Path], machine: str) -> tuple[list[Launc
             left_out.append(f"{folder}: it was measured on {kept.header.machine}, this is {machine}")
             continue
         rounds = [one for case in kept.measured for one in (case, case.again) if one is not None]
-        spreads += [one.spread for one in rounds if one.spread is not None and one.between == BETWEEN_FLOOR]
+        spreads += [one.spread for one in rounds if one.spread and one.between == BETWEEN_FLOOR]
     return spreads, left_out
 
 
