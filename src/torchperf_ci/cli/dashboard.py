@@ -426,7 +426,7 @@ class Targets:
             self.client,
             run=self.run,
             states=states,
-            branch=options.history.compare_branch,
+            branch=options.judging.compare_branch,
             site=options.posting.site_url,
             suites=suites,
             dry_run=options.dry_run,
