@@ -80,7 +80,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
-    """`torchperf-ci` in a process of its own, in an empty folder; `env` adds variables. Changes are not explained, which
+    """`torchperf-ci` in a process of its own, in an empty folder; `env` adds variables. It explains no changes, which
     takes some seconds each, unless the test asks for it."""
     folder = tmp_path / "cwd"
     folder.mkdir()
