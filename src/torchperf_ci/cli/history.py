@@ -438,7 +438,7 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], form:
         case "json":
             return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=str, indent=2)
         case _:
-            from tabulate import tabulate
+            from torchperf_ci.core.columns import draw_table
 
             cells = [["" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
-            return tabulate(cells, headers=list(map(one_line, columns)), tablefmt="simple", disable_numparse=True)
+            return draw_table(list(map(one_line, columns)), cells)

@@ -464,7 +464,7 @@ class Command(click.Command):
         near = (
             [each for each in names if each.startswith(word)]
             or [each for each in names if f"-{word.strip('-')}-" in f"{each}-"]
-            or difflib.get_close_matches(word, names)
+            or difflib.get_close_matches(word, names, n=1)
         )
         return f" Did you mean {', '.join(near[:3])}?" if near else ""
 
