@@ -29,6 +29,8 @@ def draw_table(
     """
     room = shutil.get_terminal_size((sys.maxsize, 0)).columns if width is None else width
     shown = list(range(len(headers)))
+    columns: list[list[str]] = []
+    widths: list[int] = []
     for leaving in (None, *spare):
         shown = [number for number in shown if number != leaving]
         columns = [[headers[number], *(row[number] for row in rows)] for number in shown]
