@@ -336,7 +336,7 @@ PYTHON = option(
 SUMMARY_FILE = option(
     "--summary-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Append the summary to this file as Markdown, say $GITHUB_STEP_SUMMARY.",
+    help="Append the summary to this file as Markdown, for example $GITHUB_STEP_SUMMARY.",
 )
 
 

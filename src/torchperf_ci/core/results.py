@@ -117,7 +117,7 @@ class ResultsFolder:
         except OSError as error:
             raise UsageProblem(
                 f"{path} cannot be written ({error.strerror}); what was finished before is in it. Make room, and "
-                "repeat the command (`run` with --keep-output-dir goes on where it was)"
+                "repeat the command (`run` with --keep-output-dir continues where it stopped)"
             ) from error
         finally:
             os.close(descriptor)

@@ -253,7 +253,7 @@ def answer_for_one(records: Sequence[Record], target: str) -> tuple[str, str]:
         return "✅", f"A call of {target} takes {describe_latency(performance)}."
     if performance.not_compiled:
         why = next((remark for remark in performance.remarks if "nothing was compiled" in remark), "")
-        return "⚠️", f"No: torch.compile does not compile {target}, which runs as it is{f' ({why})' if why else ''}."
+        return "⚠️", f"No: torch.compile does not compile {target}, which runs uncompiled{f' ({why})' if why else ''}."
     speedup, span = metrics["speedup"], read_interval(performance)
     saved, seconds = metrics["abs_latency"] * (speedup - 1), metrics["compilation_latency"]
     times = f"{format_speedup(speedup, span)}, {_milliseconds(metrics['eager_latency'])} per call before"

@@ -312,7 +312,7 @@ def _list_commands(state: SeriesState) -> list[dict[str, str]]:
         if searched:
             bisect = ["torchperf-ci", "bisect", *ends, "--case", str(case), "--metric", searched, *asked]
             commands.append(("Find the commit, in a checkout; --setup installs yours", bisect))
-        commands.append(("Measure both ends beside each other", compare))
+        commands.append(("Measure both ends side by side", compare))
     section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
     source = Source(repository=since.repository, commit=since.commit, branch=since.branch, workflow=since.workflow)
     again = write_rerun(section, case.suite, case.compiler, [case.model], source)
