@@ -31,7 +31,7 @@ SETUP = option(
     "--setup",
     default="",
     show_default=False,
-    help="Shell command that installs a commit, run in its worktree, say `pip install -e .`.",
+    help="Shell command that installs a commit, run in its worktree, for example `pip install -e .`.",
 )
 
 BUDGET_PER_CASE = option(

@@ -296,7 +296,7 @@ def _list_commands(state: SeriesState) -> list[dict[str, str]]:
         ends = [good.commit, since.commit]
         compare = ["torchperf-ci", "compare", "--base-ref", ends[0], "--head-ref", ends[1], *asked]
         compare += ["--filter", f"^{re.escape(case.model)}$"]
-        commands.append(("Measure both ends beside each other", compare))
+        commands.append(("Measure both ends side by side", compare))
     section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
     source = Source(repository=since.repository, commit=since.commit, branch=since.branch, workflow=since.workflow)
     again = write_rerun(section, case.suite, case.compiler, [case.model], source)
