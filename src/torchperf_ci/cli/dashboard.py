@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import click
 
 from torchperf_ci.cli.follow_options import FollowedUp, FollowOptions, follow_up
-from torchperf_ci.cli.history_options import HistoryOptions, make_run_of_folder, repository_of
+from torchperf_ci.cli.history_options import HistoryOptions, JudgingOptions, make_run_of_folder, repository_of
 from torchperf_ci.cli.options import GITHUB_FILES, RESULTS_DIR, GitHubOptions, command, command_options, option, takes
 from torchperf_ci.cli.pages_options import PagesOptions, publish_pages
 from torchperf_ci.cli.report_options import ContentOptions, refuse_to_overwrite
@@ -45,19 +45,7 @@ class ComparingOptions(HistoryOptions):
         show_default=False,
         help="The new folder there.  [default: day_{%j}_{%d_%m_%y}_performance_{dtype}_{100..999}]",
     )
-    compare_branch: str = option(
-        "--compare-branch",
-        default="",
-        show_default=False,
-        help="Compare with runs of this branch of the repository only.  [default: all]",
-    )
     last: int = option("--last", type=click.IntRange(min=1), default=10, help="How many runs to show over time.")
-    look_back: int = option(
-        "--look-back",
-        type=click.IntRange(min=1),
-        default=1000,
-        help="How many earlier runs to judge the run by. What became open before them is forgotten.",
-    )
 
 
 @command_options
@@ -131,6 +119,7 @@ class DashboardCommandOptions:
     )
     github_files: bool = GITHUB_FILES
     history: ComparingOptions
+    judging: JudgingOptions
     posting: PostingOptions
     pages: PagesOptions
     follow: FollowOptions
@@ -260,7 +249,7 @@ def dashboard(options: DashboardCommandOptions) -> int:
         needs_client |= options.follows_up and options.follow.opens_issues
         client = opened.enter_context(options.github.client(os.environ)) if needs_client else None
         targets = Targets(options=options, run=run, client=client)
-        chosen = RunFilter(name=asked.name, branch=asked.compare_branch, selection=report_options.selection)
+        chosen = RunFilter(name=asked.name, branch=options.judging.compare_branch, selection=report_options.selection)
         states, problems = targets.judge(chosen) if shown.detect else ([], [])
         if options.confirm:
             return _write_cases_to_confirm(options, run, states)
@@ -359,7 +348,7 @@ class Targets:
         from torchperf_ci.history.interface import find_earlier_series
 
         asked = self.options.history
-        collection = find_earlier_series(self.history(), self.run, asked.look_back, chosen)
+        collection = find_earlier_series(self.history(), self.run, self.options.judging.look_back, chosen)
         collection.add_run(self.run)
         acceptances: list[Acceptance] = []
         problems = list(collection.problems)
@@ -422,8 +411,8 @@ class Targets:
 
         options, asked, pages = self.options, self.options.history, self.options.pages
         assert self.client is not None
-        judged = RunFilter(name=asked.name, branch=asked.compare_branch)
-        sources = read_sources(self._parquet(), asked.look_back, judged, rules=tolerance_rules())
+        judged = RunFilter(name=asked.name, branch=options.judging.compare_branch)
+        sources = read_sources(self._parquet(), options.judging.look_back, judged, rules=tolerance_rules())
         shown = pages.site_options(options.github, name=asked.name, url=options.posting.site_url)
         target = pages.target(options.github)
         publish_pages(sources, shown, target, pages.pages_dir, self.client, dry_run=options.dry_run)
@@ -437,7 +426,7 @@ class Targets:
             self.client,
             run=self.run,
             states=states,
-            branch=options.history.compare_branch,
+            branch=options.judging.compare_branch,
             site=options.posting.site_url,
             suites=suites,
             dry_run=options.dry_run,
