@@ -24,6 +24,7 @@ from torchperf_ci.dashboard.words import (
     describe_states,
     group_states,
     link_run,
+    list_comparisons,
     list_reruns,
     list_sections,
     name_case,
@@ -145,6 +146,14 @@ def _make_states(dashboard: Dashboard) -> Iterator[Block]:
             after="~~~\n",
         )
         yield fold(f"{count(len(commands), 'command')} to measure these cases again", [table], RERUN)
+    if commands := list_comparisons(dashboard):
+        table = MarkdownTable(
+            before="\nIn a checkout; `--setup` installs yours.\n\n~~~sh\n",
+            lines=tuple(TableLine(text=command, rank=RERUN) for command in commands[:MOST_NAMED]),
+            where="the pages of the history",
+            after="~~~\n",
+        )
+        yield fold(f"{count(len(commands), 'command')} to compare the two commits and explain", [table], RERUN)
     for state, title in ((State.ACCEPTED, "Accepted changes"), (State.NEW, "New cases"), (State.SKIPPED, "Skipped")):
         lines = [f"- {_describe_folded(dashboard, group)}" for group in group_states(dashboard.in_state(state))]
         if lines:

@@ -163,7 +163,18 @@ def describe_states(dashboard: Dashboard, states: Sequence[SeriesState], *, term
     runs = max(item.runs for item in states)
     of_runs = f", {count(runs, 'run')}" if runs > 1 else ""
     since = _name_range(first) if terminal else link_range(dashboard, first)
-    return f"{text}, since {since}{of_runs}"
+    return f"{text}, since {since}{of_runs}{_name_commits(dashboard, first, quote)}"
+
+
+def _name_commits(dashboard: Dashboard, item: SeriesState, quote: Callable[[str], str]) -> str:
+    """Name the one commit in which it came; else say how many there are, and which one was run first."""
+    assert item.since is not None
+    known = dashboard.ranges.get((item.last_good.commit, item.since.commit)) if item.last_good else None
+    if known and known.count == 1 and known.commits:
+        return f": the commit {quote(known.commits[0].subject)}" if known.commits[0].subject else ": one commit"
+    subject = f"first seen with {quote(item.since.subject)}" if item.since.subject else ""
+    number = f"one of {known.count:,} commits" if known and known.count > 1 else ""
+    return "".join(f", {part}" for part in (number, subject) if part)
 
 
 def _describe_state(item: SeriesState, quote: Callable[[str], str]) -> str:
@@ -255,6 +266,30 @@ def list_reruns(dashboard: Dashboard) -> list[str]:
         for case in name_cases(states)
     )
     return list(dict.fromkeys(commands))
+
+
+def list_comparisons(dashboard: Dashboard) -> list[str]:
+    """List the commands that compare the two commits of what is open, the newest first, and explain; each once."""
+    open_states = dashboard.in_state(State.FAILING, State.CHANGED)
+    newest_first = sorted(open_states, key=lambda item: (item.since or item.newest).time, reverse=True)
+    asked = {name: spec for build in dashboard.findings.builds for name, spec in build.suites.items()}
+    commands = (write_comparison(item, asked.get(item.case.suite, item.case.suite)) for item in newest_first)
+    return list(dict.fromkeys(filter(None, commands)))
+
+
+def write_comparison(item: SeriesState, suite: str) -> str:
+    """Write the command that measures a case at the last good commit and at the first bad one, beside each other, and
+    explains the change; blank where these are not known, or the same.
+
+    suite: as it is asked for, which for a file is its path.
+    """
+    case, good, since = item.case, item.last_good, item.since
+    if not (good and since and is_sha(good.commit) and is_sha(since.commit)) or good.commit == since.commit:
+        return ""
+    words = ["torchperf-ci", "compare", "--base-ref", good.commit, "--head-ref", since.commit]
+    words += ["--suites", suite, f"--{case.mode}", "--devices", case.device, "--dtypes", case.dtype]
+    words += ["--compilers", case.compiler, "--filter", f"^{_escape_pattern(case.model)}$"]
+    return one_line(shlex.join([*words, "--explain", "all", "--setup", "pip install -e ."]))
 
 
 def write_rerun(section: Section, suite: str, compiler: str, models: Iterable[str], source: Source) -> str:
