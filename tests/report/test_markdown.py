@@ -149,6 +149,19 @@ def test_flags_fold_and_are_left_to_the_files_in_a_comment():
     assert "suppress_errors" not in write_markdown(found)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "warned"), [(0.90, 1.02, False), (0.90, 0.996, False), (0.88, 0.96, True), (None, None, True)]
+)
+def test_nobody_is_warned_of_a_slowdown_whose_interval_reaches_1(
+    low: float | None, high: float | None, *, warned: bool
+):
+    """At the digits that are shown; without an interval the limit alone decides. PyTorch's part has all of them."""
+    interval = {"speedup_low": low, "speedup_high": high} if low and high else {}
+    found = findings(both(case(), speedup=0.93, **interval))
+    assert ("1 warning" in write_markdown(found)) == warned
+    assert len(found.flags) == 1
+
+
 def test_what_was_not_looked_at_is_said():
     """A pass without an accuracy check says less."""
     assert "accuracy was not looked at" in write_markdown(findings([performance(case(), 1.1)]))

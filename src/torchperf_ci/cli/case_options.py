@@ -160,7 +160,8 @@ class VariantOptions:
         multiple=True,
         default=DEFAULT_COMPILERS,
         shell_complete=complete_list(COMPILERS),
-        help="Compiler to compare with eager: a name of docs/glossary.md, or a backend of torch.compile. Repeatable.",
+        help="Compiler to measure: a name of docs/glossary.md, or a backend of torch.compile. For `run` eager is "
+        "dynamo's backend of that name, for `compare` the module as it is. Repeatable.",
     )
     devices: tuple[str, ...] = option(
         "--devices",

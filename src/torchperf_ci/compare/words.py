@@ -18,6 +18,7 @@ from torchperf_ci.compare.model import (
     Comparison,
     ComparisonFindings,
     Header,
+    name_verdict,
     pick_case_verdicts,
 )
 from torchperf_ci.core.records import METRICS, Case
@@ -78,7 +79,8 @@ def sign_of(comparison: Comparison) -> str:
 
 def verdict_of(comparison: Comparison) -> str:
     """Return the verdict in a word or two."""
-    return str(comparison.verdict) if comparison.accepted is None else f"{comparison.verdict}, accepted"
+    word = name_verdict(comparison.verdict, comparison.metric)
+    return word if comparison.accepted is None else f"{word}, accepted"
 
 
 def write_sentence(findings: ComparisonFindings, quote: Quote = one_line) -> str:
@@ -97,7 +99,7 @@ def write_headline(findings: ComparisonFindings, quote: Quote = one_line) -> tup
         if bad or others or not findings.compared:
             subject = count(number, "case")
         elif total == 1:
-            subject = "The one case"
+            subject = "The only case"
         else:
             whole = "Both cases" if total == 2 else f"All {total:,} cases"
             subject = whole if number == total else f"{number:,} of {total:,} cases"

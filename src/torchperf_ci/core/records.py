@@ -28,7 +28,8 @@ NOT_KNOWN = "unknown"
 AS_IT_IS = "none"
 """The compiler of what runs as it is: nothing is compiled, and there is one arm alone."""
 
-DEFAULT_COMPILERS = ("eager", "aot_eager", "inductor", "inductor_no_cudagraphs")
+DEFAULT_COMPILERS = ("eager", "inductor")
+"""The compilers of `run`, `compare`, `bisect` and the actions where none are named, so that all have the same cases."""
 
 
 class Mode(str, Enum):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from enum import Enum
+from types import MappingProxyType
 
 from torchperf_ci.core.records import (
     AS_IT_IS,
@@ -145,6 +146,7 @@ class _Part:
     status: Status = Status.PASS
     reason: str = ""
     batch_size: int = 0
+    params: Mapping[str, str | bool | int | float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     own_metrics: dict[str, Metric] = field(default_factory=dict)
     samples: dict[str, tuple[float, ...]] = field(default_factory=dict)
@@ -172,13 +174,14 @@ class RecordCollector:
         status: Status = Status.PASS,
         reason: str = "",
         batch_size: int = 0,
+        params: Mapping[str, str | bool | int | float] = MappingProxyType({}),
         counter: str = "",
     ) -> None:
         """Take a number, or only the status of a case without any. A metric that the case has already is left out."""
         part = self._parts.setdefault((case, testing, source, environment), _Part())
         if status is not Status.PASS:
             part.status, part.reason = status, reason
-        part.batch_size = batch_size or part.batch_size
+        part.batch_size, part.params = batch_size or part.batch_size, params or part.params
         if counter:
             part.counters[counter] = int(value)
         if metric is None:
@@ -216,6 +219,7 @@ class RecordCollector:
                 environment=environment,
                 source=source,
                 own_metrics=part.own_metrics,
+                params=part.params,
             )
             for (case, testing, source, environment), part in self._parts.items()
         )

@@ -82,7 +82,7 @@ what was measured once more in the attempt that counts."""
 # DuckDB gives times with a zone only where pytz is installed, so they are asked for as microseconds since 1970.
 _STATUS = {
     **{name: name for name in ("run_key", "part", "record", *CASE_COLUMNS, *SOURCE_COLUMNS, *ENVIRONMENT_COLUMNS)},
-    **{name: name for name in ("status", "batch_size", "reason", "seconds", "extra")},
+    **{name: name for name in ("status", "batch_size", "reason", "seconds", "extra", "params")},
     "run_time": "epoch_us(run_time)",
     "time": "epoch_us(time)",
 }

@@ -152,7 +152,7 @@ def describe_flag(flag: Flag) -> str:
     value = flag.value or 0.0
     match flag.metric:
         case "speedup":
-            return f"speedup {format_number(value, 3)}x, below {SPEEDUP_BELOW}x"
+            return f"speedup {format_number(value, 3)}x{format_interval(flag.interval)}, below {SPEEDUP_BELOW}x"
         case "compilation_latency":
             return f"compiling took {format_number(value, 0)} s, more than {COMPILE_SECONDS_ABOVE:.0f} s"
         case "compression_ratio":

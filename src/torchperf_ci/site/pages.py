@@ -6,7 +6,6 @@ import base64
 import hashlib
 import importlib.util
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,12 +17,12 @@ from torchperf_ci.compare.words import change as percent_text
 from torchperf_ci.core.errors import require
 from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import Case, Metric, Source
-from torchperf_ci.core.text import count, is_sha, one_line
+from torchperf_ci.core.text import count, one_line
 from torchperf_ci.dashboard.commits import Ranges
 from torchperf_ci.dashboard.states import LevelChange, SeriesState, State
-from torchperf_ci.dashboard.words import write_comparison, write_rerun
+from torchperf_ci.dashboard.words import write_bisect, write_comparison, write_rerun
 from torchperf_ci.history.addresses import identify_case, page_address, start_address
-from torchperf_ci.history.series import COUNTED, STATUS_METRICS, RunInfo
+from torchperf_ci.history.series import STATUS_METRICS, RunInfo
 from torchperf_ci.site.data import describe_metric, describe_run
 from torchperf_ci.site.manifest import digest
 
@@ -53,18 +52,6 @@ _LOOKS: Mapping[State, tuple[str, str, str]] = {
     State.FINE: ("fine", "✓", "good"),
 }
 """A word, a sign that every font has, and a tone, for every state."""
-
-BISECTED: Mapping[str, str] = {
-    "speedup": "latency",
-    "abs_latency": "latency",
-    "compilation_latency": "compile-time",
-    "dynamo_peak_mem": "memory",
-    "compression_ratio": "memory",
-    "accuracy_status": "accuracy",
-    "performance_status": "accuracy",
-    **{name: name for name in COUNTED},
-}
-"""The metrics that `bisect` searches for, and what they are called there; counters have the same name."""
 
 _URGENCY = {state: place for place, state in enumerate(State)}
 _QUIET = {State.UNJUDGED, State.ACCEPTED, State.SKIPPED, State.FINE}
@@ -313,22 +300,16 @@ def _write_number(value: float, metric: Metric) -> str:
 def _list_commands(state: SeriesState) -> list[dict[str, str]]:
     """List the commands that look for the cause: between both ends of the range, and of the case as it is now."""
     case, since, good = state.case, state.since or state.newest, state.last_good
-    commands: list[tuple[str, list[str]]] = []
-    if good and is_sha(good.commit) and is_sha(since.commit) and good.commit != since.commit:
-        asked = ["--suites", case.suite, f"--{case.mode}", "--devices", case.device, "--dtypes", case.dtype]
-        asked += ["--compilers", case.compiler, "--setup", "pip install -e ."]
-        ends = [good.commit, since.commit]
-        searched = BISECTED.get(state.metric.name)
-        if searched:
-            bisect = ["torchperf-ci", "bisect", *ends, "--case", str(case), "--metric", searched, *asked]
-            commands.append(("Find the commit, in a checkout; --setup installs yours", bisect))
     section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
     source = Source(repository=since.repository, commit=since.commit, branch=since.branch, workflow=since.workflow)
-    again = write_rerun(section, case.suite, case.compiler, [case.model], source)
-    shown = [{"title": title, "command": one_line(shlex.join(words))} for title, words in commands]
-    if compare := write_comparison(state, case.suite):
-        shown.append({"title": "Compare the two commits and explain, in a checkout", "command": compare})
-    return [*shown, {"title": "Measure it again", "command": again}]
+    commands = {
+        "Find the commit, in a checkout; --setup installs yours": write_bisect(
+            case, state.metric, good, since, suites={}
+        ),
+        "Compare the two commits and explain, in a checkout": write_comparison(case, good, since, suites={}),
+        "Measure it again": write_rerun(section, case.suite, case.compiler, [case.model], source),
+    }
+    return [{"title": title, "command": command} for title, command in commands.items() if command]
 
 
 def _versioned(path: str, content: bytes) -> str:
