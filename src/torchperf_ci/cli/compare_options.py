@@ -46,7 +46,7 @@ INTERLEAVE = option(
     "--interleave",
     type=click.Choice(["auto", "iteration", "block", "launch"]),
     default="auto",
-    help="How the sides take turns: one iteration each (several where they are shorter than 5 ms), a block of some 50 "
+    help="How the sides take turns: one iteration each (several where they are shorter than 3 ms), a block of some 50 "
     "ms, or a whole launch (a pair of processes, one after the other), for models that do not fit twice; auto: like "
     "iteration, and whole launches where they do not fit.",
 )
