@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import fmean, linear_regression, median, stdev
+from types import MappingProxyType
 
 from noise_rules import RULES, Samples
 
@@ -30,7 +31,13 @@ from torchperf_ci.compare.effects import (
 from torchperf_ci.compare.live import ComparePlan
 from torchperf_ci.compare.model import LATENCY, Comparison, Measured, SideResult, ToleranceRules
 from torchperf_ci.compare.session import CONFIRMATION
-from torchperf_ci.compare.verdicts import compare_case, correct_family, is_to_repeat, share_launch_noise
+from torchperf_ci.compare.verdicts import (
+    compare_case,
+    correct_family,
+    is_to_repeat,
+    measure_spread,
+    share_launch_noise,
+)
 from torchperf_ci.core.records import Case, Mode
 from torchperf_ci.core.statistics import batch_squared_error, interquartile_mean
 
@@ -115,7 +122,12 @@ def begun(item: Round, budget: float, share: float = 1.0) -> list[Launch]:
 
 
 def replay(
-    item: Round, budget: float, *, family: int = 1, noise: LaunchNoise | None = None, limits: Limits | None = None
+    item: Round,
+    budget: float,
+    *,
+    family: int = 1,
+    noise: Mapping[str, LaunchNoise] = MappingProxyType({}),
+    limits: Limits | None = None,
 ) -> Measured:
     """The beginning of what was measured, as far as our rule with its looks would have gone; `family`: cases of the
     pull request."""
@@ -125,7 +137,7 @@ def replay(
         launches = begun(item, budget, share)
         if look == len(LOOKS) - 1:
             break
-        effect = estimate_effect(launches, between=between, look=look, noise=noise)
+        effect = estimate_effect(launches, between=between, look=look, noise=noise.get(LATENCY))
         if is_settled(effect, tolerance, family=family):
             break
     return Measured(
@@ -136,7 +148,7 @@ def replay(
         between=between,
         seconds=share * budget,
         look=look,
-        spread=measure_launch_noise(launches) if between == BETWEEN_FLOOR else None,
+        spread=measure_spread(launches, ()) if between == BETWEEN_FLOOR else {},
         noise=noise,
     )
 
@@ -192,12 +204,12 @@ def judge_pull_request(
     longer one made of others where it has to be measured again."""
     kind = series[0][0].kind
     rules = ToleranceRules(latency=(limits or LIMITS[kind])[0])
-    spreads: list[LaunchNoise] = []
+    spreads: list[Mapping[str, LaunchNoise]] = []
 
     def measure(item: Round, budget: float) -> Measured:
         noise = pool_launch_noise(spreads)
         measured = replay(item, budget, family=len(series), noise=noise, limits=limits)
-        spreads.extend([measured.spread] if measured.spread else [])
+        spreads.append(measured.spread)
         return measured
 
     first = [measure(rng.choice(rounds), AT[kind]) for rounds in series]

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import click
 
-from torchperf_ci.cli.history_options import HistoryOptions, make_run_of_folder, repository_of
+from torchperf_ci.cli.follow_options import FollowedUp, FollowOptions, follow_up
+from torchperf_ci.cli.history_options import HistoryOptions, JudgingOptions, make_run_of_folder, repository_of
 from torchperf_ci.cli.options import GITHUB_FILES, RESULTS_DIR, GitHubOptions, command, command_options, option, takes
 from torchperf_ci.cli.pages_options import PagesOptions, publish_pages
 from torchperf_ci.cli.report_options import ContentOptions, refuse_to_overwrite
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, Refused, UsageProblem
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.text import count, one_line
 
 if TYPE_CHECKING:
@@ -43,19 +45,7 @@ class ComparingOptions(HistoryOptions):
         show_default=False,
         help="The new folder there.  [default: day_{%j}_{%d_%m_%y}_performance_{dtype}_{100..999}]",
     )
-    compare_branch: str = option(
-        "--compare-branch",
-        default="",
-        show_default=False,
-        help="Compare with runs of this branch of the repository only.  [default: all]",
-    )
     last: int = option("--last", type=click.IntRange(min=1), default=10, help="How many runs to show over time.")
-    look_back: int = option(
-        "--look-back",
-        type=click.IntRange(min=1),
-        default=1000,
-        help="How many earlier runs to judge the run by. What became open before them is forgotten.",
-    )
 
 
 @command_options
@@ -129,14 +119,21 @@ class DashboardCommandOptions:
     )
     github_files: bool = GITHUB_FILES
     history: ComparingOptions
+    judging: JudgingOptions
     posting: PostingOptions
     pages: PagesOptions
+    follow: FollowOptions
     content: ContentOptions
     github: GitHubOptions
 
     @property
     def keeps_run(self) -> bool:
         return not (self.no_update_archive or self.update_dashboard_test)
+
+    @property
+    def follows_up(self) -> bool:
+        asked = self.follow.opens_issues or self.follow.webhook
+        return bool(asked) and not (self.update_dashboard_test or self.confirm)
 
     def issues(self) -> Mapping[str, int]:
         """Return the issue of every dtype, under the blank name the one for all others; none when nothing is posted.
@@ -180,8 +177,16 @@ class DashboardCommandOptions:
                 purpose="finding lasting changes",
                 otherwise="--no-detect-regressions leaves them out",
             )
-        elif self.fail_on != "never" or self.confirm:
-            raise UsageProblem("--no-detect-regressions leaves nothing to judge for --fail-on and --confirm")
+        elif self.fail_on != "never" or self.confirm or self.follows_up:
+            raise UsageProblem(
+                "--no-detect-regressions leaves nothing to judge for --fail-on, --confirm, --issues and --webhook"
+            )
+        self.follow.check(self.github)
+        if self.follow.opens_issues and self.content.selection() != CaseSelection():
+            raise UsageProblem(
+                "--issues follows all cases of a history: it goes with none of --suites, --devices, --dtypes, "
+                "--compilers and the modes"
+            )
         if self.posting.site_url and not self.posting.site_url.startswith(("https://", "http://")):
             raise UsageProblem(
                 f"--site-url {self.posting.site_url!r} is no address: it begins with https:// or http://"
@@ -206,13 +211,14 @@ def dashboard(options: DashboardCommandOptions) -> int:
       torchperf-ci dashboard benchmark_logs --repo org/project --issue 7 --data-branch torchperf-data
       torchperf-ci dashboard benchmark_logs --history s3://bucket/history --issue float32=7 --issue amp=8 --sticky
     """
+    from torchperf_ci.cli.config import owner_rules
     from torchperf_ci.core.result_files import read_folder
     from torchperf_ci.core.results import open_folder
     from torchperf_ci.dashboard.charts import draw_pictures
     from torchperf_ci.dashboard.comment import write_dashboards
     from torchperf_ci.dashboard.model import DashboardOptions, name_cases, study_run
     from torchperf_ci.dashboard.states import State
-    from torchperf_ci.dashboard.words import write_terminal_text
+    from torchperf_ci.dashboard.words import list_suites, write_terminal_text
     from torchperf_ci.github.job import append_summary, write_outputs
     from torchperf_ci.history.data_branch import server_of
     from torchperf_ci.history.interface import find_earlier_runs
@@ -235,13 +241,15 @@ def dashboard(options: DashboardCommandOptions) -> int:
         graphs=not (options.no_graphs or options.update_dashboard_test),
         server=server_of(options.github.api_url),
         site=options.posting.site_url,
+        owners=owner_rules(),
         limit=options.posting.limit,
     )
     with ExitStack() as opened:
         needs_client = bool(asked.data_branch or options.pages.pages_branch) or (bool(issues) and not options.dry_run)
+        needs_client |= options.follows_up and options.follow.opens_issues
         client = opened.enter_context(options.github.client(os.environ)) if needs_client else None
         targets = Targets(options=options, run=run, client=client)
-        chosen = RunFilter(name=asked.name, branch=asked.compare_branch, selection=report_options.selection)
+        chosen = RunFilter(name=asked.name, branch=options.judging.compare_branch, selection=report_options.selection)
         states, problems = targets.judge(chosen) if shown.detect else ([], [])
         if options.confirm:
             return _write_cases_to_confirm(options, run, states)
@@ -265,11 +273,15 @@ def dashboard(options: DashboardCommandOptions) -> int:
         targets.keep_run(pictures)
         if options.pages.pages_branch:
             targets.publish_pages()
-        posted = targets.post_comments(comments, issues) if issues else []
-    for url in posted:
+        followed = targets.follow_up(states, list_suites(findings)) if options.follows_up else FollowedUp()
+        posted, refusals = targets.post_comments(comments, issues) if issues else ([], [])
+        if refusals := [*followed.refusals, *refusals]:
+            raise Refused("\n".join(refusals))
+    for url in (*followed.opened, *posted):
         click.echo(url)
     if options.github_files:
         outputs = {"comment": str(comments[0].path), "comment-url": posted[0] if posted else ""}
+        outputs |= {"issues-opened": str(len(followed.opened)), "issues-closed": str(len(followed.closed))}
         write_outputs(os.environ, {**outputs, "new": str(len(new)), "open": str(len(still_open))})
         append_summary(os.environ, "\n".join(comment.text for comment in comments))
     failing = {"new": new, "open": still_open}.get(options.fail_on, [])
@@ -336,7 +348,7 @@ class Targets:
         from torchperf_ci.history.interface import find_earlier_series
 
         asked = self.options.history
-        collection = find_earlier_series(self.history(), self.run, asked.look_back, chosen)
+        collection = find_earlier_series(self.history(), self.run, self.options.judging.look_back, chosen)
         collection.add_run(self.run)
         acceptances: list[Acceptance] = []
         problems = list(collection.problems)
@@ -399,14 +411,29 @@ class Targets:
 
         options, asked, pages = self.options, self.options.history, self.options.pages
         assert self.client is not None
-        judged = RunFilter(name=asked.name, branch=asked.compare_branch)
-        sources = read_sources(self._parquet(), asked.look_back, judged, rules=tolerance_rules())
+        judged = RunFilter(name=asked.name, branch=options.judging.compare_branch)
+        sources = read_sources(self._parquet(), options.judging.look_back, judged, rules=tolerance_rules())
         shown = pages.site_options(options.github, name=asked.name, url=options.posting.site_url)
         target = pages.target(options.github)
         publish_pages(sources, shown, target, pages.pages_dir, self.client, dry_run=options.dry_run)
 
-    def post_comments(self, comments: Sequence[Comment], issues: Mapping[str, int]) -> list[str]:
-        """Post the comments that have an issue; return their addresses. Raises `Refused` after all were tried."""
+    def follow_up(self, states: Sequence[SeriesState], suites: Mapping[str, str]) -> FollowedUp:
+        """Open and close issues, and tell the webhook. suites: by name, as they were asked for."""
+        options = self.options
+        return follow_up(
+            options.follow,
+            options.github,
+            self.client,
+            run=self.run,
+            states=states,
+            branch=options.judging.compare_branch,
+            site=options.posting.site_url,
+            suites=suites,
+            dry_run=options.dry_run,
+        )
+
+    def post_comments(self, comments: Sequence[Comment], issues: Mapping[str, int]) -> tuple[list[str], list[str]]:
+        """Post the comments that have an issue; return their addresses, and what was refused."""
         urls: list[str] = []
         failures: list[str] = []
         for comment in comments:
@@ -418,9 +445,7 @@ class Targets:
                 urls += self._post(comment, issue)
             except Refused as error:
                 failures.append(f"{error}. The comment is in {comment.path}; repeat the command to post it")
-        if failures:
-            raise Refused("\n".join(failures))
-        return urls
+        return urls, failures
 
     def _parquet(self) -> ParquetHistory:
         return self.options.history.parquet(self.options.github, self.client)

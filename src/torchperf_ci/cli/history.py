@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchperf_ci.cli.history_options import HistoryOptions
+from torchperf_ci.cli.history_options import HistoryOptions, JudgingOptions
 from torchperf_ci.cli.import_options import ImportOptions
 from torchperf_ci.cli.options import GitHubOptions, Group, argument, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
@@ -117,11 +117,9 @@ class HistoryAcceptOptions:
     )
     reason: str = option("--reason", required=True, help="Why it may be so; the dashboard shows it.")
     by: str = option("--by", default="", show_default=False, help="Who says so.  [default: the user]")
-    look_back: int = option(
-        "--look-back", type=click.IntRange(min=1), default=1000, help="How many runs to judge by, as in `dashboard`."
-    )
     dry_run: bool = _DRY_RUN
     history: HistoryOptions
+    judging: JudgingOptions
     github: GitHubOptions
 
 
@@ -281,7 +279,9 @@ def accept(options: HistoryAcceptOptions) -> None:
 
     name = options.history.name
     with options.history.open(options.github, message="Accept a change") as kept:
-        collection = kept.read_series(options.look_back, RunFilter(name=name))
+        collection = kept.read_series(
+            options.judging.look_back, RunFilter(name=name, branch=options.judging.compare_branch)
+        )
         known, problems = read_acceptances(kept.files, name)
         _warn([*collection.problems, *problems])
         series = collection.list_series()

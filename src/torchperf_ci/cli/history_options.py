@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import click
+
 from torchperf_ci.cli.options import GitHubOptions, command_options, option
 
 if TYPE_CHECKING:
@@ -99,6 +101,26 @@ class HistoryOptions(PastOptions):
         "--name",
         default="results",
         help="The series of runs, where a history holds several: only runs of one series are compared.",
+    )
+
+
+@command_options
+class JudgingOptions:
+    """Say which runs of a history are judged: by the same ones, everybody who asks is told the same."""
+
+    SECTION: ClassVar[str] = "History"
+
+    compare_branch: str = option(
+        "--compare-branch",
+        default="",
+        show_default=False,
+        help="Judge by runs of this branch of the repository only.  [default: all]",
+    )
+    look_back: int = option(
+        "--look-back",
+        type=click.IntRange(min=1),
+        default=1000,
+        help="How many of the newest runs to judge by. What became open before them is forgotten.",
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from torchperf_ci.cli.config import tolerance_rules
-from torchperf_ci.cli.history_options import HistoryOptions
+from torchperf_ci.cli.history_options import HistoryOptions, JudgingOptions
 from torchperf_ci.cli.options import GitHubOptions, argument, command, command_options, option, takes
 from torchperf_ci.cli.pages_options import PagesOptions, publish_pages, tell_update
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
@@ -41,18 +41,6 @@ class SiteCommandOptions:
         type=click.Path(file_okay=False, path_type=Path),
         help=f"The folder for the pages.  [default: {DEFAULT_OUTPUT}, or --pages-branch if one is given]",
     )
-    compare_branch: str = option(
-        "--compare-branch",
-        default="",
-        show_default=False,
-        help="Judge runs of this branch of the repository only; all are shown.  [default: all]",
-    )
-    look_back: int = option(
-        "--look-back",
-        type=click.IntRange(min=1),
-        default=1000,
-        help="How many of the newest runs are judged. Changes before them stay listed where they were listed.",
-    )
     url: str = option(
         "--site-url",
         metavar="URL",
@@ -62,6 +50,7 @@ class SiteCommandOptions:
     )
     dry_run: bool = option("--dry-run", is_flag=True, help="Write nothing; say what would be written, with sizes.")
     history: SiteHistoryOptions
+    judging: JudgingOptions
     pages: PagesOptions
     github: GitHubOptions
 
@@ -96,8 +85,8 @@ def site(options: SiteCommandOptions) -> None:
         needs_client = asked.is_on_branch or bool(pages.pages_branch)
         client = opened.enter_context(options.github.client(os.environ)) if needs_client else None
         history = asked.parquet(options.github, client)
-        judged = RunFilter(name=asked.name, branch=options.compare_branch)
-        sources = read_sources(history, options.look_back, judged, rules=tolerance_rules())
+        judged = RunFilter(name=asked.name, branch=options.judging.compare_branch)
+        sources = read_sources(history, options.judging.look_back, judged, rules=tolerance_rules())
         for problem in sources.problems:
             click.echo(f"Warning: {one_line(str(problem))}", err=True)
         if not sources.states:

@@ -10,11 +10,11 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torchperf_ci.compare.effects import (
     ARMS_FLOOR,
@@ -24,15 +24,19 @@ from torchperf_ci.compare.effects import (
     LOOKS,
     Launch,
     LaunchNoise,
-    estimate_effect,
     is_settled,
-    measure_launch_noise,
 )
-from torchperf_ci.compare.model import LATENCY, Measured, Sameness, SideResult, ToleranceRules
+from torchperf_ci.compare.model import Measured, Sameness, SideResult, ToleranceRules
 from torchperf_ci.compare.sameness import compare_programs
-from torchperf_ci.compare.verdicts import is_clear_difference, is_compile_time_open
+from torchperf_ci.compare.verdicts import (
+    estimate_slowdowns,
+    is_clear_difference,
+    is_compile_time_open,
+    measure_spread,
+)
 from torchperf_ci.core.records import AS_IT_IS, Status, Testing
 from torchperf_ci.core.results import LOGS
+from torchperf_ci.core.statistics import interquartile_mean
 from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.machine.host import HostWatch
@@ -49,7 +53,7 @@ from torchperf_ci.run.case_worker import (
 from torchperf_ci.run.counting import InstructionCounting
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import cache_folder
-from torchperf_ci.run.sampler import PairSource, SamplePair, Sampler, StopRule
+from torchperf_ci.run.sampler import PairSource, SamplePair, Sampler, StopRule, Turn
 from torchperf_ci.run.session import Preloaded, WorkerError, is_lack_of_room
 from torchperf_ci.run.world import start_worker
 
@@ -68,6 +72,8 @@ COLD_LAUNCHES = 3
 
 UNLIKE = "its trace is the same on both sides, but a short check shows a difference: measured in full"
 """The remark on a case of which the trace has missed something."""
+
+_Item = TypeVar("_Item")
 
 
 class Interleave(str, Enum):
@@ -91,7 +97,7 @@ class ComparePlan:
 
     launches: at most. It is `LEAST_LAUNCHES` when the time is short, or over. family: how many cases are compared.
     one_process: both sides are arms of one worker: base is the plain module, head the compiled one.
-    stop_early: whether a look may end a case before its time. noise: what launches of other cases differ by.
+    stop_early: whether a look may end a case before its time. noise: what launches of other cases differ by, by metric.
     spares: whether a case that is proved to be the same program on both sides gets no more than a short check: the
         first look of one launch.
     """
@@ -104,7 +110,7 @@ class ComparePlan:
     family: int = 1
     one_process: bool = False
     stop_early: bool = True
-    noise: LaunchNoise | None = None
+    noise: Mapping[str, LaunchNoise] = field(default_factory=dict)
     spares: bool = False
 
     @property
@@ -153,6 +159,7 @@ def make_launch(pairs: Sequence[SamplePair]) -> Launch:
 class TwoWorkerPairs:
     """Pairs of two workers driven in turn; `asking` is the one asked last.
 
+    A turn of several readings is one half of a pair, by the mean of its middle half: its readings are not independent.
     On an accelerator the first iteration after a switch of sides is not read: the other process has just used
     the device.
     """
@@ -162,28 +169,53 @@ class TwoWorkerPairs:
         self._recompiled = False
         self.asking = "base"
 
-    def take(self, swapped: Sequence[bool], repeats: int) -> list[SamplePair]:
+    def take(self, swapped: Sequence[bool], turn: Turn) -> list[SamplePair]:
         if self._interleave is Interleave.BLOCK:
-            return self._take_in_order(len(swapped), swapped[0] if swapped else False, repeats)
-        return list(chain.from_iterable(self._take_in_order(1, turned, repeats) for turned in swapped))
+            return self._take_in_order(len(swapped), swapped[0] if swapped else False, turn)
+        return list(chain.from_iterable(self._take_in_order(1, turned, turn) for turned in swapped))
 
     def invalidated(self) -> bool:
         recompiled, self._recompiled = self._recompiled, False
         return recompiled
 
-    def _take_in_order(self, count: int, turned: bool, repeats: int) -> list[SamplePair]:  # noqa: FBT001 - as in PairSource
-        readings: dict[str, list[tuple[float, float | None]]] = {}
+    def _take_in_order(self, count: int, turned: bool, turn: Turn) -> list[SamplePair]:  # noqa: FBT001 - as in PairSource
+        times: dict[str, list[tuple[float, float | None]]] = {}
         values: dict[str, list[Mapping[str, float]]] = {}
         probe: list[int] = []
-        for side in ("head", "base") if turned else ("base", "head"):
+        order = ("head", "base") if turned else ("base", "head")
+        for side in order:
             self.asking = side
             worker, arm = self._workers[side], self._arms[side]
-            reply = worker.sample([[arm]] * count, {arm: repeats}, discard=int(worker.on_accelerator))
+            reply = worker.sample(
+                [[arm] * turn.readings] * count,
+                {arm: turn.repeats},
+                discard=int(worker.on_accelerator),
+                probe=side == order[-1],  # one is enough for a pair
+            )
             self._recompiled |= reply["recompiled"]
-            readings[side], values[side], probe = arm_times(reply, arm), arm_values(reply, arm), reply["probe"]
+            probe = reply["probe"]
+            times[side] = [_average_times(each) for each in _split(arm_times(reply, arm), turn.readings)]
+            values[side] = [_average_values(each) for each in _split(arm_values(reply, arm), turn.readings)]
         both = zip(values["base"], values["head"], strict=True)
-        times = zip(readings["base"], readings["head"], probe, both, strict=True)
-        return [make_pair(first, second, time, values=pair) for first, second, time, pair in times]
+        pairs = zip(times["base"], times["head"], probe, both, strict=True)
+        return [make_pair(first, second, time, values=pair) for first, second, time, pair in pairs]
+
+
+def _split(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _average_times(readings: Sequence[tuple[float, float | None]]) -> tuple[float, float | None]:
+    """Average host and device seconds of a turn; the device's are None where a reading has none."""
+    device = [seconds for _, seconds in readings if seconds is not None]
+    whole = interquartile_mean(device) if len(device) == len(readings) else None
+    return interquartile_mean([seconds for seconds, _ in readings]), whole
+
+
+def _average_values(readings: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """Average the suite's own metrics that all readings of a turn have."""
+    shared = [name for name in readings[0] if all(name in each for each in readings)]
+    return {name: interquartile_mean([each[name] for each in readings]) for name in shared}
 
 
 class Side(Protocol):
@@ -270,11 +302,8 @@ class _CaseComparison:
     ) -> None:
         self._comparer, self._plan, self._settings = comparer, plan, comparer.settings
         self._case, self._planned = shown.case, planned
-        self._arms = {
-            side: "eager" if case.case.compiler in {"eager", AS_IT_IS} else "compiled" for side, case in planned.items()
-        }
+        self._arms = {side: case.arm for side, case in planned.items()}
         self._metrics = tuple(metric for metric in planned["head"].metrics if metric in planned["base"].metrics)
-        self._tolerance = plan.tolerances.find(shown.case, LATENCY)
         self._results = {"base": SideResult(), "head": SideResult()}
         self._counted: set[str] = set()
         self._launches: list[Launch] = []
@@ -285,6 +314,8 @@ class _CaseComparison:
         self.no_room = ""
         self._is_alive = True
         self._repeats = self._settings.repeats
+        in_single_turns = plan.interleave in {Interleave.AUTO, Interleave.ITERATION} and not plan.one_process
+        self._readings = None if in_single_turns else 1
         self._spent = 0.0
         self._look = 0
         can_be_watched = all(case.world == 1 and not case.is_test for case in planned.values())
@@ -296,7 +327,7 @@ class _CaseComparison:
         self._between = ARMS_FLOOR if plan.one_process else plan.between
         if plan.interleave is Interleave.LAUNCH:
             self._between = max(self._between, UNPAIRED_FLOOR)
-        self._noise = plan.noise if self._between == plan.between else None
+        self._noise = plan.noise if self._between == plan.between else {}
 
     def measure(self) -> Measured:
         """Take launches until a look decides, the time is over, or a side fails."""
@@ -325,7 +356,7 @@ class _CaseComparison:
             between=self._between,
             seconds=self._spent,
             look=self._look,
-            spread=measure_launch_noise(self._launches),
+            spread=measure_spread(self._launches, self._metrics),
             noise=self._noise,
             metrics=self._metrics,
             refusals=tuple(self._list_refusals()),
@@ -496,11 +527,11 @@ class _CaseComparison:
 
         A recompilation starts the launch over, once: what recompiles for ever is measured as it is.
         """
-        sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._repeats)
+        sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._repeats, readings=self._readings)
         has_repeats = self._settings.rule.repeat is not None
         try:
             sampler.warm_up(iterations=self._settings.warmup)
-            self._repeats = sampler.repeats
+            self._repeats, self._readings = sampler.repeats, sampler.readings
             pairs: list[SamplePair] = []
             self._launches.append(make_launch(pairs))
             source.invalidated()
@@ -549,8 +580,8 @@ class _CaseComparison:
         if has_repeats or not self._plan.stop_early:
             return False
         while self._look < len(LOOKS) - 1 and self._spent >= self._next_look():
-            effect = estimate_effect(self._launches, between=self._between, look=self._look, noise=self._noise)
-            if is_settled(effect, self._tolerance, family=self._plan.family):
+            effects = estimate_slowdowns(self._measured(), self._plan.tolerances)
+            if all(is_settled(effect, tolerance, family=self._plan.family) for effect, tolerance in effects):
                 base, head = (self._results[side].compile_seconds for side in ("base", "head"))
                 has_all = len(head) >= min(COLD_LAUNCHES, self._plan.launches_in_time)
                 if has_all or not is_compile_time_open(self._case, base, head, self._plan.tolerances):

@@ -360,7 +360,10 @@ class Build:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a record comes from. `time` is UTC in ISO 8601 with the year; `attempt` counts from 1."""
+    """Where a record comes from. `time` is UTC in ISO 8601 with the year; `attempt` counts from 1.
+
+    subject: the first line of the commit's message; blank where it was not at hand.
+    """
 
     repository: str = ""
     commit: str = ""
@@ -370,6 +373,7 @@ class Source:
     attempt: int = 1
     shard: str = "1-1"
     time: str = ""
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -443,6 +447,8 @@ def to_line(item: Record | Build) -> str:
     for name in ("own_metrics", "digests", "params"):  # not in most records, of which there are many
         if not body[name]:
             del body[name]
+    if not item.source.subject:
+        del body["source"]["subject"]
     return encode_line("record", body)
 
 

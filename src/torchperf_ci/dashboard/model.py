@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from torchperf_ci.core.records import Case
 from torchperf_ci.core.results import Problem, Results
+from torchperf_ci.dashboard.owners import OwnerRule
 from torchperf_ci.dashboard.regressions import Change, CompilerComparison, Transition, compare_with_past
 from torchperf_ci.dashboard.states import Events, SeriesState, State, list_events
 from torchperf_ci.dashboard.trends import RunSummary, Trend, follow_numbers, summarize_run
@@ -24,7 +25,7 @@ class DashboardOptions:
     last: how many runs are shown over time, with this one.
     detect: compare with earlier runs; graphs: draw.
     server: the address of GitHub's pages, for links. site: that of a site of the history, or blank.
-    limit: the largest size of the comment in UTF-8 bytes.
+    owners: who owns which cases. limit: the largest size of the comment in UTF-8 bytes.
     """
 
     last: int = DEFAULT_LAST
@@ -32,6 +33,7 @@ class DashboardOptions:
     graphs: bool = True
     server: str = "https://github.com"
     site: str = ""
+    owners: tuple[OwnerRule, ...] = ()
     limit: int = DEFAULT_LIMIT
 
 

@@ -251,6 +251,7 @@ def make_run_info(key: str, time: datetime, source: Source, environment: Environ
         time=time,
         commit=source.commit,
         branch=source.branch,
+        subject=source.subject,
         repository=source.repository,
         workflow=source.workflow,
         run_id=source.run_id,

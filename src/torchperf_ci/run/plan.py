@@ -166,6 +166,11 @@ class PlannedCase:
         return self.place or self.case.device
 
     @property
+    def arm(self) -> str:
+        """Name the worker's arm that it is timed with: `eager` runs it without a compiler."""
+        return "eager" if self.case.compiler in {"eager", AS_IT_IS} else "compiled"
+
+    @property
     def is_test(self) -> bool:
         """Say whether it is a test, whose own end is its accuracy check."""
         return self.spec.startswith(PYTEST_SPEC)

@@ -98,7 +98,7 @@ def _describe_whole(run: HistoryRun) -> dict[str, object]:
     records = run.results.records
     source = run.source
     info = RunInfo(
-        key=run.key, time=run.time, commit=source.commit, branch=source.branch, subject="",
+        key=run.key, time=run.time, commit=source.commit, branch=source.branch, subject=source.subject,
         repository=source.repository, run_id=source.run_id,
     )  # fmt: skip
     machines = dict.fromkeys(name_machine(record.environment) for record in records)

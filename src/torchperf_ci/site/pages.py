@@ -20,9 +20,9 @@ from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import Case, Metric, Source
 from torchperf_ci.core.text import count, is_sha, one_line
 from torchperf_ci.dashboard.states import LevelChange, SeriesState, State
-from torchperf_ci.dashboard.words import write_rerun
+from torchperf_ci.dashboard.words import write_bisect, write_rerun
 from torchperf_ci.history.addresses import identify_case, page_address, start_address
-from torchperf_ci.history.series import COUNTED, STATUS_METRICS, RunInfo
+from torchperf_ci.history.series import STATUS_METRICS, RunInfo
 from torchperf_ci.site.data import describe_metric, describe_run
 from torchperf_ci.site.manifest import digest
 
@@ -52,18 +52,6 @@ _LOOKS: Mapping[State, tuple[str, str, str]] = {
     State.FINE: ("fine", "✓", "good"),
 }
 """A word, a sign that every font has, and a tone, for every state."""
-
-BISECTED: Mapping[str, str] = {
-    "speedup": "latency",
-    "abs_latency": "latency",
-    "compilation_latency": "compile-time",
-    "dynamo_peak_mem": "memory",
-    "compression_ratio": "memory",
-    "accuracy_status": "accuracy",
-    "performance_status": "accuracy",
-    **{name: name for name in COUNTED},
-}
-"""The metrics that `bisect` searches for, and what they are called there; counters have the same name."""
 
 _URGENCY = {state: place for place, state in enumerate(State)}
 _QUIET = {State.UNJUDGED, State.ACCEPTED, State.SKIPPED, State.FINE}
@@ -308,15 +296,13 @@ def _list_commands(state: SeriesState) -> list[dict[str, str]]:
         ends = [good.commit, since.commit]
         compare = ["torchperf-ci", "compare", "--base-ref", ends[0], "--head-ref", ends[1], *asked]
         compare += ["--filter", f"^{re.escape(case.model)}$"]
-        searched = BISECTED.get(state.metric.name)
-        if searched:
-            bisect = ["torchperf-ci", "bisect", *ends, "--case", str(case), "--metric", searched, *asked]
-            commands.append(("Find the commit, in a checkout; --setup installs yours", bisect))
         commands.append(("Measure both ends side by side", compare))
     section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
     source = Source(repository=since.repository, commit=since.commit, branch=since.branch, workflow=since.workflow)
     again = write_rerun(section, case.suite, case.compiler, [case.model], source)
     shown = [{"title": title, "command": one_line(shlex.join(words))} for title, words in commands]
+    if bisect := write_bisect(case, state.metric, good, since, suites={}):
+        shown.insert(0, {"title": "Find the commit, in a checkout; --setup installs yours", "command": bisect})
     return [*shown, {"title": "Measure it again", "command": again}]
 
 
