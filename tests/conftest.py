@@ -80,8 +80,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
-    """`torchperf-ci` in a process of its own, in an empty folder; `env` adds variables. A change is
-    explained, which takes some seconds, only if the test asks for it."""
+    """`torchperf-ci` in a process of its own, in an empty folder; `env` adds variables. It explains no changes, which
+    takes some seconds each, unless the test asks for it."""
     folder = tmp_path / "cwd"
     folder.mkdir()
 

@@ -216,6 +216,7 @@ def dashboard(options: DashboardCommandOptions) -> int:
     from torchperf_ci.core.results import open_folder
     from torchperf_ci.dashboard.charts import draw_pictures
     from torchperf_ci.dashboard.comment import write_dashboards
+    from torchperf_ci.dashboard.commits import read_ranges
     from torchperf_ci.dashboard.model import DashboardOptions, name_cases, study_run
     from torchperf_ci.dashboard.states import State
     from torchperf_ci.dashboard.words import list_suites, write_terminal_text
@@ -255,7 +256,8 @@ def dashboard(options: DashboardCommandOptions) -> int:
             return _write_cases_to_confirm(options, run, states)
         past = find_earlier_runs(targets.history(), run, max(asked.last, EARLIER_RUNS), chosen)
         past = replace(past, problems=tuple(dict.fromkeys((*past.problems, *problems))))
-        dashboards = study_run(findings, run, past, shown, states)
+        ranges = read_ranges(states, Path.cwd(), client)
+        dashboards = study_run(findings, run, past, shown, states, ranges=ranges)
         still_open = name_cases(item for each in dashboards for item in each.states if item.is_open)
         new = name_cases(item for each in dashboards for item in each.events.new)
         worse = name_cases(item for each in dashboards for item in each.in_state(State.CHANGED, State.DROPPED))
@@ -412,7 +414,14 @@ class Targets:
         options, asked, pages = self.options, self.options.history, self.options.pages
         assert self.client is not None
         judged = RunFilter(name=asked.name, branch=options.judging.compare_branch)
-        sources = read_sources(self._parquet(), options.judging.look_back, judged, rules=tolerance_rules())
+        sources = read_sources(
+            self._parquet(),
+            options.judging.look_back,
+            judged,
+            rules=tolerance_rules(),
+            checkout=Path.cwd(),
+            client=self.client,
+        )
         shown = pages.site_options(options.github, name=asked.name, url=options.posting.site_url)
         target = pages.target(options.github)
         publish_pages(sources, shown, target, pages.pages_dir, self.client, dry_run=options.dry_run)

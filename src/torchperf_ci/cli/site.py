@@ -86,7 +86,8 @@ def site(options: SiteCommandOptions) -> None:
         client = opened.enter_context(options.github.client(os.environ)) if needs_client else None
         history = asked.parquet(options.github, client)
         judged = RunFilter(name=asked.name, branch=options.judging.compare_branch)
-        sources = read_sources(history, options.judging.look_back, judged, rules=tolerance_rules())
+        rules, count, here = tolerance_rules(), options.judging.look_back, Path.cwd()
+        sources = read_sources(history, count, judged, rules=rules, checkout=here, client=client)
         for problem in sources.problems:
             click.echo(f"Warning: {one_line(str(problem))}", err=True)
         if not sources.states:
