@@ -251,7 +251,7 @@ def _describe_acceptance(accepted: SeriesState | LevelChange) -> dict[str, str] 
         return None
     return {
         "time": f"{acceptance.time:%Y-%m-%dT%H:%M:%S}",
-        "by": one_line(acceptance.by, limit=80),
+        "by": one_line(acceptance.who, limit=80),
         "reason": one_line(acceptance.reason, limit=200),
     }
 
@@ -269,7 +269,7 @@ def _write_state(state: SeriesState) -> str:
     if state.reason:
         parts.append(one_line(state.reason, limit=300))
     if state.acceptance:
-        by = f" by {one_line(state.acceptance.by, limit=80)}" if state.acceptance.by else ""
+        by = f" by {one_line(state.acceptance.who, limit=80)}" if state.acceptance.by else ""
         parts.append(f"accepted{by}: {one_line(state.acceptance.reason, limit=200)}")
     if state.runs and state.is_open:
         parts.append(f"for {count(state.runs, 'run')}")

@@ -8,7 +8,8 @@ from datetime import datetime
 
 from torchperf_ci.compare.model import Rule
 from torchperf_ci.core.results import Problem
-from torchperf_ci.dashboard.states import SeriesState, judge
+from torchperf_ci.dashboard.accepted import AcceptanceSource, judge_accepted
+from torchperf_ci.dashboard.states import SeriesState
 from torchperf_ci.history.acceptances import read_acceptances
 from torchperf_ci.history.parquet import ParquetHistory
 from torchperf_ci.history.runs import RunFilter
@@ -30,14 +31,21 @@ class SiteSources:
         return max((state.newest for state in self.states), key=lambda run: (run.time, run.key), default=None)
 
 
-def read_sources(history: ParquetHistory, count: int, chosen: RunFilter, *, rules: Sequence[Rule] = ()) -> SiteSources:
-    """Judge the newest `count` runs that are chosen; `rules` are margins that were asked for."""
+def read_sources(
+    history: ParquetHistory,
+    count: int,
+    chosen: RunFilter,
+    *,
+    rules: Sequence[Rule] = (),
+    source: AcceptanceSource | None = None,
+) -> SiteSources:
+    """Judge the newest `count` runs that are chosen. rules: margins that were asked for. source: of acceptances."""
     collection = history.read_series(count, chosen)
     series = collection.list_series()
     acceptances, problems = read_acceptances(history.files, chosen.name)
     return SiteSources(
         history=history,
-        states=tuple(judge(series, rules=rules, acceptances=acceptances)),
+        states=tuple(judge_accepted(series, rules=rules, acceptances=acceptances, source=source)),
         judged_since=min((each.points[0].run.time for each in series), default=None),
         problems=(*collection.problems, *problems),
     )
