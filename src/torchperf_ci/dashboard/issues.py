@@ -71,7 +71,7 @@ class FollowUpOptions:
 
 
 class StepKind(str, Enum):
-    """What can be done to an issue."""
+    """The things that can be done to an issue."""
 
     OPEN = "open"
     UPDATE = "update"
@@ -162,7 +162,7 @@ def plan_steps(
 
 @dataclass(kw_only=True)
 class IssueDesk:
-    """Where steps are carried out. What GitHub refuses is remembered in `refusals`; the rest goes on.
+    """The desk at which steps are carried out. What GitHub refuses is remembered in `refusals`; the rest goes on.
 
     opened, closed: incidents with the addresses of their issues. say: hears of everything that was done.
     """
