@@ -255,10 +255,11 @@ def site(folder: Path) -> None:
     history = ParquetHistory(files=LocalFiles(root=folder))
     target = folder.with_name(f"{folder.name}-site")
     shutil.rmtree(target, ignore_errors=True)
-    added = None
+    log, added = folder / LOG, None
+    runs = sum(1 for _ in log.open()) if log.exists() else RUNS
     for title in ("the first time", "with nothing new", "with one run more"):
         if title == "with one run more":
-            added = history.add(a_run(2 * RUNS), folder)
+            added = history.add(a_run(runs), folder)
         # A program of its own, for its own peak of memory.
         command = [sys.executable, __file__, "pages", str(folder)]
         print(f"pages {title}: {subprocess.run(command, check=True, capture_output=True, text=True).stdout}", end="")

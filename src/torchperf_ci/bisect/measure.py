@@ -277,7 +277,7 @@ def read_measured(measured: Measured, question: Question, taken: Round) -> Round
         values = (float(not one.startswith("pass")), float(not two.startswith("pass")))
         return replace(taken, values=(values,), words=(one, two))
     if base.failure or head.failure:
-        side, why = ("the candidate", head.failure) if head.failure else ("what it is held against", base.failure)
+        side, why = ("the candidate", head.failure) if head.failure else ("what it is compared with", base.failure)
         return _give_up(taken, f"{side} does not run: {why}")
     if question.scale is Scale.TIMED:
         read = replace(taken, launches=measured.launches, between=measured.between, is_same=measured.spared)

@@ -74,7 +74,7 @@ def write_headline(findings: BisectFindings, quote: Quote = one_line) -> str:
             left = (
                 f"one of {count(len(progress.suspects), kind)} changed {subject}" if effect else "nothing is known yet"
             )
-            return f"{end}: {left}; the same command goes on from here"
+            return f"{end}: {left}; the same command continues from here"
 
 
 def _name_culprits(findings: BisectFindings, quote: Quote) -> str:

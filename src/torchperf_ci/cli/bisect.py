@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def bisect(options: BisectOptions) -> int:
     """Find the commit between GOOD and BAD that changed a case: made it slower or faster, larger, or wrong.
 
-    First BAD is held against GOOD: ends that do not differ are not searched. Then commits in the middle are measured
+    First BAD is compared with GOOD: ends that do not differ are not searched. Then commits in the middle are measured
     beside GOOD, as `compare` does it, each in as many pairs of processes as it takes to tell on which side of the
     change it lies. Commits that cannot be set up are skipped. The culprit is held against its parent; of a change that
     several commits made, each is looked for.
@@ -117,7 +117,7 @@ def _bisect(options: BisectOptions) -> int:
                 tell=lambda step: options.talk.say(describe_step(step, question)),
                 deadline=math.inf if budget is None else start + budget,
             )
-            left = "The same command goes on from here."
+            left = "The same command continues from here."
             try:
                 search.run()
             finally:  # whatever ends it, what is known is reported

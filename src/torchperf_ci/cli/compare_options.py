@@ -32,7 +32,7 @@ SETUP = option(
     "--setup",
     default="",
     show_default=False,
-    help="Shell command that installs a commit, run in its worktree, say `pip install -e .`.",
+    help="Shell command that installs a commit, run in its worktree, for example `pip install -e .`.",
 )
 
 BUDGET_PER_CASE = option(
@@ -47,7 +47,7 @@ INTERLEAVE = option(
     "--interleave",
     type=click.Choice(["auto", "iteration", "block", "launch"]),
     default="auto",
-    help="How the sides take turns: one iteration each (several where they are shorter than 5 ms), a block of some 50 "
+    help="How the sides take turns: one iteration each (several where they are shorter than 3 ms), a block of some 50 "
     "ms, or a whole launch (a pair of processes, one after the other), for models that do not fit twice; auto: like "
     "iteration, and whole launches where they do not fit.",
 )

@@ -161,7 +161,7 @@ class DashboardCommandOptions:
         for text in self.posting.issues:
             dtype, _, number = text.rpartition("=")
             if not number.isdigit() or not int(number) or ("=" in text and not dtype):
-                raise UsageProblem(f"--issue {text!r}: expected a number, or DTYPE=NUMBER, say float32=93518")
+                raise UsageProblem(f"--issue {text!r}: expected a number, or DTYPE=NUMBER, for example float32=93518")
             if dtype in issues:
                 raise UsageProblem(
                     f"--issue names two issues for {dtype or 'all dtypes'}: {issues[dtype]} and {number}"
@@ -233,6 +233,7 @@ def dashboard(options: DashboardCommandOptions) -> int:
     from torchperf_ci.core.results import open_folder
     from torchperf_ci.dashboard.charts import draw_pictures
     from torchperf_ci.dashboard.comment import write_dashboards
+    from torchperf_ci.dashboard.commits import read_ranges
     from torchperf_ci.dashboard.model import DashboardOptions, name_cases, study_run
     from torchperf_ci.dashboard.states import State
     from torchperf_ci.dashboard.words import list_suites, write_terminal_text
@@ -274,7 +275,8 @@ def dashboard(options: DashboardCommandOptions) -> int:
             return _write_cases_to_confirm(options, run, states)
         past = find_earlier_runs(targets.history(), run, max(asked.last, EARLIER_RUNS), chosen)
         past = replace(past, problems=tuple(dict.fromkeys((*past.problems, *problems))))
-        dashboards = study_run(findings, run, past, shown, states)
+        ranges = read_ranges(states, Path.cwd(), client)
+        dashboards = study_run(findings, run, past, shown, states, ranges=ranges)
         still_open = name_cases(item for each in dashboards for item in each.states if item.is_open)
         new = name_cases(item for each in dashboards for item in each.events.new)
         worse = name_cases(item for each in dashboards for item in each.in_state(State.CHANGED, State.DROPPED))
@@ -437,7 +439,13 @@ class Targets:
         assert self.client is not None
         judged = RunFilter(name=asked.name, branch=options.judging.compare_branch)
         sources = read_sources(
-            self._parquet(), options.judging.look_back, judged, rules=tolerance_rules(), source=self.source
+            self._parquet(),
+            options.judging.look_back,
+            judged,
+            rules=tolerance_rules(),
+            checkout=Path.cwd(),
+            client=self.client,
+            source=self.source,
         )
         shown = pages.site_options(options.github, name=asked.name, url=options.posting.site_url)
         target = pages.target(options.github)

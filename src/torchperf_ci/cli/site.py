@@ -46,7 +46,7 @@ class SiteCommandOptions:
         metavar="URL",
         default="",
         show_default=False,
-        help="Where the pages are going to be, for the links of their feed, say https://org.github.io/project/.",
+        help="Where the pages are going to be, for the links of their feed, for example https://org.github.io/project/.",
     )
     dry_run: bool = option("--dry-run", is_flag=True, help="Write nothing; say what would be written, with sizes.")
     history: SiteHistoryOptions
@@ -88,7 +88,8 @@ def site(options: SiteCommandOptions) -> None:
         history = asked.parquet(options.github, client)
         judged = RunFilter(name=asked.name, branch=options.judging.compare_branch)
         source = find_acceptance_source(options.github, client, options.accept_label)
-        sources = read_sources(history, options.judging.look_back, judged, rules=tolerance_rules(), source=source)
+        rules, count, here = tolerance_rules(), options.judging.look_back, Path.cwd()
+        sources = read_sources(history, count, judged, rules=rules, checkout=here, client=client, source=source)
         for problem in sources.problems:
             click.echo(f"Warning: {one_line(str(problem))}", err=True)
         if not sources.states:

@@ -1,7 +1,7 @@
 """The comment on one dtype: the state in a sentence, what is new, open and well again; the report, PyTorch's limits and
 the numbers over time in folds.
 
-PyTorch's parts, gh_*.txt, say the same in PyTorch's order and look, as files.
+PyTorch's parts, gh_*.txt, for example the same in PyTorch's order and look, as files.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torchperf_ci.dashboard.words import (
     group_states,
     link_run,
     list_bisects,
+    list_comparisons,
     list_reruns,
     list_sections,
     name_case,
@@ -139,8 +140,11 @@ def _make_states(dashboard: Dashboard) -> Iterator[Block]:
         yield Block(before=before, tables=(_make_lines(lines[:MOST_NAMED], CHANGE),), rank=CHANGE)
         if rest := lines[MOST_NAMED:]:
             yield fold(f"{title}: {len(rest):,} more", [_make_lines(rest, CHANGE)], CHANGE)
-    searches = list_bisects(dashboard)
-    for purpose, commands in (("find the commit", searches), ("measure these cases again", list_reruns(dashboard))):
+    for purpose, commands in (
+        ("find the commit", list_bisects(dashboard)),
+        ("compare the two commits and explain", list_comparisons(dashboard)),
+        ("measure these cases again", list_reruns(dashboard)),
+    ):
         table = MarkdownTable(
             before="\n~~~sh\n",
             lines=tuple(TableLine(text=command, rank=RERUN) for command in commands),

@@ -187,7 +187,18 @@ def describe_states(dashboard: Dashboard, states: Sequence[SeriesState], *, term
     owners = find_owners(dashboard.options.owners, ((case, item.metric.name) for item in states if item.is_open))
     # As code: every night's comment would notify them.
     whose = f", owned by {', '.join(code(f'@{owner}') for owner in owners)}" if owners and not terminal else ""
-    return f"{text}, since {since}{of_runs}{whose}"
+    return f"{text}, since {since}{of_runs}{_name_commits(dashboard, first, quote)}{whose}"
+
+
+def _name_commits(dashboard: Dashboard, item: SeriesState, quote: Callable[[str], str]) -> str:
+    """Name the one commit in which it came; else say how many there are, and which one was run first."""
+    assert item.since is not None
+    known = dashboard.ranges.get((item.last_good.commit, item.since.commit)) if item.last_good else None
+    if known and known.count == 1 and known.commits:
+        return f": the commit {quote(known.commits[0].subject)}" if known.commits[0].subject else ": one commit"
+    subject = f"first seen with {quote(item.since.subject)}" if item.since.subject else ""
+    number = f"one of {known.count:,} commits" if known and known.count > 1 else ""
+    return "".join(f", {part}" for part in (number, subject) if part)
 
 
 def _describe_state(item: SeriesState, quote: Callable[[str], str]) -> str:
@@ -328,6 +339,29 @@ def write_bisect(
     asked = ["--suites", suites.get(case.suite, case.suite), f"--{case.mode}", "--devices", case.device]
     asked += ["--dtypes", case.dtype, "--compilers", case.compiler, "--setup", "pip install -e ."]
     return one_line(make_bisect_command(good.commit, bad.commit, case, metric=searched, options=asked))
+
+
+def list_comparisons(dashboard: Dashboard) -> list[str]:
+    """List the commands that compare the two commits of what is open, and explain the difference; each once."""
+    asked = list_suites(dashboard.findings)
+    commands = (
+        write_comparison(item.case, item.last_good, item.since, suites=asked)
+        for item in dashboard.in_state(State.FAILING, State.CHANGED)
+    )
+    return [command for command in dict.fromkeys(commands) if command]
+
+
+def write_comparison(case: Case, good: RunInfo | None, bad: RunInfo | None, *, suites: Mapping[str, str]) -> str:
+    """Write the command that measures a case at the commits of two runs beside each other, and explains the difference.
+
+    suites: as `list_suites` has them. Blank where there are no two commits.
+    """
+    if not (good and bad and is_sha(good.commit) and is_sha(bad.commit)) or good.commit == bad.commit:
+        return ""
+    words = ["torchperf-ci", "compare", "--base-ref", good.commit, "--head-ref", bad.commit]
+    words += ["--suites", suites.get(case.suite, case.suite), f"--{case.mode}", "--devices", case.device]
+    words += ["--dtypes", case.dtype, "--compilers", case.compiler, "--filter", f"^{_escape_pattern(case.model)}$"]
+    return one_line(shlex.join([*words, "--explain", "all", "--setup", "pip install -e ."]))
 
 
 def write_rerun(section: Section, suite: str, compiler: str, models: Iterable[str], source: Source) -> str:

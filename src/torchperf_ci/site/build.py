@@ -248,6 +248,6 @@ def _describe_index(
             for path in month.files
             if "/samples-" in path
         ),
-        "states": describe_states(states),
+        "states": describe_states(states, sources.ranges),
         "changes": list(changes),
     }
