@@ -23,7 +23,7 @@ from torchperf_ci.core.text import nearest, one_line
 
 COMMAND = "/torchperf accept"
 IN_DESCRIPTION = "torchperf: accept"
-"""How a command begins in the description of a pull request, where a label makes it count."""
+"""The beginning of a command in the description of a pull request, where a label makes it count."""
 
 EVERYTHING = "all"
 _LONGEST_REASON = 500
