@@ -42,7 +42,7 @@ def a_night(night: int) -> HistoryRun:
     machine = MACHINE if night < FIRST_ON_OTHER_MACHINE else OTHER_MACHINE
     branch = "release" if night % 7 == 3 else "main"
     records = [record for of_case in CASES for record in _records(of_case, night)]
-    return a_run(night, records, machine=machine, branch=branch)
+    return a_run(night, records, machine=machine, branch=branch, subject=f"Fuse <b>{night}</b> & more")
 
 
 @cache

@@ -96,7 +96,7 @@ def test_since_when_and_which_commit_takes_two_clicks(browser: Browser, site: Pa
     click(browser, link("tiny/mlp", "document.getElementById('open')"))
     browser.wait("document.querySelector('#states .since')")
     since = text(browser, "document.querySelector('#states .since')")
-    assert "Since 2026-10-30 03:15 UTC, commit 1919191919" in since
+    assert "Since 2026-10-30 03:15 UTC, commit 1919191919 “Fuse <b>25</b> & more”" in since
     assert "Last good: 2026-10-29" in since
     target = browser.run(f"return ({link('1919191919', '''document.getElementById('states')''')}).href")
     assert target == f"https://github.com/octo/project/commit/{'19' * 20}"
