@@ -46,9 +46,8 @@ def test_a_checkout_lists_them_oldest_first(checkout: Path):
     states = make_open_states(good, others[-1])
     ((ends, known),) = read_ranges(states, checkout, None).items()
     assert ends == (good, others[-1])
-    assert [(each.sha, each.subject) for each in known.commits] == list(
-        zip(others, ["Teach <b>", "break it"], strict=True)
-    )
+    assert [each.sha for each in known.commits] == others
+    assert [each.subject for each in known.commits] == ["Teach <b>", "break it"]
     assert known.count == 2
 
 
