@@ -80,7 +80,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
-    """`torchperf-ci` in a process of its own, in an empty folder; `env` adds variables."""
+    """`torchperf-ci` in a process of its own, in an empty folder; `env` adds variables. It explains no changes, which
+    takes some seconds each, unless the test asks for it."""
     folder = tmp_path / "cwd"
     folder.mkdir()
 
@@ -90,7 +91,7 @@ def cli(tmp_path: Path) -> Cli:
         return subprocess.run(
             [sys.executable, "-m", "torchperf_ci", *arguments],
             cwd=cwd,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, "TORCHPERF_EXPLAIN": "never", **(env or {})},
             capture_output=True,
             text=True,
             timeout=900,

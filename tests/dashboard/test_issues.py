@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -54,7 +53,7 @@ def open_desk(
     acceptances: Sequence[Acceptance] = (),
     *,
     most_new: int = 5,
-    **hooks: Any,
+    between: Callable[[], object] = lambda: None,
 ) -> IssueDesk:
     """The desk after it followed up the last of these runs. between: is called when the plan is made."""
     newest = runs[-1]
@@ -64,7 +63,7 @@ def open_desk(
     desk = IssueDesk(client=client, repository=REPOSITORY, options=options, say=lambda _: None)
     incidents, scopes = list_incidents(states, series="results"), list_scopes(states, series="results")
     steps, _ = plan_steps(incidents, scopes, desk.list_issues(), options)
-    hooks.get("between", lambda: None)()
+    between()
     desk.carry_out(steps)
     return desk
 
@@ -126,12 +125,11 @@ def test_the_same_twice_writes_nothing_twice(follow: Follow, client: Client, ser
     assert [issue["state"] for issue in server.issues] == ["closed"]
 
 
-def test_two_dashboards_at_once_open_one_issue(client: Client, follow: Follow, server: IssuesGitHub) -> None:
+def test_two_dashboards_at_once_open_one_issue(client: Client, server: IssuesGitHub) -> None:
     """The issue that another one opened between our look and our writing stays, since it is the older one; ours is
     closed and says of which it is a duplicate. The next night knows only one."""
     runs = [a_run(day, night(1.0 if day > 5 else 1.5)) for day in range(9)]
-    server.before_opening = lambda: open_desk(client, runs[:8])
-    desk = open_desk(client, runs[:8])
+    desk = open_desk(client, runs[:8], between=lambda: open_desk(client, runs[:8]))
     assert [issue["state"] for issue in server.issues] == ["open", "closed"]
     assert "Duplicate of #1" in server.issues[1]["body"]
     assert desk.opened == []

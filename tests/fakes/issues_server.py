@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +12,7 @@ from fakes.http_server import Asked, Reply, Route
 
 
 class IssuesGitHub(DashboardGitHub):
-    """`assignable` are the users who may be assigned. before_opening: is called once when an issue is about to be."""
+    """`assignable` are the users who may be assigned; `drops_labels` when the token may not set any."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,7 +20,6 @@ class IssuesGitHub(DashboardGitHub):
         self.labels: set[str] = {"bug"}
         self.assignable: set[str] = set()
         self.drops_labels = False
-        self.before_opening: Callable[[], None] | None = None
 
     def add_issue(
         self, title: str, body: str, *, login: str, labels: list[str], is_pull: bool = False
@@ -68,9 +66,6 @@ class IssuesGitHub(DashboardGitHub):
         return self.page(asked, listed if asked.query.get("direction") == "asc" else listed[::-1])
 
     def _post_issue(self, asked: Asked, _: re.Match[str]) -> Reply:
-        if hook := self.before_opening:
-            self.before_opening = None
-            hook()
         if len(asked.body["body"]) > LONGEST_COMMENT or not asked.body["title"].strip():
             return Reply(status=422, body={"message": "Validation Failed"})
         if not self.assignable.issuperset(asked.body.get("assignees", [])):

@@ -350,7 +350,7 @@ def make_request(options: CompareOptions) -> CompareRequest:
         if sides.base_ref:
             raise click.UsageError(
                 f"base and head are the same: {sides.base_ref} is what is checked out, and no tracked file is changed; "
-                "give an older commit, say --base-ref HEAD~1 or merge-base"
+                "give an older commit, for example --base-ref HEAD~1 or merge-base"
             )
         raise click.UsageError(
             "base and head are the same: give --base-ref, --base-python and --head-python, --base-env or --head-env, "

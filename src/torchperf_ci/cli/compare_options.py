@@ -31,7 +31,7 @@ SETUP = option(
     "--setup",
     default="",
     show_default=False,
-    help="Shell command that installs a commit, run in its worktree, say `pip install -e .`.",
+    help="Shell command that installs a commit, run in its worktree, for example `pip install -e .`.",
 )
 
 BUDGET_PER_CASE = option(
@@ -46,9 +46,18 @@ INTERLEAVE = option(
     "--interleave",
     type=click.Choice(["auto", "iteration", "block", "launch"]),
     default="auto",
-    help="How the sides take turns: one iteration each (several where they are shorter than 5 ms), a block of some 50 "
+    help="How the sides take turns: one iteration each (several where they are shorter than 3 ms), a block of some 50 "
     "ms, or a whole launch (a pair of processes, one after the other), for models that do not fit twice; auto: like "
     "iteration, and whole launches where they do not fit.",
+)
+
+
+EXPLAIN = option(
+    "--explain",
+    type=click.Choice(["never", "confirmed", "all"]),
+    default="confirmed",
+    help="Which changes are explained: both sides are profiled in turn, and the report names operators, Python "
+    "functions, graphs and lines that differ. confirmed: what is worse for certain; all: all that changed.",
 )
 
 
@@ -169,13 +178,7 @@ class EffortOptions:
         "same code, data, settings and libraries) gets a short check instead.",
     )
     interleave: str = INTERLEAVE
-    explain: str = option(
-        "--explain",
-        type=click.Choice(["never", "confirmed", "all"]),
-        default="confirmed",
-        help="Which changes are explained: both sides are profiled in turn, and the report names operators, Python "
-        "functions, graphs and lines that differ. confirmed: what is worse for certain; all: all that changed.",
-    )
+    explain: str = EXPLAIN
 
 
 @command_options

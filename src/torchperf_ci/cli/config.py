@@ -204,7 +204,7 @@ def _check_value(name: str, value: object) -> str:
 
     if name in {"margin", "threshold"}:
         good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 10
-        return "" if good else f"{name} is {value!r}, expected a share from 0 to 10, say 0.05 for 5 %"
+        return "" if good else f"{name} is {value!r}, expected a share from 0 to 10, for example 0.05 for 5 %"
     if not isinstance(value, str):
         return f"{name} is {value!r}, expected text"
     if name == "metric" and not any(char in value for char in "*?[") and value not in ALL and nearest(value, ALL):

@@ -144,7 +144,7 @@ class DashboardCommandOptions:
         for text in self.posting.issues:
             dtype, _, number = text.rpartition("=")
             if not number.isdigit() or not int(number) or ("=" in text and not dtype):
-                raise UsageProblem(f"--issue {text!r}: expected a number, or DTYPE=NUMBER, say float32=93518")
+                raise UsageProblem(f"--issue {text!r}: expected a number, or DTYPE=NUMBER, for example float32=93518")
             if dtype in issues:
                 raise UsageProblem(
                     f"--issue names two issues for {dtype or 'all dtypes'}: {issues[dtype]} and {number}"

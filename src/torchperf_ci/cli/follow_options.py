@@ -60,7 +60,7 @@ class FollowOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowedUp:
-    """What was followed up: addresses of issues that were opened and closed, and what was refused."""
+    """The result of following up: addresses of issues that were opened and closed, and what was refused."""
 
     opened: Sequence[str] = ()
     closed: Sequence[str] = ()

@@ -31,7 +31,7 @@ class PastOptions:
     location: str | None = option(
         "--history",
         metavar="URI",
-        help="The runs that `dashboard` keeps: a folder, or a URL, say s3://bucket/history.",
+        help="The runs that `dashboard` keeps: a folder, or a URL, for example s3://bucket/history.",
     )
     data_branch: str = option(
         "--data-branch",
@@ -87,7 +87,7 @@ class HistoryOptions(PastOptions):
     location: str | None = option(
         "--history",
         metavar="URI",
-        help="Where runs are kept: a folder, or a URL, say s3://bucket/history.  "
+        help="Where runs are kept: a folder, or a URL, for example s3://bucket/history.  "
         f"[default: {DEFAULT_HISTORY}, or the data branch if one is given]",
     )
     data_branch: str = option(

@@ -336,7 +336,7 @@ PYTHON = option(
 SUMMARY_FILE = option(
     "--summary-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Append the summary to this file as Markdown, say $GITHUB_STEP_SUMMARY.",
+    help="Append the summary to this file as Markdown, for example $GITHUB_STEP_SUMMARY.",
 )
 
 
@@ -464,7 +464,7 @@ class Command(click.Command):
         near = (
             [each for each in names if each.startswith(word)]
             or [each for each in names if f"-{word.strip('-')}-" in f"{each}-"]
-            or difflib.get_close_matches(word, names)
+            or difflib.get_close_matches(word, names, n=1)
         )
         return f" Did you mean {', '.join(near[:3])}?" if near else ""
 

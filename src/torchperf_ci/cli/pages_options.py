@@ -29,7 +29,7 @@ class PagesOptions:
         metavar="BRANCH",
         default="",
         show_default=False,
-        help="Commit the pages of the history to this branch of --repo, say gh-pages; made when it is not there.",
+        help="Commit the pages of the history to this branch of --repo, e.g. gh-pages; made when it is not there.",
     )
     pages_dir: str = option(
         "--pages-dir",

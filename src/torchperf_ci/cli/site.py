@@ -46,7 +46,7 @@ class SiteCommandOptions:
         metavar="URL",
         default="",
         show_default=False,
-        help="Where the pages are going to be, for the links of their feed, say https://org.github.io/project/.",
+        help="Where the pages are going to be, for the links of their feed, for example https://org.github.io/project/.",
     )
     dry_run: bool = option("--dry-run", is_flag=True, help="Write nothing; say what would be written, with sizes.")
     history: SiteHistoryOptions

@@ -169,7 +169,7 @@ def _accept(comparison: Comparison, acceptances: Sequence[ChangeAcceptance]) -> 
 
 def _find_change(comparison: Comparison, *, is_upper: bool = False) -> float:
     """Return how many times worse head is, or with `is_upper` the most that the interval holds; infinite where no
-    number says it, say of what is missing."""
+    number says it, for example of what is missing."""
     ratio = comparison.ratio
     if ratio is None and comparison.base and comparison.head is not None:
         ratio = comparison.head / comparison.base

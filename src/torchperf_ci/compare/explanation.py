@@ -160,7 +160,8 @@ def _write_subject(cause: Cause, name: str, explanation: Explanation) -> str:
                 return name
             change = cause.head - cause.base
             counts = f"({_write_count(cause.base)} → {_write_count(cause.head)})"
-            return f"{_write_count(abs(change))} {_more(change)} {name} {counts}"
+            noun = name.removesuffix("s") if abs(change) == 1 and cause.kind is CauseKind.GRAPHS else name
+            return f"{_write_count(abs(change))} {_more(change)} {noun} {counts}"
         case _:
             return name
 

@@ -427,7 +427,7 @@ class _CaseComparison:
             return WorkerPairs(workers["head"])
         sizes = {side: self._results[side].batch_size for side in workers}
         if len(set(sizes.values())) > 1:
-            self.no_room = f"beside each other they get batch sizes {sizes['base']} and {sizes['head']}"
+            self.no_room = f"side by side they get batch sizes {sizes['base']} and {sizes['head']}"
         return TwoWorkerPairs(workers, self._arms, interleave=self._plan.interleave)
 
     def _start(self, stack: ExitStack, side: str, number: int, *, beside: bool = False) -> CaseWorker | None:
@@ -488,7 +488,7 @@ class _CaseComparison:
 
     def _blame_neither(self, side: str, error: WorkerError) -> None:
         """A side failed for want of what the other one has taken: that says nothing about its code."""
-        self.no_room = f"the sides do not fit beside each other ({side}: {one_line(_explain(error), limit=90)})"
+        self.no_room = f"the two sides do not fit into memory together ({side}: {one_line(_explain(error), limit=90)})"
 
     def _choose_cache(self, stack: ExitStack, side: str, number: int) -> str | None:
         """Choose the compiler cache of a launch: empty for the first few, then that of the first one."""
@@ -717,7 +717,7 @@ class _CaseComparison:
         if strays := sorted({*base.strays, *head.strays}):
             yield (
                 f"{', '.join(strays)} was imported from the working tree, not from the commit that is measured; "
-                "install each commit on its side, say with --setup 'pip install --no-deps -e .'"
+                "install each commit on its side, for example with --setup 'pip install --no-deps -e .'"
             )
         if base.batch_size != head.batch_size:
             yield f"batch size {base.batch_size} against {head.batch_size}"

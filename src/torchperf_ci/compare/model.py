@@ -294,7 +294,7 @@ class Header:
     """The sides of a comparison, the method and the place.
 
     base, head: what the sides are called. how: whole sentences of ours, shown as they are. source: where head comes
-    from. server: where pages of commits and runs are, say https://github.com; blank where there are none.
+    from. server: where pages of commits and runs are, for example https://github.com; blank where there are none.
     commands: what measures the same again. bisect_options: those with which `bisect` looks for the commit between base
     and head that made a change; None where there is none to look for.
     """

@@ -128,7 +128,7 @@ def to_text(findings: ComparisonFindings) -> str:
     if (more := len(counted) - MOST_COUNTS) > 0:
         lines.append(f"  {SIGNS[Verdict.CHANGED]} and {count(more, 'more count')} or code that differs")
     if findings.inconclusive and findings.is_recorded:
-        lines.append("  Runs of different moments decide little; `compare --base-ref …` measures both sides in turn.")
+        lines.append("  Runs from different times decide little. `compare --base-ref …` measures both sides in turn.")
     return "\n".join(lines)
 
 

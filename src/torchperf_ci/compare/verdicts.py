@@ -514,7 +514,7 @@ def correct_family(comparisons: Sequence[Comparison], *, rate: float = FAMILY_ER
             corrected.append(replace(comparison, listed=True, blocks=blocks))
         else:
             word = name_verdict(comparison.verdict, comparison.metric)
-            why = f"{word} by itself, but among {len(family)} comparisons one may look so by chance"
+            why = f"{word} by itself, but among {len(family)} comparisons one may look like this by chance"
             corrected.append(replace(comparison, verdict=Verdict.INCONCLUSIVE, why=why))
     return corrected
 

@@ -281,7 +281,7 @@ def why(comparison: Comparison) -> str:
         launches = "launch" if comparison.more_launches == 1 else "launches"
         parts.append(f"about {comparison.more_launches:,} more {launches} would decide")
     if comparison.verdict is Verdict.REGRESSED and comparison.listed and not comparison.blocks:
-        parts.append("among so many cases one may look so by chance: it does not fail the comparison")
+        parts.append("with so many cases one may look like this by chance: it does not fail the comparison")
     if comparison.confirmed:
         parts.append("seen twice")
     if comparison.accepted:
@@ -327,7 +327,7 @@ def list_notes(findings: ComparisonFindings) -> Iterator[str]:
     """List what a reader has to know to read the tables."""
     tolerances = findings.header.tolerances
     if any(c.p is not None for c in findings.comparisons):
-        limits = " Some cases or metrics have limits of their own." if tolerances.rules else ""
+        limits = " Some cases or metrics have their own limits." if tolerances.rules else ""
         is_live = bool(findings.measured) or any(c.confirmed is not None for c in findings.comparisons)
         twice = " Changes count when a second measurement says the same." if is_live else ""
         measure = "Slower or faster in speedup" if findings.is_recorded else "Slower or faster"
@@ -337,7 +337,7 @@ def list_notes(findings: ComparisonFindings) -> Iterator[str]:
         )
         if findings.inconclusive and findings.is_recorded:
             yield (
-                "Runs of different moments decide little. `torchperf-ci compare --base-ref …` measures both sides in "
+                "Runs from different times decide little. `torchperf-ci compare --base-ref …` measures both sides in "
                 "turn on one machine."
             )
     if findings.spared:
@@ -355,7 +355,7 @@ def list_notes(findings: ComparisonFindings) -> Iterator[str]:
         probes = [time for item in findings.measured for launch in item.launches for time in launch.probe]
         slow = slow_share(probes)
         if round(slow, 2):
-            yield f"For {percent(round(slow, 2))} of the time the machine was slow; this hit both sides alike."
+            yield f"For {percent(round(slow, 2))} of the time the machine was slow; this affected both sides equally."
 
 
 def make_bisect_command(good: str, bad: str, case: Case, *, metric: str = LATENCY, options: Sequence[str] = ()) -> str:

@@ -342,7 +342,7 @@ class Build:
 
     suites: how suites were asked for that are called something else in records, files and modules, by that name.
     gaps: what of a run that was shared out is not there, a sentence each.
-    narrowed_by: what left models of the suites out, say `--filter bert`; of a run that was shared out and joined, of
+    narrowed_by: what left models of the suites out, e.g. `--filter bert`; of a run that was shared out and joined, of
         the whole.
     """
 

@@ -185,7 +185,7 @@ def name_problem(name: str, *, may_have_folders: bool = False) -> str:
     if any(not part.strip(".") for part in parts) or name.startswith("~") or "\\" in name:
         return "is no name but a path"
     if len(parts) > 1 and not may_have_folders:
-        return "holds a slash, which stands between suite and model"
+        return "holds a slash, which separates suite and model"
     return ""
 
 

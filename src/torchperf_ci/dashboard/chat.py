@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torchperf_ci.compare.words import change as percent_text
 from torchperf_ci.core.text import count, is_repository, is_sha, one_line
-from torchperf_ci.dashboard.incidents import Incident, Outcome
+from torchperf_ci.dashboard.incidents import Incident, IncidentEnd
 from torchperf_ci.history.series import RunInfo
 
 MOST_LISTED = 20
@@ -78,6 +78,6 @@ def _make_attachment(incident: Incident | None, url: str, is_new: bool) -> dict[
     fields = [("Suite", quote(incident.suite)), ("Compiler", quote(incident.compiler)), ("Kind", quote(incident.kind))]
     fields += [("State", "new" if is_new else str(worst.outcome)), ("Cases", f"{len(incident.list_cases()):,}")]
     fields += [(title, sha) for title, sha in commits if is_sha(sha)]
-    if worst.outcome is Outcome.ACCEPTED and worst.acceptance:
+    if worst.outcome is IncidentEnd.ACCEPTED and worst.acceptance:
         fields.append(("Accepted by", quote(worst.acceptance.by)))
     return {**attachment, "fields": [{"title": title, "value": value, "short": True} for title, value in fields]}

@@ -18,8 +18,8 @@ from torchperf_ci.history.acceptances import Acceptance
 from torchperf_ci.history.series import COUNTED, STATUS_METRICS, RunInfo
 
 
-class Outcome(str, Enum):
-    """What became of a part of an incident, the most urgent first."""
+class IncidentEnd(str, Enum):
+    """The ends of a part of an incident, the most urgent first."""
 
     OPEN = "open"
     GONE = "gone"
@@ -54,7 +54,7 @@ class Episode:
     """
 
     state: SeriesState
-    outcome: Outcome
+    outcome: IncidentEnd
     last_good: RunInfo | None
     since: RunInfo
     shown: RunInfo | None
@@ -93,7 +93,7 @@ class Incident:
 
     @property
     def still_open(self) -> tuple[Episode, ...]:
-        return tuple(each for each in self.episodes if each.outcome is Outcome.OPEN)
+        return tuple(each for each in self.episodes if each.outcome is IncidentEnd.OPEN)
 
     @property
     def is_open(self) -> bool:
@@ -169,7 +169,12 @@ def _find_scope(state: SeriesState) -> tuple[str, str, str]:
 
 
 def _rank(episode: Episode) -> tuple[int, float, Case, str]:
-    return list(Outcome).index(episode.outcome), -abs(episode.change or 0.0), episode.case, episode.state.metric.name
+    return (
+        list(IncidentEnd).index(episode.outcome),
+        -abs(episode.change or 0.0),
+        episode.case,
+        episode.state.metric.name,
+    )
 
 
 def _list_episodes(state: SeriesState) -> Iterator[Episode]:
@@ -178,11 +183,11 @@ def _list_episodes(state: SeriesState) -> Iterator[Episode]:
 
 
 def _make_change(state: SeriesState, change: LevelChange) -> Episode:
-    outcome = Outcome.GONE if state.state is State.GONE else Outcome.OPEN
+    outcome = IncidentEnd.GONE if state.state is State.GONE else IncidentEnd.OPEN
     if change.closed is not None:
-        outcome = Outcome.CURED
+        outcome = IncidentEnd.CURED
     elif change.acceptance is not None:
-        outcome = Outcome.ACCEPTED
+        outcome = IncidentEnd.ACCEPTED
     return Episode(
         state=state,
         outcome=outcome,
@@ -194,16 +199,16 @@ def _make_change(state: SeriesState, change: LevelChange) -> Episode:
         closed=change.closed,
         old=change.old,
         new=change.new,
-        runs=state.runs if outcome is Outcome.OPEN else 0,
+        runs=state.runs if outcome is IncidentEnd.OPEN else 0,
         acceptance=change.acceptance,
     )
 
 
 def _make_failure(state: SeriesState, spell: FailureSpell) -> Episode:
-    outcome = Outcome.GONE if state.state is State.GONE else Outcome.OPEN
+    outcome = IncidentEnd.GONE if state.state is State.GONE else IncidentEnd.OPEN
     if spell.back is not None:
         is_skipped = state.state is State.SKIPPED and spell is state.failures[-1]
-        outcome = Outcome.SKIPPED if is_skipped else Outcome.CURED
+        outcome = IncidentEnd.SKIPPED if is_skipped else IncidentEnd.CURED
     return Episode(
         state=state,
         outcome=outcome,

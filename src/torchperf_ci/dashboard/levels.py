@@ -277,7 +277,7 @@ class _Follower:
 
 
 def follow_levels(values: Sequence[float], *, margin: float, accepted: Sequence[tuple[int, int]] = ()) -> Levels:
-    """Follow the level of values of which more is worse, say logarithms of times.
+    """Follow the level of values of which more is worse, for example logarithms of times.
 
     margin: the least change that counts, in the units of the values; 0: any. accepted: pairs of places: from the first
     one on, an open change that began before the second one is accepted.

@@ -407,7 +407,7 @@ def suite_problems(selection: Selection, suites: Sequence[SuiteListing]) -> list
     """List everything about the request that these suites cannot meet."""
     names = [suite.name for suite in suites]
     same = [
-        f"two suites are called {name!r}; results are told apart by that name, so rename one or run them apart"
+        f"two suites are called {name!r}; results are identified by that name, so rename one, or run them separately"
         for name in dict.fromkeys(names)
         if names.count(name) > 1
     ]

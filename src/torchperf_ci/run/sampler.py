@@ -31,7 +31,7 @@ LONGEST_READING = 10e-3
 SHORTEST_TURN = 3e-3
 """Where a turn costs time beside its calls, the quicker arm's lasts as many readings as take these seconds. Asking
 another process, and its first call, whose data have left the CPU's caches, cost some 0.4 ms
-(benchmarks/pytest_wall.py).
+(benchmarks/pytest_wall.py). Longer turns would tell the sides apart less well where the machine changes its speed.
 """
 LONGEST_TURN = 25e-3
 """Seconds of a turn with what is set up for its calls, unless it has but one reading: there have to be enough turns."""

@@ -6,6 +6,7 @@ pytest-benchmark (which itself is switched off), and writes down what became of 
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class HeldCall:
     with the same arguments.
     """
 
-    function: Callable[..., Any]
+    function: Any
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any]
     setup: Callable[[], Any] | None = None
@@ -140,6 +141,16 @@ class BenchmarkFixture:
 
     def _measure(self, how: str, call: HeldCall) -> Any:  # noqa: ANN401 - whatever the function returns
         __tracebackhide__ = True  # what is wrong is where the test calls this
+        if not callable(call.function):
+            kind = type(call.function).__name__
+            raise TypeError(
+                f"{how.replace('…', 'function, …')} takes the function to call, and not its result; got {kind}"
+            )
+        if inspect.iscoroutinefunction(call.function):
+            raise TypeError(
+                "calling an async function only makes a coroutine, so there is nothing to measure; "
+                "give one that runs it, such as lambda: asyncio.run(function())"
+            )
         if self._used:
             raise FixtureAlreadyUsed(f"benchmark can be used once per test; this one has called {self._used} before")
         self._used = how

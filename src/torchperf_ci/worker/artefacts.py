@@ -42,9 +42,10 @@ class CompileLog(logging.Handler):
     def start(self) -> None:
         """Begin to hear, and let inductor's own kernels be named in profiles on a CPU, as they are on a device."""
         import torch._inductor.config as inductor
-        from torch._logging._internal import log_registry
+        from torch._logging._internal import log_registry, log_state
 
         inductor.cpp.enable_kernel_profile = True
+        log_state.enable_artifact("recompiles")  # dynamo asks this, not the log
         for name in log_registry.artifact_log_qnames:
             if name.rpartition(".")[2].removeprefix("__") in _LOGS:
                 log = logging.getLogger(name)
