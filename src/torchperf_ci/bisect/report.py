@@ -205,7 +205,7 @@ def _write_why(culprit: Culprit) -> str:
     if explanation is None:
         return ""
     where = f" The page is `{explanation.folder}/index.html`." if explanation.folder else ""
-    return f"\n{write_explanation(explanation, code)}{where}\n"
+    return f"\n{write_explanation(explanation, code, html)}{where}\n"
 
 
 def _list_suspects(findings: BisectFindings) -> str:

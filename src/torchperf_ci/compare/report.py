@@ -197,14 +197,15 @@ def _fold_explanation(explanation: Explanation) -> Block:
     for cause in (*explanation.causes, *explanation.facts)[:MOST_CAUSES]:
         share = "" if cause.share is None else percent(round(cause.share, 2))
         change = "" if cause.share is None else write_amount(explanation.unit, cause.difference)
-        lines.append(TableLine(text=f"| {share} | {change} | {write_cause(cause, explanation, short)} |", rank=4))
+        lines.append(TableLine(text=f"| {share} | {change} | {write_cause(cause, explanation, short, html)} |", rank=4))
     head = "| Part | Difference | Cause |\n| ---: | ---: | --- |\n"
     tables = (
         (MarkdownTable(before=head, lines=tuple(lines), where=f"{explanation.folder}/index.html"),) if lines else ()
     )
-    where = f"\nThe page, a flame graph, diffs and traces are in {code(explanation.folder)}.\n" if lines else ""
+    has_page = bool(lines and explanation.folder)
+    where = f"\nThe page, a flame graph, diffs and traces are in {code(explanation.folder)}.\n" if has_page else ""
     title = f"Why {html(metric_name(explanation.metric))} of {code(name(explanation.case))} differs"
-    sentence = write_explanation(explanation, short)
+    sentence = write_explanation(explanation, short, html)
     before = f"\n<details>\n<summary>{title}</summary>\n\n{sentence}\n\n"
     return Block(before=before, tables=tables, after=f"{where}\n</details>\n", rank=3)
 
