@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from compare_builders import HEADER, measured
-from fakes.artifacts import zipped
 from fakes.github_server import REPOSITORY, SHA
 from fakes.review_server import BOT, ReviewGitHub
-from torchperf_ci.compare.model import Measured
-from torchperf_ci.compare.report import judge_cases, to_json
-from torchperf_ci.core.records import Source
+from stored_comparisons import slower, store
 from torchperf_ci.github.client import Pace
 
 Call = Callable[..., Any]
@@ -45,18 +40,6 @@ def call(in_process: Call, tmp_path: Path, server: ReviewGitHub) -> Call:
         return in_process(command, *arguments, cwd=tmp_path, env={**server.environ, **github})
 
     return run
-
-
-def store(server: ReviewGitHub, *cases: Measured, sha: str = SHA) -> int:
-    """A finished run of a commit, with the comparison that it stored; its number."""
-    run = server.add_run(sha=sha)
-    header = replace(HEADER, source=Source(repository=REPOSITORY, commit=sha, run_id=str(run)))
-    server.add_artifact(run, "torchperf-report", zipped({"compare.json": to_json(judge_cases(header, cases))}))
-    return run
-
-
-def slower(ratio: float) -> Measured:
-    return replace(measured("slow", ratio), again=measured("slow", ratio))
 
 
 def comment_event(server: ReviewGitHub, text: str, *, login: str = "maintainer") -> dict[str, Any]:
