@@ -42,13 +42,7 @@ RANGES = {
 }
 """The commits in which `SLOWER` became slower."""
 OTHER_MACHINE = replace(MACHINE, cpu="AMD EPYC 9534 64-Core Processor", cpu_count=64, torch="2.14.0")
-FIRST_ON_RANGES = {
-    ("18" * 20, "19" * 20): CommitRange(
-        commits=tuple(CommitSummary(sha=digit * 40, subject=f"<i>{digit}</i>") for digit in "ab"), count=2
-    )
-}
-"""The commits in which `SLOWER` became slower."""
-OTHER_MACHINE = 30
+FIRST_ON_OTHER_MACHINE = 30
 
 
 def a_night(night: int) -> HistoryRun:
