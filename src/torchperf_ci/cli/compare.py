@@ -27,7 +27,17 @@ if TYPE_CHECKING:
 
 
 _NOT_REPEATED = frozenset(
-    {"base_ref", "head_ref", "upstream", "output_dir", "github_files", "token_file", "api_url", "patience_s"}
+    {
+        "base_ref",
+        "head_ref",
+        "upstream",
+        "output_dir",
+        "github_files",
+        "accept_label",
+        "token_file",
+        "api_url",
+        "patience_s",
+    }
 )
 """Options that a command which does the same again is not given: the commits stand in it, the rest is this job's."""
 
@@ -196,7 +206,9 @@ def _accept_changes(findings: ComparisonFindings, options: CompareOptions) -> Co
         return findings
     try:
         with options.github.client(os.environ) as client:
-            acceptances, refusals = read_acceptances(client, options.github.repository, number)
+            acceptances, refusals = read_acceptances(
+                client, options.github.repository, number, label=options.step.accept_label
+            )
     except GitHubRefused as error:
         options.talk.say(f"Warning: whether changes were accepted is not known: {error}")
         return findings

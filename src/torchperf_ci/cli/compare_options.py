@@ -11,6 +11,7 @@ from torchperf_ci.cli.case_options import CaseOptions, TalkOptions
 from torchperf_ci.cli.config import tolerance_rules
 from torchperf_ci.cli.history_options import PastOptions
 from torchperf_ci.cli.options import (
+    ACCEPT_LABEL,
     GITHUB_FILES,
     GitHubOptions,
     KeyValues,
@@ -210,11 +211,12 @@ class RecordedOptions:
 
 @command_options
 class StepOptions:
-    """Say whether a step of GitHub Actions is told the result."""
+    """Say whether a step of GitHub Actions is told the result, and what lets a slowdown land there."""
 
     SECTION: ClassVar[str] = GitHubOptions.SECTION
 
     github_files: bool = GITHUB_FILES
+    accept_label: str = ACCEPT_LABEL
 
 
 @command_options

@@ -12,8 +12,23 @@ from typing import TYPE_CHECKING, ClassVar
 import click
 
 from torchperf_ci.cli.follow_options import FollowedUp, FollowOptions, follow_up
-from torchperf_ci.cli.history_options import HistoryOptions, JudgingOptions, make_run_of_folder, repository_of
-from torchperf_ci.cli.options import GITHUB_FILES, RESULTS_DIR, GitHubOptions, command, command_options, option, takes
+from torchperf_ci.cli.history_options import (
+    HistoryOptions,
+    JudgingOptions,
+    find_acceptance_source,
+    make_run_of_folder,
+    repository_of,
+)
+from torchperf_ci.cli.options import (
+    ACCEPT_LABEL,
+    GITHUB_FILES,
+    RESULTS_DIR,
+    GitHubOptions,
+    command,
+    command_options,
+    option,
+    takes,
+)
 from torchperf_ci.cli.pages_options import PagesOptions, publish_pages
 from torchperf_ci.cli.report_options import ContentOptions, refuse_to_overwrite
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, Refused, UsageProblem
@@ -22,6 +37,7 @@ from torchperf_ci.core.text import count, one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Problem
+    from torchperf_ci.dashboard.accepted import AcceptanceSource
     from torchperf_ci.dashboard.comment import Comment
     from torchperf_ci.dashboard.states import SeriesState
     from torchperf_ci.github.client import Client
@@ -117,6 +133,7 @@ class DashboardCommandOptions:
         is_flag=True,
         help="--no-graphs, --no-update-archive and --no-gh-comment.",
     )
+    accept_label: str = ACCEPT_LABEL
     github_files: bool = GITHUB_FILES
     history: ComparingOptions
     judging: JudgingOptions
@@ -248,8 +265,10 @@ def dashboard(options: DashboardCommandOptions) -> int:
     with ExitStack() as opened:
         needs_client = bool(asked.data_branch or options.pages.pages_branch) or (bool(issues) and not options.dry_run)
         needs_client |= options.follows_up and options.follow.opens_issues
+        needs_client |= shown.detect and options.github.can_ask(os.environ)  # what was accepted on pull requests
         client = opened.enter_context(options.github.client(os.environ)) if needs_client else None
-        targets = Targets(options=options, run=run, client=client)
+        source = find_acceptance_source(options.github, client, options.accept_label)
+        targets = Targets(options=options, run=run, client=client, source=source)
         chosen = RunFilter(name=asked.name, branch=options.judging.compare_branch, selection=report_options.selection)
         states, problems = targets.judge(chosen) if shown.detect else ([], [])
         if options.confirm:
@@ -326,11 +345,15 @@ def _write_cases_to_confirm(options: DashboardCommandOptions, run: HistoryRun, s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
-    """Everything outside of the results folder that a dashboard reads or writes; `client` where that is on GitHub."""
+    """Everything outside of the results folder that a dashboard reads or writes; `client` where that is on GitHub.
+
+    source: of changes that were accepted on pull requests.
+    """
 
     options: DashboardCommandOptions
     run: HistoryRun
     client: Client | None
+    source: AcceptanceSource | None
 
     def history(self) -> History:
         """Open the history to compare with and to add to."""
@@ -345,7 +368,7 @@ class Targets:
     def judge(self, chosen: RunFilter) -> tuple[list[SeriesState], list[Problem]]:
         """Judge the run by the history; name what of that could not be read."""
         from torchperf_ci.cli.config import tolerance_rules
-        from torchperf_ci.dashboard.states import judge
+        from torchperf_ci.dashboard.accepted import judge_accepted
         from torchperf_ci.history.acceptances import Acceptance, read_acceptances
         from torchperf_ci.history.interface import find_earlier_series
 
@@ -357,7 +380,8 @@ class Targets:
         if not asked.archive:
             acceptances, unreadable = read_acceptances(self._parquet().files, asked.name)
             problems += unreadable
-        return judge(collection.list_series(), rules=tolerance_rules(), acceptances=acceptances), problems
+        series, rules = collection.list_series(), tolerance_rules()
+        return judge_accepted(series, rules=rules, acceptances=acceptances, source=self.source), problems
 
     def host_pictures(self, pictures: Mapping[Path, bytes]) -> Mapping[str, str]:
         """Return where the pictures, given by their path in the results folder, can be seen: by file name.
@@ -421,6 +445,7 @@ class Targets:
             rules=tolerance_rules(),
             checkout=Path.cwd(),
             client=self.client,
+            source=self.source,
         )
         shown = pages.site_options(options.github, name=asked.name, url=options.posting.site_url)
         target = pages.target(options.github)

@@ -60,7 +60,7 @@ class FollowOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowedUp:
-    """The result of following up: addresses of issues that were opened and closed, and what was refused."""
+    """The addresses of issues that were opened and closed, and refusals."""
 
     opened: Sequence[str] = ()
     closed: Sequence[str] = ()

@@ -14,6 +14,7 @@ from torchperf_ci.cli.options import GitHubOptions, command_options, option
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Results
+    from torchperf_ci.dashboard.accepted import AcceptanceSource
     from torchperf_ci.github.branch import Branch
     from torchperf_ci.github.client import Client
     from torchperf_ci.history.parquet import ParquetHistory
@@ -122,6 +123,21 @@ class JudgingOptions:
         default=1000,
         help="How many of the newest runs to judge by. What became open before them is forgotten.",
     )
+
+
+def find_acceptance_source(github: GitHubOptions, client: Client | None, label: str) -> AcceptanceSource | None:
+    """Find the pull requests on which changes may have been accepted: those of --repo, for whoever has a token."""
+    if client is None or not client.access.token or not github.repository:
+        return None
+    from functools import partial
+
+    import click
+
+    from torchperf_ci.dashboard.accepted import AcceptanceSource
+    from torchperf_ci.post.merged import MergedPulls
+
+    pulls = MergedPulls(client=client, repository=github.repository, label=label, say=partial(click.echo, err=True))
+    return AcceptanceSource(repository=github.repository, ask=pulls.list_acceptances)
 
 
 def make_run_of_folder(directory: Path, results: Results, *, name: str) -> HistoryRun:

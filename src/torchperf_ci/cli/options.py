@@ -304,6 +304,12 @@ class GitHubOptions:
         help="How long a request may wait for GitHub's rate limits before the command gives up.",
     )
 
+    def can_ask(self, environ: Mapping[str, str]) -> bool:
+        """Say whether a repository is named, and there is a token to ask for it. Raises `UsageProblem`."""
+        from torchperf_ci.github.client import read_token
+
+        return bool(self.repository) and bool(read_token(environ, self.token_file))
+
     def client(self, environ: Mapping[str, str]) -> Client:
         """GitHub's API with the token of the options or of the environment. Raises `UsageProblem`."""
         from torchperf_ci.github.client import Access, Client, read_token
@@ -318,6 +324,13 @@ GITHUB_FILES = option(
     is_flag=True,
     section=GitHubOptions.SECTION,
     help="Write step outputs and the step summary for GitHub Actions.",
+)
+
+ACCEPT_LABEL = option(
+    "--accept-label",
+    default="torchperf-accepted",
+    section=GitHubOptions.SECTION,
+    help="The label on a pull request that accepts what its description says. Blank: labels accept nothing.",
 )
 
 GITHUB_OUTPUTS = option(

@@ -126,7 +126,7 @@ def to_text(findings: ComparisonFindings) -> str:
         lines.append(f"  {sign_of(c)} {name(c.case)} {metric_name(c.metric)}: {verdict_of(c)}{numbers}{reason}")
         lines += [f"     why: {write_explanation(e)}" for e in _find_explanations(findings, c)]
     if (more := len(counted) - MOST_COUNTS) > 0:
-        lines.append(f"  {SIGNS[Verdict.CHANGED]} and {count(more, 'more count')} or code that differs")
+        lines.append(f"  {SIGNS[Verdict.CHANGED]} and {count(more, 'more difference')} in counts or code")
     if findings.inconclusive and findings.is_recorded:
         lines.append("  Runs from different times decide little. `compare --base-ref …` measures both sides in turn.")
     return "\n".join(lines)
@@ -156,7 +156,7 @@ def to_markdown(findings: ComparisonFindings) -> str:
         blocks.append(Block(before="\n### What changed\n\n", tables=(table,), rank=1))
         blocks += [_fold_explanation(e) for c in changed for e in _find_explanations(findings, c)]
     for comparisons, title, rank in (
-        (counted, f"{count(len(counted), 'count')} or code that differs, without a verdict", 8),
+        (counted, f"{count(len(counted), 'difference')} in counts or code, without a verdict", 8),
         (rest, f"{count(len(rest), 'other metric')} without a change that counts", 9),
     ):
         if comparisons:

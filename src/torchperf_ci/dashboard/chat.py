@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torchperf_ci.compare.words import change as percent_text
 from torchperf_ci.core.text import count, is_repository, is_sha, one_line
-from torchperf_ci.dashboard.incidents import Incident, IncidentEnd
+from torchperf_ci.dashboard.incidents import EpisodeEnd, Incident
 from torchperf_ci.history.series import RunInfo
 
 MOST_LISTED = 20
@@ -46,7 +46,7 @@ def describe_incident(incident: Incident | None, *, is_new: bool) -> str:
     cases = incident.list_cases()
     size = f" {percent_text(1 + first.change)}" if first.change is not None else ""
     more = f" and {count(len(cases) - 1, 'more case')}" if len(cases) > 1 else ""
-    state = "new" if is_new else str(first.outcome)
+    state = "new" if is_new else str(first.ending)
     name = quote(f"{first.case.suite}/{first.case.model} {first.case.compiler}")
     return f"{state}: {name}{more}, {quote(first.state.metric.title or first.state.metric.name)}{size}"
 
@@ -76,8 +76,8 @@ def _make_attachment(incident: Incident | None, url: str, is_new: bool) -> dict[
         ("Well again with", back.back.commit if back and back.back and not incident.is_open else ""),
     ]
     fields = [("Suite", quote(incident.suite)), ("Compiler", quote(incident.compiler)), ("Kind", quote(incident.kind))]
-    fields += [("State", "new" if is_new else str(worst.outcome)), ("Cases", f"{len(incident.list_cases()):,}")]
+    fields += [("State", "new" if is_new else str(worst.ending)), ("Cases", f"{len(incident.list_cases()):,}")]
     fields += [(title, sha) for title, sha in commits if is_sha(sha)]
-    if worst.outcome is IncidentEnd.ACCEPTED and worst.acceptance:
-        fields.append(("Accepted by", quote(worst.acceptance.by)))
+    if worst.ending is EpisodeEnd.ACCEPTED and worst.acceptance:
+        fields.append(("Accepted by", quote(worst.acceptance.who)))
     return {**attachment, "fields": [{"title": title, "value": value, "short": True} for title, value in fields]}

@@ -18,8 +18,8 @@ from torchperf_ci.history.acceptances import Acceptance
 from torchperf_ci.history.series import COUNTED, STATUS_METRICS, RunInfo
 
 
-class IncidentEnd(str, Enum):
-    """The ends of a part of an incident, the most urgent first."""
+class EpisodeEnd(str, Enum):
+    """The ways in which a part of an incident ends, and that it has not; the most urgent first."""
 
     OPEN = "open"
     GONE = "gone"
@@ -54,7 +54,7 @@ class Episode:
     """
 
     state: SeriesState
-    outcome: IncidentEnd
+    ending: EpisodeEnd
     last_good: RunInfo | None
     since: RunInfo
     shown: RunInfo | None
@@ -93,7 +93,7 @@ class Incident:
 
     @property
     def still_open(self) -> tuple[Episode, ...]:
-        return tuple(each for each in self.episodes if each.outcome is IncidentEnd.OPEN)
+        return tuple(each for each in self.episodes if each.ending is EpisodeEnd.OPEN)
 
     @property
     def is_open(self) -> bool:
@@ -169,12 +169,7 @@ def _find_scope(state: SeriesState) -> tuple[str, str, str]:
 
 
 def _rank(episode: Episode) -> tuple[int, float, Case, str]:
-    return (
-        list(IncidentEnd).index(episode.outcome),
-        -abs(episode.change or 0.0),
-        episode.case,
-        episode.state.metric.name,
-    )
+    return list(EpisodeEnd).index(episode.ending), -abs(episode.change or 0.0), episode.case, episode.state.metric.name
 
 
 def _list_episodes(state: SeriesState) -> Iterator[Episode]:
@@ -183,14 +178,14 @@ def _list_episodes(state: SeriesState) -> Iterator[Episode]:
 
 
 def _make_change(state: SeriesState, change: LevelChange) -> Episode:
-    outcome = IncidentEnd.GONE if state.state is State.GONE else IncidentEnd.OPEN
+    ending = EpisodeEnd.GONE if state.state is State.GONE else EpisodeEnd.OPEN
     if change.closed is not None:
-        outcome = IncidentEnd.CURED
+        ending = EpisodeEnd.CURED
     elif change.acceptance is not None:
-        outcome = IncidentEnd.ACCEPTED
+        ending = EpisodeEnd.ACCEPTED
     return Episode(
         state=state,
-        outcome=outcome,
+        ending=ending,
         last_good=change.last_good,
         since=change.first_new,
         shown=change.opened,
@@ -199,19 +194,19 @@ def _make_change(state: SeriesState, change: LevelChange) -> Episode:
         closed=change.closed,
         old=change.old,
         new=change.new,
-        runs=state.runs if outcome is IncidentEnd.OPEN else 0,
+        runs=state.runs if ending is EpisodeEnd.OPEN else 0,
         acceptance=change.acceptance,
     )
 
 
 def _make_failure(state: SeriesState, spell: FailureSpell) -> Episode:
-    outcome = IncidentEnd.GONE if state.state is State.GONE else IncidentEnd.OPEN
+    ending = EpisodeEnd.GONE if state.state is State.GONE else EpisodeEnd.OPEN
     if spell.back is not None:
         is_skipped = state.state is State.SKIPPED and spell is state.failures[-1]
-        outcome = IncidentEnd.SKIPPED if is_skipped else IncidentEnd.CURED
+        ending = EpisodeEnd.SKIPPED if is_skipped else EpisodeEnd.CURED
     return Episode(
         state=state,
-        outcome=outcome,
+        ending=ending,
         last_good=spell.last_good,
         since=spell.first,
         shown=spell.second,  # a single failure may be an accident

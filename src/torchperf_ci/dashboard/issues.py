@@ -17,7 +17,7 @@ from enum import Enum
 from torchperf_ci.compare.words import change as percent_text
 from torchperf_ci.core.records import Case
 from torchperf_ci.core.text import ABSENT, code, count, fenced, is_repository, is_run_id, is_sha, one_line
-from torchperf_ci.dashboard.incidents import Episode, Incident, IncidentEnd
+from torchperf_ci.dashboard.incidents import Episode, EpisodeEnd, Incident
 from torchperf_ci.dashboard.owners import OwnerRule, find_labels, find_owners
 from torchperf_ci.dashboard.words import title_metric, write_acceptance, write_bisect, write_range
 from torchperf_ci.github.client import Client, GitHubRefused
@@ -162,7 +162,7 @@ def plan_steps(
 
 @dataclass(kw_only=True)
 class IssueDesk:
-    """Where steps are carried out. What GitHub refuses is remembered in `refusals`; the rest goes on.
+    """The desk at which steps are carried out. What GitHub refuses is remembered in `refusals`; the rest goes on.
 
     opened, closed: incidents with the addresses of their issues. say: hears of everything that was done.
     """
@@ -326,8 +326,8 @@ def write_closing(incident: Incident | None, options: FollowUpOptions) -> str:
             f"too far back. {_link_run(options.now, options.server)}\n"
         )
     lines = []
-    for outcome in (IncidentEnd.CURED, IncidentEnd.ACCEPTED, IncidentEnd.SKIPPED, IncidentEnd.GONE):
-        episodes = [each for each in incident.episodes if each.outcome is outcome]
+    for ending in (EpisodeEnd.CURED, EpisodeEnd.ACCEPTED, EpisodeEnd.SKIPPED, EpisodeEnd.GONE):
+        episodes = [each for each in incident.episodes if each.ending is ending]
         groups: dict[str, list[Episode]] = {}
         for episode in episodes:
             groups.setdefault(_describe_end(episode, options), []).append(episode)
@@ -401,7 +401,7 @@ def _write_table(incident: Incident, options: FollowUpOptions) -> list[str]:
         size = ABSENT if each.change is None else percent_text(1 + each.change)
         if each.old is None:
             new = code(each.reason, limit=200) if each.reason else ABSENT
-        end = "open" if each.outcome is IncidentEnd.OPEN else _describe_end(each, options)
+        end = "open" if each.ending is EpisodeEnd.OPEN else _describe_end(each, options)
         section = code(f"{case.mode} {case.dtype} {case.device}")
         rows.append((name, section, title_metric(each.state.metric, code), old, new, size, end))
     columns = ("Case", "", "Metric", "Before", "Now", "Change", "State")
@@ -412,17 +412,17 @@ def _write_table(incident: Incident, options: FollowUpOptions) -> list[str]:
 
 def _describe_end(episode: Episode, options: FollowUpOptions) -> str:
     """Describe how a part of an incident ended, as Markdown."""
-    match episode.outcome:
-        case IncidentEnd.CURED if episode.back is not None:
+    match episode.ending:
+        case EpisodeEnd.CURED if episode.back is not None:
             return f"well again since {_name_cure(episode.last_bad, episode.back, options.server)}"
-        case IncidentEnd.ACCEPTED if episode.acceptance is not None:
+        case EpisodeEnd.ACCEPTED if episode.acceptance is not None:
             return write_acceptance(episode.acceptance)
-        case IncidentEnd.SKIPPED:
+        case EpisodeEnd.SKIPPED:
             return f"skipped, {code(episode.state.reason, limit=200)}"
-        case IncidentEnd.GONE:
+        case EpisodeEnd.GONE:
             return f"gone, last seen {episode.state.newest.time:%Y-%m-%d}"
         case _:
-            return str(episode.outcome)
+            return str(episode.ending)
 
 
 def _name_cure(before: RunInfo | None, back: RunInfo, server: str) -> str:

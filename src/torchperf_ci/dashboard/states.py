@@ -183,7 +183,7 @@ def judge_series(series: Series, *, rules: Sequence[Rule] = (), acceptances: Seq
         state = _judge_statuses(series)
     else:
         fitting = [item for item in acceptances if item.fits(series.case, series.metric.name)]
-        state = _judge_numbers(series, _find_margin(series, rules), fitting)
+        state = _judge_numbers(series, find_margin(series, rules), fitting)
     if series.absent is None:
         return state
     return SeriesState(
@@ -394,7 +394,7 @@ class _Scale:
         return math.exp(self.sign * level) if self.unit is None else self.sign * level * self.unit
 
 
-def _find_margin(series: Series, rules: Sequence[Rule]) -> float:
+def find_margin(series: Series, rules: Sequence[Rule]) -> float:
     """Find the least change that counts, as a difference of logarithms."""
     margin = MARGINS.get(series.metric.name, OTHER_MARGIN)
     for rule in rules:

@@ -220,12 +220,11 @@ def _describe_state(item: SeriesState, quote: Callable[[str], str]) -> str:
 
 def write_acceptance(acceptance: Acceptance) -> str:
     """Write who accepted a change, when and why, as Markdown in which nobody is mentioned."""
-    by = f"@{acceptance.by}" if acceptance.url and acceptance.by else acceptance.by
     day = f"{acceptance.time:%Y-%m-%d}"
     # GitHub's own address, but it comes over the network.
     day = f"[{day}]({acceptance.url})" if _SAFE_URL.fullmatch(acceptance.url) else day
     reason = f": {code(acceptance.reason, limit=200)}" if acceptance.reason else ""
-    return f"accepted {day}{f' by {code(by)}' if by else ''}{reason}"
+    return f"accepted {day}{f' by {code(acceptance.who)}' if acceptance.by else ''}{reason}"
 
 
 def title_metric(metric: Metric, quote: Callable[[str], str]) -> str:

@@ -42,6 +42,11 @@ class Acceptance:
     reason: str = ""
     url: str = ""
 
+    @property
+    def who(self) -> str:
+        """Name who it was, a user of GitHub with `@`."""
+        return f"@{self.by}" if self.by and self.url else self.by
+
     def fits(self, case: Case, metric: str) -> bool:
         """Say whether it speaks of this metric of this case."""
         return fnmatchcase(metric, self.metric) and case.matches(self.case)

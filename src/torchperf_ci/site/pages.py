@@ -19,6 +19,7 @@ from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import Case, Metric, Source
 from torchperf_ci.core.text import count, one_line
 from torchperf_ci.dashboard.commits import Ranges
+from torchperf_ci.dashboard.owners import OwnerRule, find_owners
 from torchperf_ci.dashboard.states import LevelChange, SeriesState, State
 from torchperf_ci.dashboard.words import write_bisect, write_comparison, write_rerun
 from torchperf_ci.history.addresses import identify_case, page_address, start_address
@@ -69,8 +70,10 @@ def read_assets() -> dict[str, bytes]:
     return {"assets/plotly.min.js": plotly, **own}
 
 
-def describe_states(states: Sequence[SeriesState], ranges: Ranges) -> list[dict[str, Any]]:
-    """Describe the states that somebody may want to know of, the most urgent and largest first."""
+def describe_states(
+    states: Sequence[SeriesState], ranges: Ranges, owners: Sequence[OwnerRule] = ()
+) -> list[dict[str, Any]]:
+    """Describe the states that somebody may want to know of, the most urgent and largest first, with whose they are."""
     telling = (state for state in states if state.state not in {State.FINE, State.SKIPPED})
     ordered = sorted(telling, key=lambda each: (_URGENCY[each.state], -abs(each.change or 0.0)))
     return [
@@ -84,6 +87,7 @@ def describe_states(states: Sequence[SeriesState], ranges: Ranges) -> list[dict[
             "good": describe_run(state.last_good) if state.last_good else None,
             "range": _describe_range(state, ranges),
             "acceptance": _describe_acceptance(state),
+            "owners": list(find_owners(owners, [(state.case, state.metric.name)])) if state.is_open else [],
             "commands": _list_commands(state) if state.is_open else [],
         }
         for state in ordered
@@ -262,7 +266,7 @@ def _describe_acceptance(accepted: SeriesState | LevelChange) -> dict[str, str] 
         return None
     return {
         "time": f"{acceptance.time:%Y-%m-%dT%H:%M:%S}",
-        "by": one_line(acceptance.by, limit=80),
+        "by": one_line(acceptance.who, limit=80),
         "reason": one_line(acceptance.reason, limit=200),
     }
 
@@ -280,7 +284,7 @@ def _write_state(state: SeriesState) -> str:
     if state.reason:
         parts.append(one_line(state.reason, limit=300))
     if state.acceptance:
-        by = f" by {one_line(state.acceptance.by, limit=80)}" if state.acceptance.by else ""
+        by = f" by {one_line(state.acceptance.who, limit=80)}" if state.acceptance.by else ""
         parts.append(f"accepted{by}: {one_line(state.acceptance.reason, limit=200)}")
     if state.runs and state.is_open:
         parts.append(f"for {count(state.runs, 'run')}")

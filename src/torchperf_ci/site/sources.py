@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from torchperf_ci.compare.model import Rule
 from torchperf_ci.core.results import Problem
+from torchperf_ci.dashboard.accepted import AcceptanceSource, judge_accepted
 from torchperf_ci.dashboard.commits import Ranges, read_ranges
-from torchperf_ci.dashboard.states import SeriesState, judge
+from torchperf_ci.dashboard.states import SeriesState
 from torchperf_ci.history.acceptances import read_acceptances
 from torchperf_ci.history.parquet import ParquetHistory
 from torchperf_ci.history.runs import RunFilter
@@ -46,15 +47,16 @@ def read_sources(
     rules: Sequence[Rule] = (),
     checkout: Path | None = None,
     client: Client | None = None,
+    source: AcceptanceSource | None = None,
 ) -> SiteSources:
     """Judge the newest `count` runs that are chosen; `rules` are margins that were asked for.
 
-    checkout, client: who may know the commits in which something became worse.
+    checkout, client: who may know the commits in which something became worse. source: of acceptances.
     """
     collection = history.read_series(count, chosen)
     series = collection.list_series()
     acceptances, problems = read_acceptances(history.files, chosen.name)
-    states = tuple(judge(series, rules=rules, acceptances=acceptances))
+    states = tuple(judge_accepted(series, rules=rules, acceptances=acceptances, source=source))
     return SiteSources(
         history=history,
         states=states,

@@ -353,7 +353,7 @@ class _Reading:
 
 
 def _write_inputs(fields: Any) -> str:  # noqa: ANN401 - of torch's profiler
-    """Write the types and shapes of an operator's tensors, say `float32[2, 3], int64[]`."""
+    """Write the types and shapes of an operator's tensors, for example `float32[2, 3], int64[]`."""
     written = []
     for value in fields.inputs:
         if hasattr(value, "sizes"):

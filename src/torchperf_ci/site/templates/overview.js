@@ -68,6 +68,7 @@ const overview = (() => {
       make("h3", {}, link(address.ofCase(each.id, { metric: first.metric }), text.caseName(each)), " ", make("small", {}, text.caseDetails(each))),
       make("ul", {}, states.map((state) => make("li", {}, make("span", { class: `state ${state.tone}` }, `${state.sign} ${state.state}`), ` ${torchperf.index().metrics[state.metric]?.title ?? state.metric}: ${state.text}`))),
       since(first),
+      states.some(({ owners }) => owners.length) ? make("p", { class: "since" }, `Owner: ${[...new Set(states.flatMap(({ owners }) => owners))].map((name) => `@${name}`).join(", ")}`) : null,
       first.commands.length ? make("details", {}, make("summary", {}, "Commands"), first.commands.map(({ title, command }) => [make("p", { class: "note" }, title), dom.command(command)])) : null);
   }
 
