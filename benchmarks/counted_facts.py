@@ -2,21 +2,26 @@
 
 python benchmarks/counted_facts.py --cases 5 --compiler inductor
 python benchmarks/counted_facts.py --cases 5 --instructions callgrind
+python benchmarks/counted_facts.py --cases 50 --compiler aot_eager --raw counted.jsonl
 
 Each case is an MLP of another depth and width. It is counted twice as it is, in workers of their own with empty caches
-(a difference is a false alarm), and once with one more kernel, or with about 1 % more instructions.
+(a difference is a false alarm), and once with one more kernel, or with about 1 % more instructions. What stands in the
+file of `--raw` is not counted again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 from torchperf_ci.compare.effects import Verdict
 from torchperf_ci.compare.model import ToleranceRules
@@ -38,7 +43,7 @@ class Model(nn.Module):
     def __init__(self, depth, width, change):
         super().__init__()
         self.layers = nn.ModuleList([nn.Linear(width, width) for _ in range(depth)])
-        self.change, self.steps = change, 60 * depth
+        self.change, self.turns = change, round(depth * (11 + width * width / 1650))  # 1 % by callgrind, about
 
     def forward(self, x):
         for layer in self.layers:
@@ -46,13 +51,9 @@ class Model(nn.Module):
         if self.change == "kernel":
             x = x @ x.softmax(0).T
         if self.change == "instructions":
-            self.count()
+            for _ in range(self.turns):  # it is counted in eager code
+                pass
         return x
-
-    @torch.compiler.disable
-    def count(self):
-        for _ in range(self.steps):
-            pass
 
 
 def make(number, change):
@@ -63,6 +64,8 @@ def make(number, change):
 MODELS = {f"{change}_{number}": make(number, change) for number in range(50) for change in ("none", CHANGE)}
 """
 SETTINGS = CaseSettings(threads=1)
+
+Line = dict[str, Any]
 
 
 @contextmanager
@@ -97,44 +100,60 @@ def differs(base: Counted, head: Counted, case: Case) -> bool:
     return any(comparison.verdict is not Verdict.UNCHANGED for comparison in found)
 
 
+def try_case(number: int, change: str, compiler: str, count: Callable[[PlannedCase], Counted], suite: str) -> Line:
+    """Count a case twice as it is and once changed; say what was told, and of the instructions how many more."""
+    counts = []
+    for model in (f"none_{number}", f"none_{number}", f"{change}_{number}"):
+        case = Case(suite="counted", model=model, mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler=compiler)
+        counts.append(count(PlannedCase(case=case, spec=suite)))
+        for remark in counts[-1].remarks:
+            print(f"{model}: {remark}")
+    base, again, changed = counts
+    one, two = (each.metrics.get("instructions") for each in (base, changed))
+    return {
+        "number": number,
+        "found": differs(base, changed, case),
+        "false": differs(base, again, case),
+        "more": two / one - 1 if one and two else None,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=5, choices=range(1, 51), metavar="N")
     parser.add_argument("--compiler", default="inductor")
     parser.add_argument("--instructions", choices=["pmu", "callgrind"], help="inject instructions, not a kernel")
+    parser.add_argument("--raw", type=Path, help="a file of results per case, from which a later run goes on")
     given = parser.parse_args()
     change = "instructions" if given.instructions else "kernel"
-    found = false = 0
+    compiler = "eager" if given.instructions else given.compiler
+    way = {"change": change, "compiler": compiler, "instructions": given.instructions}
+    raw = given.raw.read_text().splitlines() if given.raw and given.raw.exists() else []
+    lines = [line for line in map(json.loads, raw) if all(line[name] == value for name, value in way.items())]
+    done = {line["number"] for line in lines}
     began = time.monotonic()
-    method = InstructionMethod(given.instructions or "never")
     with (
         start(change) as (python, suite, folder),
         python.start() as preloaded,
-        InstructionCounting(python, method) as instructions,
+        InstructionCounting(python, InstructionMethod(given.instructions or "never")) as instructions,
     ):
-        for number in range(given.cases):
-            counts = []
-            for model in (f"none_{number}", f"none_{number}", f"{change}_{number}"):
-                case = Case(
-                    suite="counted",
-                    model=model,
-                    mode=Mode.INFERENCE,
-                    device="cpu",
-                    dtype="float32",
-                    compiler="eager" if given.instructions else given.compiler,
-                )
-                planned = PlannedCase(case=case, spec=suite)
-                if given.instructions:
-                    counts.append(instructions.count(planned, SETTINGS, [folder / "worker.log"], arm="eager"))
-                else:
-                    counts.append(count_once(preloaded, planned, folder))
-                for remark in counts[-1].remarks:
-                    print(f"{model}: {remark}")
-            base, again, changed = counts
-            false += differs(base, again, case)
-            found += differs(base, changed, case)
-    seconds = (time.monotonic() - began) / (3 * given.cases)
-    print(f"one change ({change}): found in {found} of {given.cases} cases, {false} false; {seconds:.1f} s a count")
+
+        def count(planned: PlannedCase) -> Counted:
+            if given.instructions:
+                return instructions.count(planned, SETTINGS, [folder / "worker.log"], arm="eager")
+            return count_once(preloaded, planned, folder)
+
+        for number in sorted({*range(given.cases)} - done):
+            lines.append(way | try_case(number, change, compiler, count, suite))
+            if given.raw:
+                with given.raw.open("a") as stream:
+                    stream.write(json.dumps(lines[-1]) + "\n")
+    found, false = (sum(line[name] for line in lines) for name in ("found", "false"))
+    print(f"one change ({change}): found in {found} of {len(lines)} cases, {false} false")
+    if more := sorted(line["more"] for line in lines if line["more"] is not None):
+        print(f"more instructions: {100 * more[0]:.2f} to {100 * more[-1]:.2f} %, median {100 * median(more):.2f} %")
+    if counts := 3 * (len(lines) - len(done)):
+        print(f"{(time.monotonic() - began) / counts:.1f} s a count")
 
 
 if __name__ == "__main__":

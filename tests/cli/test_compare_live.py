@@ -40,6 +40,10 @@ def broken(batch_size):
 slow = 1.3 if os.environ["SIDE"] == "head" else 1.0
 MODELS = {"same": sleeping(0.006), "slower": sleeping(0.006 * slow), "broken": broken}
 MODELS["added" if os.environ["SIDE"] == "head" else "gone"] = sleeping(0.006)
+METRICS = {"naps": {"unit": "1/s", "direction": "higher"}}
+
+def metrics(model, result, seconds):
+    return {"naps": 1 / seconds}
 '''
 SIDES = ("--base-env", "SIDE=base", "--head-env", "SIDE=head", "--suites", "suite.py", "--inference")
 QUICKLY = (
@@ -83,6 +87,12 @@ def test_every_case_gets_its_verdict(cli: Cli, folder: Path) -> None:
     }
     assert found["slower"]["confirmed"] is True
     assert found["slower"]["low"] < 1.3 < found["slower"]["high"]
+    document = json.loads((folder / "out/compare.json").read_text())
+    naps = {c["case"]["model"]: c for c in document["comparisons"] if c["metric"] == "naps"}
+    assert {model: c["verdict"] for model, c in naps.items()} == {"same": "unchanged", "slower": "regressed"}
+    assert naps["slower"]["confirmed"] is True
+    assert naps["slower"]["again"]["verdict"] == "regressed"
+    assert naps["slower"]["p"] < 1e-3
     assert found["broken"]["confirmed"] is True
     assert "no such weights" in found["broken"]["why"]
     assert done.stdout.startswith("❌ 1 of 5 cases fails on head: suite/broken eager (")

@@ -320,10 +320,9 @@ def test_many_cases_tell_what_launches_differ_by(spread: float) -> None:
         assert measured.freedom == 9
         return measured
 
-    alike = pool_launch_noise([own(spread) for _ in range(30)])
-    unlike = pool_launch_noise([own(spread * math.exp(rng.gauss(0, 1.5))) for _ in range(30)])
-    assert alike is not None
-    assert unlike is not None
+    moods = [math.exp(rng.gauss(0, 1.5)) for _ in range(30)]
+    pools = pool_launch_noise([{"alike": own(spread), "unlike": own(spread * mood)} for mood in moods])
+    alike, unlike = pools["alike"], pools["unlike"]
     assert math.sqrt(alike.variance) == pytest.approx(spread, rel=0.15)
     assert alike.freedom > 20
     assert unlike.freedom < 6
@@ -332,7 +331,8 @@ def test_many_cases_tell_what_launches_differ_by(spread: float) -> None:
 def test_too_few_cases_tell_nothing() -> None:
     """Neither two cases, nor one launch of a case."""
     assert measure_launch_noise(launches_at([0.01])) is None
-    assert pool_launch_noise([LaunchNoise(variance=1e-4, freedom=9)] * 2) is None
+    noise = LaunchNoise(variance=1e-4, freedom=9)
+    assert pool_launch_noise([{"often": noise}, {"often": noise, "rare": noise}, {"often": noise}]).keys() == {"often"}
 
 
 def test_what_other_cases_show_widens_and_narrows_an_interval() -> None:

@@ -36,7 +36,7 @@ def test_the_report_reads_as_expected(name: str, made: object) -> None:
 def test_a_case_is_told_in_one_line() -> None:
     """As it is finished, on stderr."""
     assert describe_case(measured("slow", 1.2), ToleranceRules()) == (
-        "tiny/slow inductor: regressed +20.0 % (+18.9 % to +21.1 %)"
+        "tiny/slow inductor: slower +20.0 % (+18.9 % to +21.1 %)"
     )
 
 
@@ -102,7 +102,7 @@ def test_the_folder_gets_charts_of_what_changed(tmp_path: Path) -> None:
 
 def test_launches_of_earlier_comparisons_are_read_again(tmp_path: Path) -> None:
     """Of the machine that this is, with both measurements of a case; another machine's are left out and named."""
-    spread = LaunchNoise(variance=1e-4, freedom=9)
+    spread = {"abs_latency": LaunchNoise(variance=1e-4, freedom=9), "tokens": LaunchNoise(variance=1e-5, freedom=9)}
     cases = [replace(measured(f"model_{number}"), spread=spread) for number in range(4)]
     cases[0] = replace(cases[0], again=replace(cases[0], spread=spread))
     (tmp_path / "compare.json").write_text(to_json(judge_cases(HEADER, cases)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -11,8 +12,17 @@ from hypothesis import strategies as st
 
 from torchperf_ci.compare.effects import BETWEEN_FLOOR, ChangeTolerance, Launch, Verdict
 from torchperf_ci.compare.model import Comparison, Measured, Rule, SideResult, ToleranceRules
-from torchperf_ci.compare.verdicts import compare_case, is_compile_time_open, is_to_repeat
-from torchperf_ci.core.records import Case, Mode
+from torchperf_ci.compare.verdicts import (
+    compare_case,
+    correct_family,
+    estimate_slowdowns,
+    is_clear_difference,
+    is_compile_time_open,
+    is_to_repeat,
+    measure_spread,
+    share_launch_noise,
+)
+from torchperf_ci.core.records import Case, Direction, Metric, Mode
 
 CASE = Case(suite="tiny", model="mlp", mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="inductor")
 TOLERANCES = ToleranceRules()
@@ -298,6 +308,101 @@ def test_swapping_the_sides_mirrors_the_verdicts_of_a_case(ratio: float, broken:
         Verdict.FIXED: Verdict.FAILED,
     }
     assert {metric: mirror.get(verdict, verdict) for metric, verdict in verdicts(forth).items()} == verdicts(back)
+
+
+RATE = Metric(name="rate", unit="1/s", direction=Direction.HIGHER)
+
+
+def with_rates(item: Measured, ratio: float, *, seed: int = 0, spread: float = 0.0) -> Measured:
+    """Give launches of a case a rate of their own, in head so many times that of base, with so much noise of launches
+    (standard deviation of log ratios)."""
+    rng = random.Random(seed)
+    launches = []
+    for launch in item.launches:
+        shift = ratio * math.exp(rng.gauss(0, spread))
+        base = tuple(100 * (1 + 0.001 * math.cos(step)) for step in range(len(launch.base)))
+        launches.append(replace(launch, values={"rate": (base, tuple(shift * value for value in base))}))
+    item = replace(item, launches=tuple(launches), metrics=(RATE,))
+    return replace(item, spread=measure_spread(item.launches, item.metrics))
+
+
+@pytest.mark.parametrize(("ratio", "again"), [(1 / 1.04, 1 / 1.06), (1.04, 1.06)])
+def test_an_own_metric_has_a_second_chance_like_times(ratio: float, again: float) -> None:
+    """What leans to a change is measured again, and both p values count together; less of a rate is worse."""
+    first, second = (with_rates(measured(between=0.02), each) for each in (ratio, again))
+    alone = of(first, "rate")
+    assert alone.verdict in {Verdict.UNCHANGED, Verdict.INCONCLUSIVE}
+    assert of(first, "abs_latency").verdict is Verdict.UNCHANGED
+    assert is_to_repeat(first, TOLERANCES)
+    decided = of(replace(first, again=second), "rate")
+    assert decided.verdict is (Verdict.REGRESSED if ratio < 1 else Verdict.IMPROVED)
+    assert decided.confirmed
+    assert decided.ratio == pytest.approx(ratio)
+    assert alone.p is not None
+    assert decided.p is not None
+    assert (decided.p < alone.p) == (ratio < 1)
+    contradicted = of(replace(first, again=with_rates(first, 1 / again)), "rate")
+    assert contradicted.verdict is alone.verdict
+
+
+def test_an_own_metric_has_a_pool_of_its_own() -> None:
+    """Launches that agree in time say nothing of a rate that differs between them; nor does a quiet case of a rate."""
+    calm = [with_rates(measured(), 1.0, seed=seed, spread=0.003) for seed in range(2)]
+    loud = [with_rates(measured(), 1.0, seed=seed, spread=0.03) for seed in range(10)]
+    pooled = share_launch_noise([*calm, *loud])
+    noise = pooled[0].noise
+    assert math.sqrt(noise["abs_latency"].variance) < BETWEEN_FLOOR
+    assert math.sqrt(noise["rate"].variance) > BETWEEN_FLOOR
+    alone, together = of(calm[0], "rate"), of(pooled[0], "rate")
+    assert alone.high is not None
+    assert together.high is not None
+    assert together.high > alone.high
+    assert of(pooled[0], "abs_latency").high == pytest.approx(of(calm[0], "abs_latency").high)
+
+
+def test_equal_rates_seldom_block_and_slower_ones_are_found() -> None:
+    """In pull requests of ten cases with launches that differ by 0.7 %, drawn anew for both measurements."""
+
+    def judge(ratio: float, seed: int) -> list[Comparison]:
+        def draw(place: int, again: int) -> Measured:
+            calm = replace(measured(), launches=launches(1.0, count=10 * (1 + again)))
+            return with_rates(calm, ratio if place == 0 else 1.0, seed=100 * seed + 10 * again + place, spread=0.007)
+
+        first = share_launch_noise([draw(place, 0) for place in range(10)])
+        both = [
+            replace(one, again=draw(place, 1)) if is_to_repeat(one, TOLERANCES) else one
+            for place, one in enumerate(first)
+        ]
+        found = [c for one in share_launch_noise(both) for c in compare_case(one, TOLERANCES)]
+        return [c for c in correct_family(found) if c.metric == "rate"]
+
+    assert sum(any(c.blocks for c in judge(1.0, seed)) for seed in range(10)) == 0
+    assert sum(judge(0.96, seed)[0].blocks for seed in range(10)) >= 8
+
+
+@pytest.mark.parametrize(("values", "verdict"), [((0.0, 0.0), Verdict.UNCHANGED), ((0.0, 1.0), Verdict.INCONCLUSIVE)])
+def test_an_own_metric_without_ratios_is_not_judged_by_an_interval(
+    values: tuple[float, float], verdict: Verdict
+) -> None:
+    """Nor does it hold up what looks decide."""
+    base, head = values
+    item = measured()
+    sides = (base,) * 40, (head,) * 40
+    item = replace(
+        item, launches=tuple(replace(each, values={"rate": sides}) for each in item.launches), metrics=(RATE,)
+    )
+    found = of(item, "rate")
+    assert (found.verdict, found.p, found.leans) == (verdict, None, None)
+    assert len(estimate_slowdowns(item, TOLERANCES)) == 1
+    assert measure_spread(item.launches, item.metrics).keys() == {"abs_latency"}
+
+
+def test_an_own_metric_of_the_same_program_is_unchanged_or_shows_that_it_is_not() -> None:
+    """It leaves the family with the case's times; where it clearly differs the trace has missed something."""
+    spared = of(replace(with_rates(measured(), 0.999), spared=True), "rate")
+    assert (spared.verdict, spared.p) == (Verdict.UNCHANGED, None)
+    assert not is_clear_difference(with_rates(measured(), 0.999), TOLERANCES)
+    assert is_clear_difference(with_rates(measured(), 0.8), TOLERANCES)
 
 
 def test_rules_change_the_limits_of_the_cases_they_fit() -> None:

@@ -99,7 +99,7 @@ def test_a_comparison_that_was_interrupted_is_no_success() -> None:
     good, bad = (replace(findings(each), unmeasured=3) for each in (compared(Verdict.UNCHANGED), SLOWER))
     posting = posted(to_json(good))
     assert posting.conclusion is Conclusion.ACTION_REQUIRED
-    assert posting.title == "⚠️ The one case is unchanged (within 5 %); 3 not measured to the end."
+    assert posting.title == "⚠️ The only case is unchanged (within 5 %); 3 not measured to the end."
     assert posting.text == to_markdown(good)
     assert posted(to_json(bad)).conclusion is Conclusion.FAILURE
 
@@ -109,7 +109,7 @@ def test_what_is_bad_has_a_note() -> None:
     lost = Comparison(case=case("unet"), metric=ACCURACY, verdict=Verdict.FAILED, why="pass → fail_accuracy")
     notes = posted(to_json(findings(SLOWER, OPEN, lost))).notes
     assert [(note.path, note.title) for note in notes] == [
-        ("tiny/mlp", "tiny/mlp inductor latency: regressed +10.0 %"),
+        ("tiny/mlp", "tiny/mlp inductor latency: slower +10.0 %"),
         ("tiny/unet", "tiny/unet inductor accuracy: failed"),
     ]
 

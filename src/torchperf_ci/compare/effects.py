@@ -6,7 +6,7 @@ Everything is in log ratios of head over base, so that swapping the sides mirror
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from statistics import fmean, variance
@@ -209,8 +209,19 @@ def measure_launch_noise(launches: Sequence[Launch]) -> LaunchNoise | None:
     return LaunchNoise(variance=max(variance(centers), _LEAST_VARIANCE), freedom=len(centers) - 1)
 
 
-def pool_launch_noise(cases: Sequence[LaunchNoise]) -> LaunchNoise | None:
-    """Estimate what the launches of a machine differ by, from several cases; None below `LEAST_CASES`.
+def pool_launch_noise(cases: Iterable[Mapping[str, LaunchNoise]]) -> dict[str, LaunchNoise]:
+    """Estimate what the launches of a machine differ by, from what each case has by metric: every metric by itself,
+    those of fewer than `LEAST_CASES` cases not at all."""
+    by_metric: dict[str, list[LaunchNoise]] = {}
+    for case in cases:
+        for metric, noise in case.items():
+            by_metric.setdefault(metric, []).append(noise)
+    pools = {metric: _pool_metric(noises) for metric, noises in by_metric.items()}
+    return {metric: pool for metric, pool in pools.items() if pool is not None}
+
+
+def _pool_metric(cases: Sequence[LaunchNoise]) -> LaunchNoise | None:
+    """Estimate the common noise of several cases; None below `LEAST_CASES`.
 
     The common variance and its degrees of freedom, the fewer the more the cases differ in it, come from the mean and
     the variance of the logarithms of their variances (Smyth 2004, section 6.2). It is never worth more degrees than the

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import chain
 from pathlib import Path
@@ -24,13 +24,16 @@ from torchperf_ci.compare.effects import (
     LOOKS,
     Launch,
     LaunchNoise,
-    estimate_effect,
     is_settled,
-    measure_launch_noise,
 )
-from torchperf_ci.compare.model import LATENCY, Measured, Sameness, SideResult, ToleranceRules
+from torchperf_ci.compare.model import Measured, Sameness, SideResult, ToleranceRules
 from torchperf_ci.compare.sameness import compare_programs
-from torchperf_ci.compare.verdicts import is_clear_difference, is_compile_time_open
+from torchperf_ci.compare.verdicts import (
+    estimate_slowdowns,
+    is_clear_difference,
+    is_compile_time_open,
+    measure_spread,
+)
 from torchperf_ci.core.records import AS_IT_IS, Status, Testing
 from torchperf_ci.core.results import LOGS
 from torchperf_ci.core.statistics import interquartile_mean
@@ -94,7 +97,7 @@ class ComparePlan:
 
     launches: at most. It is `LEAST_LAUNCHES` when the time is short, or over. family: how many cases are compared.
     one_process: both sides are arms of one worker: base is the plain module, head the compiled one.
-    stop_early: whether a look may end a case before its time. noise: what launches of other cases differ by.
+    stop_early: whether a look may end a case before its time. noise: what launches of other cases differ by, by metric.
     spares: whether a case that is proved to be the same program on both sides gets no more than a short check: the
         first look of one launch.
     """
@@ -107,7 +110,7 @@ class ComparePlan:
     family: int = 1
     one_process: bool = False
     stop_early: bool = True
-    noise: LaunchNoise | None = None
+    noise: Mapping[str, LaunchNoise] = field(default_factory=dict)
     spares: bool = False
 
     @property
@@ -299,11 +302,8 @@ class _CaseComparison:
     ) -> None:
         self._comparer, self._plan, self._settings = comparer, plan, comparer.settings
         self._case, self._planned = shown.case, planned
-        self._arms = {
-            side: "eager" if case.case.compiler in {"eager", AS_IT_IS} else "compiled" for side, case in planned.items()
-        }
+        self._arms = {side: case.arm for side, case in planned.items()}
         self._metrics = tuple(metric for metric in planned["head"].metrics if metric in planned["base"].metrics)
-        self._tolerance = plan.tolerances.find(shown.case, LATENCY)
         self._results = {"base": SideResult(), "head": SideResult()}
         self._counted: set[str] = set()
         self._launches: list[Launch] = []
@@ -327,7 +327,7 @@ class _CaseComparison:
         self._between = ARMS_FLOOR if plan.one_process else plan.between
         if plan.interleave is Interleave.LAUNCH:
             self._between = max(self._between, UNPAIRED_FLOOR)
-        self._noise = plan.noise if self._between == plan.between else None
+        self._noise = plan.noise if self._between == plan.between else {}
 
     def measure(self) -> Measured:
         """Take launches until a look decides, the time is over, or a side fails."""
@@ -356,7 +356,7 @@ class _CaseComparison:
             between=self._between,
             seconds=self._spent,
             look=self._look,
-            spread=measure_launch_noise(self._launches),
+            spread=measure_spread(self._launches, self._metrics),
             noise=self._noise,
             metrics=self._metrics,
             refusals=tuple(self._list_refusals()),
@@ -427,7 +427,7 @@ class _CaseComparison:
             return WorkerPairs(workers["head"])
         sizes = {side: self._results[side].batch_size for side in workers}
         if len(set(sizes.values())) > 1:
-            self.no_room = f"beside each other they get batch sizes {sizes['base']} and {sizes['head']}"
+            self.no_room = f"side by side they get batch sizes {sizes['base']} and {sizes['head']}"
         return TwoWorkerPairs(workers, self._arms, interleave=self._plan.interleave)
 
     def _start(self, stack: ExitStack, side: str, number: int, *, beside: bool = False) -> CaseWorker | None:
@@ -488,7 +488,7 @@ class _CaseComparison:
 
     def _blame_neither(self, side: str, error: WorkerError) -> None:
         """A side failed for want of what the other one has taken: that says nothing about its code."""
-        self.no_room = f"the sides do not fit beside each other ({side}: {one_line(_explain(error), limit=90)})"
+        self.no_room = f"the two sides do not fit into memory together ({side}: {one_line(_explain(error), limit=90)})"
 
     def _choose_cache(self, stack: ExitStack, side: str, number: int) -> str | None:
         """Choose the compiler cache of a launch: empty for the first few, then that of the first one."""
@@ -580,8 +580,8 @@ class _CaseComparison:
         if has_repeats or not self._plan.stop_early:
             return False
         while self._look < len(LOOKS) - 1 and self._spent >= self._next_look():
-            effect = estimate_effect(self._launches, between=self._between, look=self._look, noise=self._noise)
-            if is_settled(effect, self._tolerance, family=self._plan.family):
+            effects = estimate_slowdowns(self._measured(), self._plan.tolerances)
+            if all(is_settled(effect, tolerance, family=self._plan.family) for effect, tolerance in effects):
                 base, head = (self._results[side].compile_seconds for side in ("base", "head"))
                 has_all = len(head) >= min(COLD_LAUNCHES, self._plan.launches_in_time)
                 if has_all or not is_compile_time_open(self._case, base, head, self._plan.tolerances):
@@ -717,7 +717,7 @@ class _CaseComparison:
         if strays := sorted({*base.strays, *head.strays}):
             yield (
                 f"{', '.join(strays)} was imported from the working tree, not from the commit that is measured; "
-                "install each commit on its side, say with --setup 'pip install --no-deps -e .'"
+                "install each commit on its side, for example with --setup 'pip install --no-deps -e .'"
             )
         if base.batch_size != head.batch_size:
             yield f"batch size {base.batch_size} against {head.batch_size}"

@@ -274,9 +274,9 @@ class LiveComparison:
         head: LiveSide,
         folder: ResultsFolder,
         *,
-        earlier: Sequence[LaunchNoise] = (),
+        earlier: Sequence[Mapping[str, LaunchNoise]] = (),
     ) -> None:
-        """earlier: what launches of cases differed by in earlier comparisons on this machine.
+        """earlier: what launches of cases differed by, by metric, in earlier comparisons on this machine.
 
         Raises `NothingToJudge` when no case is common and `UsageProblem` when the budget is too small."""
         self.cases = collect_cases(base, head, request.selection)
@@ -352,7 +352,7 @@ class LiveComparison:
                 before = self._finished.get(number)
                 self._finished[number] = measured if before is None else replace(before, again=measured)
                 self._unconfirmed -= before is not None
-                if measured.spread is not None and measured.between == self._plan.between:
+                if measured.spread and measured.between == self._plan.between:
                     self._spreads.append(measured.spread)
                 listener(next(done), len(numbers), self._finished[number], again)
 

@@ -12,6 +12,7 @@ from torchperf_ci.compare.effects import (
     FAMILY_ERROR,
     LEAST_PAIRS,
     LOOKS,
+    ChangeTolerance,
     Effect,
     Launch,
     LaunchNoise,
@@ -22,6 +23,7 @@ from torchperf_ci.compare.effects import (
     find_lean,
     judge,
     make_effect,
+    measure_launch_noise,
     pool_launch_noise,
 )
 from torchperf_ci.compare.model import (
@@ -35,8 +37,9 @@ from torchperf_ci.compare.model import (
     Measured,
     SideResult,
     ToleranceRules,
+    name_verdict,
 )
-from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Direction, Record, Status
+from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Direction, Metric, Record, Status
 
 LEAST_BYTES = 64 * 1024
 """A difference in memory below this is none, whatever share of a small model's memory it is."""
@@ -59,16 +62,18 @@ SAME_PROGRAM = "the same program on both sides; a short check shows no clear dif
 """The reason why a case that was spared is unchanged."""
 
 
-def share_launch_noise(measured: Sequence[Measured], earlier: Sequence[LaunchNoise] = ()) -> list[Measured]:
+def share_launch_noise(
+    measured: Sequence[Measured], earlier: Sequence[Mapping[str, LaunchNoise]] = ()
+) -> list[Measured]:
     """Give the cases that no look decided what launches differ by in all cases that were measured in their way.
 
     What a look decided stays as it was then. earlier: that of cases of earlier comparisons on this machine, whose sides
     ran in turn.
     """
-    spreads: dict[float, list[LaunchNoise]] = {BETWEEN_FLOOR: list(earlier)}
+    spreads = {BETWEEN_FLOOR: list(earlier)}
     for one in measured:
         for each in filter(None, (one, one.again)):
-            spreads.setdefault(each.between, []).extend([each.spread] if each.spread else [])
+            spreads.setdefault(each.between, []).append(each.spread)
     pools = {between: pool_launch_noise(of_kind) for between, of_kind in spreads.items()}
 
     def share(one: Measured) -> Measured:
@@ -108,7 +113,8 @@ def open_unconfirmed(comparison: Comparison) -> Comparison:
     nobody should miss it."""
     if comparison.verdict is not Verdict.IMPROVED or comparison.confirmed:
         return comparison
-    return _open_change(comparison, "improved at first, and was not measured again")
+    word = name_verdict(Verdict.IMPROVED, comparison.metric)
+    return _open_change(comparison, f"{word} at first, and not measured again")
 
 
 def _hold_against(first: Comparison, second: Sequence[Comparison]) -> Comparison:
@@ -131,7 +137,7 @@ def _hold_against(first: Comparison, second: Sequence[Comparison]) -> Comparison
     if own.verdict in {Verdict.REFUSED, Verdict.FIXED, Verdict.FAILED}:
         why = f"it could not be measured again: {own.why}"
     else:
-        why = f"{first.verdict} at first, but not when measured again in fresh processes"
+        why = f"{name_verdict(first.verdict, first.metric)} at first, but not when measured again in fresh processes"
     return _open_change(first, why)
 
 
@@ -179,66 +185,114 @@ def _is_skip(failure: str) -> bool:
 
 
 def _compare_latency(measured: Measured, base: SideResult, head: SideResult, tolerances: ToleranceRules) -> Comparison:
-    """Judge the times, and where they stay open, say what would decide it."""
     medians = []
     for sides in ([launch.base for launch in measured.launches], [launch.head for launch in measured.launches]):
         times = [time for side in sides for time in side]
         medians.append(median(times) * 1e3 if times else None)
-    why = "; ".join((*measured.remarks, *list_remarks("base", base), *list_remarks("head", head)))
     comparison = Comparison(
         case=measured.case,
         metric=LATENCY,
         verdict=Verdict.INCONCLUSIVE,
         base=medians[0],
         head=medians[1],
-        why=why,
+        why="; ".join((*measured.remarks, *list_remarks("base", base), *list_remarks("head", head))),
     )
-    if measured.spared:
-        return replace(comparison, verdict=Verdict.UNCHANGED, spared=True, why=_join(SAME_PROGRAM, why))
-    effect = estimate_effect(measured.launches, between=measured.between, look=measured.look, noise=measured.noise)
-    if effect is None:
-        why = _join(why, f"too few samples for an interval: no launch has {LEAST_PAIRS} pairs")
-        return replace(comparison, why=why)
-    tolerance = tolerances.find(measured.case, LATENCY)
-    verdict = judge(effect, tolerance)
-    comparison = with_effect(comparison, effect, verdict=verdict, p=effect.p_above(tolerance.margin))
-    comparison = replace(comparison, leans=find_lean(effect, tolerance))
-    times_needed = estimate_time_factor(effect, tolerance)
-    if verdict is not Verdict.INCONCLUSIVE or not math.isfinite(times_needed):
-        return comparison
-    launches = math.ceil(times_needed * effect.launches) - effect.launches
-    return replace(
-        comparison,
-        more_seconds=measured.seconds * (times_needed - 1),
-        more_launches=launches if measured.between >= BETWEEN_FLOOR else 0,  # the arms of one process have one
-    )
+    return _judge_pairs(comparison, measured.launches, measured, tolerances)
 
 
 def _compare_own(measured: Measured, tolerances: ToleranceRules) -> Iterator[Comparison]:
-    """Judge the suite's own metrics that have a direction, by the same interval as times: they belong to the same
-    readings."""
+    """Judge the suite's own metrics that have a direction like times: they belong to the same readings."""
     for metric in measured.metrics:
-        sides = [launch.values[metric.name] for launch in measured.launches if metric.name in launch.values]
-        if metric.direction is Direction.UNKNOWN or not sides:
+        launches = _list_pairs(measured.launches, metric)
+        if metric.direction is Direction.UNKNOWN or not launches:
             continue
-        base, head = ([value for values in each for value in values] for each in zip(*sides, strict=True))
+        base = median(value for launch in launches for value in launch.base)
+        head = median(value for launch in launches for value in launch.head)
         comparison = Comparison(
             case=measured.case,
             metric=metric.name,
             verdict=Verdict.INCONCLUSIVE,
-            base=median(base),
-            head=median(head),
+            base=base,
+            head=head,
             unit=metric.unit,
         )
-        launches = [Launch(base=one, head=two) for one, two in sides]
-        if min(*base, *head) <= 0:
-            same = median(base) == median(head)
-            why = "" if same else "it is not above 0 everywhere, so there is no ratio to judge"
-            yield replace(comparison, verdict=Verdict.UNCHANGED if same else Verdict.INCONCLUSIVE, why=why)
-        elif (effect := estimate_effect(launches, between=measured.between, look=measured.look)) is not None:
-            worse = effect.invert() if metric.direction is Direction.HIGHER else effect
-            tolerance = tolerances.find(measured.case, metric.name)
-            yield with_effect(comparison, effect, verdict=judge(worse, tolerance), p=worse.p_above(tolerance.margin))
+        if _has_ratios(launches):
+            yield _judge_pairs(comparison, launches, measured, tolerances, direction=metric.direction)
+        else:
+            why = "" if base == head else "it is not above 0 everywhere, so there is no ratio to judge"
+            yield replace(comparison, verdict=Verdict.INCONCLUSIVE if why else Verdict.UNCHANGED, why=why)
+
+
+def _judge_pairs(
+    comparison: Comparison,
+    launches: Sequence[Launch],
+    measured: Measured,
+    tolerances: ToleranceRules,
+    *,
+    direction: Direction = Direction.LOWER,
+) -> Comparison:
+    """Judge a metric of which there are pairs of readings, and where it stays open, say what would decide it."""
+    if measured.spared:
+        why = _join(SAME_PROGRAM, comparison.why)
+        return replace(comparison, verdict=Verdict.UNCHANGED, spared=True, why=why)
+    effect = _estimate_effect(measured, comparison.metric, launches)
+    if effect is None:
+        why = _join(comparison.why, f"too few samples for an interval: no launch has {LEAST_PAIRS} pairs")
+        return replace(comparison, why=why)
+    tolerance = tolerances.find(measured.case, comparison.metric)
+    slowdown = effect.invert() if direction is Direction.HIGHER else effect
+    verdict = judge(slowdown, tolerance)
+    comparison = with_effect(comparison, effect, verdict=verdict, p=slowdown.p_above(tolerance.margin))
+    comparison = replace(comparison, leans=find_lean(slowdown, tolerance))
+    times_needed = estimate_time_factor(slowdown, tolerance)
+    if verdict is not Verdict.INCONCLUSIVE or not math.isfinite(times_needed):
+        return comparison
+    more_launches = math.ceil(times_needed * effect.launches) - effect.launches
+    return replace(
+        comparison,
+        more_seconds=measured.seconds * (times_needed - 1),
+        more_launches=more_launches if measured.between >= BETWEEN_FLOOR else 0,  # the arms of one process have one
+    )
+
+
+def measure_spread(launches: Sequence[Launch], metrics: Sequence[Metric]) -> dict[str, LaunchNoise]:
+    """Measure what the launches of a case differ by: in time, and in those of its own metrics that are judged."""
+    pairs = {LATENCY: launches, **{metric.name: each for metric, each in _list_judged(launches, metrics)}}
+    spreads = {name: measure_launch_noise(each) for name, each in pairs.items()}
+    return {name: spread for name, spread in spreads.items() if spread is not None}
+
+
+def estimate_slowdowns(measured: Measured, tolerances: ToleranceRules) -> list[tuple[Effect | None, ChangeTolerance]]:
+    """Estimate how much worse head is, above one where it is: in time, and in each own metric that is judged."""
+    slowdowns = [(LATENCY, _estimate_effect(measured, LATENCY, measured.launches))]
+    for metric, launches in _list_judged(measured.launches, measured.metrics):
+        effect = _estimate_effect(measured, metric.name, launches)
+        if effect is not None and metric.direction is Direction.HIGHER:
+            effect = effect.invert()
+        slowdowns.append((metric.name, effect))
+    return [(slowdown, tolerances.find(measured.case, name)) for name, slowdown in slowdowns]
+
+
+def _list_judged(launches: Sequence[Launch], metrics: Sequence[Metric]) -> Iterator[tuple[Metric, list[Launch]]]:
+    """List the own metrics that have a direction and ratios, with their values."""
+    for metric in metrics:
+        pairs = _list_pairs(launches, metric)
+        if metric.direction is not Direction.UNKNOWN and pairs and _has_ratios(pairs):
+            yield metric, pairs
+
+
+def _list_pairs(launches: Sequence[Launch], metric: Metric) -> list[Launch]:
+    """List a suite's own metric as launches have it, in the place of times."""
+    values = (launch.values.get(metric.name) for launch in launches)
+    return [Launch(base=each[0], head=each[1]) for each in values if each is not None]
+
+
+def _has_ratios(launches: Sequence[Launch]) -> bool:
+    return all(value > 0 for launch in launches for side in (launch.base, launch.head) for value in side)
+
+
+def _estimate_effect(measured: Measured, metric: str, launches: Sequence[Launch]) -> Effect | None:
+    return estimate_effect(launches, between=measured.between, look=measured.look, noise=measured.noise.get(metric))
 
 
 def list_remarks(name: str, side: SideResult | Record) -> Iterator[str]:
@@ -406,15 +460,16 @@ def is_compile_time_open(case: Case, base: Sequence[float], head: Sequence[float
 
 
 def is_clear_difference(measured: Measured, tolerances: ToleranceRules) -> bool:
-    """Say whether the short check of a case that is the same program shows that it is not: the time of an iteration is
-    slower or faster by itself, or the time of compiling differs by more than its threshold."""
+    """Say whether the short check of a case that is the same program shows that it is not: the time of an iteration, or
+    an own metric, is worse or better by itself, or the time of compiling differs by more than its threshold."""
     case, base, head = measured.case, measured.base, measured.head
-    effect = estimate_effect(measured.launches, between=measured.between, look=measured.look)
-    verdict = Verdict.INCONCLUSIVE if effect is None else judge(effect, tolerances.find(case, LATENCY))
+    verdicts = {
+        judge(effect, tolerance) for effect, tolerance in estimate_slowdowns(measured, tolerances) if effect is not None
+    }
     times = [seconds for side in (base, head) if side is not None for seconds in side.compile_seconds[:1]]
     limit = math.log1p(tolerances.find(case, COMPILING).threshold)
     is_compiled_otherwise = len(times) == 2 and min(times) > 0 and abs(math.log(times[1] / times[0])) > limit
-    return verdict in {Verdict.REGRESSED, Verdict.IMPROVED} or is_compiled_otherwise
+    return bool(verdicts & {Verdict.REGRESSED, Verdict.IMPROVED}) or is_compiled_otherwise
 
 
 def estimate_saved_seconds(measured: Sequence[Measured]) -> float:
@@ -458,7 +513,8 @@ def correct_family(comparisons: Sequence[Comparison], *, rate: float = FAMILY_ER
             blocks = index in blocking and comparison.confirmed is not False
             corrected.append(replace(comparison, listed=True, blocks=blocks))
         else:
-            why = f"slower by itself, but among {len(family)} comparisons one may look so by chance"
+            word = name_verdict(comparison.verdict, comparison.metric)
+            why = f"{word} by itself, but among {len(family)} comparisons one may look like this by chance"
             corrected.append(replace(comparison, verdict=Verdict.INCONCLUSIVE, why=why))
     return corrected
 

@@ -99,8 +99,9 @@ class ImportRequest:
     def usual_source(self) -> Source:
         """Say where numbers come from that do not say it themselves."""
         source = self.source
-        commit, branch = self.commit or source.commit, self.branch or source.branch
-        return replace(source, commit=commit, branch=branch, time=self.time or source.time)
+        if self.commit not in {"", source.commit}:
+            source = replace(source, commit=self.commit, subject="")
+        return replace(source, branch=self.branch or source.branch, time=self.time or source.time)
 
     def source_of(self, *, commit: str, branch: str, time: str, naive: tzinfo | None = None) -> Source:
         """Say where a file was made, by what it says itself; `source` for the rest.
@@ -112,8 +113,10 @@ class ImportRequest:
         # With fractions of a second, so that files written in a row keep their order.
         source = replace(self.source, time=when.isoformat() if when else "")
         if commit and commit not in {self.source.commit, self.checked_out}:
-            source = replace(source, commit=commit, branch=branch)
-        return replace(source, commit=self.commit or source.commit, branch=self.branch or source.branch or branch)
+            source = replace(source, commit=commit, branch=branch, subject="")
+        if self.commit not in {"", source.commit}:
+            source = replace(source, commit=self.commit, subject="")
+        return replace(source, branch=self.branch or source.branch or branch)
 
     def case(
         self, *, suite: str, model: str, device: str = "", dtype: str = "", mode: Mode | None = None, compiler: str = ""

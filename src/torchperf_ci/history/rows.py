@@ -74,6 +74,7 @@ SOURCE_COLUMNS: Mapping[str, str] = MappingProxyType(
         "run": "run_id",
         "attempt": "attempt",
         "shard": "shard",
+        "subject": "subject",
     }
 )
 """Columns of where a record comes from, with the fields of `Source`; `time` is one more."""
@@ -125,6 +126,7 @@ LATER_COLUMNS: Mapping[str, str] = MappingProxyType(
         "world": "1",
         "l2_cache": "''",
         "turn": "1",
+        "subject": "''",
     }
 )
 """Columns that files of earlier versions lack, and what stands for them there, in SQL."""

@@ -19,7 +19,7 @@ from torchperf_ci.compare.model import (
     ToleranceRules,
 )
 from torchperf_ci.compare.report import to_markdown, to_text
-from torchperf_ci.compare.words import change, metric_name, name, why
+from torchperf_ci.compare.words import change, metric_name, name, verdict_of, why
 from torchperf_ci.core.records import Case, Mode, Source
 from torchperf_ci.core.strict_json import parse_json
 from torchperf_ci.core.text import one_line, safe_name
@@ -184,7 +184,7 @@ def review_comparison(findings: ComparisonFindings) -> Posting:
 def _make_note(comparison: Comparison) -> Note:
     case = comparison.case
     ratio = f" {change(comparison.ratio)}" if comparison.ratio else ""
-    title = f"{name(case)} {metric_name(comparison.metric)}: {comparison.verdict}{ratio}"
+    title = f"{name(case)} {metric_name(comparison.metric)}: {verdict_of(comparison)}{ratio}"
     return Note(
         path=f"{safe_name(case.suite)}/{safe_name(case.model)}",
         title=one_line(title, limit=TITLE_LENGTH),

@@ -183,10 +183,10 @@ class CaseWorker:
         """End the worker; what it holds on its device is free afterwards."""
         self._worker.kill()
 
-    def load(self, *, cache_dir: str | None, watch: bool = False) -> Loaded:
+    def load(self, *, cache_dir: str | None, watch: bool = False, artefacts: bool = False) -> Loaded:
         """Load the model and run it eagerly. With `cache_dir` its compiler starts from that cache.
 
-        watch: `trace` is to follow.
+        watch: `trace` is to follow. artefacts: the worker's `artefacts` is to follow.
         """
         settings, case = self._settings, self._planned.case
         loaded = self.ask(
@@ -206,6 +206,7 @@ class CaseWorker:
             compile_scope=settings.compile_scope,
             dynamic=settings.dynamic,
             **({"watch": True} if watch else {}),
+            **({"artefacts": True} if artefacts else {}),
         )
         eager = self.ask("eager")
         return Loaded(

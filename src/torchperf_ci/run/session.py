@@ -129,7 +129,7 @@ class Preloaded:
     """The process that has imported torch, from which workers are forked. A context manager: leaving it kills all.
 
     `cwd` is its working folder, from which Python imports first of all; by default the caller's. `under`: the command
-    that runs Python, say a debugger's.
+    that runs Python, for example a debugger's.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Preloaded:
         """Start it.
 
         name: what errors call this Python, where that is not its path. option: the one that chooses it. under: the
-        command that runs it, say a tool that counts. install: the advice to users whose package it cannot import.
+        command that runs it, e.g. a tool that counts. install: the advice to users whose package it cannot import.
         """
         self._name, self._option = name or python, option
         self.install = install or f"Install it there ({self._name} -m pip install …), or start where this import works"

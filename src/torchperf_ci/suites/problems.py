@@ -191,13 +191,13 @@ def problem_of_result(make: Callable[..., Any], result: Any) -> str:  # noqa: AN
         alone = parts[0] if len(parts) == 1 and not isinstance(result, Mapping) and not kinds else "module"
         problem, fix = f"{len(kinds)} values" if kinds else f"a {type(result).__name__} alone", f"{alone}, (x,)"
     elif isinstance(result[1], Mapping):
-        problem, fix = f"a {kinds[1]} in the place of the tuple of inputs", f"{module}, (), {inputs}"
+        problem, fix = f"a {kinds[1]} instead of the tuple of inputs", f"{module}, (), {inputs}"
     elif not isinstance(result[1], (tuple, list)):
-        problem, fix = f"a {kinds[1]} in the place of the tuple of inputs", f"{module}, ({inputs},)"
+        problem, fix = f"a {kinds[1]} instead of the tuple of inputs", f"{module}, ({inputs},)"
     elif not isinstance(result, tuple):
         problem, fix = f"a {type(result).__name__}, not a tuple", f"{module}, {inputs}"
     else:
-        problem, fix = f"a {kinds[2]} in the place of the named inputs", f"{module}, {inputs}, {{…}}"
+        problem, fix = f"a {kinds[2]} instead of the named inputs", f"{module}, {inputs}, {{…}}"
     shown = f"`{expression}`" if expression else "the function"
     return f"{place}{shown} gives {problem}; write `return {fix}`"
 

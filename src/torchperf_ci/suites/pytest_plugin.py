@@ -40,7 +40,7 @@ class HeldCall:
     with the same arguments.
     """
 
-    function: Callable[..., Any]
+    function: Any
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any]
     setup: Callable[[], Any] | None = None

@@ -32,7 +32,7 @@ _GARBAGE = 500
 
 
 def pin_threads(cpus: Collection[int]) -> None:
-    """Keep every thread of this process on these CPUs (Linux). Processes it has started, say a compiler's, and their
+    """Keep every thread of this process on these CPUs (Linux). Processes it has started, e.g. a compiler's, and their
     threads stay where they are."""
     for task in Path("/proc/self/task").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended
