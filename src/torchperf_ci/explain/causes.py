@@ -435,6 +435,8 @@ def _list_facts(evidence: Evidence, changes: LineChanges | None) -> Iterator[Cau
         ("graph breaks", "graph_breaks", mine.breaks, theirs.breaks),
         ("recompiles", "recompiles", [r[:0:-1] for r in mine.recompiles], [r[:0:-1] for r in theirs.recompiles]),
         ("graphs", "unique_graphs", [], []),
+        ("fallbacks to eager", "fallbacks_to_eager", [], []),
+        ("skipped CUDA graphs", "cudagraph_skips", [], []),
     ):
         before, after = (side.counters.get(counter, 0) for side in (evidence.base, evidence.head))
         if before != after:
