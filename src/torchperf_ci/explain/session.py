@@ -33,7 +33,7 @@ FOLDER = "explain"
 EXPLAIN_SHARE = 0.5
 """Seconds that explanations may take, as a share of those of the measurement."""
 
-LEAST_EXPLAIN_SECONDS = 60.0
+LEAST_EXPLAIN_SECONDS = 180.0
 
 CASE_SECONDS = 45.0
 """A case gets no further pair of processes after so long."""
