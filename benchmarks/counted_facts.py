@@ -43,7 +43,7 @@ class Model(nn.Module):
     def __init__(self, depth, width, change):
         super().__init__()
         self.layers = nn.ModuleList([nn.Linear(width, width) for _ in range(depth)])
-        self.change, self.steps = change, 60 * depth
+        self.change, self.turns = change, round(depth * (11 + width * width / 1650))  # 1 % by callgrind, about
 
     def forward(self, x):
         for layer in self.layers:
@@ -51,13 +51,9 @@ class Model(nn.Module):
         if self.change == "kernel":
             x = x @ x.softmax(0).T
         if self.change == "instructions":
-            self.count()
+            for _ in range(self.turns):  # it is counted in eager code
+                pass
         return x
-
-    @torch.compiler.disable
-    def count(self):
-        for _ in range(self.steps):
-            pass
 
 
 def make(number, change):

@@ -1,13 +1,18 @@
 """Measures the noise card of the machine it runs on: false alarms, power, time to a verdict, coverage, overhead.
 
 Unattended and resumable: every comparison is a line of raw samples in a file, and what is there is not measured again.
-`report` writes docs/noise-card.md and its chart from that file alone, and keeps it, compressed, beside them, so that
-other rules can be tried on the same samples.
+Series take turns, so that each has its share whenever it ends. `report` writes docs/noise-card.md and its chart from
+that file alone, and keeps it, compressed, beside them, so that other rules can be tried on the same samples.
 
     python benchmarks/noise_card.py plan
     python benchmarks/noise_card.py measure --raw noise.jsonl
     python benchmarks/noise_card.py report --raw noise.jsonl
     python benchmarks/noise_card.py report --raw docs/noise-card.jsonl.xz
+
+To see in minutes that everything works, with figures that mean nothing:
+
+    python benchmarks/noise_card.py measure --trial --raw trial.jsonl
+    python benchmarks/noise_card.py report --raw trial.jsonl --docs trial
 """
 
 from __future__ import annotations
@@ -23,16 +28,17 @@ import tempfile
 import time
 import timeit
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from noise_figures import SECONDS, TRIAL
 from noise_report import write_report
-from noise_suite import make_model
+from noise_suite import SHORT_CALLS, make_model, name_model
 
 from torchperf_ci.compare.effects import Launch
 from torchperf_ci.compare.live import CaseComparer, ComparePlan, Sides, make_launch
@@ -48,14 +54,12 @@ from torchperf_ci.worker.timing import Arm, sample
 SUITE = Path(__file__).with_name("noise_suite.py")
 KINDS = ("one", "two")
 """Both arms in one process, and base against head in two."""
-SECONDS = 10.0
-"""Sampling per comparison; smaller budgets are the beginnings of these."""
-SHORT_SECONDS = 4.0
-"""The same for short calls, of which there are many in a second."""
-SHORT_CALLS = (5, 20, 50, 200)
-"""Microseconds."""
-BESIDES = {"one": 2.0, "two": 12.0}
-"""About how many more seconds a comparison takes, for the plan: warm-up, and processes that import torch."""
+SHORT_SECONDS = {"one": 2.0, "two": 4.0}
+"""Sampling per comparison of short calls, of which there are many in a second."""
+BESIDES = {"one": 1.5, "two": 6.0}
+"""About how many more seconds a comparison takes, for the plan: loading and warming up."""
+RENEWAL = 30.0
+"""Seconds that new processes need, which import torch."""
 
 KEY = ("kind", "extra", "stress", "call")
 """What of a line says which series it is of."""
@@ -68,12 +72,13 @@ class Series:
     """Comparisons of one kind, with so many per cent of extra work in head, maybe beside a busy process.
 
     What that is of the time is less than `extra` in two processes, where an iteration finds the caches cold.
-    call: microseconds of a short call; 0 for the model of a hundred blocks.
+    call: microseconds of a short call; 0 for the model of a hundred blocks. sampling: seconds of it per comparison.
     """
 
     kind: str
     extra: float
     count: int
+    sampling: float
     stress: bool = False
     call: float = 0
 
@@ -82,28 +87,38 @@ class Series:
         return self.kind, self.extra, self.stress, self.call
 
     @property
-    def sampling(self) -> float:
-        """Seconds of sampling of a comparison."""
-        return SHORT_SECONDS if self.call else SECONDS
-
-    @property
     def seconds(self) -> float:
-        return self.count * (self.sampling + BESIDES[self.kind])
+        """About how many seconds a comparison takes."""
+        besides = BESIDES[self.kind] * (self.sampling / SECONDS[self.kind])
+        return self.sampling + max(1.0, besides)
 
 
-def plan(scale: float) -> list[Series]:
-    """All series, the most telling ones first; `scale` shrinks the counts, to try things out."""
-    counts: dict[tuple[str, float, bool, float], int] = {("two", 0, False, 0): 60, ("two", 3.4, False, 0): 30}
-    counts |= {("one", 0, False, 0): 60, ("two", 2.2, False, 0): 30, ("two", 5, False, 0): 20}
+def plan(*, trial: bool) -> list[Series]:
+    """All series; a trial has two comparisons of each, which are shorter."""
+    counts: dict[tuple[str, float, bool, float], int] = {("two", 0, False, 0): 56, ("two", 3.4, False, 0): 24}
+    counts |= {("one", 0, False, 0): 60, ("two", 2.2, False, 0): 20, ("two", 5, False, 0): 14}
     counts |= {("one", extra, False, 0): 20 for extra in (1, 2, 3, 5)}
     for call in SHORT_CALLS:
-        counts |= {("two", 0, False, call): 12, ("two", 5, False, call): 6}
-        counts |= {("one", 0, False, call): 15, ("one", 5, False, call): 10}
+        counts |= {("two", 0, False, call): 14, ("two", 5, False, call): 8}
+        counts |= {("one", 0, False, call): 20, ("one", 5, False, call): 12}
     counts |= {(kind, extra, True, 0): 6 for extra in (0, 5) for kind in KINDS}
     return [
-        Series(kind=kind, extra=extra, stress=stress, call=call, count=max(2, round(scale * count)))
+        Series(
+            kind=kind,
+            extra=extra,
+            stress=stress,
+            call=call,
+            count=2 if trial else count,
+            sampling=(SHORT_SECONDS if call else SECONDS)[kind] * (TRIAL if trial else 1),
+        )
         for (kind, extra, stress, call), count in counts.items()
     ]
+
+
+def take_turns(series: Sequence[Series]) -> list[tuple[Series, int]]:
+    """The comparisons of all series with their numbers, so mixed that all come to their ends together."""
+    items = [(each, number) for each in series for number in range(each.count)]
+    return sorted(items, key=lambda item: (item[1] + 0.5) / item[0].count)
 
 
 class LocalPairs:
@@ -122,17 +137,14 @@ class LocalPairs:
         return False
 
 
-def in_one_process(series: Series, done: int) -> Iterator[Line]:
-    """Comparisons of two models in this process, made anew for each: new memory, new weights."""
-    for number in range(done, series.count):
-        torch.manual_seed(number)
-        sampler = Sampler(
-            LocalPairs(_arm(series, 0), _arm(series, series.extra)), random.Random(f"{series.key} {number}")
-        )
-        sampler.warm_up()
-        start = time.monotonic()
-        launch = make_launch(sampler.draw_for(series.sampling))
-        yield {"seconds": time.monotonic() - start, "launches": [_rounded(launch)]}
+def compare_in_one_process(series: Series, number: int) -> Line:
+    """Compare two models in this process, made anew: new memory, new weights."""
+    torch.manual_seed(number)
+    sampler = Sampler(LocalPairs(_arm(series, 0), _arm(series, series.extra)), random.Random(f"{series.key} {number}"))
+    sampler.warm_up()
+    start = time.monotonic()
+    launch = make_launch(sampler.draw_for(series.sampling))
+    return {"seconds": time.monotonic() - start, "launches": [_rounded(launch)]}
 
 
 def _arm(series: Series, extra: float) -> Arm:
@@ -145,40 +157,45 @@ def _arm(series: Series, extra: float) -> Arm:
     return call
 
 
-def in_two_processes(series: Series, done: int, *, renew_every: int) -> Iterator[Line]:
-    """Comparisons as `torchperf-ci compare` makes them, without early stops; processes are started anew in between."""
-    base, head = (
-        SideSpec(name=name, python=sys.executable, label=name, environ={"EXTRA": str(extra), "CALL": str(series.call)})
-        for name, extra in (("base", 0), ("head", series.extra))
-    )
-    request = CompareRequest(
-        base=base,
-        head=head,
-        selection=Selection(suites=(str(SUITE),), mode=Mode.INFERENCE, devices=("cpu",), compilers=("eager",)),
-        settings=CaseSettings(testings=(Testing.PERFORMANCE,), threads=1, cpus=shared_cpus(1)),
-        plan=ComparePlan(tolerances=ToleranceRules(), seconds=series.sampling, stop_early=False),
-    )
-    with tempfile.TemporaryDirectory() as folder, running_sides(request, Path(folder)) as sides:
-        for number in range(done, series.count):
-            if number % renew_every == 0:
-                for side in sides:
-                    side.processes.renew()
-            yield _two(request, sides, Path(folder), number)
+class TwoProcesses:
+    """Compares as `torchperf-ci compare` does, without early stops; processes are started anew in between."""
 
+    def __init__(self, stack: ExitStack, *, renew_every: int) -> None:
+        self._stack, self._renew_every, self._done = stack, renew_every, 0
+        self._sides: tuple[LiveSide, LiveSide] | None = None
+        self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        base, head = (
+            SideSpec(name=name, python=sys.executable, label=name, environ={"SIDE": name}) for name in ("base", "head")
+        )
+        self._request = CompareRequest(
+            base=base,
+            head=head,
+            selection=Selection(suites=(str(SUITE),), mode=Mode.INFERENCE, devices=("cpu",), compilers=("eager",)),
+            settings=CaseSettings(testings=(Testing.PERFORMANCE,), threads=1, cpus=shared_cpus(1)),
+            plan=ComparePlan(tolerances=ToleranceRules(), stop_early=False),
+        )
 
-def _two(request: CompareRequest, sides: tuple[LiveSide, LiveSide], folder: Path, number: int) -> Line:
-    comparer = CaseComparer(
-        Sides(base=sides[0], head=sides[1]), request.settings, lambda _, side: [folder / f"{side}.log"]
-    )
-    (planned,) = collect_cases(*sides, request.selection)
-    start = time.monotonic()
-    measured = comparer.compare(planned, request.plan, attempt=number)
-    wall = time.monotonic() - start
-    failures = [side.failure for side in (measured.base, measured.head) if side is not None and side.failure]
-    if failures:
-        raise SystemExit(f"the model does not run: {failures[0]}")
-    launches = [_rounded(launch) for launch in measured.launches]
-    return {"seconds": measured.seconds, "wall": wall, "launches": launches}
+    def compare(self, series: Series, number: int) -> Line:
+        if self._sides is None:
+            self._sides = self._stack.enter_context(running_sides(self._request, self._folder))
+        elif self._done % self._renew_every == 0:
+            for side in self._sides:
+                side.processes.renew()
+        self._done += 1
+        base, head = self._sides
+        comparer = CaseComparer(
+            Sides(base=base, head=head), self._request.settings, lambda _, side: [self._folder / f"{side}.log"]
+        )
+        model = name_model(series.extra, series.call)
+        (planned,) = (one for one in collect_cases(base, head, self._request.selection) if one.case.model == model)
+        start = time.monotonic()
+        measured = comparer.compare(planned, replace(self._request.plan, seconds=series.sampling), attempt=number)
+        wall = time.monotonic() - start
+        failures = [side.failure for side in (measured.base, measured.head) if side is not None and side.failure]
+        if failures:
+            raise SystemExit(f"the model does not run: {failures[0]}")
+        launches = [_rounded(launch) for launch in measured.launches]
+        return {"seconds": measured.seconds, "wall": wall, "launches": launches}
 
 
 def _rounded(launch: Launch) -> dict[str, list[float]]:
@@ -187,8 +204,9 @@ def _rounded(launch: Launch) -> dict[str, list[float]]:
 
 
 BURSTS = """
-import random, time
-while True:
+import os, random, time
+parent = os.getppid()
+while os.getppid() == parent:
     end = time.monotonic() + random.uniform(0.05, 0.6)
     while time.monotonic() < end:
         pass
@@ -240,26 +258,35 @@ def overhead(rounds: int) -> Iterator[Line]:
             }
 
 
-def measure(raw: Path, scale: float, renew_every: int) -> None:
+def measure(raw: Path, renew_every: int, *, trial: bool) -> None:
     """Append what the file does not hold yet."""
     torch.set_num_threads(1)
     lines = _lines(raw)
+    if any(line["kind"] == "machine" and line["trial"] != trial for line in lines):
+        raise SystemExit(f"{raw} is {'no ' if trial else 'of a '}trial; give another file with --raw")
     done = Counter(tuple(line[name] for name in KEY) for line in lines if line["kind"] in KINDS)
+    todo = [(series, number) for series, number in take_turns(plan(trial=trial)) if number >= done[series.key]]
     kinds = {line["kind"] for line in lines}
-    with raw.open("a", encoding="utf-8") as stream:
+    with raw.open("a", encoding="utf-8") as stream, ExitStack() as stack:
 
         def write(line: Line) -> None:
             stream.write(json.dumps(line) + "\n")
             stream.flush()
 
         if "machine" not in kinds:
-            write({"kind": "machine", **machine()})
+            write({"kind": "machine", "trial": trial, **machine()})
         if "overhead" not in kinds:
-            for found in list(overhead(max(3, round(9 * scale)))):
+            for found in list(overhead(1 if trial else 9)):
                 write({"kind": "overhead", **found})
-        for series in plan(scale):
-            if done[series.key] < series.count:
-                _measure(series, done[series.key], renew_every, write)
+        two = TwoProcesses(stack, renew_every=renew_every)
+        began, spent = time.monotonic(), 0.0
+        for place, (series, number) in enumerate(todo, start=1):
+            with neighbour() if series.stress else nullcontext():
+                line = compare_in_one_process(series, number) if series.kind == "one" else two.compare(series, number)
+            write({**dict(zip(KEY, series.key, strict=True)), "time": time.time(), **line})
+            spent += series.seconds
+            left = sum(each.seconds for each, _ in todo[place:]) * (time.monotonic() - began) / spent
+            print(f"{place}/{len(todo)}, about {left / 60:.0f} min left: {_describe(series)} done", flush=True)
 
 
 def _lines(raw: Path) -> list[Line]:
@@ -269,20 +296,6 @@ def _lines(raw: Path) -> list[Line]:
     whole = raw.read_bytes()
     os.truncate(raw, whole.rfind(b"\n") + 1)
     return [json.loads(line) for line in raw.read_text(encoding="utf-8").splitlines()]
-
-
-def _measure(series: Series, done: int, renew_every: int, write: Callable[[Line], None]) -> None:
-    with ExitStack() as stack:
-        if series.stress:
-            stack.enter_context(neighbour())
-        found = (
-            in_one_process(series, done)
-            if series.kind == "one"
-            else in_two_processes(series, done, renew_every=renew_every)
-        )
-        for number, line in enumerate(found, start=done + 1):
-            write({**dict(zip(KEY, series.key, strict=True)), "time": time.time(), **line})
-            print(f"{_describe(series)}: {number}/{series.count}", flush=True)
 
 
 def _describe(series: Series) -> str:
@@ -305,12 +318,13 @@ def machine() -> Line:
     }
 
 
-def show_plan(scale: float) -> None:
+def show_plan(renew_every: int, *, trial: bool) -> None:
     """Print what would be measured, and what that needs."""
-    for series in plan(scale):
-        print(f"{series.count:4} comparisons  {_describe(series)}")
-    hours = sum(series.seconds for series in plan(scale)) / 3600
-    print(f"\nabout {hours:.1f} hours on an otherwise idle machine with 2 CPUs, 3 GiB of memory, 200 MB of disk")
+    for series in plan(trial=trial):
+        print(f"{series.count:4} comparisons  {_describe(series)}, {series.sampling:g} s")
+    seconds = sum(series.count * series.seconds for series in plan(trial=trial))
+    seconds += RENEWAL * sum(series.count for series in plan(trial=trial) if series.kind == "two") / renew_every
+    print(f"\nabout {seconds / 60:.0f} min on an otherwise idle machine with 2 CPUs; 4 GiB of memory, 200 MB of disk")
 
 
 def main() -> None:
@@ -318,14 +332,14 @@ def main() -> None:
     parser.add_argument("what", choices=["plan", "measure", "report"])
     parser.add_argument("--raw", type=Path, default=Path("noise.jsonl"))
     parser.add_argument("--docs", type=Path, default=Path(__file__).parents[1] / "docs")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the full counts, to try things out")
-    parser.add_argument("--renew-every", type=int, default=10, help="comparisons between two restarts of the processes")
+    parser.add_argument("--trial", action="store_true", help="two short comparisons of each series, to try it out")
+    parser.add_argument("--renew-every", type=int, default=20, help="comparisons between two restarts of the processes")
     options = parser.parse_args()
     match options.what:
         case "plan":
-            show_plan(options.scale)
+            show_plan(options.renew_every, trial=options.trial)
         case "measure":
-            measure(options.raw, options.scale, options.renew_every)
+            measure(options.raw, options.renew_every, trial=options.trial)
         case _:
             write_report(options.raw, options.docs)
 

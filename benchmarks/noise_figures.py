@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import fmean, linear_regression, median, stdev
@@ -20,6 +20,7 @@ from torchperf_ci.compare.effects import (
     ONE_PROCESS,
     TWO_PROCESSES,
     ChangeTolerance,
+    Effect,
     Launch,
     LaunchNoise,
     Verdict,
@@ -49,6 +50,10 @@ LIMITS: dict[str, Limits] = {
 """Margin and threshold, and the standard deviation between launches, by kind."""
 AT = {"one": 2.0, "two": 10.0}
 """The seconds per case that the aims are about."""
+SECONDS = {"one": 5.0, "two": 10.0}
+"""The seconds of sampling of a comparison; smaller budgets are the beginnings of these."""
+TRIAL = 1 / 20
+"""The part of its seconds that a comparison of a trial takes."""
 CASES = 20
 SLOW = 1.2
 """Times its lower quartile that a probe of the slow state takes."""
@@ -84,6 +89,12 @@ class Share:
     @property
     def value(self) -> float:
         return self.hits / self.count if self.count else math.nan
+
+    def reaches(self, least: float) -> bool | None:
+        """Say whether it is at least so much; None where it is not, but its interval is wide enough for that."""
+        if not self.count or wilson(self.hits, self.count)[1] >= least > self.value:
+            return None
+        return self.value >= least
 
     def __str__(self) -> str:
         if not self.count:
@@ -161,12 +172,19 @@ def judge_alone(item: Round, budget: float) -> tuple[Verdict, float]:
 
 
 def called(rounds: Sequence[Round], verdict: Verdict, budget: float) -> Share:
-    """How many of the comparisons get a verdict."""
+    """How many of the comparisons that are as long as the budget get a verdict."""
+    rounds = long_enough(rounds, budget)
     return Share(hits=sum(judge_alone(item, budget)[0] is verdict for item in rounds), count=len(rounds))
+
+
+def long_enough(rounds: Sequence[Round], budget: float) -> list[Round]:
+    """Those that were sampled for so long, but for the last iteration or two."""
+    return [item for item in rounds if item.seconds > 0.9 * budget]
 
 
 def told_apart(rounds: Sequence[Round], budget: float) -> Share:
     """How many of the comparisons, at their end, say that head is slower at all, by whatever little."""
+    rounds = long_enough(rounds, budget)
     found = [estimate_effect(begun(item, budget), between=LIMITS[item.kind][1]) for item in rounds]
     return Share(hits=sum(one is not None and one.low > 1 for one in found), count=len(rounds))
 
@@ -270,47 +288,85 @@ def share_variance(rounds: Sequence[Round]) -> VarianceShares | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adjustment:
-    """The estimates of a series, in per cent: their mean, and the standard deviation between comparisons."""
+    """The comparisons of a series, adjusted in one way. In per cent: the mean estimate, its standard deviation between
+    comparisons, the mean width of their intervals, and how far the mean moves with the standard error of that.
+
+    covered: the intervals that hold the truth, which is what the unadjusted comparisons agree on, or that there is no
+        difference.
+    """
 
     mean: float
     deviation: float
+    width: float
+    shift: float
+    shift_error: float
+    covered: Share
+
+    @property
+    def is_biased(self) -> bool:
+        """Say whether the estimates move, by more than chance and by a tenth of a margin of 1 %."""
+        return abs(self.shift) > max(0.1, 2 * self.shift_error)
 
 
 def adjust_by_probe(rounds: Sequence[Round]) -> dict[str, Adjustment]:
-    """What the probe, a loop that neither side changes, could do for the estimate: leave out the pairs in which it is
-    slow, or take off what a line through log ratios over log probes says of them."""
-    ways = {
-        "as it is": _centre,
-        "without pairs of a slow probe": _centre_without_slow,
-        "line on the probe": _centre_on_line,
-    }
-    estimates = {
-        way: [100 * fmean(centre(launch) for launch in item.launches) for item in rounds]
-        for way, centre in ways.items()
-    }
-    return {
-        way: Adjustment(mean=fmean(each), deviation=stdev(each)) for way, each in estimates.items() if len(each) > 1
-    }
+    """Try what the probe, a loop that neither side changes, could do for the estimate; empty for less than two."""
+    between = LIMITS[rounds[0].kind][1] if rounds else 0.0
+    effects: dict[str, list[Effect]] = {way: [] for way in WAYS}
+    for item in rounds:
+        ways = {
+            way: estimate_effect([_relative(adjust(launch)) for launch in item.launches], between=between)
+            for way, adjust in WAYS.items()
+        }
+        for way, effect in ways.items():
+            if effect is not None and None not in ways.values():
+                effects[way].append(effect)
+    usual = [100 * math.log(one.ratio) for one in effects[AS_IT_IS]]
+    if len(usual) < 2:
+        return {}
+    true = math.exp(fmean(usual) / 100) if rounds[0].extra else 1.0
+    found = {}
+    for way, each in effects.items():
+        estimates = [100 * math.log(one.ratio) for one in each]
+        shifts = [one - other for one, other in zip(estimates, usual, strict=True)]
+        found[way] = Adjustment(
+            mean=fmean(estimates),
+            deviation=stdev(estimates),
+            width=fmean(100 * math.log(one.high / one.low) for one in each),
+            shift=fmean(shifts),
+            shift_error=stdev(shifts) / math.sqrt(len(shifts)),
+            covered=Share(hits=sum(one.low <= true <= one.high for one in each), count=len(each)),
+        )
+    return found
 
 
-def _centre(launch: Launch) -> float:
-    return interquartile_mean(launch.log_ratios)
+def _relative(logs: Sequence[float]) -> Launch:
+    """A launch with these log ratios."""
+    return Launch(base=(1.0,) * len(logs), head=tuple(math.exp(one) for one in logs))
 
 
-def _centre_without_slow(launch: Launch) -> float:
+def _drop_slow(launch: Launch) -> list[float]:
     usual = sorted(launch.probe)[len(launch.probe) // 4]
     pairs = zip(launch.log_ratios, launch.probe, strict=True)
-    return interquartile_mean([ratio for ratio, probe in pairs if probe <= SLOW * usual])
+    return [ratio for ratio, probe in pairs if probe <= SLOW * usual]
 
 
-def _centre_on_line(launch: Launch) -> float:
+def _take_off_line(launch: Launch) -> list[float]:
     probes = [math.log(probe) for probe in launch.probe]
     if len(set(probes)) < 2:
-        return _centre(launch)
+        return launch.log_ratios
     slope = linear_regression(probes, launch.log_ratios).slope
     usual = median(probes)
-    pairs = zip(launch.log_ratios, probes, strict=True)
-    return interquartile_mean([ratio - slope * (probe - usual) for ratio, probe in pairs])
+    return [ratio - slope * (probe - usual) for ratio, probe in zip(launch.log_ratios, probes, strict=True)]
+
+
+AS_IT_IS = "as it is"
+WAYS: Mapping[str, Callable[[Launch], Sequence[float]]] = {
+    AS_IT_IS: lambda launch: launch.log_ratios,
+    "without pairs of a slow probe": _drop_slow,
+    "line on the probe": _take_off_line,
+}
+"""What the probe could be used for: the log ratios of a launch without the pairs in which it is slow, or less what a
+line through log ratios over log probes says of them."""
 
 
 def smallest(found: Sequence[tuple[float, float]]) -> float:
@@ -323,11 +379,12 @@ def smallest(found: Sequence[tuple[float, float]]) -> float:
 
 
 def truth(rounds: Sequence[Round]) -> float:
-    """The ratio head / base that comparisons agree on: 1 for equal code."""
+    """The ratio head / base that comparisons agree on: 1 for equal code, NaN where none has enough samples."""
     if not rounds or not rounds[0].extra:
         return 1.0
-    found = (estimate_effect(item.launches, between=LIMITS[item.kind][1]) for item in rounds)
-    return math.exp(fmean(math.log(one.ratio) for one in found if one is not None))
+    found = [estimate_effect(item.launches, between=LIMITS[item.kind][1]) for item in rounds]
+    logs = [math.log(one.ratio) for one in found if one is not None]
+    return math.exp(fmean(logs)) if logs else math.nan
 
 
 def coverage(rounds: Sequence[Round]) -> Share:
@@ -345,7 +402,7 @@ def peer_alarms(rule: str, rounds: Sequence[Round], before: Sequence[Round] = ()
     """How often another rule calls head slower; its history are the base times of the comparisons before it, first
     those of `before`."""
     first = [launch for item in (*before, *rounds) for launch in begun(item, AT["one"])[:1]]
-    later = range(len(first) - len(rounds), len(first))
+    later = range(len([item for item in before if begun(item, AT["one"])]), len(first))
     known = [answer for at in later if (answer := RULES[rule](_samples(first[at], first[:at]))) is not None]
     return Share(hits=sum(known), count=len(known))
 

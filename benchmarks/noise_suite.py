@@ -1,16 +1,22 @@
-"""The models of the noise card: a hundred equal blocks or a short call, and as much more as EXTRA asks for.
+"""The models of the noise card: a hundred equal blocks or a short call; on head with as much more as their name says.
 
-EXTRA: in per cent of the work. CALL: about how many microseconds the short call takes; 0 for the blocks.
+SIDE: base or head. All series are models of one suite, so that the same processes serve them all.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 BLOCKS = 100
+EXTRAS = (0, 2.2, 3.4, 5)
+"""Per cent of more work in two processes."""
+SHORT_CALLS = (5, 20, 50, 200)
+"""Microseconds."""
+SHORT_EXTRAS = (0, 5)
 TURNS_PER_MICROSECOND = 40
 """Of an empty loop in Python."""
 
@@ -57,6 +63,16 @@ def make_model(extra: float, call: float) -> tuple[nn.Module, tuple[Tensor, ...]
     return Blocks(BLOCKS + extra), (torch.randn(64, 96),)
 
 
+def name_model(extra: float, call: float) -> str:
+    """The name of the model whose head has `extra` per cent more work."""
+    return f"call_{call:g}_extra_{extra:g}" if call else f"blocks_extra_{extra:g}"
+
+
+def _declare(extra: float, call: float) -> Callable[[int | None], tuple[nn.Module, tuple[Tensor, ...]]]:
+    return lambda _batch_size: make_model(extra if os.environ.get("SIDE") == "head" else 0, call)
+
+
 MODELS = {
-    "noise": lambda _batch_size: make_model(float(os.environ.get("EXTRA", "0")), float(os.environ.get("CALL", "0")))
+    **{name_model(extra, 0): _declare(extra, 0) for extra in EXTRAS},
+    **{name_model(extra, call): _declare(extra, call) for extra in SHORT_EXTRAS for call in SHORT_CALLS},
 }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,6 @@ import pytest
 
 if TYPE_CHECKING:
     from torchperf_ci.run.session import Preloaded
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 pytest_plugins = ["fakes.fixtures", "other_tools"]
 
@@ -78,27 +77,44 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-@pytest.fixture
-def cli(tmp_path: Path) -> Cli:
-    """`torchperf-ci` in a process of its own, in an empty folder; `env` adds variables. It explains no changes, which
-    takes some seconds each, unless the test asks for it."""
-    folder = tmp_path / "cwd"
-    folder.mkdir()
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What a command left behind."""
 
-    def call(
-        *arguments: str, env: dict[str, str] | None = None, cwd: Path = folder
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "torchperf_ci", *arguments],
-            cwd=cwd,
-            env={**os.environ, "TORCHPERF_EXPLAIN": "never", **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def in_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """Call it with the arguments of the command line, and the folder to be in: as `torchperf-ci` does it, without the
+    seconds that starting Python and its libraries takes."""
+    from torchperf_ci.cli.main import main
+
+    def call(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Done:
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["torchperf-ci", *arguments])
+            patch.chdir(cwd)
+            # Explaining a change takes some seconds: only where a test is about it.
+            for name, value in {"TORCHPERF_EXPLAIN": "never", **(env or {})}.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                main()
+        captured = capsys.readouterr()
+        code = ended.value.code
+        return Done(returncode=code if isinstance(code, int) else 0, stdout=captured.out, stderr=captured.err)
 
     return call
+
+
+@pytest.fixture
+def cli(in_process: Callable[..., Done], tmp_path: Path) -> Callable[..., Done]:
+    """The command line in an empty folder; `env` adds variables."""
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    return partial(in_process, cwd=folder)
 
 
 @pytest.fixture(scope="session")

@@ -59,6 +59,8 @@ def test_shares_have_wilsons_intervals() -> None:
     assert wilson(0, 10) == pytest.approx((0.0, 0.278), abs=1e-3)
     assert str(Share(hits=8, count=10)) == "8 of 10 (49.0 to 94.3 %)"
     assert str(Share(hits=0, count=0)) == "–"
+    reached = [Share(hits=hits, count=10).reaches(0.9) for hits in (9, 8, 2)]
+    assert [*reached, Share(hits=0, count=0).reaches(0.9)] == [True, None, False, None]
 
 
 def test_the_smallest_slowdown_lies_between_those_that_were_tried() -> None:
@@ -92,7 +94,10 @@ def test_the_probe_takes_off_what_it_shows() -> None:
             launches=(Launch(base=(0.01,) * 300, head=head, probe=probe),),
         )
 
+    assert adjust_by_probe([]) == {}
     ways = adjust_by_probe([disturbed(seed) for seed in range(8)])
+    assert ways["line on the probe"].is_biased  # it is far from the estimate as it is
+    assert ways["line on the probe"].width < ways["as it is"].width
     assert abs(ways["line on the probe"].mean) < 0.2 < ways["as it is"].mean
     assert abs(ways["without pairs of a slow probe"].mean) < 0.2
 

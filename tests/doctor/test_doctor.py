@@ -109,7 +109,7 @@ def test_a_device_that_is_not_there_is_no_reason_to_keep_the_findings_back(cli: 
 @pytest.mark.slow
 def test_the_doctor_measures_how_small_a_change_can_be_seen(cli: Cli) -> None:
     """More time sees smaller changes."""
-    done = cli("doctor", "--measure", "--threads", "1", "--json")
+    done = cli("doctor", "--measure", "--threads", "1", "--seconds", "6", "--json")
     assert done.returncode == 0, done.stderr
     smallest = json.loads(done.stdout)["measured"]["smallest"]
     assert 0.02 < smallest["60.0"] < smallest["10.0"]

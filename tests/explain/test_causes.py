@@ -17,9 +17,9 @@ from torchperf_ci.explain.model import (
     CompilerArtefacts,
     Evidence,
     LineChanges,
+    ProfiledTurn,
     SeenIteration,
     SideEvidence,
-    Turn,
 )
 
 CASE = Case(suite="bench", model="net", mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="eager")
@@ -34,7 +34,7 @@ def comparison(metric: str = "abs_latency", **fields: object) -> Comparison:
 
 def turns(
     base: Operators, head: Operators, *, outside: tuple[float, float] = (20.0, 20.0), noise: float = 0.002
-) -> list[Turn]:
+) -> list[ProfiledTurn]:
     """Turns of three launches: what each operator takes wobbles, and so does every launch as a whole."""
     draw = random.Random(1)
 
@@ -49,7 +49,7 @@ def turns(
         levels = draw.gauss(1, noise), draw.gauss(1, noise)
         for _ in range(5):
             one, two = profile(base, outside[0], levels[0]), profile(head, outside[1], levels[1])
-            taken.append(Turn(launch=launch, base=one, head=two))
+            taken.append(ProfiledTurn(launch=launch, base=one, head=two))
     return taken
 
 
@@ -106,7 +106,7 @@ def test_equal_code_is_rarely_given_a_cause() -> None:
                     CallProfile(wall=1e6 * level * draw.gauss(1, 0.005), profiled=1e6, outside=1e5, events=5, host={})
                     for level in levels
                 )
-                taken.append(Turn(launch=launch, base=one, head=two))
+                taken.append(ProfiledTurn(launch=launch, base=one, head=two))
         evidence = Evidence(base=SideEvidence(), head=SideEvidence(), turns=taken)
         wrong += not explain_change(comparison(), evidence, None).problem
     assert wrong <= 4
@@ -175,7 +175,7 @@ def test_kernels_count_where_the_device_is_busy() -> None:
             wall=wall, profiled=wall, outside=1e4, events=4, host={"aten::mm": (4.0, 2e4)}, device=device
         )
 
-    taken = [Turn(launch=each % 3, base=profile(1e6 + each), head=profile(1.5e6 + each)) for each in range(15)]
+    taken = [ProfiledTurn(launch=each % 3, base=profile(1e6 + each), head=profile(1.5e6 + each)) for each in range(15)]
     first = explain_change(comparison(), Evidence(base=SideEvidence(), head=SideEvidence(), turns=taken), None).causes[
         0
     ]

@@ -101,7 +101,7 @@ def test_fastrnns_measures_on_it(on_stand_in: Callable) -> None:
 
 def test_the_doctor_measures_on_it(on_stand_in: Callable) -> None:
     """Equal code on the device that was asked for."""
-    done = on_stand_in("doctor", "--measure", "--device", "standin:0", "--threads", "1", "--json")
+    done = on_stand_in("doctor", "--measure", "--device", "standin:0", "--threads", "1", "--seconds", "4", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["measured"]["device"] == "standin:0"

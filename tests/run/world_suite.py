@@ -11,8 +11,8 @@ import time
 import torch
 import torch.distributed as dist
 
-_ONES = ("linear", "sleeps", "wrong", "killed", "killed_while_loading", "exits", "silent", "raises", "hangs", "again")
-WORLD = dict.fromkeys(_ONES, 2)
+_ONES = ("linear", "sleeps", "slower", "wrong", "killed", "killed_while_loading", "exits", "silent", "raises", "hangs")
+WORLD = dict.fromkeys((*_ONES, "again"), 2)
 """All models but `alone`."""
 
 
@@ -54,6 +54,10 @@ class Wrong(torch.nn.Module):
         return x + (1.0 if torch.compiler.is_compiling() and dist.get_rank() == 1 else 0.0)
 
 
+def _seconds():
+    return float(os.environ.get("WORLD_SUITE_SLEEP", "0.05"))
+
+
 def _raises():
     raise ValueError("the second one fails")
 
@@ -80,7 +84,8 @@ def _killed_while_loading(batch_size):
 MODELS = {
     "alone": lambda batch_size: (torch.nn.Linear(4, 4), (torch.randn(batch_size or 2, 4),)),
     "linear": _of(lambda: Adding(int)),
-    "sleeps": _of(lambda: Second(lambda: time.sleep(float(os.environ.get("WORLD_SUITE_SLEEP", "0.05"))))),
+    "sleeps": _of(lambda: Second(lambda: time.sleep(_seconds()))),
+    "slower": _of(lambda: Second(lambda: time.sleep(_seconds() * (2 if os.environ.get("SIDE") == "head" else 1)))),
     "killed": _of(lambda: Adding(lambda: os.kill(os.getpid(), signal.SIGKILL), after=2)),
     "raises": _of(lambda: Adding(_raises, after=2)),
     "exits": _of(lambda: Adding(lambda: os._exit(7), after=2)),

@@ -9,7 +9,7 @@ import click
 
 from torchperf_ci.bisect.model import LAUNCHES
 from torchperf_ci.cli.case_options import CaseOptions, TalkOptions
-from torchperf_ci.cli.compare_options import BUDGET_PER_CASE, INTERLEAVE, SETUP, SHARE, StepOptions
+from torchperf_ci.cli.compare_options import BUDGET_PER_CASE, EXPLAIN, INTERLEAVE, SETUP, SHARE, StepOptions
 from torchperf_ci.cli.options import argument, command_options, option
 
 
@@ -81,6 +81,7 @@ class PaceOptions:
         help="Pairs of fresh processes that a step is measured in, at most.",
     )
     interleave: str = INTERLEAVE
+    explain: str = EXPLAIN
 
 
 @command_options

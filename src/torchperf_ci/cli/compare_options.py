@@ -53,6 +53,15 @@ INTERLEAVE = option(
 )
 
 
+EXPLAIN = option(
+    "--explain",
+    type=click.Choice(["never", "confirmed", "all"]),
+    default="confirmed",
+    help="Which changes are explained: both sides are profiled in turn, and the report names operators, Python "
+    "functions, graphs and lines that differ. confirmed: what is worse for certain; all: all that changed.",
+)
+
+
 @command_options
 class SideOptions:
     """Say what base and head are."""
@@ -170,13 +179,7 @@ class EffortOptions:
         "same code, data, settings and libraries) gets a short check instead.",
     )
     interleave: str = INTERLEAVE
-    explain: str = option(
-        "--explain",
-        type=click.Choice(["never", "confirmed", "all"]),
-        default="confirmed",
-        help="Which changes are explained: both sides are profiled in turn, and the report names operators, Python "
-        "functions, graphs and lines that differ. confirmed: what is worse for certain; all: all that changed.",
-    )
+    explain: str = EXPLAIN
 
 
 @command_options

@@ -31,7 +31,14 @@ class DoctorOptions:
         "--device", help="The device for --measure: cpu, cuda, cuda:1, …  [default: the accelerator, else the CPU]"
     )
     measure: bool = option(
-        "--measure", is_flag=True, help="Compare equal code for 30 s, and say how small a change can be seen."
+        "--measure", is_flag=True, help="Compare equal code, and say how small a change can be seen."
+    )
+    seconds: float = option(
+        "--seconds",
+        type=click.FloatRange(min=3),
+        default=30.0,
+        show_default=True,
+        help="Seconds of sampling for --measure; more say more exactly what can be seen.",
     )
     as_json: bool = option("--json", is_flag=True, help="Print JSON.")
     strict: bool = option("--strict", is_flag=True, help="Exit with 3 when there is a problem.")
@@ -46,7 +53,7 @@ def doctor(options: DoctorOptions) -> int:
     """
     from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt
     from torchperf_ci.doctor.findings import Severity, list_findings
-    from torchperf_ci.doctor.survey import SECONDS, measure_sensitivity, read_facts
+    from torchperf_ci.doctor.survey import measure_sensitivity, read_facts
 
     sensitivity, problem = None, None
     try:
@@ -56,9 +63,11 @@ def doctor(options: DoctorOptions) -> int:
             if options.measure and facts.accelerator_problem and options.device is None:
                 click.echo("Nothing is measured without the accelerator; --device cpu measures the CPU.", err=True)
             elif options.measure and facts.torch:
-                click.echo(f"Comparing equal code for {SECONDS:.0f} s …", err=True)
+                click.echo(f"Comparing equal code for {options.seconds:g} s …", err=True)
                 try:
-                    sensitivity = measure_sensitivity(options.python, device=options.device, threads=options.threads)
+                    sensitivity = measure_sensitivity(
+                        options.python, device=options.device, threads=options.threads, seconds=options.seconds
+                    )
                 except TorchperfError as error:  # the findings are printed all the same
                     problem = error
     except Interrupted as error:

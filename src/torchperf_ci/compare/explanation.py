@@ -107,23 +107,26 @@ class Explanation:
 Quote = Callable[[str], str]
 
 
-def write_explanation(explanation: Explanation, quote: Quote = one_line) -> str:
-    """Write the most likely cause in a sentence. Text from outside goes through `quote`."""
+def write_explanation(explanation: Explanation, quote: Quote = one_line, escape: Quote = one_line) -> str:
+    """Write the most likely cause in a sentence. Names go through `quote`, sentences that may hold text from outside
+    through `escape`."""
     everything = (*explanation.causes, *explanation.facts)
     if explanation.problem:
-        certain = f" What differs all the same: {write_cause(everything[0], explanation, quote)}." if everything else ""
-        return f"No cause is given: {one_line(explanation.problem)}.{certain}"
+        certain = ""
+        if everything:
+            certain = f" What differs all the same: {write_cause(everything[0], explanation, quote, escape)}."
+        return f"No cause is given: {escape(one_line(explanation.problem, limit=_LONGEST_NOTE))}.{certain}"
     if not everything:
         return "No cause was found: nothing that can be seen differs between the sides."
     first, *others = everything
-    sentence = f"{write_cause(first, explanation, quote)}."
+    sentence = f"{write_cause(first, explanation, quote, escape)}."
     changed = next((cause for cause in others if cause.is_changed), None)
     if first.is_changed or changed is None:
         return sentence
-    return f"{sentence} In code that changed: {write_cause(changed, explanation, quote)}."
+    return f"{sentence} In code that changed: {write_cause(changed, explanation, quote, escape)}."
 
 
-def write_cause(cause: Cause, explanation: Explanation, quote: Quote = one_line) -> str:
+def write_cause(cause: Cause, explanation: Explanation, quote: Quote = one_line, escape: Quote = one_line) -> str:
     """Write a cause: what differs, how much of the difference that is, and where it is."""
     name = quote(one_line(cause.name, limit=_LONGEST_NAME))
     parts = [_write_subject(cause, name, explanation)]
@@ -131,9 +134,10 @@ def write_cause(cause: Cause, explanation: Explanation, quote: Quote = one_line)
         base, head = (quote(one_line(given or "no tensor", limit=_LONGEST_INPUTS)) for given in cause.inputs)
         parts.append(f"called with {head} where base has {base}")
     if cause.note:
-        parts.append(one_line(cause.note, limit=_LONGEST_NOTE))
+        parts.append(escape(one_line(cause.note, limit=_LONGEST_NOTE)))
     if cause.place:
-        parts.append(f"in {quote(cause.place)}" + (", changed between base and head" if cause.is_changed else ""))
+        changed = ", changed between base and head" if cause.is_changed else ""
+        parts.append(f"in {quote(one_line(cause.place, limit=_LONGEST_NOTE))}{changed}")
     return "; ".join(parts)
 
 
@@ -160,7 +164,8 @@ def _write_subject(cause: Cause, name: str, explanation: Explanation) -> str:
                 return name
             change = cause.head - cause.base
             counts = f"({_write_count(cause.base)} → {_write_count(cause.head)})"
-            return f"{_write_count(abs(change))} {_more(change)} {name} {counts}"
+            noun = name.removesuffix("s") if abs(change) == 1 and cause.kind is CauseKind.GRAPHS else name
+            return f"{_write_count(abs(change))} {_more(change)} {noun} {counts}"
         case _:
             return name
 

@@ -126,7 +126,7 @@ def to_text(findings: ComparisonFindings) -> str:
         lines.append(f"  {sign_of(c)} {name(c.case)} {metric_name(c.metric)}: {verdict_of(c)}{numbers}{reason}")
         lines += [f"     why: {write_explanation(e)}" for e in _find_explanations(findings, c)]
     if (more := len(counted) - MOST_COUNTS) > 0:
-        lines.append(f"  {SIGNS[Verdict.CHANGED]} and {count(more, 'more count')} or code that differs")
+        lines.append(f"  {SIGNS[Verdict.CHANGED]} and {count(more, 'more difference')} in counts or code")
     if findings.inconclusive and findings.is_recorded:
         lines.append("  Runs from different times decide little. `compare --base-ref …` measures both sides in turn.")
     return "\n".join(lines)
@@ -156,7 +156,7 @@ def to_markdown(findings: ComparisonFindings) -> str:
         blocks.append(Block(before="\n### What changed\n\n", tables=(table,), rank=1))
         blocks += [_fold_explanation(e) for c in changed for e in _find_explanations(findings, c)]
     for comparisons, title, rank in (
-        (counted, f"{count(len(counted), 'count')} or code that differs, without a verdict", 8),
+        (counted, f"{count(len(counted), 'difference')} in counts or code, without a verdict", 8),
         (rest, f"{count(len(rest), 'other metric')} without a change that counts", 9),
     ):
         if comparisons:
@@ -197,14 +197,15 @@ def _fold_explanation(explanation: Explanation) -> Block:
     for cause in (*explanation.causes, *explanation.facts)[:MOST_CAUSES]:
         share = "" if cause.share is None else percent(round(cause.share, 2))
         change = "" if cause.share is None else write_amount(explanation.unit, cause.difference)
-        lines.append(TableLine(text=f"| {share} | {change} | {write_cause(cause, explanation, short)} |", rank=4))
+        lines.append(TableLine(text=f"| {share} | {change} | {write_cause(cause, explanation, short, html)} |", rank=4))
     head = "| Part | Difference | Cause |\n| ---: | ---: | --- |\n"
     tables = (
         (MarkdownTable(before=head, lines=tuple(lines), where=f"{explanation.folder}/index.html"),) if lines else ()
     )
-    where = f"\nThe page, a flame graph, diffs and traces are in {code(explanation.folder)}.\n" if lines else ""
+    has_page = bool(lines and explanation.folder)
+    where = f"\nThe page, a flame graph, diffs and traces are in {code(explanation.folder)}.\n" if has_page else ""
     title = f"Why {html(metric_name(explanation.metric))} of {code(name(explanation.case))} differs"
-    sentence = write_explanation(explanation, short)
+    sentence = write_explanation(explanation, short, html)
     before = f"\n<details>\n<summary>{title}</summary>\n\n{sentence}\n\n"
     return Block(before=before, tables=tables, after=f"{where}\n</details>\n", rank=3)
 

@@ -172,8 +172,8 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
         (findings.spared, "is the same program", "are the same program", " on both sides"),
         (
             len({c.case for c in counted}),
-            "has another count or other code",
-            "have other counts or other code",
+            "has different counts or code",
+            "have different counts or code",
             _name_cases([*{c.case: c for c in reversed(counted)}.values()], quote),
         ),
         (len(pick(Verdict.NEW)), "is new", "are new", ""),
@@ -333,7 +333,7 @@ def list_notes(findings: ComparisonFindings) -> Iterator[str]:
         measure = "Slower or faster in speedup" if findings.is_recorded else "Slower or faster"
         yield (
             f"{measure}: the whole interval lies beyond {percent(tolerances.latency.margin)}. Unchanged: it "
-            f"lies within ±{percent(tolerances.latency.threshold)}. Else inconclusive.{twice}{limits}"
+            f"lies within ±{percent(tolerances.latency.threshold)}. Otherwise it is inconclusive.{twice}{limits}"
         )
         if findings.inconclusive and findings.is_recorded:
             yield (

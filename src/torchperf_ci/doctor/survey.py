@@ -36,7 +36,6 @@ from torchperf_ci.run.session import package_path
 POWER = 0.8
 """The share of slowdowns that shall be found, for the smallest one that a machine can see."""
 
-SECONDS = 30.0
 BUDGETS = (10.0, 60.0)
 _LAUNCHES = 3
 """A comparison asks for more; what they would gain is computed."""
@@ -166,9 +165,7 @@ class Sensitivity:
     refusals: tuple[str, ...] = ()
 
 
-def measure_sensitivity(
-    python: str, *, device: str | None, threads: int | None, seconds: float = SECONDS
-) -> Sensitivity:
+def measure_sensitivity(python: str, *, device: str | None, threads: int | None, seconds: float) -> Sensitivity:
     """Compare equal code with itself for `seconds` on a device, by default the first accelerator, else the CPU.
 
     Raises `NothingToJudge` when the model does not run, `UsageProblem` when there is no such device.

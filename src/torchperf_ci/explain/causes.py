@@ -19,7 +19,7 @@ from torchperf_ci.compare.explanation import Cause, CauseKind, Explanation
 from torchperf_ci.compare.model import COMPILING, COUNTED, MEMORY, Comparison
 from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS
 from torchperf_ci.explain.changes import is_changed, list_executed
-from torchperf_ci.explain.model import CallProfile, CompilerArtefacts, Evidence, LineChanges, SideEvidence, Turn
+from torchperf_ci.explain.model import CallProfile, CompilerArtefacts, Evidence, LineChanges, ProfiledTurn, SideEvidence
 
 OUTSIDE = "Python and everything else outside operators"
 
@@ -151,7 +151,7 @@ def _is_of_program(cause: Cause) -> bool:
     return (cause.share or 0.0) >= PROGRAM_SHARE and (is_called_otherwise or bool(cause.inputs) or cause.is_changed)
 
 
-def _compare_turns(turns: Sequence[Turn], read: Callable[[CallProfile], float]) -> _Difference:
+def _compare_turns(turns: Sequence[ProfiledTurn], read: Callable[[CallProfile], float]) -> _Difference:
     """Compare a time on both sides: the mean difference of turns with Student's interval of 95 %.
 
     Its variance is that of turns within a launch, or of launches among each other, or the one that processes of equal
@@ -178,7 +178,7 @@ def _student(freedom: int) -> float:
     return float(t.ppf(0.975, freedom))
 
 
-def _list_time_rows(turns: Sequence[Turn], evidence: Evidence, changes: LineChanges | None) -> list[Cause]:
+def _list_time_rows(turns: Sequence[ProfiledTurn], evidence: Evidence, changes: LineChanges | None) -> list[Cause]:
     """List the times of operators, or of what runs on the device where that makes the time, and what is left."""
     profiles = [profile for turn in turns for profile in (turn.base, turn.head)]
     busy = median(sum(time for _, time in p.device.values()) / p.wall for p in profiles)
@@ -435,6 +435,8 @@ def _list_facts(evidence: Evidence, changes: LineChanges | None) -> Iterator[Cau
         ("graph breaks", "graph_breaks", mine.breaks, theirs.breaks),
         ("recompiles", "recompiles", [r[:0:-1] for r in mine.recompiles], [r[:0:-1] for r in theirs.recompiles]),
         ("graphs", "unique_graphs", [], []),
+        ("fallbacks to eager", "fallbacks_to_eager", [], []),
+        ("skipped CUDA graphs", "cudagraph_skips", [], []),
     ):
         before, after = (side.counters.get(counter, 0) for side in (evidence.base, evidence.head))
         if before != after:

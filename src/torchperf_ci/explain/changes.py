@@ -1,4 +1,4 @@
-"""Which lines differ between two commits, and which of them a case runs."""
+"""Changed lines: those that differ between two commits, and those of them that a case runs."""
 
 from __future__ import annotations
 

@@ -18,7 +18,14 @@ from torchperf_ci.compare.sameness import compare_programs
 from torchperf_ci.compare.sides import LiveSide
 from torchperf_ci.core.results import LOGS, ResultsFolder
 from torchperf_ci.core.text import safe_name
-from torchperf_ci.explain.model import CallProfile, CompilerArtefacts, Evidence, SeenIteration, SideEvidence, Turn
+from torchperf_ci.explain.model import (
+    CallProfile,
+    CompilerArtefacts,
+    Evidence,
+    ProfiledTurn,
+    SeenIteration,
+    SideEvidence,
+)
 from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, ProgramTrace, arm_times
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import cache_folder
@@ -41,7 +48,7 @@ _LONGEST_LOG = 20_000
 
 @dataclass(slots=True)
 class _Notes:
-    """What was noted of a side so far."""
+    """The notes on a side so far."""
 
     seen: SeenIteration = field(default_factory=SeenIteration)
     operators: Mapping[str, int] = field(default_factory=dict)
@@ -71,7 +78,7 @@ class CaseExplainer:
         if len(cases) < len(sides) or any(case.world > 1 for case in cases.values()):
             why = "it is missing on a side" if len(cases) < len(sides) else "it runs in several processes"
             return self._conclude(notes, [], None, problem=f"{why}, and is not profiled")
-        turns: list[Turn] = []
+        turns: list[ProfiledTurn] = []
         problem, start = "", time.monotonic()
         with ExitStack() as kept:
             caches = {name: kept.enter_context(cache_folder()) for name in sides}
@@ -104,7 +111,7 @@ class CaseExplainer:
         return self._conclude(notes, turns, sameness, problem=problem)
 
     def _conclude(
-        self, notes: Mapping[str, _Notes], turns: Sequence[Turn], sameness: Sameness | None, *, problem: str
+        self, notes: Mapping[str, _Notes], turns: Sequence[ProfiledTurn], sameness: Sameness | None, *, problem: str
     ) -> Evidence:
         base, head = (
             SideEvidence(
@@ -161,7 +168,7 @@ class CaseExplainer:
 
     def _take_turns(
         self, workers: Mapping[str, CaseWorker], planned: Mapping[str, PlannedCase], launch: int
-    ) -> list[Turn]:
+    ) -> list[ProfiledTurn]:
         """Take turns, the side that begins changing in balanced order. What a turn times first warms it up."""
         readings = {}
         for name, worker in workers.items():
@@ -183,7 +190,7 @@ class CaseExplainer:
                     host=_read_calls(profile["host"]),
                     device=_read_calls(profile["device"]),
                 )
-            turns.append(Turn(launch=launch, base=taken["base"], head=taken["head"]))
+            turns.append(ProfiledTurn(launch=launch, base=taken["base"], head=taken["head"]))
         return turns
 
     def _inspect(

@@ -30,7 +30,7 @@ class CallProfile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class ProfiledTurn:
     """A turn of both sides, one right after the other, in one pair of processes (`launch`, from 0)."""
 
     launch: int
@@ -81,7 +81,7 @@ class Evidence:
 
     base: SideEvidence
     head: SideEvidence
-    turns: Sequence[Turn] = ()
+    turns: Sequence[ProfiledTurn] = ()
     sameness: Sameness | None = None
     problem: str = ""
 

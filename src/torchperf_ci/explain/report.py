@@ -12,7 +12,7 @@ from torchperf_ci.compare.explanation import Cause, Explanation, write_amount, w
 from torchperf_ci.compare.report import to_plain
 from torchperf_ci.compare.words import metric_name, name, percent
 from torchperf_ci.core.results import ResultsFolder
-from torchperf_ci.core.text import count, one_line
+from torchperf_ci.core.text import ABSENT, count, one_line
 from torchperf_ci.explain.causes import list_code_diff, list_graph_diff
 from torchperf_ci.explain.flame import draw_flames
 from torchperf_ci.explain.model import Evidence
@@ -39,7 +39,6 @@ class ExplainedPart:
     sentence: str
     measured: str
     causes: Grid
-    facts: Grid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +50,7 @@ class ExplanationPage:
     tone: str
     setting: Sequence[str]
     parts: Sequence[ExplainedPart]
+    facts: Grid
     lines: str
     executed: Sequence[str]
     flames: Markup
@@ -78,6 +78,7 @@ def write_files(folder: ResultsFolder, at: str, explanations: Sequence[Explanati
         tone="unsure",
         setting=[one_line(f"{first.case.mode}, {first.case.dtype}, {first.case.device}")],
         parts=[_make_part(explanation) for explanation in explanations],
+        facts=_make_grid(first, list({fact: None for each in explanations for fact in each.facts})),
         lines=_count_lines(first),
         executed=first.lines,
         flames=Markup(flames),  # noqa: S704 - drawn here, with all names escaped
@@ -106,7 +107,6 @@ def _make_part(explanation: Explanation) -> ExplainedPart:
         sentence=write_explanation(explanation),
         measured=write_measured(explanation),
         causes=_make_grid(explanation, explanation.causes),
-        facts=_make_grid(explanation, explanation.facts),
     )
 
 
@@ -130,26 +130,24 @@ def write_measured(explanation: Explanation) -> str:
 
 def _make_grid(explanation: Explanation, causes: Sequence[Cause]) -> Grid:
     return grid(
-        ("Cause", "#Part", "#Difference", "#Base", "#Head", "#Calls", "Place", "In words"),
-        (_make_line(explanation, cause) for cause in causes),
+        ("In words", "#Part", "#Difference", "#Base", "#Head", "#Calls", "Kind"),
+        ((False, _make_cells(explanation, cause)) for cause in causes),
     )
 
 
-def _make_line(explanation: Explanation, cause: Cause) -> tuple[bool, Sequence[str]]:
-    unit = explanation.unit
-    has_share = cause.share is not None
-    span = ""
+def _make_cells(explanation: Explanation, cause: Cause) -> Sequence[str]:
+    unit, span = explanation.unit, ""
     if cause.low is not None and cause.high is not None:
         span = f"{write_amount(unit, cause.low)} to {write_amount(unit, cause.high)}"
-    calls = "" if cause.calls is None else f"{cause.calls[0]:g} → {cause.calls[1]:g}"
-    cells = [
-        text(f"{cause.kind}: {cause.name}"),
-        number(percent(round(cause.share or 0.0, 2)) if has_share else ""),
-        number(write_amount(unit, cause.difference) if has_share else "", span),
-        number(write_amount(unit, cause.base) if has_share else ""),
-        number(write_amount(unit, cause.head) if has_share else ""),
-        number(calls),
-        text(cause.place + (" (changed)" if cause.is_changed else "")),
+    amounts = (cause.difference, cause.base, cause.head) if cause.share is not None else (None, None, None)
+    difference, base, head = (ABSENT if amount is None else write_amount(unit, amount) for amount in amounts)
+    calls = ABSENT if cause.calls is None else f"{cause.calls[0]:,.4g} → {cause.calls[1]:,.4g}"
+    return [
         text(write_cause(cause, explanation)),
+        number(ABSENT if cause.share is None else percent(round(cause.share, 2))),
+        number(difference, span),
+        number(base),
+        number(head),
+        number(calls),
+        text(str(cause.kind)),
     ]
-    return cause.is_changed, cells

@@ -24,6 +24,8 @@ from torchperf_ci.explain.changes import read_changes
 from torchperf_ci.explain.measure import CaseExplainer
 from torchperf_ci.explain.model import LineChanges
 from torchperf_ci.explain.report import write_files
+from torchperf_ci.run.case_worker import CaseSettings
+from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.session import WorkerError
 
 FOLDER = "explain"
@@ -31,7 +33,7 @@ FOLDER = "explain"
 EXPLAIN_SHARE = 0.5
 """Seconds that explanations may take, as a share of those of the measurement."""
 
-LEAST_EXPLAIN_SECONDS = 60.0
+LEAST_EXPLAIN_SECONDS = 180.0
 
 CASE_SECONDS = 45.0
 """A case gets no further pair of processes after so long."""
@@ -91,12 +93,42 @@ def explain_comparisons(
             for explanation in late:
                 listener(number, len(by_case), explanation)
             continue
-        evidence = explainer.take(planned[case], at, until=min(end, time.monotonic() + CASE_SECONDS))
-        explanations = [explain_change(c, evidence, changes, folder=at) for c in comparisons]
-        write_files(folder, at, explanations, evidence)
-        for explanation in explanations:
+        until = min(end, time.monotonic() + CASE_SECONDS)
+        for explanation in _explain_case(explainer, planned[case], comparisons, changes, folder, at, until=until):
             listener(number, len(by_case), explanation)
             yield explanation
+
+
+def _explain_case(
+    explainer: CaseExplainer,
+    planned: PlannedCase,
+    comparisons: Sequence[Comparison],
+    changes: LineChanges | None,
+    folder: ResultsFolder,
+    at: str,
+    *,
+    until: float,
+) -> list[Explanation]:
+    """Explain comparisons of one case, and write its files into the folder `at`."""
+    evidence = explainer.take(planned, at, until=until)
+    explanations = [explain_change(c, evidence, changes, folder=at) for c in comparisons]
+    write_files(folder, at, explanations, evidence)
+    return explanations
+
+
+def explain_pair(
+    comparison: Comparison,
+    planned: PlannedCase,
+    base: LiveSide,
+    head: LiveSide,
+    settings: CaseSettings,
+    changes: LineChanges | None,
+    folder: ResultsFolder,
+) -> Explanation:
+    """Explain a change of one case between two sides, say a commit and its parent."""
+    at, until = f"{FOLDER}/{safe_name(head.name[:12])}", time.monotonic() + CASE_SECONDS
+    explainer = CaseExplainer(base, head, settings, folder)
+    return _explain_case(explainer, planned, [comparison], changes, folder, at, until=until)[0]
 
 
 def add_explanations(

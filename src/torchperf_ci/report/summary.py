@@ -30,8 +30,8 @@ from torchperf_ci.core.records import Record, Testing
 
 DYNAMO_EAGER = "eager (dynamo)"
 DYNAMO_NOTE = (
-    f"{DYNAMO_EAGER} is torch.compile with the backend eager, which compiles nothing: it shows dynamo's own cost. "
-    "PyTorch's files call it eager. Uncompiled code has the compiler none."
+    f"{DYNAMO_EAGER} is torch.compile with the backend eager, which compiles nothing: it shows what dynamo itself "
+    "costs. Files for PyTorch call it eager. Uncompiled code has the compiler none."
 )
 
 

@@ -191,14 +191,15 @@ class Plugin:
     """Takes part in one call of `pytest.main`. What became of it is in the attributes afterwards.
 
     items: the tests with the fixture. broken: files and classes that could not be collected, with the reason.
-    failure: what failed, and in which phase. skip: why the test was skipped. fixture: the one it was given.
+    failure: what failed, and in which phase. skip: why the test was skipped. crash: what ended pytest itself, say an
+    error in a conftest.py. fixture: the one it was given.
     """
 
     def __init__(self, hold: Hold) -> None:
         self.hold = hold
         self.items: list[pytest.Item] = []
         self.broken: dict[str, str] = {}
-        self.failure = self.skip = ""
+        self.failure = self.skip = self.crash = ""
         self.fixture: BenchmarkFixture | None = None
 
     def pytest_addoption(self, parser: pytest.Parser) -> None:
@@ -244,6 +245,9 @@ class Plugin:
     def pytest_timeout_set_timer(self) -> bool:
         """Set no timer of pytest-timeout: a test stands still for as long as its case is measured."""
         return True
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self.crash = one_line(excinfo.exconly(tryshort=True))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:

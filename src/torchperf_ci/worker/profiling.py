@@ -125,11 +125,11 @@ def _is_within(nanoseconds: int, mark: Any) -> bool:  # noqa: ANN401 - a node of
     return bool(mark.start_time_ns <= nanoseconds <= mark.end_time_ns)
 
 
-def _profiler(device: torch.device, **options: Any) -> Any:  # noqa: ANN401 - torch leaves it untyped
+def _profiler(device: torch.device, **settings: Any) -> Any:  # noqa: ANN401 - torch leaves it untyped
     from torch.profiler import ProfilerActivity, profile, supported_activities
 
     activities = {ProfilerActivity.CPU, getattr(ProfilerActivity, device.type.upper(), ProfilerActivity.CPU)}
-    return profile(activities=activities & set(supported_activities()), **options)  # type: ignore[no-untyped-call]
+    return profile(activities=activities & set(supported_activities()), **settings)  # type: ignore[no-untyped-call]
 
 
 def _walk(nodes: Sequence[Any]) -> Iterator[Any]:
@@ -230,7 +230,6 @@ def inspect_iteration(arm: Arm, device: torch.device, *, trace: str = "", plain:
     plain: the arm whose lines are noted, in another iteration; the same one unless said.
     """
     seen, sources = Inspection(), Sources()
-    options: dict[str, Any] = {"record_shapes": True, "profile_memory": True, "with_stack": True}
     prepare_arm(arm, 1)
     arm()
     finish_arm(arm)
@@ -238,7 +237,7 @@ def inspect_iteration(arm: Arm, device: torch.device, *, trace: str = "", plain:
     gc.collect()
     synchronize = synchronizer(device)
     synchronize()
-    with _profiler(device, **options) as profiled:
+    with _profiler(device, record_shapes=True, profile_memory=True, with_stack=True) as profiled:
         _torchperf_iteration(arm)
         synchronize()
     finish_arm(arm)
@@ -354,7 +353,7 @@ class _Reading:
 
 
 def _write_inputs(fields: Any) -> str:  # noqa: ANN401 - of torch's profiler
-    """Write the types and shapes of an operator's tensors, say `float32[2, 3], int64[]`."""
+    """Write the types and shapes of an operator's tensors, for example `float32[2, 3], int64[]`."""
     written = []
     for value in fields.inputs:
         if hasattr(value, "sizes"):
