@@ -233,7 +233,7 @@ class IssueDesk:
         users = [owner for owner in owners if "/" not in owner]
         issue = NewIssue(
             mark=_make_mark(incident, options, is_open=True).start,
-            title=write_title(incident),
+            title=write_title(incident).replace("@", "@\N{WORD JOINER}"),  # nobody is mentioned
             body=write_body(incident, options, is_open=True),
             labels=list(dict.fromkeys((options.label, *find_labels(options.rules, of)))),
             assignees=list_assignable(self.client, self.repository, users),
@@ -281,7 +281,7 @@ def write_step(step: IssueStep) -> str:
 
 
 def write_title(incident: Incident) -> str:
-    """Write the title of an issue, as plain text in which nobody is mentioned."""
+    """Write the title of an issue, as plain text."""
     first, *_ = incident.still_open or incident.episodes
     cases = incident.list_cases()
     more = f" and {count(len(cases) - 1, 'more case')}" if len(cases) > 1 else ""
@@ -290,7 +290,7 @@ def write_title(incident: Incident) -> str:
     commit = f", commit {since.commit[:9]}" if is_sha(since.commit) else ""
     name = f"{first.case.suite}/{first.case.model} with {first.case.compiler}{more}"
     title = f"{name}: {_describe_kind(incident)}{size} since {since.time:%Y-%m-%d}{commit}"
-    return one_line(title, limit=LONGEST_TITLE).replace("@", "@\u2060")
+    return one_line(title, limit=LONGEST_TITLE)
 
 
 def write_body(incident: Incident, options: FollowUpOptions, *, is_open: bool) -> str:
@@ -314,7 +314,7 @@ def write_body(incident: Incident, options: FollowUpOptions, *, is_open: bool) -
         lines += ["", f"{'Find' if len(commands) == 1 else 'Each finds'} the commit, in a checkout of the repository:"]
         lines += ["", fenced("\n".join(commands), language="sh")]
     if incident.kind != "failing":
-        lines += ["", "If it is meant to be so, see “Accepted changes” in docs/dashboard.md of torchperf-ci."]
+        lines += ["", "If it is meant to be so: `torchperf-ci history accept CASE --reason …` closes it."]
     return "\n".join([*lines, "", FOOT, END])
 
 

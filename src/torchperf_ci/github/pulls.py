@@ -214,7 +214,9 @@ def list_merged_pulls(client: Client, repository: str, good: str, bad: str) -> t
         with client.asking(f"find the pull request of {sha[:12]}", needs=READS):
             pulls = client.lazy(Commit, f"/repos/{repository}/commits/{sha}").get_pulls()
             numbers |= dict.fromkeys(
-                pull.number for pull in pulls if pull.merged_at and pull.base.repo.full_name == repository
+                pull.number
+                for pull in pulls
+                if pull.merged_at and pull.base.repo.full_name.lower() == repository.lower()
             )
     return list(numbers), len(commits) <= MOST_COMMITS
 
