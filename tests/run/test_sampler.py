@@ -233,11 +233,11 @@ def test_repeats_are_chosen_once() -> None:
     ("first", "second", "setup", "readings"),
     [
         (SHORTEST_TURN, 2 * SHORTEST_TURN, 0.0, 1),
-        (1e-3, 2e-3, 0.0, 5),
-        (2e-3, 1e-3, 0.0, 5),
+        (1e-3, 2e-3, 0.0, 3),
+        (2e-3, 1e-3, 0.0, 3),
         (1e-3, 10e-3, 0.0, 2),
         (1e-3, LONGEST_TURN, 0.0, 1),
-        (1e-6, 1e-6, 0.0, 99),
+        (1e-6, 1e-6, 0.0, 59),
         (1e-3, 1e-3, 9e-3, 2),
         (1e-3, 1e-3, 0.1, 1),
     ],
@@ -253,7 +253,16 @@ def test_where_a_turn_costs_time_it_has_several_short_readings(
     one.measure(StopRule(repeat=5))
     assert source.turns[-1].readings == one.readings == readings
     assert source.turns[0].readings == 1
-    assert max(source.batches[-2:]) <= 5
+
+
+def test_long_turns_are_asked_for_in_small_batches() -> None:
+    """Right after they were chosen: a look must not wait for them."""
+    one, source = sampler(lambda _: (1e-3, 1e-3))
+    one.readings = None
+    one.warm_up()
+    warm = len(source.batches)
+    one.measure(StopRule(repeat=100))
+    assert max(source.batches[warm:]) <= 0.05 / 6e-3
 
 
 def test_where_a_turn_costs_nothing_it_has_one_reading() -> None:
