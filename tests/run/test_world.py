@@ -56,7 +56,7 @@ def only(records: list[Record], testing: Testing = Testing.PERFORMANCE) -> dict[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "testings"), [("--inference", ["--performance"]), ("--training", [])])
+@pytest.mark.parametrize(("mode", "testings"), [("--inference", ["--no-accuracy"]), ("--training", [])])
 def test_data_parallel_and_tensor_parallel_models_are_measured(tmp_path: Path, mode: str, testings: list[str]) -> None:
     """By DistributedDataParallel, split by hand, split by torch: right, which training shows for both modes, and with
     the number of processes."""
@@ -97,7 +97,7 @@ def test_whatever_ends_a_rank_is_a_row_with_its_number_and_its_log(tmp_path: Pat
         "raises": ("fail_to_run", "rank 1: ValueError: the second one fails (see "),
         "again": ("model_fail_to_load", "rank 0: torchperf-ci has initialised the process group before: "),
     }
-    records = run_suite(out, *models(*expected), "--performance")
+    records = run_suite(out, *models(*expected), "--no-accuracy")
     for model, (status, reason) in expected.items():
         record = only(records)[model]
         assert (record.status.value, record.reason.startswith(reason)) == (status, True), record.reason
@@ -119,7 +119,7 @@ def test_whatever_ends_a_rank_is_a_row_with_its_number_and_its_log(tmp_path: Pat
 def test_a_rank_that_hangs_is_named_when_the_time_limit_has_passed(tmp_path: Path) -> None:
     """The other one has come to the next barrier; the log says where it hangs; what it started is gone as well."""
     out = tmp_path / "out"
-    record = only(run_suite(out, *models("hangs"), "--performance", "--timeout", "40"))["hangs"]
+    record = only(run_suite(out, *models("hangs"), "--no-accuracy", "--timeout", "40"))["hangs"]
     assert record.status.value == "timeout"
     assert "waiting for rank 1 (see " in record.reason
     assert "in _hangs" in next((out / "logs").glob("*_rank1.log")).read_text()
@@ -134,7 +134,7 @@ def test_an_interrupted_controller_leaves_no_process(tmp_path: Path, number: int
     """Not even when it is killed."""
     out = tmp_path / "out"
     options = ["--inference", "--compilers", "eager", "--devices", "cpu", "--output-dir", str(out), *models("hangs")]
-    command = [sys.executable, "-m", "torchperf_ci", "run", "--suites", str(SUITE), "--performance", *options]
+    command = [sys.executable, "-m", "torchperf_ci", "run", "--suites", str(SUITE), "--no-accuracy", *options]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         until = time.monotonic() + 120
         while sum("worker.torchrun" in one for one in processes_of(out)) < 3 and time.monotonic() < until:

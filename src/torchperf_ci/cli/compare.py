@@ -267,11 +267,10 @@ def _compare_live(options: CompareOptions) -> int:
     from torchperf_ci.core.results import LOGS, open_folder
     from torchperf_ci.core.text import count, one_line
     from torchperf_ci.explain.session import (
-        EXPLAIN_SHARE,
-        LEAST_EXPLAIN_SECONDS,
         ExplainRequest,
         add_explanations,
         choose_comparisons,
+        choose_seconds,
     )
     from torchperf_ci.github.job import write_outputs
     from torchperf_ci.machine.gpu import locked_clocks
@@ -328,7 +327,7 @@ def _compare_live(options: CompareOptions) -> int:
                 raise
             findings = _accept_changes(judge_cases(header, live.measured, earlier=earlier), options)
             write_comparison(folder, findings)
-            seconds = max(LEAST_EXPLAIN_SECONDS, EXPLAIN_SHARE * sum(m.wall_seconds for m in live.measured))
+            seconds = choose_seconds(request.settings.budget, live.measured)
             asked = ExplainRequest(comparisons=choose_comparisons(findings, options.effort.explain), seconds=seconds)
             left = f"The report in {options.output_dir} is complete but for the explanations."
             findings = add_explanations(findings, asked, request, (base, head), folder, options.talk.say)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from torchperf_ci.compare.checkouts import GitFailed
 from torchperf_ci.compare.effects import Verdict
 from torchperf_ci.compare.explanation import Explanation, write_explanation
-from torchperf_ci.compare.model import ACCURACY, SPEEDUP, Comparison, ComparisonFindings
+from torchperf_ci.compare.model import ACCURACY, SPEEDUP, Comparison, ComparisonFindings, Measured
 from torchperf_ci.compare.report import write_comparison
 from torchperf_ci.compare.session import CompareRequest
 from torchperf_ci.compare.sides import LiveSide, collect_cases
@@ -31,7 +31,7 @@ from torchperf_ci.run.session import WorkerError
 FOLDER = "explain"
 
 EXPLAIN_SHARE = 0.5
-"""Seconds that explanations may take, as a share of those of the measurement."""
+"""The seconds that explanations may take, as a share of the budget, or of what the measurement took without one."""
 
 LEAST_EXPLAIN_SECONDS = 180.0
 
@@ -47,6 +47,13 @@ class ExplainRequest:
 
     comparisons: Sequence[Comparison]
     seconds: float
+
+
+def choose_seconds(budget: float | None, measured: Sequence[Measured]) -> float:
+    """Choose the seconds for all explanations. budget: that of the measurement, in seconds; None without one."""
+    if budget is not None:
+        return EXPLAIN_SHARE * budget
+    return max(LEAST_EXPLAIN_SECONDS, EXPLAIN_SHARE * sum(each.wall_seconds for each in measured))
 
 
 def choose_comparisons(findings: ComparisonFindings, which: str) -> list[Comparison]:
