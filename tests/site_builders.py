@@ -13,6 +13,7 @@ from run_builders import MACHINE, a_run
 from torchperf_ci.compare.model import CommitSummary
 from torchperf_ci.core.records import Case, Direction, Record, Status, own_metric
 from torchperf_ci.dashboard.commits import CommitRange
+from torchperf_ci.dashboard.owners import OwnerRule
 from torchperf_ci.history.parquet import ParquetHistory, encode_run
 from torchperf_ci.history.runs import HistoryRun, RunFilter
 from torchperf_ci.history.storage import LocalFiles
@@ -41,6 +42,7 @@ RANGES = {
     )
 }
 """The commits in which `SLOWER` became slower."""
+OWNERS = (OwnerRule(owners=("@org/models",)),)
 OTHER_MACHINE = replace(MACHINE, cpu="AMD EPYC 9534 64-Core Processor", cpu_count=64, torch="2.14.0")
 FIRST_ON_OTHER_MACHINE = 30
 
@@ -69,7 +71,8 @@ def a_history(root: Path, nights: int = NIGHTS, *, first: int = 0) -> ParquetHis
 def make_folder(history: ParquetHistory, folder: Path, **options) -> dict[str, bytes | None]:
     """Bring the site in a folder up to date; the files that were written, and None for those that were deleted."""
     sources = replace(read_sources(history, 200, RunFilter()), ranges=RANGES)
-    update = make_site(sources, SiteOptions(**options), open_folder_site(folder))
+    shown = SiteOptions(owners=OWNERS, **options)
+    update = make_site(sources, shown, open_folder_site(folder))
     write_site(folder, update)
     return dict(update.files)
 

@@ -115,6 +115,7 @@ def test_the_first_page_says_what_is_open_and_how_it_stands(browser: Browser, si
     opened = text(browser, "document.getElementById('open')")
     assert "failing Performance run: crashed: killed by signal 11 <b>(SIGSEGV)</b>" in opened
     assert "worse Performance speedup: 1.58" in opened
+    assert opened.count("Owner: @org/models") == 2
     compare = f"--base-ref {'18' * 20} --head-ref {'19' * 20}"
     browser.run("document.querySelectorAll('#open details').forEach((each) => { each.open = true; })")
     commands = text(browser, "document.getElementById('open')")
