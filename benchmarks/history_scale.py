@@ -1,6 +1,7 @@
 """Does a history stay quick when it is long? Makes 10,000 runs with 10 million metric rows and asks them.
 
     python benchmarks/history_scale.py make FOLDER [RUNS]   (resumes; a repeated call adds what is absent)
+    python benchmarks/history_scale.py grow FOLDER          (the same size in a tenth of the time: months are copies)
     python benchmarks/history_scale.py measure FOLDER
     python benchmarks/history_scale.py site FOLDER          (its pages, in FOLDER-site: at first, and after a run more)
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import csv
 import gzip
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -20,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -148,6 +151,40 @@ def make(folder: Path, runs: int = RUNS) -> None:
                 print(f"{number} of {runs} runs", file=sys.stderr, flush=True)
 
 
+def grow(folder: Path) -> None:
+    """Make a year of compacted months, all but the first of them copies of it at other times, of other runs and commits
+    and with numbers that are up to 3 % off; and a last month that is not over."""
+    import duckdb
+
+    history = ParquetHistory(files=LocalFiles(root=folder))
+    months = [datetime(FIRST.year + place // 12, 1 + place % 12, 1, tzinfo=timezone.utc) for place in range(13)]
+    first_runs = round((months[1] - FIRST) / BETWEEN)
+    last_start = -(-(months[12] - FIRST) // BETWEEN)
+    numbers = [*range(first_runs), *range(last_start, max(RUNS, last_start + 100))]
+    for number in numbers:
+        history.add(a_run(number), folder)
+    list(compact(history, now=months[12]))
+    (source,) = (folder / "month=2025-01").glob("compacted_*.parquet")
+    with duckdb.connect(":memory:") as connection:
+        for place, month in enumerate(months[1:12], start=1):
+            days = (month - months[0]).days
+            runs = min(first_runs, round((months[place + 1] - month) / BETWEEN))
+            target = folder / f"month={month:%Y-%m}" / f"compacted_{runs}_{place:016x}.parquet"
+            target.parent.mkdir(exist_ok=True)
+            shift = f"INTERVAL {days} DAY"
+            connection.execute(
+                f"""COPY (SELECT * REPLACE (
+                    replace(run_key, '/', '/{place}') AS run_key, {place} || run AS run, {place} || part AS part,
+                    md5(sha || '{place}') || substr(sha, 1, 8) AS sha, run_time + {shift} AS run_time,
+                    time + {shift} AS time,
+                    value * (1 + CASE WHEN kind = 'metric' THEN 0.03 * (hash(part, {place}) % 1000) / 1000 ELSE 0 END)
+                        AS value)
+                FROM '{source}' WHERE run_time < TIMESTAMPTZ '{months[0] + runs * BETWEEN}')
+                TO '{target}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 16384)"""
+            )
+    print(f"{sum(1 for _ in folder.glob('*/*.parquet')):,} files, {_size(folder) / 1e6:,.0f} MB")
+
+
 def measure(folder: Path) -> None:
     rows = [[float(cell) for cell in row] for row in csv.reader((folder / LOG).read_text().splitlines())]
     print(f"runs: {len(rows):,}")
@@ -218,21 +255,15 @@ def site(folder: Path) -> None:
     history = ParquetHistory(files=LocalFiles(root=folder))
     target = folder.with_name(f"{folder.name}-site")
     shutil.rmtree(target, ignore_errors=True)
-    runs = sum(1 for _ in (folder / LOG).open())
+    log, added = folder / LOG, None
+    runs = sum(1 for _ in log.open()) if log.exists() else RUNS
     for title in ("the first time", "with nothing new", "with one run more"):
         if title == "with one run more":
             added = history.add(a_run(runs), folder)
-        started = time.perf_counter()
-        sources = read_sources(history, DEFAULT_LAST, RunFilter())
-        judged = time.perf_counter()
-        update = make_site(sources, SiteOptions(), open_folder_site(target))
-        write_site(target, update)
-        size = sum(len(content or b"") for content in update.files.values())
-        print(
-            f"pages {title}: judging {judged - started:.0f} s, making {time.perf_counter() - judged:.0f} s, "
-            f"{len(update.files):,} files, {size / 1e6:,.1f} MB written",
-            flush=True,
-        )
+        # A program of its own, for its own peak of memory.
+        command = [sys.executable, __file__, "pages", str(folder)]
+        print(f"pages {title}: {subprocess.run(command, check=True, capture_output=True, text=True).stdout}", end="")
+    assert added is not None
     for path in added.sizes:
         (folder / path).unlink()
     sizes: dict[str, list[int]] = {}
@@ -247,6 +278,27 @@ def site(folder: Path) -> None:
         )
 
 
+def pages(folder: Path) -> None:
+    """Bring the pages up to date once, and say what it took."""
+    history = ParquetHistory(files=LocalFiles(root=folder))
+    target = folder.with_name(f"{folder.name}-site")
+    steps = [(time.perf_counter(), time.process_time())]
+    sources = read_sources(history, DEFAULT_LAST, RunFilter())
+    steps.append((time.perf_counter(), time.process_time()))
+    update = make_site(sources, SiteOptions(), open_folder_site(target))
+    write_site(target, update)
+    steps.append((time.perf_counter(), time.process_time()))
+    size = sum(len(content or b"") for content in update.files.values())
+    took = [
+        f"{title} {end[0] - start[0]:.0f} s ({end[1] - start[1]:.0f} s of the processors)"
+        for title, (start, end) in zip(("judging", "making"), pairwise(steps), strict=True)
+    ]
+    print(
+        f"{', '.join(took)}, at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB of memory, "
+        f"{len(update.files):,} files, {size / 1e6:,.1f} MB written; {update.runs:,} runs shown"
+    )
+
+
 def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
     start = time.perf_counter()
     answer = call()
@@ -258,4 +310,6 @@ def _size(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    {"make": make, "measure": measure, "site": site}[sys.argv[1]](Path(sys.argv[2]), *map(int, sys.argv[3:]))
+    {"make": make, "grow": grow, "measure": measure, "site": site, "pages": pages}[sys.argv[1]](
+        Path(sys.argv[2]), *map(int, sys.argv[3:])
+    )

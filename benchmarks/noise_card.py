@@ -48,7 +48,7 @@ from torchperf_ci.compare.sides import LiveSide, collect_cases
 from torchperf_ci.core.records import Mode, Testing
 from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.plan import Selection
-from torchperf_ci.run.sampler import SamplePair, Sampler
+from torchperf_ci.run.sampler import SamplePair, Sampler, Turn
 from torchperf_ci.worker.timing import Arm, sample
 
 SUITE = Path(__file__).with_name("noise_suite.py")
@@ -127,9 +127,9 @@ class LocalPairs:
     def __init__(self, base: Arm, head: Arm) -> None:
         self._arms = {"base": base, "head": head}
 
-    def take(self, swapped: Sequence[bool], repeats: int) -> list[SamplePair]:
+    def take(self, swapped: Sequence[bool], turn: Turn) -> list[SamplePair]:
         order = [["head", "base"] if turned else ["base", "head"] for turned in swapped]
-        sweep = sample(self._arms, order, device=torch.device("cpu"), inner=dict.fromkeys(self._arms, repeats))
+        sweep = sample(self._arms, order, device=torch.device("cpu"), inner=dict.fromkeys(self._arms, turn.repeats))
         times = zip(sweep.host["base"], sweep.host["head"], sweep.probe, strict=True)
         return [SamplePair(first=base / 1e9, second=head / 1e9, probe=probe / 1e9) for base, head, probe in times]
 

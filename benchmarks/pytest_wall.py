@@ -1,7 +1,7 @@
 """Wall time of interleaving pytest benchmarks, over that of the same calls without.
 
 Tests with calls of several lengths run side by side, as base and head of a comparison: two workers stand in the same
-test. In turn, pairs of readings are interleaved, as `compare` takes them (a request per reading, a probe after each),
+test. In turn, pairs of turns are interleaved, as `compare` takes them (a request per turn, a probe after each pair),
 and as many calls are asked of each worker at once. So both see the same load; medians of all blocks are printed.
 
     python benchmarks/pytest_wall.py
@@ -24,7 +24,7 @@ from torchperf_ci.compare.live import Interleave, TwoWorkerPairs
 from torchperf_ci.core.records import Mode
 from torchperf_ci.run.case_worker import CaseSettings, CaseWorker
 from torchperf_ci.run.plan import PlannedCase, Selection, make_plan
-from torchperf_ci.run.sampler import Sampler
+from torchperf_ci.run.sampler import Sampler, Turn
 from torchperf_ci.run.session import Preloaded
 from torchperf_ci.run.survey import python_under_test, survey
 
@@ -59,25 +59,28 @@ def start_side(stack: ExitStack, preloaded: Preloaded, planned: PlannedCase, log
     return worker
 
 
-def measure(preloaded: Preloaded, planned: PlannedCase, log: Path, *, pairs: int, blocks: int) -> tuple[float, float]:
-    """Return the milliseconds of a call, and the ratio of wall times with and without interleaving."""
+def measure(
+    preloaded: Preloaded, planned: PlannedCase, log: Path, *, pairs: int, blocks: int
+) -> tuple[float, float, int]:
+    """Return the milliseconds of a call, the ratio of wall times with and without interleaving, the calls in a turn."""
     ratios, calls = [], []
     with ExitStack() as stack:
         workers = {side: start_side(stack, preloaded, planned, log) for side in ("base", "head")}
         in_turn = TwoWorkerPairs(workers, {"base": "eager", "head": "eager"}, interleave=Interleave.ITERATION)
-        sampler = Sampler(in_turn, random.Random(0))
+        sampler = Sampler(in_turn, random.Random(0), readings=None)
         sampler.warm_up(iterations=10)
-        repeats = sampler.repeats or 1
+        turn = Turn(repeats=sampler.repeats or 1, readings=sampler.readings or 1)
         for _ in range(blocks):
             start = time.perf_counter()
-            in_turn.take([False, True] * (pairs // 2), repeats)
+            in_turn.take([False, True] * (pairs // 2), turn)
             between = time.perf_counter()
-            replies = [worker.sample([["eager"] * pairs], {"eager": repeats}) for worker in workers.values()]
+            order = ["eager"] * pairs * turn.readings
+            replies = [worker.sample([order], {"eager": turn.repeats}) for worker in workers.values()]
             ratios.append((between - start) / (time.perf_counter() - between))
             calls += [reading for reply in replies for reading in reply["host"]["eager"]]
         for worker in workers.values():
             worker.accuracy()  # the tests go on to their ends
-    return median(calls) / 1e6, median(ratios)
+    return median(calls) / 1e6, median(ratios), turn.readings
 
 
 def main() -> None:
@@ -99,10 +102,10 @@ def main() -> None:
             selection = Selection(suites=(spec,), mode=Mode.INFERENCE, devices=("cpu",))
             plan = make_plan(selection, found.suites, found.machine)
             preloaded.preload(plan.preload)
-            print("      call  interleaved / at once")
+            print("      call  calls in a turn  interleaved / at once")
             for planned in plan.cases:
-                call, ratio = measure(preloaded, planned, log, pairs=given.pairs, blocks=given.blocks)
-                print(f"{call:7.2f} ms  {ratio:21.3f}", flush=True)
+                call, ratio, readings = measure(preloaded, planned, log, pairs=given.pairs, blocks=given.blocks)
+                print(f"{call:7.2f} ms  {readings:15}  {ratio:21.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,12 @@ class Browser:
         features = [{"name": "prefers-color-scheme", "value": name}]
         self._devtools("Emulation.setEmulatedMedia", {"features": features})
 
+    def processor_time(self) -> float:
+        """Seconds of processor time that the main thread of this tab's pages took since the first call."""
+        self._devtools("Performance.enable", {"timeDomain": "threadTicks"})
+        metrics = self._devtools("Performance.getMetrics", {})["metrics"]
+        return float(next(each["value"] for each in metrics if each["name"] == "TaskDuration"))
+
     def screenshot(self) -> Any:
         """Pixels as an array of height, width and channels."""
         with urllib.request.urlopen(f"{self._session}/screenshot", timeout=60) as reply:
@@ -111,8 +117,8 @@ class Browser:
     def _mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
         self._devtools("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y, **more})
 
-    def _devtools(self, command: str, parameters: dict[str, Any]) -> None:
-        self._call("/goog/cdp/execute", {"cmd": command, "params": parameters})
+    def _devtools(self, command: str, parameters: dict[str, Any]) -> Any:
+        return self._call("/goog/cdp/execute", {"cmd": command, "params": parameters})
 
     def _call(self, path: str, body: dict[str, Any]) -> Any:
         request = urllib.request.Request(self._session + path, json.dumps(body).encode())

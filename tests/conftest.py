@@ -97,7 +97,8 @@ def in_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["torchperf-ci", *arguments])
             patch.chdir(cwd)
-            for name, value in (env or {}).items():
+            # Explaining a change takes some seconds: only where a test is about it.
+            for name, value in {"TORCHPERF_EXPLAIN": "never", **(env or {})}.items():
                 patch.setenv(name, value)
             with pytest.raises(SystemExit) as ended:
                 main()

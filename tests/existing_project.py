@@ -35,6 +35,7 @@ def data():
 
 TESTS = '''
 import pathlib
+import threading
 import pytest
 
 
@@ -101,6 +102,31 @@ def test_calls_nothing(benchmark):
 def test_twice(benchmark):
     benchmark(len, ())
     benchmark(len, ())
+
+
+def test_in_a_thread(benchmark):
+    thread = threading.Thread(target=benchmark, args=(len, ()))
+    thread.start()
+    thread.join()
+
+
+def test_coroutine(benchmark):
+    async def wait():
+        return 1
+
+    benchmark(wait)
+
+
+async def test_async(benchmark):
+    benchmark(len, ())
+
+
+def test_gives_the_result(benchmark):
+    benchmark(len(()))
+
+
+def test_pedantic_iterations(benchmark):
+    benchmark.pedantic(len, setup=lambda: (((),), {}), iterations=2)
 
 
 def test_weaves(benchmark):

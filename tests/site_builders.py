@@ -10,7 +10,9 @@ from pathlib import Path
 
 from report_builders import accuracy, case, performance
 from run_builders import MACHINE, a_run
+from torchperf_ci.compare.model import CommitSummary
 from torchperf_ci.core.records import Case, Direction, Record, Status, own_metric
+from torchperf_ci.dashboard.commits import CommitRange
 from torchperf_ci.history.parquet import ParquetHistory, encode_run
 from torchperf_ci.history.runs import HistoryRun, RunFilter
 from torchperf_ci.history.storage import LocalFiles
@@ -33,6 +35,12 @@ CASES = [
     *FAMILY,
     HOSTILE,
 ]
+RANGES = {
+    ("18" * 20, "19" * 20): CommitRange(
+        commits=tuple(CommitSummary(sha=digit * 40, subject=f"<i>{digit}</i>") for digit in "ab"), count=2
+    )
+}
+"""The commits in which `SLOWER` became slower."""
 OTHER_MACHINE = replace(MACHINE, cpu="AMD EPYC 9534 64-Core Processor", cpu_count=64, torch="2.14.0")
 FIRST_ON_OTHER_MACHINE = 30
 
@@ -42,7 +50,7 @@ def a_night(night: int) -> HistoryRun:
     machine = MACHINE if night < FIRST_ON_OTHER_MACHINE else OTHER_MACHINE
     branch = "release" if night % 7 == 3 else "main"
     records = [record for of_case in CASES for record in _records(of_case, night)]
-    return a_run(night, records, machine=machine, branch=branch)
+    return a_run(night, records, machine=machine, branch=branch, subject=f"Fuse <b>{night}</b> & more")
 
 
 @cache
@@ -60,7 +68,8 @@ def a_history(root: Path, nights: int = NIGHTS, *, first: int = 0) -> ParquetHis
 
 def make_folder(history: ParquetHistory, folder: Path, **options) -> dict[str, bytes | None]:
     """Bring the site in a folder up to date; the files that were written, and None for those that were deleted."""
-    update = make_site(read_sources(history, 200, RunFilter()), SiteOptions(**options), open_folder_site(folder))
+    sources = replace(read_sources(history, 200, RunFilter()), ranges=RANGES)
+    update = make_site(sources, SiteOptions(**options), open_folder_site(folder))
     write_site(folder, update)
     return dict(update.files)
 

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from compare_builders import HEADER, measured
-from fakes.artifacts import zipped
 from fakes.github_server import REPOSITORY, SHA
 from fakes.review_server import BOT, ReviewGitHub
-from torchperf_ci.compare.model import Measured
-from torchperf_ci.compare.report import judge_cases, to_json
-from torchperf_ci.core.records import Source
+from stored_comparisons import slower, store
 from torchperf_ci.github.client import Pace
 
 Call = Callable[..., Any]
@@ -45,18 +40,6 @@ def call(in_process: Call, tmp_path: Path, server: ReviewGitHub) -> Call:
         return in_process(command, *arguments, cwd=tmp_path, env={**server.environ, **github})
 
     return run
-
-
-def store(server: ReviewGitHub, *cases: Measured, sha: str = SHA) -> int:
-    """A finished run of a commit, with the comparison that it stored; its number."""
-    run = server.add_run(sha=sha)
-    header = replace(HEADER, source=Source(repository=REPOSITORY, commit=sha, run_id=str(run)))
-    server.add_artifact(run, "torchperf-report", zipped({"compare.json": to_json(judge_cases(header, cases))}))
-    return run
-
-
-def slower(ratio: float) -> Measured:
-    return replace(measured("slow", ratio), again=measured("slow", ratio))
 
 
 def comment_event(server: ReviewGitHub, text: str, *, login: str = "maintainer") -> dict[str, Any]:
@@ -185,6 +168,97 @@ def test_a_dry_run_writes_nothing(call: Call, server: ReviewGitHub) -> None:
     assert done.returncode == 0
     assert "Would answer" in done.stderr
     assert (len(server.comments[1]), server.checks) == (1, [])
+
+
+LABEL = "torchperf-accepted"
+LINE = "Faster soon.\r\ntorchperf: accept tiny/slow +50% because it is exact now\r\n"
+
+
+def label_event(name: str = LABEL) -> dict[str, Any]:
+    """Somebody put a label on the one pull request."""
+    return {"action": "labeled", "label": {"name": name}, "pull_request": {"number": 1}}
+
+
+def test_a_maintainers_label_accepts_what_the_description_says(
+    call: Call, server: ReviewGitHub, tmp_path: Path
+) -> None:
+    """At the next check, and at once where the label starts `accept`. Another label does neither."""
+    run = store(server, slower(1.2))
+    server.add_pull()
+    server.describe(1, LINE)
+    assert call("accept", label_event("bug")).returncode == 2
+    call("post", run_event(run))
+    assert server.checks[-1]["conclusion"] == "failure"
+    server.put_label(1, LABEL, login="maintainer")
+    done = call("accept", label_event(), "--github-files")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "accepted 1 change")
+    assert "it is exact now" in server.checks[-1]["output"]["title"]
+    assert "maintainer" in server.checks[-1]["output"]["title"]
+    server.checks.clear()
+    call("post", run_event(run))
+    assert server.checks[-1]["conclusion"] == "success"
+
+
+def test_a_label_for_what_names_no_size_holds_the_size_of_that_moment(call: Call, server: ReviewGitHub) -> None:
+    """Once `accept` has answered it; without an answer, nothing."""
+    run = store(server, slower(1.2))
+    server.add_pull()
+    server.describe(1, "torchperf: accept all because the kernel comes next week")
+    server.put_label(1, LABEL, login="maintainer")
+    done = call("post", run_event(run))
+    assert server.checks[-1]["conclusion"] == "failure"
+    assert "names no size" in done.stderr
+    store(server, slower(1.2))
+    server.runs[-1]["updated_at"] = "2026-01-02T03:04:05Z"
+    assert call("accept", label_event()).returncode == 0
+    for ratio, conclusion in ((1.19, "success"), (1.4, "failure")):
+        server.pulls[0]["head"]["sha"] = NEXT
+        run = store(server, slower(ratio), sha=NEXT)
+        call("post", run_event(run, NEXT))
+        assert server.checks[-1]["conclusion"] == conclusion
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([("label", "stranger")], "stranger may not write"),
+        ([("label", "labeler[bot]")], "labeler[bot] is a program"),
+        ([("label", "maintainer"), ("take", "stranger")], ""),
+        ([("label", "maintainer"), ("take", "maintainer"), ("label", "stranger")], "stranger may not write"),
+        ([("label", "maintainer"), ("describe", LINE)], "edited after"),
+    ],
+)
+def test_a_label_that_does_not_count(
+    call: Call, server: ReviewGitHub, changes: list[tuple[str, str]], said: str
+) -> None:
+    """Put by somebody without access or by a program, taken off, put again by somebody else; and a description that was
+    edited after it was put."""
+    run = store(server, slower(1.2))
+    server.writers |= {"labeler[bot]"}
+    server.add_pull()
+    server.describe(1, LINE)
+    for change, who in changes:
+        if change == "describe":
+            server.describe(1, who)
+        else:
+            (server.put_label if change == "label" else server.take_label)(1, LABEL, login=who)
+    done = call("post", run_event(run))
+    assert server.checks[-1]["conclusion"] == "failure"
+    assert said in done.stderr
+    assert call("accept", label_event()).returncode == (0 if said else 2)
+    assert server.checks[-1]["conclusion"] == "failure"
+
+
+def test_a_label_is_asked_for_by_its_name(call: Call, server: ReviewGitHub) -> None:
+    """--accept-label names another one; blank, no label accepts anything."""
+    run = store(server, slower(1.2))
+    server.add_pull()
+    server.describe(1, LINE)
+    server.put_label(1, "slower-ok", login="maintainer")
+    for label, conclusion in (("", "failure"), (LABEL, "failure"), ("slower-ok", "success")):
+        server.checks.clear()
+        call("post", run_event(run), "--accept-label", label)
+        assert server.checks[-1]["conclusion"] == conclusion
 
 
 def test_other_comments_and_events_are_left_alone(call: Call, server: ReviewGitHub) -> None:

@@ -297,7 +297,7 @@ def test_a_search_that_was_ended_goes_on(history, tmp_path: Path, number: signal
     _, talk = process.communicate(timeout=120)
     if number is signal.SIGINT:
         assert process.returncode == 130, talk
-        assert "The same command goes on from here." in talk
+        assert "The same command continues from here." in talk
         assert read(out)["progress"]["outcome"] == "interrupted"
         assert not list(tmp_path.glob("torchperf-bisect-*"))
         assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in family)

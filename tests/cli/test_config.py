@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from report_builders import case
 from torchperf_ci.cli.config import read_config
 from torchperf_ci.compare.model import Rule
 from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.dashboard.owners import find_labels, find_owners
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -46,6 +48,12 @@ def test_options_and_rules_are_read(tmp_path: Path) -> None:
         ("[[tolerance]]\nmetric = 'latency'\nmargin = 0.1\n", "unknown metric 'latency'. Did you mean abs_latency?"),
         ("[[tolerance]]\ncase = 'a'\n", "it has neither margin nor threshold"),
         ("[[tolerance]]\nmargin = 0.2\nthreshold = 0.1\n", "margin 0.2 is above threshold 0.1"),
+        ("[owner]\ncase = 'a'\n", "write [[owner]] for each"),
+        ("[[owner]]\ncase = 'a'\n", "it has neither owners nor labels"),
+        ("[[owner]]\nmatch = 'a'\nlabels = ['x']\n", "unknown key 'match'"),
+        ("[[owner]]\nowners = '@ana'\n", "expected a list of texts"),
+        ("[[owner]]\nowners = ['ana and ben']\n", "expected @user or @organization/team"),
+        ("[[owner]]\nlabels = ['a,b']\n", "without commas"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, text: str, message: str) -> None:
@@ -54,6 +62,19 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, text: str, message
         read_config(config(tmp_path, text), ["run", "compare"])
     assert message in str(error.value)
     assert "torchperf.toml" in str(error.value)
+
+
+def test_owners_are_read(tmp_path: Path) -> None:
+    """In their order; the last rule that fits a case and names some counts, for owners and labels each."""
+    text = (
+        "[[owner]]\nowners = ['@org/team']\nlabels = ['module: x']\n"
+        "[[owner]]\ncase = 'tiny/ml*'\nmetric = 'speedup'\nowners = ['ana', '@ben']\n"
+    )
+    rules = read_config(config(tmp_path, text), ["run"]).owners
+    mlp, other = case("mlp"), case("other")
+    assert find_owners(rules, [(mlp, "speedup")]) == ("ana", "ben")
+    assert find_owners(rules, [(mlp, "abs_latency"), (other, "speedup")]) == ("org/team",)
+    assert find_labels(rules, [(mlp, "speedup"), (other, "speedup")]) == ("module: x",)
 
 
 def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:

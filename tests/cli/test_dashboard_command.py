@@ -164,7 +164,10 @@ def test_an_unreadable_file_of_the_history_is_told(dashboard, tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--issue", "seven", *GITHUB), "--issue 'seven': expected a number, or DTYPE=NUMBER, say float32=93518"),
+        (
+            ("--issue", "seven", *GITHUB),
+            "--issue 'seven': expected a number, or DTYPE=NUMBER, for example float32=93518",
+        ),
         (("--issue", "=7", *GITHUB), "--issue '=7': expected a number"),
         (("--issue", "7", "--issue", "8", *GITHUB), "--issue names two issues for all dtypes: 7 and 8"),
         (("--issue", "7"), "give the repository: --repo OWNER/NAME"),

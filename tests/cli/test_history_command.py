@@ -68,7 +68,7 @@ def test_questions_in_sql_are_answered(history, filled):
     as_json = history("query", f"{query} LIMIT 1", "--format", "json").stdout
     assert json.loads(as_json) == [{"run_time": "2026-10-05 03:15:00+00:00", "model": "a", "value": 1.0}]
     assert history("query", "SELECT count(*) AS runs FROM (SELECT DISTINCT run_key FROM parts)").stdout == (
-        "runs\n------\n3\n"
+        "runs\n----\n3\n"
     )
 
 

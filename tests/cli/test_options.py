@@ -163,6 +163,12 @@ def test_an_unknown_option_gets_the_name_that_is_meant(command: str, typed: str,
     assert f"No such option {typed}. Did you mean {first}" in done.output
 
 
+def test_a_slip_gets_one_option() -> None:
+    """What else is a little like it helps nobody."""
+    done = CliRunner().invoke(cli, ["run", "--inferense"])
+    assert "Did you mean --inference?" in done.output
+
+
 def test_the_token_of_github_is_no_option() -> None:
     """It would stand in the process list."""
     assert [name for name, _, _ in declared_parameters(GitHubOptions)] == [

@@ -42,10 +42,11 @@ def test_a_users_suite_is_listed_with_what_it_says(cli: Cli, tmp_path: Path) -> 
     ran = cli("suites", "list", str(tmp_path / "mine.py"))
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == (
-        "model    description                   quick    state\n"
-        "small    A linear layer.               quick    ready\n"
-        "silent                                          skipped on cpu in training: too loud\n"
-        "broken   Needs �[31mred�[0m hardware.           there is no such hardware\n"
+        "model   description                   quick  state\n"
+        "------  ----------------------------  -----  ------------------------------------\n"
+        "small   A linear layer.               quick  ready\n"
+        "silent                                       skipped on cpu in training: too loud\n"
+        "broken  Needs �[31mred�[0m hardware.         there is no such hardware\n"
     )
 
 

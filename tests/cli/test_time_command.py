@@ -157,5 +157,5 @@ def test_a_slowed_commit_of_a_library_is_found(cli, tmp_path: Path) -> None:
         cwd=repository,
     )
     assert done.returncode == 3, done.stderr
-    assert "tokenize[words=1000] none latency: regressed" in done.stdout
-    assert "tokenize[words=1000] none tokens_per_second: regressed" in done.stdout
+    assert "tokenize[words=1000] none latency: slower" in done.stdout
+    assert "tokenize[words=1000] none tokens_per_second: worse" in done.stdout

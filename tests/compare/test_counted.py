@@ -76,7 +76,7 @@ def test_what_is_only_told_does_not_turn_a_report_red() -> None:
     for text in (to_text(findings), to_markdown(findings), render_comparison(findings, [])):
         assert "operators" in text
         assert "81" in text
-        assert "1 case has another count or other code" in text
+        assert "1 case has different counts or code" in text
     assert "without a verdict" in to_markdown(findings)
     gated = replace(HEADER, tolerances=ToleranceRules(gate_counts=True))
     assert judge_cases(gated, [replace(item, again=item)]).blocking == 1

@@ -36,7 +36,7 @@ def test_the_report_reads_as_expected(name: str, made: object) -> None:
 def test_a_case_is_told_in_one_line() -> None:
     """As it is finished, on stderr."""
     assert describe_case(measured("slow", 1.2), ToleranceRules()) == (
-        "tiny/slow inductor: regressed +20.0 % (+18.9 % to +21.1 %)"
+        "tiny/slow inductor: slower +20.0 % (+18.9 % to +21.1 %)"
     )
 
 

@@ -37,7 +37,7 @@ def test_a_reason_that_all_failures_share_is_told_once() -> None:
     """Else their names, the first three of them."""
     same = [verdict(name, Verdict.FAILED, why="head: AttributeError: no x") for name in "ab"]
     assert say(*same) == "Both cases fail on head: AttributeError: no x."
-    assert say(same[0]) == "The one case fails on head: tiny/a inductor (AttributeError: no x)."
+    assert say(same[0]) == "The only case fails on head: tiny/a inductor (AttributeError: no x)."
     many = [verdict(name, Verdict.FAILED, why=f"head: {name}") for name in "abcde"]
     assert say(*many) == "All 5 cases fail on head: tiny/a inductor, tiny/b inductor, tiny/c inductor and 2 more."
 
@@ -45,7 +45,7 @@ def test_a_reason_that_all_failures_share_is_told_once() -> None:
 @pytest.mark.parametrize(
     ("comparisons", "said"),
     [
-        ((verdict("a", Verdict.UNCHANGED),), "The one case is unchanged (within 5 %)."),
+        ((verdict("a", Verdict.UNCHANGED),), "The only case is unchanged (within 5 %)."),
         (
             (verdict("a", Verdict.IMPROVED, ratio=0.91), verdict("b", Verdict.UNCHANGED)),
             "1 of 2 cases is 9 % faster: tiny/a inductor; 1 case is unchanged (within 5 %).",
@@ -57,7 +57,7 @@ def test_a_reason_that_all_failures_share_is_told_once() -> None:
         (
             (verdict("a", Verdict.UNCHANGED), verdict("a", Verdict.REGRESSED, metric=MEMORY, ratio=1.1)),
             (
-                "The one case is worse in another metric: tiny/a inductor (peak memory +10.0 %); "
+                "The only case is worse in another metric: tiny/a inductor (peak memory +10.0 %); "
                 "1 case is unchanged (within 5 %)."
             ),
         ),
@@ -80,7 +80,7 @@ def test_the_headline_is_what_is_bad() -> None:
         == "1 of 3 cases is missing on head: tiny/gone inductor; 1 case is slower: tiny/slow inductor (+20.0 %)"
     )
     assert rest == "1 case is unchanged (within 5 %)"
-    assert write_headline(judge_cases(HEADER, [measured("same")])) == ("The one case is unchanged (within 5 %)", "")
+    assert write_headline(judge_cases(HEADER, [measured("same")])) == ("The only case is unchanged (within 5 %)", "")
 
 
 def test_what_is_slower_and_does_not_block_is_not_green() -> None:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from torchperf_ci.cli.main import cli
+from torchperf_ci.core.records import DEFAULT_COMPILERS
 
 ROOT = Path(__file__).parents[2]
 ACTIONS = sorted([*ROOT.glob("action.yml"), *ROOT.glob("actions/*/action.yml")])
@@ -29,8 +30,7 @@ PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+(\.\d+)*")
 
 DIFFERENT_ON_PURPOSE = {
     *((name, "python") for name in ("run", "plan", "compare", "bisect", "action.yml")),
-    *((name, other) for name in ("compare", "action.yml") for other in ("base-ref", "upstream", "compilers")),
-    ("bisect", "compilers"),
+    *((name, other) for name in ("compare", "action.yml") for other in ("base-ref", "upstream")),
     ("update-expected", "pull-request"),
 }
 """An action measures the caller's `python`; at home it is the Python that runs the command. On GitHub a comparison is
@@ -172,6 +172,12 @@ def test_a_default_is_the_same_in_action_and_option(path: Path) -> None:
             theirs = defaults[str(option.name)] if option else None
             if item.get("default") and theirs not in {None, ()} and (named(path), name) not in DIFFERENT_ON_PURPOSE:
                 assert (name, item["default"]) == (name, shown(theirs))
+
+
+def test_a_pull_request_has_the_cases_of_the_command() -> None:
+    """The workflow that others call has the default compilers of `compare`, as the actions have."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/perf-pr.yml").read_text(encoding="utf-8"))
+    assert workflow[True]["workflow_call"]["inputs"]["compilers"]["default"].split() == [*DEFAULT_COMPILERS]
 
 
 @each_action

@@ -15,7 +15,7 @@ from tools.architecture import (
 )
 
 HOUSE = read_house()
-MOST_FILES = 250
+MOST_FILES = 272
 NO_BEGINNING = {
     "A", "All", "An", "Every", "Everything", "How", "Of", "The", "These", "This", "What", "When", "Where", "Whether",
     "Which", "Why",

@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "formats": {"history"},
     "expectations": {"shards", "github", "report"},
     "compare": {"run", "machine", "report", "worker", "suites"},
+    "explain": {"compare", "report", "run"},
     "bisect": {"compare", "report", "run", "machine"},
     "doctor": {"compare", "run", "machine"},
     "dashboard": {"history", "compare", "report", "github"},

@@ -52,6 +52,22 @@ def test_a_foreign_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["thesis.tex"]
 
 
+def test_a_folder_that_was_made_for_nothing_goes_again(tmp_path: Path) -> None:
+    """As of a run that was refused for its suite. One that was there stays, and so do files of others."""
+
+    def refuse(place: str, *, file: str = "") -> None:
+        with open_folder(tmp_path / place):
+            if file:
+                (tmp_path / place / file).write_text("")
+            raise UsageProblem("refused")
+
+    (tmp_path / "kept").mkdir()
+    for place, file in (("new", ""), ("kept", ""), ("shared", "mine.txt")):
+        with pytest.raises(UsageProblem, match="refused"):
+            refuse(place, file=file)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "shared"]
+
+
 @pytest.mark.parametrize("path", ["/proc/nothing/here", "/dev/null/out"])
 def test_a_folder_that_cannot_be_written_is_refused(path: str) -> None:
     """Before anything is measured, not after."""

@@ -77,9 +77,9 @@ def test_other_layouts_are_read_alike():
     [
         ("", "x.csv: empty, expected a header with the column 'name'"),
         ("model,accuracy\na,pass\n", "x.csv: no column 'name', only: 'model, accuracy'"),
-        ("name,accuracy,accuracy\n", "x.csv: column 'accuracy' stands there twice"),
+        ("name,accuracy,accuracy\n", "x.csv: column 'accuracy' is there twice"),
         ("name,accuracy,\n", "x.csv: column '' has no name"),
-        ("name,accuracy\na,pass\na,OOM\n", "x.csv: the name 'a' stands there twice"),
+        ("name,accuracy\na,pass\na,OOM\n", "x.csv: the name 'a' is there twice"),
         ("name,accuracy\n\n\na\n", "x.csv: line 4 has 1 cell, the header has 2; is the file truncated?"),
         ("name,accuracy\na,pass,1\n", "x.csv: line 2 has 3 cells, the header has 2; is the file truncated?"),
         ('name,accuracy\n"a,pass\n', "x.csv: line 2: not CSV (unexpected end of data)"),

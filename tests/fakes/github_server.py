@@ -220,7 +220,9 @@ class FakeGitHub(FakeServer):
         common = next((sha for sha in head if sha in base), None)
         if common is None:
             return Reply(status=404, body={"message": "Not Found"})
-        return Reply(body={"merge_base_commit": {"sha": common}})
+        ahead = [sha for sha in reversed(head) if sha not in base]
+        commits = [{"sha": sha, "commit": {"message": self.objects[sha].get("message", "")}} for sha in ahead]
+        return Reply(body={"merge_base_commit": {"sha": common}, "total_commits": len(ahead), "commits": commits})
 
     def _line(self, name: str) -> list[str]:
         """The commit of a branch or SHA and its first parents, the nearest first; nothing for an unknown one."""

@@ -23,6 +23,11 @@ class ReviewGitHub(FakeGitHub):
         self.checks: list[dict[str, Any]] = []
         self.writers: set[str] = set()
         """Those who may write to the repository."""
+        self.events: dict[int, list[dict[str, Any]]] = {}
+        self.merged: dict[str, int] = {}
+        """The pull request that brought a commit."""
+        self.line: list[str] = []
+        """The commits of the default branch, oldest first."""
         self._minute = 0
 
     def add_pull(
@@ -31,8 +36,50 @@ class ReviewGitHub(FakeGitHub):
         """An open pull request with this head; its number."""
         number = len(self.pulls) + 1
         head = {"ref": branch, "sha": sha, "repo": {"full_name": fork}}
-        self.pulls.append({"number": number, "head": head, "base": {"repo": {"full_name": base}}})
+        self.pulls.append(
+            {
+                "number": number,
+                "html_url": f"{self.url}/{REPOSITORY}/pull/{number}",
+                "head": head,
+                "base": {"repo": {"full_name": base}},
+                "labels": [],
+                "body": "",
+                "merged_at": None,
+            }
+        )
         self.comments[number] = []
+        return number
+
+    def describe(self, pull: int, body: str) -> None:
+        """Somebody edits a pull request's description."""
+        self.pulls[pull - 1] |= {"body": body, "lastEditedAt": self.tell_time()}
+
+    def put_label(self, pull: int, label: str, *, login: str) -> int:
+        """Somebody puts a label on a pull request; the number of the event."""
+        self.pulls[pull - 1]["labels"].append({"name": label})
+        return self._add_event(pull, "labeled", label, login)
+
+    def take_label(self, pull: int, label: str, *, login: str) -> int:
+        """Somebody takes a label off; the number of the event."""
+        self.pulls[pull - 1]["labels"].remove({"name": label})
+        return self._add_event(pull, "unlabeled", label, login)
+
+    def merge(self, pull: int, *commits: str) -> None:
+        """A pull request becomes these commits of the default branch."""
+        self.pulls[pull - 1] |= {"state": "closed", "merged_at": self.tell_time()}
+        self.merged |= dict.fromkeys(commits, pull)
+
+    def _add_event(self, pull: int, event: str, label: str, login: str) -> int:
+        number = self._number()
+        self.events.setdefault(pull, []).append(
+            {
+                "id": number,
+                "event": event,
+                "label": {"name": label},
+                "actor": {"login": login},
+                "created_at": self.tell_time(),
+            }
+        )
         return number
 
     def add_comment(self, pull: int, body: str, *, login: str) -> int:
@@ -67,6 +114,10 @@ class ReviewGitHub(FakeGitHub):
         if asked.method == "GET" and asked.path == "/user":
             return Reply(status=403, body={"message": "Resource not accessible by integration"})
         if asked.method == "POST" and asked.path == "/graphql":
+            if "pullRequest" in asked.body["query"]:
+                pull = self.pulls[asked.body["variables"]["number"] - 1]
+                written = {"body": pull["body"], "lastEditedAt": pull.get("lastEditedAt")}
+                return Reply(body={"data": {"repository": {"pullRequest": written}}})
             return Reply(body={"data": {"viewer": {"login": BOT}}})
         return super().route(asked)
 
@@ -74,6 +125,9 @@ class ReviewGitHub(FakeGitHub):
         return [
             ("GET", "/pulls", "pull-requests: write", self._list_heads),
             ("GET", r"/pulls/(\d+)", "pull-requests: write", self._get_pull),
+            ("GET", r"/issues/(\d+)/events", "issues: write", self._list_events),
+            ("GET", r"/compare/(\w{40})\.\.\.(\w{40})", "contents: read", self._list_range),
+            ("GET", r"/commits/(\w{40})/pulls", "pull-requests: write", self._list_pulls_of),
             ("GET", r"/collaborators/([^/]+)/permission", "contents: read", self._get_permission),
             ("GET", r"/issues/(\d+)/comments", "issues: write", self._list_comments),
             ("POST", r"/issues/(\d+)/comments", "issues: write", self._post_comment),
@@ -96,6 +150,19 @@ class ReviewGitHub(FakeGitHub):
 
     def _get_pull(self, _: Asked, match: re.Match[str]) -> Reply:
         return Reply(body={"state": "open", **self.pulls[int(match[1]) - 1]})
+
+    def _list_events(self, asked: Asked, match: re.Match[str]) -> Reply:
+        return self.page(asked, self.events.get(int(match[1]), []))
+
+    def _list_range(self, asked: Asked, match: re.Match[str]) -> Reply:
+        if match[1] not in self.line or match[2] not in self.line:
+            return self._compare(asked, match)
+        shas = self.line[self.line.index(match[1]) + 1 : self.line.index(match[2]) + 1]
+        return Reply(body={"commits": [{"sha": sha} for sha in shas], "total_commits": len(shas)})
+
+    def _list_pulls_of(self, asked: Asked, match: re.Match[str]) -> Reply:
+        number = self.merged.get(match[1])
+        return self.page(asked, [self.pulls[number - 1]] if number else [])
 
     def _get_permission(self, _: Asked, match: re.Match[str]) -> Reply:
         permission = "write" if match[1] in self.writers else "read"

@@ -460,7 +460,7 @@ def test_a_results_folder_is_none_of_another_tool(torchperf, tmp_path):
     stdin = json.dumps({"benchmarks": [google_run("a", 8.0)]}).encode()
     torchperf("ingest", "google-benchmark", "-", "--output-dir", tmp_path / "out", stdin=stdin)
     done = torchperf("ingest", "hud", tmp_path / "out", "--output-dir", tmp_path / "again")
-    assert (done.code, "use the results folder as it is" in done.err) == (4, True)
+    assert (done.code, "use the results folder directly" in done.err) == (4, True)
 
 
 def test_what_is_left_out_is_named_up_to_twenty(torchperf, tmp_path):

@@ -109,6 +109,31 @@ def test_every_export_is_read_back_with_the_same_cases_and_values(records) -> No
     }
 
 
+def test_parameters_survive_a_dashboard() -> None:
+    """What another tool calls so, and is no mapping of plain values, is left."""
+    case = Case(
+        suite="ops", model="matmul[n=128]", mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="inductor"
+    )
+    record = Record(
+        case=case,
+        testing=Testing.PERFORMANCE,
+        status=Status.PASS,
+        metrics={"abs_latency": 1.0},
+        params={"n": 128, "exact": True},
+        environment=ENVIRONMENT,
+        source=SOURCE,
+    )
+    lines = lines_of(rows_of(Results(records=(record,)), Identity(now=0), gpus=None))
+    (back,) = read_content(compress(lines), "f", REQUEST).records
+    assert back.params == record.params
+    for foreign in ("not JSON", "[1]", '{"n": [1]}'):
+        rows = json.loads(json.dumps(list(rows_of(Results(records=(record,)), Identity(now=0), gpus=None))))
+        for row in rows:
+            row["benchmark"]["extra_info"]["params"] = foreign
+        (back,) = read_content(compress(lines_of(rows)), "f", REQUEST).records
+        assert back.params == {}
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(recorded())
 def test_pytest_benchmarks_file_keeps_the_rounds(records) -> None:

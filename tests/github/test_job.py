@@ -65,6 +65,21 @@ def test_another_commit_that_was_checked_out_is_the_one(tmp_path: Path, *, remot
     assert found(JOB, tmp_path).commit == (head.stdout.strip() if is_its_own else JOB["GITHUB_SHA"])
 
 
+def test_the_subject_is_that_of_the_commit(tmp_path: Path) -> None:
+    """The checkout's where it has the commit, else that of a push's event; another commit's never."""
+    event = tmp_path / "event.json"
+    pushed = {"id": JOB["GITHUB_SHA"], "message": "Fuse\u202e more\n\nbecause"}
+    event.write_text(json.dumps({"head_commit": pushed}))
+    job = {**JOB, "GITHUB_EVENT_PATH": str(event)}
+    assert found(job, tmp_path).subject == "Fuse\ufffd more"
+    assert found({**job, "GITHUB_SHA": "b" * 40}, tmp_path).subject == ""
+    checkout = tmp_path / "checkout"
+    subprocess.run(["git", "init", "--quiet", str(checkout)], check=True, timeout=60)
+    commit = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "<b>"]
+    subprocess.run(commit, cwd=checkout, check=True, timeout=60)
+    assert found({}, checkout).subject == "<b>"
+
+
 def test_a_pull_request_is_its_head(tmp_path: Path) -> None:
     """GITHUB_SHA would be a merge commit that nobody wrote."""
     event = tmp_path / "event.json"

@@ -81,6 +81,20 @@ def test_rows_of_a_later_version_are_a_problem_of_their_file(tmp_path: Path):
     assert [problem.file for problem in past.problems] == [paths[1].name.partition("_")[2].removesuffix(".parquet")]
 
 
+def test_parameters_are_asked_for_in_every_row_and_absent_in_older_files(tmp_path: Path):
+    """They come back with their types; a file from before they were kept has none."""
+    made = replace(performance(case("matmul[n=128,bias=True]")), params={"n": 128, "bias": True, "dtype": "float32"})
+    older, newer = write(tmp_path, a_run(0, [made]), a_run(1, [made]))
+    duckdb.sql(f"COPY (SELECT * EXCLUDE (params) FROM read_parquet('{older}')) TO '{older}' (FORMAT parquet)")
+    with open_database([older, newer]) as database:
+        past = database.read_runs(["octo/project/1000", "octo/project/1001"], RunFilter())
+        query = "SELECT params->>'n' AS n, metric FROM history WHERE params <> '' AND metric = 'speedup'"
+        assert database.answer(query).rows == (("128", "speedup"),)
+    before, after = (run.results.records[0].params for run in past.runs)
+    assert (before, after) == ({}, made.params)
+    assert [type(value) for value in after.values()] == [int, bool, str]
+
+
 def test_files_that_cannot_be_read_are_named(tmp_path: Path):
     """What is no Parquet file, and what lacks columns, is left out; the rest is asked."""
     paths = write(tmp_path, a_run(0))

@@ -265,6 +265,7 @@ RECORDS = st.builds(
     remarks=st.lists(TEXT, max_size=2).map(tuple),
     not_compiled=st.booleans(),
     compile_scope=st.sampled_from(["", "step", "module"]),
+    params=st.dictionaries(TEXT, st.one_of(TEXT, st.booleans(), st.integers(-(2**53), 2**53), NUMBER), max_size=2),
     log=TEXT,
     environment=st.builds(Environment, torch=TEXT, cpu=TEXT, memory_bytes=st.integers(0, 2**62)),
     source=st.builds(

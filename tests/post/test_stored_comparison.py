@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from torchperf_ci.compare.effects import ChangeTolerance, Verdict
+from torchperf_ci.compare.explanation import Cause, CauseKind, Explanation
 from torchperf_ci.compare.model import (
     ACCURACY,
     LATENCY,
@@ -99,7 +101,7 @@ def test_a_comparison_that_was_interrupted_is_no_success() -> None:
     good, bad = (replace(findings(each), unmeasured=3) for each in (compared(Verdict.UNCHANGED), SLOWER))
     posting = posted(to_json(good))
     assert posting.conclusion is Conclusion.ACTION_REQUIRED
-    assert posting.title == "⚠️ The one case is unchanged (within 5 %); 3 not measured to the end."
+    assert posting.title == "⚠️ The only case is unchanged (within 5 %); 3 not measured to the end."
     assert posting.text == to_markdown(good)
     assert posted(to_json(bad)).conclusion is Conclusion.FAILURE
 
@@ -109,7 +111,7 @@ def test_what_is_bad_has_a_note() -> None:
     lost = Comparison(case=case("unet"), metric=ACCURACY, verdict=Verdict.FAILED, why="pass → fail_accuracy")
     notes = posted(to_json(findings(SLOWER, OPEN, lost))).notes
     assert [(note.path, note.title) for note in notes] == [
-        ("tiny/mlp", "tiny/mlp inductor latency: regressed +10.0 %"),
+        ("tiny/mlp", "tiny/mlp inductor latency: slower +10.0 %"),
         ("tiny/unet", "tiny/unet inductor accuracy: failed"),
     ]
 
@@ -168,3 +170,29 @@ def _without_code(text: str) -> str:
     import re
 
     return re.sub(r"<code>[^<]*</code>|`[^`\n]*`", "", text)
+
+
+def test_explanations_of_another_job_are_shown_in_our_words() -> None:
+    """Their names, places and notes are text of others: no mention, link or markup comes of them."""
+    cause = Cause(kind=CauseKind.OPERATOR, name=HOSTILE, place=HOSTILE, note=HOSTILE, base=1.0, head=2.0, share=0.9)
+    fact = Cause(kind=CauseKind.GRAPHS, name=HOSTILE, note=HOSTILE)
+    explanations = (
+        Explanation(case=case(), metric=LATENCY, base=1.0, head=2.0, causes=(cause,), facts=(fact,)),
+        Explanation(case=case("lstm"), metric=LATENCY, problem=HOSTILE),
+    )
+    original = replace(findings(SLOWER, replace(SLOWER, case=case("lstm"))), explanations=explanations)
+    text = posted(to_json(original)).text
+    assert text == to_markdown(original)
+    assert "takes 1 s more" in text
+    outside_code = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", text)
+    assert ("@octocat" in outside_code, "<!--" in outside_code, "](http://evil" in outside_code) == (False,) * 3
+    assert "\n::error" not in text
+
+
+def test_a_cause_of_no_known_kind_is_refused() -> None:
+    """As everything that no comparison writes."""
+    cause = Cause(kind=CauseKind.OPERATOR, name="aten::mm")
+    explanation = Explanation(case=case(), metric=LATENCY, causes=(cause,))
+    content = to_json(replace(findings(SLOWER), explanations=(explanation,)))
+    with pytest.raises(Forged, match="explanations"):
+        posted(content.replace('"operator"', '"magic"'))

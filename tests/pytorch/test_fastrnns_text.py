@@ -87,10 +87,10 @@ def test_results_are_written_in_every_format(form: TableFormat) -> None:
 def test_two_files_side_by_side() -> None:
     """The table shows old, new and ratio, a dash for what is missing, and a note that says why."""
     assert compare_pairs(PAIRS, TableFormat.TABLE) == (
-        "group    name               old ms    new ms    ratio  note\n"
-        "-------  ---------------  --------  --------  -------  -------------\n"
-        "lstm     jit                     2       2.5    1.250\n"
-        "lstm     =py|`x` <b>@all         –      1235        –  failed in old\n"
+        "group  name             old ms  new ms  ratio  note\n"
+        "-----  ---------------  ------  ------  -----  -------------\n"
+        "lstm   jit                   2     2.5  1.250\n"
+        "lstm   =py|`x` <b>@all       –    1235      –  failed in old\n"
         "\n"
         "Geometric mean of new / old over 1 variant: 1.250 (above 1 is slower)"
     )

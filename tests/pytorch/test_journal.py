@@ -48,7 +48,7 @@ def test_another_file_is_not_touched(tmp_path, content):
     """A file that is no journal is refused and left as it is."""
     path = tmp_path / "notes"
     path.write_text(content)
-    with pytest.raises(UsageProblem, match="it was left as it is"), open_journal(path, endpoint="here"):
+    with pytest.raises(UsageProblem, match="it was not changed"), open_journal(path, endpoint="here"):
         pass
     assert path.read_text() == content
 

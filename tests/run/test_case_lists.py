@@ -26,7 +26,9 @@ def test_a_list_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_a_case_that_is_not_planned_is_refused(tmp_path: Path) -> None:
     """Else less would be measured than was asked for, and nobody would see it."""
-    with pytest.raises(UsageProblem, match="names 1 case that the other options do not choose, say tiny/c inductor"):
+    with pytest.raises(
+        UsageProblem, match=r"names 1 case that the other options do not choose, e\.g\. tiny/c inductor"
+    ):
         keep_listed(PLAN, frozenset({case("a"), case("c")}), tmp_path / "again.jsonl")
 
 

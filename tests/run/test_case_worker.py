@@ -7,6 +7,7 @@ from typing import Any
 from torchperf_ci.core.records import Case, Mode, Status
 from torchperf_ci.run.case_worker import BREAKS_KEPT, REMARKS_KEPT, CaseSettings, CaseWorker, Counted, WorkerPairs
 from torchperf_ci.run.plan import PlannedCase
+from torchperf_ci.run.sampler import Turn
 from torchperf_ci.run.session import WorkerError
 
 CASE = Case(suite="tiny", model="mlp", mode=Mode.TRAINING, device="cuda", dtype="amp", compiler="inductor")
@@ -92,11 +93,12 @@ def test_pairs_are_readings_in_seconds_in_the_order_that_was_drawn() -> None:
     """Device times where there are some; something that was compiled again is told once."""
     worker, case = case_worker()
     pairs = WorkerPairs(case)
-    taken = pairs.take([False, True], 4)
+    taken = pairs.take([False, True], Turn(repeats=4))
     assert worker.asked[0][2] == {
         "order": [["eager", "compiled"], ["compiled", "eager"]],
         "inner": {"eager": 4, "compiled": 4},
         "discard": 0,
+        "probe": True,
     }
     assert [(pair.first, pair.second, pair.probe) for pair in taken] == [(3e-6, 1e-6, 1e-8), (4e-6, 2e-6, 2e-8)]
     assert [(pair.first_device, pair.second_device) for pair in taken] == [(2.5e-6, None), (3.5e-6, None)]

@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from torchperf_ci.compare.live import Interleave, TwoWorkerPairs
 from torchperf_ci.core.records import Build, Environment
 from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.plan import Machine
-from torchperf_ci.run.sampler import Sampler
+from torchperf_ci.run.sampler import Sampler, Turn
 from torchperf_ci.run.survey import Survey, note_settings
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -26,11 +28,13 @@ class OnDevice:
     def __init__(self) -> None:
         self.asked: list[tuple[int, int, int]] = []
 
-    def sample(self, order: Sequence[Sequence[str]], inner: dict[str, int], *, discard: int = 0) -> dict[str, Any]:
-        count = len(order)
+    def sample(
+        self, order: Sequence[Sequence[str]], inner: dict[str, int], *, discard: int = 0, probe: bool = True
+    ) -> dict[str, Any]:
+        count = sum(map(len, order))
         self.asked.append((count, inner["compiled"], discard))
         times = {"compiled": [1000] * count}
-        return {"host": times, "device": times, "probe": [1] * count, "recompiled": False}
+        return {"host": times, "device": times, "probe": [1] * len(order) * probe, "recompiled": False}
 
 
 def pairs_of(workers: dict[str, Any], interleave: Interleave) -> TwoWorkerPairs:
@@ -40,11 +44,30 @@ def pairs_of(workers: dict[str, Any], interleave: Interleave) -> TwoWorkerPairs:
 def test_a_block_discards_one_reading_after_a_switch_of_sides() -> None:
     """Not one for each of its readings; single iterations switch each time."""
     workers = {"base": OnDevice(), "head": OnDevice()}
-    assert len(pairs_of(workers, Interleave.BLOCK).take([False] * 5, 1)) == 5
+    assert len(pairs_of(workers, Interleave.BLOCK).take([False] * 5, Turn())) == 5
     assert workers["base"].asked == workers["head"].asked == [(5, 1, 1)]
     workers = {"base": OnDevice(), "head": OnDevice()}
-    pairs_of(workers, Interleave.ITERATION).take([False, True], 1)
+    pairs_of(workers, Interleave.ITERATION).take([False, True], Turn())
     assert workers["base"].asked == workers["head"].asked == [(1, 1, 1), (1, 1, 1)]
+
+
+def test_a_turn_of_several_readings_is_one_half_of_a_pair() -> None:
+    """By the mean of its middle half; one is discarded after a switch of sides, and the side that comes last has a
+    probe."""
+
+    class Rising(OnDevice):
+        def sample(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            reply = super().sample(*args, **kwargs)
+            times = {"compiled": [9_000_000, *range(1000, 8000, 1000)][: len(reply["host"]["compiled"])]}
+            values = {"compiled": [{"rate": nanoseconds / 1e3} for nanoseconds in times["compiled"]]}
+            return {**reply, "host": times, "device": times, "values": values}
+
+    workers = {"base": Rising(), "head": Rising()}
+    taken = pairs_of(workers, Interleave.ITERATION).take([False, True], Turn(repeats=3, readings=8))
+    assert workers["base"].asked == workers["head"].asked == [(8, 3, 1), (8, 3, 1)]
+    assert [(pair.first, pair.second_device) for pair in taken] == [(pytest.approx(4.5e-6), pytest.approx(4.5e-6))] * 2
+    assert taken[0].first_values == {"rate": pytest.approx(4.5)}
+    assert [pair.probe for pair in taken] == [1e-9, 1e-9]
 
 
 def test_with_a_cold_cache_a_reading_is_one_call() -> None:

@@ -10,34 +10,44 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from torchperf_ci.run.sampler import LONGEST_READING, SHORTEST, SamplePair, Sampler, StopRule
+from torchperf_ci.run.sampler import (
+    LONGEST_READING,
+    LONGEST_TURN,
+    SHORTEST,
+    SHORTEST_TURN,
+    SamplePair,
+    Sampler,
+    StopRule,
+    Turn,
+)
 
 Times = Callable[[int], tuple[float, float]]
 
 
 @dataclass
 class Source:
-    """SamplePair number n takes `times(n)` seconds; each asking costs `asking` seconds more."""
+    """SamplePair number n takes `times(n)` seconds; each asking costs `asking` seconds more, each reading `setup`."""
 
     times: Times
     asking: float = 0.0
+    setup: float = 0.0
     compiles_at: frozenset[int] = frozenset()
     now: float = 0.0
     taken: int = 0
     swapped: list[bool] = field(default_factory=list)
-    repeats: list[int] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     _compiled: bool = False
 
-    def take(self, swapped: Sequence[bool], repeats: int) -> list[SamplePair]:
+    def take(self, swapped: Sequence[bool], turn: Turn) -> list[SamplePair]:
         self.now += self.asking
         self.batches.append(len(swapped))
-        self.repeats.append(repeats)
-        return [self._pair(turned, repeats) for turned in swapped]
+        self.turns.append(turn)
+        return [self._pair(turned, turn) for turned in swapped]
 
-    def _pair(self, turned: bool, repeats: int) -> SamplePair:  # noqa: FBT001 - a value, not a switch
+    def _pair(self, turned: bool, turn: Turn) -> SamplePair:  # noqa: FBT001 - a value, not a switch
         first, second = self.times(self.taken)
-        self.now += (first + second) * repeats
+        self.now += ((first + second) * turn.repeats + 2 * self.setup) * turn.readings
         self.swapped.append(turned)
         self._compiled |= self.taken in self.compiles_at
         self.taken += 1
@@ -204,7 +214,7 @@ def test_short_calls_are_repeated_inside_a_reading(first: float, second: float, 
         one, source = sampler(lambda _, times=times: times)
         one.warm_up(iterations=warm)
         one.measure(StopRule(repeat=5))
-        assert source.repeats[-1] == one.repeats == repeats
+        assert source.turns[-1].repeats == one.repeats == repeats
         assert max(times) * repeats <= LONGEST_READING
 
 
@@ -216,7 +226,60 @@ def test_repeats_are_chosen_once() -> None:
     other, source = sampler(lambda _: (SHORTEST * 2, SHORTEST * 2))
     other.repeats = chosen
     other.warm_up()
-    assert other.repeats == source.repeats[0] == chosen == 2
+    assert other.repeats == source.turns[0].repeats == chosen == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "setup", "readings"),
+    [
+        (SHORTEST_TURN, 2 * SHORTEST_TURN, 0.0, 1),
+        (1e-3, 2e-3, 0.0, 3),
+        (2e-3, 1e-3, 0.0, 3),
+        (1e-3, 10e-3, 0.0, 2),
+        (1e-3, LONGEST_TURN, 0.0, 1),
+        (1e-6, 1e-6, 0.0, 59),
+        (1e-3, 1e-3, 9e-3, 2),
+        (1e-3, 1e-3, 0.1, 1),
+    ],
+)
+@pytest.mark.parametrize("warm", [None, 10])
+def test_where_a_turn_costs_time_it_has_several_short_readings(
+    first: float, second: float, setup: float, readings: int, warm: int | None
+) -> None:
+    """As many for one arm as for the other; what is set up counts to a turn's longest time, not to its shortest."""
+    one, source = sampler(lambda _: (first, second), setup=setup)
+    one.readings = None
+    one.warm_up(iterations=warm)
+    one.measure(StopRule(repeat=5))
+    assert source.turns[-1].readings == one.readings == readings
+    assert source.turns[0].readings == 1
+
+
+def test_long_turns_are_asked_for_in_small_batches() -> None:
+    """Right after they were chosen: a look must not wait for them."""
+    one, source = sampler(lambda _: (1e-3, 1e-3))
+    one.readings = None
+    one.warm_up()
+    warm = len(source.batches)
+    one.measure(StopRule(repeat=100))
+    assert max(source.batches[warm:]) <= 0.05 / 6e-3
+
+
+def test_where_a_turn_costs_nothing_it_has_one_reading() -> None:
+    """Both arms are in one process."""
+    one, source = sampler(lambda _: (1e-3, 1e-3))
+    one.warm_up()
+    one.measure(StopRule(repeat=5))
+    assert {turn.readings for turn in source.turns} == {1}
+
+
+def test_readings_of_a_turn_are_chosen_once() -> None:
+    """All launches of a case have the same."""
+    one, source = sampler(lambda _: (2e-3, 2e-3))
+    one.readings = 7
+    one.warm_up()
+    assert one.readings == 7
+    assert {turn.readings for turn in source.turns} == {7}
 
 
 def test_a_recompilation_starts_over_once() -> None:

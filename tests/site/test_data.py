@@ -10,10 +10,13 @@ from report_builders import accuracy, both, case, performance
 from run_builders import a_run
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Environment, Status
+from torchperf_ci.dashboard.owners import OwnerRule
+from torchperf_ci.dashboard.states import judge
 from torchperf_ci.dashboard.trends import summarize_run
 from torchperf_ci.history.series import collect_series
 from torchperf_ci.site.data import encode_data, encode_month, name_machine
 from torchperf_ci.site.months import MonthRuns
+from torchperf_ci.site.pages import describe_states
 
 FIRST = [
     *both(case("mlp", "inductor"), 1.5, compilation_latency=10.0, compression_ratio=0.9),
@@ -76,3 +79,13 @@ def test_data_is_ascii_and_says_what_it_was_given(text: str):
 def test_a_machine_is_named_by_what_tells_it_apart(environment: Environment, name: str):
     """Its GPUs, its CPU, or its host."""
     assert name_machine(environment) == name
+
+
+def test_what_is_open_has_an_owner():
+    """And what is not has none, whosever it is."""
+    runs = [a_run(day, [*both(case("mlp"), 1.0 if day > 5 else 1.5), *both(case("lstm"), 1.5)]) for day in range(8)]
+    rules = [OwnerRule(owners=("@org/team",)), OwnerRule(metric="speedup", owners=("ana",))]
+    described = describe_states(judge(collect_series(runs)), {}, rules)
+    owners = {each["metric"]: each["owners"] for each in described if each["open"]}
+    assert owners == {"abs_latency": ["org/team"], "speedup": ["ana"]}
+    assert all(each["owners"] == [] for each in described if not each["open"])

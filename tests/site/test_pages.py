@@ -96,8 +96,12 @@ def test_since_when_and_which_commit_takes_two_clicks(browser: Browser, site: Pa
     click(browser, link("tiny/mlp", "document.getElementById('open')"))
     browser.wait("document.querySelector('#states .since')")
     since = text(browser, "document.querySelector('#states .since')")
-    assert "Since 2026-10-30 03:15 UTC, commit 1919191919" in since
+    assert "Since 2026-10-30 03:15 UTC, commit 1919191919 “Fuse <b>25</b> & more”" in since
     assert "Last good: 2026-10-29" in since
+    click(browser, "document.querySelector('#states .commits summary')")
+    assert "2 commits between them\naaaaaaaaaa <i>a</i>\nbbbbbbbbbb <i>b</i>" in text(
+        browser, "document.querySelector('#states .commits')"
+    )
     target = browser.run(f"return ({link('1919191919', '''document.getElementById('states')''')}).href")
     assert target == f"https://github.com/octo/project/commit/{'19' * 20}"
     between = browser.run(f"return ({link('the commits between them')}).href")
@@ -111,8 +115,11 @@ def test_the_first_page_says_what_is_open_and_how_it_stands(browser: Browser, si
     opened = text(browser, "document.getElementById('open')")
     assert "failing Performance run: crashed: killed by signal 11 <b>(SIGSEGV)</b>" in opened
     assert "worse Performance speedup: 1.58" in opened
-    click(browser, "document.querySelector('#open article:last-of-type summary')")
-    assert f"--base-ref {'18' * 20} --head-ref {'19' * 20}" in text(browser, "document.getElementById('open')")
+    compare = f"--base-ref {'18' * 20} --head-ref {'19' * 20}"
+    browser.run("document.querySelectorAll('#open details').forEach((each) => { each.open = true; })")
+    commands = text(browser, "document.getElementById('open')")
+    assert compare in commands
+    assert "--explain all" in commands
     browser.run("document.querySelector('.charts').scrollIntoView()")
     browser.wait("document.querySelectorAll('.chart[data-drawn]').length === 4")
     names = browser.run(f"return {CHART}.data.map((trace) => trace.name)")

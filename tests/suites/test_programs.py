@@ -101,7 +101,13 @@ FUNCTION = "def one(batch_size, n=1, dtype=''):\n    return abs, (n,)\nMODELS = 
         (FUNCTION + "METRICS = {'speed': {'unit': 'm', 'direction': 'up'}}", ["'up'", "higher, lower"]),
         (FUNCTION + "METRICS = {'a b': {'unit': 'm', 'direction': 'lower'}}", ["'a b'", "letters"]),
         (FUNCTION + "METRICS = {'speed': {'unit': 'm', 'direction': 'lower', 'x': 1}}", ["'x'", "unit, direction"]),
+        (
+            FUNCTION + "def metrics(model, result, seconds):\n    return {}",
+            ["wrong.py:4: ", "METRICS does not declare", "METRICS = {"],
+        ),
         (FUNCTION + "SHAPES = {'one': 3}", ["SHAPES['one'] is 3", "a list of inputs"]),
+        (FUNCTION + "SHAPES = {'ones': [(1,)]}", ["wrong.py:4: ", "SHAPES['ones']", "did you mean 'one'?"]),
+        (FUNCTION + "SHAPES = [(1,)]", ["SHAPES is a list", "SHAPES = {"]),
     ],
 )
 def test_parameters_metrics_and_shapes_amiss_are_told(tmp_path: Path, body: str, facts: list[str]) -> None:

@@ -35,7 +35,7 @@ def test_any_callable_is_measured(load_call, model: str) -> None:
     ("model", "compiler", "status", "reason"),
     [
         ("nothing", "eager", "pass_due_to_skip", "returns nothing"),
-        ("function", "none", "pass_due_to_skip", "as it is"),
+        ("function", "none", "pass_due_to_skip", "nothing is compiled"),
         ("wrong", "none", "fail_accuracy", "off by one"),
         ("wrong", "eager", "fail_accuracy", "off by one; eager's result is wrong as well: off by one"),
         ("checked", "none", "pass", ""),

@@ -87,6 +87,11 @@ def test_a_test_that_fails_afterwards_is_wrong(begin: Callable[[str], Asker], te
         ("test_calls_nothing", Status.PASS_DUE_TO_SKIP, "without calling its `benchmark` fixture"),
         ("test_weaves", Status.MODEL_FAIL_TO_LOAD, "write benchmark(function)"),
         ("test_pedantic_misused", Status.EAGER_FAIL_TO_RUN, "not both"),
+        ("test_pedantic_iterations", Status.MODEL_FAIL_TO_LOAD, "leave `iterations` at 1"),
+        ("test_in_a_thread", Status.MODEL_FAIL_TO_LOAD, "in another thread; call it in the test itself"),
+        ("test_coroutine", Status.MODEL_FAIL_TO_LOAD, "lambda: asyncio.run(function())"),
+        ("test_async", Status.MODEL_FAIL_TO_LOAD, "async def functions are not natively supported"),
+        ("test_gives_the_result", Status.MODEL_FAIL_TO_LOAD, "takes the function to call, and not its result; got int"),
         ("test_gone", Status.MODEL_FAIL_TO_LOAD, "not found"),
     ],
 )

@@ -215,7 +215,7 @@ def test_the_suite_may_have_a_loss_of_its_own() -> None:
     ("make", "message"),
     [
         (lambda batch_size: (torch.ones(1), ()), "returned (a )?Tensor, neither a torch.nn.Module nor a callable"),
-        (lambda batch_size: (nn.Linear(1, 1), torch.ones(1)), "a Tensor in the place of the tuple of inputs"),
+        (lambda batch_size: (nn.Linear(1, 1), torch.ones(1)), "a Tensor instead of the tuple of inputs"),
     ],
 )
 def test_what_is_no_module_with_arguments_is_refused(make, message: str) -> None:

@@ -132,3 +132,9 @@ def test_a_gpu_has_device_times_beside_the_host_times() -> None:
     sweep = sample({"a": lambda: x @ x}, [["a"]] * 5, device=device, inner={"a": 3})
     assert len(sweep.host["a"]) == len(sweep.device["a"]) == 5
     assert all(on_device > 0 for on_device in sweep.device["a"])
+
+
+def test_a_probe_may_be_left_out() -> None:
+    """The side of a pair that comes first needs none."""
+    sweep = sample({"arm": lambda: None}, [["arm", "arm"]], device=CPU, inner={}, probes=False)
+    assert (len(sweep.host["arm"]), sweep.probe) == (2, [])

@@ -93,7 +93,7 @@ def list_versions(versions: Sequence[str], good: str = "", bad: str = "") -> Str
     if unknown := [end for end in (good, bad) if end and end not in versions]:
         raise UsageProblem(f"{', '.join(unknown)} is not among --versions {','.join(versions)}")
     if len(set(versions)) < len(versions):
-        raise UsageProblem("a version stands twice in --versions")
+        raise UsageProblem("a version occurs twice in --versions")
     start = versions.index(good) if good else 0
     end = versions.index(bad) if bad else len(versions) - 1
     if start >= end:

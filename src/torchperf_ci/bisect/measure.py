@@ -187,6 +187,16 @@ class CaseMeasurer:
         measured = comparer.compare(self._planned, plan, attempt=2 * attempt + is_check)
         return replace(read_measured(measured, self._question, taken), seconds=time.monotonic() - start)
 
+    def find_pair(self, candidate: str, against: str) -> tuple[PlannedCase, LiveSide, LiveSide]:
+        """Return the case and both sides, set up. Raises `UsageProblem` where one cannot be."""
+        base = self._shelf.get(against, beside=candidate)
+        return self._planned, base, self._shelf.get(candidate, beside=against)
+
+    @property
+    def settings(self) -> CaseSettings:
+        """The way in which the case is measured."""
+        return self._settings
+
     def _claim_logs(self, planned: PlannedCase, side: str, *, names: Mapping[str, str]) -> list[Path]:
         name = safe_name(f"{names[side][:12]}_{safe_name(planned.case.suite)}_{safe_name(planned.case.model)}")
         return [self._folder.claim(one) for one in log_names(f"{LOGS}/{name}.log", planned.world)]
@@ -277,7 +287,7 @@ def read_measured(measured: Measured, question: Question, taken: Round) -> Round
         values = (float(not one.startswith("pass")), float(not two.startswith("pass")))
         return replace(taken, values=(values,), words=(one, two))
     if base.failure or head.failure:
-        side, why = ("the candidate", head.failure) if head.failure else ("what it is held against", base.failure)
+        side, why = ("the candidate", head.failure) if head.failure else ("what it is compared with", base.failure)
         return _give_up(taken, f"{side} does not run: {why}")
     if question.scale is Scale.TIMED:
         read = replace(taken, launches=measured.launches, between=measured.between, is_same=measured.spared)

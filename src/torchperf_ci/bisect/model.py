@@ -9,6 +9,7 @@ from enum import Enum
 from statistics import fmean
 
 from torchperf_ci.compare.effects import BETWEEN_FLOOR, Launch, estimate_effect
+from torchperf_ci.compare.explanation import Explanation
 from torchperf_ci.compare.model import ACCURACY, COMPILING, LATENCY, MEMORY, Header
 from torchperf_ci.compare.verdicts import COMPILE_BETWEEN, LEAST_BYTES
 from torchperf_ci.core.records import INSTRUCTIONS
@@ -245,13 +246,14 @@ class Culprit:
     """A candidate that made the change, or a part of it.
 
     step: it against its parent; its answer says whether that confirms it. share: of the whole change. diffstat: the
-    files that it changed, in git's words.
+    files that it changed, in git's words. explanation: why it made the change; None where nobody looked.
     """
 
     candidate: Candidate
     step: Step
     share: float
     diffstat: str = ""
+    explanation: Explanation | None = None
 
 
 class Outcome(str, Enum):

@@ -9,8 +9,12 @@ from collections.abc import Callable
 
 from torchperf_ci.bisect.model import COMMAND, BisectFindings, Candidate, Culprit, Outcome, Question, Step, StepAnswer
 from torchperf_ci.bisect.search import estimate_steps
+from torchperf_ci.compare.effects import Verdict
+from torchperf_ci.compare.explanation import write_explanation
+from torchperf_ci.compare.model import ACCURACY, Comparison
 from torchperf_ci.compare.report import to_plain
 from torchperf_ci.compare.words import LONGEST_NAME, amount, change, link_to_commit, link_to_run, metric_name, percent
+from torchperf_ci.core.records import Case
 from torchperf_ci.core.results import ResultsFolder
 from torchperf_ci.core.text import code, count, duration, fenced, html, one_line
 from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
@@ -74,7 +78,7 @@ def write_headline(findings: BisectFindings, quote: Quote = one_line) -> str:
             left = (
                 f"one of {count(len(progress.suspects), kind)} changed {subject}" if effect else "nothing is known yet"
             )
-            return f"{end}: {left}; the same command goes on from here"
+            return f"{end}: {left}; the same command continues from here"
 
 
 def _name_culprits(findings: BisectFindings, quote: Quote) -> str:
@@ -133,6 +137,8 @@ def to_text(findings: BisectFindings) -> str:
         lines.append(f"  {' '.join(filter(None, told))}")
         lines.append(f"    against its parent: {describe_change(culprit.step, findings.question)}")
         lines += [f"    {one_line(line)}" for line in culprit.diffstat.splitlines()]
+        if culprit.explanation is not None:
+            lines.append(f"    why: {write_explanation(culprit.explanation)}")
     if findings.progress.outcome in {Outcome.RANGE, Outcome.OUT_OF_TIME, Outcome.INTERRUPTED}:
         skipped = _list_reasons(findings)
         for suspect in findings.progress.suspects[:_MOST_SUSPECTS]:
@@ -190,7 +196,16 @@ def _write_culprit(culprit: Culprit, findings: BisectFindings) -> str:
     share = "" if findings.question.is_yes_or_no else f", {percent(round(culprit.share, 2))} of the whole change"
     lines = [f"- {who}\n" if who else "", f"- Against {code(step.against.name)} it {seen}{share}\n"]
     files = f"\n{fenced(culprit.diffstat)}\n" if culprit.diffstat else ""
-    return f"\n### {_link(candidate, findings)}\n\n{''.join(lines)}{files}"
+    return f"\n### {_link(candidate, findings)}\n\n{''.join(lines)}{files}{_write_why(culprit)}"
+
+
+def _write_why(culprit: Culprit) -> str:
+    """Write why a culprit made the change, and where all of it is."""
+    explanation = culprit.explanation
+    if explanation is None:
+        return ""
+    where = f" The page is `{explanation.folder}/index.html`." if explanation.folder else ""
+    return f"\n{write_explanation(explanation, code, html)}{where}\n"
 
 
 def _list_suspects(findings: BisectFindings) -> str:
@@ -236,3 +251,18 @@ def describe_plan(candidates: tuple[Candidate, ...], kind: str) -> str:
     lines = [f"  {each.name} {one_line(each.subject, limit=100)}".rstrip() for each in candidates]
     steps = count(estimate_steps(len(candidates)), "step")
     return "\n".join([*lines, f"{count(len(candidates), kind)} may have made the change: about {steps}."])
+
+
+def make_comparison(culprit: Culprit, question: Question, case: Case) -> Comparison:
+    """Make a comparison of a culprit with its parent, as far as it is needed to explain it."""
+    step = culprit.step
+    ratio = math.exp(step.value) if question.is_ratio and step.value is not None else None
+    failed = question.metric == ACCURACY
+    return Comparison(
+        case=case,
+        metric=question.metric,
+        verdict=Verdict.FAILED if failed else Verdict.REGRESSED,
+        base=step.base,
+        head=step.head,
+        ratio=ratio,
+    )

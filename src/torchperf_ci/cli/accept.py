@@ -7,7 +7,7 @@ from functools import partial
 
 import click
 
-from torchperf_ci.cli.options import GITHUB_FILES, GitHubOptions, command, command_options, option, takes
+from torchperf_ci.cli.options import ACCEPT_LABEL, GITHUB_FILES, GitHubOptions, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, UsageProblem
 
 
@@ -26,6 +26,7 @@ class AcceptOptions:
     )
     name: str = option("--name", default="torchperf", help="The name of the check that is judged anew.")
     dry_run: bool = option("--dry-run", is_flag=True, help="Say what would be accepted, and write nothing.")
+    accept_label: str = ACCEPT_LABEL
     github_files: bool = GITHUB_FILES
     github: GitHubOptions
 
@@ -38,7 +39,8 @@ def accept(options: AcceptOptions) -> int:
     A line of the comment is `/torchperf accept CASE|all [METRIC] [+N%] because REASON`. Its author must have write
     access, by GitHub's word, and it must not have been edited. It holds for the case, the metric and the size, also for
     later commits of the pull request, and ends with it; without +N%, for the size that was measured at that moment. A
-    workflow that `issue_comment` starts calls this (examples/accept.yml).
+    workflow that `issue_comment` starts calls this (examples/accept.yml). The label --accept-label does the same for a
+    line `torchperf: accept CASE|all [METRIC] [+N%] because REASON` of the description, as it is at that moment.
 
     \b
     Examples, as comments:
@@ -52,27 +54,37 @@ def accept(options: AcceptOptions) -> int:
     from torchperf_ci.github.runs import require_repository
     from torchperf_ci.post.acceptances import judge_comment, make_marker
     from torchperf_ci.post.desk import PostingDesk
-    from torchperf_ci.post.origin import read_comment
+    from torchperf_ci.post.origin import read_comment, read_label
     from torchperf_ci.post.stored_comparison import review_comparison
 
     repository = require_repository(options.github.repository)
-    of_event = read_comment(read_event(os.environ))
-    number, comment = options.pull_request or of_event[0], options.comment or of_event[1]
-    if not number or not comment:
+    happened = read_event(os.environ)
+    of_event = read_comment(happened)
+    labelled = read_label(happened, options.accept_label)
+    number, comment = options.pull_request or of_event[0] or labelled, options.comment or of_event[1]
+    if not number or not (comment or labelled):
         raise UsageProblem(
-            "the event is no comment on a pull request; `accept` belongs in a workflow that `issue_comment` starts "
-            "(examples/accept.yml), elsewhere give --pull-request and --comment"
+            f"the event is neither a comment on a pull request nor its label {options.accept_label!r}; `accept` "
+            "belongs in a workflow that these start (examples/accept.yml), elsewhere give --pull-request and --comment"
         )
     server = read_server(os.environ)
     with options.github.client(os.environ) as client:
-        answer = judge_comment(client, repository, number, comment, artifact=options.artifact, server=server)
+        answer = judge_comment(
+            client,
+            repository,
+            number,
+            comment,
+            label=options.accept_label,
+            artifact=options.artifact,
+            server=server,
+        )
         click.echo(answer.why)
         outputs = {"accepted": str(answer.findings is not None).lower(), "conclusion": ""}
         code = ExitCode.OK
         if options.dry_run:
             click.echo(f"Would answer:\n{answer.text}" if answer.text else "Would not answer", err=True)
         elif answer.text:
-            post_comment(client, repository, number, answer.text, make_marker(comment, answer.time), sticky=True)
+            post_comment(client, repository, number, answer.text, make_marker(answer.remark, answer.time), sticky=True)
         if answer.findings is not None and answer.origin is not None:
             posting = review_comparison(answer.findings)
             outputs["conclusion"] = posting.conclusion.value

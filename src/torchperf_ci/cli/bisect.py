@@ -20,6 +20,7 @@ from torchperf_ci.cli.bisect_options import BisectOptions
 from torchperf_ci.cli.finish import write_exit_code
 from torchperf_ci.cli.options import command, list_given, takes
 from torchperf_ci.core.errors import ExitCode, TorchperfError
+from torchperf_ci.core.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 def bisect(options: BisectOptions) -> int:
     """Find the commit between GOOD and BAD that changed a case: made it slower or faster, larger, or wrong.
 
-    First BAD is held against GOOD: ends that do not differ are not searched. Then commits in the middle are measured
+    First BAD is compared with GOOD: ends that do not differ are not searched. Then commits in the middle are measured
     beside GOOD, as `compare` does it, each in as many pairs of processes as it takes to tell on which side of the
     change it lies. Commits that cannot be set up are skipped. The culprit is held against its parent; of a change that
     several commits made, each is looked for.
@@ -117,11 +118,13 @@ def _bisect(options: BisectOptions) -> int:
                 tell=lambda step: options.talk.say(describe_step(step, question)),
                 deadline=math.inf if budget is None else start + budget,
             )
-            left = "The same command goes on from here."
+            left = "The same command continues from here."
             try:
                 search.run()
             finally:  # whatever ends it, what is known is reported
                 findings = _write(folder, replace(findings, progress=search.progress), repository)
+            if options.pace.explain != "never" and request is not None:
+                findings = _explain_culprits(findings, measurer, repository, folder, options)
     except Interrupted as error:
         return interrupted(error, left)
     return _conclude(findings, options)
@@ -321,6 +324,42 @@ def _write(folder: ResultsFolder, findings: BisectFindings, repository: Reposito
             replace(each, diffstat=read_diffstat(repository, each.candidate)) for each in findings.progress.culprits
         )
         findings = replace(findings, progress=replace(findings.progress, culprits=culprits))
+    write_bisection(folder, findings)
+    return findings
+
+
+def _explain_culprits(
+    findings: BisectFindings,
+    measurer: Measurer,
+    repository: Repository | None,
+    folder: ResultsFolder,
+    options: BisectOptions,
+) -> BisectFindings:
+    """Explain what each culprit did, against its parent, and report it. What goes wrong meanwhile is said, no more."""
+    from torchperf_ci.bisect.measure import CaseMeasurer
+    from torchperf_ci.bisect.model import Outcome
+    from torchperf_ci.bisect.report import make_comparison, write_bisection
+    from torchperf_ci.compare.checkouts import GitFailed
+    from torchperf_ci.explain.changes import read_changes
+    from torchperf_ci.explain.session import explain_pair
+    from torchperf_ci.run.session import WorkerError
+
+    if findings.progress.outcome is not Outcome.FOUND or not isinstance(measurer, CaseMeasurer):
+        return findings
+    culprits = []
+    for culprit in findings.progress.culprits:
+        options.talk.say(f"Explaining {culprit.candidate.name}: both sides are profiled in turn …")
+        good, bad = culprit.step.against.key, culprit.candidate.key
+        try:
+            planned, base, head = measurer.find_pair(bad, good)
+            changes = None if repository is None else read_changes(repository.folder, good, bad)
+            comparison = make_comparison(culprit, findings.question, planned.case)
+            why = explain_pair(comparison, planned, base, head, measurer.settings, changes, folder)
+            culprits.append(replace(culprit, explanation=why))
+        except (TorchperfError, WorkerError, GitFailed, OSError) as error:
+            options.talk.say(f"Warning: {culprit.candidate.name} was not explained: {one_line(str(error), limit=300)}")
+            culprits.append(culprit)
+    findings = replace(findings, progress=replace(findings.progress, culprits=tuple(culprits)))
     write_bisection(folder, findings)
     return findings
 

@@ -9,7 +9,7 @@ import click
 
 from torchperf_ci.bisect.model import LAUNCHES
 from torchperf_ci.cli.case_options import CaseOptions, TalkOptions
-from torchperf_ci.cli.compare_options import BUDGET_PER_CASE, INTERLEAVE, SETUP, SHARE, StepOptions
+from torchperf_ci.cli.compare_options import BUDGET_PER_CASE, EXPLAIN, INTERLEAVE, SETUP, SHARE, StepOptions
 from torchperf_ci.cli.options import argument, command_options, option
 
 
@@ -30,7 +30,7 @@ class SearchOptions:
     metric: str = option(
         "--metric",
         default="latency",
-        help="What changed: latency, memory, compile-time, accuracy (it fails, or is wrong), or a counter, say "
+        help="What changed: latency, memory, compile-time, accuracy (it fails, or is wrong), or a counter, for example "
         "graph_breaks.",
     )
     margin: float | None = option(
@@ -59,7 +59,7 @@ class SearchOptions:
         metavar="COMMAND",
         default="",
         show_default=False,
-        help="Search versions of a package, not commits: the shell command that installs one, say `pip install "
+        help="Search versions of a package, not commits: the shell command that installs one, for example `pip install "
         "torch=={version}`, into an environment made for it.",
     )
     versions: tuple[str, ...] = option(
@@ -81,6 +81,7 @@ class PaceOptions:
         help="Pairs of fresh processes that a step is measured in, at most.",
     )
     interleave: str = INTERLEAVE
+    explain: str = EXPLAIN
 
 
 @command_options
@@ -93,7 +94,7 @@ class BisectOptions:
         "--output-dir",
         type=click.Path(path_type=Path),
         default=Path("bisect_logs"),
-        help="The folder for the result. What was measured is kept there: the same command goes on with it.",
+        help="The folder for the result. What was measured is kept there: the same command continues from it.",
     )
     restart: bool = option("--restart", is_flag=True, help="Forget what was measured before.")
     dry_run: bool = option("--dry-run", is_flag=True, help="List the commits, and about how many steps it takes.")

@@ -160,7 +160,8 @@ class VariantOptions:
         multiple=True,
         default=DEFAULT_COMPILERS,
         shell_complete=complete_list(COMPILERS),
-        help="Compiler to compare with eager: a name of docs/glossary.md, or a backend of torch.compile. Repeatable.",
+        help="Compiler to measure: a name of docs/glossary.md, or a backend of torch.compile. For `run` eager is "
+        "dynamo's backend of that name, for `compare` the uncompiled module. Repeatable.",
     )
     devices: tuple[str, ...] = option(
         "--devices",
@@ -227,7 +228,7 @@ class MethodOptions:
         "huggingface, timm_models and torchbench in training, as PyTorch's scripts do, else the module.",
     )
     inductor_compile_mode: str | None = option(
-        "--inductor-compile-mode", help="torch.compile's mode for inductor, say max-autotune."
+        "--inductor-compile-mode", help="torch.compile's mode for inductor, for example max-autotune."
     )
     count: bool = option(
         "--count/--no-count",
@@ -409,7 +410,7 @@ def _shard(text: str) -> str:
     from torchperf_ci.shards.uploads import MAX_SHARDS, parse_shard_name
 
     if (shard := parse_shard_name(text)) is None:
-        raise click.UsageError(f"--shard {text!r} is not I-N, say 2-3 for the second of three, at most {MAX_SHARDS}")
+        raise click.UsageError(f"--shard {text!r} is not I-N, e.g. 2-3 for the second of three, at most {MAX_SHARDS}")
     return f"{shard[0]}-{shard[1]}"
 
 

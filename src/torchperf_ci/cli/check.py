@@ -66,7 +66,7 @@ class CheckOptions:
     allow_missing: bool = option(
         "--allow-missing",
         is_flag=True,
-        help="Do not fail on models that only the table has, say because ACTUAL is one shard of several.",
+        help="Do not fail on models that only the table has, for example because ACTUAL is one shard of several.",
     )
     tables: tuple[str, ...] = option(
         "--config",

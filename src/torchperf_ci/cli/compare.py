@@ -27,7 +27,17 @@ if TYPE_CHECKING:
 
 
 _NOT_REPEATED = frozenset(
-    {"base_ref", "head_ref", "upstream", "output_dir", "github_files", "token_file", "api_url", "patience_s"}
+    {
+        "base_ref",
+        "head_ref",
+        "upstream",
+        "output_dir",
+        "github_files",
+        "accept_label",
+        "token_file",
+        "api_url",
+        "patience_s",
+    }
 )
 """Options that a command which does the same again is not given: the commits stand in it, the rest is this job's."""
 
@@ -38,9 +48,9 @@ def compare(options: CompareOptions) -> int:
     """Compare base with head, with a verdict per case.
 
     Without folders it measures now, on this machine. Base and head run in processes of their own, on the same CPUs or
-    the same GPU, and take turns, one iteration each. That is repeated in several pairs of fresh processes, because
-    processes of equal code differ a little. What looks slower or faster is measured again. With the compiler `eager`
-    the module runs as it is, without torch.compile.
+    the same GPU, and take turns, an iteration or a few each. That is repeated in several pairs of fresh processes,
+    because processes of equal code differ a little. What looks slower or faster is measured again. With the compiler
+    `eager` the module runs as it is, without torch.compile.
 
     With two results folders of `run` it compares what is recorded there. With one folder, base comes from GitHub
     (--baseline-artifact), or is what the last 30 runs on such a machine usually gave (--history, --data-branch).
@@ -196,7 +206,9 @@ def _accept_changes(findings: ComparisonFindings, options: CompareOptions) -> Co
         return findings
     try:
         with options.github.client(os.environ) as client:
-            acceptances, refusals = read_acceptances(client, options.github.repository, number)
+            acceptances, refusals = read_acceptances(
+                client, options.github.repository, number, label=options.step.accept_label
+            )
     except GitHubRefused as error:
         options.talk.say(f"Warning: whether changes were accepted is not known: {error}")
         return findings
@@ -254,10 +266,16 @@ def _compare_live(options: CompareOptions) -> int:
     from torchperf_ci.compare.session import LiveComparison, describe_request, running_sides
     from torchperf_ci.core.results import LOGS, open_folder
     from torchperf_ci.core.text import count, one_line
+    from torchperf_ci.explain.session import (
+        ExplainRequest,
+        add_explanations,
+        choose_comparisons,
+        choose_seconds,
+    )
     from torchperf_ci.github.job import write_outputs
     from torchperf_ci.machine.gpu import locked_clocks
 
-    request, clocks = _request_from(options), options.cases.machine.lock_clocks
+    request, clocks = make_request(options), options.cases.machine.lock_clocks
     left = "Nothing was measured yet."
 
     def tell(number: int, total: int, measured: Measured, again: bool) -> None:  # noqa: FBT001 - a CaseListener
@@ -309,12 +327,16 @@ def _compare_live(options: CompareOptions) -> int:
                 raise
             findings = _accept_changes(judge_cases(header, live.measured, earlier=earlier), options)
             write_comparison(folder, findings)
+            seconds = choose_seconds(request.settings.budget, live.measured)
+            asked = ExplainRequest(comparisons=choose_comparisons(findings, options.effort.explain), seconds=seconds)
+            left = f"The report in {options.output_dir} is complete but for the explanations."
+            findings = add_explanations(findings, asked, request, (base, head), folder, options.talk.say)
     except Interrupted as error:
         return interrupted(error, left)
     return _conclude(findings, options)
 
 
-def _request_from(options: CompareOptions) -> CompareRequest:
+def make_request(options: CompareOptions) -> CompareRequest:
     """Make the request of the options. Raises `click.UsageError` and `UsageProblem` for what cannot be meant."""
     from torchperf_ci.compare.effects import LEAST_PAIRS, ONE_PROCESS, TWO_PROCESSES
     from torchperf_ci.compare.live import ComparePlan, Interleave
@@ -339,7 +361,7 @@ def _request_from(options: CompareOptions) -> CompareRequest:
         if sides.base_ref:
             raise click.UsageError(
                 f"base and head are the same: {sides.base_ref} is what is checked out, and no tracked file is changed; "
-                "give an older commit, say --base-ref HEAD~1 or merge-base"
+                "give an older commit, for example --base-ref HEAD~1 or merge-base"
             )
         raise click.UsageError(
             "base and head are the same: give --base-ref, --base-python and --head-python, --base-env or --head-env, "

@@ -11,6 +11,7 @@ from torchperf_ci.cli.case_options import CaseOptions, TalkOptions
 from torchperf_ci.cli.config import tolerance_rules
 from torchperf_ci.cli.history_options import PastOptions
 from torchperf_ci.cli.options import (
+    ACCEPT_LABEL,
     GITHUB_FILES,
     GitHubOptions,
     KeyValues,
@@ -31,7 +32,7 @@ SETUP = option(
     "--setup",
     default="",
     show_default=False,
-    help="Shell command that installs a commit, run in its worktree, say `pip install -e .`.",
+    help="Shell command that installs a commit, run in its worktree, for example `pip install -e .`.",
 )
 
 BUDGET_PER_CASE = option(
@@ -46,9 +47,18 @@ INTERLEAVE = option(
     "--interleave",
     type=click.Choice(["auto", "iteration", "block", "launch"]),
     default="auto",
-    help="How the sides take turns: one iteration each, a block of some, or a whole launch (a pair of processes, one "
-    "after the other), for models that do not fit twice; auto: one iteration each, and whole launches where they do "
-    "not fit.",
+    help="How the sides take turns: one iteration each (several where they are shorter than 3 ms), a block of some 50 "
+    "ms, or a whole launch (a pair of processes, one after the other), for models that do not fit twice; auto: like "
+    "iteration, and whole launches where they do not fit.",
+)
+
+
+EXPLAIN = option(
+    "--explain",
+    type=click.Choice(["never", "confirmed", "all"]),
+    default="confirmed",
+    help="Which changes are explained: both sides are profiled in turn, and the report names operators, Python "
+    "functions, graphs and lines that differ. confirmed: what is worse for certain; all: all that changed.",
 )
 
 
@@ -169,6 +179,7 @@ class EffortOptions:
         "same code, data, settings and libraries) gets a short check instead.",
     )
     interleave: str = INTERLEAVE
+    explain: str = EXPLAIN
 
 
 @command_options
@@ -200,11 +211,12 @@ class RecordedOptions:
 
 @command_options
 class StepOptions:
-    """Say whether a step of GitHub Actions is told the result."""
+    """Say whether a step of GitHub Actions is told the result, and what lets a slowdown land there."""
 
     SECTION: ClassVar[str] = GitHubOptions.SECTION
 
     github_files: bool = GITHUB_FILES
+    accept_label: str = ACCEPT_LABEL
 
 
 @command_options

@@ -14,10 +14,8 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from torchperf_ci.core.records import DEFAULT_COMPILERS
-
 COMPILERS = (
-    *DEFAULT_COMPILERS,
+    *("eager", "inductor", "aot_eager", "inductor_no_cudagraphs"),
     *("inductor_max_autotune", "inductor_max_autotune_no_cudagraphs", "cudagraphs", "ts_nnc", "trt"),
     *("torchscript-onnx", "dynamo-onnx"),
 )

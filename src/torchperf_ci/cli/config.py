@@ -1,4 +1,4 @@
-"""The configuration file of a project, `torchperf.toml`: options per command, and rules for what change counts.
+"""The configuration file of a project, `torchperf.toml`: options per command, rules for what change counts, and owners.
 
 [compare]
 suites = ["bench.py"]
@@ -9,13 +9,18 @@ case = "bench/decoder*"
 margin = 0.04
 threshold = 0.08
 
+[[owner]]
+case = "bench/*"
+owners = ["@org/kernels"]
+labels = ["module: kernels"]
+
 Its options are defaults, below environment variables and the command line.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,9 +32,13 @@ from torchperf_ci.core.text import nearest
 
 if TYPE_CHECKING:
     from torchperf_ci.compare.model import Rule
+    from torchperf_ci.dashboard.owners import OwnerRule
 
 FILE = "torchperf.toml"
 RULES = "tolerance"
+OWNERS = "owner"
+LONGEST_LABEL = 50
+"""Characters of a label on GitHub."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +48,7 @@ class ProjectConfig:
     path: Path = Path(FILE)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
+    owners: tuple[OwnerRule, ...] = ()
 
 
 def use_config(ctx: click.Context, path: Path | None, commands: Collection[str]) -> None:
@@ -76,9 +86,16 @@ def tolerance_rules() -> tuple[Rule, ...]:
     return config.rules if config is not None else ()
 
 
+def owner_rules() -> tuple[OwnerRule, ...]:
+    """Return who owns which cases by the configuration file; nothing when there is none."""
+    config = click.get_current_context().find_object(ProjectConfig)
+    return config.owners if config is not None else ()
+
+
 def read_config(path: Path, commands: Collection[str]) -> ProjectConfig:
     """Read the configuration in `path`. Raises `UsageProblem` that lists everything that is wrong with it."""
     from torchperf_ci.compare.model import Rule
+    from torchperf_ci.dashboard.owners import OwnerRule
 
     if sys.version_info >= (3, 11):
         import tomllib
@@ -93,15 +110,20 @@ def read_config(path: Path, commands: Collection[str]) -> ProjectConfig:
         raise UsageProblem(f"{path} is not TOML: {error}") from error
     problems = []
     for name, value in raw.items():
-        if name not in {RULES, *commands}:
-            problems.append(_explain_unknown("table", name, [*commands, RULES]))
-        elif name != RULES and not isinstance(value, dict):
+        if name not in {RULES, OWNERS, *commands}:
+            problems.append(_explain_unknown("table", name, [*commands, RULES, OWNERS]))
+        elif name not in {RULES, OWNERS} and not isinstance(value, dict):
             problems.append(f"{name!r} is not a table: write [{name}] and its options below")
-    problems += _check_rules(raw.get(RULES, []))
+    problems += [*_check_rules(raw.get(RULES, [])), *_check_owners(raw.get(OWNERS, []))]
     if problems:
         raise UsageProblem("\n".join(f"{path}: {problem}" for problem in problems))
     rules = tuple(Rule(**rule) for rule in raw.pop(RULES, []))
-    return ProjectConfig(path=path, options=raw, rules=rules)
+    owners = tuple(OwnerRule(**{name: _freeze(value) for name, value in rule.items()}) for rule in raw.pop(OWNERS, []))
+    return ProjectConfig(path=path, options=raw, rules=rules, owners=owners)
+
+
+def _freeze(value: Any) -> Any:  # noqa: ANN401 - any TOML
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _explain_unknown(kind: str, name: str, choices: Collection[str]) -> str:
@@ -121,17 +143,8 @@ def _check_shape(key: str, value: object, option: click.Option) -> str:
 def _check_rules(rules: object) -> Iterator[str]:
     from torchperf_ci.compare.model import Rule
 
-    if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
-        yield f"{RULES!r} is not a list of tables: write [[{RULES}]] for each"
-        return
-    known = [item.name for item in fields(Rule)]
-    for number, rule in enumerate(rules, start=1):
-        where = f"[[{RULES}]] number {number}"
-        for name, value in rule.items():
-            if name not in known:
-                yield f"{where}: {_explain_unknown('key', name, known)}"
-            elif problem := _check_value(name, value):
-                yield f"{where}: {problem}"
+    yield from _check_tables(RULES, rules, [item.name for item in fields(Rule)], _check_value)
+    for where, rule in _number_tables(RULES, rules):
         if not {"margin", "threshold"} & rule.keys():
             yield f"{where}: it has neither margin nor threshold"
         margin, threshold = rule.get("margin"), rule.get("threshold")
@@ -139,12 +152,59 @@ def _check_rules(rules: object) -> Iterator[str]:
             yield f"{where}: margin {margin:g} is above threshold {threshold:g}"
 
 
+def _check_owners(rules: object) -> Iterator[str]:
+    from torchperf_ci.dashboard.owners import OwnerRule
+
+    yield from _check_tables(OWNERS, rules, [item.name for item in fields(OwnerRule)], _check_owner_value)
+    for where, rule in _number_tables(OWNERS, rules):
+        if not {"owners", "labels"} & rule.keys():
+            yield f"{where}: it has neither owners nor labels"
+
+
+def _check_tables(
+    table: str, rules: object, known: Collection[str], check: Callable[[str, object], str]
+) -> Iterator[str]:
+    """Check a list of tables, each key with its value."""
+    if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+        yield f"{table!r} is not a list of tables: write [[{table}]] for each"
+        return
+    for where, rule in _number_tables(table, rules):
+        for name, value in rule.items():
+            if name not in known:
+                yield f"{where}: {_explain_unknown('key', name, known)}"
+            elif problem := check(name, value):
+                yield f"{where}: {problem}"
+
+
+def _number_tables(table: str, rules: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Name the tables of a list by their numbers; nothing where it is none."""
+    for number, rule in enumerate(rules if isinstance(rules, list) else [], start=1):
+        if isinstance(rule, dict):
+            yield f"[[{table}]] number {number}", rule
+
+
+def _check_owner_value(name: str, value: object) -> str:
+    from torchperf_ci.dashboard.owners import OWNER
+
+    if name not in {"owners", "labels"}:
+        return "" if isinstance(value, str) else f"{name} is {value!r}, expected text"
+    if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
+        return f"{name} is {value!r}, expected a list of texts"
+    if name == "owners" and (wrong := next((each for each in value if not OWNER.fullmatch(each)), None)):
+        return f"owners has {wrong!r}, expected @user or @organization/team"
+    if name == "labels":
+        wrong = next((each for each in value if not each.strip() or len(each) > LONGEST_LABEL or "," in each), None)
+        if wrong is not None:
+            return f"labels has {wrong!r}, expected at most {LONGEST_LABEL} characters without commas"
+    return ""
+
+
 def _check_value(name: str, value: object) -> str:
     from torchperf_ci.compare.model import ALL
 
     if name in {"margin", "threshold"}:
         good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 10
-        return "" if good else f"{name} is {value!r}, expected a share from 0 to 10, say 0.05 for 5 %"
+        return "" if good else f"{name} is {value!r}, expected a share from 0 to 10, for example 0.05 for 5 %"
     if not isinstance(value, str):
         return f"{name} is {value!r}, expected text"
     if name == "metric" and not any(char in value for char in "*?[") and value not in ALL and nearest(value, ALL):

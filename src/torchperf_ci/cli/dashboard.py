@@ -11,15 +11,33 @@ from typing import TYPE_CHECKING, ClassVar
 
 import click
 
-from torchperf_ci.cli.history_options import HistoryOptions, make_run_of_folder, repository_of
-from torchperf_ci.cli.options import GITHUB_FILES, RESULTS_DIR, GitHubOptions, command, command_options, option, takes
+from torchperf_ci.cli.follow_options import FollowedUp, FollowOptions, follow_up
+from torchperf_ci.cli.history_options import (
+    HistoryOptions,
+    JudgingOptions,
+    find_acceptance_source,
+    make_run_of_folder,
+    repository_of,
+)
+from torchperf_ci.cli.options import (
+    ACCEPT_LABEL,
+    GITHUB_FILES,
+    RESULTS_DIR,
+    GitHubOptions,
+    command,
+    command_options,
+    option,
+    takes,
+)
 from torchperf_ci.cli.pages_options import PagesOptions, publish_pages
 from torchperf_ci.cli.report_options import ContentOptions, refuse_to_overwrite
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, Refused, UsageProblem
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.text import count, one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Problem
+    from torchperf_ci.dashboard.accepted import AcceptanceSource
     from torchperf_ci.dashboard.comment import Comment
     from torchperf_ci.dashboard.states import SeriesState
     from torchperf_ci.github.client import Client
@@ -43,19 +61,7 @@ class ComparingOptions(HistoryOptions):
         show_default=False,
         help="The new folder there.  [default: day_{%j}_{%d_%m_%y}_performance_{dtype}_{100..999}]",
     )
-    compare_branch: str = option(
-        "--compare-branch",
-        default="",
-        show_default=False,
-        help="Compare with runs of this branch of the repository only.  [default: all]",
-    )
     last: int = option("--last", type=click.IntRange(min=1), default=10, help="How many runs to show over time.")
-    look_back: int = option(
-        "--look-back",
-        type=click.IntRange(min=1),
-        default=1000,
-        help="How many earlier runs to judge the run by. What became open before them is forgotten.",
-    )
 
 
 @command_options
@@ -127,16 +133,24 @@ class DashboardCommandOptions:
         is_flag=True,
         help="--no-graphs, --no-update-archive and --no-gh-comment.",
     )
+    accept_label: str = ACCEPT_LABEL
     github_files: bool = GITHUB_FILES
     history: ComparingOptions
+    judging: JudgingOptions
     posting: PostingOptions
     pages: PagesOptions
+    follow: FollowOptions
     content: ContentOptions
     github: GitHubOptions
 
     @property
     def keeps_run(self) -> bool:
         return not (self.no_update_archive or self.update_dashboard_test)
+
+    @property
+    def follows_up(self) -> bool:
+        asked = self.follow.opens_issues or self.follow.webhook
+        return bool(asked) and not (self.update_dashboard_test or self.confirm)
 
     def issues(self) -> Mapping[str, int]:
         """Return the issue of every dtype, under the blank name the one for all others; none when nothing is posted.
@@ -147,7 +161,7 @@ class DashboardCommandOptions:
         for text in self.posting.issues:
             dtype, _, number = text.rpartition("=")
             if not number.isdigit() or not int(number) or ("=" in text and not dtype):
-                raise UsageProblem(f"--issue {text!r}: expected a number, or DTYPE=NUMBER, say float32=93518")
+                raise UsageProblem(f"--issue {text!r}: expected a number, or DTYPE=NUMBER, for example float32=93518")
             if dtype in issues:
                 raise UsageProblem(
                     f"--issue names two issues for {dtype or 'all dtypes'}: {issues[dtype]} and {number}"
@@ -180,8 +194,16 @@ class DashboardCommandOptions:
                 purpose="finding lasting changes",
                 otherwise="--no-detect-regressions leaves them out",
             )
-        elif self.fail_on != "never" or self.confirm:
-            raise UsageProblem("--no-detect-regressions leaves nothing to judge for --fail-on and --confirm")
+        elif self.fail_on != "never" or self.confirm or self.follows_up:
+            raise UsageProblem(
+                "--no-detect-regressions leaves nothing to judge for --fail-on, --confirm, --issues and --webhook"
+            )
+        self.follow.check(self.github)
+        if self.follow.opens_issues and self.content.selection() != CaseSelection():
+            raise UsageProblem(
+                "--issues follows all cases of a history: it goes with none of --suites, --devices, --dtypes, "
+                "--compilers and the modes"
+            )
         if self.posting.site_url and not self.posting.site_url.startswith(("https://", "http://")):
             raise UsageProblem(
                 f"--site-url {self.posting.site_url!r} is no address: it begins with https:// or http://"
@@ -206,13 +228,15 @@ def dashboard(options: DashboardCommandOptions) -> int:
       torchperf-ci dashboard benchmark_logs --repo org/project --issue 7 --data-branch torchperf-data
       torchperf-ci dashboard benchmark_logs --history s3://bucket/history --issue float32=7 --issue amp=8 --sticky
     """
+    from torchperf_ci.cli.config import owner_rules
     from torchperf_ci.core.result_files import read_folder
     from torchperf_ci.core.results import open_folder
     from torchperf_ci.dashboard.charts import draw_pictures
     from torchperf_ci.dashboard.comment import write_dashboards
+    from torchperf_ci.dashboard.commits import read_ranges
     from torchperf_ci.dashboard.model import DashboardOptions, name_cases, study_run
     from torchperf_ci.dashboard.states import State
-    from torchperf_ci.dashboard.words import write_terminal_text
+    from torchperf_ci.dashboard.words import list_suites, write_terminal_text
     from torchperf_ci.github.job import append_summary, write_outputs
     from torchperf_ci.history.data_branch import server_of
     from torchperf_ci.history.interface import find_earlier_runs
@@ -235,19 +259,24 @@ def dashboard(options: DashboardCommandOptions) -> int:
         graphs=not (options.no_graphs or options.update_dashboard_test),
         server=server_of(options.github.api_url),
         site=options.posting.site_url,
+        owners=owner_rules(),
         limit=options.posting.limit,
     )
     with ExitStack() as opened:
         needs_client = bool(asked.data_branch or options.pages.pages_branch) or (bool(issues) and not options.dry_run)
+        needs_client |= options.follows_up and options.follow.opens_issues
+        needs_client |= shown.detect and options.github.can_ask(os.environ)  # what was accepted on pull requests
         client = opened.enter_context(options.github.client(os.environ)) if needs_client else None
-        targets = Targets(options=options, run=run, client=client)
-        chosen = RunFilter(name=asked.name, branch=asked.compare_branch, selection=report_options.selection)
+        source = find_acceptance_source(options.github, client, options.accept_label)
+        targets = Targets(options=options, run=run, client=client, source=source)
+        chosen = RunFilter(name=asked.name, branch=options.judging.compare_branch, selection=report_options.selection)
         states, problems = targets.judge(chosen) if shown.detect else ([], [])
         if options.confirm:
             return _write_cases_to_confirm(options, run, states)
         past = find_earlier_runs(targets.history(), run, max(asked.last, EARLIER_RUNS), chosen)
         past = replace(past, problems=tuple(dict.fromkeys((*past.problems, *problems))))
-        dashboards = study_run(findings, run, past, shown, states)
+        ranges = read_ranges(states, Path.cwd(), client)
+        dashboards = study_run(findings, run, past, shown, states, ranges=ranges)
         still_open = name_cases(item for each in dashboards for item in each.states if item.is_open)
         new = name_cases(item for each in dashboards for item in each.events.new)
         worse = name_cases(item for each in dashboards for item in each.in_state(State.CHANGED, State.DROPPED))
@@ -265,11 +294,15 @@ def dashboard(options: DashboardCommandOptions) -> int:
         targets.keep_run(pictures)
         if options.pages.pages_branch:
             targets.publish_pages()
-        posted = targets.post_comments(comments, issues) if issues else []
-    for url in posted:
+        followed = targets.follow_up(states, list_suites(findings)) if options.follows_up else FollowedUp()
+        posted, refusals = targets.post_comments(comments, issues) if issues else ([], [])
+        if refusals := [*followed.refusals, *refusals]:
+            raise Refused("\n".join(refusals))
+    for url in (*followed.opened, *posted):
         click.echo(url)
     if options.github_files:
         outputs = {"comment": str(comments[0].path), "comment-url": posted[0] if posted else ""}
+        outputs |= {"issues-opened": str(len(followed.opened)), "issues-closed": str(len(followed.closed))}
         write_outputs(os.environ, {**outputs, "new": str(len(new)), "open": str(len(still_open))})
         append_summary(os.environ, "\n".join(comment.text for comment in comments))
     failing = {"new": new, "open": still_open}.get(options.fail_on, [])
@@ -312,11 +345,15 @@ def _write_cases_to_confirm(options: DashboardCommandOptions, run: HistoryRun, s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
-    """Everything outside of the results folder that a dashboard reads or writes; `client` where that is on GitHub."""
+    """Everything outside of the results folder that a dashboard reads or writes; `client` where that is on GitHub.
+
+    source: of changes that were accepted on pull requests.
+    """
 
     options: DashboardCommandOptions
     run: HistoryRun
     client: Client | None
+    source: AcceptanceSource | None
 
     def history(self) -> History:
         """Open the history to compare with and to add to."""
@@ -331,19 +368,20 @@ class Targets:
     def judge(self, chosen: RunFilter) -> tuple[list[SeriesState], list[Problem]]:
         """Judge the run by the history; name what of that could not be read."""
         from torchperf_ci.cli.config import tolerance_rules
-        from torchperf_ci.dashboard.states import judge
+        from torchperf_ci.dashboard.accepted import judge_accepted
         from torchperf_ci.history.acceptances import Acceptance, read_acceptances
         from torchperf_ci.history.interface import find_earlier_series
 
         asked = self.options.history
-        collection = find_earlier_series(self.history(), self.run, asked.look_back, chosen)
+        collection = find_earlier_series(self.history(), self.run, self.options.judging.look_back, chosen)
         collection.add_run(self.run)
         acceptances: list[Acceptance] = []
         problems = list(collection.problems)
         if not asked.archive:
             acceptances, unreadable = read_acceptances(self._parquet().files, asked.name)
             problems += unreadable
-        return judge(collection.list_series(), rules=tolerance_rules(), acceptances=acceptances), problems
+        series, rules = collection.list_series(), tolerance_rules()
+        return judge_accepted(series, rules=rules, acceptances=acceptances, source=self.source), problems
 
     def host_pictures(self, pictures: Mapping[Path, bytes]) -> Mapping[str, str]:
         """Return where the pictures, given by their path in the results folder, can be seen: by file name.
@@ -399,14 +437,37 @@ class Targets:
 
         options, asked, pages = self.options, self.options.history, self.options.pages
         assert self.client is not None
-        judged = RunFilter(name=asked.name, branch=asked.compare_branch)
-        sources = read_sources(self._parquet(), asked.look_back, judged, rules=tolerance_rules())
+        judged = RunFilter(name=asked.name, branch=options.judging.compare_branch)
+        sources = read_sources(
+            self._parquet(),
+            options.judging.look_back,
+            judged,
+            rules=tolerance_rules(),
+            checkout=Path.cwd(),
+            client=self.client,
+            source=self.source,
+        )
         shown = pages.site_options(options.github, name=asked.name, url=options.posting.site_url)
         target = pages.target(options.github)
         publish_pages(sources, shown, target, pages.pages_dir, self.client, dry_run=options.dry_run)
 
-    def post_comments(self, comments: Sequence[Comment], issues: Mapping[str, int]) -> list[str]:
-        """Post the comments that have an issue; return their addresses. Raises `Refused` after all were tried."""
+    def follow_up(self, states: Sequence[SeriesState], suites: Mapping[str, str]) -> FollowedUp:
+        """Open and close issues, and tell the webhook. suites: by name, as they were asked for."""
+        options = self.options
+        return follow_up(
+            options.follow,
+            options.github,
+            self.client,
+            run=self.run,
+            states=states,
+            branch=options.judging.compare_branch,
+            site=options.posting.site_url,
+            suites=suites,
+            dry_run=options.dry_run,
+        )
+
+    def post_comments(self, comments: Sequence[Comment], issues: Mapping[str, int]) -> tuple[list[str], list[str]]:
+        """Post the comments that have an issue; return their addresses, and what was refused."""
         urls: list[str] = []
         failures: list[str] = []
         for comment in comments:
@@ -418,9 +479,7 @@ class Targets:
                 urls += self._post(comment, issue)
             except Refused as error:
                 failures.append(f"{error}. The comment is in {comment.path}; repeat the command to post it")
-        if failures:
-            raise Refused("\n".join(failures))
-        return urls
+        return urls, failures
 
     def _parquet(self) -> ParquetHistory:
         return self.options.history.parquet(self.options.github, self.client)

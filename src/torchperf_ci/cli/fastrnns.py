@@ -152,9 +152,7 @@ class OutputOptions:
 
     SECTION: ClassVar[str] = "Output"
 
-    separator: str = option(
-        "--sep", default=" ", show_default="a space", help="What stands between the table's columns."
-    )
+    separator: str = option("--sep", default=" ", show_default="a space", help="Separator of the table's columns.")
     print_json: str | None = option(
         "--print-json",
         type=click.Choice(["oss", "pep"]),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchperf_ci.cli.history_options import HistoryOptions
+from torchperf_ci.cli.history_options import HistoryOptions, JudgingOptions
 from torchperf_ci.cli.import_options import ImportOptions
 from torchperf_ci.cli.options import GitHubOptions, Group, argument, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
@@ -113,15 +113,13 @@ class HistoryAcceptOptions:
 
     case: str = argument()
     metric: str = option(
-        "--metric", metavar="NAME", default="*", help="Only this metric, say speedup; a pattern of shell wildcards."
+        "--metric", metavar="NAME", default="*", help="Only this metric, e.g. speedup; a pattern of shell wildcards."
     )
     reason: str = option("--reason", required=True, help="Why it may be so; the dashboard shows it.")
     by: str = option("--by", default="", show_default=False, help="Who says so.  [default: the user]")
-    look_back: int = option(
-        "--look-back", type=click.IntRange(min=1), default=1000, help="How many runs to judge by, as in `dashboard`."
-    )
     dry_run: bool = _DRY_RUN
     history: HistoryOptions
+    judging: JudgingOptions
     github: GitHubOptions
 
 
@@ -133,7 +131,7 @@ def history() -> None:
 @history.command("import")
 @takes(HistoryImportOptions)
 def import_(options: HistoryImportOptions) -> None:
-    """Add the runs in PATH. What is there already stays, and importing twice adds nothing.
+    """Add the runs in PATH. What is there already stays; importing twice adds nothing.
 
     PATH is an archive with lookup.csv, a results folder, or another tool's history: the data.js of
     github-action-benchmark, asv's results, rows of PyTorch's benchmark database (a file, a folder, or a URL that
@@ -226,7 +224,7 @@ def query(options: HistoryQueryOptions) -> None:
 @history.command()
 @takes(HistoryExportOptions)
 def export(options: HistoryExportOptions) -> None:
-    """Write the run KEY of `history list` back into the results folder DIR, say to compare another run with it."""
+    """Write the run KEY of `history list` back into the results folder DIR, e.g. to compare another run with it."""
     from torchperf_ci.core.results import RECORDS, open_folder
 
     target = options.directory / RECORDS
@@ -244,7 +242,7 @@ def export(options: HistoryExportOptions) -> None:
 @history.command()
 @takes(HistoryCompactOptions)
 def compact(options: HistoryCompactOptions) -> None:
-    """Make one file of the many of every month that is over. Nothing is lost; the month that runs stays as it is."""
+    """Make one file of the many of every month that is over. Nothing is lost; the current month is not changed."""
     from torchperf_ci.history.compaction import compact as compact_months
 
     with options.history.open(options.github) as kept:
@@ -281,7 +279,9 @@ def accept(options: HistoryAcceptOptions) -> None:
 
     name = options.history.name
     with options.history.open(options.github, message="Accept a change") as kept:
-        collection = kept.read_series(options.look_back, RunFilter(name=name))
+        collection = kept.read_series(
+            options.judging.look_back, RunFilter(name=name, branch=options.judging.compare_branch)
+        )
         known, problems = read_acceptances(kept.files, name)
         _warn([*collection.problems, *problems])
         series = collection.list_series()
@@ -438,7 +438,7 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], form:
         case "json":
             return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=str, indent=2)
         case _:
-            from tabulate import tabulate
+            from torchperf_ci.core.columns import draw_table
 
             cells = [["" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
-            return tabulate(cells, headers=list(map(one_line, columns)), tablefmt="simple", disable_numparse=True)
+            return draw_table(list(map(one_line, columns)), cells)

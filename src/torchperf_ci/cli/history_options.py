@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import click
+
 from torchperf_ci.cli.options import GitHubOptions, command_options, option
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Results
+    from torchperf_ci.dashboard.accepted import AcceptanceSource
     from torchperf_ci.github.branch import Branch
     from torchperf_ci.github.client import Client
     from torchperf_ci.history.parquet import ParquetHistory
@@ -29,7 +32,7 @@ class PastOptions:
     location: str | None = option(
         "--history",
         metavar="URI",
-        help="The runs that `dashboard` keeps: a folder, or a URL, say s3://bucket/history.",
+        help="The runs that `dashboard` keeps: a folder, or a URL, for example s3://bucket/history.",
     )
     data_branch: str = option(
         "--data-branch",
@@ -85,7 +88,7 @@ class HistoryOptions(PastOptions):
     location: str | None = option(
         "--history",
         metavar="URI",
-        help="Where runs are kept: a folder, or a URL, say s3://bucket/history.  "
+        help="Where runs are kept: a folder, or a URL, for example s3://bucket/history.  "
         f"[default: {DEFAULT_HISTORY}, or the data branch if one is given]",
     )
     data_branch: str = option(
@@ -100,6 +103,41 @@ class HistoryOptions(PastOptions):
         default="results",
         help="The series of runs, where a history holds several: only runs of one series are compared.",
     )
+
+
+@command_options
+class JudgingOptions:
+    """Say which runs of a history are judged: by the same ones, everybody who asks is told the same."""
+
+    SECTION: ClassVar[str] = "History"
+
+    compare_branch: str = option(
+        "--compare-branch",
+        default="",
+        show_default=False,
+        help="Judge by runs of this branch of the repository only.  [default: all]",
+    )
+    look_back: int = option(
+        "--look-back",
+        type=click.IntRange(min=1),
+        default=1000,
+        help="How many of the newest runs to judge by. What became open before them is forgotten.",
+    )
+
+
+def find_acceptance_source(github: GitHubOptions, client: Client | None, label: str) -> AcceptanceSource | None:
+    """Find the pull requests on which changes may have been accepted: those of --repo, for whoever has a token."""
+    if client is None or not client.access.token or not github.repository:
+        return None
+    from functools import partial
+
+    import click
+
+    from torchperf_ci.dashboard.accepted import AcceptanceSource
+    from torchperf_ci.post.merged import MergedPulls
+
+    pulls = MergedPulls(client=client, repository=github.repository, label=label, say=partial(click.echo, err=True))
+    return AcceptanceSource(repository=github.repository, ask=pulls.list_acceptances)
 
 
 def make_run_of_folder(directory: Path, results: Results, *, name: str) -> HistoryRun:

@@ -190,7 +190,7 @@ def _other_format(path: Path, content: bytes | None, request: ImportRequest) -> 
     from torchperf_ci.formats.inputs import InputProblem
 
     if (path / RECORDS).is_file() or path.name == RECORDS:
-        return f"{path} is of torchperf-ci itself: use the results folder as it is"
+        return f"{path} is from torchperf-ci itself: use the results folder directly"
     try:
         form = detect(path.read_bytes() if content is None else content, file=str(path))
     except (InputProblem, OSError):

@@ -20,6 +20,7 @@ from torchperf_ci.core.text import guarded_streams
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("torchperf_ci.cli.run:run", "Measure eager against compiled models on this machine."),
     "compare": ("torchperf_ci.cli.compare:compare", "Compare base with head on this machine, with a verdict per case."),
+    "explain": ("torchperf_ci.cli.explain:explain", "Say why a case of a comparison is slower, larger or fails."),
     "bisect": ("torchperf_ci.cli.bisect:bisect", "Find the commit that made a case slower, larger or wrong."),
     "time": ("torchperf_ci.cli.time:time_function", "Say in one sentence whether torch.compile helps a function."),
     "doctor": ("torchperf_ci.cli.doctor:doctor", "Say how noisy and how ready this machine is."),

@@ -165,7 +165,7 @@ def _promises(matrix: str) -> list[Promise]:
             promises.append(Promise(shard=Shard(Configuration(safe_name(job["name"])), *shard), models=models))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageProblem(
-            f'--matrix is not what `torchperf-ci plan` prints ({error!r}); pass its output, say --matrix "$MATRIX"'
+            f'--matrix is not what `torchperf-ci plan` prints ({error!r}); pass its output, e.g. --matrix "$MATRIX"'
         ) from error
     return promises
 

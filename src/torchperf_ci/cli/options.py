@@ -304,6 +304,12 @@ class GitHubOptions:
         help="How long a request may wait for GitHub's rate limits before the command gives up.",
     )
 
+    def can_ask(self, environ: Mapping[str, str]) -> bool:
+        """Say whether a repository is named, and there is a token to ask for it. Raises `UsageProblem`."""
+        from torchperf_ci.github.client import read_token
+
+        return bool(self.repository) and bool(read_token(environ, self.token_file))
+
     def client(self, environ: Mapping[str, str]) -> Client:
         """GitHub's API with the token of the options or of the environment. Raises `UsageProblem`."""
         from torchperf_ci.github.client import Access, Client, read_token
@@ -318,6 +324,13 @@ GITHUB_FILES = option(
     is_flag=True,
     section=GitHubOptions.SECTION,
     help="Write step outputs and the step summary for GitHub Actions.",
+)
+
+ACCEPT_LABEL = option(
+    "--accept-label",
+    default="torchperf-accepted",
+    section=GitHubOptions.SECTION,
+    help="The label on a pull request that accepts what its description says. Blank: labels accept nothing.",
 )
 
 GITHUB_OUTPUTS = option(
@@ -336,7 +349,7 @@ PYTHON = option(
 SUMMARY_FILE = option(
     "--summary-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Append the summary to this file as Markdown, say $GITHUB_STEP_SUMMARY.",
+    help="Append the summary to this file as Markdown, for example $GITHUB_STEP_SUMMARY.",
 )
 
 
@@ -464,7 +477,7 @@ class Command(click.Command):
         near = (
             [each for each in names if each.startswith(word)]
             or [each for each in names if f"-{word.strip('-')}-" in f"{each}-"]
-            or difflib.get_close_matches(word, names)
+            or difflib.get_close_matches(word, names, n=1)
         )
         return f" Did you mean {', '.join(near[:3])}?" if near else ""
 

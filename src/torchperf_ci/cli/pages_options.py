@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import click
 
+from torchperf_ci.cli.config import owner_rules
 from torchperf_ci.cli.history_options import repository_of
 from torchperf_ci.cli.options import GitHubOptions, command_options, option
 from torchperf_ci.core.errors import UsageProblem
@@ -29,7 +30,7 @@ class PagesOptions:
         metavar="BRANCH",
         default="",
         show_default=False,
-        help="Commit the pages of the history to this branch of --repo, say gh-pages; made when it is not there.",
+        help="Commit the pages of the history to this branch of --repo, e.g. gh-pages; made when it is not there.",
     )
     pages_dir: str = option(
         "--pages-dir",
@@ -65,7 +66,8 @@ class PagesOptions:
         from torchperf_ci.history.data_branch import server_of
         from torchperf_ci.site.build import SiteOptions
 
-        return SiteOptions(name=name, last=self.pages_last, url=url, server=server_of(github.api_url))
+        server = server_of(github.api_url)
+        return SiteOptions(name=name, last=self.pages_last, url=url, server=server, owners=owner_rules())
 
 
 def publish_pages(

@@ -53,7 +53,7 @@ class DurationOptions:
     artifact: str | None = option(
         "--durations-artifact",
         metavar="NAME",
-        help="The same from the default branch's newest artifact of this name, say torchperf-merged-results.",
+        help="The same from the default branch's newest artifact of this name, for example torchperf-merged-results.",
     )
     fetch_into: str | None = option(
         "--fetch-durations",
@@ -79,7 +79,7 @@ class PlanOptions:
         type=KeyValues(),
         default=["cpu=ubuntu-latest"],
         metavar="DEVICE=LABELS",
-        help="The device to measure, and the labels of the runner that has it, say 'cuda=self-hosted gpu'. Repeatable.",
+        help="The device to measure, and the labels of its runner, e.g. 'cuda=self-hosted gpu'. Repeatable.",
     )
     name: str = option(
         "--name", default="results", help="The name of the results, which becomes part of artifacts' names."

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torchperf_ci.cli.options import GITHUB_FILES, GitHubOptions, argument, command, command_options, option, takes
+from torchperf_ci.cli.options import (
+    ACCEPT_LABEL,
+    GITHUB_FILES,
+    GitHubOptions,
+    argument,
+    command,
+    command_options,
+    option,
+    takes,
+)
 from torchperf_ci.core.errors import ExitCode, UsageProblem
 
 if TYPE_CHECKING:
@@ -35,6 +44,7 @@ class PostOptions:
     comment: bool = option(
         "--comment/--no-comment", default=True, help="Post one comment on the pull request; later runs edit it."
     )
+    accept_label: str = ACCEPT_LABEL
     github_files: bool = GITHUB_FILES
     github: GitHubOptions
 
@@ -71,6 +81,7 @@ def post(options: PostOptions) -> int:
             has_check=options.check,
             has_comment=options.comment,
             is_local=is_local,
+            accept_label=options.accept_label,
             is_of_dependabot=os.environ.get("GITHUB_ACTOR") == "dependabot[bot]",
         )
         if options.start:

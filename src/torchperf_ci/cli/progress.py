@@ -18,6 +18,7 @@ from torchperf_ci.core.text import count, one_line
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import RunProgress
 
+_LONGEST_REASON = 100
 _BAR_WIDTH = 20
 _BESIDE_BAR = 30
 """Columns for brackets, spaces, the number of cases and the time left."""
@@ -130,7 +131,8 @@ def describe(records: Sequence[Record], *, logs_in: Path | None = None) -> str:
             is_last = (
                 is_one_failure or record.reason not in reasons[len(parts) + 1 :]
             )  # a reason of both testings is told once
-            parts.append(f"{status}: {record.reason}" if record.reason and is_last else status)
+            reason = one_line(record.reason, limit=_LONGEST_REASON)  # the report has all of it
+            parts.append(f"{status}: {reason}" if reason and is_last else status)
     if any(record.not_compiled for record in records):
         parts.append("not compiled")
     line = one_line(f"{records[0].case}: {'; '.join(dict.fromkeys(parts))}") if records else ""

@@ -24,6 +24,7 @@ from torchperf_ci.core.text import count, one_line
 from torchperf_ci.github.job import stop_commands
 from torchperf_ci.pytorch.checkout import CheckoutRun, PyTorchCheckout, ask_skips, read_checkouts
 from torchperf_ci.pytorch.harness import (
+    DEFAULT_COMPILERS,
     DEFAULT_DEVICES,
     DEFAULT_SUITES,
     SUITES_FOLDER,
@@ -177,7 +178,7 @@ def _request(context: click.Context, cases: CaseOptions, harness: HarnessOptions
         suites=selection.suites if _is_given(context, "suites") else DEFAULT_SUITES,
         devices=selection.devices or DEFAULT_DEVICES,
         dtypes=selection.dtypes,
-        compilers=selection.compilers,
+        compilers=selection.compilers if _is_given(context, "compilers") else DEFAULT_COMPILERS,
         testings=tuple(testing for testing in TESTINGS if testing in settings.testings),
         quick=selection.quick,
         filters=tuple(pattern.pattern for pattern in selection.filters),

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from torchperf_ci.cli.config import tolerance_rules
-from torchperf_ci.cli.history_options import HistoryOptions
-from torchperf_ci.cli.options import GitHubOptions, argument, command, command_options, option, takes
+from torchperf_ci.cli.history_options import HistoryOptions, JudgingOptions, find_acceptance_source
+from torchperf_ci.cli.options import ACCEPT_LABEL, GitHubOptions, argument, command, command_options, option, takes
 from torchperf_ci.cli.pages_options import PagesOptions, publish_pages, tell_update
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.text import one_line
@@ -41,27 +41,17 @@ class SiteCommandOptions:
         type=click.Path(file_okay=False, path_type=Path),
         help=f"The folder for the pages.  [default: {DEFAULT_OUTPUT}, or --pages-branch if one is given]",
     )
-    compare_branch: str = option(
-        "--compare-branch",
-        default="",
-        show_default=False,
-        help="Judge runs of this branch of the repository only; all are shown.  [default: all]",
-    )
-    look_back: int = option(
-        "--look-back",
-        type=click.IntRange(min=1),
-        default=1000,
-        help="How many of the newest runs are judged. Changes before them stay listed where they were listed.",
-    )
     url: str = option(
         "--site-url",
         metavar="URL",
         default="",
         show_default=False,
-        help="Where the pages are going to be, for the links of their feed, say https://org.github.io/project/.",
+        help="Where the pages are going to be, for the links of their feed, for example https://org.github.io/project/.",
     )
     dry_run: bool = option("--dry-run", is_flag=True, help="Write nothing; say what would be written, with sizes.")
     history: SiteHistoryOptions
+    accept_label: str = ACCEPT_LABEL
+    judging: JudgingOptions
     pages: PagesOptions
     github: GitHubOptions
 
@@ -93,11 +83,13 @@ def site(options: SiteCommandOptions) -> None:
     shown = pages.site_options(options.github, name=asked.name, url=options.url)
     folder = options.output or (None if pages.pages_branch else Path(DEFAULT_OUTPUT))
     with ExitStack() as opened:
-        needs_client = asked.is_on_branch or bool(pages.pages_branch)
+        needs_client = asked.is_on_branch or bool(pages.pages_branch) or options.github.can_ask(os.environ)
         client = opened.enter_context(options.github.client(os.environ)) if needs_client else None
         history = asked.parquet(options.github, client)
-        judged = RunFilter(name=asked.name, branch=options.compare_branch)
-        sources = read_sources(history, options.look_back, judged, rules=tolerance_rules())
+        judged = RunFilter(name=asked.name, branch=options.judging.compare_branch)
+        source = find_acceptance_source(options.github, client, options.accept_label)
+        rules, count, here = tolerance_rules(), options.judging.look_back, Path.cwd()
+        sources = read_sources(history, count, judged, rules=rules, checkout=here, client=client, source=source)
         for problem in sources.problems:
             click.echo(f"Warning: {one_line(str(problem))}", err=True)
         if not sources.states:

@@ -94,7 +94,7 @@ def _models(entry: SuiteEntry) -> str:
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Lay out columns of text, harmless for a terminal: what a suite says about itself comes from outside."""
-    from tabulate import tabulate
+    from torchperf_ci.core.columns import draw_table
 
     shown = [[one_line(cell) for cell in row] for row in rows]
-    return tabulate(shown, headers=headers, disable_numparse=True, tablefmt="plain")
+    return draw_table(headers, shown)

@@ -28,7 +28,7 @@ class TimeOptions:
         "--args",
         default="",
         show_default=False,
-        help="Its arguments as between the brackets of a call: Python, with torch at hand, run by --python.",
+        help="Its arguments, written as in a call: Python, with torch imported, run by --python.",
     )
     kwargs: str = option(
         "--kwargs", default="", show_default=False, help="Named arguments: dim=-1, or a mapping {'dim': -1}."
@@ -37,7 +37,7 @@ class TimeOptions:
         "--compiler",
         default="inductor",
         shell_complete=complete_list(COMPILERS),
-        help="The compiler to try; none: time the function as it is.",
+        help="The compiler to try; none: time the function uncompiled.",
     )
     device: str | None = option(
         "--device",
@@ -67,7 +67,7 @@ class TimeOptions:
 def time_function(options: TimeOptions) -> int:
     """Say in one sentence whether torch.compile helps a function.
 
-    MODULE:FUNCTION is what Python imports, say mypkg.ops:softmax, a file as in ops.py:softmax, or a method as in
+    MODULE:FUNCTION is what Python imports, e.g. mypkg.ops:softmax, a file as in ops.py:softmax, or a method as in
     mypkg.nets:Net.forward, whose first argument is then the object. A process of its own compares the compiled results
     with eager ones and times both in turn. Tensors go to the device and keep their precision.
 

@@ -112,7 +112,7 @@ class UpdateExpectedOptions:
     metric_columns: tuple[str, ...] = option(
         "--metric-column",
         multiple=True,
-        help="Add this column of the results to every table, say calls_captured. Repeatable.",
+        help="Add this column of the results to every table, for example calls_captured. Repeatable.",
     )
     prune: bool = option("--prune", is_flag=True, help="Remove models that the results no longer have.")
     require_complete: bool = option(
@@ -137,7 +137,7 @@ class UpdateExpectedOptions:
             raise UsageProblem("--counts needs --from: a results folder, or a CSV of rows benchmark,metric,value")
         if wrong := [column for column in self.metric_columns if column == NAME or not is_column_name(column)]:
             raise UsageProblem(
-                f"--metric-column {', '.join(wrong)} is no name of a column of numbers, say calls_captured"
+                f"--metric-column {', '.join(wrong)} is no name of a column of numbers, for example calls_captured"
             )
         if wrong := [config for config in self.source.configs if not re.fullmatch(r"[\w./-]+", config)]:
             raise UsageProblem(f"--config {', '.join(wrong)} is no name of a configuration")

@@ -163,7 +163,7 @@ class HudOptions:
     out: str | None = option(
         "--out",
         metavar="FILE|URL",
-        help="A file, gzipped when its name ends in .gz; or the URL of a bucket, say s3://…, where files go to "
+        help="A file, gzipped when its name ends in .gz; or the URL of a bucket, for example s3://…, where files go to "
         "v3/REPOSITORY/WORKFLOW_ID/JOB_ID/.  [default: standard output]",
     )
     benchmark: str = option(

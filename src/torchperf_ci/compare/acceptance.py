@@ -1,7 +1,8 @@
 """Let an intended slowdown land: commands that accept changes, and findings that know of them.
 
-A command is a line of a comment: `/torchperf accept CASE|all [METRIC] [+N%] because REASON`. It holds for a case, a
-metric and a size, and for nothing else: the gate stays as narrow as it is.
+A command is a line of a comment: `/torchperf accept CASE|all [METRIC] [+N%] because REASON`, or, with a label, of the
+pull request's description: `torchperf: accept …`. It holds for a case, a metric and a size, and for nothing else: the
+gate stays as narrow as it is.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from fnmatch import fnmatchcase
 
 from torchperf_ci.compare.effects import Verdict
-from torchperf_ci.compare.model import AcceptedChange, Comparison, ComparisonFindings
+from torchperf_ci.compare.model import TIMED, AcceptedChange, Comparison, ComparisonFindings
 from torchperf_ci.compare.words import METRIC_TITLES, metric_name, name
 from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.records import Case
 from torchperf_ci.core.text import nearest, one_line
 
 COMMAND = "/torchperf accept"
+IN_DESCRIPTION = "torchperf: accept"
+"""The beginning of a command in the description of a pull request, where a label makes it count."""
+
 EVERYTHING = "all"
-_USAGE = f"write `{COMMAND} SUITE/MODEL +5% because REASON`"
 _LONGEST_REASON = 500
 _ACCEPTABLE = frozenset({Verdict.REGRESSED, Verdict.MISSING})
 """The verdicts that can be accepted: a crash or a wrong result has no size."""
@@ -39,58 +44,66 @@ class AcceptCommand:
     limit: float | None
     reason: str
 
-    def fits(self, comparison: Comparison) -> bool:
+    def fits(self, case: Case, metric: str) -> bool:
         """Say whether it speaks of this metric of this case."""
-        case = comparison.case
         is_meant = self.case == EVERYTHING or case.matches(self.case) or fnmatchcase(name(case), self.case)
-        return is_meant and self.metric in {"", comparison.metric}
+        return is_meant and self.metric in {"", metric}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeAcceptance:
     """An acceptance that counts. sizes: the change of each case and metric that it was typed for, where it names none;
-    by the names of `identify`."""
+    by the names of `identify`. time: when it was written, in UTC, where that is known."""
 
     command: AcceptCommand
     by: str
     url: str
     sizes: dict[str, float] | None = None
+    time: datetime | None = None
 
-    def limit_of(self, comparison: Comparison) -> float | None:
+    def limit_of(self, case: Case, metric: str) -> float | None:
         """Return the largest ratio of head to base that it lets pass, or None where it does not speak of this."""
-        if not self.command.fits(comparison):
+        if not self.command.fits(case, metric):
             return None
         if self.command.limit is not None:
             return 1 + self.command.limit
-        return (self.sizes or {}).get(identify(comparison))
+        return (self.sizes or {}).get(identify(case, metric))
+
+    def limit_in_history(self, case: Case, metric: str) -> float | None:
+        """Return the same for runs over time, which follow latency and speedup of a case, of which a comparison judges
+        one alone."""
+        metrics = (metric, *(each for each in TIMED if each != metric)) if metric in TIMED else (metric,)
+        limits = (self.limit_of(case, each) for each in metrics)
+        return next((limit for limit in limits if limit is not None), None)
 
 
-def identify(comparison: Comparison) -> str:
+def identify(case: Case, metric: str) -> str:
     """Name a metric of a case, to find its size again."""
-    return f"{comparison.case} {comparison.metric}"
+    return f"{case} {metric}"
 
 
-def parse_command(text: str) -> AcceptCommand | None:
-    """Read the first command in a comment; None when there is none.
+def parse_command(text: str, *, start: str = COMMAND) -> AcceptCommand | None:
+    """Read the first command in a text; None when there is none. start: how it begins.
 
     Raises `UsageProblem` for a line that begins like one and is none.
     """
-    line = next((line.strip() for line in text.splitlines() if line.strip().startswith(COMMAND)), None)
+    line = next((line.strip() for line in text.splitlines() if line.strip().startswith(start)), None)
     if line is None:
         return None
-    request, because, reason = line[len(COMMAND) :].partition(" because ")
+    usage = f"write `{start} SUITE/MODEL +5% because REASON`"
+    request, because, reason = line[len(start) :].partition(" because ")
     reason = one_line(reason, limit=_LONGEST_REASON)
     if not because or not reason:
-        raise UsageProblem(f"the reason is missing: {_USAGE}")
+        raise UsageProblem(f"the reason is missing: {usage}")
     words = request.replace("`", " ").split()
     limit = None
     if words and (size := re.fullmatch(r"\+?(\d{1,4}(?:\.\d{1,3})?)\s*%", words[-1])):
         limit = float(size[1]) / 100
         words = words[:-1]
     elif words and "%" in words[-1]:
-        raise UsageProblem(f"{one_line(words[-1], limit=40)!r} is no size like +5%: {_USAGE}")
+        raise UsageProblem(f"{one_line(words[-1], limit=40)!r} is no size like +5%: {usage}")
     if not words:
-        raise UsageProblem(f"the case is missing: {_USAGE}")
+        raise UsageProblem(f"the case is missing: {usage}")
     metrics = {title: metric for metric, title in METRIC_TITLES.items()} | {metric: metric for metric in METRIC_TITLES}
     case, metric = " ".join(words), ""
     for length in (2, 1):  # titles have one word or two
@@ -106,7 +119,7 @@ def list_accepted(command: AcceptCommand, findings: ComparisonFindings) -> list[
 
     Raises `UsageProblem` when it speaks of nothing that fails, or when what it speaks of cannot be accepted.
     """
-    meant = [c for c in findings.comparisons if command.fits(c)]
+    meant = [c for c in findings.comparisons if command.fits(c.case, c.metric)]
     acceptable = [c for c in meant if c.blocks and c.verdict in _ACCEPTABLE]
     if acceptable:
         return acceptable
@@ -124,7 +137,7 @@ def list_accepted(command: AcceptCommand, findings: ComparisonFindings) -> list[
 
 def measure_sizes(comparisons: Sequence[Comparison]) -> dict[str, float]:
     """Return the sizes that are accepted where a command names none: the upper ends of the intervals."""
-    return {identify(each): _find_change(each, is_upper=True) for each in comparisons}
+    return {identify(each.case, each.metric): _find_change(each, is_upper=True) for each in comparisons}
 
 
 def accept_changes(findings: ComparisonFindings, acceptances: Sequence[ChangeAcceptance]) -> ComparisonFindings:
@@ -154,7 +167,7 @@ def _accept(comparison: Comparison, acceptances: Sequence[ChangeAcceptance]) -> 
         return comparison
     smaller = None
     for acceptance in acceptances:
-        limit = acceptance.limit_of(comparison)
+        limit = acceptance.limit_of(comparison.case, comparison.metric)
         if limit is None:
             continue
         known = AcceptedChange(by=acceptance.by, reason=acceptance.command.reason, url=acceptance.url, limit=limit)
@@ -169,7 +182,7 @@ def _accept(comparison: Comparison, acceptances: Sequence[ChangeAcceptance]) -> 
 
 def _find_change(comparison: Comparison, *, is_upper: bool = False) -> float:
     """Return how many times worse head is, or with `is_upper` the most that the interval holds; infinite where no
-    number says it, say of what is missing."""
+    number says it, for example of what is missing."""
     ratio = comparison.ratio
     if ratio is None and comparison.base and comparison.head is not None:
         ratio = comparison.head / comparison.base

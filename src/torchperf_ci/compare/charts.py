@@ -13,8 +13,17 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from torchperf_ci.compare.effects import ChangeTolerance, Verdict
-from torchperf_ci.compare.model import LATENCY, SPEEDUP, TIMED, Comparison, ComparisonFindings, Measured, widen_for_days
-from torchperf_ci.compare.words import change, name, ordered, percent
+from torchperf_ci.compare.model import (
+    LATENCY,
+    SPEEDUP,
+    TIMED,
+    Comparison,
+    ComparisonFindings,
+    Measured,
+    name_verdict,
+    widen_for_days,
+)
+from torchperf_ci.compare.words import change, name, ordered, percent, verdict_of
 from torchperf_ci.core.text import one_line, safe_name, short_name, unique
 from torchperf_ci.report.charts import Chart
 from torchperf_ci.report.palette import BAD, GRID, INK, PALE, PALETTE
@@ -123,7 +132,7 @@ def _limits(comparisons: Sequence[Comparison], tolerance: ChangeTolerance) -> tu
 def _legend(comparisons: Sequence[Comparison]) -> list[Artist]:
     drawn = {comparison.verdict for comparison in comparisons}
     verdicts = [
-        Line2D([], [], color=colour, marker="o", label=str(verdict))
+        Line2D([], [], color=colour, marker="o", label=name_verdict(verdict, LATENCY))
         for verdict, colour in COLOURS.items()
         if verdict in drawn
     ]
@@ -145,7 +154,7 @@ def case_figure(comparison: Comparison, measured: Measured) -> Figure:
     base, head = 1e3 * np.array(pairs, dtype=np.float64).T
     return arms_figure(
         Arms(
-            title=f"{comparison.case}: {comparison.verdict}",
+            title=f"{comparison.case}: {verdict_of(comparison)}",
             names=("base", "head"),
             times=(base, head),
             ratios=head / base,

@@ -242,7 +242,7 @@ def _make_empty_environment(python: str, at: Path) -> Path:
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         why = one_line(str(getattr(error, "stderr", None) or error))
         raise UsageProblem(f"{python} cannot make a virtual environment: {why}") from error
-    # addsitedir also reads the .pth files there, say of what is installed as editable.
+    # addsitedir also reads the .pth files there, for example of what is installed as editable.
     lines = [f"import site; site.addsitedir({path!r})\n" for path in dict.fromkeys(theirs["paths"])]
     (Path(own) / "torchperf-packages-under-test.pth").write_text("".join(lines))
     for name in ("pip", "pip3") if pip else ():

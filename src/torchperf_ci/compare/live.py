@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torchperf_ci.compare.effects import (
     ARMS_FLOOR,
@@ -36,6 +36,7 @@ from torchperf_ci.compare.verdicts import (
 )
 from torchperf_ci.core.records import AS_IT_IS, Status, Testing
 from torchperf_ci.core.results import LOGS
+from torchperf_ci.core.statistics import interquartile_mean
 from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.machine.host import HostWatch
@@ -52,7 +53,7 @@ from torchperf_ci.run.case_worker import (
 from torchperf_ci.run.counting import InstructionCounting
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import cache_folder
-from torchperf_ci.run.sampler import PairSource, SamplePair, Sampler, StopRule
+from torchperf_ci.run.sampler import PairSource, SamplePair, Sampler, StopRule, Turn
 from torchperf_ci.run.session import Preloaded, WorkerError, is_lack_of_room
 from torchperf_ci.run.world import start_worker
 
@@ -71,6 +72,8 @@ COLD_LAUNCHES = 3
 
 UNLIKE = "its trace is the same on both sides, but a short check shows a difference: measured in full"
 """The remark on a case of which the trace has missed something."""
+
+_Item = TypeVar("_Item")
 
 
 class Interleave(str, Enum):
@@ -156,6 +159,7 @@ def make_launch(pairs: Sequence[SamplePair]) -> Launch:
 class TwoWorkerPairs:
     """Pairs of two workers driven in turn; `asking` is the one asked last.
 
+    A turn of several readings is one half of a pair, by the mean of its middle half: its readings are not independent.
     On an accelerator the first iteration after a switch of sides is not read: the other process has just used
     the device.
     """
@@ -165,28 +169,53 @@ class TwoWorkerPairs:
         self._recompiled = False
         self.asking = "base"
 
-    def take(self, swapped: Sequence[bool], repeats: int) -> list[SamplePair]:
+    def take(self, swapped: Sequence[bool], turn: Turn) -> list[SamplePair]:
         if self._interleave is Interleave.BLOCK:
-            return self._take_in_order(len(swapped), swapped[0] if swapped else False, repeats)
-        return list(chain.from_iterable(self._take_in_order(1, turned, repeats) for turned in swapped))
+            return self._take_in_order(len(swapped), swapped[0] if swapped else False, turn)
+        return list(chain.from_iterable(self._take_in_order(1, turned, turn) for turned in swapped))
 
     def invalidated(self) -> bool:
         recompiled, self._recompiled = self._recompiled, False
         return recompiled
 
-    def _take_in_order(self, count: int, turned: bool, repeats: int) -> list[SamplePair]:  # noqa: FBT001 - as in PairSource
-        readings: dict[str, list[tuple[float, float | None]]] = {}
+    def _take_in_order(self, count: int, turned: bool, turn: Turn) -> list[SamplePair]:  # noqa: FBT001 - as in PairSource
+        times: dict[str, list[tuple[float, float | None]]] = {}
         values: dict[str, list[Mapping[str, float]]] = {}
         probe: list[int] = []
-        for side in ("head", "base") if turned else ("base", "head"):
+        order = ("head", "base") if turned else ("base", "head")
+        for side in order:
             self.asking = side
             worker, arm = self._workers[side], self._arms[side]
-            reply = worker.sample([[arm]] * count, {arm: repeats}, discard=int(worker.on_accelerator))
+            reply = worker.sample(
+                [[arm] * turn.readings] * count,
+                {arm: turn.repeats},
+                discard=int(worker.on_accelerator),
+                probe=side == order[-1],  # one is enough for a pair
+            )
             self._recompiled |= reply["recompiled"]
-            readings[side], values[side], probe = arm_times(reply, arm), arm_values(reply, arm), reply["probe"]
+            probe = reply["probe"]
+            times[side] = [_average_times(each) for each in _split(arm_times(reply, arm), turn.readings)]
+            values[side] = [_average_values(each) for each in _split(arm_values(reply, arm), turn.readings)]
         both = zip(values["base"], values["head"], strict=True)
-        times = zip(readings["base"], readings["head"], probe, both, strict=True)
-        return [make_pair(first, second, time, values=pair) for first, second, time, pair in times]
+        pairs = zip(times["base"], times["head"], probe, both, strict=True)
+        return [make_pair(first, second, time, values=pair) for first, second, time, pair in pairs]
+
+
+def _split(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _average_times(readings: Sequence[tuple[float, float | None]]) -> tuple[float, float | None]:
+    """Average host and device seconds of a turn; the device's are None where a reading has none."""
+    device = [seconds for _, seconds in readings if seconds is not None]
+    whole = interquartile_mean(device) if len(device) == len(readings) else None
+    return interquartile_mean([seconds for seconds, _ in readings]), whole
+
+
+def _average_values(readings: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """Average the suite's own metrics that all readings of a turn have."""
+    shared = [name for name in readings[0] if all(name in each for each in readings)]
+    return {name: interquartile_mean([each[name] for each in readings]) for name in shared}
 
 
 class Side(Protocol):
@@ -273,9 +302,7 @@ class _CaseComparison:
     ) -> None:
         self._comparer, self._plan, self._settings = comparer, plan, comparer.settings
         self._case, self._planned = shown.case, planned
-        self._arms = {
-            side: "eager" if case.case.compiler in {"eager", AS_IT_IS} else "compiled" for side, case in planned.items()
-        }
+        self._arms = {side: case.arm for side, case in planned.items()}
         self._metrics = tuple(metric for metric in planned["head"].metrics if metric in planned["base"].metrics)
         self._results = {"base": SideResult(), "head": SideResult()}
         self._counted: set[str] = set()
@@ -287,6 +314,8 @@ class _CaseComparison:
         self.no_room = ""
         self._is_alive = True
         self._repeats = self._settings.repeats
+        in_single_turns = plan.interleave in {Interleave.AUTO, Interleave.ITERATION} and not plan.one_process
+        self._readings = None if in_single_turns else 1
         self._spent = 0.0
         self._look = 0
         can_be_watched = all(case.world == 1 and not case.is_test for case in planned.values())
@@ -398,7 +427,7 @@ class _CaseComparison:
             return WorkerPairs(workers["head"])
         sizes = {side: self._results[side].batch_size for side in workers}
         if len(set(sizes.values())) > 1:
-            self.no_room = f"beside each other they get batch sizes {sizes['base']} and {sizes['head']}"
+            self.no_room = f"side by side they get batch sizes {sizes['base']} and {sizes['head']}"
         return TwoWorkerPairs(workers, self._arms, interleave=self._plan.interleave)
 
     def _start(self, stack: ExitStack, side: str, number: int, *, beside: bool = False) -> CaseWorker | None:
@@ -459,7 +488,7 @@ class _CaseComparison:
 
     def _blame_neither(self, side: str, error: WorkerError) -> None:
         """A side failed for want of what the other one has taken: that says nothing about its code."""
-        self.no_room = f"the sides do not fit beside each other ({side}: {one_line(_explain(error), limit=90)})"
+        self.no_room = f"the two sides do not fit into memory together ({side}: {one_line(_explain(error), limit=90)})"
 
     def _choose_cache(self, stack: ExitStack, side: str, number: int) -> str | None:
         """Choose the compiler cache of a launch: empty for the first few, then that of the first one."""
@@ -498,11 +527,11 @@ class _CaseComparison:
 
         A recompilation starts the launch over, once: what recompiles for ever is measured as it is.
         """
-        sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._repeats)
+        sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._repeats, readings=self._readings)
         has_repeats = self._settings.rule.repeat is not None
         try:
             sampler.warm_up(iterations=self._settings.warmup)
-            self._repeats = sampler.repeats
+            self._repeats, self._readings = sampler.repeats, sampler.readings
             pairs: list[SamplePair] = []
             self._launches.append(make_launch(pairs))
             source.invalidated()
@@ -688,7 +717,7 @@ class _CaseComparison:
         if strays := sorted({*base.strays, *head.strays}):
             yield (
                 f"{', '.join(strays)} was imported from the working tree, not from the commit that is measured; "
-                "install each commit on its side, say with --setup 'pip install --no-deps -e .'"
+                "install each commit on its side, for example with --setup 'pip install --no-deps -e .'"
             )
         if base.batch_size != head.batch_size:
             yield f"batch size {base.batch_size} against {head.batch_size}"

@@ -16,6 +16,7 @@ from torchperf_ci.compare.effects import (
     LaunchNoise,
     Verdict,
 )
+from torchperf_ci.compare.explanation import Explanation
 from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Metric, Source
 
 if TYPE_CHECKING:
@@ -259,6 +260,15 @@ class Comparison:
     unit: str = ""
 
 
+def name_verdict(verdict: Verdict, metric: str) -> str:
+    """Name a verdict as people do: a case gets slower or faster, any other metric worse or better.
+
+    Files keep the one pair for all metrics, `regressed` and `improved`.
+    """
+    names = {Verdict.REGRESSED: ("slower", "worse"), Verdict.IMPROVED: ("faster", "better")}
+    return names[verdict][metric not in TIMED] if verdict in names else str(verdict)
+
+
 def pick_case_verdicts(comparisons: Sequence[Comparison]) -> dict[Case, Comparison]:
     """Pick every case's own verdict: the most urgent one of its times."""
     urgency = {verdict: place for place, verdict in enumerate(Verdict)}
@@ -284,7 +294,7 @@ class Header:
     """The sides of a comparison, the method and the place.
 
     base, head: what the sides are called. how: whole sentences of ours, shown as they are. source: where head comes
-    from. server: where pages of commits and runs are, say https://github.com; blank where there are none.
+    from. server: where pages of commits and runs are, for example https://github.com; blank where there are none.
     commands: what measures the same again. bisect_options: those with which `bisect` looks for the commit between base
     and head that made a change; None where there is none to look for.
     """
@@ -310,6 +320,7 @@ class ComparisonFindings:
     unmeasured: cases that an interrupted comparison did not come to, or not to measure again.
     not_compiled: cases that run, of which a side did not compile anything.
     saved_seconds: what the cases that were spared would have taken longer, about.
+    explanations: of the changes that were looked into.
     """
 
     header: Header
@@ -318,6 +329,7 @@ class ComparisonFindings:
     unmeasured: int = 0
     not_compiled: int = 0
     saved_seconds: float = 0.0
+    explanations: tuple[Explanation, ...] = ()
 
     @property
     def spared(self) -> int:

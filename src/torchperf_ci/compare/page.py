@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from markupsafe import Markup
 
+from torchperf_ci.compare.explanation import write_explanation
 from torchperf_ci.compare.model import Comparison, ComparisonFindings
 from torchperf_ci.compare.words import (
     LONGEST_NAME,
@@ -43,6 +45,16 @@ class SideLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WhyLine:
+    """An explanation in the page: its case and metric, its sentence, and the link to all of it, or blank."""
+
+    case: str
+    metric: str
+    sentence: str
+    link: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComparePage:
     """All that the template shows. The first four are what every page has."""
 
@@ -56,6 +68,7 @@ class ComparePage:
     run: str
     warnings: Sequence[str]
     changed: Grid
+    reasons: Sequence[WhyLine]
     counted: Grid
     rest: Grid
     overview: Markup
@@ -84,6 +97,15 @@ def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> 
         run=link_to_run(header),
         warnings=[one_line(warning) for warning in header.warnings],
         changed=_make_grid(changed),
+        reasons=[
+            WhyLine(
+                case=name(each.case),
+                metric=metric_name(each.metric),
+                sentence=write_explanation(each),
+                link=quote(f"{each.folder}/index.html") if each.folder else "",
+            )
+            for each in findings.explanations
+        ],
         counted=_make_grid(counted),
         rest=_make_grid(rest_of_comparisons),
         overview=drawn[0] if drawn else Markup(),

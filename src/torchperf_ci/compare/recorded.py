@@ -112,8 +112,8 @@ def compare_results(
             machine=_describe_machine(two.records),
             tolerances=tolerances,
             source=source,
-            base_commit=CommitSummary(sha=sources[0].commit) if sources[0].commit else None,
-            head_commit=CommitSummary(sha=source.commit) if source.commit else None,
+            base_commit=CommitSummary(sha=sources[0].commit, subject=sources[0].subject) if sources[0].commit else None,
+            head_commit=CommitSummary(sha=source.commit, subject=source.subject) if source.commit else None,
             warnings=(*warnings, *map(str, (*one.problems, *two.problems))),
         ),
         comparisons=tuple(compare_runs(one.records, two.records, tolerances, same_machine=same_machine)),
@@ -139,7 +139,7 @@ def compare_with_past(
     (head_label, results), (past_label, earlier) = head, past
     speedup, latency = (f"{100 * LEAST[metric].margin:.3g} %" for metric in (SPEEDUP, LATENCY))
     how = (
-        f"Head is held against what the runs between {days[0]:%Y-%m-%d} and {days[1]:%Y-%m-%d} usually gave: up to "
+        f"Head is compared with what the runs between {days[0]:%Y-%m-%d} and {days[1]:%Y-%m-%d} usually gave: up to "
         f"{RUNS} of them on a comparable machine, at least {LEAST_RUNS}. They are of other days: another moment, and "
         "maybe another machine of the same kind, is part of every difference. A speedup counts as changed beyond "
         f"{speedup}, a time beyond {latency}, and only outside of the interval that 19 of 20 such runs fall into."
@@ -152,7 +152,7 @@ def compare_with_past(
             machine=_describe_machine(results.records),
             tolerances=tolerances,
             source=source,
-            head_commit=CommitSummary(sha=source.commit) if source.commit else None,
+            head_commit=CommitSummary(sha=source.commit, subject=source.subject) if source.commit else None,
             warnings=tuple(map(str, (*problems, *results.problems))),
         ),
         comparisons=tuple(compare_with_history(results.records, earlier, tolerances, same_machine=same_machine)),
@@ -373,7 +373,7 @@ def compare_with_history(
 def _compare_record(
     head: Record, before: Sequence[Record], tolerances: ToleranceRules, *, same_machine: bool
 ) -> Iterator[Comparison]:
-    """Compare a record with those of the same testing in earlier runs. Statuses are held against the last of them."""
+    """Compare a record with those of the same testing in earlier runs. Statuses are compared with the last of them."""
     case = head.case
     if head.status in SILENT:
         if head.testing is Testing.PERFORMANCE:

@@ -15,6 +15,7 @@ import msgspec
 
 from torchperf_ci.compare.acceptance import write_suggestion
 from torchperf_ci.compare.effects import BETWEEN_FLOOR, LaunchNoise, Verdict
+from torchperf_ci.compare.explanation import Explanation, write_amount, write_cause, write_explanation
 from torchperf_ci.compare.model import (
     Comparison,
     ComparisonFindings,
@@ -43,6 +44,7 @@ from torchperf_ci.compare.words import (
     list_notes,
     metric_name,
     name,
+    percent,
     quantity,
     sign_of,
     split_comparisons,
@@ -59,6 +61,8 @@ from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
 LIMIT = 60_000
 MOST_COUNTS = 20
 """Counts that differ, without a verdict, in the text for a terminal."""
+MOST_CAUSES = 8
+"""Causes of an explanation in compare.md; its page has them all."""
 LONGEST_WARNING = 1_000
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 
@@ -120,11 +124,17 @@ def to_text(findings: ComparisonFindings) -> str:
         again = f"; again {change_with_interval(c.again)}" if c.again and c.again.ratio else ""
         reason = f" – {why(c)}{again}" if why(c) else ""
         lines.append(f"  {sign_of(c)} {name(c.case)} {metric_name(c.metric)}: {verdict_of(c)}{numbers}{reason}")
+        lines += [f"     why: {write_explanation(e)}" for e in _find_explanations(findings, c)]
     if (more := len(counted) - MOST_COUNTS) > 0:
-        lines.append(f"  {SIGNS[Verdict.CHANGED]} and {count(more, 'more count')} or code that differs")
+        lines.append(f"  {SIGNS[Verdict.CHANGED]} and {count(more, 'more difference')} in counts or code")
     if findings.inconclusive and findings.is_recorded:
-        lines.append("  Runs of different moments decide little; `compare --base-ref …` measures both sides in turn.")
+        lines.append("  Runs from different times decide little. `compare --base-ref …` measures both sides in turn.")
     return "\n".join(lines)
+
+
+def _find_explanations(findings: ComparisonFindings, comparison: Comparison) -> list[Explanation]:
+    key = comparison.case, comparison.metric
+    return [explanation for explanation in findings.explanations if (explanation.case, explanation.metric) == key]
 
 
 def describe_case(measured: Measured, tolerances: ToleranceRules) -> str:
@@ -132,8 +142,8 @@ def describe_case(measured: Measured, tolerances: ToleranceRules) -> str:
     first, *others = compare_case(measured, tolerances)
     numbers = f" {change_with_interval(first)}" if first.ratio else ""
     numbers += f", again {change_with_interval(first.again)}" if first.again and first.again.ratio else ""
-    changes = [f"{metric_name(c.metric)} {c.verdict}" for c in others if is_change(c)]
-    parts = [f"{name(first.case)}: {first.verdict}{numbers}", *changes, first.why]
+    changes = [f"{metric_name(c.metric)} {verdict_of(c)}" for c in others if is_change(c)]
+    parts = [f"{name(first.case)}: {verdict_of(first)}{numbers}", *changes, first.why]
     return one_line("; ".join(part for part in parts if part))
 
 
@@ -144,8 +154,9 @@ def to_markdown(findings: ComparisonFindings) -> str:
     if changed:
         table = _make_table(changed, rank=1)
         blocks.append(Block(before="\n### What changed\n\n", tables=(table,), rank=1))
+        blocks += [_fold_explanation(e) for c in changed for e in _find_explanations(findings, c)]
     for comparisons, title, rank in (
-        (counted, f"{count(len(counted), 'count')} or code that differs, without a verdict", 8),
+        (counted, f"{count(len(counted), 'difference')} in counts or code, without a verdict", 8),
         (rest, f"{count(len(rest), 'other metric')} without a change that counts", 9),
     ):
         if comparisons:
@@ -177,6 +188,26 @@ def _write_head(findings: ComparisonFindings) -> str:
     parts.append(f"{place}\n\n{header.how}\n")
     parts += [f"\n> ⚠️ {html(one_line(warning, limit=LONGEST_WARNING))}\n" for warning in header.warnings]
     return "".join(parts)
+
+
+def _fold_explanation(explanation: Explanation) -> Block:
+    """Fold an explanation under its sentence: its first causes, and where all of it is."""
+    short = partial(code, limit=LONGEST_NAME)
+    lines = []
+    for cause in (*explanation.causes, *explanation.facts)[:MOST_CAUSES]:
+        share = "" if cause.share is None else percent(round(cause.share, 2))
+        change = "" if cause.share is None else write_amount(explanation.unit, cause.difference)
+        lines.append(TableLine(text=f"| {share} | {change} | {write_cause(cause, explanation, short, html)} |", rank=4))
+    head = "| Part | Difference | Cause |\n| ---: | ---: | --- |\n"
+    tables = (
+        (MarkdownTable(before=head, lines=tuple(lines), where=f"{explanation.folder}/index.html"),) if lines else ()
+    )
+    has_page = bool(lines and explanation.folder)
+    where = f"\nThe page, a flame graph, diffs and traces are in {code(explanation.folder)}.\n" if has_page else ""
+    title = f"Why {html(metric_name(explanation.metric))} of {code(name(explanation.case))} differs"
+    sentence = write_explanation(explanation, short, html)
+    before = f"\n<details>\n<summary>{title}</summary>\n\n{sentence}\n\n"
+    return Block(before=before, tables=tables, after=f"{where}\n</details>\n", rank=3)
 
 
 def _make_table(comparisons: Sequence[Comparison], *, rank: int) -> MarkdownTable:

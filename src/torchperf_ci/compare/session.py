@@ -164,7 +164,7 @@ def describe_request(request: CompareRequest, base: LiveSide, head: LiveSide) ->
             "CUDA_VISIBLE_DEVICES"
         )
     turns = {Interleave.BLOCK: "some iterations each", Interleave.LAUNCH: "whole launches one after the other"}
-    where, turn = "GPU" if two.gpu else "CPUs", turns.get(plan.interleave, "one iteration each")
+    where, turn = "GPU" if two.gpu else "CPUs", turns.get(plan.interleave, "an iteration or a few each")
     pairs = count(plan.launches, "pair")
     how = (
         "Both ran in one process, one iteration each in turn, in random order."

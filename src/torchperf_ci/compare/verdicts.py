@@ -37,6 +37,7 @@ from torchperf_ci.compare.model import (
     Measured,
     SideResult,
     ToleranceRules,
+    name_verdict,
 )
 from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Direction, Metric, Record, Status
 
@@ -112,7 +113,8 @@ def open_unconfirmed(comparison: Comparison) -> Comparison:
     nobody should miss it."""
     if comparison.verdict is not Verdict.IMPROVED or comparison.confirmed:
         return comparison
-    return _open_change(comparison, "improved at first, and was not measured again")
+    word = name_verdict(Verdict.IMPROVED, comparison.metric)
+    return _open_change(comparison, f"{word} at first, and not measured again")
 
 
 def _hold_against(first: Comparison, second: Sequence[Comparison]) -> Comparison:
@@ -135,7 +137,7 @@ def _hold_against(first: Comparison, second: Sequence[Comparison]) -> Comparison
     if own.verdict in {Verdict.REFUSED, Verdict.FIXED, Verdict.FAILED}:
         why = f"it could not be measured again: {own.why}"
     else:
-        why = f"{first.verdict} at first, but not when measured again in fresh processes"
+        why = f"{name_verdict(first.verdict, first.metric)} at first, but not when measured again in fresh processes"
     return _open_change(first, why)
 
 
@@ -511,7 +513,8 @@ def correct_family(comparisons: Sequence[Comparison], *, rate: float = FAMILY_ER
             blocks = index in blocking and comparison.confirmed is not False
             corrected.append(replace(comparison, listed=True, blocks=blocks))
         else:
-            why = f"slower by itself, but among {len(family)} comparisons one may look so by chance"
+            word = name_verdict(comparison.verdict, comparison.metric)
+            why = f"{word} by itself, but among {len(family)} comparisons one may look like this by chance"
             corrected.append(replace(comparison, verdict=Verdict.INCONCLUSIVE, why=why))
     return corrected
 

@@ -18,6 +18,7 @@ from torchperf_ci.compare.model import (
     Comparison,
     ComparisonFindings,
     Header,
+    name_verdict,
     pick_case_verdicts,
 )
 from torchperf_ci.core.records import METRICS, Case
@@ -78,7 +79,8 @@ def sign_of(comparison: Comparison) -> str:
 
 def verdict_of(comparison: Comparison) -> str:
     """Return the verdict in a word or two."""
-    return str(comparison.verdict) if comparison.accepted is None else f"{comparison.verdict}, accepted"
+    word = name_verdict(comparison.verdict, comparison.metric)
+    return word if comparison.accepted is None else f"{word}, accepted"
 
 
 def write_sentence(findings: ComparisonFindings, quote: Quote = one_line) -> str:
@@ -97,7 +99,7 @@ def write_headline(findings: ComparisonFindings, quote: Quote = one_line) -> tup
         if bad or others or not findings.compared:
             subject = count(number, "case")
         elif total == 1:
-            subject = "The one case"
+            subject = "The only case"
         else:
             whole = "Both cases" if total == 2 else f"All {total:,} cases"
             subject = whole if number == total else f"{number:,} of {total:,} cases"
@@ -170,8 +172,8 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
         (findings.spared, "is the same program", "are the same program", " on both sides"),
         (
             len({c.case for c in counted}),
-            "has another count or other code",
-            "have other counts or other code",
+            "has different counts or code",
+            "have different counts or code",
             _name_cases([*{c.case: c for c in reversed(counted)}.values()], quote),
         ),
         (len(pick(Verdict.NEW)), "is new", "are new", ""),
@@ -279,7 +281,7 @@ def why(comparison: Comparison) -> str:
         launches = "launch" if comparison.more_launches == 1 else "launches"
         parts.append(f"about {comparison.more_launches:,} more {launches} would decide")
     if comparison.verdict is Verdict.REGRESSED and comparison.listed and not comparison.blocks:
-        parts.append("among so many cases one may look so by chance: it does not fail the comparison")
+        parts.append("with so many cases one may look like this by chance: it does not fail the comparison")
     if comparison.confirmed:
         parts.append("seen twice")
     if comparison.accepted:
@@ -325,17 +327,17 @@ def list_notes(findings: ComparisonFindings) -> Iterator[str]:
     """List what a reader has to know to read the tables."""
     tolerances = findings.header.tolerances
     if any(c.p is not None for c in findings.comparisons):
-        limits = " Some cases or metrics have limits of their own." if tolerances.rules else ""
+        limits = " Some cases or metrics have their own limits." if tolerances.rules else ""
         is_live = bool(findings.measured) or any(c.confirmed is not None for c in findings.comparisons)
         twice = " Changes count when a second measurement says the same." if is_live else ""
         measure = "Slower or faster in speedup" if findings.is_recorded else "Slower or faster"
         yield (
             f"{measure}: the whole interval lies beyond {percent(tolerances.latency.margin)}. Unchanged: it "
-            f"lies within ±{percent(tolerances.latency.threshold)}. Else inconclusive.{twice}{limits}"
+            f"lies within ±{percent(tolerances.latency.threshold)}. Otherwise it is inconclusive.{twice}{limits}"
         )
         if findings.inconclusive and findings.is_recorded:
             yield (
-                "Runs of different moments decide little. `torchperf-ci compare --base-ref …` measures both sides in "
+                "Runs from different times decide little. `torchperf-ci compare --base-ref …` measures both sides in "
                 "turn on one machine."
             )
     if findings.spared:
@@ -353,7 +355,7 @@ def list_notes(findings: ComparisonFindings) -> Iterator[str]:
         probes = [time for item in findings.measured for launch in item.launches for time in launch.probe]
         slow = slow_share(probes)
         if round(slow, 2):
-            yield f"For {percent(round(slow, 2))} of the time the machine was slow; this hit both sides alike."
+            yield f"For {percent(round(slow, 2))} of the time the machine was slow; this affected both sides equally."
 
 
 def make_bisect_command(good: str, bad: str, case: Case, *, metric: str = LATENCY, options: Sequence[str] = ()) -> str:

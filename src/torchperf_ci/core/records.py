@@ -28,7 +28,8 @@ NOT_KNOWN = "unknown"
 AS_IT_IS = "none"
 """The compiler of what runs as it is: nothing is compiled, and there is one arm alone."""
 
-DEFAULT_COMPILERS = ("eager", "aot_eager", "inductor", "inductor_no_cudagraphs")
+DEFAULT_COMPILERS = ("eager", "inductor")
+"""The compilers of `run`, `compare`, `bisect` and the actions where none are named, so that all have the same cases."""
 
 
 class Mode(str, Enum):
@@ -341,7 +342,7 @@ class Build:
 
     suites: how suites were asked for that are called something else in records, files and modules, by that name.
     gaps: what of a run that was shared out is not there, a sentence each.
-    narrowed_by: what left models of the suites out, say `--filter bert`; of a run that was shared out and joined, of
+    narrowed_by: what left models of the suites out, e.g. `--filter bert`; of a run that was shared out and joined, of
         the whole.
     """
 
@@ -359,7 +360,10 @@ class Build:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where a record comes from. `time` is UTC in ISO 8601 with the year; `attempt` counts from 1."""
+    """Where a record comes from. `time` is UTC in ISO 8601 with the year; `attempt` counts from 1.
+
+    subject: the first line of the commit's message; blank where it was not at hand.
+    """
 
     repository: str = ""
     commit: str = ""
@@ -369,6 +373,7 @@ class Source:
     attempt: int = 1
     shard: str = "1-1"
     time: str = ""
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -442,6 +447,8 @@ def to_line(item: Record | Build) -> str:
     for name in ("own_metrics", "digests", "params"):  # not in most records, of which there are many
         if not body[name]:
             del body[name]
+    if not item.source.subject:
+        del body["source"]["subject"]
     return encode_line("record", body)
 
 

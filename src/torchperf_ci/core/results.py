@@ -117,7 +117,7 @@ class ResultsFolder:
         except OSError as error:
             raise UsageProblem(
                 f"{path} cannot be written ({error.strerror}); what was finished before is in it. Make room, and "
-                "repeat the command (`run` with --keep-output-dir goes on where it was)"
+                "repeat the command (`run` with --keep-output-dir continues where it stopped)"
             ) from error
         finally:
             os.close(descriptor)
@@ -163,6 +163,7 @@ def open_folder(path: Path, *, adopt: bool = False, option: str = "--output-dir"
     another = f"another with {option}" if option else "another"
     if not adopt:
         _refuse_foreign(path, another)
+    is_new = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
         with _without_links(path):
@@ -183,7 +184,13 @@ def open_folder(path: Path, *, adopt: bool = False, option: str = "--output-dir"
         if not adopt:
             for name in (RECORDS, COMMANDS, ROUNDS):
                 _cut_partial_line(path, name)
-        yield ResultsFolder(path, manifest, named)
+        folder = ResultsFolder(path, manifest, named)
+        try:
+            yield folder
+        except BaseException:
+            if is_new and not folder.written:
+                _remove_blank(path)
+            raise
 
 
 def read_results(path: Path) -> Results:
@@ -249,6 +256,13 @@ def _refuse_foreign(path: Path, another: str) -> None:
         raise UsageProblem(f"the results folder {path} cannot be read ({error.strerror})") from error
     if foreign:
         raise UsageProblem(f"{path} holds files that torchperf-ci did not write; choose {another}, empty or new")
+
+
+def _remove_blank(path: Path) -> None:
+    """Remove a folder that was made for nothing, if nobody else has put anything into it."""
+    if [each.name for each in path.iterdir()] == [MANIFEST]:
+        (path / MANIFEST).unlink()
+        path.rmdir()
 
 
 def _remove_written(path: Path, named: set[str]) -> None:

@@ -49,6 +49,11 @@ def one_line(text: str, *, limit: int = 0) -> str:
     return seen[: limit - 1].rstrip() + "…" if limit and len(seen) > limit else seen
 
 
+def cut_subject(message: str) -> str:
+    """Cut a commit's message down to its first line, and that to as much as a list has room for."""
+    return one_line(message.strip().partition("\n")[0], limit=120)
+
+
 def code(text: str, *, limit: int = 0) -> str:
     """Write `text` as inline code in GitHub-flavoured Markdown, in a table or anywhere else.
 
@@ -180,7 +185,7 @@ def name_problem(name: str, *, may_have_folders: bool = False) -> str:
     if any(not part.strip(".") for part in parts) or name.startswith("~") or "\\" in name:
         return "is no name but a path"
     if len(parts) > 1 and not may_have_folders:
-        return "holds a slash, which stands between suite and model"
+        return "holds a slash, which separates suite and model"
     return ""
 
 

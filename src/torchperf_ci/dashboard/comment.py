@@ -1,7 +1,7 @@
 """The comment on one dtype: the state in a sentence, what is new, open and well again; the report, PyTorch's limits and
 the numbers over time in folds.
 
-PyTorch's parts, gh_*.txt, say the same in PyTorch's order and look, as files.
+PyTorch's parts, gh_*.txt, for example the same in PyTorch's order and look, as files.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ from torchperf_ci.dashboard.words import (
     describe_states,
     group_states,
     link_run,
+    list_bisects,
+    list_comparisons,
     list_reruns,
     list_sections,
     name_case,
+    write_acceptance,
     write_not_judged,
     write_state,
 )
@@ -137,14 +140,19 @@ def _make_states(dashboard: Dashboard) -> Iterator[Block]:
         yield Block(before=before, tables=(_make_lines(lines[:MOST_NAMED], CHANGE),), rank=CHANGE)
         if rest := lines[MOST_NAMED:]:
             yield fold(f"{title}: {len(rest):,} more", [_make_lines(rest, CHANGE)], CHANGE)
-    if commands := list_reruns(dashboard):
+    for purpose, commands in (
+        ("find the commit", list_bisects(dashboard)),
+        ("compare the two commits and explain", list_comparisons(dashboard)),
+        ("measure these cases again", list_reruns(dashboard)),
+    ):
         table = MarkdownTable(
             before="\n~~~sh\n",
             lines=tuple(TableLine(text=command, rank=RERUN) for command in commands),
             where="gh_metric_regression.txt in the results folder",
             after="~~~\n",
         )
-        yield fold(f"{count(len(commands), 'command')} to measure these cases again", [table], RERUN)
+        if commands:
+            yield fold(f"{count(len(commands), 'command')} to {purpose}", [table], RERUN)
     for state, title in ((State.ACCEPTED, "Accepted changes"), (State.NEW, "New cases"), (State.SKIPPED, "Skipped")):
         lines = [f"- {_describe_folded(dashboard, group)}" for group in group_states(dashboard.in_state(state))]
         if lines:
@@ -156,10 +164,8 @@ def _describe_folded(dashboard: Dashboard, states: Sequence[SeriesState]) -> str
     first = states[0]
     case = first.case
     section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
-    if (accepted := first.acceptance) is not None:
-        by = f" by {code(accepted.by)}" if accepted.by else ""
-        reason = f": {code(accepted.reason, limit=200)}" if accepted.reason else ""
-        return f"{describe_states(dashboard, states)}, accepted {accepted.time:%Y-%m-%d}{by}{reason}"
+    if first.acceptance is not None:
+        return f"{describe_states(dashboard, states)}, {write_acceptance(first.acceptance)}"
     name = name_case(dashboard, section, case.suite, case.model, case.compiler)
     return f"{name}: {code(first.reason, limit=200)}" if first.state is State.SKIPPED and first.reason else name
 

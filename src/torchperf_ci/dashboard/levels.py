@@ -49,12 +49,13 @@ _TO_SIGMA = 1.4826
 class Shift:
     """A lasting change of level, by places in the values. Levels are in the units of the values.
 
-    first: the first value of the new level. shown: the value that showed it. returned: the one that showed that it is
-    back, or None. accepted: was it accepted?
+    first: the first value of the new level. shown: the value that showed it. back: the first value that is back, and
+    returned: the one that showed it, or None. accepted: was it accepted?
     """
 
     first: int
     shown: int
+    back: int | None = None
     returned: int | None = None
     old: float
     new: float
@@ -185,7 +186,7 @@ class _Follower:
                 back = self._find_return(shift, place, limit)
             place += 1
             if back is not None:
-                self.shifts[-1] = replace(shift, returned=place - 1, new=self._middle(shift.first, back))
+                self.shifts[-1] = replace(shift, back=back, returned=place - 1, new=self._middle(shift.first, back))
                 self.members += range(back, place)
                 return place
         self.shifts[-1] = replace(shift, new=self._middle(max(shift.first, place - RECENT), place))
@@ -276,7 +277,7 @@ class _Follower:
 
 
 def follow_levels(values: Sequence[float], *, margin: float, accepted: Sequence[tuple[int, int]] = ()) -> Levels:
-    """Follow the level of values of which more is worse, say logarithms of times.
+    """Follow the level of values of which more is worse, for example logarithms of times.
 
     margin: the least change that counts, in the units of the values; 0: any. accepted: pairs of places: from the first
     one on, an open change that began before the second one is accepted.

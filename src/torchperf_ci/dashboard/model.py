@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from torchperf_ci.core.records import Case
 from torchperf_ci.core.results import Problem, Results
+from torchperf_ci.dashboard.commits import Ranges
+from torchperf_ci.dashboard.owners import OwnerRule
 from torchperf_ci.dashboard.regressions import Change, CompilerComparison, Transition, compare_with_past
 from torchperf_ci.dashboard.states import Events, SeriesState, State, list_events
 from torchperf_ci.dashboard.trends import RunSummary, Trend, follow_numbers, summarize_run
@@ -24,7 +26,7 @@ class DashboardOptions:
     last: how many runs are shown over time, with this one.
     detect: compare with earlier runs; graphs: draw.
     server: the address of GitHub's pages, for links. site: that of a site of the history, or blank.
-    limit: the largest size of the comment in UTF-8 bytes.
+    owners: who owns which cases. limit: the largest size of the comment in UTF-8 bytes.
     """
 
     last: int = DEFAULT_LAST
@@ -32,6 +34,7 @@ class DashboardOptions:
     graphs: bool = True
     server: str = "https://github.com"
     site: str = ""
+    owners: tuple[OwnerRule, ...] = ()
     limit: int = DEFAULT_LIMIT
 
 
@@ -43,6 +46,7 @@ class Dashboard:
     summaries: the last runs, oldest first, this one last. trends: their numbers.
     comparisons: every compiler that warnings are given for, against its run before.
     states: the state of every metric of every case, and events: the news of this run among them.
+    ranges: the commits in which they became worse, as far as they are known.
     problems: what of the history could not be read.
     """
 
@@ -55,6 +59,7 @@ class Dashboard:
     comparisons: tuple[CompilerComparison, ...]
     states: tuple[SeriesState, ...]
     events: Events
+    ranges: Ranges = field(default_factory=dict)
     problems: tuple[Problem, ...] = field(default=())
 
     @property
@@ -92,10 +97,12 @@ def study_run(
     past: Past,
     options: DashboardOptions,
     states: Sequence[SeriesState] = (),
+    *,
+    ranges: Ranges | None = None,
 ) -> tuple[Dashboard, ...]:
     """Make a dashboard for every dtype of the run that `findings` are about, in the order of the report.
 
-    states: those after the run, of all dtypes.
+    states: those after the run, of all dtypes. ranges: the commits in which they became worse.
     """
     dtypes = list(dict.fromkeys(section.dtype for section in findings.sections))
     dashboards = []
@@ -115,6 +122,7 @@ def study_run(
                 earlier,
                 options,
                 states=[item for item in states if item.case.dtype == dtype],
+                ranges=ranges,
                 alone=len(dtypes) == 1,
                 problems=past.problems,
             )
@@ -129,6 +137,7 @@ def study(
     options: DashboardOptions,
     *,
     states: Sequence[SeriesState] = (),
+    ranges: Ranges | None = None,
     alone: bool = True,
     problems: Sequence[Problem] = (),
 ) -> Dashboard:
@@ -151,6 +160,7 @@ def study(
         comparisons=compare_with_past(summaries[-1], past, findings.flag_compilers),
         states=judged,
         events=list_events(judged, now.key),
+        ranges=ranges or {},
         problems=tuple(problems),
     )
 

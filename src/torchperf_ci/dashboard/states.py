@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
+from itertools import groupby
 from statistics import median
 from types import MappingProxyType
 from typing import Any
@@ -45,6 +46,7 @@ class LevelChange:
 
     last_good, first_new: these runs: their commits are the range in which it changed.
     opened: the run that showed it, on the same day or later. closed: the run that showed that it is back, or None.
+    last_bad, back: of one that is back, the neighbouring runs between which that happened.
     old, new: the levels, in the metric's unit. acceptance: who said that it may be, or None.
     """
 
@@ -52,6 +54,8 @@ class LevelChange:
     first_new: RunInfo
     opened: RunInfo
     closed: RunInfo | None = None
+    last_bad: RunInfo | None = None
+    back: RunInfo | None = None
     old: float
     new: float
     is_worse: bool
@@ -68,6 +72,23 @@ class LevelChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailureSpell:
+    """A row of runs in which a case failed. first, last: its ends. back: the run after it, None while it lasts.
+
+    last_good: the run before it, or None. second: the run that showed that it lasts, or None. runs: how many it has.
+    reason: that of the last one.
+    """
+
+    last_good: RunInfo | None
+    first: RunInfo
+    second: RunInfo | None
+    last: RunInfo
+    back: RunInfo | None
+    runs: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesState:
     """The state of one metric of one case after the newest run of its history.
 
@@ -78,7 +99,7 @@ class SeriesState:
     runs: how many runs have the metric since then, the first bad one counted.
     has, needs: runs on this machine, and how many it takes to judge; 0 where it was judged.
     reason: why it fails, is skipped or cannot be judged. log: of a failure.
-    changes: every change of level that the history shows, oldest first.
+    changes: every change of level that the history shows, oldest first. failures: every time in which the case failed.
     """
 
     case: Case
@@ -98,6 +119,7 @@ class SeriesState:
     log: str = ""
     acceptance: Acceptance | None = None
     changes: tuple[LevelChange, ...] = ()
+    failures: tuple[FailureSpell, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -161,7 +183,7 @@ def judge_series(series: Series, *, rules: Sequence[Rule] = (), acceptances: Seq
         state = _judge_statuses(series)
     else:
         fitting = [item for item in acceptances if item.fits(series.case, series.metric.name)]
-        state = _judge_numbers(series, _find_margin(series, rules), fitting)
+        state = _judge_numbers(series, find_margin(series, rules), fitting)
     if series.absent is None:
         return state
     return SeriesState(
@@ -173,6 +195,7 @@ def judge_series(series: Series, *, rules: Sequence[Rule] = (), acceptances: Seq
         known_since=series.absent,
         last_good=state.newest,
         changes=state.changes,
+        failures=state.failures,
     )
 
 
@@ -192,17 +215,25 @@ def _judge_statuses(series: Series) -> SeriesState:
     points = [point for point in series.points if not point.is_confirmation] or series.points
     newest = points[-1]
     fails = [not point.value and point.status not in _SKIPS for point in points]
-    state = SeriesState(case=series.case, metric=series.metric, state=State.FINE, newest=newest.run, runs=len(points))
+    failures = tuple(_list_failures(points, fails))
+    state = SeriesState(
+        case=series.case,
+        metric=series.metric,
+        state=State.FINE,
+        newest=newest.run,
+        runs=len(points),
+        failures=failures,
+    )
     if fails[-1]:
-        first = len(fails) - next((place for place, failed in enumerate(reversed(fails)) if not failed), len(fails))
+        last = failures[-1]
         return replace(
             state,
             state=State.FAILING,
-            since=points[first].run,
-            known_since=points[first].run,
-            last_good=points[first - 1].run if first else None,
-            runs=len(points) - first,
-            reason=f"{newest.status}: {newest.reason}" if newest.reason else newest.status,
+            since=last.first,
+            known_since=last.first,
+            last_good=last.last_good,
+            runs=last.runs,
+            reason=last.reason,
             log=newest.log,
         )
     if newest.status in _SKIPS:
@@ -210,6 +241,24 @@ def _judge_statuses(series: Series) -> SeriesState:
     if len(points) == 1 and not series.is_first:
         return replace(state, state=State.NEW)
     return replace(state, cured=newest.run if len(fails) > 1 and fails[-2] else None)
+
+
+def _list_failures(points: Sequence[Point], fails: Sequence[bool]) -> Iterator[FailureSpell]:
+    """List the rows of points that fail, oldest first."""
+    place = 0
+    for failed, row in groupby(fails):
+        first, place = place, place + len(list(row))
+        if failed:
+            last = points[place - 1]
+            yield FailureSpell(
+                last_good=points[first - 1].run if first else None,
+                first=points[first].run,
+                second=points[first + 1].run if place > first + 1 else None,
+                last=last.run,
+                back=points[place].run if place < len(points) else None,
+                runs=place - first,
+                reason=f"{last.status}: {last.reason}" if last.reason else last.status,
+            )
 
 
 def _judge_numbers(series: Series, margin: float, acceptances: Sequence[Acceptance]) -> SeriesState:
@@ -308,6 +357,8 @@ def _make_change(
         first_new=points[shift.first].run,
         opened=points[shift.shown].run,
         closed=None if shift.returned is None else points[shift.returned].run,
+        last_bad=None if shift.back is None else points[shift.back - 1].run,
+        back=None if shift.back is None else points[shift.back].run,
         old=scale.back(shift.old),
         new=scale.back(shift.new),
         is_worse=shift.is_worse,
@@ -343,7 +394,7 @@ class _Scale:
         return math.exp(self.sign * level) if self.unit is None else self.sign * level * self.unit
 
 
-def _find_margin(series: Series, rules: Sequence[Rule]) -> float:
+def find_margin(series: Series, rules: Sequence[Rule]) -> float:
     """Find the least change that counts, as a difference of logarithms."""
     margin = MARGINS.get(series.metric.name, OTHER_MARGIN)
     for rule in rules:

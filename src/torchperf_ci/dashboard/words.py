@@ -5,20 +5,41 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from torchperf_ci.compare.words import change as percent_text
+from torchperf_ci.compare.words import make_bisect_command
 from torchperf_ci.core.frames import Section
-from torchperf_ci.core.records import METRICS, Case, Source
+from torchperf_ci.core.records import METRICS, Case, Metric, Source
 from torchperf_ci.core.text import code, count, heading, is_repository, is_run_id, is_sha, one_line
 from torchperf_ci.dashboard.model import Dashboard, name_cases
+from torchperf_ci.dashboard.owners import find_owners
 from torchperf_ci.dashboard.states import SeriesState, State
+from torchperf_ci.history.acceptances import Acceptance
 from torchperf_ci.history.addresses import case_address
-from torchperf_ci.history.series import COUNTED, STATUS_METRICS
+from torchperf_ci.history.series import COUNTED, STATUS_METRICS, RunInfo
+from torchperf_ci.report.model import RunFindings
 from torchperf_ci.report.words import verdict as report_verdict
 
 MOST_LINES = 20
 """So many cases a terminal is told."""
+
+_SAFE_URL = re.compile(r"https?://[A-Za-z0-9.:/_#-]+")
+
+BISECTED: Mapping[str, str] = MappingProxyType(
+    {
+        "speedup": "latency",
+        "abs_latency": "latency",
+        "compilation_latency": "compile-time",
+        "dynamo_peak_mem": "memory",
+        "compression_ratio": "memory",
+        "accuracy_status": "accuracy",
+        "performance_status": "accuracy",
+        **{name: name for name in COUNTED},
+    }
+)
+"""The metrics that `bisect` searches for, and what they are called there; counters have the same name."""
 
 
 def write_state(dashboard: Dashboard, quote: Callable[[str], str] = one_line) -> tuple[str, str]:
@@ -163,13 +184,25 @@ def describe_states(dashboard: Dashboard, states: Sequence[SeriesState], *, term
     runs = max(item.runs for item in states)
     of_runs = f", {count(runs, 'run')}" if runs > 1 else ""
     since = _name_range(first) if terminal else link_range(dashboard, first)
-    return f"{text}, since {since}{of_runs}"
+    owners = find_owners(dashboard.options.owners, ((case, item.metric.name) for item in states if item.is_open))
+    # As code: every night's comment would notify them.
+    whose = f", owned by {', '.join(code(f'@{owner}') for owner in owners)}" if owners and not terminal else ""
+    return f"{text}, since {since}{of_runs}{_name_commits(dashboard, first, quote)}{whose}"
+
+
+def _name_commits(dashboard: Dashboard, item: SeriesState, quote: Callable[[str], str]) -> str:
+    """Name the one commit in which it came; else say how many there are, and which one was run first."""
+    assert item.since is not None
+    known = dashboard.ranges.get((item.last_good.commit, item.since.commit)) if item.last_good else None
+    if known and known.count == 1 and known.commits:
+        return f": the commit {quote(known.commits[0].subject)}" if known.commits[0].subject else ": one commit"
+    subject = f"first seen with {quote(item.since.subject)}" if item.since.subject else ""
+    number = f"one of {known.count:,} commits" if known and known.count > 1 else ""
+    return "".join(f", {part}" for part in (number, subject) if part)
 
 
 def _describe_state(item: SeriesState, quote: Callable[[str], str]) -> str:
-    title = item.metric.title or item.metric.name
-    if item.metric.name not in METRICS and item.metric not in (*STATUS_METRICS.values(), *COUNTED.values()):
-        title = quote(title)
+    title = title_metric(item.metric, quote)
     if item.state is State.FAILING:
         return f"{title} fails, {quote(item.reason)}"
     if item.metric in STATUS_METRICS.values():
@@ -185,6 +218,22 @@ def _describe_state(item: SeriesState, quote: Callable[[str], str]) -> str:
     return f"{title} {percent_text(new / old)} {numbers}" if old > 0 and new > 0 else f"{title} {numbers}"
 
 
+def write_acceptance(acceptance: Acceptance) -> str:
+    """Write who accepted a change, when and why, as Markdown in which nobody is mentioned."""
+    day = f"{acceptance.time:%Y-%m-%d}"
+    # GitHub's own address, but it comes over the network.
+    day = f"[{day}]({acceptance.url})" if _SAFE_URL.fullmatch(acceptance.url) else day
+    reason = f": {code(acceptance.reason, limit=200)}" if acceptance.reason else ""
+    return f"accepted {day}{f' by {code(acceptance.who)}' if acceptance.by else ''}{reason}"
+
+
+def title_metric(metric: Metric, quote: Callable[[str], str]) -> str:
+    """Write what a metric is called; what does not come from us goes through `quote`."""
+    title = metric.title or metric.name
+    is_ours = metric.name in METRICS or metric in (*STATUS_METRICS.values(), *COUNTED.values())
+    return title if is_ours else quote(title)
+
+
 def _name_range(item: SeriesState) -> str:
     """Name the commits between which it came, and the day, as plain text."""
     assert item.since is not None
@@ -197,12 +246,16 @@ def _name_range(item: SeriesState) -> str:
 def link_range(dashboard: Dashboard, item: SeriesState) -> str:
     """Write the range of commits in which it came, linked where that is possible, and the day."""
     assert item.since is not None
-    new = item.since
+    return write_range(dashboard.options.server, item.last_good, item.since)
+
+
+def write_range(server: str, before: RunInfo | None, new: RunInfo) -> str:
+    """Write the range of commits between two runs, linked where that is possible, and the day of the second one."""
     day = f"{new.time:%Y-%m-%d}"
-    old = item.last_good.commit if item.last_good else ""
+    old = before.commit if before else ""
     if not new.commit or old == new.commit:
         return day
-    pages = f"{dashboard.options.server}/{new.repository}"
+    pages = f"{server}/{new.repository}"
     can_link = is_repository(new.repository) and is_sha(new.commit)
     if not old:
         text = new.commit[:9]
@@ -237,8 +290,9 @@ def link_run(dashboard: Dashboard) -> str:
 
 def write_rerun_of(dashboard: Dashboard, section: Section, suite: str, compiler: str, model: str) -> str:
     """Write the command that runs a case of this dashboard again; its suite as it was asked for."""
-    asked = {name: spec for build in dashboard.findings.builds for name, spec in build.suites.items()}
-    return write_rerun(section, asked.get(suite, suite), compiler, [model], dashboard.now.source)
+    return write_rerun(
+        section, list_suites(dashboard.findings).get(suite, suite), compiler, [model], dashboard.now.source
+    )
 
 
 def list_reruns(dashboard: Dashboard) -> list[str]:
@@ -255,6 +309,59 @@ def list_reruns(dashboard: Dashboard) -> list[str]:
         for case in name_cases(states)
     )
     return list(dict.fromkeys(commands))
+
+
+def list_bisects(dashboard: Dashboard) -> list[str]:
+    """List the commands that search for the commits which opened what is open; each once."""
+    asked = list_suites(dashboard.findings)
+    commands = (
+        write_bisect(item.case, item.metric, item.last_good, item.since, suites=asked)
+        for item in dashboard.in_state(State.FAILING, State.CHANGED)
+    )
+    return [command for command in dict.fromkeys(commands) if command]
+
+
+def list_suites(findings: RunFindings) -> dict[str, str]:
+    """List the suites of a run by name, as they were asked for, which for a file is its path."""
+    return {name: spec for build in findings.builds for name, spec in build.suites.items()}
+
+
+def write_bisect(
+    case: Case, metric: Metric, good: RunInfo | None, bad: RunInfo | None, *, suites: Mapping[str, str]
+) -> str:
+    """Write the command that searches for the commit between two runs which changed a metric of a case.
+
+    suites: as `list_suites` has them. Blank where there are no two commits, or for a metric that is not searched for.
+    """
+    searched = BISECTED.get(metric.name)
+    if not (searched and good and bad and is_sha(good.commit) and is_sha(bad.commit)) or good.commit == bad.commit:
+        return ""
+    asked = ["--suites", suites.get(case.suite, case.suite), f"--{case.mode}", "--devices", case.device]
+    asked += ["--dtypes", case.dtype, "--compilers", case.compiler, "--setup", "pip install -e ."]
+    return one_line(make_bisect_command(good.commit, bad.commit, case, metric=searched, options=asked))
+
+
+def list_comparisons(dashboard: Dashboard) -> list[str]:
+    """List the commands that compare the two commits of what is open, and explain the difference; each once."""
+    asked = list_suites(dashboard.findings)
+    commands = (
+        write_comparison(item.case, item.last_good, item.since, suites=asked)
+        for item in dashboard.in_state(State.FAILING, State.CHANGED)
+    )
+    return [command for command in dict.fromkeys(commands) if command]
+
+
+def write_comparison(case: Case, good: RunInfo | None, bad: RunInfo | None, *, suites: Mapping[str, str]) -> str:
+    """Write the command that measures a case at the commits of two runs beside each other, and explains the difference.
+
+    suites: as `list_suites` has them. Blank where there are no two commits.
+    """
+    if not (good and bad and is_sha(good.commit) and is_sha(bad.commit)) or good.commit == bad.commit:
+        return ""
+    words = ["torchperf-ci", "compare", "--base-ref", good.commit, "--head-ref", bad.commit]
+    words += ["--suites", suites.get(case.suite, case.suite), f"--{case.mode}", "--devices", case.device]
+    words += ["--dtypes", case.dtype, "--compilers", case.compiler, "--filter", f"^{_escape_pattern(case.model)}$"]
+    return one_line(shlex.join([*words, "--explain", "all", "--setup", "pip install -e ."]))
 
 
 def write_rerun(section: Section, suite: str, compiler: str, models: Iterable[str], source: Source) -> str:

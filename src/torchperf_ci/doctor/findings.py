@@ -198,7 +198,7 @@ def _judge_gpus(facts: Facts) -> Iterator[Finding]:
         if gpu.processes:
             yield _problem(topic, f"in use by {', '.join(gpu.processes)}", "end them, or choose another GPU")
         if gpu.unlisted_mib:
-            what = f"{gpu.unlisted_mib} MiB in use by something that is not listed here, say another container"
+            what = f"{gpu.unlisted_mib} MiB in use by something that is not listed here, for example another container"
             yield _problem(topic, what, "end it, or choose another GPU")
         if gpu.has_mps:
             yield _note(topic, "an MPS server runs: work of its other clients may not show", "stop it for comparisons")

@@ -89,7 +89,7 @@ def read_expected_counts(path: Path) -> dict[Key, ExpectedCount]:
         elif why := _refuse(cells[:2]):
             problems.append(f"line {line}: {why}")
         elif (key := (cells[0], cells[1])) in rows:
-            problems.append(f"line {line}: {key[0]} {key[1]} stands there twice")
+            problems.append(f"line {line}: {key[0]} {key[1]} is there twice")
         else:
             rows[key] = ExpectedCount(value=value, noise=noise)
     if problems:

@@ -75,7 +75,7 @@ class ExpectationTable:
                 if why := _refuse_cell(cell):
                     raise TableProblem(f"row {quote(row[at])}: {quote(column)} {why}: {quote(cell)}")
         if twice := [name for name, times in Counter(self.names).items() if times > 1]:
-            raise TableProblem(f"the name {quote(twice[0])} stands there twice")
+            raise TableProblem(f"the name {quote(twice[0])} is there twice")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -195,7 +195,7 @@ def _check_columns(columns: Sequence[str]) -> None:
     if len(columns) > MAX_COLUMNS:
         raise TableProblem(f"more than {MAX_COLUMNS} columns")
     if twice := [column for column, times in Counter(columns).items() if times > 1]:
-        raise TableProblem(f"column {quote(twice[0])} stands there twice")
+        raise TableProblem(f"column {quote(twice[0])} is there twice")
     for column in columns:
         if not column or (why := _refuse_cell(column)):
             raise TableProblem(f"column {quote(column)} {why if column else 'has no name'}")

@@ -126,6 +126,15 @@ def _without_nulls(raw: Any) -> Any:  # noqa: ANN401 - any JSON
     return [_without_nulls(item) for item in raw] if isinstance(raw, list) else raw
 
 
+def _read_params(text: str) -> dict[str, str | bool | int | float]:
+    """Read the parameters that our own export writes; what another tool means by them is not known."""
+    try:
+        params = json.loads(text) if text else {}
+    except ValueError:
+        return {}
+    return params if isinstance(params, dict) and all(isinstance(v, str | int | float) for v in params.values()) else {}
+
+
 def _collect(collector: RecordCollector, row: _Row, request: ImportRequest, where: str) -> None:
     """Take a row. Raises `InputProblem` saying what is wrong with it."""
     benchmark, metric, extra = row.benchmark, row.metric, row.benchmark.extra_info
@@ -147,6 +156,7 @@ def _collect(collector: RecordCollector, row: _Row, request: ImportRequest, wher
         "where": where,
         "reason": text_in(extra, "reason"),
         "batch_size": count_in(extra, "batch_size"),
+        "params": _read_params(text_in(extra, "params")),
     }
     numbers = [number for value in metric.values if (number := finite(value)) is not None]
     value = median(numbers) if numbers else None

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from enum import Enum
+from types import MappingProxyType
 
 from torchperf_ci.core.records import (
     AS_IT_IS,
@@ -98,8 +99,9 @@ class ImportRequest:
     def usual_source(self) -> Source:
         """Say where numbers come from that do not say it themselves."""
         source = self.source
-        commit, branch = self.commit or source.commit, self.branch or source.branch
-        return replace(source, commit=commit, branch=branch, time=self.time or source.time)
+        if self.commit not in {"", source.commit}:
+            source = replace(source, commit=self.commit, subject="")
+        return replace(source, branch=self.branch or source.branch, time=self.time or source.time)
 
     def source_of(self, *, commit: str, branch: str, time: str, naive: tzinfo | None = None) -> Source:
         """Say where a file was made, by what it says itself; `source` for the rest.
@@ -111,8 +113,10 @@ class ImportRequest:
         # With fractions of a second, so that files written in a row keep their order.
         source = replace(self.source, time=when.isoformat() if when else "")
         if commit and commit not in {self.source.commit, self.checked_out}:
-            source = replace(source, commit=commit, branch=branch)
-        return replace(source, commit=self.commit or source.commit, branch=self.branch or source.branch or branch)
+            source = replace(source, commit=commit, branch=branch, subject="")
+        if self.commit not in {"", source.commit}:
+            source = replace(source, commit=self.commit, subject="")
+        return replace(source, branch=self.branch or source.branch or branch)
 
     def case(
         self, *, suite: str, model: str, device: str = "", dtype: str = "", mode: Mode | None = None, compiler: str = ""
@@ -142,6 +146,7 @@ class _Part:
     status: Status = Status.PASS
     reason: str = ""
     batch_size: int = 0
+    params: Mapping[str, str | bool | int | float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     own_metrics: dict[str, Metric] = field(default_factory=dict)
     samples: dict[str, tuple[float, ...]] = field(default_factory=dict)
@@ -169,13 +174,14 @@ class RecordCollector:
         status: Status = Status.PASS,
         reason: str = "",
         batch_size: int = 0,
+        params: Mapping[str, str | bool | int | float] = MappingProxyType({}),
         counter: str = "",
     ) -> None:
         """Take a number, or only the status of a case without any. A metric that the case has already is left out."""
         part = self._parts.setdefault((case, testing, source, environment), _Part())
         if status is not Status.PASS:
             part.status, part.reason = status, reason
-        part.batch_size = batch_size or part.batch_size
+        part.batch_size, part.params = batch_size or part.batch_size, params or part.params
         if counter:
             part.counters[counter] = int(value)
         if metric is None:
@@ -213,6 +219,7 @@ class RecordCollector:
                 environment=environment,
                 source=source,
                 own_metrics=part.own_metrics,
+                params=part.params,
             )
             for (case, testing, source, environment), part in self._parts.items()
         )

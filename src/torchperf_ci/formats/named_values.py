@@ -23,6 +23,7 @@ from torchperf_ci.core.records import (
     own_metric,
 )
 from torchperf_ci.core.statistics import quartiles
+from torchperf_ci.core.text import cut_subject
 from torchperf_ci.formats.case_names import case_of_name, name_of_case, quote, unquote
 from torchperf_ci.formats.inputs import Finite, InputProblem, convert, moment, moment_of_seconds, parse
 from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector
@@ -63,6 +64,7 @@ class _Value(msgspec.Struct, frozen=True):
 class _Commit(msgspec.Struct, frozen=True):
     id: str = ""
     timestamp: str | None = None
+    message: str | None = None
 
 
 class _HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +107,7 @@ def import_data_js(content: bytes, request: ImportRequest, *, file: str) -> Impo
                     commit=request.commit or entry.commit.id,
                     branch=request.branch,
                     time=when.isoformat(),
+                    subject="" if request.commit else cut_subject(entry.commit.message or ""),
                 )
                 _collect(collector, entry.benches, request, source, suite=suite, tool=entry.tool, where=where)
     return collector.imported()

@@ -181,6 +181,6 @@ def _move(client: Client, branch: Branch, head: str, commit: str) -> bool:
             raise
         now = read_head(client, branch.repository, branch.name)
         if now == head:
-            raise  # it stands where it stood: refused for another reason, say a rule for protected branches
+            raise  # it stands where it stood: refused for another reason, for example a rule for protected branches
         return now == commit
     return True

@@ -71,11 +71,12 @@ class Access:
         parts = urlsplit(self.api_url)
         if parts.scheme not in {"https", "http"} or not parts.hostname:
             raise UsageProblem(f"--api-url is {self.api_url!r}, expected something like {API_URL}")
-        if parts.scheme == "http" and self.token and not _is_loopback(parts.hostname):
+        if parts.scheme == "http" and self.token and not is_loopback(parts.hostname):
             raise UsageProblem(f"--api-url {self.api_url} would send the token unencrypted; use https")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -25,7 +25,7 @@ FIRST_WAIT_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marker:
-    """The mark that tells a comment from all others: its subject, say the dashboard of a series, and the run it shows.
+    """The mark that tells a comment from all others: its subject, e.g. the dashboard of a series, and the run it shows.
 
     time: when the run began; no comment on it is older.
     """

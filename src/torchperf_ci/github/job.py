@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from torchperf_ci.core.records import Source
-from torchperf_ci.core.text import break_commands, terminal, write_unguarded
+from torchperf_ci.core.text import break_commands, cut_subject, terminal, write_unguarded
 
 SUMMARY_LIMIT = 1_000_000
 """Bytes of a step summary; over 1 MiB GitHub drops the whole of it."""
@@ -29,19 +29,23 @@ def read_source(environ: Mapping[str, str], *, shard: str, folder: Path) -> Sour
     checked_out = _run_git(folder, "rev-parse", "HEAD")
     if environ.get("GITHUB_ACTIONS") != "true":
         branch = _run_git(folder, "rev-parse", "--abbrev-ref", "HEAD")
-        return Source(repository=origin, commit=checked_out, branch=branch, shard=shard)
-    head = (read_event(environ).get("pull_request") or {}).get("head") or {}
+        subject = _read_subject(folder, checked_out, {})
+        return Source(repository=origin, commit=checked_out, branch=branch, shard=shard, subject=subject)
+    event = read_event(environ)
+    head = (event.get("pull_request") or {}).get("head") or {}
     attempt = environ.get("GITHUB_RUN_ATTEMPT", "")
     is_own = origin.lower() == environ.get("GITHUB_REPOSITORY", "").lower()
+    # Of a pull request the merge commit is checked out, and GITHUB_SHA; it is about its head.
+    commit = str(head.get("sha") or (checked_out if is_own else "") or environ.get("GITHUB_SHA", ""))
     return Source(
         repository=environ.get("GITHUB_REPOSITORY", ""),
-        # Of a pull request the merge commit is checked out, and GITHUB_SHA; it is about its head.
-        commit=str(head.get("sha") or (checked_out if is_own else "") or environ.get("GITHUB_SHA", "")),
+        commit=commit,
         branch=environ.get("GITHUB_HEAD_REF") or environ.get("GITHUB_REF_NAME", ""),
         workflow=environ.get("GITHUB_WORKFLOW", ""),
         run_id=environ.get("GITHUB_RUN_ID", ""),
         attempt=int(attempt) if attempt.isdigit() else 1,
         shard=shard,
+        subject=_read_subject(folder, commit, event),
     )
 
 
@@ -75,6 +79,18 @@ def read_base_branch(environ: Mapping[str, str]) -> str:
         environ.get("GITHUB_REF_NAME") if environ.get("GITHUB_EVENT_NAME") == "schedule" else "",  # always the default
     )
     return next((str(name) for name in candidates if name), "")
+
+
+def _read_subject(folder: Path, commit: str, event: Mapping[str, Any]) -> str:
+    """Read the first line of a commit's message: of the checkout, else of the event; blank where neither has it.
+
+    Of a pull request a shallow checkout has the merge commit alone.
+    """
+    subject = _run_git(folder, "log", "-1", "--format=%s", "--end-of-options", commit) if commit else ""
+    pushed = event.get("head_commit") or {}
+    if not subject and commit and pushed.get("id") == commit:
+        subject = str(pushed.get("message") or "")
+    return cut_subject(subject)
 
 
 def _parse_repository(url: str) -> str:

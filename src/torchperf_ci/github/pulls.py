@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+
+from github.Commit import Commit
+from github.Issue import Issue
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.github.branch import Branch, commit_files, read_file_sha
@@ -13,6 +17,15 @@ from torchperf_ci.github.client import Client, GitHubRefused
 
 WRITES = "pull-requests: write"
 READS = "pull-requests: read"
+
+MOST_COMMITS = 100
+"""A night has fewer, and each costs a request."""
+
+_DESCRIPTION = """
+query($owner: String!, $name: String!, $number: Int!) {
+  repository(owner: $owner, name: $name) { pullRequest(number: $number) { body lastEditedAt } }
+}
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +46,19 @@ class PullHead:
     branch: str
     repository: str
     is_open: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledPull:
+    """A pull request that has a label. put, by: when and by whom it was put there the last time; `by` is blank for an
+    account that has been deleted. edited: when the description was edited the last time, or None."""
+
+    event: int
+    put: datetime
+    by: str
+    url: str
+    description: str
+    edited: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +166,59 @@ def read_head(client: Client, repository: str, number: int) -> PullHead:
             repository=getattr(pull.head.repo, "full_name", "") or "",
             is_open=pull.state == "open",
         )
+
+
+def find_label(client: Client, repository: str, number: int, label: str) -> LabelledPull | None:
+    """Find who put a label on a pull request, by GitHub's events, and its description; None where it has no such label.
+
+    Raises `GitHubRefused`.
+    """
+    with client.asking(f"read the labels of pull request {number}", needs=READS):
+        pull = client.repository(repository).get_pull(number)
+        if label not in {each.name for each in pull.labels}:
+            return None
+        events = [
+            event
+            for event in client.lazy(Issue, f"/repos/{repository}/issues/{number}").get_events()
+            if event.event in {"labeled", "unlabeled"} and getattr(event.label, "name", "") == label
+        ]
+        last = max(events, key=lambda event: (event.created_at, event.id), default=None)
+        if last is None or last.event != "labeled":
+            return None
+    owner, _, name = repository.partition("/")
+    # Only GraphQL says when a description was edited.
+    with client.asking(f"read the description of pull request {number}", needs=READS, repeatable=True):
+        _, answer = client.requester.graphql_query(_DESCRIPTION, {"owner": owner, "name": name, "number": number})
+        written = answer["data"]["repository"]["pullRequest"]
+        edited = written["lastEditedAt"]
+        return LabelledPull(
+            event=last.id,
+            put=last.created_at,
+            by=getattr(last.actor, "login", "") or "",
+            url=pull.html_url,
+            description=written["body"] or "",
+            edited=datetime.fromisoformat(edited.replace("Z", "+00:00")) if edited else None,
+        )
+
+
+def list_merged_pulls(client: Client, repository: str, good: str, bad: str) -> tuple[list[int], bool]:
+    """List the merged pull requests that brought the commits after `good` up to `bad`, the newest first.
+
+    Says as well whether all commits were looked at: at most `MOST_COMMITS` are. Raises `GitHubRefused`.
+    """
+    on_github = client.repository(repository)
+    numbers: dict[int, None] = {}
+    with client.asking(f"list the commits from {good[:12]} to {bad[:12]}", needs="contents: read"):
+        commits = [commit.sha for commit in on_github.compare(good, bad).commits]
+    for sha in commits[::-1][:MOST_COMMITS]:
+        with client.asking(f"find the pull request of {sha[:12]}", needs=READS):
+            pulls = client.lazy(Commit, f"/repos/{repository}/commits/{sha}").get_pulls()
+            numbers |= dict.fromkeys(
+                pull.number
+                for pull in pulls
+                if pull.merged_at and pull.base.repo.full_name.lower() == repository.lower()
+            )
+    return list(numbers), len(commits) <= MOST_COMMITS
 
 
 def may_write(client: Client, repository: str, login: str) -> bool:

@@ -29,7 +29,7 @@ class Acceptance:
         `suite/model compiler mode dtype device`.
     name: the series of runs. commit: that of the newest run when it was accepted. time: when that was, in UTC.
     until: changes that began with a run of this time, or an earlier one, are accepted; None: `time`.
-    by, reason: who, and why.
+    by, reason: who, and why. url: where that stands, of one on a pull request, where `by` is a user of GitHub.
     """
 
     case: str
@@ -40,6 +40,12 @@ class Acceptance:
     until: datetime | None = None
     by: str = ""
     reason: str = ""
+    url: str = ""
+
+    @property
+    def who(self) -> str:
+        """Name who it was, a user of GitHub with `@`."""
+        return f"@{self.by}" if self.by and self.url else self.by
 
     def fits(self, case: Case, metric: str) -> bool:
         """Say whether it speaks of this metric of this case."""

@@ -102,5 +102,5 @@ def _read_table(file: Path) -> pa.Table:
     except (pa.ArrowException, OSError) as error:
         why = one_line(str(error), limit=200)
         raise HistoryProblem(
-            f"{file.name} cannot be read, so its month is left as it is; move it out of the history: {why}"
+            f"{file.name} cannot be read, so its month is not compacted; move it out of the history: {why}"
         ) from error

@@ -82,7 +82,7 @@ what was measured once more in the attempt that counts."""
 # DuckDB gives times with a zone only where pytz is installed, so they are asked for as microseconds since 1970.
 _STATUS = {
     **{name: name for name in ("run_key", "part", "record", *CASE_COLUMNS, *SOURCE_COLUMNS, *ENVIRONMENT_COLUMNS)},
-    **{name: name for name in ("status", "batch_size", "reason", "seconds", "extra")},
+    **{name: name for name in ("status", "batch_size", "reason", "seconds", "extra", "params")},
     "run_time": "epoch_us(run_time)",
     "time": "epoch_us(time)",
 }
@@ -174,7 +174,7 @@ class Database:
         self.connection.execute(
             f"""
             CREATE OR REPLACE TEMP TABLE picked AS
-            SELECT *, hash({", ".join(_ORIGIN)}) AS origin, hash({", ".join(CASE_COLUMNS)}) AS subject
+            SELECT *, hash({", ".join(_ORIGIN)}) AS origin, hash({", ".join(CASE_COLUMNS)}) AS target
             FROM (SELECT {columns} FROM history WHERE {of_runs}
                 UNION ALL SELECT {columns} FROM confirmations WHERE {of_runs})
             WHERE status <> '{Status.NOT_RUN}' AND (kind = '{RowKind.STATUS}'
@@ -184,7 +184,7 @@ class Database:
         )
         collection = SeriesCollection(problems=list(self.problems))
         runs = self._read_origins()
-        subjects = self._read_subjects(collection)
+        targets = self._read_targets(collection)
         for key, extra in self.connection.execute(
             f"SELECT run_key, extra FROM parts WHERE kind = '{RowKind.BUILD}' AND run_key IN (SELECT unnest(?)) "  # noqa: S608 - our own names
             "AND name = ?",
@@ -193,13 +193,13 @@ class Database:
             build = from_line(extra)
             if isinstance(build, Build):
                 collection.note_build(key, build)
-        for origin, subject in self.connection.execute(
-            f"SELECT DISTINCT origin, subject FROM picked WHERE kind = '{RowKind.STATUS}' AND turn = 1"  # noqa: S608 - our own names
+        for origin, target in self.connection.execute(
+            f"SELECT DISTINCT origin, target FROM picked WHERE kind = '{RowKind.STATUS}' AND turn = 1"  # noqa: S608 - our own names
         ).fetchall():
-            if subject in subjects:
-                collection.note_trial(subjects[subject][0], runs[origin])
-        self._add_failures(collection, runs, subjects)
-        self._add_numbers(collection, runs, subjects)
+            if target in targets:
+                collection.note_trial(targets[target][0], runs[origin])
+        self._add_failures(collection, runs, targets)
+        self._add_numbers(collection, runs, targets)
         return collection
 
     def _read_origins(self) -> dict[int, RunInfo]:
@@ -214,11 +214,11 @@ class Database:
             runs[origin] = make_run_info(key, _EPOCH + timedelta(microseconds=time), source, machine)
         return runs
 
-    def _read_subjects(self, collection: SeriesCollection) -> dict[int, tuple[Case, Testing]]:
+    def _read_targets(self, collection: SeriesCollection) -> dict[int, tuple[Case, Testing]]:
         """Read the cases and testings by their number; those that only a later version understands are problems."""
-        query = f"SELECT DISTINCT subject, {', '.join(CASE_COLUMNS)} FROM picked"  # noqa: S608 - our own names
-        subjects = {}
-        for subject, *cells in self.connection.execute(query).fetchall():
+        query = f"SELECT DISTINCT target, {', '.join(CASE_COLUMNS)} FROM picked"  # noqa: S608 - our own names
+        targets = {}
+        for target, *cells in self.connection.execute(query).fetchall():
             fields = dict(zip(CASE_COLUMNS, cells, strict=True))
             try:
                 testing, mode = Testing(fields.pop("testing")), Mode(fields.pop("mode"))
@@ -226,21 +226,21 @@ class Database:
                 what = f"holds what only a later version understands: {error}"
                 collection.problems.append(Problem(file="the history", what=what))
                 continue
-            subjects[subject] = Case(mode=mode, **fields), testing
-        return subjects
+            targets[target] = Case(mode=mode, **fields), testing
+        return targets
 
     def _add_failures(
-        self, collection: SeriesCollection, runs: Mapping[int, RunInfo], subjects: Mapping[int, tuple[Case, Testing]]
+        self, collection: SeriesCollection, runs: Mapping[int, RunInfo], targets: Mapping[int, tuple[Case, Testing]]
     ) -> None:
         """Add the series of statuses."""
         query = f"""
-            SELECT subject, origin, value, status, reason, log, turn FROM picked WHERE kind = '{RowKind.STATUS}'
-            ORDER BY subject, run_time, run_key, turn"""  # noqa: S608 - our own names
+            SELECT target, origin, value, status, reason, log, turn FROM picked WHERE kind = '{RowKind.STATUS}'
+            ORDER BY target, run_time, run_key, turn"""  # noqa: S608 - our own names
         rows = self.connection.execute(query).fetchall()
-        for subject, group in groupby(rows, key=itemgetter(0)):
-            if subject not in subjects:
+        for target, group in groupby(rows, key=itemgetter(0)):
+            if target not in targets:
                 continue
-            case, testing = subjects[subject]
+            case, testing = targets[target]
             points = [
                 Point(
                     run=runs[origin],
@@ -255,23 +255,23 @@ class Database:
             collection.add_points(case, STATUS_METRICS[testing], points)
 
     def _add_numbers(
-        self, collection: SeriesCollection, runs: Mapping[int, RunInfo], subjects: Mapping[int, tuple[Case, Testing]]
+        self, collection: SeriesCollection, runs: Mapping[int, RunInfo], targets: Mapping[int, tuple[Case, Testing]]
     ) -> None:
         """Add the series of metrics and counters: the most rows by far."""
         ends = [f"'{name}'" for names in ENDS.values() for name in names]
         ((metric, (low, high)),) = ENDS.items()
         query = f"""
-            SELECT p.subject, p.metric, p.unit, p.direction, p.origin, p.value, l.value, h.value, p.turn
+            SELECT p.target, p.metric, p.unit, p.direction, p.origin, p.value, l.value, h.value, p.turn
             FROM (SELECT * FROM picked WHERE kind <> '{RowKind.STATUS}' AND metric NOT IN ({", ".join(ends)})) p
             LEFT JOIN (SELECT * FROM picked WHERE metric = '{low}') l
                 ON p.metric = '{metric}' AND p.part = l.part AND p.record = l.record
             LEFT JOIN (SELECT * FROM picked WHERE metric = '{high}') h
                 ON p.metric = '{metric}' AND p.part = h.part AND p.record = h.record
-            ORDER BY p.subject, p.metric, p.run_time, p.run_key, p.turn"""  # noqa: S608 - our own names
+            ORDER BY p.target, p.metric, p.run_time, p.run_key, p.turn"""  # noqa: S608 - our own names
         table = self.connection.sql(query).to_arrow_table()
         rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
-        for (subject, name), group in groupby(rows, key=itemgetter(0, 1)):
-            if subject not in subjects:
+        for (target, name), group in groupby(rows, key=itemgetter(0, 1)):
+            if target not in targets:
                 continue
             series = list(group)
             unit, direction = series[-1][2:4]
@@ -281,7 +281,7 @@ class Database:
                 Point(run=runs[origin], value=value, low=at, high=to, is_confirmation=turn > 1)
                 for _, _, _, _, origin, value, at, to, turn in series
             ]
-            collection.add_points(subjects[subject][0], metric_of, points)
+            collection.add_points(targets[target][0], metric_of, points)
 
     def read_full_run(self, *, name: str, key: str) -> HistoryRun | None:
         """Read one run as it was added, samples and all, of every record the newest attempt; None: it is not there."""

@@ -9,6 +9,7 @@ kind tells rows apart:
     `counter`  a number by a name of `COUNTERS`.
     `build`    one per build of the run, as JSON in `extra`; its columns of the case are blank.
 
+`params` has the parameters of the case as JSON, in every row of the record; it is blank for a case without any.
 Text that is not known is blank and numbers that are not known are 0, so that only value and time can be null.
 """
 
@@ -73,6 +74,7 @@ SOURCE_COLUMNS: Mapping[str, str] = MappingProxyType(
         "run": "run_id",
         "attempt": "attempt",
         "shard": "shard",
+        "subject": "subject",
     }
 )
 """Columns of where a record comes from, with the fields of `Source`; `time` is one more."""
@@ -106,6 +108,7 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "extra": "text",
         "unit": "text",
         "direction": "text",
+        "params": "text",
         **ENVIRONMENT_COLUMNS,
     }
 )
@@ -116,12 +119,14 @@ LATER_COLUMNS: Mapping[str, str] = MappingProxyType(
     {
         "unit": "''",
         "direction": "''",
+        "params": "''",
         "hip": "''",
         "gpu_uuid": "''",
         "cpu_mhz": "0",
         "world": "1",
         "l2_cache": "''",
         "turn": "1",
+        "subject": "''",
     }
 )
 """Columns that files of earlier versions lack, and what stands for them there, in SQL."""
@@ -161,6 +166,7 @@ def make_rows(records: Iterable[Record], builds: Iterable[Build], shared: Row) -
             "testing": record.testing.value,
             "status": record.status.value,
             "batch_size": record.batch_size,
+            "params": json.dumps(dict(record.params), ensure_ascii=False) if record.params else "",
             **asdict(record.environment),
         }
         yield {
@@ -206,6 +212,7 @@ def make_record(status: Row, metrics: Iterable[tuple[str, float, str, str]], **d
         remarks=tuple(extra.get("remarks", ())),
         not_compiled=extra.get("not_compiled", False),
         compile_scope=extra.get("compile_scope", ""),
+        params=json.loads(status["params"]) if status["params"] else {},
         environment=make_environment(_environment_cells(status)),
         source=_make_source(_source_cells(status), status["time"]),
         **details,

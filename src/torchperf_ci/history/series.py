@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -202,7 +201,8 @@ class SeriesCollection:
                     measured = {(point.run.key, point.is_confirmation) for point in numbers}
                     gaps = (p for p in failures if (p.run.key, p.is_confirmation) not in measured)
                     points = [*numbers, *(msgspec.structs.replace(point, value=None) for point in gaps)]
-                if not all(_place(one) <= _place(other) for one, other in pairwise(points)):
+                places = [_place(point) for point in points]
+                if places != sorted(places):  # they nearly always are in order
                     points = sorted(points, key=_place)
                 series.append(
                     Series(
@@ -251,6 +251,7 @@ def make_run_info(key: str, time: datetime, source: Source, environment: Environ
         time=time,
         commit=source.commit,
         branch=source.branch,
+        subject=source.subject,
         repository=source.repository,
         workflow=source.workflow,
         run_id=source.run_id,

@@ -128,7 +128,7 @@ def judge_gpu(readings: Sequence[Reading], before: Occupancy) -> GpuFindings:
             refusals.append(f"another process uses the GPU: {names}")
     if before.unlisted_mib > UNLISTED_MIB and not before.is_shared:
         refusals.append(
-            f"something that is not listed here, say another container, uses {before.unlisted_mib:.0f} MiB of the GPU"
+            f"something that is not listed here, e.g. another container, uses {before.unlisted_mib:.0f} MiB of the GPU"
         )
     if before.has_mps:
         remarks.append("an MPS server runs on the GPU: work of its other clients may not show")
@@ -292,7 +292,7 @@ def _lock(device: str, gpu: ListedGpu | None, asked: str) -> str:
         return failure + "it is a slice of a GPU"
     clock = clock_to_lock(asked, smi("--query-gpu=clocks.default_applications.graphics,clocks.max.sm", gpu=gpu.name))
     if clock is None:
-        return failure + "nvidia-smi names no clock; give one, say --lock-clocks 1500"
+        return failure + "nvidia-smi names no clock; give one, for example --lock-clocks 1500"
     command = ["nvidia-smi", "-i", gpu.name, f"--lock-gpu-clocks={clock},{clock}"]
     try:
         result = subprocess.run(

@@ -20,10 +20,10 @@ def read_peaks() -> dict[tuple[str, str], float]:
 def find_peak(gpu: str, dtype: str, *, tf32: bool = False) -> float | None:
     """Return the peak of a GPU by its name, in FLOP/s of a case's precision; None where it is not known.
 
-    tf32: whether products of float32 run as TF32. `amp` computes in float16 on a GPU. A part of a GPU (MIG) has a part
-    of its peak, which is not known.
+    tf32: whether products of float32 run as TF32. `amp` computes in float16 on a GPU. A part of a GPU (MIG, or a vGPU
+    such as A10-8Q) has a part of its peak, which is not known.
     """
-    if "MIG" in gpu:
+    if "MIG" in gpu or re.search(r"-\d+[ABCQ](ME)?\b", gpu):
         return None
     precision = {"amp": "float16", "float32": "tf32" if tf32 else "float32"}.get(dtype, dtype)
     for (device, has), peak in read_peaks().items():

@@ -1,7 +1,9 @@
-"""Comments that accept changes of a pull request: whether they count, and the sizes that they were written for.
+"""Comments and labels that accept changes of a pull request: whether they count, and the sizes that they were written
+for.
 
 A comment counts while its author may write to the repository, by GitHub's word, and while it stands as it was written.
-To one without a size belongs our answer, which holds the sizes of that moment.
+A label counts as if who put it there had written what the description said at that moment. To what names no size
+belongs our answer, which holds the sizes of that moment.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from torchperf_ci.compare.acceptance import (
+    COMMAND,
+    IN_DESCRIPTION,
     AcceptCommand,
     ChangeAcceptance,
     accept_changes,
@@ -28,7 +32,7 @@ from torchperf_ci.core.errors import NothingToJudge, TorchperfError, UsageProble
 from torchperf_ci.core.text import code, count, html, one_line
 from torchperf_ci.github.client import Client, GitHubRefused
 from torchperf_ci.github.comments import IssueRemark, Marker, list_comments, read_login
-from torchperf_ci.github.pulls import PullHead, may_write, read_head
+from torchperf_ci.github.pulls import PullHead, find_label, may_write, read_head
 from torchperf_ci.github.runs import list_artifacts, list_runs
 from torchperf_ci.post.origin import Origin
 from torchperf_ci.post.stored import COMPARISON, Expected, download_files, read_stored_comparison
@@ -37,26 +41,26 @@ _SIZES = "<!-- sizes "
 
 
 def read_acceptances(
-    client: Client, repository: str, number: int
+    client: Client, repository: str, number: int, *, label: str
 ) -> tuple[tuple[ChangeAcceptance, ...], tuple[str, ...]]:
-    """Read the comments on a pull request that accept changes, and say of the others why they do not count.
+    """Read the comments on a pull request, and its label, that accept changes; say of others why they do not count.
 
     Raises `GitHubRefused`.
     """
     comments = list_comments(client, repository, number)
     permissions: dict[str, bool] = {}
     acceptances, refusals = [], []
-    for comment in comments:
+    for comment in [*comments, *_read_label(client, repository, number, label)]:
         try:
-            command = parse_command(comment.body)
+            command = _parse(comment)
         except UsageProblem as error:
             refusals.append(f"{comment.url}: {error}")
             continue
         if command is None:
             continue
         if comment.author not in permissions:
-            permissions[comment.author] = bool(comment.author) and may_write(client, repository, comment.author)
-        acceptance = ChangeAcceptance(command=command, by=comment.author, url=comment.url)
+            permissions[comment.author] = _may_accept(client, repository, comment.author)
+        acceptance = ChangeAcceptance(command=command, by=comment.author, url=comment.url, time=comment.created)
         problem = find_problem(comment, is_writer=permissions[comment.author])
         if not problem and command.limit is None:
             sizes = _find_sizes(client, comment, comments)
@@ -72,49 +76,96 @@ def read_acceptances(
 def find_problem(comment: IssueRemark, *, is_writer: bool) -> str:
     """Say why a comment accepts nothing; blank when it may."""
     author = one_line(comment.author, limit=100) or "somebody whose account is gone"
+    if _is_program(comment.author):
+        return f"{comment.url}: {author} is a program; a person has to accept"
     if not is_writer:
         return f"{comment.url}: {author} may not write to this repository"
     if comment.updated != comment.created:
-        return f"{comment.url}: it was edited after it was written; write a new comment"
+        return f"{comment.url}: it was edited after it was written; write a new comment, or put the label on again"
     return ""
+
+
+def _may_accept(client: Client, repository: str, author: str) -> bool:
+    return bool(author) and not _is_program(author) and may_write(client, repository, author)
+
+
+def _is_program(author: str) -> bool:
+    """Say whether an account is a program's: it may repeat what others wrote, and labels what others chose."""
+    return author.endswith("[bot]")
+
+
+def _parse(remark: IssueRemark) -> AcceptCommand | None:
+    """Read the command of a comment, or of a description. Raises `UsageProblem`."""
+    is_description = remark.body.startswith(IN_DESCRIPTION)
+    return parse_command(remark.body, start=IN_DESCRIPTION if is_description else COMMAND)
+
+
+def _read_label(client: Client, repository: str, number: int, label: str) -> list[IssueRemark]:
+    """Read a label as a comment of who put it there, with the description's command for its text; nothing without it.
+
+    The description is its author's to edit, maybe a stranger's: an edit after the label counts as one of the comment.
+    """
+    labelled = find_label(client, repository, number, label) if label else None
+    if labelled is None:
+        return []
+    lines = (line.strip() for line in labelled.description.splitlines())
+    command = next((line for line in lines if line.startswith(IN_DESCRIPTION)), IN_DESCRIPTION)
+    is_edited = labelled.edited is not None and labelled.edited >= labelled.put
+    return [
+        IssueRemark(
+            id=labelled.event,
+            author=labelled.by,
+            body=command,
+            created=labelled.put,
+            updated=labelled.edited if is_edited and labelled.edited else labelled.put,
+            url=labelled.url,
+        )
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """The answer to a comment. text: Markdown, or blank where none is due. why: the same for the log.
 
-    time: when the comment was written. origin, findings: the results judged anew, where something was accepted.
+    remark, time: the number of the comment, or of the event that put the label, and when that was. origin, findings:
+    the results judged anew, where something was accepted.
     """
 
     text: str
     why: str
+    remark: int
     time: datetime
     origin: Origin | None = None
     findings: ComparisonFindings | None = None
 
 
-def judge_comment(client: Client, repository: str, number: int, comment: int, *, artifact: str, server: str) -> Answer:
-    """Judge a comment on a pull request by the newest results of its head, which the run stored as `artifact`.
+def judge_comment(
+    client: Client, repository: str, number: int, comment: int, *, label: str, artifact: str, server: str
+) -> Answer:
+    """Judge a comment on a pull request by the newest results of its head, which the run stored as `artifact`. 0: judge
+    its label in place of a comment.
 
     Everything but the comment's number comes from GitHub's API. Strangers get no answer: it would be a way to make us
     write. Raises `UsageProblem` for a comment that is not there, and `GitHubRefused`.
     """
-    written = next((each for each in list_comments(client, repository, number) if each.id == comment), None)
+    remarks = list_comments(client, repository, number) if comment else _read_label(client, repository, number, label)
+    written = next((each for each in remarks if comment in {0, each.id}), None)
     if written is None:
-        raise UsageProblem(f"pull request {number} has no comment {comment}")
-    is_writer = bool(written.author) and may_write(client, repository, written.author)
+        lacks = f"comment {comment}" if comment else f"label {label!r}"
+        raise UsageProblem(f"pull request {number} has no {lacks}")
+    is_writer = _may_accept(client, repository, written.author)
     try:
-        command = parse_command(written.body)
+        command = _parse(written)
         if command is None:
-            return Answer(text="", why="the comment is no command", time=written.created)
+            return Answer(text="", why="the comment is no command", remark=written.id, time=written.created)
         if problem := find_problem(written, is_writer=is_writer):
             raise UsageProblem(problem)
-        return _accept(client, repository, number, written, command, artifact=artifact, server=server)
+        return _accept(client, repository, number, written, command, label=label, artifact=artifact, server=server)
     except GitHubRefused:
         raise
     except TorchperfError as error:
         text = f"Nothing was accepted: {code(str(error), limit=1_000)}\n"
-        return Answer(text=text if is_writer else "", why=str(error), time=written.created)
+        return Answer(text=text if is_writer else "", why=str(error), remark=written.id, time=written.created)
 
 
 def _accept(
@@ -124,6 +175,7 @@ def _accept(
     written: IssueRemark,
     command: AcceptCommand,
     *,
+    label: str,
     artifact: str,
     server: str,
 ) -> Answer:
@@ -144,13 +196,14 @@ def _accept(
     acceptance = ChangeAcceptance(
         command=command, by=written.author, url=written.url, sizes=sizes if command.limit is None else None
     )
-    known, _ = read_acceptances(client, repository, number)
+    known, _ = read_acceptances(client, repository, number, label=label)
     after = accept_changes(findings, [acceptance, *known])
     landed = [each for each in after.comparisons if each.accepted is not None and each.accepted.url == written.url]
     if not landed:
         measured = ", ".join(f"{name(each.case)} {change_with_interval(each)}" for each in meant)
         raise UsageProblem(f"what was measured is more than that: {measured}")
-    kept = base64.b64encode(json.dumps({identify(each): sizes[identify(each)] for each in landed}).encode()).decode()
+    names = [identify(each.case, each.metric) for each in landed]
+    kept = base64.b64encode(json.dumps({each: sizes[each] for each in names}).encode()).decode()
     lines = [
         f"- {code(name(each.case))} {html(metric_name(each.metric))}: {change_with_interval(each)}" for each in landed
     ]
@@ -158,7 +211,7 @@ def _accept(
     decision = f"{code(written.author)} {why} of {head.sha[:12]}: {code(command.reason)}"
     later = "Later commits of this pull request may be as much slower, and no more."
     text = "\n".join([f"{_SIZES}{kept} -->", decision, "", *lines, "", later])
-    return Answer(text=f"{text}\n", why=why, time=written.created, origin=origin, findings=after)
+    return Answer(text=f"{text}\n", why=why, remark=written.id, time=written.created, origin=origin, findings=after)
 
 
 def make_marker(comment: int, time: datetime) -> Marker:

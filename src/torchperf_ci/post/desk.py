@@ -39,7 +39,8 @@ class PostingDesk:
     """Where a posting goes out. What GitHub refuses is told by `say` and remembered; the rest goes on.
 
     name: of the check; comments of different names are kept apart. server: where GitHub's pages are. is_local: it goes
-    out from the job that measured. replaces_failure: whether a failure that this run posted may give way.
+    out from the job that measured. replaces_failure: whether a failure that this run posted may give way. accept_label:
+    the label that accepts changes.
     """
 
     client: Client
@@ -52,6 +53,7 @@ class PostingDesk:
     is_local: bool = False
     is_of_dependabot: bool = False
     replaces_failure: bool = False
+    accept_label: str = ""
     done: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
 
@@ -99,7 +101,9 @@ class PostingDesk:
             number, _ = self.pull_request
             if not number:
                 return ()
-            acceptances, refusals = read_acceptances(self.client, self.origin.repository, number)
+            acceptances, refusals = read_acceptances(
+                self.client, self.origin.repository, number, label=self.accept_label
+            )
         except GitHubRefused as error:
             self.say(f"Warning: whether changes were accepted is not known: {error}")
             return ()

@@ -71,6 +71,13 @@ def read_comment(event: Mapping[str, Any]) -> tuple[int, int]:
     return _read_number(issue, "number"), _read_number(comment, "id")
 
 
+def read_label(event: Mapping[str, Any], label: str) -> int:
+    """Read from a `pull_request` event that put this label the number of the pull request; 0 for any other."""
+    pull = event.get("pull_request")
+    is_put = event.get("action") == "labeled" and _read_text(event.get("label"), "name") == label
+    return _read_number(pull, "number") if label and is_put and isinstance(pull, dict) else 0
+
+
 def _require_commit(origin: Origin) -> Origin:
     """Return the origin, if its parts can be part of an address."""
     if not (is_full_sha(origin.sha) and is_repository(origin.head_repository)):

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from torchperf_ci.compare.effects import ChangeTolerance, Verdict
+from torchperf_ci.compare.explanation import Cause, CauseKind, Explanation
 from torchperf_ci.compare.model import (
     ACCURACY,
     ALL,
@@ -19,7 +20,7 @@ from torchperf_ci.compare.model import (
     ToleranceRules,
 )
 from torchperf_ci.compare.report import to_markdown, to_text
-from torchperf_ci.compare.words import change, metric_name, name, why
+from torchperf_ci.compare.words import change, metric_name, name, verdict_of, why
 from torchperf_ci.core.records import Case, Mode, Source
 from torchperf_ci.core.strict_json import parse_json
 from torchperf_ci.core.text import one_line, safe_name
@@ -106,6 +107,40 @@ class StoredHeader(msgspec.Struct):
     head_commit: StoredCommit | None = None
 
 
+Part = Annotated[str, Meta(max_length=400)]
+
+
+class StoredCause(msgspec.Struct):
+    kind: CauseKind
+    name: Part
+    base: Number | None = None
+    head: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+    calls: tuple[Number, Number] | None = None
+    inputs: tuple[Text, Text] | None = None
+    place: Part = ""
+    is_changed: bool = False
+    share: Number | None = None
+    note: Text = ""
+
+
+Causes = Annotated[list[StoredCause], Meta(max_length=500)]
+
+
+class StoredExplanation(msgspec.Struct):
+    """An explanation, as far as it is shown: its folder is the other job's."""
+
+    case: StoredCase
+    metric: Text
+    unit: Literal["s", "B", ""] = "s"
+    base: Number | None = None
+    head: Number | None = None
+    causes: Causes = []
+    facts: Causes = []
+    problem: Part = ""
+
+
 class StoredFindings(msgspec.Struct):
     """The content of compare.json, as far as it is read."""
 
@@ -115,6 +150,7 @@ class StoredFindings(msgspec.Struct):
     unmeasured: Count = 0
     not_compiled: Count = 0
     saved_seconds: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
+    explanations: Annotated[list[StoredExplanation], Meta(max_length=1_000)] = []
 
 
 def read_comparison(content: bytes) -> ComparisonFindings:
@@ -148,7 +184,16 @@ def read_comparison(content: bytes) -> ComparisonFindings:
         unmeasured=stored.unmeasured,
         not_compiled=stored.not_compiled,
         saved_seconds=stored.saved_seconds,
+        explanations=tuple(map(_read_explanation, stored.explanations)),
     )
+
+
+def _read_explanation(stored: StoredExplanation) -> Explanation:
+    causes, facts = (
+        tuple(Cause(**msgspec.structs.asdict(cause)) for cause in causes) for causes in (stored.causes, stored.facts)
+    )
+    case = Case(**msgspec.structs.asdict(stored.case))
+    return Explanation(**{**msgspec.structs.asdict(stored), "case": case, "causes": causes, "facts": facts})
 
 
 def _read_commit(stored: StoredCommit | None) -> CommitSummary | None:
@@ -184,7 +229,7 @@ def review_comparison(findings: ComparisonFindings) -> Posting:
 def _make_note(comparison: Comparison) -> Note:
     case = comparison.case
     ratio = f" {change(comparison.ratio)}" if comparison.ratio else ""
-    title = f"{name(case)} {metric_name(comparison.metric)}: {comparison.verdict}{ratio}"
+    title = f"{name(case)} {metric_name(comparison.metric)}: {verdict_of(comparison)}{ratio}"
     return Note(
         path=f"{safe_name(case.suite)}/{safe_name(case.model)}",
         title=one_line(title, limit=TITLE_LENGTH),

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from torchperf_ci.core.csv_files import KNOWN_SUITES
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.records import DEFAULT_COMPILERS, Case, Mode, Testing
+from torchperf_ci.core.records import Case, Mode, Testing
 from torchperf_ci.core.results import LOGS, csv_name
 from torchperf_ci.core.text import safe_name, short_name
 from torchperf_ci.run.plan import unknown_names
@@ -25,6 +25,8 @@ SUITES_FOLDER = "benchmarks/dynamo"
 
 DEFAULT_SUITES = KNOWN_SUITES
 DEFAULT_DEVICES = ("cuda",)
+DEFAULT_COMPILERS = ("eager", "aot_eager", "inductor", "inductor_no_cudagraphs")
+"""Those of PyTorch's suite runner; ours are fewer."""
 DTYPES = ("float32", "float16", "bfloat16", "amp")
 TESTINGS = (Testing.PERFORMANCE, Testing.ACCURACY)
 """In the order they are run."""

@@ -150,6 +150,7 @@ def _rows(record: Record, build: Build | None, identity: Identity, gpus: Gpus | 
         "suite": case.suite,
         "output": csv_name(case, record.testing),  # HUD reads the compiler and the testing from this name
         "parameters": str(record.parameters or ""),
+        "params": json.dumps(dict(record.params)) if record.params else "",
         "world_size": str(record.environment.world) if record.environment.world > 1 else "",
         "status": record.status.value,
         "reason": one_line(record.reason, limit=300),

@@ -108,15 +108,13 @@ def _read_states(content: bytes, path: Path, endpoint: str) -> tuple[dict[str, D
     complete = content.rfind(b"\n") + 1
     start = content[:40].replace(b" ", b"")  # before, lines were written with spaces
     if not start.startswith(_START[: len(start)]):
-        raise UsageProblem(
-            f"{path} is not a journal of uploads; it was left as it is. Name another file with --journal"
-        )
+        raise UsageProblem(f"{path} is not a journal of uploads; it was not changed. Name another file with --journal")
     states: dict[str, DeliveryState] = {}
     for number, line in enumerate(content[:complete].splitlines(), start=1):
         try:
             entry = msgspec.json.decode(line, type=_Line)
         except (msgspec.MsgspecError, ValueError) as error:
-            raise UsageProblem(f"{path}:{number} is not a line of a journal; it was left as it is") from error
+            raise UsageProblem(f"{path}:{number} is not a line of a journal; it was not changed") from error
         if entry.to == endpoint:
             states.update(dict.fromkeys(entry.messages, entry.state))
     return states, complete

@@ -93,7 +93,7 @@ def draw(findings: RunFindings) -> Charts:
 def choose_flagged(findings: RunFindings) -> list[Record]:
     """List the records with samples whose speedup is flagged, the slowest first, at most `MOST_SAMPLES`."""
     tables = {(item.section, item.suite): item for item in findings.tables}
-    flags = [flag for flag in findings.flags if flag.metric == "speedup" and flag.value is not None]
+    flags = [flag for flag in findings.warnings if flag.metric == "speedup"]
     records = [
         tables[flag.section, flag.suite].records[Testing.PERFORMANCE, flag.model, flag.compiler]
         for flag in sorted(flags, key=lambda flag: flag.value or 0.0)

@@ -217,8 +217,7 @@ def _warnings(findings: RunFindings) -> Grid:
                 *_place(findings, item),
             ),
         )
-        for item in findings.flags
-        if item.value is not None
+        for item in findings.warnings
     )
     return grid(("Model", "Compiler", "Beyond a limit", "Suite", "Section"), lines)
 

@@ -209,8 +209,7 @@ def _folded_cases(findings: RunFindings) -> Iterator[Block]:
             describe_flag(flag),
             *_place(findings, flag),
         )
-        for flag in findings.flags
-        if flag.value is not None
+        for flag in findings.warnings
     ]
     remarks = [_remark(findings, remark) for remark in findings.remarks if not remark.not_compiled]
     for title, column, rows in (

@@ -116,6 +116,11 @@ class RunFindings:
         return self.builds[-1] if self.builds else None
 
     @property
+    def warnings(self) -> tuple[Flag, ...]:
+        """The flags that people are warned of; the parts of PyTorch's dashboard have all of them."""
+        return tuple(flag for flag in self.flags if flag.is_warning)
+
+    @property
     def passed(self) -> int:
         return sum(line.passed for line in self.lines)
 

@@ -30,8 +30,8 @@ from torchperf_ci.core.records import Record, Testing
 
 DYNAMO_EAGER = "eager (dynamo)"
 DYNAMO_NOTE = (
-    f"{DYNAMO_EAGER} is torch.compile with the backend eager, which compiles nothing: what dynamo itself costs. "
-    "PyTorch's files call it eager. What runs as it is has the compiler none."
+    f"{DYNAMO_EAGER} is torch.compile with the backend eager, which compiles nothing: it shows what dynamo itself "
+    "costs. Files for PyTorch call it eager. Uncompiled code has the compiler none."
 )
 
 
@@ -359,7 +359,10 @@ DEFAULT_FLAG_COMPILERS = ("inductor", "inductor_no_cudagraphs")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag:
-    """One case beyond the limit of one metric. `value` is None where the case failed, so that nothing was measured."""
+    """One case beyond the limit of one metric.
+
+    value: None where the case failed, so that nothing was measured. interval: that of a speedup, where it has one.
+    """
 
     section: Section
     suite: str
@@ -368,6 +371,12 @@ class Flag:
     metric: str
     status: str
     value: float | None
+    interval: Interval | None = None
+
+    @property
+    def is_warning(self) -> bool:
+        """Say whether people are warned: something was measured, and its interval does not reach 1x as it is shown."""
+        return self.value is not None and (self.interval is None or round(self.interval[1], 2) < 1)
 
 
 def flag_compilers(present: Sequence[str], asked: Sequence[str]) -> tuple[str, ...]:
@@ -388,6 +397,9 @@ def find_flags(tables: SuiteTables, compilers: Sequence[str]) -> tuple[Flag, ...
             metric=metric,
             status=cell.status,
             value=cell.value if cell.measured else None,
+            interval=read_interval(tables.records.get((Testing.PERFORMANCE, model, compiler)))
+            if metric == "speedup"
+            else None,
         )
         for metric in FLAGGED
         for model, compiler, cell in _cells(tables, metric)

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from tabulate import tabulate
-
+from torchperf_ci.core.columns import draw_table
 from torchperf_ci.core.frames import Cell, SuiteTables, model_rows
 from torchperf_ci.core.records import Testing
 from torchperf_ci.core.text import ABSENT, one_line
@@ -15,6 +14,7 @@ from torchperf_ci.report.model import RunFindings
 from torchperf_ci.report.summary import Failure, name_compiler, read_interval
 from torchperf_ci.report.words import (
     CLIPPED,
+    LONGEST_REASON,
     describe_benefit,
     describe_latency,
     format_pass_rate,
@@ -25,7 +25,8 @@ from torchperf_ci.report.words import (
     verdict,
 )
 
-COLUMNS = ("compiler", "suite", "passed", "geomean", "slowdowns\nas 1x", "compile\ntime", "peak-memory\nratio")
+COLUMNS = ("compiler", "suite", "passed", "geomean", "slowdowns as 1x", "compile time", "peak-memory ratio")
+SPARE = (COLUMNS.index("slowdowns as 1x"),)
 SHOWN_CASES = 20
 SHOWN_MODELS = 40
 LONGEST_FAILURE = 1000
@@ -52,7 +53,7 @@ def write_terminal(findings: RunFindings, logs: Mapping[str, Path] = MappingProx
             )
             for line in findings.lines_of(section)
         ]
-        summary = tabulate(rows, headers=COLUMNS, tablefmt="simple", disable_numparse=True)
+        summary = draw_table(COLUMNS, rows, spare=SPARE)
         lines += [
             one_line(str(section)),
             *_speedups(findings.tables_of(section)),
@@ -60,7 +61,7 @@ def write_terminal(findings: RunFindings, logs: Mapping[str, Path] = MappingProx
             summary,
             "",
         ]
-    if any(line.clipped != line.geomean for line in findings.lines):
+    if "slowdowns" in "\n".join(lines) and any(line.clipped != line.geomean for line in findings.lines):
         lines += [CLIPPED, ""]
     remarks = sorted(findings.remarks, key=lambda remark: not remark.not_compiled)
     lines += _first(
@@ -77,7 +78,7 @@ def write_terminal(findings: RunFindings, logs: Mapping[str, Path] = MappingProx
     for benefit in findings.benefits:
         where = f" ({benefit.section})" if several else ""
         lines.append(f"{one_line(findings.name_of(benefit.compiler) + where)}: {describe_benefit(benefit)}")
-    return "\n".join([*lines, " ".join(verdict(findings))])
+    return "\n".join([*lines, " ".join(verdict(findings, cut_reasons=False))])
 
 
 def _speedups(all_tables: Sequence[SuiteTables]) -> Iterator[str]:
@@ -97,14 +98,20 @@ def _speedups(all_tables: Sequence[SuiteTables]) -> Iterator[str]:
     has_speedups = any(tables.values["speedup"].notna().any(axis=None) for tables in all_tables)
     headers = ["speedup" if has_speedups else "latency"]
     headers += [one_line(name_compiler(name, all_tables)) for name in compilers]
-    yield tabulate(rows[:SHOWN_MODELS], headers=headers, tablefmt="simple", disable_numparse=True)
+    yield draw_table(headers, rows[:SHOWN_MODELS])
     if len(rows) > SHOWN_MODELS:
         yield f"… and {len(rows) - SHOWN_MODELS:,} more models, see report.md"
     yield ""
 
 
 def _failures(findings: RunFindings, logs: Mapping[str, Path]) -> Iterator[str]:
-    """Write each failure with all of its reason and the path of its log; compilers with the same one together."""
+    """Write each failure with all of its reason and the path of its log; compilers with the same one together.
+
+    A single reason of all failures is left to the verdict, where that names it.
+    """
+    reasons = {failure.reason for failure in findings.failures}
+    is_told = len(reasons) == 1 and len(min(reasons)) <= LONGEST_REASON
+    is_told = is_told and not any(failure.counts for failure in findings.failures)
     groups: dict[tuple[object, ...], list[Failure]] = {}
     for failure in sorted(findings.failures, key=lambda failure: not failure.counts):
         key = (failure.section, failure.suite, failure.model, failure.testing, failure.status, failure.reason)
@@ -112,7 +119,8 @@ def _failures(findings: RunFindings, logs: Mapping[str, Path]) -> Iterator[str]:
     for failures in groups.values():
         first = failures[0]
         case = f"{first.suite}/{first.model} {', '.join(findings.name_of(failure.compiler) for failure in failures)}"
-        text = one_line(f"{case}: {first.status} ({first.testing}) {first.reason}", limit=LONGEST_FAILURE)
+        reason = "" if is_told else f" {first.reason}"
+        text = one_line(f"{case}: {first.status} ({first.testing}){reason}", limit=LONGEST_FAILURE)
         yield f"{text}\n    log: {one_line(str(logs[first.log]))}" if first.log in logs else text
 
 
@@ -140,7 +148,7 @@ def _own_metrics(all_tables: Sequence[SuiteTables]) -> Iterator[str]:
     ]
     if rows:
         headers = ["metric of the suite's own", "compiler", "", ""]
-        yield tabulate(rows[:SHOWN_MODELS], headers=headers, tablefmt="simple", disable_numparse=True)
+        yield draw_table(headers, rows[:SHOWN_MODELS])
         if len(rows) > SHOWN_MODELS:
             yield f"… and {len(rows) - SHOWN_MODELS:,} more, see report.md"
         yield ""

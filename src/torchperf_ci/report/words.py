@@ -42,7 +42,7 @@ PLAIN_TITLES = {
     "compression_ratio": "Peak-memory ratio, eager over compiled (higher is better)",
 }
 """Where the titles of `METRICS`, which are PyTorch's, do not say enough."""
-CLIPPED = "Slowdowns as 1x: every model counts with at least 1x, since eager can be used in its place."
+CLIPPED = "Slowdowns as 1x: a slower model counts as 1x, since eager can be used instead."
 NO_INTERVALS = "No intervals: these results hold no raw times of pairs."
 
 
@@ -152,7 +152,7 @@ def describe_flag(flag: Flag) -> str:
     value = flag.value or 0.0
     match flag.metric:
         case "speedup":
-            return f"speedup {format_number(value, 3)}x, below {SPEEDUP_BELOW}x"
+            return f"speedup {format_number(value, 3)}x{format_interval(flag.interval)}, below {SPEEDUP_BELOW}x"
         case "compilation_latency":
             return f"compiling took {format_number(value, 0)} s, more than {COMPILE_SECONDS_ABOVE:.0f} s"
         case "compression_ratio":
@@ -161,8 +161,13 @@ def describe_flag(flag: Flag) -> str:
             return flag.status
 
 
-def verdict(findings: RunFindings, quote: Callable[[str], str] = one_line) -> tuple[str, str]:
-    """Write a sign and the sentence that comes first, what is bad first. Text from outside goes through `quote`."""
+def verdict(
+    findings: RunFindings, quote: Callable[[str], str] = one_line, *, cut_reasons: bool = True
+) -> tuple[str, str]:
+    """Write a sign and the sentence that comes first, what is bad first. Text from outside goes through `quote`.
+
+    cut_reasons: a reason too long for a headline is cut; without it, it is left out, because it is listed elsewhere.
+    """
     failed = [failure for failure in findings.failures if failure.counts]
     not_run = [failure for failure in findings.failures if not failure.counts]
     parts = []
@@ -178,7 +183,7 @@ def verdict(findings: RunFindings, quote: Callable[[str], str] = one_line) -> tu
             of_all = count(sum(len(tables.models) for tables in findings.tables), "model")
         else:
             number, of_all = len(not_run), count(findings.total + findings.left_out, "case")
-        parts.append(f"{number:,} of {of_all} could not run{_commonest_reason(not_run, quote)}")
+        parts.append(f"{number:,} of {of_all} could not run{_name_reason(not_run, quote, cut=cut_reasons)}")
     if not failed and not not_run:
         parts.append(f"{count(findings.passed, 'case')} passed" if findings.total else "No case could be judged")
     parts += [
@@ -189,11 +194,14 @@ def verdict(findings: RunFindings, quote: Callable[[str], str] = one_line) -> tu
     return findings.outcome.sign, "; ".join(part for part in parts if part)
 
 
-def _commonest_reason(failures: Sequence[Failure], quote: Callable[[str], str]) -> str:
+def _name_reason(failures: Sequence[Failure], quote: Callable[[str], str], *, cut: bool) -> str:
+    """Name the commonest reason, and say how many others there are."""
     reasons = Counter(failure.reason for failure in failures if failure.reason)
     if not reasons:
         return ""
     ((reason, _),) = reasons.most_common(1)
+    if not cut and len(reason) > LONGEST_REASON:
+        return ""
     others = f" and {count(len(reasons) - 1, 'other reason')}" if len(reasons) > 1 else ""
     return f": {quote(one_line(reason, limit=LONGEST_REASON))}{others}"
 
@@ -245,9 +253,10 @@ def answer_for_one(records: Sequence[Record], target: str) -> tuple[str, str]:
         return "✅", f"A call of {target} takes {describe_latency(performance)}."
     if performance.not_compiled:
         why = next((remark for remark in performance.remarks if "nothing was compiled" in remark), "")
-        return "⚠️", f"No: torch.compile does not compile {target}, which runs as it is{f' ({why})' if why else ''}."
+        return "⚠️", f"No: torch.compile does not compile {target}, which runs uncompiled{f' ({why})' if why else ''}."
     speedup, span = metrics["speedup"], read_interval(performance)
-    saved, seconds = metrics["abs_latency"] * (speedup - 1), metrics["compilation_latency"]
+    # Of the time before, which is told: medians of both differ from the middle of the ratios where the machine is busy.
+    saved, seconds = metrics["eager_latency"] * (1 - 1 / speedup), metrics["compilation_latency"]
     times = f"{format_speedup(speedup, span)}, {_milliseconds(metrics['eager_latency'])} per call before"
     compiling = f"{_seconds(seconds)} of compiling"
     subject = f"torch.compile ({compiler})"

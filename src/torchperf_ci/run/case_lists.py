@@ -38,7 +38,7 @@ def keep_listed(plan: Plan, cases: frozenset[Case], path: Path) -> Plan:
     kept = tuple(planned for planned in plan.cases if planned.case in cases)
     if lost := sorted(cases - {planned.case for planned in kept}):
         raise UsageProblem(
-            f"{path} names {count(len(lost), 'case')} that the other options do not choose, say {lost[0]}; give the "
+            f"{path} names {count(len(lost), 'case')} that the other options do not choose, e.g. {lost[0]}; give the "
             "options of the run that it was made of"
         )
     return replace(plan, cases=kept)

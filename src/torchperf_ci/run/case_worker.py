@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from torchperf_ci.core.records import GraphBreak, Status, Testing
 from torchperf_ci.run.lanes import my_cpus
 from torchperf_ci.run.plan import PlannedCase
-from torchperf_ci.run.sampler import SamplePair, StopRule
+from torchperf_ci.run.sampler import SamplePair, StopRule, Turn
 from torchperf_ci.run.session import WorkerError
 
 BREAKS_KEPT = 50
@@ -66,11 +66,12 @@ class CaseSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """The work of one iteration; 0 where it is not known. bytes: that it moves, as the suite declares them. tf32:
-    whether products of float32 may run as TF32."""
+    whether products of float32 matrices run as TF32; tf32_convolutions: and those in convolutions."""
 
     items: float = 0
     bytes: float = 0
     tf32: bool = False
+    tf32_convolutions: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,12 +149,14 @@ class ProgramTrace:
 class Counted:
     """Everything counted of an iteration: metrics by the names of `records.METRICS`, and digests as a record has them.
 
-    remarks: why something of it is absent.
+    remarks: why something of it is absent. convolution_flops: those of its floating-point operations that are in
+    convolutions.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    convolution_flops: float = 0
 
 
 class Answering(Protocol):
@@ -180,10 +183,10 @@ class CaseWorker:
         """End the worker; what it holds on its device is free afterwards."""
         self._worker.kill()
 
-    def load(self, *, cache_dir: str | None, watch: bool = False) -> Loaded:
+    def load(self, *, cache_dir: str | None, watch: bool = False, artefacts: bool = False) -> Loaded:
         """Load the model and run it eagerly. With `cache_dir` its compiler starts from that cache.
 
-        watch: `trace` is to follow.
+        watch: `trace` is to follow. artefacts: the worker's `artefacts` is to follow.
         """
         settings, case = self._settings, self._planned.case
         loaded = self.ask(
@@ -203,6 +206,7 @@ class CaseWorker:
             compile_scope=settings.compile_scope,
             dynamic=settings.dynamic,
             **({"watch": True} if watch else {}),
+            **({"artefacts": True} if artefacts else {}),
         )
         eager = self.ask("eager")
         return Loaded(
@@ -277,11 +281,18 @@ class CaseWorker:
         except WorkerError as error:
             return Counted(remarks=(f"nothing could be counted: {error.reason}",))
         remarks = tuple(answer["remarks"][:REMARKS_KEPT])
-        return Counted(metrics=answer["metrics"], digests=answer["digests"], remarks=remarks)
+        return Counted(
+            metrics=answer["metrics"],
+            digests=answer["digests"],
+            remarks=remarks,
+            convolution_flops=answer.get("convolution_flops", 0),
+        )
 
-    def sample(self, order: Sequence[Sequence[str]], inner: Mapping[str, int], *, discard: int = 0) -> dict[str, Any]:
+    def sample(
+        self, order: Sequence[Sequence[str]], inner: Mapping[str, int], *, discard: int = 0, probe: bool = True
+    ) -> dict[str, Any]:
         """Take readings in nanoseconds: the worker's `sample`."""
-        return self.ask("sample", order=order, inner=inner, discard=discard)
+        return self.ask("sample", order=order, inner=inner, discard=discard, probe=probe)
 
     @property
     def on_accelerator(self) -> bool:
@@ -301,10 +312,10 @@ class WorkerPairs:
         self.recompiles = 0
         self.asking = "head"  # for a comparison: the side that holds both arms
 
-    def take(self, swapped: Sequence[bool], repeats: int) -> list[SamplePair]:
+    def take(self, swapped: Sequence[bool], turn: Turn) -> list[SamplePair]:
         first, second = self._names
         order = [[second, first] if turned else [first, second] for turned in swapped]
-        reply = self._worker.sample(order, {first: repeats, second: repeats})
+        reply = self._worker.sample(order, {first: turn.repeats, second: turn.repeats})
         self._recompiled |= reply["recompiled"]
         self.recompiles += reply["recompiles"]
         one, two = arm_times(reply, first), arm_times(reply, second)
@@ -327,8 +338,8 @@ class OneArm:
         self.asking = side
         self.recompiles = 0
 
-    def take(self, swapped: Sequence[bool], repeats: int) -> list[SamplePair]:
-        reply = self._worker.sample([[self._arm, self._arm]] * len(swapped), {self._arm: repeats})
+    def take(self, swapped: Sequence[bool], turn: Turn) -> list[SamplePair]:
+        reply = self._worker.sample([[self._arm, self._arm]] * len(swapped), {self._arm: turn.repeats})
         self._recompiled |= reply["recompiled"]
         self.recompiles += reply.get("recompiles", 0)
         times, values = arm_times(reply, self._arm), arm_values(reply, self._arm)

@@ -8,7 +8,7 @@ from statistics import median
 from torchperf_ci.core.records import Metric
 from torchperf_ci.core.statistics import median_interval, paired_ratio, slow_share
 from torchperf_ci.machine.peaks import find_peak
-from torchperf_ci.run.case_worker import Memory, Work
+from torchperf_ci.run.case_worker import Counted, Memory, Work
 from torchperf_ci.run.sampler import SamplePair
 
 Samples = Mapping[str, tuple[float, ...]]
@@ -81,16 +81,21 @@ def measure_as_it_is(samples: Samples, memory: Memory) -> dict[str, float]:
     return metrics
 
 
-def measure_rates(work: Work, seconds: float, *, flops: float, gpu: str, dtype: str) -> dict[str, float]:
-    """Compute what is done in a second, as far as the work of a call of `seconds` is known; the share of the peak.
+def measure_rates(work: Work, seconds: float, *, counted: Counted, gpu: str, dtype: str) -> dict[str, float]:
+    """Compute what is done in a second, as far as the work of a call of `seconds` is known.
 
-    flops: floating-point operations of a call; 0 where they were not counted.
+    The share of the device's peak is the least time in which it could do the arithmetic, over `seconds`: convolutions
+    may run in another precision than the rest, with another peak.
     """
+    flops = counted.metrics.get("flops", 0)
     rates = {"throughput": work.items, "flops_per_second": flops, "bytes_per_second": work.bytes}
     metrics = {name: amount / seconds for name, amount in rates.items() if amount and seconds > 0}
-    peak = find_peak(gpu, dtype, tf32=work.tf32) if gpu else None
-    if peak and "flops_per_second" in metrics:
-        metrics["peak_share"] = metrics["flops_per_second"] / peak
+    if not gpu or "flops_per_second" not in metrics:
+        return metrics
+    parts = ((flops - counted.convolution_flops, work.tf32), (counted.convolution_flops, work.tf32_convolutions))
+    least = [(amount, find_peak(gpu, dtype, tf32=tf32)) for amount, tf32 in parts if amount]
+    if all(peak for _, peak in least):
+        metrics["peak_share"] = sum(amount / peak for amount, peak in least if peak) / seconds
     return metrics
 
 

@@ -31,7 +31,7 @@ class OneOff:
         module, colon, attribute = self.target.rpartition(":")
         if not colon or not module or not all(part.isidentifier() for part in attribute.split(".")):
             raise UsageProblem(
-                f"{self.target!r} does not say which function; write module:function, say mypkg.ops:softmax, "
+                f"{self.target!r} does not say which function; write module:function, for example mypkg.ops:softmax, "
                 "file.py:function, or module:Class.method"
             )
         path = Path(module)
@@ -90,6 +90,6 @@ def _parse(option: str, text: str, *, shown: str = "") -> ast.expr:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         said = error.msg if isinstance(error, SyntaxError) else str(error)
         raise UsageProblem(
-            f"{option} {shown or text!r} is not Python: {said}; write it as between the brackets of a call, "
+            f"{option} {shown or text!r} is not Python: {said}; write it as in a call, "
             'say "torch.randn(1024, 1024), dim=-1"'
         ) from error

@@ -166,6 +166,11 @@ class PlannedCase:
         return self.place or self.case.device
 
     @property
+    def arm(self) -> str:
+        """Name the worker's arm that it is timed with: `eager` runs it without a compiler."""
+        return "eager" if self.case.compiler in {"eager", AS_IT_IS} else "compiled"
+
+    @property
     def is_test(self) -> bool:
         """Say whether it is a test, whose own end is its accuracy check."""
         return self.spec.startswith(PYTEST_SPEC)
@@ -402,7 +407,7 @@ def suite_problems(selection: Selection, suites: Sequence[SuiteListing]) -> list
     """List everything about the request that these suites cannot meet."""
     names = [suite.name for suite in suites]
     same = [
-        f"two suites are called {name!r}; results are told apart by that name, so rename one or run them apart"
+        f"two suites are called {name!r}; results are identified by that name, so rename one, or run them separately"
         for name in dict.fromkeys(names)
         if names.count(name) > 1
     ]

@@ -297,11 +297,10 @@ class _CaseRun:
         gpu = self._runner.environment_on(self._planned).gpu if worker.on_accelerator else ""
         memory, energy = worker.memory(), self._measure_energy(worker, arm, median(times))
         counted = worker.count(arm)
-        flops = counted.metrics.get("flops", 0)
         metrics = {
             **compiled,
             **measure(samples, memory),
-            **measure_rates(self._loaded.work, median(times), flops=flops, gpu=gpu, dtype=self._planned.case.dtype),
+            **measure_rates(self._loaded.work, median(times), counted=counted, gpu=gpu, dtype=self._planned.case.dtype),
             **measure_own(samples, self._planned.metrics),
             **energy,
         }

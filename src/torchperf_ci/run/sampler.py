@@ -1,7 +1,7 @@
 """Decide what is sampled when, and when it is enough. Nothing here knows a process: a `PairSource` takes the readings.
 
-Pairs of single iterations, in random order within each pair; warm-up until the ratio is steady; looks at the interval
-at an eighth, a quarter, a half and the whole of the time there is (docs/method.md).
+Pairs of turns, mostly single iterations, in random order within each pair; warm-up until the ratio is steady; looks at
+the interval at an eighth, a quarter, a half and the whole of the time there is (docs/method.md).
 """
 
 from __future__ import annotations
@@ -28,10 +28,26 @@ SHORTEST = 50e-6
 """Calls under this many seconds are repeated inside a reading, so that the clock's own cost does not show."""
 LONGEST_READING = 10e-3
 
+SHORTEST_TURN = 3e-3
+"""Where a turn costs time beside its calls, the quicker arm's lasts as many readings as take these seconds. Asking
+another process, and its first call, whose data have left the CPU's caches, cost some 0.4 ms
+(benchmarks/pytest_wall.py). Longer turns would tell the sides apart less well where the machine changes its speed.
+"""
+LONGEST_TURN = 25e-3
+"""Seconds of a turn with what is set up for its calls, unless it has but one reading: there have to be enough turns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """The turn of an arm: so many `readings`, each the mean of `repeats` calls, before it is the other arm's turn."""
+
+    repeats: int = 1
+    readings: int = 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplePair:
-    """One iteration of each arm, in seconds; `probe` was taken right after. Device times where the device has them.
+    """One turn of each arm, in seconds a call; `probe` was taken right after. Device times where the device has them.
 
     values: the suite's own metrics of each of the two, by name.
     """
@@ -48,8 +64,9 @@ class SamplePair:
 class PairSource(Protocol):
     """Takes readings of two arms: of one worker, or of two workers driven in turn."""
 
-    def take(self, swapped: Sequence[bool], repeats: int) -> Sequence[SamplePair]:
-        """Take a pair per element, the second arm first where it is true; a reading is the mean of `repeats` calls."""
+    def take(self, swapped: Sequence[bool], turn: Turn) -> Sequence[SamplePair]:
+        """Take a pair per element, the second arm first where it is true. A source for which a turn costs nothing
+        beside its calls may have the arms alternate with every reading: a turn has one then."""
 
     def invalidated(self) -> bool:
         """Say whether something was compiled again since the last call, so that the pairs since are not valid."""
@@ -78,19 +95,22 @@ class Sampler:
     repeats: calls in a reading, the same for both arms: the first call after the other arm's is slower than the next
         ones, so that arms with other numbers of calls would differ though they are equal. None until warm-up has chosen
         it; a comparison of several launches chooses it once.
+    readings: in a turn, likewise. One where a turn costs nothing beside its calls.
     """
 
     source: PairSource
     rng: random.Random
     clock: Callable[[], float] = time.monotonic
     repeats: int | None = None
+    readings: int | None = 1
     _seconds_per_pair: float = field(default=0.01, repr=False)
+    _quickest_pair: float = field(default=math.inf, repr=False)
 
     def warm_up(self, *, iterations: int | None = None) -> int:
         """Run both arms until their ratio is steady, or `iterations` pairs exactly; the number of pairs it took."""
         if iterations is not None:
             if iterations:
-                self._choose_repeats(self._draw(iterations))
+                self._choose_turn(self._draw(iterations))
             return iterations
         start, ratios = self.clock(), list[float]()
         while True:
@@ -100,7 +120,7 @@ class Sampler:
             enough = len(ratios) * WINDOW >= WARM_ITERATIONS or spent >= 2 * WARM_SECONDS
             steady = len(ratios) > 1 and abs(ratios[-1] / ratios[-2] - 1) <= STEADY
             if spent >= WARM_LIMIT or (enough and steady and not self.source.invalidated()):
-                self._choose_repeats(pairs)
+                self._choose_turn(pairs)
                 return len(ratios) * WINDOW
 
     def measure(self, rule: StopRule) -> list[SamplePair]:
@@ -142,15 +162,22 @@ class Sampler:
 
     def _draw(self, count: int) -> list[SamplePair]:
         start = self.clock()
-        pairs = list(self.source.take([self.rng.random() < 0.5 for _ in range(count)], self.repeats or 1))
+        turn = Turn(repeats=self.repeats or 1, readings=self.readings or 1)
+        pairs = list(self.source.take([self.rng.random() < 0.5 for _ in range(count)], turn))
         self._seconds_per_pair = max(1e-6, (self.clock() - start) / max(1, count))
+        self._quickest_pair = min(self._quickest_pair, self._seconds_per_pair)
         return pairs
 
-    def _choose_repeats(self, pairs: Sequence[SamplePair]) -> None:
-        """Let a reading of the quicker arm last long enough, unless that was chosen before."""
+    def _choose_turn(self, pairs: Sequence[SamplePair]) -> None:
+        """Let a reading of the quicker arm last long enough, and its turn, unless that was chosen before."""
+        times = (median(pair.first for pair in pairs), median(pair.second for pair in pairs))
         if self.repeats is None:
-            times = (median(pair.first for pair in pairs), median(pair.second for pair in pairs))
             self.repeats = _repeats(min(times), longest=max(times))
+        if self.readings is None:
+            longest = max(self.repeats * max(times), self._quickest_pair / 2)  # with what is set up for a call
+            wanted = math.ceil(SHORTEST_TURN / max(self.repeats * min(times), 1e-9))
+            self.readings = max(1, min(wanted, int(LONGEST_TURN / longest)))
+            self._seconds_per_pair = max(self._seconds_per_pair, self.repeats * sum(times)) * self.readings
 
 
 def _repeats(seconds: float, *, longest: float) -> int:

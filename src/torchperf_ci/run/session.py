@@ -129,7 +129,7 @@ class Preloaded:
     """The process that has imported torch, from which workers are forked. A context manager: leaving it kills all.
 
     `cwd` is its working folder, from which Python imports first of all; by default the caller's. `under`: the command
-    that runs Python, say a debugger's.
+    that runs Python, for example a debugger's.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Preloaded:
         """Start it.
 
         name: what errors call this Python, where that is not its path. option: the one that chooses it. under: the
-        command that runs it, say a tool that counts. install: the advice to users whose package it cannot import.
+        command that runs it, e.g. a tool that counts. install: the advice to users whose package it cannot import.
         """
         self._name, self._option = name or python, option
         self.install = install or f"Install it there ({self._name} -m pip install …), or start where this import works"
@@ -319,7 +319,11 @@ class Worker:
         self._log = log
         self._buffer = b""
         self._number = 0
+        self._log_looked_at = 0.0
         self._oom_kills = oom_kills()
+        self._selector = selectors.DefaultSelector()
+        for readable in (replies, parent):
+            self._selector.register(readable, selectors.EVENT_READ)
 
     def __enter__(self) -> Worker:
         return self
@@ -354,29 +358,29 @@ class Worker:
         with contextlib.suppress(OSError):
             self._requests.close()
         if self._replies >= 0:
+            self._selector.close()
             os.close(self._replies)
             self._replies = -1
 
     def _reply(self, deadline: float, do: str) -> dict[str, Any]:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._replies, selectors.EVENT_READ)
-            selector.register(self._parent, selectors.EVENT_READ)
-            while b"\n" not in self._buffer:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    self.kill()
-                    raise WorkerError(Status.TIMEOUT, f"the time limit passed in its step '{do}'", alive=False)
-                ready = {key.fileobj for key, _ in selector.select(min(left, _LOOK_EVERY))}
+        while b"\n" not in self._buffer:
+            now = time.monotonic()
+            if (left := deadline - now) <= 0:
+                self.kill()
+                raise WorkerError(Status.TIMEOUT, f"the time limit passed in its step '{do}'", alive=False)
+            ready = {key.fileobj for key, _ in self._selector.select(min(left, _LOOK_EVERY))}
+            if now - self._log_looked_at > _LOOK_EVERY / 2:
+                self._log_looked_at = now
                 limit_log(self._log)
-                if self._replies in ready:
-                    received = os.read(self._replies, 1 << 20)
-                    if not received:
-                        raise self._death()
-                    self._buffer += received
-                elif self._parent in ready:
-                    self._parent.poll()
-                    if self._parent.has_ended(self.pid):
-                        raise self._death()
+            if self._replies in ready:
+                received = os.read(self._replies, 1 << 20)
+                if not received:
+                    raise self._death()
+                self._buffer += received
+            elif self._parent in ready:
+                self._parent.poll()
+                if self._parent.has_ended(self.pid):
+                    raise self._death()
         line, _, self._buffer = self._buffer.partition(b"\n")
         if (reply := parse_reply(line, self._number)) is not None:
             return reply

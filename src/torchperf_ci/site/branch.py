@@ -1,4 +1,4 @@
-"""A site on a branch of a repository, say the one that GitHub Pages shows. No checkout is needed."""
+"""A site on a branch of a repository, for example the one that GitHub Pages shows. No checkout is needed."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from torchperf_ci.core.records import METRICS
 from torchperf_ci.core.results import Problem
 from torchperf_ci.core.safe_files import delete_below, write_below
 from torchperf_ci.core.text import is_repository, one_line
+from torchperf_ci.dashboard.owners import OwnerRule
 from torchperf_ci.history.runs import DEFAULT_NAME
 from torchperf_ci.history.series import RunInfo
 from torchperf_ci.site.data import (
@@ -52,7 +53,7 @@ class SiteOptions:
     last: every run of the months that hold this many of the newest runs is shown; of older ones one a week.
     samples: so many of the newest runs show their samples.
     url: where the site is going to be, for links in its feed; blank: not known.
-    server: the address of GitHub's pages.
+    server: the address of GitHub's pages. owners: who owns which cases.
     """
 
     name: str = DEFAULT_NAME
@@ -60,6 +61,7 @@ class SiteOptions:
     samples: int = DEFAULT_SAMPLES
     url: str = ""
     server: str = "https://github.com"
+    owners: tuple[OwnerRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +250,6 @@ def _describe_index(
             for path in month.files
             if "/samples-" in path
         ),
-        "states": describe_states(states),
+        "states": describe_states(states, sources.ranges, options.owners),
         "changes": list(changes),
     }

@@ -98,7 +98,7 @@ def _describe_whole(run: HistoryRun) -> dict[str, object]:
     records = run.results.records
     source = run.source
     info = RunInfo(
-        key=run.key, time=run.time, commit=source.commit, branch=source.branch, subject="",
+        key=run.key, time=run.time, commit=source.commit, branch=source.branch, subject=source.subject,
         repository=source.repository, run_id=source.run_id,
     )  # fmt: skip
     machines = dict.fromkeys(name_machine(record.environment) for record in records)
@@ -118,7 +118,8 @@ def _list_points(of_case: Sequence[Series], places: Mapping[str, int]) -> dict[s
     """
     tried: dict[int, str] = {}
     for point in (point for series in of_case for point in series.points):
-        tried.setdefault(places[point.run.key], name_machine(point.run.environment))
+        if (place := places[point.run.key]) not in tried:
+            tried[place] = name_machine(point.run.environment)
     order = sorted(tried)
     at = {place: number for number, place in enumerate(order)}
     machines = sorted(set(tried.values()))

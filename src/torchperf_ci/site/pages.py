@@ -6,7 +6,6 @@ import base64
 import hashlib
 import importlib.util
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,11 +17,13 @@ from torchperf_ci.compare.words import change as percent_text
 from torchperf_ci.core.errors import require
 from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import Case, Metric, Source
-from torchperf_ci.core.text import count, is_sha, one_line
+from torchperf_ci.core.text import count, one_line
+from torchperf_ci.dashboard.commits import Ranges
+from torchperf_ci.dashboard.owners import OwnerRule, find_owners
 from torchperf_ci.dashboard.states import LevelChange, SeriesState, State
-from torchperf_ci.dashboard.words import write_rerun
+from torchperf_ci.dashboard.words import write_bisect, write_comparison, write_rerun
 from torchperf_ci.history.addresses import identify_case, page_address, start_address
-from torchperf_ci.history.series import COUNTED, STATUS_METRICS, RunInfo
+from torchperf_ci.history.series import STATUS_METRICS, RunInfo
 from torchperf_ci.site.data import describe_metric, describe_run
 from torchperf_ci.site.manifest import digest
 
@@ -53,18 +54,6 @@ _LOOKS: Mapping[State, tuple[str, str, str]] = {
 }
 """A word, a sign that every font has, and a tone, for every state."""
 
-BISECTED: Mapping[str, str] = {
-    "speedup": "latency",
-    "abs_latency": "latency",
-    "compilation_latency": "compile-time",
-    "dynamo_peak_mem": "memory",
-    "compression_ratio": "memory",
-    "accuracy_status": "accuracy",
-    "performance_status": "accuracy",
-    **{name: name for name in COUNTED},
-}
-"""The metrics that `bisect` searches for, and what they are called there; counters have the same name."""
-
 _URGENCY = {state: place for place, state in enumerate(State)}
 _QUIET = {State.UNJUDGED, State.ACCEPTED, State.SKIPPED, State.FINE}
 """The states of which the best stands for a case; of all others the worst does."""
@@ -81,8 +70,10 @@ def read_assets() -> dict[str, bytes]:
     return {"assets/plotly.min.js": plotly, **own}
 
 
-def describe_states(states: Sequence[SeriesState]) -> list[dict[str, Any]]:
-    """Describe the states that somebody may want to know of, the most urgent and largest first."""
+def describe_states(
+    states: Sequence[SeriesState], ranges: Ranges, owners: Sequence[OwnerRule] = ()
+) -> list[dict[str, Any]]:
+    """Describe the states that somebody may want to know of, the most urgent and largest first, with whose they are."""
     telling = (state for state in states if state.state not in {State.FINE, State.SKIPPED})
     ordered = sorted(telling, key=lambda each: (_URGENCY[each.state], -abs(each.change or 0.0)))
     return [
@@ -94,7 +85,9 @@ def describe_states(states: Sequence[SeriesState]) -> list[dict[str, Any]]:
             "text": _write_state(state),
             "since": describe_run(state.since) if state.since else None,
             "good": describe_run(state.last_good) if state.last_good else None,
+            "range": _describe_range(state, ranges),
             "acceptance": _describe_acceptance(state),
+            "owners": list(find_owners(owners, [(state.case, state.metric.name)])) if state.is_open else [],
             "commands": _list_commands(state) if state.is_open else [],
         }
         for state in ordered
@@ -257,13 +250,23 @@ def _identify(state: SeriesState, since: RunInfo) -> dict[str, Any]:
     return {"id": key, "case": case, "metric": state.metric.name, "since": run}
 
 
+def _describe_range(state: SeriesState, ranges: Ranges) -> dict[str, Any] | None:
+    """Describe the commits in which it became worse, oldest first, where they are known; of many only the number."""
+    if state.since is None or state.last_good is None:
+        return None
+    known = ranges.get((state.last_good.commit, state.since.commit))
+    if known is None:
+        return None
+    return {"count": known.count, "commits": [{"commit": each.sha, "subject": each.subject} for each in known.commits]}
+
+
 def _describe_acceptance(accepted: SeriesState | LevelChange) -> dict[str, str] | None:
     acceptance = accepted.acceptance
     if acceptance is None:
         return None
     return {
         "time": f"{acceptance.time:%Y-%m-%dT%H:%M:%S}",
-        "by": one_line(acceptance.by, limit=80),
+        "by": one_line(acceptance.who, limit=80),
         "reason": one_line(acceptance.reason, limit=200),
     }
 
@@ -281,7 +284,7 @@ def _write_state(state: SeriesState) -> str:
     if state.reason:
         parts.append(one_line(state.reason, limit=300))
     if state.acceptance:
-        by = f" by {one_line(state.acceptance.by, limit=80)}" if state.acceptance.by else ""
+        by = f" by {one_line(state.acceptance.who, limit=80)}" if state.acceptance.by else ""
         parts.append(f"accepted{by}: {one_line(state.acceptance.reason, limit=200)}")
     if state.runs and state.is_open:
         parts.append(f"for {count(state.runs, 'run')}")
@@ -301,23 +304,16 @@ def _write_number(value: float, metric: Metric) -> str:
 def _list_commands(state: SeriesState) -> list[dict[str, str]]:
     """List the commands that look for the cause: between both ends of the range, and of the case as it is now."""
     case, since, good = state.case, state.since or state.newest, state.last_good
-    commands: list[tuple[str, list[str]]] = []
-    if good and is_sha(good.commit) and is_sha(since.commit) and good.commit != since.commit:
-        asked = ["--suites", case.suite, f"--{case.mode}", "--devices", case.device, "--dtypes", case.dtype]
-        asked += ["--compilers", case.compiler, "--setup", "pip install -e ."]
-        ends = [good.commit, since.commit]
-        compare = ["torchperf-ci", "compare", "--base-ref", ends[0], "--head-ref", ends[1], *asked]
-        compare += ["--filter", f"^{re.escape(case.model)}$"]
-        searched = BISECTED.get(state.metric.name)
-        if searched:
-            bisect = ["torchperf-ci", "bisect", *ends, "--case", str(case), "--metric", searched, *asked]
-            commands.append(("Find the commit, in a checkout; --setup installs yours", bisect))
-        commands.append(("Measure both ends beside each other", compare))
     section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
     source = Source(repository=since.repository, commit=since.commit, branch=since.branch, workflow=since.workflow)
-    again = write_rerun(section, case.suite, case.compiler, [case.model], source)
-    shown = [{"title": title, "command": one_line(shlex.join(words))} for title, words in commands]
-    return [*shown, {"title": "Measure it again", "command": again}]
+    commands = {
+        "Find the commit, in a checkout; --setup installs yours": write_bisect(
+            case, state.metric, good, since, suites={}
+        ),
+        "Compare the two commits and explain, in a checkout": write_comparison(case, good, since, suites={}),
+        "Measure it again": write_rerun(section, case.suite, case.compiler, [case.model], source),
+    }
+    return [{"title": title, "command": command} for title, command in commands.items() if command]
 
 
 def _versioned(path: str, content: bytes) -> str:

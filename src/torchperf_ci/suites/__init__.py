@@ -39,7 +39,7 @@ and, where they are wanted,
 `missing(name=None)`
     why the suite (or the model `name`) cannot run in this environment, or None.
 `describe(model)`
-    the model in one line, say its size; the default is the first line of its function's docstring.
+    the model in one line, for example its size; the default is the first line of its function's docstring.
 """
 
 SHARING_VARIABLE = "TORCHPERF_SHARING"

@@ -126,17 +126,18 @@ def _problem_of_signature(make: Callable[..., Any], called_with: Sequence[Parame
 
 
 def _problem_of_parameters(module: ModuleType) -> str:
-    """Say what is wrong with a suite's PARAMS; empty when nothing is."""
-    choices, place = getattr(module, "PARAMS", {}), _place_of(module, "PARAMS")
-    if not isinstance(choices, Mapping):
-        return f'{place}PARAMS is a {type(choices).__name__}; write PARAMS = {{"model": {{"n": [128, 1024]}}}}'
-    for model, chosen in choices.items():
-        if model not in module.MODELS:
-            near = difflib.get_close_matches(str(model), module.MODELS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            return f"{place}PARAMS[{model!r:.60}]: MODELS has no such model{hint}"
-        if problem := problem_of_choices(chosen):
-            return f"{place}PARAMS[{model!r}]: {problem}"
+    """Say what is wrong with a suite's PARAMS, or the keys of its SHAPES; empty when nothing is."""
+    for name, example in (("PARAMS", '{"n": [128, 1024]}'), ("SHAPES", "[(x,), (y,)]")):
+        choices, place = getattr(module, name, {}), _place_of(module, name)
+        if not isinstance(choices, Mapping):
+            return f'{place}{name} is a {type(choices).__name__}; write {name} = {{"model": {example}}}'
+        for model, chosen in choices.items():
+            if model not in module.MODELS:
+                near = difflib.get_close_matches(str(model), module.MODELS, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                return f"{place}{name}[{model!r:.60}]: MODELS has no such model{hint}"
+            if name == "PARAMS" and (problem := problem_of_choices(chosen)):
+                return f"{place}PARAMS[{model!r}]: {problem}"
     return ""
 
 
@@ -146,6 +147,9 @@ def problem_of_metrics(module: ModuleType) -> str:
     example = '{"unit": "1/s", "direction": "higher"}'
     if not isinstance(metrics, Mapping):
         return f'{place}METRICS is a {type(metrics).__name__}; write METRICS = {{"tokens_per_second": {example}}}'
+    if not metrics and callable(getattr(module, "metrics", None)):
+        place = _place_of(module, "def metrics")
+        return f"{place}metrics() makes numbers that METRICS does not declare; write METRICS = {{name: {example}}}"
     for name, definition in metrics.items():
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_]\w{0,63}", name):
             return f"{place}METRICS[{name!r:.70}]: a metric's name has letters, digits and _ alone"
@@ -187,13 +191,13 @@ def problem_of_result(make: Callable[..., Any], result: Any) -> str:  # noqa: AN
         alone = parts[0] if len(parts) == 1 and not isinstance(result, Mapping) and not kinds else "module"
         problem, fix = f"{len(kinds)} values" if kinds else f"a {type(result).__name__} alone", f"{alone}, (x,)"
     elif isinstance(result[1], Mapping):
-        problem, fix = f"a {kinds[1]} in the place of the tuple of inputs", f"{module}, (), {inputs}"
+        problem, fix = f"a {kinds[1]} instead of the tuple of inputs", f"{module}, (), {inputs}"
     elif not isinstance(result[1], (tuple, list)):
-        problem, fix = f"a {kinds[1]} in the place of the tuple of inputs", f"{module}, ({inputs},)"
+        problem, fix = f"a {kinds[1]} instead of the tuple of inputs", f"{module}, ({inputs},)"
     elif not isinstance(result, tuple):
         problem, fix = f"a {type(result).__name__}, not a tuple", f"{module}, {inputs}"
     else:
-        problem, fix = f"a {kinds[2]} in the place of the named inputs", f"{module}, {inputs}, {{…}}"
+        problem, fix = f"a {kinds[2]} instead of the named inputs", f"{module}, {inputs}, {{…}}"
     shown = f"`{expression}`" if expression else "the function"
     return f"{place}{shown} gives {problem}; write `return {fix}`"
 

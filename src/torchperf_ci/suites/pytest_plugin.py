@@ -6,6 +6,7 @@ pytest-benchmark (which itself is switched off), and writes down what became of 
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class HeldCall:
     with the same arguments.
     """
 
-    function: Callable[..., Any]
+    function: Any
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any]
     setup: Callable[[], Any] | None = None
@@ -140,6 +141,16 @@ class BenchmarkFixture:
 
     def _measure(self, how: str, call: HeldCall) -> Any:  # noqa: ANN401 - whatever the function returns
         __tracebackhide__ = True  # what is wrong is where the test calls this
+        if not callable(call.function):
+            kind = type(call.function).__name__
+            raise TypeError(
+                f"{how.replace('…', 'function, …')} takes the function to call, and not its result; got {kind}"
+            )
+        if inspect.iscoroutinefunction(call.function):
+            raise TypeError(
+                "calling an async function only makes a coroutine, so there is nothing to measure; "
+                "give one that runs it, such as lambda: asyncio.run(function())"
+            )
         if self._used:
             raise FixtureAlreadyUsed(f"benchmark can be used once per test; this one has called {self._used} before")
         self._used = how
@@ -180,14 +191,15 @@ class Plugin:
     """Takes part in one call of `pytest.main`. What became of it is in the attributes afterwards.
 
     items: the tests with the fixture. broken: files and classes that could not be collected, with the reason.
-    failure: what failed, and in which phase. skip: why the test was skipped. fixture: the one it was given.
+    failure: what failed, and in which phase. skip: why the test was skipped. crash: what ended pytest itself, say an
+    error in a conftest.py. fixture: the one it was given.
     """
 
     def __init__(self, hold: Hold) -> None:
         self.hold = hold
         self.items: list[pytest.Item] = []
         self.broken: dict[str, str] = {}
-        self.failure = self.skip = ""
+        self.failure = self.skip = self.crash = ""
         self.fixture: BenchmarkFixture | None = None
 
     def pytest_addoption(self, parser: pytest.Parser) -> None:
@@ -233,6 +245,9 @@ class Plugin:
     def pytest_timeout_set_timer(self) -> bool:
         """Set no timer of pytest-timeout: a test stands still for as long as its case is measured."""
         return True
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self.crash = one_line(excinfo.exconly(tryshort=True))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:

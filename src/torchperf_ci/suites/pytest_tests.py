@@ -145,7 +145,7 @@ def _run_pytest(path: str, options: Sequence[str], *, hold: Hold) -> tuple[Plugi
     with _listen_to_stderr() as said:
         code = pytest.main([*options, "--", path], plugins=[plugin])
     errors = [line for line in said if line.startswith("ERROR")] or said or ["it says nothing more"]
-    return plugin, int(code), one_line(errors[-1])
+    return plugin, int(code), plugin.crash or one_line(errors[-1])
 
 
 @contextlib.contextmanager

@@ -179,7 +179,7 @@ class Suite:
 
 
 def suite_of_one(model: str, make: Callable[..., Program], **names: Any) -> Suite:  # noqa: ANN401 - what a suite defines
-    """Make a suite of one model. names: what else a suite defines, say METRICS."""
+    """Make a suite of one model. names: what else a suite defines, for example METRICS."""
     module = ModuleType("torchperf_suite_of_one")
     vars(module).update(names, MODELS={model: make})
     return Suite(name=module.__name__, module=module)

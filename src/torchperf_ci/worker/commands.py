@@ -30,6 +30,7 @@ from torchperf_ci.worker.accelerators import (
     unusable_accelerator,
 )
 from torchperf_ci.worker.accuracy import CannotJudge, Determinism, IterationOutcome
+from torchperf_ci.worker.artefacts import CompileLog
 from torchperf_ci.worker.compile import (
     AS_IT_IS,
     GraphCounter,
@@ -56,8 +57,9 @@ from torchperf_ci.worker.instructions import (
 from torchperf_ci.worker.judging import AccuracyCheck, leave_unjudged, make_verdict, observe
 from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, random_state
 from torchperf_ci.worker.memory import free_memory, graph_pools, peak_while, process_peak_while
+from torchperf_ci.worker.profiling import Sources, inspect_iteration, profile_calls
 from torchperf_ci.worker.protocol import ASV_SPEC, PYTEST_SPEC, CaseError, Channel, Handler, describe
-from torchperf_ci.worker.rates import Metered, uses_tf32
+from torchperf_ci.worker.rates import Metered, find_tf32
 from torchperf_ci.worker.timing import Arm, CacheEmptier, finish_arm, pin_threads, prepare_arm, sample, synchronizer
 from torchperf_ci.worker.tracing import CaseTrace
 from torchperf_ci.worker.world import World, torch_backend
@@ -97,6 +99,7 @@ class Bench:
         self._pools_before: frozenset[tuple[int, ...]] = frozenset()
         self._trace: CaseTrace | None = None
         self._generated_code: GeneratedCode | None = None
+        self._compile_log: CompileLog | None = None
 
     def handlers(self) -> dict[str, Handler]:
         """List every command by name."""
@@ -117,6 +120,9 @@ class Bench:
             "count": self.count,
             "instructions": self.instructions,
             "capture": self.capture,
+            "profile": self.profile,
+            "inspect": self.inspect,
+            "artefacts": self.artefacts,
             "fastrnns": self.fastrnns,
             "probe_device": probe_device,
         }
@@ -186,13 +192,14 @@ class Bench:
         cpus: Sequence[int] | None = None,
         compile_scope: str = "auto",
         watch: bool = False,
+        artefacts: bool = False,
         dynamic: bool | None = None,
     ) -> Mapping[str, Any]:
         """Build the case's model on its device. With `cache_dir` the compiler starts from that cache.
 
         compile_scope: what is compiled in training: the `module`, or the whole `step` with loss and backward; `auto` is
         the step for the suites that bear PyTorch's names. dynamic: torch.compile's, about shapes. watch: `trace` is to
-        follow, so loading is watched.
+        follow, so loading is watched. artefacts: `artefacts` is to follow, so the compilers' logs are kept.
         """
         self._cpus = self._world.share_of(cpus or ())
         _set_threads(threads, most=len(self._cpus or self._world.share_of(sorted(surroundings.cpu_set()))))
@@ -205,6 +212,9 @@ class Bench:
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache_dir
             os.environ["TRITON_CACHE_DIR"] = os.path.join(cache_dir, "triton")  # noqa: PTH118 - text for the environment
         self._case = case
+        if artefacts:
+            self._compile_log = CompileLog(Sources().shorten)
+            self._compile_log.start()
         self._options = Options(inductor_mode=inductor_mode, dynamic=dynamic)
 
         def load_model(suite: Suite) -> Mapping[str, Any]:
@@ -322,7 +332,7 @@ class Bench:
             "work": {
                 "items": program.items or self._workload.batch_size,
                 "bytes": program.bytes or 0,
-                "tf32": uses_tf32(self._device),
+                **find_tf32(self._device),
             },
         }
 
@@ -466,7 +476,11 @@ class Bench:
         return {"remarks": self._empty_cache.remarks()}
 
     def sample(
-        self, order: Sequence[Sequence[str]], inner: Mapping[str, int] | None = None, discard: int = 0
+        self,
+        order: Sequence[Sequence[str]],
+        inner: Mapping[str, int] | None = None,
+        discard: int = 0,
+        probe: bool = True,  # noqa: FBT001, FBT002 - a request's argument
     ) -> Mapping[str, Any]:
         """Time iterations in the given order, in nanoseconds; `recompiled` says that the sample is not valid."""
         before, recompiles = compiled_graphs(), self._graphs.recompiles()
@@ -478,6 +492,7 @@ class Bench:
             discard=discard,
             wait_for_all=self._world.wait_for_all,
             before=self._empty_cache,
+            probes=probe,
         )
         if self._test is not None:
             self._test.readings += sweep.host.get("eager", [])
@@ -539,7 +554,12 @@ class Bench:
         for each in self._arms.values():  # of the plain program floating-point operations were counted
             finish_arm(each)
         digests = join_digests(self._world.gather(counts.digests()))
-        reply = {"metrics": counts.metrics, "digests": digests, "remarks": counts.remarks}
+        reply = {
+            "metrics": counts.metrics,
+            "digests": digests,
+            "remarks": counts.remarks,
+            "convolution_flops": counts.convolution_flops,
+        }
         return {**reply, **counts.details()} if detail else reply
 
     def instructions(self, arm: str, method: str) -> Mapping[str, Any]:
@@ -575,6 +595,25 @@ class Bench:
             "remarks": [*captured.remarks, *([why_nothing_compiled()] if has_nothing else [])],
             "recompile_seconds": self._watch.seconds if self._watch is not None else None,
         }
+
+    def profile(self, arm: str, seconds: float) -> Mapping[str, Any]:
+        """Profile iterations of an arm for about so many seconds: see `worker.profiling.profile_calls`."""
+        return profile_calls(self._arms[arm], self._workload.device, seconds=seconds)
+
+    def inspect(self, arm: str, trace: str = "") -> Mapping[str, Any]:
+        """Inspect one iteration of an arm: see `worker.profiling.Inspection`. trace: a file for Chrome's trace of it.
+
+        The lines that run are those of the plain program, which compiled code is made of.
+        """
+        return inspect_iteration(
+            self._arms[arm], self._workload.device, trace=trace, plain=self._arms.get("eager")
+        ).reply()
+
+    def artefacts(self) -> Mapping[str, Any]:
+        """Return what was heard of compiling since `load` with `artefacts`: see `worker.artefacts.CompileLog`."""
+        if self._compile_log is None:
+            raise CaseError("fail_to_run", "torchperf-ci: nobody listened while it was compiled")
+        return self._compile_log.reply()
 
     def fastrnns(self, threads: int | None, **request: Any) -> Mapping[str, Any]:  # noqa: ANN401 - as `fastrnns.measure`
         """Time the forward and backward passes of one fastrnns variant; needs nothing loaded."""

@@ -345,7 +345,7 @@ def why_nothing_compiled() -> str:
         return "nothing was compiled: TORCH_COMPILE_DISABLE or TORCHDYNAMO_DISABLE is set"
     if torch._dynamo.config.suppress_errors:
         return "nothing was compiled: no graph was made, and torch._dynamo.config.suppress_errors hides why"
-    return "nothing was compiled: dynamo made no graph of it, so the model ran as it is"
+    return "nothing was compiled: dynamo made no graph of it, so the model ran uncompiled"
 
 
 def forget_compilations() -> None:

@@ -49,7 +49,7 @@ class CannotCopy(Exception):
 def copy_faithfully(value: Any, change: Change = torch.clone) -> Any:  # noqa: ANN401 - any object
     """Return a copy of `value` (a module, or any nest or object) that shares no tensor and no module with it.
 
-    change: makes a new tensor of an old one with as many elements, say `clone`, or a cast; it sees each storage once,
+    change: makes a new tensor of an old one with as many elements, e.g. `clone`, or a cast; it sees each storage once,
     as a one-dimensional tensor. Raises `CannotCopy` where a part of `value` cannot be copied, or would not behave as
     before.
     """
@@ -203,5 +203,5 @@ def _shared_state(originals: list[Any], copied: Any) -> str | None:  # noqa: ANN
 
 
 def _has_own_state(function: types.FunctionType) -> bool:
-    """Tell whether calls of a function may change what its closure holds, say a list that it appends to."""
+    """Tell whether calls of a function may change what its closure holds, for example a list that it appends to."""
     return any(isinstance(_content(cell), (list, dict, set, bytearray)) for cell in function.__closure__ or ())

@@ -36,12 +36,14 @@ class Counts:
     """Everything counted of an arm. metrics: by the names of `records.METRICS`. remarks: why something is absent.
 
     operators: every dispatched operator with its arguments, a line each. code: Inductor's, normalised.
+    convolution_flops: the floating-point operations of convolutions, which may run in another precision.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     operators: Sequence[str] | None = None
     code: str | None = None
+    convolution_flops: int = 0
 
     def digests(self) -> dict[str, str]:
         """Hash the operators and the code, as far as they are known."""
@@ -146,6 +148,10 @@ class IterationCounter:
         with FlopCounterMode(display=False) as counter:
             self._eager()
         self._counts.metrics["flops"] = counter.get_total_flops()
+        by_operator = counter.get_flop_counts().get("Global", {})
+        self._counts.convolution_flops = sum(
+            count for operator, count in by_operator.items() if "convolution" in str(operator)
+        )
 
     def _read_code(self) -> None:
         texts = [normalise_code(text) for text in self._code.read()] if self._code else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -40,10 +41,16 @@ class HeldTest:
         Raises `CaseError` when the test ends before its call.
         """
         problem: BaseException | None = None
+        thread = threading.get_ident()
 
         def hold(call: HeldCall) -> Sequence[float]:
             nonlocal problem
             try:
+                if threading.get_ident() != thread:
+                    raise CaseError(
+                        "model_fail_to_load",
+                        "the test calls its `benchmark` fixture in another thread; call it in the test itself",
+                    )
                 loaded = load_model(suite_of_one(model, lambda batch_size: program_of(call)))  # noqa: ARG005
             except BaseException as error:
                 problem = error

@@ -57,7 +57,7 @@ class ProcessorCounter:
         short, long = (self.count(partial(_loop, steps)) for steps in (_STEPS, 2 * _STEPS))
         if not is_plausible(short, long):
             os.close(self._descriptor)
-            raise OSError(f"the processor's counter is not to be trusted: {short} and {long} for twice as long a loop")
+            raise OSError(f"the processor's counter cannot be trusted: {short} and {long} for twice as long a loop")
 
     def __enter__(self) -> ProcessorCounter:
         return self

@@ -56,14 +56,14 @@ class AccuracyCheck:
     def judge(self) -> Mapping[str, Any]:
         """Judge by eager runs on copies; what does not pass so is judged once more by runs on what is built anew.
 
-        A copy may lack what only the original has, say a hook that nothing shows: then eager cannot run, or computes
+        A copy may lack what only the original has, e.g. a hook that nothing shows: then eager cannot run, or computes
         something else, which is no fault of the compiler's. Two copies that differ from each other differ for good.
         A suite that checks its results itself has the last word about them.
         """
         if self._workload.program.check is not None:
             return self._ask_suite(self._workload.program.check)
         if self._case["compiler"] == AS_IT_IS:
-            return leave_unjudged("it runs as it is, so there is nothing to compare with")
+            return leave_unjudged("nothing is compiled, so there is nothing to compare with")
         float64, remark = self._float64_reference()
         try:
             verdict = self._compare(self._independent, float64, remark)

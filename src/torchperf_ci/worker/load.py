@@ -39,7 +39,7 @@ Inputs = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 
 class FreshInputs:
-    """An iteration that changes what its inputs hold, say a cache that grows: every call gets inputs of its own.
+    """An iteration that changes what its inputs hold, e.g. a cache that grows: every call gets inputs of its own.
 
     `prepare` makes them before the clock starts.
     """

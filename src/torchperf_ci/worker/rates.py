@@ -69,6 +69,16 @@ class Metered:
         return number
 
 
-def uses_tf32(device: torch.device) -> bool:
-    """Say whether matrix products of float32 on the device may use TF32."""
-    return device.type == "cuda" and torch.get_float32_matmul_precision() != "highest"
+def find_tf32(device: torch.device) -> dict[str, bool]:
+    """Say whether products of float32 on the device run as TF32: of matrices (`tf32`), and in convolutions
+    (`tf32_convolutions`), where torch allows it by default. CUDA devices before Ampere have none."""
+    if device.type != "cuda" or torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0):
+        return {"tf32": False, "tf32_convolutions": False}
+    allowed = {}
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    for name, owner, part in (("tf32", matmul, matmul), ("tf32_convolutions", cudnn, getattr(cudnn, "conv", None))):
+        try:
+            allowed[name] = bool(owner.allow_tf32)
+        except RuntimeError:  # torch refuses to read the old switch once the new one was written
+            allowed[name] = part is not None and part.fp32_precision == "tf32"
+    return allowed

@@ -32,7 +32,7 @@ _GARBAGE = 500
 
 
 def pin_threads(cpus: Collection[int]) -> None:
-    """Keep every thread of this process on these CPUs (Linux). Processes it has started, say a compiler's, and their
+    """Keep every thread of this process on these CPUs (Linux). Processes it has started, e.g. a compiler's, and their
     threads stay where they are."""
     for task in Path("/proc/self/task").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended
@@ -87,6 +87,7 @@ def sample(
     discard: int = 0,
     wait_for_all: Callable[[], None] | None = None,
     before: Callable[[], object] | None = None,
+    probes: bool = True,
 ) -> Sweep:
     """Run the arms as `order` says: a sequence of sweeps, each naming arms; one reading per name, one probe per sweep.
 
@@ -94,6 +95,7 @@ def sample(
     discard: untimed iterations before the first reading, for a device that another process has just used.
     wait_for_all: returns when all processes of the case have called it; every reading begins with it.
     before: what runs on the device before each reading, and is not timed.
+    probes: whether there is a probe after each sweep.
     """
     take = Reader(device, wait_for_all=wait_for_all, before=before)
     sweep = Sweep()
@@ -113,7 +115,8 @@ def sample(
             if make_values := getattr(arm, "values", None):
                 nanoseconds = host if on_device is None else on_device
                 sweep.values.setdefault(name, []).append(make_values(nanoseconds / 1e9))
-        sweep.probe.append(probe())
+        if probes:
+            sweep.probe.append(probe())
         if gc.get_count()[0] > _GARBAGE:  # the collector is off, and a model may leave its activations in a cycle
             gc.collect()
     return sweep

@@ -295,7 +295,7 @@ class CaseTrace:
         except NoLibraryList as error:
             self._doubts[str(error)] = None
         for unseen in self._digest.unseen:
-            self._doubts[f"nobody can look into {unseen}"] = None
+            self._doubts[f"it is not possible to inspect {unseen}"] = None
         return {
             "digests": {part: digest_items(items) for part, items in self._parts.items()},
             "parts": self._parts,
@@ -335,7 +335,7 @@ class CaseTrace:
         }
 
     def _table(self, watch: _Watch) -> dict[str, Any]:
-        """List what ran by name: file, line, calls, digest. Equal names, say of lambdas, get a number."""
+        """List what ran by name: file, line, calls, digest. Equal names, for example of lambdas, get a number."""
         table: dict[str, Any] = {}
         for entry in watch.executed.values():
             if entry.kind == "ours" or not entry.calls:
@@ -410,7 +410,7 @@ class CaseTrace:
         return {name: self._digest(value) for name, value in values.items()}
 
     def _list_packages(self) -> dict[str, str]:
-        """List the versions of imported packages, less those that were installed from a folder, say the side's own."""
+        """List the versions of imported packages, less those that were installed from a folder, e.g. the side's own."""
         versions = {}
         for name in sorted({name.partition(".")[0] for name in sys.modules}):
             if name in sys.stdlib_module_names or name == "torchperf_ci":

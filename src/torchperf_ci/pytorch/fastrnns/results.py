@@ -14,6 +14,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from torchperf_ci.core.columns import draw_table
 from torchperf_ci.core.text import code, count, csv_cell, one_line, sentence
 from torchperf_ci.formats.inputs import Duration, convert, parse
 
@@ -219,5 +220,6 @@ def _write(
         names = [(code(text) if text else "") if is_markdown else one_line(text) for text in (group, name)]
         cells.append([*names, *numbers, sentence(remark) if is_markdown and remark else one_line(remark)])
     aligned = ("left", "left", *["right"] * (len(headers) - 3), "left")
-    style = "github" if is_markdown else "simple"
-    return tabulate(cells, headers=headers, tablefmt=style, disable_numparse=True, colalign=aligned)
+    if not is_markdown:
+        return draw_table(headers, cells, right=range(2, len(headers) - 1))
+    return tabulate(cells, headers=headers, tablefmt="github", disable_numparse=True, colalign=aligned)

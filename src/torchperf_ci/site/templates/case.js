@@ -160,7 +160,7 @@ const casePage = (() => {
         const run = runs.find((other) => other.id === field.querySelector("select").value);
         if (!run) continue;
         const held = (await torchperf.load(`${run.month.name}/samples-${run.id}`, run.month.version))[each.id] ?? {};
-        for (const [arm, times] of Object.entries(held)) sets.push({ name: `${arm}, ${text.day(run.time)} ${text.short(run.commit)}`, values: times });
+        for (const [arm, times] of Object.entries(held)) sets.push({ names: [arm, text.day(run.time), text.short(run.commit)], values: times });
       }
       note.textContent = sets.length ? `${sets.map((set) => text.count(set.values.length, "sample")).join(", ")}; the box is the middle half.` : "These runs kept no samples of this case.";
       if (sets.length) await charts.showSamples(element, sets);

@@ -20,15 +20,25 @@ const charts = (() => {
   const plain = (words) => words.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
   const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  /** The height of a chart in pixels: a legend below it has a line for every two names. */
-  const heightOf = (spec) => (spec.height ?? 300) + 20 * Math.ceil(spec.lines.length / 2);
+  const isNamed = (spec) => spec.lines.length > 1 || Boolean(spec.failures?.length);
 
-  function layoutOf(spec) {
+  /** The height of the legend below a chart in pixels: its columns are as wide as the longest name. */
+  function legendOf(element, spec) {
+    if (!isNamed(spec)) return 0;
+    const names = [...spec.lines.flatMap((line) => [line.name, ...(line.again?.length ? [`${line.name}, measured again`] : [])]), ...(spec.failures?.length ? ["failed"] : [])];
+    const columns = Math.max(1, Math.floor((element.clientWidth - 80) / (52 + 7 * Math.max(...names.map((name) => name.length)))));
+    return 20 * Math.ceil(names.length / columns) + 8;
+  }
+
+  /** The height of a chart in pixels: what is drawn keeps its own, however long the legend is. */
+  const heightOf = (element, spec) => (spec.height ?? 300) + legendOf(element, spec);
+
+  function layoutOf(element, spec) {
     const axis = { gridcolor: ink("--grid"), linecolor: ink("--grid"), zeroline: false, tickfont: { color: ink("--soft") } };
     const marks = spec.marks ?? [];
     return {
-      height: heightOf(spec),
-      margin: { l: 62, r: 12, t: 34, b: 36 },
+      height: heightOf(element, spec),
+      margin: { l: 62, r: 12, t: marks.length ? 58 : 34, b: 40 + legendOf(element, spec) }, // the buttons are above the marks
       modebar: { bgcolor: "rgba(0,0,0,0)", color: ink("--soft"), activecolor: ink("--ink") },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
@@ -36,8 +46,8 @@ const charts = (() => {
       hovermode: "closest",
       hoverlabel: { bgcolor: ink("--panel"), bordercolor: ink("--soft"), font: { color: ink("--ink") }, align: "left" },
       dragmode: isTouch ? false : "zoom",
-      showlegend: spec.lines.length > 1 || Boolean(spec.failures?.length),
-      legend: { orientation: "h", y: -44 / ((spec.height ?? 300) - 70), yanchor: "top", font: { color: ink("--ink") } },
+      showlegend: isNamed(spec),
+      legend: { orientation: "h", x: 0, y: 0, yref: "container", yanchor: "bottom", font: { color: ink("--ink") } },
       xaxis: { ...axis, type: "date", ...(spec.range ? { range: spec.range } : {}) },
       yaxis: { ...axis, title: { text: plain(spec.unit ?? ""), font: { color: ink("--soft") } }, tickformat: spec.tickformat, automargin: true },
       yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
@@ -100,7 +110,8 @@ const charts = (() => {
    */
   function show(element, spec) {
     let isDrawn = false;
-    let isFollowing = false; // another chart's range: not to be told to others again
+    // Ranges of another chart that are being shown: not to be told to others again, or charts would chase each other.
+    let following = 0;
     const traces = () => [...spec.lines.flatMap(tracesOf), ...(spec.failures?.length ? [failureTrace(spec.failures)] : [])];
     const config = {
       displaylogo: false, responsive: true, scrollZoom: false, showTips: false, displayModeBar: isTouch || "hover",
@@ -118,7 +129,7 @@ const charts = (() => {
           drawn.delete(chart);
           return;
         }
-        await Plotly.react(element, traces(), layoutOf(spec), config);
+        await Plotly.react(element, traces(), layoutOf(element, spec), config);
         if (!isDrawn) listen();
         isDrawn = true;
         element.dataset.drawn = "true";
@@ -127,9 +138,12 @@ const charts = (() => {
         if (String(range ?? "") === String(spec.range ?? "")) return;
         spec.range = range ?? undefined;
         if (!isDrawn) return;
-        isFollowing = true;
-        await Plotly.relayout(element, range ? { "xaxis.range": [...range] } : { "xaxis.autorange": true, "yaxis.autorange": true });
-        isFollowing = false;
+        following += 1;
+        try {
+          await Plotly.relayout(element, range ? { "xaxis.range": [...range] } : { "xaxis.autorange": true, "yaxis.autorange": true });
+        } finally {
+          following -= 1;
+        }
       },
     };
 
@@ -137,7 +151,7 @@ const charts = (() => {
       element.on("plotly_hover", ({ points }) => points[0].customdata && spec.onPoint?.(points[0].customdata));
       element.on("plotly_click", ({ points }) => points[0].customdata && spec.onChoose?.(points[0].customdata));
       element.on("plotly_relayout", (change) => {
-        if (isFollowing) return;
+        if (following) return;
         const [from, to] = [change["xaxis.range[0]"] ?? change["xaxis.range"]?.[0], change["xaxis.range[1]"] ?? change["xaxis.range"]?.[1]];
         if (from) spec.range = [from, to];
         else if (change["xaxis.autorange"]) spec.range = undefined;
@@ -151,7 +165,7 @@ const charts = (() => {
     element.setAttribute("role", "group");
     element.setAttribute("aria-label", `${spec.label}. Arrow keys go from run to run, Enter chooses a run.`);
     element.tabIndex = 0;
-    element.style.minHeight = `${heightOf(spec)}px`;
+    element.style.minHeight = `${heightOf(element, spec)}px`;
     new IntersectionObserver((entries, observer) => {
       if (!entries.some((entry) => entry.isIntersecting)) return;
       observer.disconnect();
@@ -193,7 +207,7 @@ const charts = (() => {
     if (!element.isConnected) return;
     const axis = { gridcolor: ink("--grid"), linecolor: ink("--grid"), zeroline: false, tickfont: { color: ink("--ink") } };
     await Plotly.react(element, sets.map((set, place) => ({
-      type: "box", orientation: "h", name: plain(set.name), x: set.values, boxpoints: "all", jitter: 0.6, pointpos: 0,
+      type: "box", orientation: "h", name: set.names.map(plain).join("<br>"), x: set.values, boxpoints: "all", jitter: 0.6, pointpos: 0,
       marker: { color: pick(COLOURS, place), symbol: pick(SYMBOLS, place), size: 5, opacity: 0.6 },
       line: { color: pick(COLOURS, place) }, fillcolor: "rgba(0,0,0,0)", hoverinfo: "x",
     })), {

@@ -11,6 +11,8 @@ const pages = (() => {
     main.id = "main";
     charts.clear();
     document.getElementById("main").replaceWith(main);
+    // The plotting library takes longest: it is loaded beside the data. Its text is drawn before that in any case.
+    if (page !== "runs") torchperf.loadScript(torchperf.index().plotly).catch(() => {}); // told where a chart is drawn
     try {
       if (page === "case") await casePage.render(main, query, id);
       else if (page === "runs") await runsPage.render(main, query);

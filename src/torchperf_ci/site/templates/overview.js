@@ -68,6 +68,7 @@ const overview = (() => {
       make("h3", {}, link(address.ofCase(each.id, { metric: first.metric }), text.caseName(each)), " ", make("small", {}, text.caseDetails(each))),
       make("ul", {}, states.map((state) => make("li", {}, make("span", { class: `state ${state.tone}` }, `${state.sign} ${state.state}`), ` ${torchperf.index().metrics[state.metric]?.title ?? state.metric}: ${state.text}`))),
       since(first),
+      states.some(({ owners }) => owners.length) ? make("p", { class: "since" }, `Owner: ${[...new Set(states.flatMap(({ owners }) => owners))].map((name) => `@${name}`).join(", ")}`) : null,
       first.commands.length ? make("details", {}, make("summary", {}, "Commands"), first.commands.map(({ title, command }) => [make("p", { class: "note" }, title), dom.command(command)])) : null);
   }
 
@@ -75,12 +76,22 @@ const overview = (() => {
   function since(state) {
     if (!state.since) return "";
     const range = state.good ? address.ofRange(state.good, state.since) : "";
-    return make("p", { class: "since" }, "Since ", link(address.ofWorkflow(state.since), text.minute(state.since.time)),
+    return make("div", { class: "since" }, "Since ", link(address.ofWorkflow(state.since), text.minute(state.since.time)),
       state.since.commit ? [", commit ", link(address.ofCommit(state.since), make("code", {}, text.short(state.since.commit)))] : "",
       state.since.subject ? ` “${state.since.subject}”` : "",
       state.good ? [". Last good: ", text.minute(state.good.time), state.good.commit ? [", ", link(address.ofCommit(state.good), make("code", {}, text.short(state.good.commit)))] : "",
         range ? [" (", link(range, "the commits between them"), ")"] : ""] : "",
-      state.good ? [" · ", link(address.ofRuns(state.good.id, state.since.id), "compare the two runs")] : "");
+      state.good ? [" · ", link(address.ofRuns(state.good.id, state.since.id), "compare the two runs")] : "",
+      state.range ? commitsOf(state) : "");
+  }
+
+  /** List the commits between the last good run and the first bad one, where they are known. */
+  function commitsOf({ range, since }) {
+    const line = (each) => [link(address.ofCommit({ ...since, ...each }), make("code", {}, text.short(each.commit))), ` ${each.subject}`];
+    if (range.commits.length === 1) return make("span", { class: "commits" }, "The one commit between them: ", line(range.commits[0]));
+    const title = `${text.count(range.count, "commit")} between them`;
+    if (!range.commits.length) return make("span", { class: "commits" }, title);
+    return make("details", { class: "commits" }, make("summary", {}, title), make("ul", {}, range.commits.map((each) => make("li", {}, line(each)))));
   }
 
   function trends(query) {

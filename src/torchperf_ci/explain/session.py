@@ -1,0 +1,179 @@
+"""Explain what a comparison has found, while its sides are still set up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from torchperf_ci.compare.checkouts import GitFailed
+from torchperf_ci.compare.effects import Verdict
+from torchperf_ci.compare.explanation import Explanation, write_explanation
+from torchperf_ci.compare.model import ACCURACY, SPEEDUP, Comparison, ComparisonFindings, Measured
+from torchperf_ci.compare.report import write_comparison
+from torchperf_ci.compare.session import CompareRequest
+from torchperf_ci.compare.sides import LiveSide, collect_cases
+from torchperf_ci.compare.words import is_change, metric_name, name, ordered
+from torchperf_ci.core.errors import TorchperfError
+from torchperf_ci.core.records import Case
+from torchperf_ci.core.results import ResultsFolder
+from torchperf_ci.core.text import count, one_line, safe_name, unique
+from torchperf_ci.explain.causes import explain_change
+from torchperf_ci.explain.changes import read_changes
+from torchperf_ci.explain.measure import CaseExplainer
+from torchperf_ci.explain.model import LineChanges
+from torchperf_ci.explain.report import write_files
+from torchperf_ci.run.case_worker import CaseSettings
+from torchperf_ci.run.plan import PlannedCase
+from torchperf_ci.run.session import WorkerError
+
+FOLDER = "explain"
+
+EXPLAIN_SHARE = 0.5
+"""The seconds that explanations may take, as a share of the budget, or of what the measurement took without one."""
+
+LEAST_EXPLAIN_SECONDS = 180.0
+
+CASE_SECONDS = 45.0
+"""A case gets no further pair of processes after so long."""
+
+_CONFIRMED = frozenset({Verdict.REGRESSED, Verdict.FAILED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainRequest:
+    """The comparisons to explain, and the seconds there are for all of them."""
+
+    comparisons: Sequence[Comparison]
+    seconds: float
+
+
+def choose_seconds(budget: float | None, measured: Sequence[Measured]) -> float:
+    """Choose the seconds for all explanations. budget: that of the measurement, in seconds; None without one."""
+    if budget is not None:
+        return EXPLAIN_SHARE * budget
+    return max(LEAST_EXPLAIN_SECONDS, EXPLAIN_SHARE * sum(each.wall_seconds for each in measured))
+
+
+def choose_comparisons(findings: ComparisonFindings, which: str) -> list[Comparison]:
+    """Choose what is explained, the most urgent first: what is worse for certain (`confirmed`), all that changed
+    (`all`), or nothing (`never`)."""
+    if which == "never":
+        return []
+    chosen = [
+        c
+        for c in ordered(findings.comparisons)
+        if c.metric not in {ACCURACY, SPEEDUP} and c.verdict not in {Verdict.MISSING, Verdict.NEW, Verdict.REFUSED}
+    ]
+    if which == "all":
+        return [c for c in chosen if is_change(c) or c.verdict is Verdict.CHANGED]
+    return [c for c in chosen if c.verdict in _CONFIRMED and c.confirmed is not False and not c.fails_on_both]
+
+
+def explain_comparisons(
+    asked: ExplainRequest,
+    request: CompareRequest,
+    base: LiveSide,
+    head: LiveSide,
+    folder: ResultsFolder,
+    listener: Callable[[int, int, Explanation], None],
+) -> Iterator[Explanation]:
+    """Explain comparisons, and write the files of each case as it is done. listener: hears of each explanation, with
+    the number of its case from 1 and how many there are."""
+    changes = _read_changes(request)
+    planned = {each.case: each for each in collect_cases(base, head, request.selection)}
+    by_case: dict[Case, list[Comparison]] = {}
+    for comparison in asked.comparisons:
+        if comparison.case in planned:
+            by_case.setdefault(comparison.case, []).append(comparison)
+    explainer = CaseExplainer(base, head, request.settings, folder)
+    end, taken = time.monotonic() + asked.seconds, set[str]()
+    for number, (case, comparisons) in enumerate(by_case.items(), start=1):
+        at = f"{FOLDER}/{unique(safe_name(f'{case.suite}_{case.model}_{case.compiler}_{case.dtype}'), taken)}"
+        if time.monotonic() >= end:
+            late = [
+                Explanation(case=case, metric=c.metric, problem="there was no time left to explain it")
+                for c in comparisons
+            ]
+            yield from late
+            for explanation in late:
+                listener(number, len(by_case), explanation)
+            continue
+        until = min(end, time.monotonic() + CASE_SECONDS)
+        for explanation in _explain_case(explainer, planned[case], comparisons, changes, folder, at, until=until):
+            listener(number, len(by_case), explanation)
+            yield explanation
+
+
+def _explain_case(
+    explainer: CaseExplainer,
+    planned: PlannedCase,
+    comparisons: Sequence[Comparison],
+    changes: LineChanges | None,
+    folder: ResultsFolder,
+    at: str,
+    *,
+    until: float,
+) -> list[Explanation]:
+    """Explain comparisons of one case, and write its files into the folder `at`."""
+    evidence = explainer.take(planned, at, until=until)
+    explanations = [explain_change(c, evidence, changes, folder=at) for c in comparisons]
+    write_files(folder, at, explanations, evidence)
+    return explanations
+
+
+def explain_pair(
+    comparison: Comparison,
+    planned: PlannedCase,
+    base: LiveSide,
+    head: LiveSide,
+    settings: CaseSettings,
+    changes: LineChanges | None,
+    folder: ResultsFolder,
+) -> Explanation:
+    """Explain a change of one case between two sides, say a commit and its parent."""
+    at, until = f"{FOLDER}/{safe_name(head.name[:12])}", time.monotonic() + CASE_SECONDS
+    explainer = CaseExplainer(base, head, settings, folder)
+    return _explain_case(explainer, planned, [comparison], changes, folder, at, until=until)[0]
+
+
+def add_explanations(
+    findings: ComparisonFindings,
+    asked: ExplainRequest,
+    request: CompareRequest,
+    sides: tuple[LiveSide, LiveSide],
+    folder: ResultsFolder,
+    say: Callable[[str], None],
+) -> ComparisonFindings:
+    """Explain comparisons; put that into the findings, and into the folder as each is there.
+
+    What goes wrong meanwhile is said, and takes nothing from what was measured."""
+    new = {(c.case, c.metric) for c in asked.comparisons}
+    kept = [each for each in findings.explanations if (each.case, each.metric) not in new]
+
+    def tell(number: int, total: int, explanation: Explanation) -> None:
+        title = f"{name(explanation.case)} {metric_name(explanation.metric)}"
+        say(f"[why {number}/{total}] {title}: {write_explanation(explanation)}")
+
+    if not asked.comparisons:
+        return findings
+    say(f"Explaining {count(len({c.case for c in asked.comparisons}), 'case')}: both sides are profiled in turn …")
+    try:
+        for explanation in explain_comparisons(asked, request, *sides, folder, tell):
+            kept.append(explanation)
+            findings = replace(findings, explanations=tuple(kept))
+            write_comparison(folder, findings)
+    except (WorkerError, TorchperfError, OSError) as error:
+        say(f"Warning: not all was explained: {one_line(str(error), limit=300)}")
+    return findings
+
+
+def _read_changes(request: CompareRequest) -> LineChanges | None:
+    """Read what differs between the commits; None without two, or where git cannot say."""
+    repository, base, head = request.repository, request.base.commit, request.head.commit
+    if repository is None or base is None or head is None:
+        return None
+    with suppress(GitFailed):
+        return read_changes(repository.folder, base.checkout, head.checkout)
+    return None
