@@ -108,7 +108,7 @@ def test_whatever_ends_a_rank_is_a_row_with_its_number_and_its_log(tmp_path: Pat
             assert log.endswith("_rank1.log")
             assert (out / "logs" / log).is_file()
     assert len(records) == len(expected)
-    both = run_suite(tmp_path / "both", *models("killed"))
+    both = run_suite(tmp_path / "both", *models("killed_while_loading"))
     assert [(record.testing.value, record.status.value) for record in both] == [
         ("accuracy", "crashed"),
         ("performance", "crashed"),
