@@ -31,7 +31,7 @@ class AgainOptions:
 
     SECTION: ClassVar[str] = "How to measure"
 
-    again: bool = option("--again", is_flag=True, help="Measure also what the folder explains already.")
+    again: bool = option("--again", is_flag=True, help="Measure cases again that the folder explains already.")
     seconds: float = option(
         "--seconds",
         type=click.FloatRange(min=1),
@@ -80,9 +80,9 @@ def explain(options: ExplainOptions) -> int:
 
     stored = read_stored(options.folder)
     chosen = choose_stored(stored, options.case)
-    known = {(each.case, each.metric): each for each in stored.explanations}
-    missing = [c for c in chosen if options.again.again or (c.case, c.metric) not in known]
-    explanations = [known[c.case, c.metric] for c in chosen if c not in missing]
+    known = [] if options.again.again else [each for each in stored.explanations if each.folder]
+    missing = [c for c in chosen if c.case not in {each.case for each in known}]
+    explanations = [each for each in known if each.case in {c.case for c in chosen}]
     if missing:
         explanations += _measure(stored, missing, options)
     for explanation in explanations:
