@@ -90,6 +90,12 @@ def _variables() -> str:
     )
 
 
+WORKFLOWS = """## Workflows
+
+Reusable workflows do the usual jobs as a whole; examples/ has files that call them, with their permissions.
+"""
+
+
 def actions_reference() -> str:
     """Inputs and outputs of every action."""
     parts = [HEAD + "# Actions\n", RUNNERS]
@@ -99,6 +105,14 @@ def actions_reference() -> str:
         parts.append(_table(("Input", "Default", "What it is"), _inputs(action)))
         if action.get("outputs"):
             parts.append(_table(("Output", "What it is"), _outputs(action)))
+    parts.append(WORKFLOWS)
+    for path in sorted((ROOT / ".github/workflows").glob("*.yml")):
+        called = (_loaded(path).get(True) or {}).get("workflow_call")  # YAML takes the key `on` for true
+        if called:
+            parts.append(f"### `uses: org/torchperf-ci/.github/workflows/{path.name}@v1`\n")
+            parts.append(_table(("Input", "Default", "What it is"), _inputs(called)))
+            if called.get("outputs"):
+                parts.append(_table(("Output", "What it is"), _outputs(called)))
     return "\n".join(parts)
 
 

@@ -111,6 +111,10 @@ class ModelOptions:
         from torchperf_ci.worker.protocol import ASV_SPEC, PYTEST_SPEC
 
         refuse_missing_files(self.suites)
+        for name, paths in (("--pytest", self.pytest), ("--asv", self.asv)):
+            for path in paths:
+                if not Path(path.partition("::")[0]).exists():
+                    raise click.UsageError(f"{name} {path}: there is no such file or folder here")
         existing = (*(f"{PYTEST_SPEC}{path}" for path in self.pytest), *(f"{ASV_SPEC}{path}" for path in self.asv))
         return Selection(
             suites=(*self.suites, *existing) or ("tiny",),

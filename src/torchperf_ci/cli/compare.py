@@ -292,8 +292,8 @@ def _compare_live(options: CompareOptions) -> int:
             options.talk.say(f"Setting up base ({request.base.label}) and head ({request.head.label}) …")
             if request.repository is not None and not request.setup:
                 options.talk.say(
-                    "Note: without --setup nothing is installed: both sides have the packages of the same Python, and "
-                    "only the files of their own trees differ."
+                    "Note: without --setup nothing is installed: each side imports your package from its own tree, and "
+                    "all else from the same Python."
                 )
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torchperf-compare-")))
             base, head = stack.enter_context(running_sides(request, scratch))
@@ -439,7 +439,12 @@ def _choose_commits(options: CompareOptions) -> tuple[Repository | None, SideCom
     )
     if head.checkout != head.known.sha:
         options.talk.say("The working tree has changes to tracked files: they are part of head.")
-    if not sides.head_ref and (untracked := repository.list_untracked()):
+    # Benchmarks are those of the working tree, on both sides: whether git knows them does not matter.
+    models = options.cases.models
+    given = [Path(text.partition("::")[0]).absolute() for text in (*models.suites, *models.pytest, *models.asv)]
+    untracked = [] if sides.head_ref else repository.list_untracked()
+    untracked = [name for name in untracked if not any((repository.folder / name).is_relative_to(at) for at in given)]
+    if untracked:
         names = ", ".join(untracked[:3]) + (" …" if len(untracked) > 3 else "")
         options.talk.say(f"Not tracked, so not part of head unless you `git add` them: {names}")
     return repository, base, head

@@ -28,7 +28,9 @@ class DoctorOptions:
     python: str = PYTHON
     threads: int | None = option("--threads", "-t", type=click.IntRange(min=1), help="Threads of torch for --measure.")
     device: str | None = option(
-        "--device", help="The device for --measure: cpu, cuda, cuda:1, …  [default: the accelerator, else the CPU]"
+        "--device",
+        help="The device for --measure: cpu, cuda, cuda:1, …  [default: the accelerator; the CPU where there is no "
+        "sign of one]",
     )
     measure: bool = option(
         "--measure", is_flag=True, help="Compare equal code, and say how small a change can be seen."

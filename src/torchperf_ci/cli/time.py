@@ -42,7 +42,7 @@ class TimeOptions:
     device: str | None = option(
         "--device",
         shell_complete=complete_list(DEVICES),
-        help="cpu, cuda, cuda:1, …  [default: the accelerator, else the CPU]",
+        help="cpu, cuda, cuda:1, …  [default: the accelerator; the CPU where there is no sign of one]",
     )
     threads: int | None = option(
         "--threads",
@@ -98,7 +98,7 @@ def time_function(options: TimeOptions) -> int:
     elif options.suite_file is not None:
         options.suite_file.write_text(suite, encoding="utf-8")
         options.talk.say(f"Measure it again: torchperf-ci run --inference --suites {options.suite_file}")
-    else:
+    elif records and all(record.status.is_pass for record in records):
         options.talk.say("--suite-file bench.py keeps it as a suite, which `run` and `compare` measure again.")
     if all(record.status.is_pass for record in records):
         return int(ExitCode.OK)

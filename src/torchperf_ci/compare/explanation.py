@@ -133,7 +133,7 @@ def write_cause(cause: Cause, explanation: Explanation, quote: Quote = one_line,
     if cause.inputs and any(cause.inputs):
         base, head = (quote(one_line(given or "no tensor", limit=_LONGEST_INPUTS)) for given in cause.inputs)
         parts.append(f"called with {head} where base has {base}")
-    if cause.note:
+    if cause.note and cause.kind is not CauseKind.FUNCTION:
         parts.append(escape(one_line(cause.note, limit=_LONGEST_NOTE)))
     if cause.place:
         changed = ", changed between base and head" if cause.is_changed else ""
@@ -142,41 +142,48 @@ def write_cause(cause: Cause, explanation: Explanation, quote: Quote = one_line,
 
 
 def _write_subject(cause: Cause, name: str, explanation: Explanation) -> str:
-    amount = _write_part(cause, explanation)
+    part, own = _write_part(cause, explanation), write_amount(explanation.unit, abs(cause.difference))
     match cause.kind:
         case CauseKind.OPERATOR | CauseKind.KERNEL | CauseKind.PYTHON:
-            about = "about " if cause.kind is CauseKind.PYTHON else ""
-            if cause.calls and round(cause.calls[0], 2) != round(cause.calls[1], 2):
-                before, after = cause.calls
-                often = f"{_write_count(abs(after - before))} times {_more(after - before)} per iteration"
-                counts = f"({_write_count(before)} → {_write_count(after)})"
-                return f"{name} is called {often} {counts}" + (f", {about}{amount}" if explanation.unit else "")
-            times = f", in as many calls ({_write_count(cause.calls[1])})" if cause.calls else ""
-            return f"{name} takes {about}{amount}{times}"
+            return _write_calls(cause, name, part if explanation.unit else "")
         case CauseKind.OUTSIDE:
-            return f"{name} take {amount}"
+            return f"{name}: {part}"
         case CauseKind.PHASE:
-            return f"the phase {name} takes {amount}"
+            return f"the phase {name}: {part}"
         case CauseKind.MEMORY:
-            return f"{name} holds {amount} at the peak"
-        case CauseKind.GRAPHS | CauseKind.NODES:
-            if cause.base is None or cause.head is None:
-                return name
+            return f"{name} holds {own} {_more(cause.difference)} at the peak"
+        case CauseKind.GRAPHS | CauseKind.NODES if cause.base is not None and cause.head is not None:
             change = cause.head - cause.base
             counts = f"({_write_count(cause.base)} → {_write_count(cause.head)})"
             noun = name.removesuffix("s") if abs(change) == 1 and cause.kind is CauseKind.GRAPHS else name
             return f"{_write_count(abs(change))} {_more(change)} {noun} {counts}"
-        case _:
-            return name
+    endings = {CauseKind.FUNCTION: f" {one_line(cause.note)}", CauseKind.ENVIRONMENT: " differs"}
+    return "Inductor's generated code differs" if cause.kind is CauseKind.CODE else name + endings.get(cause.kind, "")
+
+
+def _write_calls(cause: Cause, name: str, part: str) -> str:
+    """Write how often something is called, where that differs, and the part that it makes."""
+    about = "about " if cause.kind is CauseKind.PYTHON else ""
+    before, after = cause.calls or (0.0, 0.0)
+    if round(before, 2) == round(after, 2):
+        times = f", in as many calls ({_write_count(after)})" if cause.calls else ""
+        return f"{name} takes longer{times}: {about}{part}" if cause.difference > 0 else f"{name}{times}: {about}{part}"
+    size = _write_count(abs(after - before))
+    often = f"{'once' if size == '1' else f'{size} times'} {_more(after - before)} per iteration"
+    told = f": {about}{part}" if part else ""
+    return f"{name} is called {often} ({_write_count(before)} → {_write_count(after)}){told}"
 
 
 def _write_part(cause: Cause, explanation: Explanation) -> str:
-    """Write how much more a cause takes, and of what where it is a part: `0.31 ms of 0.34 ms more`."""
+    """Write how much more a cause takes, and of what where it is a part: `88 % of the difference (8.4 ms of 9.53 ms)`.
+
+    Both were measured anew, so that they are no part of the numbers of the comparison.
+    """
     own = write_amount(explanation.unit, abs(cause.difference))
     whole = write_amount(explanation.unit, abs(explanation.difference))
-    more = _more(cause.difference)
-    is_part = cause.share is not None and 0 < cause.share < 1.5 and own != whole
-    return f"{own} of {whole} {more}" if is_part else f"{own} {more}"
+    if cause.share is not None and 0 < cause.share < 1.005 and own != whole:
+        return f"{100 * cause.share:.0f} % of the difference ({own} of {whole}, measured anew)"
+    return f"{own} {_more(cause.difference)}"
 
 
 def _more(difference: float) -> str:

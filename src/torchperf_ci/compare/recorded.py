@@ -42,6 +42,7 @@ from torchperf_ci.compare.verdicts import (
     list_remarks,
     with_effect,
 )
+from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import (
     EXACT_COUNTS,
     INSTRUCTIONS,
@@ -57,6 +58,7 @@ from torchperf_ci.core.records import (
 )
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.statistics import BATCHES, batch_squared_error, student_t
+from torchperf_ci.core.text import some_of
 
 RUNS = 30
 """Runs a band is made of, at most: the newest ones."""
@@ -83,6 +85,10 @@ def compare_results(
     """Compare two recorded runs, each with its label. `source` is where head comes from."""
     tolerances = replace(tolerances, latency=widen_for_days(tolerances.latency, SPEEDUP))
     (base_label, one), (head_label, two) = base, head
+    cases = [{record.case for record in run.records} for run in (one, two)]
+    if not cases[0] & cases[1]:
+        names = [some_of(sorted(map(str, each)), 3) for each in cases]
+        raise NothingToJudge(f"the runs have no case in common. Base: {names[0]}. Head: {names[1]}")
     reasons = list_differences(one.records, two.records, same_machine=same_machine)
     sources = [max((record.source for record in run.records), key=lambda source: source.time) for run in (one, two)]
     days = [day for each in sources if (day := _format_time(each.time))]
@@ -216,7 +222,9 @@ def _compare_case(
     timed = (base.get((case, Testing.PERFORMANCE)), head.get((case, Testing.PERFORMANCE)))
     checked = (base.get((case, Testing.ACCURACY)), head.get((case, Testing.ACCURACY)))
     if not timed[0] and not checked[0]:
-        yield Comparison(case=case, metric=SPEEDUP, verdict=Verdict.NEW, why="base does not have it")
+        failed = next((r for r in (*timed[1:], *checked[1:]) if r is not None and not r.status.is_pass), None)
+        reason = f"; head: {failed.status}: {failed.reason}" if failed is not None else ""
+        yield Comparison(case=case, metric=SPEEDUP, verdict=Verdict.NEW, why=f"base does not have it{reason}")
         return
     if not timed[1] and not checked[1]:
         yield Comparison(case=case, metric=SPEEDUP, verdict=Verdict.MISSING, why="head lost it")

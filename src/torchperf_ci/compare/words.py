@@ -284,6 +284,10 @@ def why(comparison: Comparison) -> str:
         parts.append("with so many cases one may look like this by chance: it does not fail the comparison")
     if comparison.confirmed:
         parts.append("seen twice")
+    if _is_rough(comparison):
+        parts.append("the two sizes disagree, so take it as rough")
+    if (of_medians := _find_uneven_medians(comparison)) is not None:
+        parts.append(f"the medians alone say {change(of_medians)}: the machine was uneven")
     if comparison.accepted:
         limit = comparison.accepted.limit
         size = f" up to {percent(limit - 1)}" if math.isfinite(limit) else ""
@@ -291,6 +295,22 @@ def why(comparison: Comparison) -> str:
     if comparison.log:
         parts.append(f"log: {comparison.log}")
     return one_line("; ".join(part for part in parts if part))
+
+
+def _is_rough(comparison: Comparison) -> bool:
+    """Say whether both measurements agree that it changed, and not by how much: their intervals do not meet."""
+    again = comparison.again
+    if not comparison.confirmed or again is None or None in {comparison.low, comparison.high, again.low, again.high}:
+        return False
+    return bool(comparison.low > again.high or again.low > comparison.high)  # type: ignore[operator]  # none is None
+
+
+def _find_uneven_medians(comparison: Comparison) -> float | None:
+    """Find the quotient of the sides' medians where it lies outside of the interval of the change; None elsewhere."""
+    low, high, base, head = comparison.low, comparison.high, comparison.base, comparison.head
+    if comparison.metric != LATENCY or low is None or high is None or not base or not head:
+        return None
+    return head / base if not low <= head / base <= high else None
 
 
 def is_change(comparison: Comparison) -> bool:

@@ -120,7 +120,7 @@ def _explain_time(explanation: Explanation, evidence: Evidence, changes: LineCha
     if whole.low <= 0 <= whole.high:
         return replace(
             explanation,
-            problem="the difference was not seen while it was explained, so nothing here is larger than noise",
+            problem="measured anew, the sides do not differ by more than noise",
             facts=facts,
         )
     difference = whole.head - whole.base
@@ -455,11 +455,11 @@ def _list_facts(evidence: Evidence, changes: LineChanges | None) -> Iterator[Cau
     for name in dict.fromkeys([*environments[0], *environments[1]]):
         was, now = (environment.get(name, "absent") for environment in environments)
         if was != now:
-            yield Cause(kind=CauseKind.ENVIRONMENT, name=f"{name} differs", note=f"{was} → {now}")
+            yield Cause(kind=CauseKind.ENVIRONMENT, name=name, note=f"{was} → {now}")
     named = {"settings": "the setting", "variables": "the variable", "libraries": "the library", "files": "the file"}
     for item in evidence.sameness.differences if evidence.sameness else ():
         if item.part in named and f"variable {item.name}" not in {*environments[0], *environments[1]}:
-            yield Cause(kind=CauseKind.ENVIRONMENT, name=f"{named[item.part]} {item.name} differs")
+            yield Cause(kind=CauseKind.ENVIRONMENT, name=f"{named[item.part]} {item.name}")
 
 
 def _list_functions(evidence: Evidence, changes: LineChanges | None) -> Iterator[Cause]:
@@ -473,16 +473,9 @@ def _list_functions(evidence: Evidence, changes: LineChanges | None) -> Iterator
         file, line = (head if item.head else base)[:2]
         if not str(file).startswith(("<tree>", "<environment>")):
             continue
-        is_other = base[3] != head[3]
-        what = (
-            "is new" if not item.base else "is gone" if not item.head else "differs" if is_other else "runs otherwise"
-        )
-        cause = Cause(
-            kind=CauseKind.FUNCTION,
-            name=f"{item.name} {what}",
-            calls=(base[2], head[2]),
-            note="" if base[2] == head[2] else f"called {base[2]} → {head[2]} times per iteration",
-        )
+        changed = "differs" if base[3] != head[3] else f"runs {base[2]} → {head[2]} times per iteration"
+        what = "is new" if not item.base else "is gone" if not item.head else changed
+        cause = Cause(kind=CauseKind.FUNCTION, name=item.name, calls=(base[2], head[2]), note=what)
         place = str(file).partition("site-packages/")[2] or str(file).removeprefix("<tree>").lstrip("/")
         yield _place_at(cause, f"{place}:{line}", evidence, changes)
 

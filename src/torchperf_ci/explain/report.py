@@ -21,6 +21,7 @@ from torchperf_ci.report.html import Grid, grid, number, read_template, render_p
 PAGE = "index.html"
 NUMBERS = "explanation.json"
 _MOST_DIFF = 4_000
+_WHOLE = 1.005
 _FILES = {
     "flames.svg": "the flame graph of both sides",
     "graphs.diff": "what differs in the graphs that dynamo captured",
@@ -125,7 +126,9 @@ def write_measured(explanation: Explanation) -> str:
         if share > 0 and not explanation.problem
         else ""
     )
-    return f"Measured while it was explained: {difference}{span}.{told}"
+    above = any((cause.share or 0.0) > _WHOLE for cause in explanation.causes)
+    offset = " Parts of more than all of it are offset by others, which take less." if above else ""
+    return f"Measured anew, to explain it: {difference}{span}.{told}{offset}"
 
 
 def _make_grid(explanation: Explanation, causes: Sequence[Cause]) -> Grid:

@@ -45,7 +45,10 @@ def read_stored(folder: Path) -> StoredComparison:
         document = msgspec.json.decode(path.read_bytes(), type=_Document)
     except (OSError, ValueError) as error:
         why = "there is none" if isinstance(error, FileNotFoundError) else one_line(str(error), limit=200)
-        raise UsageProblem(f"{path} cannot be read: {why}; name the --output-dir of a comparison") from error
+        advice = "name the --output-dir of a comparison"
+        if (folder / "records.jsonl").is_file():
+            advice = f"{folder} is a folder of `run`; explain needs one of `compare`"
+        raise UsageProblem(f"{path} cannot be read: {why}; {advice}") from error
     return StoredComparison(
         comparisons=document.comparisons, commands=document.header.commands, explanations=document.explanations
     )
@@ -71,7 +74,7 @@ def choose_stored(stored: StoredComparison, name: str) -> list[Comparison]:
         and c.verdict not in {Verdict.MISSING, Verdict.NEW, Verdict.REFUSED}
     ]
     if not chosen and not name:
-        raise NothingToJudge("nothing changed in this comparison; name a case to look into it all the same")
+        raise NothingToJudge("nothing changed in this comparison; name a case to profile it anyway")
     return chosen or [c for c in of_cases if c.metric == LATENCY]
 
 
