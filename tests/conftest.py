@@ -71,9 +71,9 @@ def is_of_a_job(name: str) -> bool:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the job it may be running in."""
+    """No test sees the job it may be running in, nor how wide the terminal is that it was started from."""
     for name in list(os.environ):
-        if is_of_a_job(name):
+        if is_of_a_job(name) or name == "COLUMNS":
             monkeypatch.delenv(name)
 
 

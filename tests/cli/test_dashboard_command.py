@@ -142,7 +142,7 @@ def test_a_new_failure_can_fail_the_step(dashboard, tmp_path: Path):
     assert "--fail-on" in done.stderr
     assert len(kept(tmp_path / "torchperf-history")) == 2
     lines = (tmp_path / "output").read_text().splitlines()
-    assert [lines[place] for place in (1, 4, 7, 10)] == ["two/dashboard_float32.md", "", "1", "1"]
+    assert [lines[place] for place in (1, 4, 13, 16)] == ["two/dashboard_float32.md", "", "1", "1"]
     assert (tmp_path / "summary.md").read_text().rstrip() == (
         tmp_path / "two" / "dashboard_float32.md"
     ).read_text().rstrip()

@@ -285,7 +285,8 @@ def test_functions_that_differ_are_facts() -> None:
     ("line", "target"),
     [
         ('linear: "f32[8, 64]" = torch._C._nn.linear(l_x_, w)', "torch._C._nn.linear"),
-        ("mul = sin * 2", ""),
+        ("mul = sin * 2", "*"),
+        ('x_1: "f32[8, 64][64, 1]cpu" = x + 0.5', "+"),
         ("y = l_x_.sin()", ".sin"),
         ("return (mul,)", ""),
         ("# forward: return x.sin()", ""),

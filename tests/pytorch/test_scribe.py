@@ -268,7 +268,11 @@ def test_a_value_of_the_wrong_type_names_its_benchmark(torchperf, bench, graph_a
         (("--pytest-bench-json", "{out}"), 2, "cannot be read (Is a directory)"),
         (("--results", "{empty}"), 4, "there are no results in"),
         (("--results", "{out}", "--field", "colour=red"), 2, "--field: unknown field 'colour'"),
-        (("--results", "{out}", "--journal", "{out}/records.jsonl"), 2, "is not a journal of uploads; it was left"),
+        (
+            ("--results", "{out}", "--journal", "{out}/records.jsonl"),
+            2,
+            "is not a journal of uploads; it was not changed",
+        ),
     ],
 )
 def test_wrong_usage_is_said(torchperf, tmp_path, arguments, code, said):

@@ -155,7 +155,7 @@ def test_everything_that_does_not_fit_is_told_at_once() -> None:
         "unknown compiler 'zzz'. There are: eager, aot_eager, inductor.",
         "unknown dtype 'float23'. Did you mean float32? There are: float32, amp.",
         "there is no device 'cuda' here. There are: cpu.",
-        "two suites are called 'tiny'; results are told apart by that name, so rename one or run them apart",
+        "two suites are called 'tiny'; results are identified by that name, so rename one, or run them separately",
         "--exclude 'lstn': no suite has such a model. Did you mean lstm? There are: mlp, lstm, unet.",
         "--filter 'vit': it matches no model. There are: mlp, lstm, unet.",
     ]

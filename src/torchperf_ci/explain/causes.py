@@ -41,6 +41,7 @@ _DEVICE_SHARE = 0.5
 """Of an iteration, from which on the device's kernels make its time, not the host that starts them."""
 
 _GENERATED = ("cpp_fused_", "triton_")
+_OPERATOR = re.compile(r"^[\w, ]+(?::[^=]*)?= *(?:[\w.]+|\([^()]*\)) (?P<operator>[-+*/%@&|^<>=!]{1,2}) ")
 _TARGET = re.compile(r"^[\w, ]+(?::[^=]*)?= *(?P<target>[\w.]+)\(")
 
 
@@ -486,10 +487,11 @@ def _count_nodes(artefacts: CompilerArtefacts) -> Counter[str]:
 
 
 def read_target(line: str) -> str:
-    """Read what a line of a graph's code calls, `torch.sin` or `.sin` of a method; blank where it calls nothing."""
+    """Read what a line of a graph's code calls, `torch.sin`, `.sin` of a method or `+`; blank where it calls nothing."""
     match = _TARGET.match(line)
     if match is None:
-        return ""
+        operator = _OPERATOR.match(line)
+        return operator["operator"] if operator else ""
     target = match["target"]
     return target if target.startswith(("torch", "operator", "aten")) else f".{target.rpartition('.')[2]}"
 

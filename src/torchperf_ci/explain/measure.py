@@ -35,7 +35,7 @@ from torchperf_ci.run.world import log_names, start_worker
 LAUNCHES = 3
 """Pairs of processes: those of equal code differ a little, and one pair would take that for a cause."""
 
-TURNS = 5
+TURNS = 4
 """Turns per pair of processes."""
 
 _SECONDS = 0.15

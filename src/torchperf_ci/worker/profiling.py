@@ -31,6 +31,9 @@ _MOST_EVENTS = 30_000
 """Events after which no further iteration is profiled: each costs microseconds to be read."""
 
 _MARK = "torchperf: iteration"
+_COMPREHENSIONS = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"})
+"""Functions that Python makes of a part of another one; from 3.12 on most are no functions any more."""
+
 _BACKWARD = "autograd::engine::evaluate_function: "
 _MADE_UP = re.compile(r"^graph_\d+_(?=cpp_)|(?<=Call CompiledFxGraph )\w+ |(?<=Torch-Compiled Region): \S+|0x[0-9a-f]+")
 
@@ -310,10 +313,10 @@ class _Reading:
         return f"{self._sources.find(caller.file_name)[1]}:{caller.line_number}"
 
     def _note_python(self, node: Any, stack: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ANN401 - as above
-        """Note the time of a function; what is of C is charged to the Python function that calls it."""
-        if node.tag.name == "PyCCall":
+        """Note the time of a function; that of C, and of a comprehension, is charged to the function it stands in."""
+        if node.tag.name == "PyCCall" or _function_of(node)[2] in _COMPREHENSIONS:
             above = node.parent
-            while above is not None and above.tag.name != "PyCall":
+            while above is not None and (above.tag.name != "PyCall" or _function_of(above)[2] in _COMPREHENSIONS):
                 above = above.parent
             if above is not None:
                 self._seen.functions[self._shown(above)][1] += _own_time(node)
