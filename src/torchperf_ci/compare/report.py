@@ -204,7 +204,7 @@ def _fold_explanation(explanation: Explanation) -> Block:
     )
     has_page = bool(lines and explanation.folder)
     where = f"\nThe page, a flame graph, diffs and traces are in {code(explanation.folder)}.\n" if has_page else ""
-    title = f"Why {html(metric_name(explanation.metric))} of {code(name(explanation.case))} differs"
+    title = f"Why {html(metric_name(explanation.metric))} of {html(name(explanation.case))} differs"
     sentence = write_explanation(explanation, short, html)
     before = f"\n<details>\n<summary>{title}</summary>\n\n{sentence}\n\n"
     return Block(before=before, tables=tables, after=f"{where}\n</details>\n", rank=3)

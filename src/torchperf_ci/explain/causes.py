@@ -487,7 +487,7 @@ def _count_nodes(artefacts: CompilerArtefacts) -> Counter[str]:
 
 
 def read_target(line: str) -> str:
-    """Read what a line of a graph's code calls, `torch.sin`, `.sin` of a method or `+`; blank where it calls nothing."""
+    """Read what a line of a graph's code calls: `torch.sin`, `.sin` of a method, `+`; blank where it calls nothing."""
     match = _TARGET.match(line)
     if match is None:
         operator = _OPERATOR.match(line)

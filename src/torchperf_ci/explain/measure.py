@@ -87,11 +87,7 @@ class CaseExplainer:
                 if launch and time.monotonic() + each > until:
                     break
                 with ExitStack() as stack:
-                    workers = {}
-                    for name in random.Random(launch).sample(sorted(cases), 2):  # noqa: S311 - an order, no secret
-                        worker = self._start(stack, name, cases[name], launch, caches[name], notes[name])
-                        if worker is not None:
-                            workers[name] = worker
+                    workers = self._start_both(stack, cases, launch, caches, notes)
                     problem = next(
                         (f"{name} fails: {note.failure}" for name, note in notes.items() if note.failure), ""
                     )
@@ -128,6 +124,21 @@ class CaseExplainer:
             for name, note in sorted(notes.items())
         )
         return Evidence(base=base, head=head, turns=turns, sameness=sameness, problem=problem)
+
+    def _start_both(
+        self,
+        stack: ExitStack,
+        cases: Mapping[str, PlannedCase],
+        launch: int,
+        caches: Mapping[str, str],
+        notes: Mapping[str, _Notes],
+    ) -> dict[str, CaseWorker]:
+        """Start the workers of a launch, in random order; one that fails is missing, and noted."""
+        for name in cases:  # both import at the same time
+            self._sides.of(name).begin(launch)
+        order = random.Random(launch).sample(sorted(cases), len(cases))  # noqa: S311 - an order, no secret
+        started = {name: self._start(stack, name, cases[name], launch, caches[name], notes[name]) for name in order}
+        return {name: worker for name, worker in started.items() if worker is not None}
 
     def _start(
         self, stack: ExitStack, name: str, planned: PlannedCase, launch: int, cache: str, note: _Notes

@@ -27,7 +27,7 @@ from torchperf_ci.worker.timing import Arm, finish_arm, prepare_arm, synchronize
 MOST_STACKS = 3000
 """Stacks that are kept for a flame graph; the shortest are left out."""
 
-_MOST_EVENTS = 30_000
+_MOST_EVENTS = 6_000
 """Events after which no further iteration is profiled: each costs microseconds to be read."""
 
 _MARK = "torchperf: iteration"
