@@ -128,20 +128,22 @@ def write_explanation(explanation: Explanation, quote: Quote = one_line, escape:
 
 def write_cause(cause: Cause, explanation: Explanation, quote: Quote = one_line, escape: Quote = one_line) -> str:
     """Write a cause: what differs, how much of the difference that is, and where it is."""
-    name = quote(one_line(cause.name, limit=_LONGEST_NAME))
-    parts = [_write_subject(cause, name, explanation)]
+    limit = _LONGEST_NOTE if cause.kind is CauseKind.FAILURE else _LONGEST_NAME
+    name, note = quote(one_line(cause.name, limit=limit)), escape(one_line(cause.note, limit=_LONGEST_NOTE))
+    parts = [_write_subject(cause, name, note, explanation)]
     if cause.inputs and any(cause.inputs):
         base, head = (quote(one_line(given or "no tensor", limit=_LONGEST_INPUTS)) for given in cause.inputs)
         parts.append(f"called with {head} where base has {base}")
-    if cause.note and cause.kind is not CauseKind.FUNCTION:
-        parts.append(escape(one_line(cause.note, limit=_LONGEST_NOTE)))
+    if note and cause.kind is not CauseKind.FUNCTION:
+        parts.append(note)
     if cause.place:
         changed = ", changed between base and head" if cause.is_changed else ""
         parts.append(f"in {quote(one_line(cause.place, limit=_LONGEST_NOTE))}{changed}")
     return "; ".join(parts)
 
 
-def _write_subject(cause: Cause, name: str, explanation: Explanation) -> str:
+def _write_subject(cause: Cause, name: str, note: str, explanation: Explanation) -> str:
+    """Write what a cause is and what it takes; name and note are as they are shown."""
     part, own = _write_part(cause, explanation), write_amount(explanation.unit, abs(cause.difference))
     match cause.kind:
         case CauseKind.OPERATOR | CauseKind.KERNEL | CauseKind.PYTHON:
@@ -157,7 +159,7 @@ def _write_subject(cause: Cause, name: str, explanation: Explanation) -> str:
             counts = f"({_write_count(cause.base)} → {_write_count(cause.head)})"
             noun = name.removesuffix("s") if abs(change) == 1 and cause.kind is CauseKind.GRAPHS else name
             return f"{_write_count(abs(change))} {_more(change)} {noun} {counts}"
-    endings = {CauseKind.FUNCTION: f" {one_line(cause.note)}", CauseKind.ENVIRONMENT: " differs"}
+    endings = {CauseKind.FUNCTION: f" {note}", CauseKind.ENVIRONMENT: " differs"}
     return "Inductor's generated code differs" if cause.kind is CauseKind.CODE else name + endings.get(cause.kind, "")
 
 
