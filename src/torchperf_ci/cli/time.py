@@ -100,6 +100,8 @@ def time_function(options: TimeOptions) -> int:
         options.talk.say(f"Measure it again: torchperf-ci run --inference --suites {options.suite_file}")
     elif records and all(record.status.is_pass for record in records):
         options.talk.say("--suite-file bench.py keeps it as a suite, which `run` and `compare` measure again.")
+    elif not (options.args or options.kwargs) and any("TypeError" in record.reason for record in records):
+        options.talk.say('Give the arguments of the call, for example --args "torch.randn(1024, 1024)".')
     if all(record.status.is_pass for record in records):
         return int(ExitCode.OK)
     is_wrong = any(record.status is Status.FAIL_ACCURACY for record in records)
