@@ -360,3 +360,13 @@ def test_two_measurements_say_more_than_the_weaker_one() -> None:
     rng = random.Random(1)
     drawn = [combine_p_values(rng.random(), rng.random()) for _ in range(4000)]
     assert sum(p <= 0.05 for p in drawn) / len(drawn) == pytest.approx(0.05, abs=0.01)
+
+
+def test_launches_that_lie_far_apart_have_a_finite_effect() -> None:
+    """One launch says a million times slower, another one a million times faster: nobody knows, and nothing raises."""
+    far = [
+        Launch(base=(1e-6,) * 20, head=(1.0,) * 20, probe=(1e-4,) * 20),
+        Launch(base=(1.0,) * 20, head=(1e-6,) * 20, probe=(1e-4,) * 20),
+    ]
+    effect = estimate_effect(far, between=0.007, look=0)
+    assert 0 < effect.low < effect.ratio < effect.high < math.inf

@@ -51,6 +51,7 @@ LEAST_CASES = 3
 _LEAST_VARIANCE = 1e-10
 _LEAST_P = 1e-15
 _CERTAIN = 1e6
+_FARTHEST = 300.0
 _HOPELESS = 1e4
 """Nobody measures so many times as long."""
 
@@ -258,6 +259,11 @@ def _invert_trigamma(value: float) -> float:
     return place
 
 
+def _exp(logarithm: float) -> float:
+    """Return a ratio that is a finite number, and not zero, however far samples lie apart."""
+    return math.exp(max(-_FARTHEST, min(_FARTHEST, logarithm)))
+
+
 def make_effect(
     center: float, *, variance: float, freedom: float, look: int = len(LOOKS) - 1, launches: int = 1, pairs: int = 1
 ) -> Effect:
@@ -265,9 +271,9 @@ def make_effect(
     error = math.sqrt(variance)
     half = student_t(1 - LOOKS[look][1], freedom) * error if error > 0 else 0.0
     return Effect(
-        ratio=math.exp(center),
-        low=math.exp(center - half),
-        high=math.exp(center + half),
+        ratio=_exp(center),
+        low=_exp(center - half),
+        high=_exp(center + half),
         error=error,
         freedom=freedom,
         launches=launches,

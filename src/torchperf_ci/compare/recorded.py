@@ -42,7 +42,6 @@ from torchperf_ci.compare.verdicts import (
     list_remarks,
     with_effect,
 )
-from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import (
     EXACT_COUNTS,
     INSTRUCTIONS,
@@ -85,10 +84,6 @@ def compare_results(
     """Compare two recorded runs, each with its label. `source` is where head comes from."""
     tolerances = replace(tolerances, latency=widen_for_days(tolerances.latency, SPEEDUP))
     (base_label, one), (head_label, two) = base, head
-    cases = [{record.case for record in run.records} for run in (one, two)]
-    if not cases[0] & cases[1]:
-        names = [some_of(sorted(map(str, each)), 3) for each in cases]
-        raise NothingToJudge(f"the runs have no case in common. Base: {names[0]}. Head: {names[1]}")
     reasons = list_differences(one.records, two.records, same_machine=same_machine)
     sources = [max((record.source for record in run.records), key=lambda source: source.time) for run in (one, two)]
     days = [day for each in sources if (day := _format_time(each.time))]
@@ -104,6 +99,10 @@ def compare_results(
         f"difference. So the speedup over eager is compared, whose two arms ran side by side. {latency}"
     )
     warnings = []
+    cases = [{record.case for record in run.records} for run in (one, two)]
+    if not cases[0] & cases[1]:
+        names = [some_of(sorted(map(str, each)), 3) for each in cases]
+        warnings.append(f"the runs have no case in common: base has {names[0]}; head has {names[1]}")
     if same_machine and not reasons and list_differences(one.records, two.records):
         warnings.append(f"{MACHINE_UNKNOWN}: times are compared because --same-machine says that it is one")
     if MACHINE_UNKNOWN in reasons:

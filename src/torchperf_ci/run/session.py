@@ -364,11 +364,11 @@ class Worker:
 
     def _reply(self, deadline: float, do: str) -> dict[str, Any]:
         while b"\n" not in self._buffer:
-            now = time.monotonic()
-            if (left := deadline - now) <= 0:
+            if (left := deadline - time.monotonic()) <= 0:
                 self.kill()
                 raise WorkerError(Status.TIMEOUT, f"the time limit passed in its step '{do}'", alive=False)
             ready = {key.fileobj for key, _ in self._selector.select(min(left, _LOOK_EVERY))}
+            now = time.monotonic()
             if now - self._log_looked_at > _LOOK_EVERY / 2:
                 self._log_looked_at = now
                 limit_log(self._log)
