@@ -26,7 +26,7 @@ from torchperf_ci.compare.model import ACCURACY, COMPILING, LATENCY, MEMORY, Com
 from torchperf_ci.compare.session import CompareRequest, SideSpec, describe_request, running_side
 from torchperf_ci.compare.sides import LiveSide, collect_cases
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.records import INSTRUCTIONS, Case, Status, Testing
+from torchperf_ci.core.records import INSTRUCTIONS, Status, Testing
 from torchperf_ci.core.results import LOGS, ResultsFolder
 from torchperf_ci.core.text import one_line, safe_name, some_of
 from torchperf_ci.machine.gpu import watched_gpu
@@ -240,8 +240,7 @@ def choose_case(planned: Sequence[PlannedCase], name: str) -> PlannedCase:
 
     Raises `UsageProblem` that lists the cases when it is none or several.
     """
-    words = set(name.split())
-    chosen = [each for each in planned if words <= _words_of(each.case)]
+    chosen = [each for each in planned if each.case.has_words(name)]
     if len(chosen) == 1:
         return chosen[0]
     if not chosen:
@@ -250,10 +249,6 @@ def choose_case(planned: Sequence[PlannedCase], name: str) -> PlannedCase:
     raise UsageProblem(
         f"a bisection follows one case, and these {len(chosen)} are left: {cases}; choose one with --case"
     )
-
-
-def _words_of(case: Case) -> set[str]:
-    return set(str(case).split())
 
 
 def choose_settings(settings: CaseSettings, question: Question) -> CaseSettings:

@@ -102,7 +102,7 @@ def _measure(stored: StoredComparison, missing: Sequence[Comparison], options: E
     from torchperf_ci.explain.session import ExplainRequest, explain_comparisons
     from torchperf_ci.explain.stored import add_to_stored
 
-    explained = []
+    explained: list[Explanation] = []
     with ExitStack() as stack:
         stack.enter_context(signals_interrupt())
         request = _read_request(stored, stack)
@@ -117,8 +117,9 @@ def _measure(stored: StoredComparison, missing: Sequence[Comparison], options: E
                 options.talk.say(f"[{number}/{total}] {explanation.case}")
 
         asked = ExplainRequest(comparisons=missing, seconds=options.again.seconds)
-        for explanation in explain_comparisons(asked, request, base, head, folder, tell):
-            explained.append(explanation)
+        try:
+            explained.extend(explain_comparisons(asked, request, base, head, folder, tell))
+        finally:
             add_to_stored(folder, explained)
     return explained
 

@@ -23,7 +23,7 @@ from torchperf_ci.compare.verdicts import is_to_repeat, share_launch_noise
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.records import MACHINE_UNKNOWN, Source
 from torchperf_ci.core.results import LOGS, ResultsFolder
-from torchperf_ci.core.text import count, safe_name
+from torchperf_ci.core.text import count
 from torchperf_ci.machine.gpu import watched_gpu
 from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.counting import InstructionCounting, InstructionMethod, choose_method
@@ -31,7 +31,7 @@ from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, 
 from torchperf_ci.run.plan import PlannedCase, Selection
 from torchperf_ci.run.session import WorkerError, is_lack_of_room
 from torchperf_ci.run.survey import left_out_warnings, note_settings, python_under_test, refuse_cold_l2, survey
-from torchperf_ci.run.world import log_names
+from torchperf_ci.run.world import claim_logs
 from torchperf_ci.suites import SHARING_VARIABLE, WORKING_TREE_VARIABLE
 
 LEAST_SECONDS = 1.0
@@ -396,9 +396,7 @@ class LiveComparison:
         return replace(measured, wall_seconds=spent)
 
     def _claim_logs(self, planned: PlannedCase, side: str) -> list[Path]:
-        parts = (side, planned.case.suite, planned.case.model, planned.case.compiler, planned.case.dtype)
-        name = f"{LOGS}/{safe_name('_'.join(safe_name(part) for part in parts))}.log"
-        return [self._folder.claim(one) for one in log_names(name, planned.world)]
+        return claim_logs(self._folder, planned, side)
 
 
 def _not_measured(planned: PlannedCase, why: str) -> Measured:

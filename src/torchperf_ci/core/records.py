@@ -222,6 +222,10 @@ class Case:
     def __str__(self) -> str:
         return f"{self.suite}/{self.model} {self.compiler} {self.mode} {self.dtype} {self.device}"
 
+    def has_words(self, name: str) -> bool:
+        """Say whether all words of a name are in the whole name: `suite/model`, then what tells it from others."""
+        return set(name.split()) <= set(str(self).split())
+
     def matches(self, pattern: str) -> bool:
         """Say whether shell wildcards fit `suite/model`, or the whole name."""
         return any(fnmatchcase(name, pattern) for name in (f"{self.suite}/{self.model}", str(self)))

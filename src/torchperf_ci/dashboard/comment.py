@@ -1,7 +1,7 @@
 """The comment on one dtype: the state in a sentence, what is new, open and well again; the report, PyTorch's limits and
 the numbers over time in folds.
 
-PyTorch's parts, gh_*.txt, for example the same in PyTorch's order and look, as files.
+PyTorch's parts, gh_*.txt, say the same in PyTorch's order and look, as files.
 """
 
 from __future__ import annotations

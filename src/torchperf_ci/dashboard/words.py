@@ -333,12 +333,24 @@ def write_bisect(
 
     suites: as `list_suites` has them. Blank where there are no two commits, or for a metric that is not searched for.
     """
-    searched = BISECTED.get(metric.name)
-    if not (searched and good and bad and is_sha(good.commit) and is_sha(bad.commit)) or good.commit == bad.commit:
+    searched, ends = BISECTED.get(metric.name), _find_ends(good, bad)
+    if searched is None or ends is None:
         return ""
+    asked = [*_list_options(case, suites), "--setup", "pip install -e ."]
+    return one_line(make_bisect_command(*ends, case, metric=searched, options=asked))
+
+
+def _find_ends(good: RunInfo | None, bad: RunInfo | None) -> tuple[str, str] | None:
+    """Find the commits of two runs; None where they are not two that git could know."""
+    if good is None or bad is None or not is_sha(good.commit) or not is_sha(bad.commit) or good.commit == bad.commit:
+        return None
+    return good.commit, bad.commit
+
+
+def _list_options(case: Case, suites: Mapping[str, str]) -> list[str]:
+    """List the options that choose the suite of a case, and how it runs."""
     asked = ["--suites", suites.get(case.suite, case.suite), f"--{case.mode}", "--devices", case.device]
-    asked += ["--dtypes", case.dtype, "--compilers", case.compiler, "--setup", "pip install -e ."]
-    return one_line(make_bisect_command(good.commit, bad.commit, case, metric=searched, options=asked))
+    return [*asked, "--dtypes", case.dtype, "--compilers", case.compiler]
 
 
 def list_comparisons(dashboard: Dashboard) -> list[str]:
@@ -356,11 +368,10 @@ def write_comparison(case: Case, good: RunInfo | None, bad: RunInfo | None, *, s
 
     suites: as `list_suites` has them. Blank where there are no two commits.
     """
-    if not (good and bad and is_sha(good.commit) and is_sha(bad.commit)) or good.commit == bad.commit:
+    if (ends := _find_ends(good, bad)) is None:
         return ""
-    words = ["torchperf-ci", "compare", "--base-ref", good.commit, "--head-ref", bad.commit]
-    words += ["--suites", suites.get(case.suite, case.suite), f"--{case.mode}", "--devices", case.device]
-    words += ["--dtypes", case.dtype, "--compilers", case.compiler, "--filter", f"^{_escape_pattern(case.model)}$"]
+    words = ["torchperf-ci", "compare", "--base-ref", ends[0], "--head-ref", ends[1]]
+    words += [*_list_options(case, suites), "--filter", f"^{_escape_pattern(case.model)}$"]
     return one_line(shlex.join([*words, "--explain", "all", "--setup", "pip install -e ."]))
 
 

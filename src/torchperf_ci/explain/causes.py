@@ -18,6 +18,7 @@ from torchperf_ci.compare.effects import BETWEEN_FLOOR
 from torchperf_ci.compare.explanation import Cause, CauseKind, Explanation
 from torchperf_ci.compare.model import COMPILING, COUNTED, MEMORY, Comparison
 from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS
+from torchperf_ci.core.statistics import student_t
 from torchperf_ci.explain.changes import is_changed, list_executed
 from torchperf_ci.explain.model import CallProfile, CompilerArtefacts, Evidence, LineChanges, ProfiledTurn, SideEvidence
 
@@ -70,14 +71,12 @@ def explain_change(
     if evidence.problem and len(evidence.turns) < LEAST_TURNS:
         return _explain_failure(explanation, evidence, changes)
     if metric == MEMORY:
-        explained = _explain_memory(explanation, evidence, changes)
-    elif metric == COMPILING:
-        explained = _explain_compiling(explanation, comparison, evidence, changes)
-    elif metric in {*COUNTED, *EXACT_COUNTS, *INSTRUCTIONS}:
-        explained = _explain_count(explanation, comparison, evidence, changes)
-    else:
-        explained = _explain_time(explanation, evidence, changes)
-    return explained
+        return _explain_memory(explanation, evidence, changes)
+    if metric == COMPILING:
+        return _explain_compiling(explanation, comparison, evidence, changes)
+    if metric in {*COUNTED, *EXACT_COUNTS, *INSTRUCTIONS}:
+        return _explain_count(explanation, comparison, evidence, changes)
+    return _explain_time(explanation, evidence, changes)
 
 
 def _explain_failure(explanation: Explanation, evidence: Evidence, changes: LineChanges | None) -> Explanation:
@@ -167,16 +166,10 @@ def _compare_turns(turns: Sequence[ProfiledTurn], read: Callable[[CallProfile], 
     of_turns = sum(value * value for value in within) / freedom / len(pairs)
     of_launches = variance(means) / len(means) if len(means) > 1 else 0.0
     of_processes = (BETWEEN_FLOOR * level) ** 2 / len(means)
-    half = _student(freedom) * math.sqrt(max(of_turns, of_launches) + of_processes)
+    half = student_t(0.975, freedom) * math.sqrt(max(of_turns, of_launches) + of_processes)
     centre = median(head - base for _, base, head in pairs)
     base = median(p[1] for p in pairs)
     return _Difference(base=base, head=base + centre, low=centre - half, high=centre + half)
-
-
-def _student(freedom: int) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf(0.975, freedom))
 
 
 def _list_time_rows(turns: Sequence[ProfiledTurn], evidence: Evidence, changes: LineChanges | None) -> list[Cause]:
@@ -246,17 +239,15 @@ def _make_row(kind: CauseKind, name: str, difference: _Difference) -> Cause:
 def _place_row(row: Cause, evidence: Evidence, changes: LineChanges | None) -> Cause:
     """Say where an operator is called from where that differs, and with what; of a kernel where its graph differs."""
     if row.kind is CauseKind.KERNEL:
-        return _place_at(row, next(_list_new_nodes(evidence), ("", ""))[1], evidence, changes)
-    by_side = [
-        Counter({(place, given): calls for name, place, given, calls in side.seen.operators if name == row.name})
-        for side in (evidence.base, evidence.head)
-    ]
+        new_nodes = _list_new_nodes(evidence)
+        return _place_at(row, _pick_place(*new_nodes[0][1:]) if new_nodes else "", evidence, changes)
     inputs = [Counter[str](), Counter[str]()]
     places = [Counter[str](), Counter[str]()]
-    for number, seen in enumerate(by_side):
-        for (place, given), calls in seen.items():
-            inputs[number][given] += calls
-            places[number][place] += calls
+    for number, side in enumerate((evidence.base, evidence.head)):
+        for name, place, given, calls in side.seen.operators:
+            if name == row.name:
+                inputs[number][given] += calls
+                places[number][place] += calls
     row = _place_at(row, _pick_place(places[0], places[1]), evidence, changes)
     lost, new = inputs[0] - inputs[1], inputs[1] - inputs[0]
     if lost and new:  # as many, of another kind: that is what makes them slower
@@ -439,16 +430,16 @@ def _list_facts(evidence: Evidence, changes: LineChanges | None) -> Iterator[Cau
         ("fallbacks to eager", "fallbacks_to_eager", [], []),
         ("skipped CUDA graphs", "cudagraph_skips", [], []),
     ):
-        before, after = (side.counters.get(counter, 0) for side in (evidence.base, evidence.head))
-        if before != after:
+        of_sides = [side.counters.get(counter, 0) for side in (evidence.base, evidence.head)]
+        if of_sides[0] != of_sides[1]:
             new = [item for item in of_head if item not in of_base] or [item for item in of_base if item not in of_head]
             reason, place = new[0] if new else ("", "")
-            fact = Cause(kind=CauseKind.GRAPHS, name=title, base=before, head=after, note=reason)
+            fact = Cause(kind=CauseKind.GRAPHS, name=title, base=of_sides[0], head=of_sides[1], note=reason)
             yield _place_at(fact, place, evidence, changes)
-    for name, place in _list_new_nodes(evidence):
-        before, after = (_count_nodes(side)[name] for side in (mine, theirs))
-        node = Cause(kind=CauseKind.NODES, name=f"calls of {name} in the graphs", base=before, head=after)
-        yield _place_at(node, place, evidence, changes)
+    for name, before, after in _list_new_nodes(evidence):
+        title = f"calls of {name} in the graphs"
+        node = Cause(kind=CauseKind.NODES, name=title, base=before.total(), head=after.total())
+        yield _place_at(node, _pick_place(before, after), evidence, changes)
     if evidence.base.code != evidence.head.code:
         yield Cause(kind=CauseKind.CODE, name="Inductor's generated code differs")
     yield from _list_functions(evidence, changes)
@@ -481,11 +472,6 @@ def _list_functions(evidence: Evidence, changes: LineChanges | None) -> Iterator
         yield _place_at(cause, f"{place}:{line}", evidence, changes)
 
 
-def _count_nodes(artefacts: CompilerArtefacts) -> Counter[str]:
-    """Count the calls in all graphs by what they call; a method by its name alone."""
-    return Counter(target for graph in artefacts.graphs for line, _ in graph if (target := read_target(line)))
-
-
 def read_target(line: str) -> str:
     """Read what a line of a graph's code calls: `torch.sin`, `.sin` of a method, `+`; blank where it calls nothing."""
     match = _TARGET.match(line)
@@ -496,18 +482,22 @@ def read_target(line: str) -> str:
     return target if target.startswith(("torch", "operator", "aten")) else f".{target.rpartition('.')[2]}"
 
 
-def _list_new_nodes(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """List what the graphs call otherwise often, the largest difference first, with the place where it is new."""
-    mine, theirs = _first(evidence.base), _first(evidence.head)
-    one, two = _count_nodes(mine), _count_nodes(theirs)
-    names = sorted({*one, *two}, key=lambda name: -abs(two[name] - one[name]))
-    for name in names:
-        if one[name] != two[name]:
-            before, after = (
-                Counter(place for graph in side.graphs for line, place in graph if read_target(line) == name)
-                for side in (mine, theirs)
-            )
-            yield name, _pick_place(before, after)
+def _list_new_nodes(evidence: Evidence) -> list[tuple[str, Counter[str], Counter[str]]]:
+    """List what the graphs call otherwise often, the largest difference first, with how often by place on each side."""
+    by_side: list[dict[str, Counter[str]]] = []
+    for artefacts in (_first(evidence.base), _first(evidence.head)):
+        by_target: dict[str, Counter[str]] = {}
+        for line, place in (each for graph in artefacts.graphs for each in graph):
+            if target := read_target(line):
+                by_target.setdefault(target, Counter())[place] += 1
+        by_side.append(by_target)
+    mine, theirs = by_side
+    differing = []
+    for name in sorted({*mine, *theirs}):
+        before, after = mine.get(name, Counter()), theirs.get(name, Counter())
+        if before.total() != after.total():
+            differing.append((name, before, after))
+    return sorted(differing, key=lambda each: -abs(each[2].total() - each[1].total()))
 
 
 def list_graph_diff(evidence: Evidence) -> list[str]:

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -16,8 +16,7 @@ from torchperf_ci.compare.live import Side, Sides
 from torchperf_ci.compare.model import Sameness
 from torchperf_ci.compare.sameness import compare_programs
 from torchperf_ci.compare.sides import LiveSide
-from torchperf_ci.core.results import LOGS, ResultsFolder
-from torchperf_ci.core.text import safe_name
+from torchperf_ci.core.results import ResultsFolder
 from torchperf_ci.explain.model import (
     CallProfile,
     CompilerArtefacts,
@@ -30,7 +29,7 @@ from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, ProgramTrace,
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import cache_folder
 from torchperf_ci.run.session import WorkerError
-from torchperf_ci.run.world import log_names, start_worker
+from torchperf_ci.run.world import claim_logs, start_worker
 
 LAUNCHES = 3
 """Pairs of processes: those of equal code differ a little, and one pair would take that for a cause."""
@@ -46,38 +45,27 @@ _WARM_UP = 3
 _LONGEST_LOG = 20_000
 
 
-@dataclass(slots=True)
-class _Notes:
-    """The notes on a side so far."""
-
-    seen: SeenIteration = field(default_factory=SeenIteration)
-    operators: Mapping[str, int] = field(default_factory=dict)
-    artefacts: list[CompilerArtefacts] = field(default_factory=list)
-    code: str = ""
-    compile_seconds: list[float] = field(default_factory=list)
-    counters: Mapping[str, int] = field(default_factory=dict)
-    log: str = ""
-    failure: str = ""
-    trace: ProgramTrace | None = None
-
-
 class CaseExplainer:
     """Takes the evidence of one case after the other. folder: where traces and logs go."""
 
     def __init__(self, base: LiveSide, head: LiveSide, settings: CaseSettings, folder: ResultsFolder) -> None:
         self._sides = Sides(base=base, head=head)
         self._settings, self._folder = settings, folder
-        self._environments = {"base": list_environment(base), "head": list_environment(head)}
+        self._untaken = {
+            name: SideEvidence(environment=list_environment(side)) for name, side in (("base", base), ("head", head))
+        }
+        self._taken: dict[str, SideEvidence] = {}
+        self._traces: dict[str, ProgramTrace] = {}
 
     def take(self, planned: PlannedCase, at: str, *, until: float) -> Evidence:
         """Take the evidence of a case. at: the folder for traces, in the results folder. until: a time of
         `time.monotonic` after which no further launch begins."""
         sides = {name: self._sides.of(name).planned(planned) for name in ("base", "head")}
         cases = {name: case for name, case in sides.items() if case is not None}
-        notes = {name: _Notes() for name in sides}
+        self._taken, self._traces = dict(self._untaken), {}
         if len(cases) < len(sides) or any(case.world > 1 for case in cases.values()):
             why = "it is missing on a side" if len(cases) < len(sides) else "it runs in several processes"
-            return self._conclude(notes, [], None, problem=f"{why}, and is not profiled")
+            return self._conclude([], problem=f"{why}, and is not profiled")
         turns: list[ProfiledTurn] = []
         problem, start = "", time.monotonic()
         with ExitStack() as kept:
@@ -87,43 +75,31 @@ class CaseExplainer:
                 if launch and time.monotonic() + each > until:
                     break
                 with ExitStack() as stack:
-                    workers = self._start_both(stack, cases, launch, caches, notes)
+                    workers = self._start_both(stack, cases, launch, caches)
                     problem = next(
-                        (f"{name} fails: {note.failure}" for name, note in notes.items() if note.failure), ""
+                        (f"{name} fails: {side.failure}" for name, side in self._taken.items() if side.failure), ""
                     )
                     if problem:
                         break
                     try:
                         turns += self._take_turns(workers, cases, launch)
                         if launch == 0:
-                            self._inspect(workers, cases, notes, at)
+                            self._inspect(workers, cases, at)
                     except WorkerError as error:
                         problem = f"it cannot be profiled: {error.reason}"
                         break
-        traces = [note.trace for note in notes.values()]
         sameness = None
-        if traces[0] is not None and traces[1] is not None:
-            sameness = compare_programs(traces[0], traces[1], compiler=cases["head"].case.compiler)
-        return self._conclude(notes, turns, sameness, problem=problem)
+        if len(self._traces) == len(cases):
+            compiler = cases["head"].case.compiler
+            sameness = compare_programs(self._traces["base"], self._traces["head"], compiler=compiler)
+        return self._conclude(turns, sameness, problem=problem)
 
-    def _conclude(
-        self, notes: Mapping[str, _Notes], turns: Sequence[ProfiledTurn], sameness: Sameness | None, *, problem: str
-    ) -> Evidence:
-        base, head = (
-            SideEvidence(
-                seen=note.seen,
-                operators=note.operators,
-                artefacts=note.artefacts,
-                code=note.code,
-                compile_seconds=note.compile_seconds,
-                counters=note.counters,
-                environment=self._environments[name],
-                log=note.log,
-                failure=note.failure,
-            )
-            for name, note in sorted(notes.items())
-        )
+    def _conclude(self, turns: Sequence[ProfiledTurn], sameness: Sameness | None = None, *, problem: str) -> Evidence:
+        base, head = self._taken["base"], self._taken["head"]
         return Evidence(base=base, head=head, turns=turns, sameness=sameness, problem=problem)
+
+    def _note(self, name: str, **fields: Any) -> None:  # noqa: ANN401 - fields of SideEvidence
+        self._taken[name] = replace(self._taken[name], **fields)
 
     def _start_both(
         self,
@@ -131,18 +107,15 @@ class CaseExplainer:
         cases: Mapping[str, PlannedCase],
         launch: int,
         caches: Mapping[str, str],
-        notes: Mapping[str, _Notes],
     ) -> dict[str, CaseWorker]:
         """Start the workers of a launch, in random order; one that fails is missing, and noted."""
         for name in cases:  # both import at the same time
             self._sides.of(name).begin(launch)
         order = random.Random(launch).sample(sorted(cases), len(cases))  # noqa: S311 - an order, no secret
-        started = {name: self._start(stack, name, cases[name], launch, caches[name], notes[name]) for name in order}
+        started = {name: self._start(stack, name, cases[name], launch, caches[name]) for name in order}
         return {name: worker for name, worker in started.items() if worker is not None}
 
-    def _start(
-        self, stack: ExitStack, name: str, planned: PlannedCase, launch: int, cache: str, note: _Notes
-    ) -> CaseWorker | None:
+    def _start(self, stack: ExitStack, name: str, planned: PlannedCase, launch: int, cache: str) -> CaseWorker | None:
         """Start a worker of a side, ready to be profiled; None when it fails, which is then noted.
 
         The compilers' caches are empty in the first launch, whose artefacts count; later ones find them filled.
@@ -150,7 +123,7 @@ class CaseExplainer:
         side: Side = self._sides.of(name)
         deadline = time.monotonic() + self._settings.timeout
         watches = launch == 0 and not planned.is_test
-        logs = [self._folder.claim(log) for log in log_names(self._log_of(planned, name), planned.world)]
+        logs = claim_logs(self._folder, planned, f"explain_{name}")
         try:
             preloaded = side.process(launch)
             worker = CaseWorker(
@@ -161,21 +134,18 @@ class CaseExplainer:
             )
             worker.load(cache_dir=cache, watch=watches, artefacts=True)
             if planned.arm == "compiled":
-                note.compile_seconds.append(worker.compile())
-                note.counters = worker.capture().counters
+                self._note(name, compile_seconds=(*self._taken[name].compile_seconds, worker.compile()))
+                self._note(name, counters=worker.capture().counters)
             if watches:
-                note.trace = worker.trace()
+                self._traces[name] = worker.trace()
             worker.settle()
-            note.artefacts.append(msgspec.convert(worker.ask("artefacts"), type=CompilerArtefacts))
+            artefacts = msgspec.convert(worker.ask("artefacts"), type=CompilerArtefacts)
+            self._note(name, artefacts=(*self._taken[name].artefacts, artefacts))
         except WorkerError as error:
-            note.failure = f"{error.status}: {error.reason}"
-            note.log = logs[0].read_text(encoding="utf-8", errors="replace")[-_LONGEST_LOG:]
+            log = logs[0].read_text(encoding="utf-8", errors="replace")[-_LONGEST_LOG:]
+            self._note(name, failure=f"{error.status}: {error.reason}", log=log)
             return None
         return worker
-
-    def _log_of(self, planned: PlannedCase, side: str) -> str:
-        parts = (side, planned.case.suite, planned.case.model, planned.case.compiler, planned.case.dtype)
-        return f"{LOGS}/explain_{safe_name('_'.join(safe_name(part) for part in parts))}.log"
 
     def _take_turns(
         self, workers: Mapping[str, CaseWorker], planned: Mapping[str, PlannedCase], launch: int
@@ -204,20 +174,13 @@ class CaseExplainer:
             turns.append(ProfiledTurn(launch=launch, base=taken["base"], head=taken["head"]))
         return turns
 
-    def _inspect(
-        self,
-        workers: Mapping[str, CaseWorker],
-        planned: Mapping[str, PlannedCase],
-        notes: Mapping[str, _Notes],
-        at: str,
-    ) -> None:
+    def _inspect(self, workers: Mapping[str, CaseWorker], planned: Mapping[str, PlannedCase], at: str) -> None:
         for name, worker in workers.items():
             trace = self._folder.claim(f"{at}/{name}.trace.json.gz").absolute()
             arm = planned[name].arm
-            inspected = worker.ask("inspect", arm=arm, trace=str(trace))
-            notes[name].seen = msgspec.convert(inspected, type=SeenIteration)
+            seen = msgspec.convert(worker.ask("inspect", arm=arm, trace=str(trace)), type=SeenIteration)
             counted = worker.ask("count", arm=arm, detail=True)
-            notes[name].code, notes[name].operators = counted["code"], dict(counted["operators"])
+            self._note(name, seen=seen, code=counted["code"], operators=dict(counted["operators"]))
 
 
 def _time(worker: CaseWorker, arm: str, readings: int) -> float:

@@ -91,17 +91,13 @@ def explain_comparisons(
     end, taken = time.monotonic() + asked.seconds, set[str]()
     for number, (case, comparisons) in enumerate(by_case.items(), start=1):
         at = f"{FOLDER}/{unique(safe_name(f'{case.suite}_{case.model}_{case.compiler}_{case.dtype}'), taken)}"
-        if time.monotonic() >= end:
-            late = [
-                Explanation(case=case, metric=c.metric, problem="there was no time left to explain it")
-                for c in comparisons
-            ]
-            yield from late
-            for explanation in late:
-                listener(number, len(by_case), explanation)
-            continue
-        until = min(end, time.monotonic() + CASE_SECONDS)
-        for explanation in _explain_case(explainer, planned[case], comparisons, changes, folder, at, until=until):
+        if (now := time.monotonic()) >= end:
+            late = "there was no time left to explain it"
+            explanations = [Explanation(case=case, metric=c.metric, problem=late) for c in comparisons]
+        else:
+            until = min(end, now + CASE_SECONDS)
+            explanations = _explain_case(explainer, planned[case], comparisons, changes, folder, at, until=until)
+        for explanation in explanations:
             listener(number, len(by_case), explanation)
             yield explanation
 
@@ -146,7 +142,7 @@ def add_explanations(
     folder: ResultsFolder,
     say: Callable[[str], None],
 ) -> ComparisonFindings:
-    """Explain comparisons; put that into the findings, and into the folder as each is there.
+    """Explain comparisons; put that into the findings, and into the folder, also what is explained before an interrupt.
 
     What goes wrong meanwhile is said, and takes nothing from what was measured."""
     new = {(c.case, c.metric) for c in asked.comparisons}
@@ -160,12 +156,12 @@ def add_explanations(
         return findings
     say(f"Explaining {count(len({c.case for c in asked.comparisons}), 'case')}: both sides are profiled in turn …")
     try:
-        for explanation in explain_comparisons(asked, request, *sides, folder, tell):
-            kept.append(explanation)
-            findings = replace(findings, explanations=tuple(kept))
-            write_comparison(folder, findings)
+        kept.extend(explain_comparisons(asked, request, *sides, folder, tell))  # one by one: an error leaves the rest
     except (WorkerError, TorchperfError, OSError) as error:
         say(f"Warning: not all was explained: {one_line(str(error), limit=300)}")
+    finally:
+        findings = replace(findings, explanations=tuple(kept))
+        write_comparison(folder, findings)
     return findings
 
 

@@ -61,8 +61,7 @@ def choose_stored(stored: StoredComparison, name: str) -> list[Comparison]:
 
     Raises `UsageProblem` when no case is called so, and `NothingToJudge` when nothing changed.
     """
-    words = set(name.split())
-    cases = {c.case for c in stored.comparisons if words <= set(str(c.case).split())}
+    cases = {c.case for c in stored.comparisons if c.case.has_words(name)}
     if not cases:
         names = sorted({str(c.case) for c in stored.comparisons})
         raise UsageProblem(f"there is no case {one_line(name)!r} in it. There are: {some_of(names, 20)}")

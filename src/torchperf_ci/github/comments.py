@@ -86,11 +86,16 @@ def post_comment(client: Client, repository: str, issue: int, body: str, marker:
             with client.asking(f"comment {where}", needs=WRITES):
                 return Posted(url=on_github.create_comment(text).html_url, was_new=True)
         except GitHubRefused as error:
-            is_unclear = error.status == 0 or error.status >= 500
-            if not is_unclear or tries == MAX_TRIES:
-                raise
-            client.pace.sleep(FIRST_WAIT_S * 2.0 ** (tries - 1) * (1 + client.pace.jitter() / 2))
+            wait_or_raise(client, error, tries)
     raise AssertionError("the last try returns or raises")
+
+
+def wait_or_raise(client: Client, error: GitHubRefused, tries: int) -> None:
+    """Wait before looking for what may have arrived; raise `error` where it did not, or after `MAX_TRIES` tries."""
+    is_unclear = error.status == 0 or error.status >= 500
+    if not is_unclear or tries == MAX_TRIES:
+        raise error
+    client.pace.sleep(FIRST_WAIT_S * 2.0 ** (tries - 1) * (1 + client.pace.jitter() / 2))
 
 
 def list_comments(client: Client, repository: str, issue: int) -> list[IssueRemark]:

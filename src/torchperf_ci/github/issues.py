@@ -12,7 +12,7 @@ from typing import Any
 from github.Issue import Issue
 
 from torchperf_ci.github.client import Client, GitHubRefused
-from torchperf_ci.github.comments import FIRST_WAIT_S, MAX_TRIES, READS, WRITES, read_login
+from torchperf_ci.github.comments import MAX_TRIES, READS, WRITES, read_login, wait_or_raise
 
 LABEL_COLOR = "b60205"
 MOST_ASSIGNEES = 10
@@ -95,10 +95,7 @@ def open_issue(client: Client, repository: str, issue: NewIssue) -> OwnIssue:
                 )
             return known
         except GitHubRefused as error:
-            is_unclear = error.status == 0 or error.status >= 500
-            if not is_unclear or tries == MAX_TRIES:
-                raise
-            client.pace.sleep(FIRST_WAIT_S * 2.0 ** (tries - 1) * (1 + client.pace.jitter() / 2))
+            wait_or_raise(client, error, tries)
         own = list_own_issues(client, repository, issue.labels[0])
         if arrived := next((each for each in own if each.is_open and each.body.startswith(issue.mark)), None):
             return arrived

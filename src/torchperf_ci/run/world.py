@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from torchperf_ci.core.records import Status
+from torchperf_ci.core.results import LOGS, ResultsFolder
 from torchperf_ci.core.safe_files import open_log
+from torchperf_ci.core.text import safe_name
 from torchperf_ci.run.case_worker import Answering, CaseSettings
 from torchperf_ci.run.lanes import my_cpus
 from torchperf_ci.run.plan import PlannedCase
@@ -65,6 +67,14 @@ def start_worker(
 def log_names(name: str, world: int) -> list[str]:
     """Name the logs of a case: `x.log`; of several processes also `x_rank0.log` and so on."""
     return [name, *(f"{name.removesuffix('.log')}_rank{rank}.log" for rank in range(world) if world > 1)]
+
+
+def claim_logs(folder: ResultsFolder, planned: PlannedCase, start: str) -> list[Path]:
+    """Claim the logs of a case in a results folder; their names begin with `start`."""
+    case = planned.case
+    parts = (start, case.suite, case.model, case.compiler, case.dtype)
+    name = f"{LOGS}/{safe_name('_'.join(safe_name(part) for part in parts))}.log"
+    return [folder.claim(one) for one in log_names(name, planned.world)]
 
 
 class WorldWorker:

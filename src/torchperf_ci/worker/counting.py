@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from torchperf_ci.worker.memory import profile_iteration
+from torchperf_ci.worker.memory import profile_iteration, runs_on_device
 from torchperf_ci.worker.protocol import describe
 from torchperf_ci.worker.timing import Arm
 
@@ -173,14 +173,8 @@ def _count_events(events: Sequence[Any], device: torch.device) -> dict[str, floa
         if event.name() == "[memory]" and event.device_type().name == kind and event.nbytes() > 0
     ]
     metrics: dict[str, float] = {"allocations": len(taken), "allocated_bytes": sum(taken)}
-    launches = sum(
-        event.device_type().name == kind
-        and event.name() != "[memory]"
-        and not event.name().startswith(_COPIES)
-        and not event.is_user_annotation()  # a range of the host's, as the device saw it
-        for event in events
-    )
-    return {**metrics, "kernel_launches": launches} if launches and kind != "CPU" else metrics
+    launches = sum(runs_on_device(event, device) and not event.name().startswith(_COPIES) for event in events)
+    return {**metrics, "kernel_launches": launches} if launches else metrics
 
 
 class OperatorLog(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped

@@ -122,6 +122,24 @@ def process_peak() -> int | None:
     return None
 
 
+def make_profiler(device: torch.device, **settings: Any) -> Any:  # noqa: ANN401 - torch leaves it untyped
+    """Make torch's profiler of a CPU and, where there is one for it, of the device."""
+    from torch.profiler import ProfilerActivity, profile, supported_activities
+
+    activities = {ProfilerActivity.CPU, getattr(ProfilerActivity, device.type.upper(), ProfilerActivity.CPU)}
+    return profile(activities=activities & set(supported_activities()), **settings)  # type: ignore[no-untyped-call]
+
+
+def runs_on_device(event: Any, device: torch.device) -> bool:  # noqa: ANN401 - an event of torch's profiler
+    """Say whether an event is something that a device did, which is no CPU: a kernel or a copy.
+
+    A range of the host's, as the device saw it, is none.
+    """
+    kind = device.type.upper()
+    is_there = event.device_type().name == kind and kind != "CPU"
+    return is_there and event.name() != "[memory]" and not event.is_user_annotation()
+
+
 def profile_iteration(
     device: torch.device, action: Callable[[], object], prepare: Callable[[], object]
 ) -> list[Any] | None:
@@ -130,13 +148,11 @@ def profile_iteration(
     They are Kineto's, with those of the device where there is a profiler for it. The first call lets the profiler know
     the blocks of memory that the second one gives back.
     """
-    from torch.profiler import ProfilerActivity, profile, record_function, supported_activities
+    from torch.profiler import record_function
 
     module = device_module(device)
     synchronize = getattr(module, "synchronize", lambda: None)
-    activities = {ProfilerActivity.CPU, getattr(ProfilerActivity, device.type.upper(), ProfilerActivity.CPU)}
-    supported = set(supported_activities())  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    with profile(activities=activities & supported, profile_memory=True) as profiled:
+    with make_profiler(device, profile_memory=True) as profiled:
         prepare()
         action()
         gc.collect()

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from torchperf_ci.worker.content import Places
+from torchperf_ci.worker.memory import make_profiler, runs_on_device
 from torchperf_ci.worker.timing import Arm, finish_arm, prepare_arm, synchronizer
 
 MOST_STACKS = 3000
@@ -65,10 +66,10 @@ def profile_calls(arm: Arm, device: torch.device, *, seconds: float) -> dict[str
         walls.append(time.perf_counter_ns() - start)
         finish_arm(arm)
 
-    with _profiler(device) as profiled:  # what the profiler sets up at first is no part of what counts
+    with make_profiler(device) as profiled:  # what the profiler sets up at first is no part of what counts
         iterate()
     most = max(1, _MOST_EVENTS // max(1, len(profiled.profiler.kineto_results.events())))
-    with _profiler(device) as profiled:
+    with make_profiler(device) as profiled:
         iterate()
         walls.clear()
         end = time.monotonic() + seconds
@@ -84,12 +85,11 @@ def profile_calls(arm: Arm, device: torch.device, *, seconds: float) -> dict[str
         others = [node for node in roots if node.start_tid != mark.start_tid and _is_within(node.start_time_ns, mark)]
         for node in _walk([*mark.children, *others]):
             if _is_operator(node):
-                tally.add(node.name, _own_time(node), calls=not _is_inner(node))
-                in_operators[place] += _own_time(node) if node.start_tid == mark.start_tid else 0
-    kind = device.type.upper()
-    for event in results.events() if kind != "CPU" else ():
-        is_kernel = event.device_type().name == kind and event.name() != "[memory]" and not event.is_user_annotation()
-        for mark, tally in zip(marks, on_device, strict=True) if is_kernel else ():
+                own_time = _own_time(node)
+                tally.add(node.name, own_time, calls=not _is_inner(node))
+                in_operators[place] += own_time if node.start_tid == mark.start_tid else 0
+    for event in results.events() if device.type != "cpu" else ():
+        for mark, tally in zip(marks, on_device, strict=True) if runs_on_device(event, device) else ():
             if _is_within(event.start_ns(), mark):
                 tally.add(event.name(), event.duration_ns())
     return {
@@ -126,13 +126,6 @@ def _join(tallies: Sequence[_Tally]) -> list[list[Any]]:
 
 def _is_within(nanoseconds: int, mark: Any) -> bool:  # noqa: ANN401 - a node of torch's profiler
     return bool(mark.start_time_ns <= nanoseconds <= mark.end_time_ns)
-
-
-def _profiler(device: torch.device, **settings: Any) -> Any:  # noqa: ANN401 - torch leaves it untyped
-    from torch.profiler import ProfilerActivity, profile, supported_activities
-
-    activities = {ProfilerActivity.CPU, getattr(ProfilerActivity, device.type.upper(), ProfilerActivity.CPU)}
-    return profile(activities=activities & set(supported_activities()), **settings)  # type: ignore[no-untyped-call]
 
 
 def _walk(nodes: Sequence[Any]) -> Iterator[Any]:
@@ -240,7 +233,7 @@ def inspect_iteration(arm: Arm, device: torch.device, *, trace: str = "", plain:
     gc.collect()
     synchronize = synchronizer(device)
     synchronize()
-    with _profiler(device, record_shapes=True, profile_memory=True, with_stack=True) as profiled:
+    with make_profiler(device, record_shapes=True, profile_memory=True, with_stack=True) as profiled:
         _torchperf_iteration(arm)
         synchronize()
     finish_arm(arm)
@@ -314,21 +307,22 @@ class _Reading:
 
     def _note_python(self, node: Any, stack: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ANN401 - as above
         """Note the time of a function; that of C, and of a comprehension, is charged to the function it stands in."""
+        own_time = _own_time(node)
         if node.tag.name == "PyCCall" or _function_of(node)[2] in _COMPREHENSIONS:
             above = node.parent
             while above is not None and (above.tag.name != "PyCall" or _function_of(above)[2] in _COMPREHENSIONS):
                 above = above.parent
             if above is not None:
-                self._seen.functions[self._shown(above)][1] += _own_time(node)
+                self._seen.functions[self._shown(above)][1] += own_time
             if stack:
-                self._seen.stacks[stack] += _own_time(node)
+                self._seen.stacks[stack] += own_time
             return stack
-        numbers = self._seen.functions[self._shown(node)]
-        numbers[0] += 1
-        numbers[1] += _own_time(node)
         file, line, name = self._shown(node)
+        numbers = self._seen.functions[file, line, name]
+        numbers[0] += 1
+        numbers[1] += own_time
         stack = (*stack, f"{name} ({file}:{line})")
-        self._seen.stacks[stack] += _own_time(node)
+        self._seen.stacks[stack] += own_time
         return stack
 
     def _shown(self, node: Any) -> tuple[str, int, str]:  # noqa: ANN401 - as above
