@@ -25,6 +25,7 @@ from torchperf_ci.compare.effects import (
     LaunchNoise,
     Verdict,
     estimate_effect,
+    find_floor,
     is_settled,
     measure_launch_noise,
     pool_launch_noise,
@@ -111,6 +112,13 @@ def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, center - half), min(1.0, center + half)
 
 
+def estimate(
+    launches: Sequence[Launch], between: float, *, look: int = len(LOOKS) - 1, noise: LaunchNoise | None = None
+) -> Effect | None:
+    """The effect as our rule has it."""
+    return estimate_effect(launches, between=find_floor(launches, between), look=look, noise=noise)
+
+
 def begun(item: Round, budget: float, share: float = 1.0) -> list[Launch]:
     """The launches as they would be after `share` of a smaller budget: fewer, and every launch has its part of it."""
     had, has = (
@@ -148,7 +156,7 @@ def replay(
         launches = begun(item, budget, share)
         if look == len(LOOKS) - 1:
             break
-        effect = estimate_effect(launches, between=between, look=look, noise=noise.get(LATENCY))
+        effect = estimate(launches, between, look=look, noise=noise.get(LATENCY))
         if is_settled(effect, tolerance, family=family):
             break
     return Measured(
@@ -185,7 +193,7 @@ def long_enough(rounds: Sequence[Round], budget: float) -> list[Round]:
 def told_apart(rounds: Sequence[Round], budget: float) -> Share:
     """How many of the comparisons, at their end, say that head is slower at all, by whatever little."""
     rounds = long_enough(rounds, budget)
-    found = [estimate_effect(begun(item, budget), between=LIMITS[item.kind][1]) for item in rounds]
+    found = [estimate(begun(item, budget), LIMITS[item.kind][1]) for item in rounds]
     return Share(hits=sum(one is not None and one.low > 1 for one in found), count=len(rounds))
 
 
@@ -382,18 +390,14 @@ def truth(rounds: Sequence[Round]) -> float:
     """The ratio head / base that comparisons agree on: 1 for equal code, NaN where none has enough samples."""
     if not rounds or not rounds[0].extra:
         return 1.0
-    found = [estimate_effect(item.launches, between=LIMITS[item.kind][1]) for item in rounds]
+    found = [estimate(item.launches, LIMITS[item.kind][1]) for item in rounds]
     logs = [math.log(one.ratio) for one in found if one is not None]
     return math.exp(fmean(logs)) if logs else math.nan
 
 
 def coverage(rounds: Sequence[Round]) -> Share:
     """How many intervals of the last look hold the truth."""
-    found = [
-        one
-        for item in rounds
-        if (one := estimate_effect(begun(item, AT[item.kind]), between=LIMITS[item.kind][1])) is not None
-    ]
+    found = [one for item in rounds if (one := estimate(begun(item, AT[item.kind]), LIMITS[item.kind][1])) is not None]
     true = truth(rounds)
     return Share(hits=sum(one.low <= true <= one.high for one in found), count=len(found))
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchperf_ci.compare.effects import (
+    ARMS_FLOOR,
     BETWEEN_FLOOR,
     LOOKS,
     ONE_PROCESS,
@@ -24,6 +25,7 @@ from torchperf_ci.compare.effects import (
     combine_p_values,
     estimate_effect,
     estimate_time_factor,
+    find_floor,
     is_settled,
     judge,
     make_effect,
@@ -157,6 +159,28 @@ def test_the_interval_holds_the_true_ratio_as_often_as_it_says(true: float, betw
     ]
     inside = sum(one is not None and one.low <= true <= one.high for one in found)
     assert inside >= 0.9 * len(found)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "floor"), [(5e-3, BETWEEN_FLOOR), (1e-3, BETWEEN_FLOOR), (1e-3 / 16, 2 * BETWEEN_FLOOR), (1e-7, 0.025)]
+)
+def test_launches_of_short_calls_differ_by_more(seconds: float, floor: float) -> None:
+    """The arms of one process do not, and neither do sides that are known to differ by more still."""
+    launches = [Launch(base=(seconds,) * 30, head=(seconds,) * 30)]
+    assert find_floor(launches, BETWEEN_FLOOR) == pytest.approx(floor)
+    assert find_floor(launches, ARMS_FLOOR) == ARMS_FLOOR
+    assert find_floor(launches, 0.03) == 0.03
+    assert find_floor([], BETWEEN_FLOOR) == BETWEEN_FLOOR
+
+
+def test_a_single_launch_of_short_calls_is_no_slowdown() -> None:
+    """Whose equal sides differ by 5 % for as long as their processes live."""
+    rng = random.Random(0)
+    base = tuple(2e-5 * math.exp(rng.gauss(0, 0.02)) for _ in range(300))
+    head = tuple(2.1e-5 * math.exp(rng.gauss(0, 0.02)) for _ in range(300))
+    launches = [Launch(base=base, head=head)]
+    for floor, is_decided in ((BETWEEN_FLOOR, True), (find_floor(launches, BETWEEN_FLOOR), False)):
+        assert is_settled(estimate_effect(launches, between=floor, look=0), TWO_PROCESSES) is is_decided
 
 
 def judged(seed: int, *, ratio: float) -> Verdict:

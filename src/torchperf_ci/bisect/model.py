@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from statistics import fmean
 
-from torchperf_ci.compare.effects import BETWEEN_FLOOR, Launch, estimate_effect
+from torchperf_ci.compare.effects import BETWEEN_FLOOR, Launch, estimate_effect, find_floor
 from torchperf_ci.compare.explanation import Explanation
 from torchperf_ci.compare.model import ACCURACY, COMPILING, LATENCY, MEMORY, Header
 from torchperf_ci.compare.verdicts import COMPILE_BETWEEN, LEAST_BYTES
@@ -168,7 +168,7 @@ def estimate_level(rounds: Sequence[Round], question: Question) -> Level | None:
         case Scale.TIMED:
             launches = [launch for one in rounds for launch in one.launches]
             between = max((one.between for one in rounds), default=BETWEEN_FLOOR)
-            effect = estimate_effect(launches, between=between)
+            effect = estimate_effect(launches, between=find_floor(launches, between))
             if effect is None:
                 return None
             return Level(value=math.log(effect.ratio), error=effect.error, freedom=effect.freedom)

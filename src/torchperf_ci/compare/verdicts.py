@@ -20,6 +20,7 @@ from torchperf_ci.compare.effects import (
     combine_p_values,
     estimate_effect,
     estimate_time_factor,
+    find_floor,
     find_lean,
     judge,
     make_effect,
@@ -292,7 +293,8 @@ def _has_ratios(launches: Sequence[Launch]) -> bool:
 
 
 def _estimate_effect(measured: Measured, metric: str, launches: Sequence[Launch]) -> Effect | None:
-    return estimate_effect(launches, between=measured.between, look=measured.look, noise=measured.noise.get(metric))
+    floor = find_floor(measured.launches, measured.between)
+    return estimate_effect(launches, between=floor, look=measured.look, noise=measured.noise.get(metric))
 
 
 def list_remarks(name: str, side: SideResult | Record) -> Iterator[str]:

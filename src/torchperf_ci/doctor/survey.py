@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from torchperf_ci.compare.effects import BETWEEN_FLOOR, LAUNCHES, LOOKS, Launch, estimate_effect
+from torchperf_ci.compare.effects import BETWEEN_FLOOR, LAUNCHES, LOOKS, Launch, estimate_effect, find_floor
 from torchperf_ci.compare.live import ComparePlan
 from torchperf_ci.compare.model import ToleranceRules
 from torchperf_ci.compare.session import CompareRequest, LiveComparison, SideSpec, running_sides, shared_cpus
@@ -196,7 +196,7 @@ def measure_sensitivity(python: str, *, device: str | None, threads: int | None,
         live = LiveComparison(request, base, head, folder)
         live.run(lambda *_: None)
     measured = live.measured[0]
-    effect = estimate_effect(measured.launches, between=measured.between)
+    effect = estimate_effect(measured.launches, between=find_floor(measured.launches, measured.between))
     if effect is None:
         failures = [side.failure for side in (measured.base, measured.head) if side is not None and side.failure]
         reasons = dict.fromkeys([*failures, *measured.refusals]) or ["too few samples"]
@@ -226,7 +226,7 @@ def estimate_smallest_change(
     The error within launches shrinks with the root of the time, that between launches with the root of their number,
     which is `LAUNCHES` there.
     """
-    whole, inside = estimate_effect(launches, between=between), estimate_effect(launches, between=0.0)
+    whole, inside = (estimate_effect(launches, between=floor) for floor in (find_floor(launches, between), 0.0))
     if whole is None or inside is None:
         return None
     apart = max(0.0, whole.error**2 - inside.error**2) * whole.launches / LAUNCHES
