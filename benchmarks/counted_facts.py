@@ -117,6 +117,7 @@ def try_case(number: int, change: str, compiler: str, count: Callable[[PlannedCa
         "found": differs(base, changed, case),
         "false": differs(base, again, case),
         "instructions_of_base": one,
+        "instructions_again": again.metrics.get("instructions"),
         "more": two / one - 1 if one and two else None,
     }
 

@@ -45,7 +45,7 @@ from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Directio
 LEAST_BYTES = 64 * 1024
 """A difference in memory below this is none, whatever share of a small model's memory it is."""
 
-LEAST_INSTRUCTIONS = 5_000
+LEAST_INSTRUCTIONS = 10_000
 """A difference below this is none: a dictionary that lies elsewhere takes as many, whatever the model."""
 
 SILENT = frozenset({Status.NOT_RUN, Status.PASS_DUE_TO_SKIP})
