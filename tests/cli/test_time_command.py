@@ -55,6 +55,31 @@ def test_what_is_no_call_is_told(given: dict[str, str], fact: str) -> None:
     assert fact in str(refused.value)
 
 
+def test_a_file_of_a_package_is_imported_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the folder of its outermost package, so that its relative imports work, and `compare` finds each side's."""
+    package = tmp_path / "package/below"
+    package.mkdir(parents=True)
+    for file in (package.parent / "__init__.py", package / "__init__.py", package / "ops.py"):
+        file.write_text("")
+    monkeypatch.chdir(tmp_path)
+    here = OneOff(target="package/below/ops.py:f").write_suite()
+    assert "import package.below.ops\n" in here
+    assert "sys.path" not in here
+    monkeypatch.chdir(package)
+    assert f"sys.path.insert(0, {str(tmp_path)!r})" in OneOff(target="ops.py:f").write_suite()
+
+
+def test_a_misspelt_module_gets_a_hint(cli, tmp_path: Path) -> None:
+    """And no word of a suite that nobody wrote."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/__init__.py").write_text("")
+    (tmp_path / "package/ops.py").write_text("")
+    done = cli("time", "package.opps:f", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Error: package.opps:f: ModuleNotFoundError: " in done.stderr
+    assert done.stderr.rstrip().endswith("Did you mean package.ops?")
+
+
 def record(testing: Testing = Testing.PERFORMANCE, *, status: Status = Status.PASS, **fields: object) -> Record:
     case = Case(suite="s", model="f", mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="inductor")
     return Record(case=case, testing=testing, status=status, **fields)  # type: ignore[arg-type]
@@ -84,7 +109,7 @@ def times(speedup: float, *, spread: float = 0.01) -> dict[str, float]:
             "❌",
             ["wrong results: off"],
         ),
-        ([record(status=Status.FAIL_TO_RUN, reason="boom")], "⚠️", ["could not be measured: fail_to_run: boom"]),
+        ([record(status=Status.FAIL_TO_RUN, reason="boom")], "⚠️", ["could not be measured: boom"]),
         ([], "⚠️", ["could not be measured"]),
     ],
 )

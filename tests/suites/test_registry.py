@@ -95,6 +95,11 @@ def test_a_file_is_told_to_who_leaves_out_its_ending(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SuiteError, match=r"unknown suite 'bench'. Did you mean bench.py\?"):
         resolve("bench")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/bench.py").write_text(BODY)
+    (tmp_path / "folder/__init__.py").write_text("")
+    with pytest.raises(SuiteError, match=r"unknown suite 'folder'. Did you mean folder/bench.py\?"):
+        resolve("folder")
 
 
 FUNCTION = "def one(batch_size):\n    return None, ()\n"

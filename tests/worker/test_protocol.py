@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -93,6 +94,24 @@ def test_a_reason_is_one_printable_line(text: str, line: str) -> None:
 def test_an_error_is_described_by_what_it_says_first(error: BaseException, text: str) -> None:
     """The type, the first line that says something, and what a colon points at."""
     assert describe(error) == text
+
+
+def test_a_misspelt_attribute_gets_a_hint() -> None:
+    """Of modules and objects, with no harm from those that cannot be listed; nothing where none is alike."""
+
+    class Unlisted:
+        def __dir__(self) -> list[str]:
+            raise RuntimeError("no")
+
+    def fail(get: Callable[[], object]) -> str:
+        with pytest.raises(AttributeError) as raised:
+            get()
+        return describe(raised.value)
+
+    assert fail(lambda: json.dmps).endswith("has no attribute 'dmps'. Did you mean dumps?")
+    assert fail(lambda: "".strp).endswith("Did you mean strip?")
+    assert fail(lambda: json.zzzzzzzz).endswith("has no attribute 'zzzzzzzz'")
+    assert fail(lambda: Unlisted().dir).endswith("has no attribute 'dir'")
 
 
 def test_a_command_can_answer_others_while_it_is_carried_out() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -13,7 +15,7 @@ import click
 from torchperf_ci.cli.case_options import Seconds, TalkOptions
 from torchperf_ci.cli.completion import COMPILERS, DEVICES, complete_list
 from torchperf_ci.cli.options import PYTHON, argument, command, command_options, option, takes
-from torchperf_ci.core.errors import ExitCode
+from torchperf_ci.core.errors import ExitCode, UsageProblem
 
 if TYPE_CHECKING:
     from torchperf_ci.core.records import Record
@@ -97,7 +99,10 @@ def time_function(options: TimeOptions) -> int:
         click.echo(f"\n{suite}", nl=False)
     elif options.suite_file is not None:
         options.suite_file.write_text(suite, encoding="utf-8")
-        options.talk.say(f"Measure it again: torchperf-ci run --inference --suites {options.suite_file}")
+        again = ["--suites", str(options.suite_file), "--compilers", options.compiler]
+        again += ["--devices", options.device] if options.device else []
+        again += ["--threads", str(options.threads)] if options.threads else []
+        options.talk.say(f"Measure it again: torchperf-ci run --inference {shlex.join(again)}")
     elif records and all(record.status.is_pass for record in records):
         options.talk.say("--suite-file bench.py keeps it as a suite, which `run` and `compare` measure again.")
     elif not (options.args or options.kwargs) and any("TypeError" in record.reason for record in records):
@@ -138,7 +143,12 @@ def _measure(options: TimeOptions, suite: str) -> list[Record]:
             python.start() as preloaded,
         ):
             options.talk.say(f"Measuring {options.target} with {options.python} …")
-            surveyed = survey(preloaded, selection.suites, threads=settings.threads, command=sys.argv[1:])
+            try:
+                surveyed = survey(preloaded, selection.suites, threads=settings.threads, command=sys.argv[1:])
+            except UsageProblem as error:  # of a suite that the user did not write
+                ours = re.escape(str(file))
+                text = re.sub(rf"suite {ours} cannot be imported: ({ours}:\d+: )?", f"{options.target}: ", str(error))
+                raise UsageProblem(text) from error
             plan = make_plan(selection, surveyed.suites, surveyed.machine)
             return measure_plan(
                 plan,

@@ -246,8 +246,8 @@ def answer_for_one(records: Sequence[Record], target: str) -> tuple[str, str]:
     if failed is not None and failed.status is Status.FAIL_ACCURACY:
         return "❌", f"No: compiled, {target} gives wrong results: {failed.reason}."
     if failed is not None or performance is None or "abs_latency" not in performance.metrics:
-        reason = f"{failed.status}: {failed.reason}" if failed else "it was not measured"
-        return "⚠️", f"{target} could not be measured: {reason}."
+        reason = failed.reason or failed.status.value if failed else "it was not measured"
+        return "⚠️", f"{target} could not be measured: {reason}{'' if reason.endswith(('.', '?')) else '.'}"
     metrics, compiler = performance.metrics, performance.case.compiler
     if "speedup" not in metrics:
         return "✅", f"A call of {target} takes {describe_latency(performance)}."
@@ -264,13 +264,13 @@ def answer_for_one(records: Sequence[Record], target: str) -> tuple[str, str]:
         return "⚠️", f"Not that it can be measured: {subject} makes {target} {times}; {compiling}."
     if speedup < 1:
         return "❌", (
-            f"No: {subject} makes {target} slower, {times}, costs {_milliseconds(-saved)} per call, and {compiling} "
+            f"No: {subject} makes {target} slower: {times}; it costs {_milliseconds(-saved)} per call, and {compiling} "
             "never pay off."
         )
     calls = count(_two_digits(max(1, 1000 * seconds / saved)), "call")
     return "✅", (
-        f"Yes: {subject} makes {target} faster, {times}, saves {_milliseconds(saved)} per call; {compiling} pay off "
-        f"after {calls}."
+        f"Yes: {subject} makes {target} faster: {times}; it saves {_milliseconds(saved)} per call, and {compiling} pay "
+        f"off after {calls}."
     )
 
 

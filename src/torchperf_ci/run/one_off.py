@@ -36,9 +36,10 @@ class OneOff:
             )
         path = Path(module)
         is_file = module.endswith(".py")
-        imported = path.stem if is_file else module
         if is_file and not path.is_file():
             raise UsageProblem(f"there is no file {module}")
+        imported, root = _find_module(path) if is_file else (module, Path.cwd())
+        is_elsewhere = root != Path.cwd()
         if not all(part.isidentifier() for part in imported.split(".")):
             raise UsageProblem(f"{imported!r} is not the name of a module that can be imported")
         args, kwargs = self._read_arguments()
@@ -47,9 +48,9 @@ class OneOff:
         lines = [
             f'"""{imported}:{attribute}, with the arguments that it was timed with."""',
             "",
-            *(["import sys", ""] if is_file else []),
+            *(["import sys", ""] if is_elsewhere else []),
             "import torch",
-            *(["", f"sys.path.insert(0, {str(path.parent.absolute())!r})"] if is_file else []),
+            *(["", f"sys.path.insert(0, {str(root)!r})"] if is_elsewhere else []),
             f"import {imported}",
             "",
             "",
@@ -75,6 +76,14 @@ class OneOff:
             named += [(each.arg, ast.unparse(each.value)) for each in given.keywords]
         pairs = ", ".join(f"**{value}" if name is None else f'"{name}": {value}' for name, value in named)
         return [ast.unparse(each) for each in call.args], f"{{{pairs}}}" if pairs else ""
+
+
+def _find_module(path: Path) -> tuple[str, Path]:
+    """Find the name by which a file is imported, and the folder it is imported from: that of its outermost package."""
+    root, parts = path.absolute().parent, [] if path.stem == "__init__" else [path.stem]
+    while (root / "__init__.py").is_file():
+        root, parts = root.parent, [root.name, *parts]
+    return ".".join(parts), root
 
 
 def _parse_call(option: str, text: str) -> ast.Call:

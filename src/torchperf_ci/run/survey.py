@@ -349,7 +349,7 @@ def _ask_of_suite(preloaded: Preloaded, do: str, spec: str) -> dict[str, Any]:
     try:
         return question(preloaded, do, spec=spec)
     except UsageProblem as error:
-        if _NO_MODULE not in str(error):
+        if _NO_MODULE not in str(error) or str(error).endswith("?"):  # it is a misspelt one that is there
             raise
         raise UsageProblem(f"{error}. {preloaded.install}") from error
 

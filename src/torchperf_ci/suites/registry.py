@@ -222,7 +222,8 @@ def _load(spec: str) -> ModuleType:
     target = known().get(spec, spec if "." in spec else None)
     if target is None:
         is_file = Path(f"{spec}.py").is_file()
-        near = [f"{spec}.py"] if is_file else difflib.get_close_matches(spec, known(), n=1)
+        below = sorted(map(str, Path(spec).glob("[!_]*.py"))) if Path(spec).is_dir() else []
+        near = [f"{spec}.py"] if is_file else below or difflib.get_close_matches(spec, known(), n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         choices = ", ".join(sorted(known()))
         raise SuiteError(f"unknown suite {spec!r}.{hint} There are: {choices}, a path to a .py file, a module name.")

@@ -7,9 +7,13 @@ Standard library only: the controller imports this module too.
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import json
 import os
+import pkgutil
 import re
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from typing import IO, Any
@@ -65,7 +69,23 @@ def describe(error: BaseException) -> str:
         said.append(line)
         if not line.endswith(":"):
             break
-    return one_line(": ".join([type(error).__name__, " ".join(said)] if said else [type(error).__name__]))
+    return one_line(
+        ": ".join([type(error).__name__, " ".join(said)] if said else [type(error).__name__]) + _hint(error)
+    )
+
+
+def _hint(error: BaseException) -> str:
+    """Suggest the attribute or the module of a package that may be meant, as Python does it below a traceback."""
+    near: list[str] = []
+    if isinstance(error, AttributeError) and error.name and error.obj is not None:
+        with contextlib.suppress(Exception):  # whatever an object of the suite does when it is asked
+            near = difflib.get_close_matches(error.name, dir(error.obj), n=1)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package, dot, _ = error.name.rpartition(".")
+        path = getattr(sys.modules.get(package), "__path__", ())
+        modules = [f"{package}{dot}{module.name}" for module in pkgutil.iter_modules(path)]
+        near = difflib.get_close_matches(error.name, modules, n=1)
+    return f". Did you mean {near[0]}?" if near else ""
 
 
 class Channel:
