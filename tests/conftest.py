@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -69,12 +71,14 @@ def is_of_a_job(name: str) -> bool:
     return name.startswith(of_ci) or name in {"GH_TOKEN", "CI"} or name.lower().endswith("_proxy")
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _clean_environment() -> Generator[None]:
     """No test sees the job it may be running in, nor how wide the terminal is that it was started from."""
-    for name in list(os.environ):
-        if is_of_a_job(name) or name == "COLUMNS":
-            monkeypatch.delenv(name)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if is_of_a_job(name) or name == "COLUMNS":
+                patch.delenv(name)
+        yield
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,25 +90,48 @@ class Done:
     stderr: str
 
 
-@pytest.fixture
-def in_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+@contextmanager
+def one_process_per_side() -> Generator[None]:
+    """Let all launches of a comparison be forks of one process per side. Every process of its own imports torch, some
+    seconds, for another layout in memory, which decides nothing about models that sleep or fail."""
+    from torchperf_ci.compare.sides import Processes
+
+    begin, of, renew = Processes.begin, Processes.of, Processes.renew
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Processes, "begin", lambda self, _: begin(self, 0))
+        patch.setattr(Processes, "of", lambda self, _: of(self, 0))
+        patch.setattr(Processes, "renew", lambda _: None)
+        patch.setattr(Processes, "__exit__", lambda self, *_: renew(self))
+        yield
+
+
+@pytest.fixture(scope="session")
+def in_process() -> Callable[..., Done]:
     """Call it with the arguments of the command line, and the folder to be in: as `torchperf-ci` does it, without the
     seconds that starting Python and its libraries takes."""
     from torchperf_ci.cli.main import main
 
     def call(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Done:
-        capsys.readouterr()
-        with monkeypatch.context() as patch:
+        out, err = io.BytesIO(), io.BytesIO()
+        with ExitStack() as stack:
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            stack.enter_context(one_process_per_side())
             patch.setattr(sys, "argv", ["torchperf-ci", *arguments])
             patch.chdir(cwd)
             # Explaining a change takes some seconds: only where a test is about it.
             for name, value in {"TORCHPERF_EXPLAIN": "never", **(env or {})}.items():
                 patch.setenv(name, value)
+            stack.enter_context(
+                redirect_stdout(io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=True))
+            )
+            stack.enter_context(
+                redirect_stderr(io.TextIOWrapper(err, encoding="utf-8", newline="", write_through=True))
+            )
             with pytest.raises(SystemExit) as ended:
                 main()
-        captured = capsys.readouterr()
-        code = ended.value.code
-        return Done(returncode=code if isinstance(code, int) else 0, stdout=captured.out, stderr=captured.err)
+            code = ended.value.code
+            said = [stream.getvalue().decode() for stream in (out, err)]  # before the wrappers go, and close them
+        return Done(returncode=code if isinstance(code, int) else 0, stdout=said[0], stderr=said[1])
 
     return call
 

@@ -179,7 +179,7 @@ def test_what_fails_on_both_sides_is_nobodys_change(cli: Cli, tmp_path: Path, in
 def test_a_side_that_hangs_leaves_the_other_one_its_time(cli: Cli, tmp_path: Path) -> None:
     """What hangs on one side alone fails there, and is not said to run on neither."""
     (tmp_path / "suite.py").write_text(FAILING)
-    limits = ("--no-accuracy", "--launches", "2", "--timeout", "30", "--filter", "hangs")
+    limits = ("--no-accuracy", "--launches", "2", "--timeout", "16", "--filter", "hangs")
     done = cli("compare", *SIDES, *QUICKLY, *limits, cwd=tmp_path, env={"HANGS": "1"})
     assert done.returncode == 3, done.stderr
     assert (verdicts(tmp_path)["hangs"]["verdict"], verdicts(tmp_path)["hangs"]["confirmed"]) == ("failed", True)

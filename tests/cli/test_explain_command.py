@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,7 +65,7 @@ PLANTED = {
     ),
     "compiling": LAYERS.replace(
         "            x = block(x)\n",
-        "            x = block(x)\n            for step in range(200):\n                x = x + step * 0.5\n",
+        "            x = block(x)\n            for step in range(120):\n                x = x + step * 0.5\n",
     ),
     "breaks": LAYERS.replace(SCALED, "x = scale(x)\n        torch._dynamo.graph_break()\n        return x.relu()"),
     "fails": LAYERS.replace(SCALED, "return scale(x).relu() @ torch.ones(3, 3)"),
@@ -77,25 +75,13 @@ PLANTED = {
 
 LIVE = (
     "--suites", "suite.py", "--inference", "--devices", "cpu", "--threads", "1", "--budget-per-case", "1",
-    "--no-accuracy",
+    "--launches", "2", "--no-accuracy",
 )  # fmt: skip
 
 
 def git(folder: Path, *arguments: str) -> str:
     command = ["git", "-c", "user.name=Ann Author", "-c", "user.email=t@example.org", *arguments]
     return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def torchperf(*arguments: str, cwd: Path, explain: str = "never") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "torchperf_ci", *arguments],
-        cwd=cwd,
-        env={**os.environ, "TORCHPERF_EXPLAIN": explain},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -120,25 +106,13 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def compare(repository: Path, *arguments: str) -> dict[tuple[str, str], dict[str, Any]]:
+def compare(in_process: Cli, repository: Path, *arguments: str) -> dict[tuple[str, str], dict[str, Any]]:
     """The explanations by model and metric of a comparison of the whole history."""
-    asked = ("compare", "--base-ref", "start", "--head-ref", "HEAD", *LIVE, *arguments)
-    done = torchperf(*asked, cwd=repository, explain="confirmed")
+    asked = ("compare", "--base-ref", "start", "--head-ref", "HEAD", "--explain", "confirmed", *LIVE, *arguments)
+    done = in_process(*asked, cwd=repository)
     assert done.returncode == 3, done.stderr + done.stdout
     document = json.loads((repository / arguments[-1] / "compare.json").read_text())
     return {(each["case"]["model"], each["metric"]): each for each in document["explanations"]}
-
-
-@pytest.fixture(scope="module")
-def eager(repository: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    chosen = "^(kernel|host|fails|bigger|same)$"
-    return compare(repository, "--compilers", "eager", "--filter", chosen, "--output-dir", "eager")
-
-
-@pytest.fixture(scope="module")
-def compiled(repository: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    chosen = "^(compiling|breaks)$"
-    return compare(repository, "--compilers", "aot_eager", "--filter", chosen, "--output-dir", "compiled")
 
 
 def line_of(model: str, text: str) -> str:
@@ -146,66 +120,69 @@ def line_of(model: str, text: str) -> str:
     return f"package/{model}.py:{next(number for number, line in enumerate(lines, start=1) if text in line)}"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("compiler", "model", "metric", "name", "text"),
-    [
-        ("eager", "kernel", "abs_latency", "aten::sort", "sort(dim=-1)"),
-        ("eager", "host", "abs_latency", "names", "def names"),
-        ("eager", "bigger", "dynamo_peak_mem", "aten::", "torch.cat"),
-        ("eager", "fails", "abs_latency", "head fails", "@ torch.ones"),
-        ("compiled", "compiling", "compilation_latency", "calls of ", "x = x + step"),
-        ("compiled", "breaks", "graph_breaks", "graph breaks", "graph_break()"),
-    ],
-)
-def test_the_planted_change_is_named_first(
-    request: pytest.FixtureRequest, repository: Path, compiler: str, model: str, metric: str, name: str, text: str
-) -> None:
+def check_first_cause(folder: Path, explanation: dict[str, Any], name: str, place: str) -> None:
     """With its place, which lies in changed lines; what it is stands in the report and on its page, too."""
-    explanation = request.getfixturevalue(compiler)[model, metric]
     first = explanation["causes"][0]
     assert first["name"].startswith(name), explanation
-    assert first["place"] == line_of(model, text), explanation
+    assert first["place"] == place, explanation
     assert first["is_changed"] is True
-    assert first["place"] in (repository / compiler / "compare.md").read_text()
-    page = repository / compiler / explanation["folder"] / "index.html"
-    assert f"{model}.py" in page.read_text()
-    assert f"{explanation['folder']}/index.html" in (repository / compiler / "compare.html").read_text()
+    assert place in (folder / "compare.md").read_text()
+    page = folder / explanation["folder"] / "index.html"
+    assert place.partition(":")[0].rpartition("/")[2] in page.read_text()
+    assert f"{explanation['folder']}/index.html" in (folder / "compare.html").read_text()
 
 
 @pytest.mark.slow
-def test_everything_about_a_case_lies_beside_its_page(repository: Path, eager: dict[tuple[str, str], Any]) -> None:
-    """Traces of both sides and a flame graph; the command prints what is known without measuring again."""
-    folder = repository / "eager" / eager["kernel", "abs_latency"]["folder"]
-    names = {path.name for path in folder.iterdir()}
-    assert {"base.trace.json.gz", "head.trace.json.gz", "flames.svg", "explanation.json", "index.html"} <= names
-    printed = torchperf("explain", "eager", "suite/kernel", cwd=repository)
+def test_changes_of_compiled_code_are_named_first(in_process: Cli, repository: Path) -> None:
+    """A graph that takes longer to compile, and one that breaks."""
+    chosen = "^(compiling|breaks)$"
+    found = compare(in_process, repository, "--compilers", "aot_eager", "--filter", chosen, "--output-dir", "compiled")
+    for model, metric, name, text in (
+        ("compiling", "compilation_latency", "calls of ", "x = x + step"),
+        ("breaks", "graph_breaks", "graph breaks", "graph_break()"),
+    ):
+        check_first_cause(repository / "compiled", found[model, metric], name, line_of(model, text))
+
+
+@pytest.mark.slow
+def test_changes_of_eager_code_are_named_first(in_process: Cli, repository: Path) -> None:
+    """An operator, a Python function, memory and a failure. What did not change gets no cause, even if it is asked for:
+    noise has none; and the comparison keeps everything else that is in it."""
+    chosen = "^(kernel|host|fails|bigger|same)$"
+    found = compare(in_process, repository, "--compilers", "eager", "--filter", chosen, "--output-dir", "eager")
+    assert not any(model == "same" for model, _ in found)
+    folder = repository / "eager"
+    for model, metric, name, text in (
+        ("kernel", "abs_latency", "aten::sort", "sort(dim=-1)"),
+        ("host", "abs_latency", "names", "def names"),
+        ("bigger", "dynamo_peak_mem", "aten::", "torch.cat"),
+        ("fails", "abs_latency", "head fails", "@ torch.ones"),
+    ):
+        check_first_cause(folder, found[model, metric], name, line_of(model, text))
+
+    beside = {path.name for path in (folder / found["kernel", "abs_latency"]["folder"]).iterdir()}
+    assert {"base.trace.json.gz", "head.trace.json.gz", "flames.svg", "explanation.json", "index.html"} <= beside
+    printed = in_process("explain", "eager", "suite/kernel", cwd=repository)
     assert printed.returncode == 0
     assert "aten::sort" in printed.stdout
-    assert "Setting up" not in printed.stderr
+    assert "Setting up" not in printed.stderr  # what is known is not measured again
 
-
-@pytest.mark.slow
-def test_a_case_that_did_not_change_gets_no_cause(repository: Path, eager: dict[tuple[str, str], Any]) -> None:
-    """Though it is asked for: noise has none. The comparison keeps everything else that is in it."""
-    assert not any(model == "same" for model, _ in eager)
-    path = repository / "eager/compare.json"
-    before = json.loads(path.read_text())
-    asked = torchperf("explain", "eager", "suite/same", cwd=repository)
+    before = json.loads((folder / "compare.json").read_text())
+    asked = in_process("explain", "eager", "suite/same", cwd=repository)
     assert asked.returncode == 4, asked.stdout
     assert "No cause" in asked.stdout
-    after = json.loads(path.read_text())
+    after = json.loads((folder / "compare.json").read_text())
     assert {**after, "explanations": before["explanations"]} == before
     assert len(after["explanations"]) == len(before["explanations"]) + 1
 
 
 @pytest.mark.slow
-def test_a_bisection_explains_its_culprit(repository: Path) -> None:
+def test_a_bisection_explains_its_culprit(in_process: Cli, repository: Path) -> None:
     """Against its parent."""
     asked = (
         "bisect",
-        "start",
-        "HEAD",
+        "HEAD~7",
+        "HEAD~4",
         "--case",
         "suite/breaks",
         "--metric",
@@ -213,7 +190,7 @@ def test_a_bisection_explains_its_culprit(repository: Path) -> None:
         "--compilers",
         "aot_eager",
     )
-    done = torchperf(*asked, *LIVE, "--output-dir", "bisected", cwd=repository, explain="confirmed")
+    done = in_process(*asked, *LIVE, "--explain", "confirmed", "--output-dir", "bisected", cwd=repository)
     assert done.returncode == 0, done.stderr + done.stdout
     culprit = json.loads((repository / "bisected/bisect.json").read_text())["progress"]["culprits"][0]
     assert culprit["candidate"]["subject"] == "Plant breaks"
@@ -224,6 +201,9 @@ def test_a_bisection_explains_its_culprit(repository: Path) -> None:
 def test_folders_that_cannot_be_explained_are_told(cli: Cli, tmp_path: Path) -> None:
     """No comparison, none that was measured live, no such case."""
     folder = tmp_path / "compared"
+    case_first = cli("explain", "suite/net")
+    assert case_first.returncode == 2
+    assert 'explain compare_logs "suite/model"' in case_first.stderr
     folder.mkdir()
     no_comparison = cli("explain", str(folder))
     assert no_comparison.returncode == 2

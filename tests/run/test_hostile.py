@@ -30,7 +30,7 @@ EXPECTED = {
     "raises_in_forward": ("eager_1st_run_fail", "eager_fail_to_run", "ValueError: a forward that fails | with"),
     "raises_while_loading": ("model_fail_to_load", "model_fail_to_load", "RuntimeError: no weights"),
     "segfaults": ("crashed", "crashed", "ended by signal 11 (SIGSEGV)"),
-    "sleeps": ("timeout", "timeout", "not done within 40 s: the time limit passed in its step 'eager'"),
+    "sleeps": ("timeout", "timeout", "not done within 25 s: the time limit passed in its step 'eager'"),
     "wrong_when_compiled": ("fail_accuracy", "pass", "output: 32 of 32 values differ, most at "),
 }
 
@@ -44,7 +44,7 @@ def command(out: Path, *more: str) -> list[str]:
 def test_every_hostile_model_is_a_row_with_its_status_and_the_healthy_ones_are_measured(tmp_path: Path) -> None:
     """Raising, crashing, exiting, hanging, printing, NaN, random and wrong results: a row each, exit code 6."""
     done = subprocess.run(
-        command(tmp_path / "out", "-x", "allocates", "--timeout", "40"), capture_output=True, text=True, timeout=600
+        command(tmp_path / "out", "-x", "allocates", "--timeout", "25"), capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 6, done.stderr
     results = read_results(tmp_path / "out")
