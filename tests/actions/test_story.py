@@ -130,7 +130,7 @@ def next_night(night: Night) -> None:
         step="recorded",
     )
     assert compared.code == 4
-    assert "the history history holds no runs of the series results before it" in compared.stderr
+    assert "the history history holds no runs named 'results' before it" in compared.stderr
 
 
 def compare_with_main(night: Night, results: Path) -> None:

@@ -98,6 +98,10 @@ def test_check_recommends_an_update_that_works_when_typed(in_process, folder: Pa
     done = in_process("check", "all", "out", "--expected-dir", "expected", cwd=folder.parent)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the table has no such column: speedup, compression_ratio" in done.stdout
+    assert "--metric-column speedup" in done.stdout
+    missing = in_process("check", "all", "out", "--expected-dir", "nowhere", cwd=folder.parent)
+    assert missing.returncode == 2
+    assert "update-expected --from benchmark_logs --expected-dir nowhere" in missing.stderr
     table.write_text("# why\n" + table.read_text().replace("albert,pass,3,1", "albert,pass,3,0"))
     done = in_process("check", "all", "out", "--expected-dir", "expected", cwd=folder.parent)
     assert done.returncode == 3

@@ -163,6 +163,14 @@ def test_an_unknown_option_gets_the_name_that_is_meant(command: str, typed: str,
     assert f"No such option {typed}. Did you mean {first}" in done.output
 
 
+def test_an_option_of_all_commands_goes_before_the_command() -> None:
+    """It is no option of the command."""
+    done = CliRunner().invoke(cli, ["run", "--config", "x.toml"])
+    assert done.exit_code == 2
+    assert "Write it before the command: " in done.output
+    assert "--config … run" in done.output
+
+
 def test_a_slip_gets_one_option() -> None:
     """What else is a little like it helps nobody."""
     done = CliRunner().invoke(cli, ["run", "--inferense"])

@@ -110,6 +110,16 @@ def test_recompiles_and_remarks_stand_beside_their_case():
     assert "<code>limit reached &#124; &#64;\u2060octocat" in text
 
 
+def test_what_ran_as_it_is_and_is_wrong_has_its_time_and_no_pass():
+    """In the table at a terminal, as in the others."""
+    wrong = case("a", "none")
+    time = replace(
+        performance(wrong, None), metrics={"abs_latency": 2.0, "abs_latency_low": 1.9, "abs_latency_high": 2.1}
+    )
+    text = write_terminal(findings([accuracy(wrong, Status.FAIL_ACCURACY), time]))
+    assert "2.0 ms (1.9 ms to 2.1 ms), failed" in text
+
+
 @pytest.mark.parametrize("status", [Status.MODEL_FAIL_TO_LOAD, Status.EAGER_FAIL_TO_RUN])
 def test_models_that_could_not_run_are_no_pass(status: Status):
     """The headline says how many and why, and the reason cannot mean anything in Markdown."""

@@ -250,7 +250,8 @@ def describe_plan(candidates: tuple[Candidate, ...], kind: str) -> str:
     """List what lies between the ends, the newest last, and how many steps it takes, for a dry run."""
     lines = [f"  {each.name} {one_line(each.subject, limit=100)}".rstrip() for each in candidates]
     steps = count(estimate_steps(len(candidates)), "step")
-    return "\n".join([*lines, f"{count(len(candidates), kind)} may have made the change: about {steps}."])
+    total = f"{count(len(candidates), kind)} may have made the change: about {steps}, with the ends and the last check."
+    return "\n".join([*lines, total])
 
 
 def make_comparison(culprit: Culprit, question: Question, case: Case) -> Comparison:

@@ -86,6 +86,7 @@ def _bisect(options: BisectOptions) -> int:
         options.talk.say(f"Note: {note}.")
     if options.dry_run:
         click.echo(describe_plan(stretch.candidates, stretch.kind))
+        options.talk.say("Nothing was set up, so it is not known yet whether the suite has the case.")
         return int(ExitCode.OK)
     recipe, question = _make_recipe(options, repository, stretch), _make_question(options)
     request = None if options.search.command else _make_request(options, recipe, stretch)

@@ -217,7 +217,7 @@ class MethodOptions:
     budget: float | None = option(
         "--budget",
         type=_SECONDS,
-        help="Seconds that all of it may take; what is left over then is said.",
+        help="Seconds for all cases together; those that no time is left for are listed.",
     )
     no_cold_start_latency: bool = option(
         "--no-cold-start-latency",

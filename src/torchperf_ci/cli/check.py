@@ -141,6 +141,24 @@ class PerformanceOptions(MetricOptions):
         return MetricOptions.pairs(self, actual)
 
 
+class TablesFolder(click.Path):
+    """The folder of the tables; of one that is not there the error says how it is made."""
+
+    name = "directory"
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        if not Path(value).exists():
+            self.fail(
+                f"there is no folder {os.fspath(value)!r}; make it and its tables from a run that is as it should be: "
+                f"torchperf-ci update-expected --from benchmark_logs --expected-dir {shlex.quote(os.fspath(value))}",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
 @command_options
 class AllOptions(MetricOptions):
     """Ask for a folder of tables."""
@@ -149,7 +167,7 @@ class AllOptions(MetricOptions):
 
     expected: Path | None = option(
         "--expected-dir",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        type=TablesFolder(exists=True, file_okay=False, path_type=Path),
         help="The folder of expectation tables.",
     )
 
@@ -228,7 +246,7 @@ def counts(options: CountOptions) -> None:
 
     ACTUAL is a CSV of rows benchmark,metric,value, or a results folder. TABLE has rows benchmark,metric,expected,noise
     without a header. More than expected (REGRESSION), less (WIN) and no result fail; a result that nothing is expected
-    of is told.
+    of is only reported.
     """
     from torchperf_ci.expectations.counts import (
         CountOutcome,

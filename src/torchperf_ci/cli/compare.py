@@ -153,7 +153,7 @@ def _compare_with_history(options: CompareOptions) -> int:
         where = history.files.where
     if not past.runs:
         of_branch = f" of the branch {branch}" if branch else ""
-        raise NothingToJudge(f"the history {where} holds no runs of the series {recorded.name}{of_branch} before it")
+        raise NothingToJudge(f"the history {where} holds no runs named {recorded.name!r}{of_branch} before it")
     findings = compare_with_past(
         (str(options.folders[0]), replace(results, records=run.results.records)),
         (f"{count(len(past.runs), 'run')} in {where}", [earlier.results.records for earlier in past.runs]),

@@ -128,7 +128,7 @@ class VerdictOptions:
         multiple=True,
         type=click.Choice(["counts"]),
         help="counts: more operators, generated kernels, kernel launches, allocations or floating-point operations "
-        "fail too (exit code 3), not only more instructions.  [default: they are only told]",
+        "fail too (exit code 3), not only more instructions.  [default: they are only reported]",
     )
     strict: bool = option("--strict", is_flag=True, help="Inconclusive and refused cases fail as well (exit code 3).")
 
@@ -169,7 +169,7 @@ class EffortOptions:
         multiple=True,
         metavar="DIR",
         type=click.Path(path_type=Path),
-        help="The output folder of an earlier comparison on this machine: it tells how much processes of equal code "
+        help="The output folder of an earlier comparison on this machine: it shows how much processes of equal code "
         "differ. Repeatable.",
     )
     measure_all: bool = option(

@@ -46,7 +46,7 @@ class ExplainOptions:
 
     folder: Path = argument(
         metavar="[COMPARE_DIR]",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        type=click.Path(file_okay=False, path_type=Path),
         default=Path("compare_logs"),
         envvar="TORCHPERF_RESULTS",
     )
@@ -78,6 +78,11 @@ def explain(options: ExplainOptions) -> int:
     """
     from torchperf_ci.explain.stored import choose_stored, read_stored
 
+    if not options.folder.exists():
+        raise click.UsageError(
+            f"there is no folder {str(options.folder)!r}; give that of a comparison first, then the case: torchperf-ci "
+            'explain compare_logs "suite/model"'
+        )
     stored = read_stored(options.folder)
     chosen = choose_stored(stored, options.case)
     known = [] if options.again.again else [each for each in stored.explanations if each.folder]

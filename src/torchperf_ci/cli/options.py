@@ -457,15 +457,18 @@ class Command(click.Command):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             name = error.option_name
-            raise click.NoSuchOption(name, f"No such option {name}.{self._option_hint(name)}", ctx=ctx) from error
+            raise click.NoSuchOption(name, f"No such option {name}.{self._option_hint(ctx, name)}", ctx=ctx) from error
         except click.UsageError as error:
             hint = self._list_hint(typed) if type(error) is click.UsageError else ""
             if not hint:
                 raise
             raise click.UsageError(f"{error.message}\n{hint}", ctx) from error
 
-    def _option_hint(self, name: str) -> str:
-        """Say which options may be meant: those that begin so, else those with these words, else like ones."""
+    def _option_hint(self, ctx: click.Context, name: str) -> str:
+        """Say which options may be meant: those that begin so, else those with these words, else like ones; of one that
+        belongs before the command, that it does."""
+        if ctx.parent is not None and any(name in item.opts for item in ctx.parent.command.params):
+            return f" Write it before the command: {ctx.parent.command_path} {name} … {ctx.info_name}"
         names = [
             each
             for item in self.params

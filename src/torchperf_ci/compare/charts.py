@@ -108,15 +108,17 @@ def forest_figure(comparisons: Sequence[Comparison], tolerances: Mapping[str, Ch
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x", color=GRID, linewidth=0.6)
         log_axis(axes, "x", (low, high))
-        axes.xaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: f"{100 * (value - 1):+.3g} %".replace("+0 %", "0 %"))
-        )
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _label_tick(100 * (value - 1))))
         bounds = f"threshold {percent(tolerance.threshold)}, margin {percent(tolerance.margin)}"
         axes.set_xlabel(f"{_AXES[rows[0].metric]}\n{bounds}")
     hidden = len(comparisons) - len(shown)
     cut = f" ({hidden:,} more are not drawn)" if hidden else ""
     titled(figure, f"Head against base{cut}", _legend(shown), columns=3)
     return figure
+
+
+def _label_tick(percent: float) -> str:
+    return f"{percent:+,.0f} %" if percent >= 100 else f"{percent:+.3g} %".replace("+0 %", "0 %")
 
 
 def _limits(comparisons: Sequence[Comparison], tolerance: ChangeTolerance) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from torchperf_ci.compare.model import (
     Header,
     name_verdict,
     pick_case_verdicts,
+    widen_for_days,
 )
 from torchperf_ci.core.records import METRICS, Case
 from torchperf_ci.core.statistics import slow_share
@@ -115,6 +116,7 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
     """List the groups of cases that the sentence speaks of, the most urgent first: whether they are bad, how many they
     are, what is said of one and of several, and details."""
     own = [*pick_case_verdicts(findings.comparisons).values()]
+    named = {c.case for c in findings.comparisons if c.metric not in TIMED and _is_named(c)}
     others = [c for c in findings.comparisons if c.metric not in TIMED]
 
     def pick(verdict: Verdict, comparisons: Sequence[Comparison] = own) -> list[Comparison]:
@@ -168,7 +170,7 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
             "are faster",
             f": {quote(name(improved[0].case))}" if len(improved) == 1 else _name_cases(improved, quote),
         ),
-        (sum(not c.spared for c in unchanged), "is unchanged", "are unchanged", within),
+        (sum(not c.spared and c.case not in named for c in unchanged), "is unchanged", "are unchanged", within),
         (findings.spared, "is the same program", "are the same program", " on both sides"),
         (
             len({c.case for c in counted}),
@@ -181,6 +183,12 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
     )
     yield from ((True, *group) for group in bad if group[0])
     yield from ((False, *group) for group in rest if group[0])
+
+
+def _is_named(comparison: Comparison) -> bool:
+    """Say whether the sentence speaks of a case for this metric, which is no time."""
+    is_unchecked = comparison.verdict is Verdict.REFUSED and comparison.metric == ACCURACY
+    return comparison.verdict in {Verdict.FAILED, Verdict.REGRESSED} or is_unchecked
 
 
 def _explain(comparisons: Sequence[Comparison], quote: Quote) -> str:
@@ -350,10 +358,15 @@ def list_notes(findings: ComparisonFindings) -> Iterator[str]:
         limits = " Some cases or metrics have their own limits." if tolerances.rules else ""
         is_live = bool(findings.measured) or any(c.confirmed is not None for c in findings.comparisons)
         twice = " Changes count when a second measurement says the same." if is_live else ""
-        measure = "Slower or faster in speedup" if findings.is_recorded else "Slower or faster"
+        usual = tolerances.latency
+        time = widen_for_days(usual, LATENCY)
+        beyond, within = percent(usual.margin), f"±{percent(usual.threshold)}"
+        if findings.is_recorded:
+            beyond = f"{beyond} (speedup) or {percent(time.margin)} (times)"
+            within = f"{within} or ±{percent(time.threshold)}"
         yield (
-            f"{measure}: the whole interval lies beyond {percent(tolerances.latency.margin)}. Unchanged: it "
-            f"lies within ±{percent(tolerances.latency.threshold)}. Otherwise it is inconclusive.{twice}{limits}"
+            f"Slower or faster: the whole interval lies beyond {beyond}. Unchanged: it lies within {within}. Otherwise "
+            f"it is inconclusive.{twice}{limits}"
         )
         if findings.inconclusive and findings.is_recorded:
             yield (

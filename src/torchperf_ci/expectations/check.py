@@ -198,7 +198,11 @@ def describe_coverage(pairs: Sequence[TablePair], kinds: Sequence[CheckKind], ru
     if len(kinds) < len(CheckKind):
         unread = {}
     return [
-        *(f"not compared, since the table has no such column: {c} ({some_of(names)})" for c, names in lacking.items()),
+        *(
+            f"not compared, since the table has no such column: {columns} ({some_of(names)}); `update-expected "
+            f"--metric-column {columns.partition(', ')[0]}` adds it"
+            for columns, names in lacking.items()
+        ),
         *(f"no check reads the column {columns} ({some_of(names)})" for columns, names in unread.items()),
     ]
 

@@ -108,13 +108,15 @@ def saved(figure: Figure) -> dict[str, bytes]:
 def round_numbers(low: float, high: float, most: int = 6) -> list[float]:
     """Choose some five round numbers: even steps in a narrow range, then halves of powers of 2, then powers of 2 or 10.
 
-    Between `low` and `high`, at most about `most` of them in a narrow range.
+    Between `low` and `high`, about `most` of them at most; 1 is among the powers.
     """
     if high / low < 4:
         values = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
         return [float(value) for value in values if low <= value <= high]
     base = 2.0 if high / low < 2**9 else 10.0
-    powers = [base**power for power in range(math.floor(math.log(low, base)), math.ceil(math.log(high, base)) + 1)]
+    exponents = range(math.ceil(math.log(low, base)), math.floor(math.log(high, base)) + 1)
+    step = max(1, round(len(exponents) / most))
+    powers = [base**power for power in range(exponents.start - 1, exponents.stop + 1) if power % step == 0]
     between = [1.5 * power for power in powers] if high / low < 2**4 else []
     return sorted(tick for tick in powers + between if low <= tick <= high)
 

@@ -126,9 +126,12 @@ def _failures(findings: RunFindings, logs: Mapping[str, Path]) -> Iterator[str]:
 
 def _speedup(tables: SuiteTables, model: str, compiler: str, cell: Cell) -> str:
     record = tables.records.get((Testing.PERFORMANCE, model, compiler))
-    if not cell.measured:
-        return describe_latency(record) if record is not None and cell.passed else one_line(cell.status)
-    text = format_speedup(cell.value, read_interval(record))
+    if cell.measured:
+        text = format_speedup(cell.value, read_interval(record))
+    elif record is not None and "abs_latency" in record.metrics:
+        text = describe_latency(record)
+    else:
+        return one_line(cell.status)
     return text if cell.passed else f"{text}, failed"
 
 
