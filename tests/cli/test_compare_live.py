@@ -401,6 +401,7 @@ def test_requests_that_cannot_be_meant_are_refused(cli: Cli, arguments: tuple[st
     done = cli("compare", "--inference", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
+    assert arguments or message in cli("compare").stderr  # before it asks for a mode
     assert "Traceback" not in done.stderr
 
 

@@ -171,8 +171,8 @@ class VariantOptions:
         "--devices",
         multiple=True,
         shell_complete=complete_list(DEVICES),
-        help="cpu, cuda, cuda:1, xpu, mps, or all for every accelerator. Repeatable.  [default: the accelerator; the CPU "
-        "where there is no sign of one]",
+        help="cpu, cuda, cuda:1, xpu, mps, or all for every accelerator. Repeatable.  [default: the accelerator; the "
+        "CPU where there is no sign of one]",
     )
     dtypes: tuple[str, ...] = option(
         "--dtypes",

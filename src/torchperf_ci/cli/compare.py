@@ -343,17 +343,9 @@ def make_request(options: CompareOptions) -> CompareRequest:
     from torchperf_ci.compare.session import CompareRequest, shared_cpus
     from torchperf_ci.github.job import find_server
 
-    selection, settings, sides = options.cases.selection(), options.cases.settings(), options.sides
-    if not options.cases.variants.performance:
-        raise click.UsageError("--no-performance leaves no time to compare; `check` compares statuses")
-    if settings.rule.repeat is not None and settings.rule.repeat < LEAST_PAIRS:
-        raise click.UsageError(
-            f"--repeat {settings.rule.repeat}: a launch of a comparison needs at least {LEAST_PAIRS} rounds"
-        )
+    sides = options.sides
     if (sides.base_compiler is None) != (sides.head_compiler is None):
         raise click.UsageError("give --base-compiler and --head-compiler together")
-    if sides.head_compiler:
-        selection = replace(selection, compilers=(sides.head_compiler,))
     repository, base_commit, head_commit = _choose_commits(options)
     base = _make_side("base", sides.base_python, sides.base_env, sides.base_compiler, base_commit, options)
     head = _make_side("head", sides.head_python, sides.head_env, sides.head_compiler, head_commit, options)
@@ -366,6 +358,15 @@ def make_request(options: CompareOptions) -> CompareRequest:
         raise click.UsageError(
             "base and head are the same: give --base-ref, --base-python and --head-python, --base-env or --head-env, "
             "--base-compiler and --head-compiler, or two results folders"
+        )
+    selection, settings = options.cases.selection(), options.cases.settings()
+    if sides.head_compiler:
+        selection = replace(selection, compilers=(sides.head_compiler,))
+    if not options.cases.variants.performance:
+        raise click.UsageError("--no-performance leaves no time to compare; `check` compares statuses")
+    if settings.rule.repeat is not None and settings.rule.repeat < LEAST_PAIRS:
+        raise click.UsageError(
+            f"--repeat {settings.rule.repeat}: a launch of a comparison needs at least {LEAST_PAIRS} rounds"
         )
     # Both sides can be arms of one process where one is the plain module, and the other the same module compiled.
     only_compilers_differ = replace(base, compiler=head.compiler, label=head.label, name="head") == head
