@@ -14,7 +14,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) --dist worksteal -m "not engine"
 
 engine: $(STAMP)
-	$(BIN)/python -m pytest -m engine
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m engine
 
 # Optional: needs x86-64 Linux, gcc, and 5 GB for a torch with CUDA (tests/fake_cuda/README.md).
 fake-cuda: $(STAMP)
