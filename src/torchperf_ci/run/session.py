@@ -357,10 +357,10 @@ class Worker:
         self._parent.kill(self.pid)
         with contextlib.suppress(OSError):
             self._requests.close()
-        if self._replies >= 0:
+        replies, self._replies = self._replies, -1  # before it is closed: a signal may end this, and kill it once more
+        if replies >= 0:
             self._selector.close()
-            os.close(self._replies)
-            self._replies = -1
+            os.close(replies)
 
     def _reply(self, deadline: float, do: str) -> dict[str, Any]:
         while b"\n" not in self._buffer:
