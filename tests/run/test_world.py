@@ -56,15 +56,17 @@ def only(records: list[Record], testing: Testing = Testing.PERFORMANCE) -> dict[
 
 
 @pytest.mark.slow
-def test_data_parallel_and_tensor_parallel_models_are_measured(tmp_path: Path) -> None:
-    """By DistributedDataParallel, split by hand, split by torch: right, and with the number of processes."""
-    records = run_suite(tmp_path / "out", suite=EXAMPLE, mode="--training")
+@pytest.mark.parametrize(("mode", "testings"), [("--inference", ["--no-accuracy"]), ("--training", [])])
+def test_data_parallel_and_tensor_parallel_models_are_measured(tmp_path: Path, mode: str, testings: list[str]) -> None:
+    """By DistributedDataParallel, split by hand, split by torch: right, which training shows for both modes, and with
+    the number of processes."""
+    records = run_suite(tmp_path / "out", *testings, suite=EXAMPLE, mode=mode)
     assert {(record.case.model, record.status.value) for record in records} == {
         ("data_parallel", "pass"),
         ("split_by_hand", "pass"),
         ("split_by_torch", "pass"),
     }
-    assert len(records) == 6
+    assert len(records) == (3 if testings else 6)
     assert {record.environment.world for record in records} == {2}
     assert all(len(record.samples["eager"]) == 10 for record in only(records).values())
     assert "eager_peak_mem" in only(records)["data_parallel"].metrics
