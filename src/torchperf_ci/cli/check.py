@@ -144,8 +144,6 @@ class PerformanceOptions(MetricOptions):
 class TablesFolder(click.Path):
     """The folder of the tables; of one that is not there the error says how it is made."""
 
-    name = "directory"
-
     def convert(
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
     ) -> str | bytes | os.PathLike[str]:

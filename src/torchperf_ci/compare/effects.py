@@ -194,8 +194,10 @@ def find_floor(launches: Sequence[Launch], between: float) -> float:
     what the noise card shows: 0.5 % at 4.5 ms, 1.4 % at 0.12 ms, 1.8 % at 0.03 ms, 2.5 % at 0.014 ms. The arms of one
     process share theirs.
     """
+    if between < BETWEEN_FLOOR:
+        return between
     times = [time for launch in launches for time in (*launch.base, *launch.head) if time > 0]
-    if between < BETWEEN_FLOOR or not times:
+    if not times:
         return between
     growth = math.sqrt(math.sqrt(SHORT_CALL / median(times)))
     return max(between, min(SHORT_CALL_FLOOR, BETWEEN_FLOOR * growth))

@@ -116,7 +116,6 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
     """List the groups of cases that the sentence speaks of, the most urgent first: whether they are bad, how many they
     are, what is said of one and of several, and details."""
     own = [*pick_case_verdicts(findings.comparisons).values()]
-    named = {c.case for c in findings.comparisons if c.metric not in TIMED and _is_named(c)}
     others = [c for c in findings.comparisons if c.metric not in TIMED]
 
     def pick(verdict: Verdict, comparisons: Sequence[Comparison] = own) -> list[Comparison]:
@@ -145,6 +144,7 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
         ),
     )
     accepted = [c for c in findings.comparisons if c.accepted is not None]
+    named = {c.case for c in (*wrong, *worse, *unchecked, *accepted)}
     rest = (
         (
             len({c.case for c in accepted}),
@@ -183,12 +183,6 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
     )
     yield from ((True, *group) for group in bad if group[0])
     yield from ((False, *group) for group in rest if group[0])
-
-
-def _is_named(comparison: Comparison) -> bool:
-    """Say whether the sentence speaks of a case for this metric, which is no time."""
-    is_unchecked = comparison.verdict is Verdict.REFUSED and comparison.metric == ACCURACY
-    return comparison.verdict in {Verdict.FAILED, Verdict.REGRESSED} or is_unchecked
 
 
 def _explain(comparisons: Sequence[Comparison], quote: Quote) -> str:
