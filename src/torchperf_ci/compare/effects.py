@@ -190,17 +190,20 @@ def estimate_effect(
 def find_floor(launches: Sequence[Launch], between: float) -> float:
     """Find the standard deviation that launches of equal code have at least, which `between` is for long iterations.
 
-    The shorter a call, the more it depends on where a process has its code and data. The fourth root of the time is
-    what the noise card shows: 0.5 % at 4.5 ms, 1.4 % at 0.12 ms, 1.8 % at 0.03 ms, 2.5 % at 0.014 ms. The arms of one
-    process share theirs.
+    The arms of one process share where it has its code and data, so theirs stays.
     """
-    if between < BETWEEN_FLOOR:
-        return between
     times = [time for launch in launches for time in (*launch.base, *launch.head) if time > 0]
-    if not times:
-        return between
-    growth = math.sqrt(math.sqrt(SHORT_CALL / median(times)))
-    return max(between, min(SHORT_CALL_FLOOR, BETWEEN_FLOOR * growth))
+    return max(between, floor_at(median(times))) if times and between >= BETWEEN_FLOOR else between
+
+
+def floor_at(seconds: float) -> float:
+    """Compute the standard deviation that launches of equal code have at least when an iteration takes `seconds`.
+
+    The shorter a call, the more it depends on where a process has its code and data. The fourth root of the time is
+    what the noise card shows: 0.5 % at 4.5 ms, 1.4 % at 0.12 ms, 1.8 % at 0.03 ms, 2.5 % at 0.014 ms.
+    """
+    growth = math.sqrt(math.sqrt(SHORT_CALL / seconds))
+    return min(SHORT_CALL_FLOOR, BETWEEN_FLOOR * max(1.0, growth))
 
 
 def combine_p_values(first: float, second: float) -> float:

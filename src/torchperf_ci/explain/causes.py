@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median, variance
 
-from torchperf_ci.compare.effects import BETWEEN_FLOOR
+from torchperf_ci.compare.effects import Verdict, floor_at
 from torchperf_ci.compare.explanation import Cause, CauseKind, Explanation
 from torchperf_ci.compare.model import COMPILING, COUNTED, MEMORY, Comparison
 from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS
@@ -76,7 +76,7 @@ def explain_change(
         return _explain_compiling(explanation, comparison, evidence, changes)
     if metric in {*COUNTED, *EXACT_COUNTS, *INSTRUCTIONS}:
         return _explain_count(explanation, comparison, evidence, changes)
-    return _explain_time(explanation, evidence, changes)
+    return _explain_time(explanation, comparison, evidence, changes)
 
 
 def _explain_failure(explanation: Explanation, evidence: Evidence, changes: LineChanges | None) -> Explanation:
@@ -106,7 +106,9 @@ def read_places(log: str) -> list[str]:
     ]
 
 
-def _explain_time(explanation: Explanation, evidence: Evidence, changes: LineChanges | None) -> Explanation:
+def _explain_time(
+    explanation: Explanation, comparison: Comparison, evidence: Evidence, changes: LineChanges | None
+) -> Explanation:
     turns = evidence.turns
     whole = _compare_turns(turns, lambda profile: profile.wall)
     explanation = replace(
@@ -117,12 +119,13 @@ def _explain_time(explanation: Explanation, evidence: Evidence, changes: LineCha
         high=whole.high / 1e9,
     )
     facts = tuple(_list_facts(evidence, changes))
-    if whole.low <= 0 <= whole.high:
+    is_same = evidence.sameness is not None and evidence.sameness.is_same
+    if is_same and comparison.verdict in {Verdict.UNCHANGED, Verdict.INCONCLUSIVE}:
         return replace(
-            explanation,
-            problem="measured anew, the sides do not differ by more than noise",
-            facts=facts,
+            explanation, problem="it is the same program on both sides, and no change is confirmed", facts=facts
         )
+    if whole.low <= 0 <= whole.high:
+        return replace(explanation, problem="measured anew, the sides do not differ by more than noise", facts=facts)
     difference = whole.head - whole.base
     rows = _list_time_rows(turns, evidence, changes)
     causes = [replace(row, share=row.difference * 1e9 / difference) for row in rows]
@@ -152,21 +155,25 @@ def _is_of_program(cause: Cause) -> bool:
 
 
 def _compare_turns(turns: Sequence[ProfiledTurn], read: Callable[[CallProfile], float]) -> _Difference:
-    """Compare a time on both sides: the mean difference of turns with Student's interval of 95 %.
+    """Compare a time on both sides: the median difference of turns with Student's interval of 95 %.
 
-    Its variance is that of turns within a launch, or of launches among each other, or the one that processes of equal
-    code have at least (`BETWEEN_FLOOR` of the time), whichever is largest.
+    Its variance is that of turns within launches, plus what launches differ by beyond it, which is at least what
+    processes of equal code differ by (`floor_at`). Degrees of freedom are those of a sum of estimated variances after
+    Welch and Satterthwaite, as in `estimate_effect`.
     """
     pairs = [(turn.launch, read(turn.base), read(turn.head)) for turn in turns]
     by_launch = [[head - base for launch, base, head in pairs if launch == one] for one in {p[0] for p in pairs}]
     means = [fmean(each) for each in by_launch]
-    within = [value - fmean(each) for each in by_launch for value in each]
+    within = sum((value - fmean(each)) ** 2 for each in by_launch for value in each)
     freedom = max(1, len(pairs) - len(by_launch))
-    level = max(fmean(p[1] for p in pairs), fmean(p[2] for p in pairs))
-    of_turns = sum(value * value for value in within) / freedom / len(pairs)
-    of_launches = variance(means) / len(means) if len(means) > 1 else 0.0
-    of_processes = (BETWEEN_FLOOR * level) ** 2 / len(means)
-    half = student_t(0.975, freedom) * math.sqrt(max(of_turns, of_launches) + of_processes)
+    of_turns = within / freedom / len(pairs)
+    seconds = median(min(turn.base.wall, turn.head.wall) for turn in turns) / 1e9
+    floor = (floor_at(seconds) * max(fmean(p[1] for p in pairs), fmean(p[2] for p in pairs))) ** 2 / len(means)
+    beyond = variance(means) / len(means) - of_turns if len(means) > 1 else 0.0
+    total, doubt = of_turns + max(beyond, floor), of_turns**2 / freedom
+    if beyond > floor:  # else the part between launches is a constant, which adds no doubt
+        doubt += beyond**2 / (len(means) - 1)
+    half = student_t(0.975, total**2 / doubt if doubt > 0 else freedom) * math.sqrt(total)
     centre = median(head - base for _, base, head in pairs)
     base = median(p[1] for p in pairs)
     return _Difference(base=base, head=base + centre, low=centre - half, high=centre + half)
