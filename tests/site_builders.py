@@ -14,6 +14,7 @@ from torchperf_ci.compare.model import CommitSummary
 from torchperf_ci.core.records import Case, Direction, Record, Status, own_metric
 from torchperf_ci.dashboard.commits import CommitRange
 from torchperf_ci.dashboard.owners import OwnerRule
+from torchperf_ci.history.addresses import identify_run
 from torchperf_ci.history.parquet import ParquetHistory, encode_run
 from torchperf_ci.history.runs import HistoryRun, RunFilter
 from torchperf_ci.history.storage import LocalFiles
@@ -110,3 +111,8 @@ def _records(of: Case, night: int) -> Iterator[Record]:
         own_metrics={metric.name: metric for metric in own},
         log="logs/it.log",
     )
+
+
+def comparison_address(before: str, after: str) -> str:
+    """The address of two runs side by side, by their keys, inside of the site."""
+    return f"#/runs?base={identify_run(before)}&head={identify_run(after)}"

@@ -220,7 +220,7 @@ def test_only_the_first_launches_compile_from_an_empty_cache(cli: Cli, tmp_path:
     assert len(measured["launches"]) == 4
     for side in ("base", "head"):
         assert len(measured[side]["compile_seconds"]) == 3
-        first, second, third, fourth = (tmp_path / side).read_text().split()
+        first, second, third, fourth, *_ = (tmp_path / side).read_text().split()  # a second measurement may follow
         assert len({first, second, third}) == 3
         assert fourth == first
         assert not Path(first).exists()

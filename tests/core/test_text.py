@@ -68,6 +68,7 @@ def test_a_long_text_is_cut_and_says_so():
         ("a|b", "<code>a&#124;b</code>"),
         ("a`b", "<code>a&#96;b</code>"),
         ("", "–"),
+        ("\r", "`'\\r'`"),
     ],
 )
 def test_code_is_a_code_span_or_an_element_of_references(text: str, markdown: str):
@@ -78,7 +79,7 @@ def test_code_is_a_code_span_or_an_element_of_references(text: str, markdown: st
 @given(st.text(max_size=60))
 def test_any_text_is_one_cell_of_plain_code(text: str):
     """Whatever the text, a table row keeps its two cells, and the cell's content is code with just that text."""
-    shown = one_line(text) or "–"
+    shown = one_line(text) or (ascii(text) if text else "–")
     rendered = GITHUB.render(f"| a | b |\n| --- | --- |\n| {code(text)} | end |\n")
     cells = rendered.split("<tbody>")[1].split("<td>")[1:]
     assert len(cells) == 2

@@ -12,7 +12,7 @@ import pytest
 from fakes.github_server import REPOSITORY, TOKEN
 from fakes.issues_server import IssuesGitHub
 from report_builders import accuracy, both, case
-from run_builders import FIRST_DAY, a_run
+from run_builders import FIRST_DAY, a_run, collect_series
 from torchperf_ci.core.records import Environment, Record, Status
 from torchperf_ci.dashboard.incidents import list_incidents, list_scopes
 from torchperf_ci.dashboard.issues import DEFAULT_LABEL, FollowUpOptions, IssueDesk, plan_steps
@@ -20,7 +20,7 @@ from torchperf_ci.dashboard.states import judge
 from torchperf_ci.github.client import Access, Client, Pace
 from torchperf_ci.history.acceptances import Acceptance
 from torchperf_ci.history.runs import HistoryRun
-from torchperf_ci.history.series import collect_series, make_run_info
+from torchperf_ci.history.series import make_run_info
 
 Night = Sequence[Record]
 Follow = Callable[..., IssueDesk]

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from report_builders import case
-from torchperf_ci.history.addresses import case_address, comparison_address, identify_case, identify_run
+from torchperf_ci.history.addresses import case_address, identify_case
 
 HOSTILE = case("../../<img src=x onerror=alert(1)>?#&", suite="\"'\0\udc80", compiler="a/b")
 
@@ -33,5 +33,3 @@ def test_a_metric_is_text_in_an_address():
 def test_addresses_begin_with_that_of_the_site(site: str, page: str):
     """A folder, with or without its slash, or the page itself, where a host shows no folders."""
     assert case_address(site, case()) == f"{page}#/case/{identify_case(case())}"
-    runs = f"base={identify_run('octo/project/1')}&head={identify_run('octo/project/2')}"
-    assert comparison_address(site, "octo/project/1", "octo/project/2") == f"{page}#/runs?{runs}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -213,6 +213,23 @@ CASES = st.builds(
     dtype=st.sampled_from(["float32", "amp"]),
     compiler=st.sampled_from(["eager", "inductor", "x`|@y"]),
 )
+WITHOUT_A_NAME = Record(
+    case=Case(suite="mlp", model="\r", mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="eager"),
+    testing=Testing.ACCURACY,
+    status=Status.FAIL_ACCURACY,
+    reason="",
+    batch_size=1,
+)
+"""A name that shows nothing."""
+WITHOUT_TIME = Record(
+    case=Case(suite="mlp", model="mlp", mode=Mode.INFERENCE, device="cpu", dtype="amp", compiler="inductor"),
+    testing=Testing.PERFORMANCE,
+    status=Status.PASS,
+    reason="",
+    batch_size=1,
+    metrics={"abs_latency": -2e-309, "speedup": 0.5, "compilation_latency": 1.0},
+)
+"""A time next to nothing, which compiling never pays off."""
 RECORDS = st.builds(
     Record,
     case=CASES,
@@ -230,6 +247,8 @@ RECORDS = st.builds(
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(RECORDS, min_size=1, max_size=5), st.integers(min_value=0, max_value=4000))
+@example([WITHOUT_A_NAME], 955)
+@example([WITHOUT_TIME], 4000)
 def test_any_records_and_any_limit_make_a_valid_report(records: list[Record], limit: int):
     """Never over the limit, valid UTF-8, no failing row lost before a passing one, nothing from outside is markup."""
     found = findings(records, limit=limit)

@@ -14,8 +14,18 @@ from typing import Any
 import pytest
 
 from browser import Browser, needs_browser, running_browser
-from site_builders import CASES, FAILING, FAMILY, HOSTILE, SLOWER, a_history, a_night, make_folder
-from torchperf_ci.history.addresses import case_address, comparison_address, identify_case, identify_run
+from site_builders import (
+    CASES,
+    FAILING,
+    FAMILY,
+    HOSTILE,
+    SLOWER,
+    a_history,
+    a_night,
+    comparison_address,
+    make_folder,
+)
+from torchperf_ci.history.addresses import case_address, identify_case, identify_run
 
 pytestmark = needs_browser
 
@@ -214,7 +224,7 @@ def test_the_mouse_shows_a_run_and_two_clicks_compare_two_runs(browser: Browser,
     click(browser, link("Compare these two runs", "document.getElementById('picks')"))
     browser.wait("document.getElementById('comparison')")
     address = browser.run("return location.hash")
-    assert address == comparison_address("", a_night(24).key, a_night(25).key)
+    assert address == comparison_address(a_night(24).key, a_night(25).key)
 
 
 def test_a_drag_zooms_and_the_range_is_in_the_address(browser: Browser, site: Path):
@@ -299,7 +309,7 @@ def test_parameters_are_a_family_of_lines(browser: Browser, site: Path):
 
 def test_two_runs_side_by_side(browser: Browser, site: Path):
     """What differs in their environments, and every case: what changed stands on top; any two can be chosen."""
-    show(browser, site, comparison_address("", a_night(20).key, a_night(39).key))
+    show(browser, site, comparison_address(a_night(20).key, a_night(39).key))
     environment = text(browser, "document.getElementById('environment')")
     for part in ("cpu_count\t4\t64", "torch\t2.13.0\t2.14.0"):
         assert part in environment
@@ -314,7 +324,7 @@ def test_two_runs_side_by_side(browser: Browser, site: Path):
     )
     browser.wait("document.getElementById('environment')?.innerText.includes('Nothing differs')")
     assert identify_run(a_night(21).key) in browser.run("return location.hash")
-    show(browser, site, comparison_address("", "gone", a_night(39).key))
+    show(browser, site, comparison_address("gone", a_night(39).key))
     assert "is not among the runs that are shown" in text(browser)
 
 

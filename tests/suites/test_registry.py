@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from torchperf_ci.suites import registry
-from torchperf_ci.suites.registry import BUILT_IN, Skip, SuiteError, known, resolve, suite_name
+from torchperf_ci.suites.registry import BUILT_IN, SuiteError, known, resolve, suite_name
 
 BODY = "MODELS = {'one': lambda batch_size: ('module', (batch_size,))}\n"
 
@@ -186,21 +186,6 @@ def test_an_error_inside_a_suite_is_its_own(tmp_path: Path, monkeypatch: pytest.
 def test_names_in_results() -> None:
     """A file's stem, a module's last name, else the name."""
     assert [suite_name(text) for text in ("a/b.c.py", "b.c", "tiny")] == ["b.c", "c", "tiny"]
-
-
-@pytest.mark.parametrize(
-    ("skip", "applies"),
-    [
-        (Skip(model="m", reason="r"), True),
-        (Skip(model="m", reason="r", device="cuda", mode="training"), True),
-        (Skip(model="m", reason="r", device="cpu"), False),
-        (Skip(model="m", reason="r", mode="inference"), False),
-        (Skip(model="n", reason="r"), False),
-    ],
-)
-def test_a_skip_applies_by_model_device_and_mode(skip: Skip, *, applies: bool) -> None:
-    """The number of the device does not matter."""
-    assert skip.applies(model="m", device="cuda:1", mode="training") is applies
 
 
 def test_the_registry_itself_needs_no_torch() -> None:

@@ -58,9 +58,10 @@ def code(text: str, *, limit: int = 0) -> str:
     """Write `text` as inline code in GitHub-flavoured Markdown, in a table or anywhere else.
 
     Code is where GitHub looks for no mentions, references, links, emoji or mathematics. A back-tick or a pipe cannot
-    be escaped there without doubt, so such a text becomes a `<code>` element of character references.
+    be escaped there without doubt, so such a text becomes a `<code>` element of character references. A name that is
+    nothing but white space is shown by its escapes: else nobody would see that there is one.
     """
-    seen = one_line(text, limit=limit)
+    seen = one_line(text, limit=limit) or (ascii(text) if text else "")
     if not seen:
         return ABSENT
     if "`" not in seen and "|" not in seen:

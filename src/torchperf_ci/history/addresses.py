@@ -35,11 +35,6 @@ def page_address(site: str, case: str, metric: str = "") -> str:
     return f"{start_address(site)}#/case/{case}" + (f"?metric={quote(metric, safe='')}" if metric else "")
 
 
-def comparison_address(site: str, before: str, after: str) -> str:
-    """Write the address of two runs side by side, by their keys."""
-    return f"{start_address(site)}#/runs?base={identify_run(before)}&head={identify_run(after)}"
-
-
 def start_address(site: str) -> str:
     """Write the address of a site's first page: that of a folder ends with a slash, from which relative paths count."""
     return site if not site or site.endswith(("/", ".html", ".htm")) else f"{site}/"

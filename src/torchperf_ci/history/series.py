@@ -236,14 +236,6 @@ def _place(point: Point) -> tuple[datetime, str, bool]:
     return point.run.time, point.run.key, point.is_confirmation
 
 
-def collect_series(runs: Iterable[HistoryRun]) -> list[Series]:
-    """Collect the series of these runs, sorted by case and metric."""
-    collection = SeriesCollection()
-    for run in runs:
-        collection.add_run(run)
-    return collection.list_series()
-
-
 def make_run_info(key: str, time: datetime, source: Source, environment: Environment) -> RunInfo:
     """Make the run of the points of a record."""
     return RunInfo(

@@ -134,10 +134,11 @@ class Benefit:
 
     @property
     def calls_to_pay_off(self) -> float | None:
-        """Calls of each model after which what they save together is what compiling them took."""
+        """Calls of each model after which what they save together is what compiling them took; None for never."""
         if not self.saved_ms or self.saved_ms < 0 or self.compile_seconds is None:
             return None
-        return 1000 * self.compile_seconds / self.saved_ms
+        calls = 1000 * self.compile_seconds / self.saved_ms
+        return calls if math.isfinite(calls) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,9 +54,6 @@ class Skip:
     device: str | None = None
     mode: str | None = None
 
-    def applies(self, *, model: str, device: str, mode: str) -> bool:
-        return self.model == model and self.device in {None, device.partition(":")[0]} and self.mode in {None, mode}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
