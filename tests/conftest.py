@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from zygote import forked_pythons
+
 if TYPE_CHECKING:
     from torchperf_ci.run.session import Preloaded
 
@@ -116,6 +118,7 @@ def in_process() -> Callable[..., Done]:
         with ExitStack() as stack:
             patch = stack.enter_context(pytest.MonkeyPatch.context())
             stack.enter_context(one_process_per_side())
+            stack.enter_context(forked_pythons())
             patch.setattr(sys, "argv", ["torchperf-ci", *arguments])
             patch.chdir(cwd)
             # Explaining a change takes some seconds: only where a test is about it.
