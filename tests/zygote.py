@@ -127,7 +127,7 @@ def _names_in(path: Sequence[str]) -> set[str]:
     names = set()
     for folder in path:
         with suppress(OSError):
-            names |= {entry.partition(".")[0] for entry in os.listdir(folder)}
+            names |= {entry.name.partition(".")[0] for entry in Path(folder).iterdir()}
     return names
 
 

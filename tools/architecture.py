@@ -1,7 +1,8 @@
 """`python -m tools.architecture`: measure the house: files, lines, floors, circles of imports, names used twice.
 
-A room is a folder below src/torchperf_ci, or a file there. A floor: a room stands above all rooms that it imports. A
-circle: files that import each other, at whatever distance, also inside a function. `--rooms` draws them for Mermaid.
+A room is a folder below src/torchperf_ci; the two files there are its number and its door. A floor: a room stands above
+all rooms that it imports. A circle: files that import each other, at whatever distance, also inside a function.
+`--rooms` draws them for Mermaid.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src"
 PACKAGE = "torchperf_ci"
+
+_NO_ROOMS = {PACKAGE, "__main__"}
 
 Graph = Mapping[str, set[str]]
 
@@ -57,9 +60,9 @@ def room_graph(house: House) -> dict[str, set[str]]:
     """Tell which rooms each room imports."""
     graph: dict[str, set[str]] = {}
     for module, targets in house.imports.items():
-        rooms = {room_of(target) for target in targets} - {room_of(module)}
+        rooms = {room_of(target) for target in targets} - {room_of(module)} - _NO_ROOMS
         graph.setdefault(room_of(module), set()).update(rooms)
-    return graph
+    return {room: rooms for room, rooms in graph.items() if room not in _NO_ROOMS}
 
 
 def circles(graph: Graph) -> list[list[str]]:
@@ -134,7 +137,7 @@ def untyped_options(house: House) -> list[str]:
 
 def picture(graph: Graph) -> str:
     """Draw the rooms and who imports whom as a Mermaid flowchart; `core` is left out, everybody knows it."""
-    shown = {room: targets - {"core"} for room, targets in graph.items() if room not in {PACKAGE, "__main__", "core"}}
+    shown = {room: targets - {"core"} for room, targets in graph.items() if room != "core"}
     covered = {
         room: {t for t in targets if not any(t in shown.get(other, ()) for other in targets if other != t)}
         for room, targets in shown.items()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -20,15 +20,16 @@ from torchperf_ci.core.results import read_results
 from torchperf_ci.run.plan import Machine, Selection, SuiteListing, make_plan
 from torchperf_ci.run.world import log_names, merge_replies
 
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
 SUITE = Path(__file__).parent / "world_suite.py"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "world.py"
 
 
-def run_suite(out: Path, *more: str, suite: Path = SUITE, mode: str = "--inference") -> list[Record]:
+def run_suite(cli: Cli, out: Path, *more: str, suite: Path = SUITE, mode: str = "--inference") -> list[Record]:
     """Run models of the suite with the compiler `eager`; the records. No process of it is left."""
     options = ["--compilers", "eager", "--devices", "cpu", "-n", "10", "--output-dir", str(out), *more]
-    command = [sys.executable, "-m", "torchperf_ci", "run", "--suites", str(suite), mode, *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    done = cli("run", "--suites", str(suite), mode, *options)
     assert done.returncode in {0, 6}, done.stderr
     assert processes_of(out) == []
     return list(read_results(out).records)
@@ -57,10 +58,12 @@ def only(records: list[Record], testing: Testing = Testing.PERFORMANCE) -> dict[
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("mode", "testings"), [("--inference", ["--no-accuracy"]), ("--training", [])])
-def test_data_parallel_and_tensor_parallel_models_are_measured(tmp_path: Path, mode: str, testings: list[str]) -> None:
+def test_data_parallel_and_tensor_parallel_models_are_measured(
+    cli: Cli, tmp_path: Path, mode: str, testings: list[str]
+) -> None:
     """By DistributedDataParallel, split by hand, split by torch: right, which training shows for both modes, and with
     the number of processes."""
-    records = run_suite(tmp_path / "out", *testings, suite=EXAMPLE, mode=mode)
+    records = run_suite(cli, tmp_path / "out", *testings, suite=EXAMPLE, mode=mode)
     assert {(record.case.model, record.status.value) for record in records} == {
         ("data_parallel", "pass"),
         ("split_by_hand", "pass"),
@@ -73,9 +76,9 @@ def test_data_parallel_and_tensor_parallel_models_are_measured(tmp_path: Path, m
 
 
 @pytest.mark.slow
-def test_the_slowest_process_counts_and_the_worst_outcome(tmp_path: Path) -> None:
+def test_the_slowest_process_counts_and_the_worst_outcome(cli: Cli, tmp_path: Path) -> None:
     """Rank 1 alone sleeps, and rank 1 alone computes something else; a model without WORLD is as ever."""
-    records = run_suite(tmp_path / "out", *models("alone", "sleeps", "wrong"))
+    records = run_suite(cli, tmp_path / "out", *models("alone", "sleeps", "wrong"))
     times, outcomes = only(records), only(records, Testing.ACCURACY)
     assert median(times["sleeps"].samples["eager"]) > 0.05
     assert median(times["sleeps"].samples["compiled"]) > 0.05
@@ -86,7 +89,7 @@ def test_the_slowest_process_counts_and_the_worst_outcome(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_whatever_ends_a_rank_is_a_row_with_its_number_and_its_log(tmp_path: Path) -> None:
+def test_whatever_ends_a_rank_is_a_row_with_its_number_and_its_log(cli: Cli, tmp_path: Path) -> None:
     """Killed, an exit, an exception, a second process group."""
     out = tmp_path / "out"
     expected = {
@@ -97,7 +100,7 @@ def test_whatever_ends_a_rank_is_a_row_with_its_number_and_its_log(tmp_path: Pat
         "raises": ("fail_to_run", "rank 1: ValueError: the second one fails (see "),
         "again": ("model_fail_to_load", "rank 0: torchperf-ci has initialised the process group before: "),
     }
-    records = run_suite(out, *models(*expected), "--no-accuracy")
+    records = run_suite(cli, out, *models(*expected), "--no-accuracy")
     for model, (status, reason) in expected.items():
         record = only(records)[model]
         assert (record.status.value, record.reason.startswith(reason)) == (status, True), record.reason
@@ -108,7 +111,7 @@ def test_whatever_ends_a_rank_is_a_row_with_its_number_and_its_log(tmp_path: Pat
             assert log.endswith("_rank1.log")
             assert (out / "logs" / log).is_file()
     assert len(records) == len(expected)
-    both = run_suite(tmp_path / "both", *models("killed_while_loading"))
+    both = run_suite(cli, tmp_path / "both", *models("killed_while_loading"))
     assert [(record.testing.value, record.status.value) for record in both] == [
         ("accuracy", "crashed"),
         ("performance", "crashed"),
@@ -116,10 +119,10 @@ def test_whatever_ends_a_rank_is_a_row_with_its_number_and_its_log(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_rank_that_hangs_is_named_when_the_time_limit_has_passed(tmp_path: Path) -> None:
+def test_a_rank_that_hangs_is_named_when_the_time_limit_has_passed(cli: Cli, tmp_path: Path) -> None:
     """The other one has come to the next barrier; the log says where it hangs; what it started is gone as well."""
     out = tmp_path / "out"
-    record = only(run_suite(out, *models("hangs"), "--no-accuracy", "--timeout", "25"))["hangs"]
+    record = only(run_suite(cli, out, *models("hangs"), "--no-accuracy", "--timeout", "25"))["hangs"]
     assert record.status.value == "timeout"
     assert "waiting for rank 1 (see " in record.reason
     assert "in _hangs" in next((out / "logs").glob("*_rank1.log")).read_text()
@@ -149,17 +152,16 @@ def test_an_interrupted_controller_leaves_no_process(tmp_path: Path, number: int
 
 
 @pytest.mark.slow
-def test_base_and_head_are_compared_with_two_processes_each(tmp_path: Path) -> None:
+def test_base_and_head_are_compared_with_two_processes_each(cli: Cli, tmp_path: Path) -> None:
     """Equal sides are unchanged; where rank 1 of head alone sleeps longer, head is slower."""
     out = tmp_path / "out"
     command = [
-        *(sys.executable, "-m", "torchperf_ci", "compare", "--suites", str(SUITE), "--inference", "--devices", "cpu"),
+        *("compare", "--suites", str(SUITE), "--inference", "--devices", "cpu"),
         *("--compilers", "eager", "--output-dir", str(out), *models("sleeps", "slower"), "--threads", "1"),
         *("--base-env", "SIDE=base", "--head-env", "SIDE=head", "--budget-per-case", "4", "--launches", "1"),
         *("--margin", "0.1", "--threshold", "0.25"),  # a busy machine leaves less than that open
     ]
-    environ = {**os.environ, "WORLD_SUITE_SLEEP": "0.01"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environ)
+    done = cli(*command, env={"WORLD_SUITE_SLEEP": "0.01"})
     assert done.returncode == 3, done.stdout + done.stderr
     comparisons = json.loads((out / "compare.json").read_text())["comparisons"]
     verdicts = {c["case"]["model"]: c["verdict"] for c in comparisons if c["metric"] == "abs_latency"}
