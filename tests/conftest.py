@@ -150,6 +150,7 @@ def cli(in_process: Callable[..., Done], tmp_path: Path) -> Callable[..., Done]:
 @pytest.fixture(scope="session")
 def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
     """A preloaded process of this Python, for all tests that need nothing but workers forked from it."""
+    from torchperf_ci.run.plan import CPP_COMPILER
     from torchperf_ci.run.session import Preloaded, package_path, worker_environment
 
     log = tmp_path_factory.mktemp("preloaded") / "preload.log"
@@ -158,6 +159,7 @@ def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
         package_path(worker_environment(clean, threads=1, extra={})) as environ,
         Preloaded(sys.executable, environ, log=log) as process,
     ):
+        process.preload([CPP_COMPILER])
         yield process
 
 

@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,7 +113,7 @@ class Zygotes:
         if [*command[:3]] == [sys.executable, "-m", MODULE]:
             zygote = self.of(environ)
             path = [str(folder), *filter(None, environ.get("PYTHONPATH", "").split(os.pathsep))]
-            if not zygote.loaded & _names_in(path):
+            if _is_forkable(path, zygote.loaded):
                 request = {"do": "fork", "environ": environ, "folder": str(folder), "path": path}
                 answer = zygote.ask(request, [settings["pass_fds"][0], settings["stdout"].fileno()])
                 return Forked(zygote, answer["pid"])
@@ -123,12 +124,12 @@ class Zygotes:
             zygote.close()
 
 
-def _names_in(path: Sequence[str]) -> set[str]:
-    names = set()
-    for folder in path:
-        with suppress(OSError):
-            names |= {entry.name.partition(".")[0] for entry in Path(folder).iterdir()}
-    return names
+def _is_forkable(path: Sequence[str], loaded: AbstractSet[str]) -> bool:
+    """Say whether a Python with these folders first on its path would have imported the same: nothing in them has the
+    name of what is loaded, or is installed there, which torch looks for."""
+    names = [name for folder in path if Path(folder).is_dir() for name in os.listdir(folder)]  # noqa: PTH208
+    is_installed = any(name.endswith((".dist-info", ".egg-info")) for name in names)
+    return not is_installed and loaded.isdisjoint(name.partition(".")[0] for name in names)
 
 
 ZYGOTES = Zygotes()
@@ -154,6 +155,8 @@ def main(control: socket.socket) -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")
     for name in ("torch", "torch._dynamo", "torch._inductor.compile_fx"):
         importlib.import_module(name)
+    with suppress(Exception):  # what `torchperf_ci.worker.cpp_compiler` does
+        sys.modules["torch._inductor.cpu_vec_isa"].valid_vec_isa_list.__wrapped__()
     gc.collect()
     gc.freeze()
     loaded = {name.partition(".")[0] for name in sys.modules} | {"sitecustomize", "usercustomize"}

@@ -12,7 +12,7 @@ from functools import cache
 import pytest
 
 from report_builders import BUILD, accuracy, blank_charts, both, case, check_golden, performance
-from run_builders import MACHINE, a_run
+from run_builders import MACHINE, a_run, collect_series
 from torchperf_ci.cli.options import split_list
 from torchperf_ci.core.frames import CaseSelection, Section
 from torchperf_ci.core.records import Mode, Record, Status
@@ -25,7 +25,6 @@ from torchperf_ci.dashboard.states import judge
 from torchperf_ci.dashboard.trends import sparkline
 from torchperf_ci.dashboard.words import write_rerun, write_state, write_terminal_text
 from torchperf_ci.history.addresses import case_address
-from torchperf_ci.history.series import collect_series
 from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.document import whole
 from torchperf_ci.report.model import ReportOptions, collect_findings

@@ -10,12 +10,11 @@ import pytest
 
 from fakes.github_server import REPOSITORY, FakeGitHub
 from report_builders import both, case
-from run_builders import a_run
+from run_builders import a_run, collect_series
 from torchperf_ci.dashboard.commits import MOST_COMMITS, read_ranges
 from torchperf_ci.dashboard.states import SeriesState, judge
 from torchperf_ci.github.branch import Branch, commit_files
 from torchperf_ci.github.client import Client
-from torchperf_ci.history.series import collect_series
 
 
 def make_open_states(good: str, bad: str) -> list[SeriesState]:

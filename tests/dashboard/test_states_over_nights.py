@@ -11,13 +11,12 @@ from functools import cache
 import pytest
 
 from report_builders import BUILD, accuracy, both, case, performance
-from run_builders import FIRST_DAY, MACHINE, a_run
+from run_builders import FIRST_DAY, MACHINE, a_run, collect_series
 from torchperf_ci.core.records import Direction, Environment, Record, Status, own_metric
 from torchperf_ci.core.results import Results
 from torchperf_ci.dashboard.states import SeriesState, State, judge, list_events
 from torchperf_ci.history.acceptances import Acceptance
 from torchperf_ci.history.runs import HistoryRun
-from torchperf_ci.history.series import collect_series
 
 NIGHTS = 60
 OTHER_MACHINE = replace(MACHINE, cpu="Xeon")

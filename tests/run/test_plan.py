@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Mode
 from torchperf_ci.machine.accelerators import Signs
-from torchperf_ci.run.plan import Machine, Plan, Selection, SuiteListing, make_plan, partition, suite_spec
+from torchperf_ci.run.plan import CPP_COMPILER, Machine, Plan, Selection, SuiteListing, make_plan, partition, suite_spec
 
 MACHINE = Machine(devices={"cpu": 1}, compilers=("eager", "aot_eager", "inductor"), dtypes=("float32", "amp"))
 GPUS = Machine(devices={"cpu": 1, "cuda": 2}, compilers=MACHINE.compilers, dtypes=MACHINE.dtypes)
@@ -64,7 +64,17 @@ def test_a_plan_is_every_combination_once_models_together() -> None:
     ]
     assert {item.spec for item in plan.cases} == {"tiny", "/x/other.py"}
     assert {item.case.mode for item in plan.cases} == {Mode.INFERENCE}
-    assert plan.preload == ("a", "b")
+    assert plan.preload == ("a", "b", CPP_COMPILER)
+
+
+@pytest.mark.parametrize(
+    ("device", "compiler", "is_asked"),
+    [("cpu", "inductor", True), ("cpu", "aot_eager", False), ("cuda:1", "inductor", False)],
+)
+def test_the_cpp_compiler_is_asked_once_where_inductor_needs_it(device: str, compiler: str, *, is_asked: bool) -> None:
+    """That is for code that runs on the CPU."""
+    plan = planned(machine=GPUS, devices=(device,), compilers=(compiler,))
+    assert (CPP_COMPILER in plan.preload) is is_asked
 
 
 def test_without_a_device_the_accelerator_is_taken_if_there_is_one() -> None:

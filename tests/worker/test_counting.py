@@ -46,9 +46,12 @@ def test_training_counts_the_same_in_two_processes(count) -> None:
     assert set(one["digests"]) == {"operators"}
 
 
-def test_generated_code_is_the_same_from_an_empty_cache_and_from_a_full_one(count) -> None:
+def test_generated_code_is_the_same_from_an_empty_cache_and_from_a_full_one(count, tmp_path: Path) -> None:
     """Its kernels are counted; the compiled code runs as it is, and dispatches only what has no kernel of its own."""
     one = count("usual", compiler="inductor", cache="one")
+    sources = [path.read_text() for path in (tmp_path / "one").rglob("*.cpp")]
+    assert sources
+    assert not any("__avx_chk_kernel" in source for source in sources)  # the C++ compiler was asked before all cases
     assert one == count("usual", compiler="inductor", cache="two", accuracy=True)
     assert one == count("usual", compiler="inductor", cache="one")
     assert one["remarks"] == []

@@ -18,6 +18,10 @@ Parameters = Mapping[str, str | bool | int | float]
 DEFAULT_FLAG_COMPILERS = ("inductor", "inductor_no_cudagraphs")
 
 
+CPP_COMPILER = "torchperf_ci.worker.cpp_compiler"
+"""What a preloaded process imports before cases that inductor compiles for the CPU."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """The cases that are asked for. Empty `devices` means: what the machine has. `filters` keep, `exclude` drops.
@@ -236,6 +240,8 @@ def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Mac
     if not cases:
         raise UsageProblem(nothing_left(selection, suites))
     preload = dict.fromkeys(name for suite in suites for name in suite.preload)
+    if any(item.case.device == "cpu" and item.case.compiler.startswith("inductor") for item in cases):
+        preload[CPP_COMPILER] = None
     return Plan(cases=cases, places=places, preload=tuple(preload))
 
 
