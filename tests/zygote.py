@@ -19,6 +19,7 @@ import runpy
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,11 +31,9 @@ from typing import Any, NoReturn
 
 MODULE = "torchperf_ci.worker.preload"
 _READ_AT_IMPORT = re.compile(
-    r"(OMP|MKL|KMP|GOMP|LD|DYLD|TORCH(?!PERF)|PYTORCH|CUDA|CUBLAS|NVIDIA|HIP|ROCR|KINETO|TRITON|PYTHON(?!PATH)|XDG|LC|LANG|"
+    r"(?!TORCHINDUCTOR_CACHE_DIR|TRITON_CACHE_DIR)(OMP|MKL|KMP|GOMP|LD|DYLD|TORCH(?!PERF)|PYTORCH|CUDA|CUBLAS|NVIDIA|HIP|ROCR|KINETO|TRITON|PYTHON(?!PATH)|XDG|LC|LANG|"
     r"MALLOC|FAKE)"
 )
-_MOST = 4
-"""So many processes are kept at once, for as many settings of such variables."""
 
 
 class Zygote:
@@ -101,20 +100,20 @@ class Zygotes:
 
     def of(self, environ: Mapping[str, str]) -> Zygote:
         key = frozenset((name, value) for name, value in environ.items() if _READ_AT_IMPORT.match(name))
-        found = self._kept.pop(key, None) or Zygote({"PATH": os.environ["PATH"], **dict(key)})
-        self._kept[key] = found  # the last one used is the last to go; what it has forked lives on
-        while len(self._kept) > _MOST:
-            self._kept.pop(next(iter(self._kept)))
-        return found
+        if key not in self._kept:
+            self._kept[key] = Zygote({"PATH": os.environ["PATH"], **dict(key)})
+        return self._kept[key]
 
     def start(self, command: Sequence[str], **settings: Any) -> Forked | subprocess.Popen[bytes]:
         """Start a program as `subprocess.Popen` does: in a fork where it would be the same."""
         environ, folder = settings["env"], settings.get("cwd") or Path.cwd()
-        if [*command[:3]] == [sys.executable, "-m", MODULE]:
+        own = _packages_above_ours(command[0])
+        if own is not None and [*command[1:3]] == ["-m", MODULE]:
             zygote = self.of(environ)
             path = [str(folder), *filter(None, environ.get("PYTHONPATH", "").split(os.pathsep))]
-            if _is_forkable(path, zygote.loaded):
+            if _is_forkable([*path, *own], zygote.loaded):
                 request = {"do": "fork", "environ": environ, "folder": str(folder), "path": path}
+                request |= {"python": command[0], "own": own}
                 answer = zygote.ask(request, [settings["pass_fds"][0], settings["stdout"].fileno()])
                 return Forked(zygote, answer["pid"])
         return subprocess.Popen(command, **settings)
@@ -122,6 +121,16 @@ class Zygotes:
     def close(self) -> None:
         for zygote in self._kept.values():
             zygote.close()
+
+
+def _packages_above_ours(python: str) -> list[str] | None:
+    """List the folders of packages that a Python has above those of this one: its own, if it is an environment that a
+    comparison made for a side. None for any other Python."""
+    if python == sys.executable:
+        return []
+    files = Path(python).parents[1].glob("lib/python*/site-packages/torchperf-packages-under-test.pth")
+    ours = repr(sysconfig.get_path("purelib"))
+    return next(([str(file.parent)] for file in files if ours in file.read_text()), None)
 
 
 def _is_forkable(path: Sequence[str], loaded: AbstractSet[str]) -> bool:
@@ -196,7 +205,12 @@ def become(request: Mapping[str, Any], descriptor: int, log: int) -> NoReturn:
         os.environ.clear()
         os.environ.update(request["environ"])
         os.chdir(request["folder"])
-        sys.path[:] = [*request["path"], *sys.path[1:]]
+        first = next(place for place, name in enumerate(sys.path) if name.endswith("site-packages"))
+        sys.path[:] = [*request["path"], *sys.path[1:first], *request["own"], *sys.path[first:]]
+        if request["own"]:
+            sys.executable = request["python"]
+            sys.prefix = sys.exec_prefix = str(Path(sys.executable).parents[1])
+            importlib.reload(sysconfig)
         sys.path_importer_cache.clear()
         sys.argv = [MODULE, str(descriptor)]
         runpy.run_module(MODULE, run_name="__main__", alter_sys=True)

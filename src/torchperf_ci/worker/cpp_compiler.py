@@ -11,8 +11,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 _LONGEST = 120
 """Seconds that compiling the header may take."""
@@ -38,15 +42,30 @@ def _compile_header() -> None:
             try:
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 signal.alarm(_LONGEST)
-                os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+                os.environ[_CACHE] = folder
                 import torch
 
                 torch.compile(torch.nn.ReLU())(torch.ones(8))
+            except BaseException as error:  # noqa: BLE001 - nothing of this fork may go on in its parent
+                print(f"torchperf-ci: inductor could not compile: {error}", file=sys.stderr)  # noqa: T201
             finally:
                 os._exit(0)
         os.waitpid(pid, 0)
 
 
-for _prepare in (_ask_for_instructions, _compile_header):
-    with contextlib.suppress(Exception):  # another version of torch does it elsewhere, when it compiles
-        _prepare()
+@contextlib.contextmanager
+def _users_cache() -> Iterator[None]:
+    """Leave torch its own choice of a cache, which it writes into the environment; that is as before afterwards."""
+    chosen = os.environ.pop(_CACHE, None)
+    try:
+        yield
+    finally:
+        os.environ.pop(_CACHE, None)
+        if chosen is not None:
+            os.environ[_CACHE] = chosen
+
+
+with _users_cache():
+    for _prepare in (_ask_for_instructions, _compile_header):
+        with contextlib.suppress(Exception):  # another version of torch does it elsewhere, when it compiles
+            _prepare()
