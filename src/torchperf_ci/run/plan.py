@@ -19,7 +19,7 @@ DEFAULT_FLAG_COMPILERS = ("inductor", "inductor_no_cudagraphs")
 
 
 CPP_COMPILER = "torchperf_ci.worker.cpp_compiler"
-"""What a preloaded process imports before cases that inductor compiles for the CPU."""
+"""The module that a preloaded process imports before cases that inductor compiles for the CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -112,6 +112,8 @@ def _inductor(*, cudagraphs: bool, mode: str | None = None) -> Callable[[Workloa
     def make(workload: Workload, options: Options) -> Compiled:
         import torch._inductor.config as config
 
+        if workload.device.type == "cpu":  # forks have it from their preloaded process
+            importlib.import_module("torchperf_ci.worker.cpp_compiler")
         config.triton.cudagraphs = cudagraphs and workload.device.type == "cuda"
         chosen = mode or options.inductor_mode
         if chosen is None:
