@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -13,15 +14,20 @@ import pytest
 
 from torchperf_ci.core.results import read_results
 
-COMMAND = [
-    *(sys.executable, "-m", "torchperf_ci", "run", "--suites", "tiny", "--quick", "--inference"),
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+RUN = [
+    *("run", "--suites", "tiny", "--quick", "--inference"),
     *("--compilers", "eager", "--compilers", "aot_eager", "--devices", "cpu", "-n", "20", "--output-dir", "out"),
 ]
+COMMAND = [sys.executable, "-m", "torchperf_ci", *RUN]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_keeps_its_rows_and_is_completed_by_the_same_command(tmp_path: Path, number: int) -> None:
+def test_an_interrupted_run_keeps_its_rows_and_is_completed_by_the_same_command(
+    in_process: Cli, tmp_path: Path, number: int
+) -> None:
     """Finished cases are not measured twice, nothing is left running."""
     process = subprocess.Popen(COMMAND, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -36,7 +42,7 @@ def test_an_interrupted_run_keeps_its_rows_and_is_completed_by_the_same_command(
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in family)
     finished = read_results(tmp_path / "out").records
     assert len(finished) >= 4
-    done = subprocess.run([*COMMAND, "--keep-output-dir"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = in_process(*RUN, "--keep-output-dir", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"{len(finished) // 2} cases are recorded already" in done.stderr
     records = read_results(tmp_path / "out").records
