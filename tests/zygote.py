@@ -98,8 +98,10 @@ class Zygotes:
     def __init__(self) -> None:
         self._kept: dict[frozenset[tuple[str, str]], Zygote] = {}
 
-    def of(self, environ: Mapping[str, str]) -> Zygote:
-        key = frozenset((name, value) for name, value in environ.items() if _READ_AT_IMPORT.match(name))
+    def of(self, environ: Mapping[str, str], installed: Sequence[str]) -> Zygote:
+        """The process for these variables, and for these folders with packages, some of which torch imports."""
+        read = {name: value for name, value in environ.items() if _READ_AT_IMPORT.match(name)}
+        key = frozenset({**read, **({"PYTHONPATH": os.pathsep.join(installed)} if installed else {})}.items())
         if key not in self._kept:
             self._kept[key] = Zygote({"PATH": os.environ["PATH"], **dict(key)})
         return self._kept[key]
@@ -109,9 +111,10 @@ class Zygotes:
         environ, folder = settings["env"], settings.get("cwd") or Path.cwd()
         own = _packages_above_ours(command[0])
         if own is not None and [*command[1:3]] == ["-m", MODULE]:
-            zygote = self.of(environ)
             path = [str(folder), *filter(None, environ.get("PYTHONPATH", "").split(os.pathsep))]
-            if _is_forkable([*path, *own], zygote.loaded):
+            installed = [each for each in path[1:] if _has_packages(each)]
+            zygote = self.of(environ, installed)
+            if _is_forkable([each for each in (*path, *own) if each not in installed], zygote.loaded):
                 request = {"do": "fork", "environ": environ, "folder": str(folder), "path": path}
                 request |= {"python": command[0], "own": own}
                 answer = zygote.ask(request, [settings["pass_fds"][0], settings["stdout"].fileno()])
@@ -135,10 +138,13 @@ def _packages_above_ours(python: str) -> list[str] | None:
 
 def _is_forkable(path: Sequence[str], loaded: AbstractSet[str]) -> bool:
     """Say whether a Python with these folders first on its path would have imported the same: nothing in them has the
-    name of what is loaded, or is installed there, which torch looks for."""
-    names = [name for folder in path if Path(folder).is_dir() for name in os.listdir(folder)]  # noqa: PTH208
-    is_installed = any(name.endswith((".dist-info", ".egg-info")) for name in names)
-    return not is_installed and loaded.isdisjoint(name.partition(".")[0] for name in names)
+    name of what is loaded, and no package is installed there, which torch could look for."""
+    names = {name.partition(".")[0] for each in path if Path(each).is_dir() for name in os.listdir(each)}  # noqa: PTH208
+    return loaded.isdisjoint(names) and not any(_has_packages(each) for each in path)
+
+
+def _has_packages(folder: str) -> bool:
+    return any(True for kind in ("dist", "egg") for _ in Path(folder).glob(f"*.{kind}-info"))
 
 
 ZYGOTES = Zygotes()

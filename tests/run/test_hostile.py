@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -37,15 +37,15 @@ EXPECTED = {
 
 def command(out: Path, *more: str) -> list[str]:
     options = ["--inference", "--compilers", "aot_eager", "--devices", "cpu", "-n", "30", "--output-dir", str(out)]
-    return [sys.executable, "-m", "torchperf_ci", "run", "--suites", str(SUITE), *options, *more]
+    return ["run", "--suites", str(SUITE), *options, *more]
 
 
 @pytest.mark.slow
-def test_every_hostile_model_is_a_row_with_its_status_and_the_healthy_ones_are_measured(tmp_path: Path) -> None:
+def test_every_hostile_model_is_a_row_with_its_status_and_the_healthy_ones_are_measured(
+    cli: Callable, tmp_path: Path
+) -> None:
     """Raising, crashing, exiting, hanging, printing, NaN, random and wrong results: a row each, exit code 6."""
-    done = subprocess.run(
-        command(tmp_path / "out", "-x", "allocates", "--timeout", "25"), capture_output=True, text=True, timeout=600
-    )
+    done = cli(*command(tmp_path / "out", "-x", "allocates", "--timeout", "25"))
     assert done.returncode == 6, done.stderr
     results = read_results(tmp_path / "out")
     rows = {(record.case.model, record.testing): record for record in results.records}
@@ -64,9 +64,9 @@ def test_every_hostile_model_is_a_row_with_its_status_and_the_healthy_ones_are_m
 
 
 @pytest.mark.slow
-def test_what_a_hanging_model_started_dies_with_it(tmp_path: Path) -> None:
+def test_what_a_hanging_model_started_dies_with_it(cli: Callable, tmp_path: Path) -> None:
     """Also a child in a session of its own: nothing goes on using the machine."""
-    subprocess.run(command(tmp_path / "out", "-k", "^sleeps$", "--timeout", "15"), capture_output=True, timeout=300)
+    cli(*command(tmp_path / "out", "-k", "^sleeps$", "--timeout", "15"))
     sleeping = [
         process for process in psutil.process_iter(["cmdline"]) if "time.sleep(1000)" in str(process.info["cmdline"])
     ]
@@ -91,6 +91,7 @@ def memory_group() -> Iterator[Path]:
 def test_a_model_that_allocates_until_the_kernel_kills_it_is_killed_oom(tmp_path: Path, memory_group: Path) -> None:
     """The worker goes, the controller stays, and the row says that memory ran out."""
     start = ["sh", "-c", f'echo $$ > {memory_group}/cgroup.procs && exec "$@"', "sh"]
+    start += [sys.executable, "-m", "torchperf_ci"]
     done = subprocess.run(
         [*start, *command(tmp_path / "out", "-k", "allocates|healthy_b")], capture_output=True, text=True, timeout=600
     )

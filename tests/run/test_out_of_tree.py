@@ -27,15 +27,21 @@ DEVICE = Path(__file__).parent / "stand_in_device.py"
 ASKED = ("--suites", "tiny", "-k", "^mlp$", "--inference", "--compilers", "aot_eager", "--threads", "1")
 
 
-@pytest.fixture
-def on_stand_in(cli: Callable, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`torchperf-ci` where the package `torch_standin` is installed; keywords are variables."""
-    site = tmp_path / "site"
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where the package `torch_standin` is installed."""
+    site = tmp_path_factory.mktemp("site")
     about = site / "torch_standin-1.5.dist-info"
     about.mkdir(parents=True)
     shutil.copy(DEVICE, site / "torch_standin.py")
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: torch-standin\nVersion: 1.5\n")
     (about / "entry_points.txt").write_text("[torch.backends]\ntorch_standin = torch_standin:_autoload\n")
+    return site
+
+
+@pytest.fixture
+def on_stand_in(cli: Callable, site: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`torchperf-ci` where it is installed; keywords are variables."""
     return lambda *arguments, **variables: cli(*arguments, env={"PYTHONPATH": str(site), **variables})
 
 
