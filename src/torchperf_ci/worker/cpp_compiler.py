@@ -31,10 +31,12 @@ def _ask_for_instructions() -> None:
 
 
 def _compile_header() -> None:
-    """Compile anything in a fork, with an empty cache of its own, where the header has not been compiled yet."""
+    """Compile anything in a fork, with an empty cache of its own, where no header was compiled since torch is there."""
+    import torch
     from torch._inductor.codecache import _HEADER_DIR
 
-    if any(Path(_HEADER_DIR).glob("*.gch")):
+    installed = Path(torch.__file__).stat().st_ctime
+    if any(header.stat().st_mtime > installed for header in Path(_HEADER_DIR).glob("*.gch")):
         return
     with tempfile.TemporaryDirectory(prefix="torchperf-cache-", ignore_cleanup_errors=True) as folder:
         pid = os.fork()
@@ -43,8 +45,6 @@ def _compile_header() -> None:
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 signal.alarm(_LONGEST)
                 os.environ[_CACHE] = folder
-                import torch
-
                 torch.compile(torch.nn.ReLU())(torch.ones(8))
             except BaseException as error:  # noqa: BLE001 - nothing of this fork may go on in its parent
                 print(f"torchperf-ci: inductor could not compile: {error}", file=sys.stderr)  # noqa: T201
