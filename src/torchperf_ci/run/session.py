@@ -381,6 +381,7 @@ class Worker:
                 self._parent.poll()
                 if self._parent.has_ended(self.pid):
                     raise self._death()
+        limit_log(self._log)  # a reply may come before the next look
         line, _, self._buffer = self._buffer.partition(b"\n")
         if (reply := parse_reply(line, self._number)) is not None:
             return reply
@@ -391,6 +392,7 @@ class Worker:
         """Describe how the worker ended, in the words of its row. If it only closed its end and lives, it is killed."""
         status = self._parent.exit_status(self.pid, time.monotonic() + 5)
         self.kill()
+        limit_log(self._log)
         if status is None:
             return WorkerError(Status.CRASHED, "the worker stopped answering", alive=False)
         word, reason = how_it_ended(os.waitstatus_to_exitcode(status), oom_kills_before=self._oom_kills)
