@@ -67,10 +67,6 @@ class Zygote:
             socket.send_fds(self._control, [json.dumps(request).encode() + b"\n"], descriptors)
             return self._read()
 
-    def close(self) -> None:
-        self._control.close()
-        self._process.wait()
-
 
 class Forked:
     """A fork, with what is used of `subprocess.Popen`."""
@@ -121,17 +117,13 @@ class Zygotes:
                 return Forked(zygote, answer["pid"])
         return subprocess.Popen(command, **settings)
 
-    def close(self) -> None:
-        for zygote in self._kept.values():
-            zygote.close()
-
 
 def _packages_above_ours(python: str) -> list[str] | None:
     """List the folders of packages that a Python has above those of this one: its own, if it is an environment that a
     comparison made for a side. None for any other Python."""
     if python == sys.executable:
         return []
-    files = Path(python).parents[1].glob("lib/python*/site-packages/torchperf-packages-under-test.pth")
+    files = Path(python).parent.parent.glob("lib/python*/site-packages/torchperf-packages-under-test.pth")
     ours = repr(sysconfig.get_path("purelib"))
     return next(([str(file.parent)] for file in files if ours in file.read_text()), None)
 

@@ -221,14 +221,7 @@ WITHOUT_A_NAME = Record(
     batch_size=1,
 )
 """A name that shows nothing."""
-WITHOUT_TIME = Record(
-    case=Case(suite="mlp", model="mlp", mode=Mode.INFERENCE, device="cpu", dtype="amp", compiler="inductor"),
-    testing=Testing.PERFORMANCE,
-    status=Status.PASS,
-    reason="",
-    batch_size=1,
-    metrics={"abs_latency": -2e-309, "speedup": 0.5, "compilation_latency": 1.0},
-)
+WITHOUT_TIME = performance(case(), 0.5, abs_latency=-2e-309, compilation_latency=1.0)
 """A time next to nothing, which compiling never pays off."""
 RECORDS = st.builds(
     Record,

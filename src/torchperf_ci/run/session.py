@@ -319,7 +319,6 @@ class Worker:
         self._log = log
         self._buffer = b""
         self._number = 0
-        self._log_looked_at = 0.0
         self._oom_kills = oom_kills()
         self._selector = selectors.DefaultSelector()
         for readable in (replies, parent):
@@ -368,10 +367,7 @@ class Worker:
                 self.kill()
                 raise WorkerError(Status.TIMEOUT, f"the time limit passed in its step '{do}'", alive=False)
             ready = {key.fileobj for key, _ in self._selector.select(min(left, _LOOK_EVERY))}
-            now = time.monotonic()
-            if now - self._log_looked_at > _LOOK_EVERY / 2:
-                self._log_looked_at = now
-                limit_log(self._log)
+            limit_log(self._log)
             if self._replies in ready:
                 received = os.read(self._replies, 1 << 20)
                 if not received:
@@ -381,7 +377,6 @@ class Worker:
                 self._parent.poll()
                 if self._parent.has_ended(self.pid):
                     raise self._death()
-        limit_log(self._log)  # a reply may come before the next look
         line, _, self._buffer = self._buffer.partition(b"\n")
         if (reply := parse_reply(line, self._number)) is not None:
             return reply

@@ -27,16 +27,19 @@ def _ask_for_instructions() -> None:
     is made anew by the case."""
     from torch._inductor.cpu_vec_isa import valid_vec_isa_list
 
-    getattr(valid_vec_isa_list, "__wrapped__", list)()
+    valid_vec_isa_list.__wrapped__()
 
 
 def _compile_header() -> None:
     """Compile anything in a fork, with an empty cache of its own, where no header was compiled since torch is there."""
     import torch
+    from torch._inductor import config
     from torch._inductor.codecache import _HEADER_DIR
 
+    if not config.cpp_cache_precompile_headers:
+        return
     installed = Path(torch.__file__).stat().st_ctime
-    if any(header.stat().st_mtime > installed for header in Path(_HEADER_DIR).glob("*.gch")):
+    if any(header.stat().st_mtime > installed for header in Path(_HEADER_DIR).glob("*.[gp]ch")):
         return
     with tempfile.TemporaryDirectory(prefix="torchperf-cache-", ignore_cleanup_errors=True) as folder:
         pid = os.fork()
