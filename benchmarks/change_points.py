@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from torchperf_ci.dashboard.change_points import find_levels
+from torchperf_ci.dashboard.levels import find_levels
 
 SPREAD = 0.02
 QUIET, STEPS = 3_000, 300

@@ -29,13 +29,11 @@ from typing import Any
 
 from torchperf_ci.core.records import COUNTERS, Case, Environment, Mode, Record, Source, Status, Testing, to_line
 from torchperf_ci.core.results import Results
-from torchperf_ci.history.compaction import compact
 from torchperf_ci.history.database import open_database
-from torchperf_ci.history.parquet import ParquetHistory
+from torchperf_ci.history.parquet import ParquetHistory, compact
 from torchperf_ci.history.runs import HistoryRun, RunFilter, make_run
 from torchperf_ci.history.storage import LocalFiles
-from torchperf_ci.site.build import DEFAULT_LAST, SiteOptions, make_site, open_folder_site, write_site
-from torchperf_ci.site.sources import read_sources
+from torchperf_ci.site.build import DEFAULT_LAST, SiteOptions, make_site, open_folder_site, read_sources, write_site
 
 RUNS = 10_000
 FIRST = datetime(2025, 1, 1, tzinfo=timezone.utc)

@@ -43,8 +43,7 @@ from noise_suite import SHORT_CALLS, make_model, name_model
 from torchperf_ci.compare.effects import Launch
 from torchperf_ci.compare.live import CaseComparer, ComparePlan, Sides, make_launch
 from torchperf_ci.compare.model import ToleranceRules
-from torchperf_ci.compare.session import CompareRequest, SideSpec, running_sides, shared_cpus
-from torchperf_ci.compare.sides import LiveSide, collect_cases
+from torchperf_ci.compare.session import CompareRequest, LiveSide, SideSpec, collect_cases, running_sides, shared_cpus
 from torchperf_ci.core.records import Mode, Testing
 from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.plan import Selection

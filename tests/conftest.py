@@ -96,7 +96,7 @@ class Done:
 def one_process_per_side() -> Generator[None]:
     """Let all launches of a comparison be forks of one process per side. Every process of its own imports torch, some
     seconds, for another layout in memory, which decides nothing about changes as large as those of tests."""
-    from torchperf_ci.compare.sides import Processes
+    from torchperf_ci.compare.session import Processes
 
     begin, of, renew = Processes.begin, Processes.of, Processes.renew
     with pytest.MonkeyPatch.context() as patch:

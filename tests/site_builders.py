@@ -14,12 +14,11 @@ from torchperf_ci.compare.model import CommitSummary
 from torchperf_ci.core.records import Case, Direction, Record, Status, own_metric
 from torchperf_ci.dashboard.commits import CommitRange
 from torchperf_ci.dashboard.owners import OwnerRule
-from torchperf_ci.history.addresses import identify_run
+from torchperf_ci.dashboard.words import identify_run
 from torchperf_ci.history.parquet import ParquetHistory, encode_run
 from torchperf_ci.history.runs import HistoryRun, RunFilter
 from torchperf_ci.history.storage import LocalFiles
-from torchperf_ci.site.build import SiteOptions, make_site, open_folder_site, write_site
-from torchperf_ci.site.sources import read_sources
+from torchperf_ci.site.build import SiteOptions, make_site, open_folder_site, read_sources, write_site
 
 NIGHTS = 40
 SLOWER = case("mlp", "inductor")

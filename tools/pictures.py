@@ -31,16 +31,15 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Case, Environment, Mode, Record, Source, Status, Testing
 from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import Results
-from torchperf_ci.history.addresses import case_address
+from torchperf_ci.dashboard.words import case_address
 from torchperf_ci.history.parquet import ParquetHistory
 from torchperf_ci.history.runs import DEFAULT_NAME, RunFilter, make_run
 from torchperf_ci.history.storage import LocalFiles
 from torchperf_ci.report.markdown import write_markdown
 from torchperf_ci.report.model import ReportOptions
 from torchperf_ci.report.write import judge_results
-from torchperf_ci.site.build import SiteOptions, make_site, write_site
-from torchperf_ci.site.manifest import Manifest
-from torchperf_ci.site.sources import read_sources
+from torchperf_ci.site.build import SiteOptions, make_site, read_sources, write_site
+from torchperf_ci.site.months import Manifest
 
 DOCS = Path(__file__).parents[1] / "docs"
 TALLEST = 4000

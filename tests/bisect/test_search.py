@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bisect_simulation import graph
 from torchperf_ci.bisect.model import WHOLE_ERROR, Candidate, Level, Question, StepAnswer
-from torchperf_ci.bisect.search import (
+from torchperf_ci.bisect.session import (
     Ancestry,
     estimate_steps,
     judge_candidate,

@@ -19,7 +19,7 @@ def dashboard(in_process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("BETWEEN_WRITES_S", "FIRST_WAIT_S"):
         monkeypatch.setattr(f"torchperf_ci.github.client.{name}", 0.0)
-    monkeypatch.setattr("torchperf_ci.github.comments.FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr("torchperf_ci.github.issues.FIRST_WAIT_S", 0.0)
 
     def call(directory: str, *arguments: str, server: DashboardGitHub | None = None, env: dict[str, str] | None = None):
         there = {"GITHUB_TOKEN": TOKEN, "GITHUB_API_URL": server.url} if server else {}

@@ -15,7 +15,7 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import to_line
 from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import open_folder
-from torchperf_ci.report.csv_tables import case_csvs
+from torchperf_ci.report.gh_parts import case_csvs
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 HEADER = "dev,name,batch_size,speedup,abs_latency,compilation_latency,compression_ratio\n"

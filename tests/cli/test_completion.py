@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from torchperf_ci.cli.completion import COMPILERS, DTYPES
+from torchperf_ci.cli.case_options import COMPILERS, DTYPES
 from torchperf_ci.worker.compile import compiler_names
 from torchperf_ci.worker.load import DTYPES as WORKER_DTYPES
 

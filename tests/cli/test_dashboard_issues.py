@@ -46,7 +46,7 @@ def server() -> Iterator[IssuesGitHub]:
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    monkeypatch.setattr("torchperf_ci.github.webhooks.FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr("torchperf_ci.github.client.FIRST_WAIT_S", 0.0)
     with Receiver() as running:
         yield running
 

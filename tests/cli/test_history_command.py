@@ -17,7 +17,7 @@ from torchperf_ci.core.results import open_folder, read_results
 from torchperf_ci.history.archive import ArchiveHistory
 from torchperf_ci.history.parquet import ParquetHistory
 from torchperf_ci.history.storage import LocalFiles
-from torchperf_ci.report.csv_tables import case_csvs
+from torchperf_ci.report.gh_parts import case_csvs
 
 History = Callable[..., object]
 

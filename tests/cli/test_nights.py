@@ -20,7 +20,7 @@ from torchperf_ci.core.results import CONFIRMATION, open_folder
 from torchperf_ci.history.parquet import ParquetHistory
 from torchperf_ci.history.runs import make_run
 from torchperf_ci.history.storage import LocalFiles
-from torchperf_ci.run.case_lists import write_case_list
+from torchperf_ci.run.plan import write_case_list
 
 SUITE = """
 import torch

@@ -11,7 +11,7 @@ from dashboard_runs import results
 from fakes.dashboard_server import DashboardGitHub
 from fakes.github_server import REPOSITORY
 from site_builders import a_history
-from torchperf_ci.history.addresses import identify_run
+from torchperf_ci.dashboard.words import identify_run
 from torchperf_ci.history.parquet import ParquetHistory
 from torchperf_ci.history.runs import RunFilter
 from torchperf_ci.history.storage import LocalFiles

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from torchperf_ci.cli.time import OneOff
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Case, Mode, Record, Status, Testing
 from torchperf_ci.report.words import answer_for_one
-from torchperf_ci.run.one_off import OneOff
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

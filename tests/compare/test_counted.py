@@ -9,9 +9,8 @@ import pytest
 from compare_builders import GOOD, HEADER, case, measured
 from torchperf_ci.compare.effects import Verdict
 from torchperf_ci.compare.model import Comparison, Rule, SideResult, ToleranceRules
-from torchperf_ci.compare.page import render_comparison
 from torchperf_ci.compare.recorded import compare_runs
-from torchperf_ci.compare.report import judge_cases, to_markdown, to_text
+from torchperf_ci.compare.report import judge_cases, render_comparison, to_markdown, to_text
 from torchperf_ci.compare.verdicts import compare_counted
 from torchperf_ci.core.records import Environment, Record, Status, Testing
 

@@ -11,8 +11,7 @@ from browser import Browser, needs_browser, running_browser
 from compare_builders import HEADER, case, findings, measured
 from torchperf_ci.compare.charts import draw_charts
 from torchperf_ci.compare.model import CommitSummary
-from torchperf_ci.compare.page import render_comparison
-from torchperf_ci.compare.report import judge_cases
+from torchperf_ci.compare.report import judge_cases, render_comparison
 from torchperf_ci.core.records import Source
 
 SHA = "0123456789abcdef0123456789abcdef01234567"

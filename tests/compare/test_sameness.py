@@ -10,18 +10,12 @@ import pytest
 
 from compare_builders import HEADER, measured
 from torchperf_ci.compare.effects import Verdict
+from torchperf_ci.compare.live import COMPILED, GENERATED_CODE, OPERATORS, TRACED, compare_programs
 from torchperf_ci.compare.model import MOST_DIFFERENCES, ComparisonFindings, Measured, Sameness, ToleranceRules
 from torchperf_ci.compare.report import judge_cases, to_json, to_markdown, to_text
-from torchperf_ci.compare.sameness import (
-    COMPILED,
-    GENERATED_CODE,
-    OPERATORS,
-    TRACED,
-    compare_programs,
-)
 from torchperf_ci.compare.verdicts import estimate_saved_seconds, is_clear_difference
 from torchperf_ci.core.text import duration
-from torchperf_ci.post.stored_comparison import read_comparison
+from torchperf_ci.post.stored import read_comparison
 from torchperf_ci.run.case_worker import ProgramTrace
 
 PARTS = {part: {"name": "aa"} for part in (*TRACED, COMPILED)}

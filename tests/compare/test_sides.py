@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from torchperf_ci.compare.sides import LiveSide, Processes, collect_cases, make_side
+from torchperf_ci.compare.session import LiveSide, Processes, collect_cases, make_side
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Build, Case, Environment, Mode
 from torchperf_ci.machine.host import LEAST_MEMORY

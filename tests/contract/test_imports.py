@@ -43,13 +43,13 @@ ONLY_IN = {
     "transformers": ("suites/",),
     "timm": ("suites/",),
     "pytest": ("suites/",),
-    "matplotlib": ("report/plots.py", "report/parameter_plots.py", "compare/charts.py", "dashboard/charts.py"),
+    "matplotlib": ("report/plots.py", "compare/charts.py", "dashboard/charts.py"),
     "github": ("github/",),
     "requests": ("github/", "pytorch/"),
     "click": ("cli/",),
 }
 STANDARD_LIBRARY_ONLY = (
-    "core/errors.py", "core/results.py", "core/safe_files.py", "core/strict_json.py", "suites/registry.py",
+    "core/errors.py", "core/results.py", "core/safe_files.py", "suites/registry.py",
     "worker/protocol.py",
 )  # fmt: skip
 

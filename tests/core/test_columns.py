@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchperf_ci.core.columns import draw_table
+from torchperf_ci.core.text import draw_table
 
 HEADERS = ("model", "speedup over eager", "remark")
 ROWS = (("net", "1.20x (1.10 to 1.30)", "a cold cache"), ("transformer", "0.90x", ""))

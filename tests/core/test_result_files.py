@@ -7,7 +7,7 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Mode, Status, to_line
 from torchperf_ci.core.result_files import CommandResult, parse_command_log, plan_line, read_folder, result_line
 from torchperf_ci.core.results import open_folder
-from torchperf_ci.report.csv_tables import case_csvs
+from torchperf_ci.report.gh_parts import case_csvs
 
 
 def write(folder: Path, *cases) -> None:

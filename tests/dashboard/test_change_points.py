@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from torchperf_ci.dashboard.change_points import find_levels
+from torchperf_ci.dashboard.levels import find_levels
 
 
 def noisy(levels_and_lengths: list[tuple[float, int]], *, spread: float = 0.005, seed: int = 1) -> list[float]:

@@ -18,13 +18,11 @@ from torchperf_ci.core.frames import CaseSelection, Section
 from torchperf_ci.core.records import Mode, Record, Status
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.dashboard.charts import draw_pictures, draw_trends, name_trend_charts
-from torchperf_ci.dashboard.comment import make_comment
-from torchperf_ci.dashboard.gh_parts import make_parts
+from torchperf_ci.dashboard.comment import make_comment, make_parts
 from torchperf_ci.dashboard.model import Dashboard, DashboardOptions, study
+from torchperf_ci.dashboard.regressions import sparkline
 from torchperf_ci.dashboard.states import judge
-from torchperf_ci.dashboard.trends import sparkline
-from torchperf_ci.dashboard.words import write_rerun, write_state, write_terminal_text
-from torchperf_ci.history.addresses import case_address
+from torchperf_ci.dashboard.words import case_address, write_rerun, write_state, write_terminal_text
 from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.document import whole
 from torchperf_ci.report.model import ReportOptions, collect_findings

@@ -9,8 +9,7 @@ from report_builders import accuracy, both, case, performance
 from run_builders import MACHINE, a_run
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Environment, Record, Status
-from torchperf_ci.dashboard.regressions import CompilerComparison, compare_with_past
-from torchperf_ci.dashboard.trends import summarize_run
+from torchperf_ci.dashboard.regressions import CompilerComparison, compare_with_past, summarize_run
 
 
 def compare(

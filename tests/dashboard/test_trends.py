@@ -14,7 +14,7 @@ from run_builders import a_run
 from torchperf_ci.core.frames import CaseSelection, Section
 from torchperf_ci.core.records import Mode
 from torchperf_ci.dashboard.charts import spread_labels
-from torchperf_ci.dashboard.trends import Trend, follow_numbers, summarize_run
+from torchperf_ci.dashboard.regressions import Trend, follow_numbers, summarize_run
 
 SECTION = Section(mode=Mode.INFERENCE, device="cpu", dtype="float32")
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from torchperf_ci.doctor.findings import GpuFacts
-from torchperf_ci.doctor.survey import read_facts
+from torchperf_ci.doctor.survey import GpuFacts, read_facts
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 

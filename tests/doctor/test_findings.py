@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from torchperf_ci.compare.effects import LAUNCHES, Launch
-from torchperf_ci.doctor.findings import Facts, Finding, GpuFacts, Severity, list_findings
-from torchperf_ci.doctor.survey import estimate_smallest_change
+from torchperf_ci.doctor.survey import Facts, Finding, GpuFacts, Severity, estimate_smallest_change, list_findings
 from torchperf_ci.machine.host import GIB
 
 CALM = Facts(

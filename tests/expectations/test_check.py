@@ -10,6 +10,8 @@ from fakes.artifacts import record, records_file
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.records import Source, Testing
 from torchperf_ci.expectations.check import (
+    CheckOutcome,
+    Rules,
     describe_coverage,
     make_update_command,
     pair_tables,
@@ -17,8 +19,7 @@ from torchperf_ci.expectations.check import (
     read_actual,
     run_checks,
 )
-from torchperf_ci.expectations.folder import CheckKind
-from torchperf_ci.expectations.rules import CheckOutcome, Rules
+from torchperf_ci.expectations.table import CheckKind
 
 TABLE = "inductor_tiny_float32_inference_cpu"
 OURS = Source(repository="org/project", commit="c" * 40, run_id="7")

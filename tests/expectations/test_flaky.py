@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.expectations.folder import CheckKind, Expectation, parse_flaky
-from torchperf_ci.expectations.table import ExpectationTable
+from torchperf_ci.expectations.table import CheckKind, Expectation, ExpectationTable, parse_flaky
 
 TEXT = """
 - name: yolov3

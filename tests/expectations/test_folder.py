@@ -3,8 +3,14 @@
 import pytest
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.expectations.folder import Flaky, read_expectation, read_expectations, read_table, write_expectation
-from torchperf_ci.expectations.table import ExpectationTable
+from torchperf_ci.expectations.table import (
+    ExpectationTable,
+    Flaky,
+    read_expectation,
+    read_expectations,
+    read_table,
+    write_expectation,
+)
 
 TABLE = ExpectationTable(columns=("name", "accuracy"), rows=(("a", "pass"), ("b", "OOM")))
 

@@ -6,16 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torchperf_ci.expectations.check import CheckOutcome, ModelCheck, TableCheck
 from torchperf_ci.expectations.collect import ConfigRun
-from torchperf_ci.expectations.folder import CheckKind
 from torchperf_ci.expectations.report import (
     write_check_markdown,
     write_check_text,
     write_update_markdown,
     write_update_text,
 )
-from torchperf_ci.expectations.rules import CheckOutcome, ModelCheck, TableCheck
-from torchperf_ci.expectations.table import ExpectationTable
+from torchperf_ci.expectations.table import CheckKind, ExpectationTable
 from torchperf_ci.expectations.update import plan_update
 from torchperf_ci.shards.uploads import Configuration
 

@@ -2,10 +2,9 @@
 
 import pytest
 
-from torchperf_ci.expectations.folder import CheckKind
+from torchperf_ci.expectations.check import CheckOutcome, Rules, check
 from torchperf_ci.expectations.rows import join_columns, read_run_csv
-from torchperf_ci.expectations.rules import CheckOutcome, Rules, check
-from torchperf_ci.expectations.table import parse_table
+from torchperf_ci.expectations.table import CheckKind, parse_table
 
 
 def lines(kind: CheckKind, actual: str, expected: str, *, flaky=None, rules=None):

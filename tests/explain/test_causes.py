@@ -9,8 +9,14 @@ from dataclasses import replace
 import pytest
 
 from torchperf_ci.compare.effects import Verdict
-from torchperf_ci.compare.explanation import CauseKind, Explanation, write_explanation
-from torchperf_ci.compare.model import Comparison, ProgramDifference, Sameness
+from torchperf_ci.compare.model import (
+    CauseKind,
+    Comparison,
+    Explanation,
+    ProgramDifference,
+    Sameness,
+    write_explanation,
+)
 from torchperf_ci.core.records import Case, Mode
 from torchperf_ci.explain.causes import OUTSIDE, explain_change, list_graph_diff, read_places, read_target
 from torchperf_ci.explain.model import (

@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 
 from torchperf_ci.compare.checkouts import GitFailed
-from torchperf_ci.explain.changes import is_changed, is_same_file, list_executed, read_changes
-from torchperf_ci.explain.model import Evidence, SeenIteration, SideEvidence
+from torchperf_ci.explain.model import (
+    Evidence,
+    SeenIteration,
+    SideEvidence,
+    is_changed,
+    is_same_file,
+    list_executed,
+    read_changes,
+)
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchperf_ci.explain.flame import WIDTH, draw_flames, make_tree
+from torchperf_ci.explain.report import WIDTH, draw_flames, make_tree
 
 SVG = "{http://www.w3.org/2000/svg}"
 

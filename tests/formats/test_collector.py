@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from torchperf_ci.core.records import METRICS, Environment, Mode, Source, Status, Testing, foreign_metric, own_metric
-from torchperf_ci.formats.inputs import InputProblem
-from torchperf_ci.formats.model import ImportRequest, RecordCollector, parse_status
+from torchperf_ci.formats.model import ImportRequest, InputProblem, RecordCollector, parse_status
 
 REQUEST = ImportRequest(source=Source(repository="o/r", commit="c" * 40, branch="main"), checked_out="d" * 40)
 CASE = REQUEST.case(suite="s", model="m")

@@ -18,7 +18,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from pytest_benchmark.stats import Stats
 
 from torchperf_ci.core.records import METRICS, Direction, Status
-from torchperf_ci.formats.exports import export_records
+from torchperf_ci.formats.imports import export_records
 from torchperf_ci.formats.model import ExportFormat, ImportFormat
 from torchperf_ci.formats.openmetrics import as_openmetrics
 from upload_builders import GOLDEN, accuracy, measured, record, write_results

@@ -15,8 +15,7 @@ from torchperf_ci.core.errors import TorchperfError
 from torchperf_ci.core.records import Direction, Source, Status, own_metric
 from torchperf_ci.core.results import read_results
 from torchperf_ci.formats.imports import detect, read_content, read_location, runs_of
-from torchperf_ci.formats.inputs import InputProblem
-from torchperf_ci.formats.model import ImportFormat, ImportRequest
+from torchperf_ci.formats.model import ImportFormat, ImportRequest, InputProblem
 from torchperf_ci.history.parquet import ParquetHistory
 from torchperf_ci.history.runs import RunFilter
 from torchperf_ci.history.storage import open_files

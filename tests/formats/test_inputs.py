@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchperf_ci.formats.inputs import Duration, InputProblem, convert, count_in, finite, moment, parse, text_in
+from torchperf_ci.formats.model import Duration, InputProblem, convert, count_in, finite, moment, parse, text_in
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

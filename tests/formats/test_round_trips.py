@@ -25,10 +25,8 @@ from torchperf_ci.core.records import (
     to_line,
 )
 from torchperf_ci.core.results import Results
-from torchperf_ci.formats.case_names import case_of_name, name_of_case
-from torchperf_ci.formats.exports import export_records
-from torchperf_ci.formats.imports import detect, read_content
-from torchperf_ci.formats.model import ExportFormat, ImportFormat, ImportRequest
+from torchperf_ci.formats.imports import detect, export_records, read_content
+from torchperf_ci.formats.model import ExportFormat, ImportFormat, ImportRequest, case_of_name, name_of_case
 from torchperf_ci.pytorch.hud import Identity, compress, lines_of, rows_of
 
 SOURCE = Source(repository="o/r", commit="c" * 40, branch="main", run_id="7", time="2026-03-01T12:00:00+00:00")

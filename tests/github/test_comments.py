@@ -11,7 +11,7 @@ from fakes.dashboard_server import DashboardGitHub
 from fakes.github_server import REPOSITORY
 from fakes.http_server import Reply
 from torchperf_ci.github.client import Client, GitHubRefused
-from torchperf_ci.github.comments import Marker, post_comment, read_login
+from torchperf_ci.github.issues import Marker, post_comment, read_login
 
 MONDAY = Marker(
     subject="dashboard results float32", run="octo/project/1", time=datetime(2026, 9, 28, tzinfo=timezone.utc)

@@ -13,7 +13,7 @@ from fakes.review_server import ReviewGitHub
 from torchperf_ci.github.branch import Branch, commit_files
 from torchperf_ci.github.checks import Check, Conclusion, Posting, complete_check, start_check
 from torchperf_ci.github.client import Access, Client
-from torchperf_ci.github.comments import Marker, post_comment
+from torchperf_ci.github.issues import Marker, post_comment
 from torchperf_ci.github.pulls import find_pull_request
 from torchperf_ci.github.runs import find_artifacts, list_artifacts, list_jobs, list_runs
 

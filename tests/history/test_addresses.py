@@ -5,7 +5,7 @@ import re
 import pytest
 
 from report_builders import case
-from torchperf_ci.history.addresses import case_address, identify_case
+from torchperf_ci.dashboard.words import case_address, identify_case
 
 HOSTILE = case("../../<img src=x onerror=alert(1)>?#&", suite="\"'\0\udc80", compiler="a/b")
 

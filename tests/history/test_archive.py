@@ -20,7 +20,7 @@ from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import open_folder
 from torchperf_ci.history.archive import ArchiveHistory
 from torchperf_ci.history.runs import HistoryRun, RunFilter
-from torchperf_ci.report.csv_tables import case_csvs
+from torchperf_ci.report.gh_parts import case_csvs
 
 FLOAT32 = RunFilter(selection=CaseSelection(dtypes=("float32",)))
 

@@ -16,10 +16,9 @@ from fakes.github_server import REPOSITORY, TOKEN
 from run_builders import a_run
 from torchperf_ci.github.branch import Branch
 from torchperf_ci.github.client import Client, GitHubRefused
-from torchperf_ci.history.compaction import compact
-from torchperf_ci.history.data_branch import BranchFiles, picture_path, picture_url, server_of
-from torchperf_ci.history.parquet import ParquetHistory
+from torchperf_ci.history.parquet import ParquetHistory, compact
 from torchperf_ci.history.runs import RunFilter
+from torchperf_ci.history.storage import BranchFiles, picture_path, picture_url, server_of
 
 DATA = Branch(repository=REPOSITORY, name="data")
 ALL = RunFilter()
@@ -109,7 +108,7 @@ def test_processes_commit_at_the_same_time(server: DashboardGitHub, tmp_path: Pa
         "import sys; from pathlib import Path; from run_builders import a_run\n"
         "from torchperf_ci.github.branch import Branch\n"
         "from torchperf_ci.github.client import Access, Client\n"
-        "from torchperf_ci.history.data_branch import BranchFiles\n"
+        "from torchperf_ci.history.storage import BranchFiles\n"
         "from torchperf_ci.github.client import Pace\n"
         "from torchperf_ci.history.parquet import ParquetHistory\n"
         "import time\n"

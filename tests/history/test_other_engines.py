@@ -12,8 +12,7 @@ import pytest
 from report_builders import accuracy, both, case
 from run_builders import a_run
 from torchperf_ci.core.records import Status
-from torchperf_ci.history.compaction import compact
-from torchperf_ci.history.parquet import ParquetHistory
+from torchperf_ci.history.parquet import ParquetHistory, compact
 from torchperf_ci.history.rows import COLUMNS, make_schema
 from torchperf_ci.history.storage import LocalFiles
 

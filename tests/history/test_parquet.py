@@ -31,11 +31,11 @@ from torchperf_ci.core.records import (
     Testing,
 )
 from torchperf_ci.core.results import Results
-from torchperf_ci.history.compaction import compact
 from torchperf_ci.history.parquet import (
     ParquetHistory,
     Part,
     choose_parts,
+    compact,
     encode_run,
     name_compacted,
     parse_part,

@@ -12,8 +12,7 @@ from report_builders import BUILD, accuracy, both, case, performance
 from run_builders import FIRST_DAY, MACHINE, a_run, collect_series
 from torchperf_ci.core.records import PARTITION, Direction, Status, own_metric
 from torchperf_ci.history.acceptances import Acceptance, encode_acceptances, read_acceptances
-from torchperf_ci.history.compaction import compact
-from torchperf_ci.history.parquet import ParquetHistory
+from torchperf_ci.history.parquet import ParquetHistory, compact
 from torchperf_ci.history.runs import HistoryRun, RunFilter
 from torchperf_ci.history.series import Series
 from torchperf_ci.history.storage import LocalFiles

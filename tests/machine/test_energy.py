@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from torchperf_ci.machine.energy import EnergyCounter
+from torchperf_ci.machine.gpu import EnergyCounter
 
 
 class Nvml:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from torchperf_ci.machine.peaks import find_peak, read_peaks
+from torchperf_ci.machine.accelerators import find_peak, read_peaks
 from torchperf_ci.run.case_worker import Counted, Work
-from torchperf_ci.run.metrics import measure_rates
+from torchperf_ci.run.runner import measure_rates
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from torchperf_ci.compare.effects import ChangeTolerance, Verdict
-from torchperf_ci.compare.explanation import Cause, CauseKind, Explanation
 from torchperf_ci.compare.model import (
     ACCURACY,
     LATENCY,
+    Cause,
+    CauseKind,
     CommitSummary,
     Comparison,
     ComparisonFindings,
+    Explanation,
     Header,
     Rule,
     ToleranceRules,

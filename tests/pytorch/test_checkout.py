@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from torchperf_ci.pytorch.checkout import PyTorchCheckout, read_checkouts
+from torchperf_ci.pytorch.harness import PyTorchCheckout, read_checkouts
 from torchperf_ci.report.model import SourceTree
 
 SHA = "b" * 40

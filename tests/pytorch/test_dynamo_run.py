@@ -16,8 +16,15 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Build, Environment, Mode, Status, Testing
 from torchperf_ci.core.result_files import CommandResult, plan_line, read_command_log, read_folder
 from torchperf_ci.core.results import COMMANDS, open_folder
-from torchperf_ci.pytorch.checkout import CheckoutRun, PyTorchCheckout, ask_skips
-from torchperf_ci.pytorch.harness import TESTINGS, HarnessCommand, HarnessRequest, commands
+from torchperf_ci.pytorch.harness import (
+    TESTINGS,
+    CheckoutRun,
+    HarnessCommand,
+    HarnessRequest,
+    PyTorchCheckout,
+    ask_skips,
+    commands,
+)
 from torchperf_ci.run.supervisor import command_environment
 
 MODELS = ("AlbertForMaskedLM", "BertForMaskedLM", "SkippedForAll", "SkippedInTraining")

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.pytorch.fastrnns.results import (
+from torchperf_ci.pytorch.fastrnns import (
     VariantPair,
     VariantTimes,
     averages,

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from torchperf_ci.pytorch.fastrnns.results import (
+from torchperf_ci.pytorch.fastrnns import (
     COLUMNS,
     TableFormat,
     VariantPair,

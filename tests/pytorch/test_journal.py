@@ -5,7 +5,7 @@ import fcntl
 import pytest
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.pytorch.journal import DeliveryState, open_journal, read_journal
+from torchperf_ci.pytorch.scribe import DeliveryState, open_journal, read_journal
 
 
 def test_states_survive_on_disk(tmp_path):

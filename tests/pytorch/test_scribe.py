@@ -16,10 +16,17 @@ from hypothesis import strategies as st
 from urllib3 import HTTPResponse
 
 from torchperf_ci.core.errors import Refused
-from torchperf_ci.formats.inputs import InputProblem
-from torchperf_ci.pytorch.journal import Journal
-from torchperf_ci.pytorch.scribe import GraphApi, NoAnswer, ScribeEntry, ShortRetry, send, transport_from
-from torchperf_ci.pytorch.scribe_messages import CATEGORY
+from torchperf_ci.formats.model import InputProblem
+from torchperf_ci.pytorch.scribe import (
+    CATEGORY,
+    GraphApi,
+    Journal,
+    NoAnswer,
+    ScribeEntry,
+    ShortRetry,
+    send,
+    transport_from,
+)
 from upload_builders import SOURCES, measured, write_results
 
 TOKEN = "secret|token/+="

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from torchperf_ci.core.records import Status
-from torchperf_ci.formats.inputs import InputProblem
-from torchperf_ci.pytorch.scribe import entries_of
-from torchperf_ci.pytorch.scribe_messages import ScribeFields, message_of
+from torchperf_ci.formats.model import InputProblem
+from torchperf_ci.pytorch.scribe import ScribeFields, entries_of, message_of
 from upload_builders import accuracy, measured, record, write_results
 
 

@@ -30,14 +30,12 @@ from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.text import code, fenced, heading, html, one_line, sentence
 from torchperf_ci.dashboard.comment import make_comment
 from torchperf_ci.dashboard.model import DashboardOptions, study
+from torchperf_ci.expectations.check import CheckOutcome, ModelCheck, TableCheck
 from torchperf_ci.expectations.collect import ConfigRun
-from torchperf_ci.expectations.folder import CheckKind
 from torchperf_ci.expectations.report import write_check_markdown, write_update_markdown
-from torchperf_ci.expectations.rules import CheckOutcome, ModelCheck, TableCheck
-from torchperf_ci.expectations.table import ExpectationTable
+from torchperf_ci.expectations.table import CheckKind, ExpectationTable
 from torchperf_ci.expectations.update import plan_update
-from torchperf_ci.post.review import review_problem, review_results
-from torchperf_ci.post.stored import COMPARISON, Expected, read_posting
+from torchperf_ci.post.stored import COMPARISON, Expected, read_posting, review_problem, review_results
 from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.gh_parts import render_parts
 from torchperf_ci.report.markdown import write_markdown

@@ -6,7 +6,7 @@ from report_builders import accuracy, case, performance
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import COUNTERS, GraphBreak, Mode, Status
 from torchperf_ci.core.result_files import read_folder
-from torchperf_ci.report.csv_tables import case_csvs
+from torchperf_ci.report.gh_parts import case_csvs
 
 COUNTER_NAMES = ",".join(COUNTERS)
 

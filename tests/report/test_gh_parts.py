@@ -6,8 +6,7 @@ from report_builders import GOLDEN, both, case, check_golden, findings, performa
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Mode, Status
 from torchperf_ci.core.result_files import read_folder
-from torchperf_ci.report.csv_tables import write_summary_csvs
-from torchperf_ci.report.gh_parts import render_parts
+from torchperf_ci.report.gh_parts import render_parts, write_summary_csvs
 from torchperf_ci.report.model import ReportOptions, SourceTree, collect_findings
 
 PYTORCH = GOLDEN / "pytorch_folder"

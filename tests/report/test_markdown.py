@@ -16,12 +16,11 @@ from torchperf_ci.core.records import Case, Mode, Record, Status, Testing
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.text import code
 from torchperf_ci.github.checks import Conclusion
-from torchperf_ci.post.review import review_results
-from torchperf_ci.report.csv_tables import case_csvs, write_summary_csvs
-from torchperf_ci.report.gh_parts import render_parts
+from torchperf_ci.post.stored import review_results
+from torchperf_ci.report.gh_parts import case_csvs, render_parts, write_summary_csvs
 from torchperf_ci.report.html import write_page
 from torchperf_ci.report.markdown import write_markdown
-from torchperf_ci.report.terminal import write_terminal
+from torchperf_ci.report.write import write_terminal
 
 GITHUB = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 

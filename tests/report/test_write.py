@@ -11,8 +11,7 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Status
 from torchperf_ci.core.results import Problem, Results, open_folder
 from torchperf_ci.report.model import ReportOptions
-from torchperf_ci.report.terminal import write_terminal
-from torchperf_ci.report.write import write_report
+from torchperf_ci.report.write import write_report, write_terminal
 
 
 def written(folder: Path) -> set[str]:

@@ -8,8 +8,7 @@ import pytest
 
 from report_builders import case
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.run.case_lists import keep_listed, read_case_list, write_case_list
-from torchperf_ci.run.plan import Plan, PlannedCase
+from torchperf_ci.run.plan import Plan, PlannedCase, keep_listed, read_case_list, write_case_list
 
 ODD = case("two words\n</a>", "my compiler")
 PLAN = Plan(cases=tuple(PlannedCase(case=each, spec="tiny") for each in (case("a"), ODD, case("b"))))

@@ -11,8 +11,7 @@ from fakes.artifacts import record
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import PARTITION, Build, Environment, Record, Source
 from torchperf_ci.core.results import Problem, Results
-from torchperf_ci.shards.merge import MergedRun, Piece, Promise, merge
-from torchperf_ci.shards.uploads import Configuration, Shard
+from torchperf_ci.shards.uploads import Configuration, MergedRun, Piece, Promise, Shard, merge
 
 NIGHTLY = Configuration("nightly")
 

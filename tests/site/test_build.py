@@ -16,10 +16,9 @@ from report_builders import both, case
 from run_builders import a_run
 from site_builders import FAILING, FAMILY, HOSTILE, HOSTILE_METRIC, SLOWER, a_history, a_night, make_folder
 from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.dashboard.words import identify_case, identify_run
 from torchperf_ci.history.acceptances import Acceptance, encode_acceptances
-from torchperf_ci.history.addresses import identify_case, identify_run
-from torchperf_ci.history.compaction import compact
-from torchperf_ci.history.parquet import ParquetHistory
+from torchperf_ci.history.parquet import ParquetHistory, compact
 from torchperf_ci.history.storage import LocalFiles
 
 ATOM = "{http://www.w3.org/2005/Atom}"
@@ -216,8 +215,7 @@ def test_an_accepted_change_is_not_open_and_says_why(tmp_path: Path):
 def test_a_change_of_long_ago_stays_listed_though_it_is_not_judged_again(tmp_path: Path):
     """It is taken over from the manifest; one within the judged runs is judged anew."""
     from torchperf_ci.history.runs import RunFilter
-    from torchperf_ci.site.build import SiteOptions, make_site, open_folder_site, write_site
-    from torchperf_ci.site.sources import read_sources
+    from torchperf_ci.site.build import SiteOptions, make_site, open_folder_site, read_sources, write_site
 
     history = a_history(tmp_path / "history")
     make_folder(history, tmp_path / "site")

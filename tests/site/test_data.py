@@ -11,8 +11,8 @@ from run_builders import a_run, collect_series
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Environment, Status
 from torchperf_ci.dashboard.owners import OwnerRule
+from torchperf_ci.dashboard.regressions import summarize_run
 from torchperf_ci.dashboard.states import judge
-from torchperf_ci.dashboard.trends import summarize_run
 from torchperf_ci.site.data import encode_data, encode_month, name_machine
 from torchperf_ci.site.months import MonthRuns
 from torchperf_ci.site.pages import describe_states

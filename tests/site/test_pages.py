@@ -25,7 +25,7 @@ from site_builders import (
     comparison_address,
     make_folder,
 )
-from torchperf_ci.history.addresses import case_address, identify_case, identify_run
+from torchperf_ci.dashboard.words import case_address, identify_case, identify_run
 
 pytestmark = needs_browser
 

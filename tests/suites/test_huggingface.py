@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from torchperf_ci.suites import huggingface
-from torchperf_ci.suites.offline import NeedsDownload
+from torchperf_ci.suites.published import NeedsDownload
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from torchperf_ci.suites.offline import NeedsDownload, no_downloads, random_weights
+from torchperf_ci.suites.published import NeedsDownload, no_downloads, random_weights
 
 URL = "https://example.org/weights.pth"
 

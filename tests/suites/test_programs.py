@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchperf_ci.suites.parameters import combinations, expand, name_case, problem_of_choices
+from torchperf_ci.suites.problems import combinations, expand, name_case, problem_of_choices
 from torchperf_ci.suites.registry import Suite, SuiteError, resolve
 
 

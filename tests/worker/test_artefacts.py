@@ -6,7 +6,7 @@ import logging
 
 import torch
 
-from torchperf_ci.worker.artefacts import CompileLog
+from torchperf_ci.worker.compile import CompileLog
 
 
 def breaks(x: torch.Tensor) -> torch.Tensor:

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from torchperf_ci.compare.live import compare_programs
 from torchperf_ci.compare.model import Sameness
-from torchperf_ci.compare.sameness import compare_programs
 from torchperf_ci.run.case_worker import ProgramTrace
 from torchperf_ci.run.session import Preloaded, package_path, worker_environment
 from torchperf_ci.worker.content import CodeDigester, Digester, Places

@@ -23,8 +23,14 @@ from torchperf_ci.compare.checkouts import Repository, SideCommit, make_environm
 from torchperf_ci.compare.effects import LEAST_PAIRS
 from torchperf_ci.compare.live import COLD_LAUNCHES, CaseComparer, Sides
 from torchperf_ci.compare.model import ACCURACY, COMPILING, LATENCY, MEMORY, CommitSummary, Header, Measured, SideResult
-from torchperf_ci.compare.session import CompareRequest, SideSpec, describe_request, running_side
-from torchperf_ci.compare.sides import LiveSide, collect_cases
+from torchperf_ci.compare.session import (
+    CompareRequest,
+    LiveSide,
+    SideSpec,
+    collect_cases,
+    describe_request,
+    running_side,
+)
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import INSTRUCTIONS, Status, Testing
 from torchperf_ci.core.results import LOGS, ResultsFolder

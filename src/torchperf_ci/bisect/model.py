@@ -9,8 +9,7 @@ from enum import Enum
 from statistics import fmean
 
 from torchperf_ci.compare.effects import BETWEEN_FLOOR, Launch, estimate_effect, find_floor
-from torchperf_ci.compare.explanation import Explanation
-from torchperf_ci.compare.model import ACCURACY, COMPILING, LATENCY, MEMORY, Header
+from torchperf_ci.compare.model import ACCURACY, COMPILING, LATENCY, MEMORY, Explanation, Header
 from torchperf_ci.compare.verdicts import COMPILE_BETWEEN, LEAST_BYTES
 from torchperf_ci.core.records import INSTRUCTIONS
 from torchperf_ci.core.statistics import student_t
@@ -18,7 +17,7 @@ from torchperf_ci.core.statistics import student_t
 COMMAND = "command"
 """The metric of a command of the user's own: 0 where it passes, 1 where it fails."""
 
-LAUNCHES = 20
+LAUNCHES_PER_STEP = 20
 """Launches of a step that no look decides: parts of a change need more of them than a verdict on all of it."""
 
 WHOLE_ERROR = 0.05
@@ -75,7 +74,7 @@ class Question:
 
     metric: str = LATENCY
     margin: float = 0.02
-    launches: int = LAUNCHES
+    launches: int = LAUNCHES_PER_STEP
 
     @property
     def scale(self) -> Scale:

@@ -8,10 +8,9 @@ import math
 from collections.abc import Callable
 
 from torchperf_ci.bisect.model import COMMAND, BisectFindings, Candidate, Culprit, Outcome, Question, Step, StepAnswer
-from torchperf_ci.bisect.search import estimate_steps
+from torchperf_ci.bisect.session import estimate_steps
 from torchperf_ci.compare.effects import Verdict
-from torchperf_ci.compare.explanation import write_explanation
-from torchperf_ci.compare.model import ACCURACY, Comparison
+from torchperf_ci.compare.model import ACCURACY, Comparison, write_explanation
 from torchperf_ci.compare.report import to_plain
 from torchperf_ci.compare.words import LONGEST_NAME, amount, change, link_to_commit, link_to_run, metric_name, percent
 from torchperf_ci.core.records import Case

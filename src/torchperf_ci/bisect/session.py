@@ -1,11 +1,15 @@
-"""A bisection under way: hold the ends against each other, halve, verify the culprit, look for the rest."""
+"""A bisection under way: hold the ends against each other, halve, verify the culprit, look for the rest.
+
+The search says which candidate is tried next, and by its level on which side of the change it lies. Rounds are kept on
+disk, so that a bisection that was ended goes on where it was.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -23,8 +27,105 @@ from torchperf_ci.bisect.model import (
     StepAnswer,
     estimate_level,
 )
-from torchperf_ci.bisect.search import Ancestry, judge_candidate, judge_culprit, judge_ends, share_error
 from torchperf_ci.compare.model import ACCURACY
+from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.records import RecordProblem, decode_line, encode_line
+from torchperf_ci.core.results import ROUNDS, ResultsFolder, read_lines
+
+
+class Ancestry:
+    """Candidates, oldest first, with what each is made of: itself and all before it that lead to it.
+
+    Parents that are not among the candidates are no suspects: they are of the good end.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate]) -> None:
+        self.candidates = {candidate.key: candidate for candidate in candidates}
+        self._place = {candidate.key: place for place, candidate in enumerate(candidates)}
+        self._sets: dict[str, int] = {}  # a bit per candidate: histories have thousands
+        for candidate in candidates:
+            own = 1 << self._place[candidate.key]
+            for parent in candidate.parents:
+                own |= self._sets.get(parent, 0)
+            self._sets[candidate.key] = own
+
+    def suspects_between(self, good: str, bad: str) -> int:
+        """Return the set of what is in the bad one and not in the good one."""
+        return self._sets[bad] & ~self._sets.get(good, 0)
+
+    def keep_before(self, suspects: int, bad: str) -> int:
+        """Narrow a set down to what a bad candidate is made of."""
+        return suspects & self._sets[bad]
+
+    def drop_before(self, suspects: int, good: str) -> int:
+        """Narrow a set down to what is not in a good candidate."""
+        return suspects & ~self._sets[good]
+
+    def list_keys(self, suspects: int) -> list[str]:
+        return [key for key, place in self._place.items() if suspects >> place & 1]
+
+    def choose(self, suspects: int, bad: str, skipped: Collection[str], *, misses: int = 0) -> str | None:
+        """Choose the candidate that halves the suspects best, whatever it turns out to be; None when none is left.
+
+        misses: how many were skipped one after the other. What breaks one commit often breaks its neighbours, so each
+        doubles how far the next choice lies from the best one.
+        """
+        total = suspects.bit_count()
+        eligible = [key for key in self.list_keys(suspects) if key != bad and key not in skipped]
+
+        def balance(key: str) -> int:
+            before = (self._sets[key] & suspects).bit_count()
+            return min(before, total - before)
+
+        eligible.sort(key=lambda key: (-balance(key), self._place[key]))
+        return eligible[min(2**misses - 1, len(eligible) - 1)] if eligible else None
+
+
+def estimate_steps(count: int) -> int:
+    """Estimate how many steps so many suspects take: the ends, the halvings, and the culprit against its parent."""
+    return math.ceil(math.log2(max(1, count))) + 2
+
+
+def share_error(count: int, question: Question) -> list[float]:
+    """Share the error of a search among its steps, and that of a step among its looks, the last one having most."""
+    step = WHOLE_ERROR / estimate_steps(count)
+    looks = len(question.list_looks())
+    shares = [1 / 2 ** min(looks - place, looks - 1) for place in range(looks)] if looks > 1 else [1.0]
+    return [step * share for share in shares]
+
+
+def judge_ends(level: Level, *, question: Question, error: float) -> StepAnswer:
+    """Judge whether the ends differ: by more than the margin, and known to within half of it.
+
+    Then what lies halfway between the ends is surely beyond the one and short of the other. Ends whose whole interval
+    lies within the margin are the same.
+    """
+    low, high = level.interval(error / 2)
+    if abs(level.value) > question.least and (low > level.value / 2 if level.value > 0 else high < level.value / 2):
+        return StepAnswer.DIFFERS
+    if -question.least <= low and high <= question.least:
+        return StepAnswer.SAME
+    return StepAnswer.OPEN
+
+
+def judge_candidate(level: Level, *, floor: float, ceiling: float, error: float) -> StepAnswer:
+    """Judge on which side of the middle between two levels a candidate lies, or that it surely is neither of them."""
+    low, high = level.interval(error)
+    middle = (floor + ceiling) / 2
+    if low > middle:
+        return StepAnswer.BAD
+    if high < middle:
+        return StepAnswer.GOOD
+    return StepAnswer.BETWEEN if low > floor and high < ceiling else StepAnswer.OPEN
+
+
+def judge_culprit(level: Level, *, expected: float, error: float) -> StepAnswer:
+    """Judge whether a culprit differs from its parent: by more, or by less, than half of what the steps said."""
+    low, high = level.interval(error)
+    if low > expected / 2:
+        return StepAnswer.CONFIRMED
+    return StepAnswer.REFUTED if high < expected / 2 else StepAnswer.OPEN
+
 
 SMALLEST_PART = 0.15
 """The share of a noisy change that is still looked for after its largest part was found."""
@@ -297,3 +398,46 @@ class Bisection:
         self._steps.append(step)
         self._tell(step)
         return step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """The terms under which rounds were measured: rounds of other terms tell nothing. By option, values or digests."""
+
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+
+def open_journal(folder: ResultsFolder, terms: Terms, *, restart: bool = False) -> tuple[Round, ...]:
+    """Read the rounds that an earlier run of the same terms left in a folder, and make the folder ready for more.
+
+    The reports that are there are removed, and with `restart` the rounds as well. Raises `UsageProblem` for rounds of
+    other terms, which stay.
+    """
+    rounds: list[Round] = []
+    earlier: Terms | None = None
+    for _, line in read_lines(folder.path / ROUNDS) if not restart else ():
+        try:
+            item = decode_line(line, {"terms": Terms, "round": Round})
+        except RecordProblem as error:
+            raise UsageProblem(f"{folder.path / ROUNDS} cannot be read ({error}); --restart begins anew") from error
+        if isinstance(item, Terms):
+            earlier = item
+        else:
+            rounds.append(item)
+    if earlier is None:
+        folder.empty()
+        folder.write_text(".gitignore", "*\n")
+        folder.append_lines(ROUNDS, [encode_line("terms", terms)])
+        return ()
+    other = [name for name, value in terms.parts.items() if earlier.parts.get(name) != value]
+    if other:
+        raise UsageProblem(
+            f"{folder.path} holds what a bisection measured with other terms ({', '.join(other)}); choose another "
+            "--output-dir, or begin anew with --restart"
+        )
+    return tuple(rounds)
+
+
+def note_round(folder: ResultsFolder, taken: Round) -> None:
+    """Add a round to the journal; it is on its way to the disk when this returns."""
+    folder.append_lines(ROUNDS, [encode_line("round", taken)])

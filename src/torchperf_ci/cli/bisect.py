@@ -12,13 +12,15 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import click
 
-from torchperf_ci.cli.bisect_options import BisectOptions
+from torchperf_ci.bisect.model import LAUNCHES_PER_STEP
+from torchperf_ci.cli.case_options import CaseOptions, TalkOptions
+from torchperf_ci.cli.compare_options import BUDGET_PER_CASE, EXPLAIN, INTERLEAVE, SETUP, SHARE, StepOptions
 from torchperf_ci.cli.finish import write_exit_code
-from torchperf_ci.cli.options import command, list_given, takes
+from torchperf_ci.cli.options import argument, command, command_options, list_given, option, takes
 from torchperf_ci.core.errors import ExitCode, TorchperfError
 from torchperf_ci.core.text import one_line
 
@@ -33,6 +35,98 @@ if TYPE_CHECKING:
     from torchperf_ci.compare.model import Header
     from torchperf_ci.compare.session import CompareRequest
     from torchperf_ci.core.results import ResultsFolder
+
+
+@command_options
+class SearchOptions:
+    """Say what is searched, and for what."""
+
+    SECTION: ClassVar[str] = "What to look for"
+
+    case: str = option(
+        "--case",
+        metavar="SUITE/MODEL …",
+        default="",
+        show_default=False,
+        help="The case: suite and model, and as far as needed compiler, mode, dtype and device, as reports name it.  "
+        "[default: the only one there is]",
+    )
+    metric: str = option(
+        "--metric",
+        default="latency",
+        help="What changed: latency, memory, compile-time, accuracy (it fails, or is wrong), or a counter, for example "
+        "graph_breaks.",
+    )
+    margin: float | None = option(
+        "--margin",
+        type=SHARE,
+        help="The smallest change that counts: 0.02 is 2 %. Ends that differ by less are not searched.  [default: as "
+        "in compare: 0.02 for latency]",
+    )
+    command: str = option(
+        "--run",
+        metavar="COMMAND",
+        default="",
+        show_default=False,
+        help="Ask this shell command instead of measuring a case. It runs in each commit's worktree: exit code 0 is "
+        "good, 125 skips the commit, others up to 127 are bad.",
+    )
+    setup: str = SETUP
+    first_parent: bool = option(
+        "--first-parent", is_flag=True, help="Follow the first parent of merges alone: a merged branch is one commit."
+    )
+    paths: tuple[str, ...] = option(
+        "--paths", multiple=True, metavar="PATH", help="Only commits that change something there. Repeatable."
+    )
+    python_of: str = option(
+        "--python-of",
+        metavar="COMMAND",
+        default="",
+        show_default=False,
+        help="Search versions of a package, not commits: the shell command that installs one, for example `pip install "
+        "torch=={version}`, into an environment made for it.",
+    )
+    versions: tuple[str, ...] = option(
+        "--versions", multiple=True, metavar="VERSION", help="The versions for --python-of, oldest first. Repeatable."
+    )
+
+
+@command_options
+class PaceOptions:
+    """Say how much time a step gets, and how the sides take turns."""
+
+    SECTION: ClassVar[str] = "How to measure"
+
+    budget_per_case: float = BUDGET_PER_CASE
+    launches: int = option(
+        "--launches",
+        type=click.IntRange(min=2),
+        default=LAUNCHES_PER_STEP,
+        help="Pairs of fresh processes that a step is measured in, at most.",
+    )
+    interleave: str = INTERLEAVE
+    explain: str = EXPLAIN
+
+
+@command_options
+class BisectOptions:
+    """Say what is bisected, and how."""
+
+    good: str = argument(metavar="[GOOD]", required=False, default="", envvar="TORCHPERF_GOOD")
+    bad: str = argument(metavar="[BAD]", required=False, default="", envvar="TORCHPERF_BAD")
+    output_dir: Path = option(
+        "--output-dir",
+        type=click.Path(path_type=Path),
+        default=Path("bisect_logs"),
+        help="The folder for the result. What was measured is kept there: the same command continues from it.",
+    )
+    restart: bool = option("--restart", is_flag=True, help="Forget what was measured before.")
+    dry_run: bool = option("--dry-run", is_flag=True, help="List the commits, and about how many steps it takes.")
+    talk: TalkOptions
+    search: SearchOptions
+    cases: CaseOptions
+    pace: PaceOptions
+    step: StepOptions
 
 
 @command(short_help="Find the commit that made a case slower, larger or wrong.")
@@ -73,10 +167,9 @@ def _bisect(options: BisectOptions) -> int:
 
     The report is also written of what is known when an interrupt or an error ends it.
     """
-    from torchperf_ci.bisect.journal import Terms, note_round, open_journal
     from torchperf_ci.bisect.measure import scratch_folder
     from torchperf_ci.bisect.report import describe_plan, describe_step
-    from torchperf_ci.bisect.session import Bisection
+    from torchperf_ci.bisect.session import Bisection, Terms, note_round, open_journal
     from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt
     from torchperf_ci.core.results import open_folder
     from torchperf_ci.github.job import write_outputs
@@ -341,7 +434,7 @@ def _explain_culprits(
     from torchperf_ci.bisect.model import Outcome
     from torchperf_ci.bisect.report import make_comparison, write_bisection
     from torchperf_ci.compare.checkouts import GitFailed
-    from torchperf_ci.explain.changes import read_changes
+    from torchperf_ci.explain.model import read_changes
     from torchperf_ci.explain.session import explain_pair
     from torchperf_ci.run.session import WorkerError
 

@@ -26,8 +26,7 @@ from torchperf_ci.core.errors import ExitCode, UsageProblem
 from torchperf_ci.core.text import code, count, one_line
 
 if TYPE_CHECKING:
-    from torchperf_ci.expectations.check import Actual, TablePair
-    from torchperf_ci.expectations.rules import Rules, TableCheck
+    from torchperf_ci.expectations.check import Actual, Rules, TableCheck, TablePair
 
 MOST_ANNOTATIONS = 50
 
@@ -80,7 +79,7 @@ class CheckOptions:
 
     def rules(self) -> Rules:
         """Return the rules of the comparison."""
-        from torchperf_ci.expectations.rules import Rules
+        from torchperf_ci.expectations.check import Rules
 
         return Rules(strict=self.strict, allow_missing=self.allow_missing)
 
@@ -101,7 +100,7 @@ class MemoryOptions(CheckOptions):
 
     def rules(self) -> Rules:
         """Return the rules of the comparison, with the scale."""
-        from torchperf_ci.expectations.rules import SCALE
+        from torchperf_ci.expectations.check import SCALE
 
         return replace(CheckOptions.rules(self), scale=self.scale or SCALE)
 
@@ -285,8 +284,8 @@ def everything(options: AllOptions) -> None:
 
 def _check(options: CheckOptions, names: Sequence[str]) -> None:
     from torchperf_ci.expectations.check import describe_coverage, read_actual, run_checks
-    from torchperf_ci.expectations.folder import CheckKind
     from torchperf_ci.expectations.report import write_check_markdown, write_check_text
+    from torchperf_ci.expectations.table import CheckKind
 
     actual = read_actual(options.actual)
     for problem in actual.problems:

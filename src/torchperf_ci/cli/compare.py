@@ -139,8 +139,8 @@ def _compare_with_history(options: CompareOptions) -> int:
     from torchperf_ci.compare.model import LEAST, SPEEDUP
     from torchperf_ci.compare.recorded import RUNS, compare_with_past
     from torchperf_ci.core.text import count
-    from torchperf_ci.history.interface import find_earlier_runs
     from torchperf_ci.history.runs import RunFilter
+    from torchperf_ci.history.series import find_earlier_runs
 
     recorded, branch = options.recorded, options.recorded.baseline_branch or ""
     if recorded.baseline_artifact:
@@ -466,7 +466,7 @@ def _list_bisect_options(
 ) -> tuple[str, ...] | None:
     """List the options with which `bisect` looks for what made a change between the sides; None where it cannot:
     without two commits, with less than two commits between them, or with more that differs than commits."""
-    from torchperf_ci.cli.bisect_options import BisectOptions
+    from torchperf_ci.cli.bisect import BisectOptions
 
     if repository is None or base is None or head is None or head.checkout != head.known.sha:
         return None

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 import click
 
+from torchperf_ci.cli.finish import ContentOptions, refuse_to_overwrite
 from torchperf_ci.cli.follow_options import FollowedUp, FollowOptions, follow_up
 from torchperf_ci.cli.history_options import (
     HistoryOptions,
     JudgingOptions,
+    PagesOptions,
     find_acceptance_source,
     make_run_of_folder,
+    publish_pages,
     repository_of,
 )
 from torchperf_ci.cli.options import (
@@ -29,21 +32,19 @@ from torchperf_ci.cli.options import (
     option,
     takes,
 )
-from torchperf_ci.cli.pages_options import PagesOptions, publish_pages
-from torchperf_ci.cli.report_options import ContentOptions, refuse_to_overwrite
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, Refused, UsageProblem
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.text import count, one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Problem
-    from torchperf_ci.dashboard.accepted import AcceptanceSource
     from torchperf_ci.dashboard.comment import Comment
+    from torchperf_ci.dashboard.commits import AcceptanceSource
     from torchperf_ci.dashboard.states import SeriesState
     from torchperf_ci.github.client import Client
-    from torchperf_ci.history.interface import History
     from torchperf_ci.history.parquet import ParquetHistory
     from torchperf_ci.history.runs import HistoryRun, RunFilter
+    from torchperf_ci.history.series import History
 
 
 @command_options
@@ -238,9 +239,9 @@ def dashboard(options: DashboardCommandOptions) -> int:
     from torchperf_ci.dashboard.states import State
     from torchperf_ci.dashboard.words import list_suites, write_terminal_text
     from torchperf_ci.github.job import append_summary, write_outputs
-    from torchperf_ci.history.data_branch import server_of
-    from torchperf_ci.history.interface import find_earlier_runs
     from torchperf_ci.history.runs import RunFilter
+    from torchperf_ci.history.series import find_earlier_runs
+    from torchperf_ci.history.storage import server_of
     from torchperf_ci.report.charts import draw
     from torchperf_ci.report.write import judge_results
 
@@ -323,7 +324,7 @@ def _write_cases_to_confirm(options: DashboardCommandOptions, run: HistoryRun, s
     from torchperf_ci.dashboard.model import name_cases
     from torchperf_ci.dashboard.states import State
     from torchperf_ci.github.job import write_outputs
-    from torchperf_ci.run.case_lists import write_case_list
+    from torchperf_ci.run.plan import write_case_list
 
     assert options.confirm is not None
     dropped = [item for item in states if item.state is State.DROPPED and item.since and item.since.key == run.key]
@@ -368,9 +369,9 @@ class Targets:
     def judge(self, chosen: RunFilter) -> tuple[list[SeriesState], list[Problem]]:
         """Judge the run by the history; name what of that could not be read."""
         from torchperf_ci.cli.config import tolerance_rules
-        from torchperf_ci.dashboard.accepted import judge_accepted
+        from torchperf_ci.dashboard.commits import judge_accepted
         from torchperf_ci.history.acceptances import Acceptance, read_acceptances
-        from torchperf_ci.history.interface import find_earlier_series
+        from torchperf_ci.history.series import find_earlier_series
 
         asked = self.options.history
         collection = find_earlier_series(self.history(), self.run, self.options.judging.look_back, chosen)
@@ -388,8 +389,8 @@ class Targets:
 
         On the data branch that is known before they are there; a command uploads them now.
         """
-        from torchperf_ci.dashboard.pictures import upload_by_command
-        from torchperf_ci.history.data_branch import picture_path, picture_url, server_of
+        from torchperf_ci.dashboard.charts import upload_by_command
+        from torchperf_ci.history.storage import picture_path, picture_url, server_of
 
         options = self.options
         if uploader := options.posting.image_uploader:
@@ -411,7 +412,7 @@ class Targets:
 
     def keep_run(self, pictures: Mapping[Path, bytes]) -> None:
         """Add the run to the history, and the pictures to the data branch: in one commit where both are there."""
-        from torchperf_ci.history.data_branch import HISTORY, picture_path
+        from torchperf_ci.history.storage import HISTORY, picture_path
 
         options = self.options
         files: dict[str, bytes] = {}
@@ -433,7 +434,7 @@ class Targets:
         """Bring the pages of the whole history up to date, this run among them if it was kept."""
         from torchperf_ci.cli.config import tolerance_rules
         from torchperf_ci.history.runs import RunFilter
-        from torchperf_ci.site.sources import read_sources
+        from torchperf_ci.site.build import read_sources
 
         options, asked, pages = self.options, self.options.history, self.options.pages
         assert self.client is not None
@@ -510,7 +511,7 @@ class Targets:
             size = len(comment.text.encode())
             click.echo(f"Would {how} {repository}#{issue} ({size:,} bytes, {comment.path})", err=True)
             return []
-        from torchperf_ci.github.comments import Marker, post_comment
+        from torchperf_ci.github.issues import Marker, post_comment
 
         assert self.client is not None
         marker = Marker(subject=f"dashboard {self.run.name} {comment.dtype}", run=self.run.key, time=self.run.time)

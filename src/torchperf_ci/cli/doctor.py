@@ -15,8 +15,7 @@ from torchperf_ci.core.errors import ExitCode, TorchperfError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torchperf_ci.doctor.findings import Finding
-    from torchperf_ci.doctor.survey import Sensitivity
+    from torchperf_ci.doctor.survey import Finding, Sensitivity
 
 SIGNS = {"good": "✅", "note": "▫️", "problem": "❌"}
 
@@ -54,8 +53,7 @@ def doctor(options: DoctorOptions) -> int:
     Exit code 0, whatever is found, unless --strict is given or --measure cannot measure.
     """
     from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt
-    from torchperf_ci.doctor.findings import Severity, list_findings
-    from torchperf_ci.doctor.survey import measure_sensitivity, read_facts
+    from torchperf_ci.doctor.survey import Severity, list_findings, measure_sensitivity, read_facts
 
     sensitivity, problem = None, None
     try:

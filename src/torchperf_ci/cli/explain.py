@@ -17,10 +17,9 @@ from torchperf_ci.cli.options import argument, command, command_options, option,
 from torchperf_ci.core.errors import ExitCode, UsageProblem
 
 if TYPE_CHECKING:
-    from torchperf_ci.compare.explanation import Explanation
-    from torchperf_ci.compare.model import Comparison
+    from torchperf_ci.compare.model import Comparison, Explanation
     from torchperf_ci.compare.session import CompareRequest
-    from torchperf_ci.explain.stored import StoredComparison
+    from torchperf_ci.explain.session import StoredComparison
 
 _MOST_CAUSES = 12
 
@@ -76,7 +75,7 @@ def explain(options: ExplainOptions) -> int:
 
     Exit code 0: there is an explanation; 4: there is nothing to explain, or nothing was found.
     """
-    from torchperf_ci.explain.stored import choose_stored, read_stored
+    from torchperf_ci.explain.session import choose_stored, read_stored
 
     if not options.folder.exists():
         raise click.UsageError(
@@ -104,8 +103,7 @@ def _measure(stored: StoredComparison, missing: Sequence[Comparison], options: E
     from torchperf_ci.compare.session import running_sides
     from torchperf_ci.core.results import open_folder
     from torchperf_ci.core.text import one_line
-    from torchperf_ci.explain.session import ExplainRequest, explain_comparisons
-    from torchperf_ci.explain.stored import add_to_stored
+    from torchperf_ci.explain.session import ExplainRequest, add_to_stored, explain_comparisons
 
     explained: list[Explanation] = []
     with ExitStack() as stack:
@@ -150,7 +148,7 @@ def _read_request(stored: StoredComparison, stack: ExitStack) -> CompareRequest:
 
 def _print(explanation: Explanation, folder: Path) -> None:
     """Print an explanation: its sentence, then its causes."""
-    from torchperf_ci.compare.explanation import write_cause, write_explanation
+    from torchperf_ci.compare.model import write_cause, write_explanation
     from torchperf_ci.compare.words import metric_name, name, percent
 
     click.echo(f"{name(explanation.case)}, {metric_name(explanation.metric)}: {write_explanation(explanation)}")

@@ -72,7 +72,7 @@ def export(options: ExportOptions) -> None:
     if form is ExportFormat.PARQUET and options.out in {None, STREAM}:
         raise click.UsageError("a Parquet file is not text, so it is not printed; name a file with --out")
     from torchperf_ci.core.records import Direction, Testing
-    from torchperf_ci.formats.exports import export_records
+    from torchperf_ci.formats.imports import export_records
 
     direction = Direction.HIGHER if options.better == "bigger" else Direction.LOWER
     records = results_in(options.directory).records

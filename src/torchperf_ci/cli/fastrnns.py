@@ -21,8 +21,7 @@ from torchperf_ci.run.plan import unknown_names
 from torchperf_ci.suites.fastrnns.catalog import VARIANTS, Executor, Fuser, Sizes, VariantGroup
 
 if TYPE_CHECKING:
-    from torchperf_ci.pytorch.fastrnns.results import VariantTimes
-    from torchperf_ci.pytorch.fastrnns.run import FastrnnsSettings
+    from torchperf_ci.pytorch.fastrnns import FastrnnsSettings, VariantTimes
 
 _POSITIVE = click.IntRange(min=1)
 _SLOW_LOOPS = 30
@@ -194,7 +193,7 @@ class FastrnnsOptions:
 
     def settings(self) -> FastrnnsSettings:
         """Return how every variant is measured. Raises `UsageProblem` when no trace can be written."""
-        from torchperf_ci.pytorch.fastrnns.run import FastrnnsSettings
+        from torchperf_ci.pytorch.fastrnns import FastrnnsSettings
 
         sizes, script, measuring = self.sizes, self.torchscript, self.measuring
         pointwise = {
@@ -248,7 +247,7 @@ def fastrnns(options: FastrnnsOptions) -> int:
       torchperf-ci fastrnns --rnns cudnn aten jit --group rnns --print-json > new.json
       torchperf-ci fastrnns --compare old.json new.json
     """
-    from torchperf_ci.pytorch.fastrnns.results import TableFormat, averages, observations, write_rows
+    from torchperf_ci.pytorch.fastrnns import TableFormat, averages, observations, write_rows
 
     output = options.output
     if output.compare:
@@ -291,8 +290,7 @@ def _measure(variants: Sequence[str], settings: FastrnnsSettings, *, python: str
     """Measure, printing the table row by row; return the rows."""
     from torchperf_ci.core.text import one_line
     from torchperf_ci.github.job import stop_commands
-    from torchperf_ci.pytorch.fastrnns.results import VariantTable
-    from torchperf_ci.pytorch.fastrnns.run import FastrnnsBench
+    from torchperf_ci.pytorch.fastrnns import FastrnnsBench, VariantTable
     from torchperf_ci.run.survey import python_under_test
 
     rows: list[VariantTimes] = []
@@ -318,7 +316,7 @@ def _measure(variants: Sequence[str], settings: FastrnnsSettings, *, python: str
 
 
 def _compare(old: Path, new: Path, *, form: str) -> None:
-    from torchperf_ci.pytorch.fastrnns.results import TableFormat, compare_pairs, pair_averages, read_averages
+    from torchperf_ci.pytorch.fastrnns import TableFormat, compare_pairs, pair_averages, read_averages
 
     pairs = pair_averages(*(read_averages(path.read_bytes(), str(path)) for path in (old, new)))
     if not pairs:

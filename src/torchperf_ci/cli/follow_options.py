@@ -88,8 +88,8 @@ def follow_up(
     from torchperf_ci.core.records import Environment
     from torchperf_ci.dashboard.incidents import list_incidents
     from torchperf_ci.dashboard.issues import FollowUpOptions, IssueDesk
-    from torchperf_ci.history.data_branch import server_of
     from torchperf_ci.history.series import make_run_info
+    from torchperf_ci.history.storage import server_of
 
     incidents = list_incidents(states, series=run.name, branch=branch)
     asked = FollowUpOptions(
@@ -175,7 +175,7 @@ def _update_issues(
 
 
 def _tell_webhook(url: str, asked: FollowUpOptions, opened: Told, closed: Ended, *, dry_run: bool) -> None:
-    from torchperf_ci.dashboard.chat import make_message
+    from torchperf_ci.dashboard.incidents import make_message
     from torchperf_ci.github.webhooks import hide_webhook, send_webhook
 
     message = make_message(opened, closed, asked.now, asked.server)

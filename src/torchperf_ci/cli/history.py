@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from torchperf_ci.cli.files import ImportOptions
 from torchperf_ci.cli.history_options import HistoryOptions, JudgingOptions
-from torchperf_ci.cli.import_options import ImportOptions
 from torchperf_ci.cli.options import GitHubOptions, Group, argument, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.text import count, csv_cell, one_line, some_of
@@ -243,7 +243,7 @@ def export(options: HistoryExportOptions) -> None:
 @takes(HistoryCompactOptions)
 def compact(options: HistoryCompactOptions) -> None:
     """Make one file of the many of every month that is over. Nothing is lost; the current month is not changed."""
-    from torchperf_ci.history.compaction import compact as compact_months
+    from torchperf_ci.history.parquet import compact as compact_months
 
     with options.history.open(options.github) as kept:
         done = "Would compact" if options.dry_run else "Compacted"
@@ -438,7 +438,7 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], form:
         case "json":
             return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=str, indent=2)
         case _:
-            from torchperf_ci.core.columns import draw_table
+            from torchperf_ci.core.text import draw_table
 
             cells = [["" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
             return draw_table(list(map(one_line, columns)), cells)

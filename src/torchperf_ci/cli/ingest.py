@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torchperf_ci.cli.files import STREAM, read_input
-from torchperf_ci.cli.import_options import ImportOptions
+from torchperf_ci.cli.files import STREAM, ImportOptions, read_input
 from torchperf_ci.cli.options import Group, argument, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import NOT_KNOWN
@@ -124,7 +123,7 @@ def _take(options: IngestOptions, request: ImportRequest) -> None:
     """Read all files, then write all of their records: a file that cannot be used changes nothing."""
     from torchperf_ci.core.records import Build
     from torchperf_ci.core.results import RECORDS, open_folder
-    from torchperf_ci.formats.inputs import InputProblem
+    from torchperf_ci.formats.model import InputProblem
 
     records: list[Record] = []
     builds: list[Build] = []
@@ -157,7 +156,7 @@ def _read_newest(path: Path, request: ImportRequest) -> tuple[Sequence[Record], 
     which command would take it, if another one would.
     """
     from torchperf_ci.formats.imports import read_content, read_location, runs_of
-    from torchperf_ci.formats.inputs import InputProblem
+    from torchperf_ci.formats.model import InputProblem
 
     content, name = read_input(path) if path == STREAM else (None, str(path))
     try:
@@ -187,7 +186,7 @@ def _other_format(path: Path, content: bytes | None, request: ImportRequest) -> 
     """Say which command takes a file that looks like one of another format; blank when it does not."""
     from torchperf_ci.core.results import RECORDS
     from torchperf_ci.formats.imports import detect
-    from torchperf_ci.formats.inputs import InputProblem
+    from torchperf_ci.formats.model import InputProblem
 
     if (path / RECORDS).is_file() or path.name == RECORDS:
         return f"{path} is from torchperf-ci itself: use the results folder directly"

@@ -17,7 +17,7 @@ from torchperf_ci.core.errors import ExitCode, TorchperfError, UsageProblem
 if TYPE_CHECKING:
     from torchperf_ci.core.records import Record
     from torchperf_ci.core.results import ResultsFolder
-    from torchperf_ci.shards.merge import Piece, Promise
+    from torchperf_ci.shards.uploads import Piece, Promise
 
 LARGEST_LOG = 16 * 1024 * 1024
 
@@ -91,7 +91,7 @@ def _merge(options: MergeOptions) -> int:
     from torchperf_ci.core.text import count, safe_name
     from torchperf_ci.github.job import write_outputs
     from torchperf_ci.report.model import ReportOptions
-    from torchperf_ci.shards.merge import merge as merge_pieces
+    from torchperf_ci.shards.uploads import merge as merge_pieces
 
     target = options.output_dir
     folders = result_folders([Path(folder) for folder in options.folders])
@@ -133,8 +133,7 @@ def _piece(folder: Path) -> Piece:
     from torchperf_ci.core.result_files import read_folder
     from torchperf_ci.core.results import RECORDS
     from torchperf_ci.core.text import one_line
-    from torchperf_ci.shards.merge import Piece
-    from torchperf_ci.shards.uploads import Configuration, Shard, parse_own_artifact, read_shard
+    from torchperf_ci.shards.uploads import Configuration, Piece, Shard, parse_own_artifact, read_shard
 
     results = read_folder(folder, CaseSelection())
     for problem in results.problems:
@@ -151,8 +150,7 @@ def _promises(matrix: str) -> list[Promise]:
     """Read the shards of a plan's matrix. Raises `UsageProblem` when it is none."""
     from torchperf_ci.core.text import safe_name
     from torchperf_ci.shards.matrix import parse_filter
-    from torchperf_ci.shards.merge import Promise
-    from torchperf_ci.shards.uploads import Configuration, Shard, parse_shard_name
+    from torchperf_ci.shards.uploads import Configuration, Promise, Shard, parse_shard_name
 
     if not matrix.strip():
         return []

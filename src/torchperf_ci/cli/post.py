@@ -109,8 +109,7 @@ def post(options: PostOptions) -> int:
 def _read_folder(results: str, expected: Expected) -> Posting:
     """Read what a folder of this job says."""
     from torchperf_ci.post.desk import read_files
-    from torchperf_ci.post.review import review_problem
-    from torchperf_ci.post.stored import READERS
+    from torchperf_ci.post.stored import READERS, review_problem
 
     folder = Path(results)
     if folder.exists() and not folder.is_dir():

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from torchperf_ci.cli.finish import echo_report
+from torchperf_ci.cli.finish import ContentOptions, echo_report, refuse_to_overwrite
 from torchperf_ci.cli.options import RESULTS_DIR, command, command_options, option, takes
-from torchperf_ci.cli.report_options import ContentOptions, refuse_to_overwrite
 from torchperf_ci.core.errors import ExitCode
 from torchperf_ci.core.text import one_line
 

@@ -64,9 +64,8 @@ def _measure_and_report(options: RunOptions) -> int:
     from torchperf_ci.github.job import read_source, stop_commands
     from torchperf_ci.machine.gpu import locked_clocks
     from torchperf_ci.report.model import ReportOptions, SourceTree
-    from torchperf_ci.run.case_lists import keep_listed, read_case_list
     from torchperf_ci.run.counting import InstructionMethod, choose_method
-    from torchperf_ci.run.plan import make_plan
+    from torchperf_ci.run.plan import keep_listed, make_plan, read_case_list
     from torchperf_ci.run.runner import measure_plan
     from torchperf_ci.run.survey import note_settings, preload, python_under_test, refuse_cold_l2, survey
 

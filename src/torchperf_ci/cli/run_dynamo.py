@@ -22,19 +22,22 @@ from torchperf_ci.core.result_files import CommandResult, read_folder
 from torchperf_ci.core.results import RECORDS, open_folder
 from torchperf_ci.core.text import count, one_line
 from torchperf_ci.github.job import stop_commands
-from torchperf_ci.pytorch.checkout import CheckoutRun, PyTorchCheckout, ask_skips, read_checkouts
 from torchperf_ci.pytorch.harness import (
     DEFAULT_COMPILERS,
     DEFAULT_DEVICES,
     DEFAULT_SUITES,
     SUITES_FOLDER,
     TESTINGS,
+    CheckoutRun,
     HarnessCommand,
     HarnessRequest,
+    PyTorchCheckout,
     ScriptPlace,
     Skips,
+    ask_skips,
     check,
     commands,
+    read_checkouts,
     script,
     script_name,
 )

@@ -9,9 +9,15 @@ from pathlib import Path
 import click
 
 from torchperf_ci.cli.config import tolerance_rules
-from torchperf_ci.cli.history_options import HistoryOptions, JudgingOptions, find_acceptance_source
+from torchperf_ci.cli.history_options import (
+    HistoryOptions,
+    JudgingOptions,
+    PagesOptions,
+    find_acceptance_source,
+    publish_pages,
+    tell_update,
+)
 from torchperf_ci.cli.options import ACCEPT_LABEL, GitHubOptions, argument, command, command_options, option, takes
-from torchperf_ci.cli.pages_options import PagesOptions, publish_pages, tell_update
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.text import one_line
 
@@ -73,8 +79,7 @@ def site(options: SiteCommandOptions) -> None:
     """
     from torchperf_ci.history.parquet import describe_empty
     from torchperf_ci.history.runs import RunFilter
-    from torchperf_ci.site.build import make_site, open_folder_site, write_site
-    from torchperf_ci.site.sources import read_sources
+    from torchperf_ci.site.build import make_site, open_folder_site, read_sources, write_site
 
     pages, asked = options.pages, options.history
     pages.check(options.github)

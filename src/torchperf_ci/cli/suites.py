@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torchperf_ci.cli.case_options import PythonOptions, refuse_missing_files
-from torchperf_ci.cli.completion import complete_suites
+from torchperf_ci.cli.case_options import PythonOptions, complete_suites, refuse_missing_files
 from torchperf_ci.cli.options import Group, argument, command_options, takes
 from torchperf_ci.core.text import one_line
 
@@ -94,7 +93,7 @@ def _models(entry: SuiteEntry) -> str:
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Lay out columns of text, harmless for a terminal: what a suite says about itself comes from outside."""
-    from torchperf_ci.core.columns import draw_table
+    from torchperf_ci.core.text import draw_table
 
     shown = [[one_line(cell) for cell in row] for row in rows]
     return draw_table(headers, shown)

@@ -17,7 +17,7 @@ from torchperf_ci.core.text import count
 
 if TYPE_CHECKING:
     from torchperf_ci.pytorch.hud import Identity
-    from torchperf_ci.pytorch.scribe_messages import Fields
+    from torchperf_ci.pytorch.scribe import Fields
 
 _RESULTS = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -94,9 +94,17 @@ def scribe(options: ScribeOptions) -> None:
       torchperf-ci upload scribe --pytest-bench-json bench.json --dry-run
       torchperf-ci upload scribe --pytest-bench-json bench.json --journal sent.jsonl
     """
-    from torchperf_ci.pytorch.journal import DeliveryState, open_journal, read_journal
-    from torchperf_ci.pytorch.scribe import endpoint_of, entries_of, send, transport_from
-    from torchperf_ci.pytorch.scribe_messages import message_of, messages_of
+    from torchperf_ci.pytorch.scribe import (
+        DeliveryState,
+        endpoint_of,
+        entries_of,
+        message_of,
+        messages_of,
+        open_journal,
+        read_journal,
+        send,
+        transport_from,
+    )
 
     overrides = dict(options.fields)
     message_of({"time": 0, **overrides}, where="--field")
@@ -133,7 +141,7 @@ def scribe(options: ScribeOptions) -> None:
 def _fields(options: ScribeOptions) -> Sequence[tuple[str, Fields]]:
     """Collect the place and the fields of every message, from the one input that was named."""
     from torchperf_ci.formats.pytest_benchmark import read_pytest_benchmark
-    from torchperf_ci.pytorch.scribe_messages import fields_of_benchmarks, fields_of_records, upload_fields
+    from torchperf_ci.pytorch.scribe import fields_of_benchmarks, fields_of_records, upload_fields
 
     path, directory = options.pytest_bench_json, options.results
     if (path is None) == (directory is None):

@@ -185,7 +185,7 @@ def put_suite(suite: str, repository: Repository, tree: Path) -> str:
     if not (is_existing or suite.endswith(".py")) or not path.is_relative_to(repository.folder):
         return suite
     if kind == "asv":
-        from torchperf_ci.suites.existing import find_asv_folder
+        from torchperf_ci.suites.registry import find_asv_folder
 
         path = find_asv_folder(path)
     if path == repository.folder:

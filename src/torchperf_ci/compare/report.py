@@ -1,27 +1,33 @@
-"""The report of a comparison as Markdown, text and JSON: the verdict, what was compared, what changed, the rest."""
+"""The report of a comparison as Markdown, text, JSON and one page of HTML: the verdict, what changed, the rest."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
+from markupsafe import Markup
 
 from torchperf_ci.compare.acceptance import write_suggestion
 from torchperf_ci.compare.effects import BETWEEN_FLOOR, LaunchNoise, Verdict
-from torchperf_ci.compare.explanation import Explanation, write_amount, write_cause, write_explanation
 from torchperf_ci.compare.model import (
     Comparison,
     ComparisonFindings,
+    Explanation,
     Header,
     Measured,
     ToleranceRules,
+    write_amount,
+    write_cause,
+    write_explanation,
 )
 from torchperf_ci.compare.verdicts import (
     compare_case,
@@ -56,7 +62,131 @@ from torchperf_ci.compare.words import (
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.results import ResultsFolder
 from torchperf_ci.core.text import code, count, fenced, html, one_line
+from torchperf_ci.report.charts import Chart
 from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
+from torchperf_ci.report.html import TONES, Grid, grid, inline_chart, number, read_template, render_page, text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideLine:
+    """One side in the list of what was compared. `sha`, `subject` and `link` are of its commit, or blank."""
+
+    name: str
+    label: str
+    sha: str
+    subject: str
+    link: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhyLine:
+    """An explanation in the page: its case and metric, its sentence, and the link to all of it, or blank."""
+
+    case: str
+    metric: str
+    sentence: str
+    link: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparePage:
+    """All that the template shows. The first four are what every page has."""
+
+    sign: str
+    verdict: str
+    tone: str
+    setting: Sequence[str]
+    rest_of_verdict: str
+    sides: Sequence[SideLine]
+    how: str
+    run: str
+    warnings: Sequence[str]
+    changed: Grid
+    reasons: Sequence[WhyLine]
+    counted: Grid
+    rest: Grid
+    overview: Markup
+    samples: Sequence[Markup]
+    notes: Sequence[str]
+    method: str
+    commands: Sequence[str]
+    bisections: Sequence[str]
+
+
+def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> str:
+    """Render compare.html; the first chart is the one of all cases."""
+    header = findings.header
+    tone, sign = TONES.get(findings.sign, ("unsure", "!"))
+    headline, rest = write_headline(findings)
+    drawn = [inline_chart(chart) for chart in charts]
+    changed, counted, rest_of_comparisons = split_comparisons(findings)
+    page = ComparePage(
+        sign=sign,
+        verdict=headline,
+        tone=tone,
+        setting=[one_line(header.machine)],
+        rest_of_verdict=f"{rest}." if rest else "",
+        sides=[*_list_sides(findings)],
+        how=header.how,
+        run=link_to_run(header),
+        warnings=[one_line(warning) for warning in header.warnings],
+        changed=_make_grid(changed),
+        reasons=[
+            WhyLine(
+                case=name(each.case),
+                metric=metric_name(each.metric),
+                sentence=write_explanation(each),
+                link=quote(f"{each.folder}/index.html") if each.folder else "",
+            )
+            for each in findings.explanations
+        ],
+        counted=_make_grid(counted),
+        rest=_make_grid(rest_of_comparisons),
+        overview=drawn[0] if drawn else Markup(),
+        samples=drawn[1:],
+        notes=[*list_notes(findings)],
+        method=METHOD,
+        commands=header.commands,
+        bisections=list_bisect_commands(findings),
+    )
+    return render_page(read_template(__package__, "compare.html"), page)
+
+
+def _list_sides(findings: ComparisonFindings) -> Iterator[SideLine]:
+    header = findings.header
+    for side, label, commit in (("Base", header.base, header.base_commit), ("Head", header.head, header.head_commit)):
+        yield SideLine(
+            name=side,
+            label=one_line(label, limit=LONGEST_NAME),
+            sha=commit.sha[:12] if commit else "",
+            subject=one_line(commit.subject, limit=LONGEST_NAME) if commit else "",
+            link=link_to_commit(header, commit.sha) if commit else "",
+        )
+
+
+def _make_grid(comparisons: Sequence[Comparison]) -> Grid:
+    return grid(
+        ("Verdict", "Case", "Metric", "#Change", "#Base", "#Head", "#Measured again", "Remarks"),
+        (
+            (
+                sign_of(c) == "❌",
+                (
+                    text(verdict_of(c)),
+                    text(name(c.case)),
+                    text(metric_name(c.metric)),
+                    number(change(c.ratio), "" if c.low is None else interval(c)),
+                    number(quantity(c, c.base)),
+                    number(quantity(c, c.head)),
+                    number(change(c.again.ratio), "" if c.again.low is None else interval(c.again))
+                    if c.again
+                    else text(""),
+                    text(why(c)),
+                ),
+            )
+            for c in comparisons
+        ),
+    )
+
 
 LIMIT = 60_000
 MOST_COUNTS = 20
@@ -103,7 +233,6 @@ def clear_folder(folder: ResultsFolder) -> None:
 def write_comparison(folder: ResultsFolder, findings: ComparisonFindings) -> None:
     """Write compare.json with every raw time, compare.md, compare.html and the charts."""
     from torchperf_ci.compare.charts import draw_charts
-    from torchperf_ci.compare.page import render_comparison
 
     charts = draw_charts(findings)
     folder.write_text("compare.json", to_json(findings))

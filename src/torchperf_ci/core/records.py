@@ -1,4 +1,4 @@
-"""The types that cross module lines, and their JSON-lines codec.
+"""The types that cross module lines, and their codec: lines of strict JSON.
 
 A `Record` is one testing (accuracy or performance) of one `Case`. Everything else this package shows (CSV files,
 reports, comparisons, uploads) is made from records and can be made again.
@@ -20,7 +20,30 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.strict_json import parse_json
+
+
+def parse_json(text: str) -> Any:  # noqa: ANN401 - any JSON
+    """Parse a document. Raises `ValueError` for what is none.
+
+    Python's own parser takes `NaN`, `Infinity` and numbers beyond what a float holds, none of which a file of ours has:
+    they are refused wherever in the document they stand, also in a field that nobody reads.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("too deep") from error
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is not a finite number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits[:40]} is not a finite number")
+    return number
+
 
 NOT_KNOWN = "unknown"
 """The precision of benchmarks that do not say it."""

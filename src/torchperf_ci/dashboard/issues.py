@@ -19,19 +19,19 @@ from torchperf_ci.core.records import Case
 from torchperf_ci.core.text import ABSENT, code, count, fenced, is_repository, is_run_id, is_sha, one_line
 from torchperf_ci.dashboard.incidents import Episode, EpisodeEnd, Incident
 from torchperf_ci.dashboard.owners import OwnerRule, find_labels, find_owners
-from torchperf_ci.dashboard.words import title_metric, write_acceptance, write_bisect, write_range
+from torchperf_ci.dashboard.words import case_address, title_metric, write_acceptance, write_bisect, write_range
 from torchperf_ci.github.client import Client, GitHubRefused
-from torchperf_ci.github.comments import Marker, post_comment
 from torchperf_ci.github.issues import (
+    Marker,
     NewIssue,
     OwnIssue,
     edit_issue,
     list_assignable,
     list_own_issues,
     open_issue,
+    post_comment,
     require_label,
 )
-from torchperf_ci.history.addresses import case_address
 from torchperf_ci.history.series import RunInfo
 
 DEFAULT_LABEL = "torchperf"

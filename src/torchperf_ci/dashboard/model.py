@@ -9,9 +9,17 @@ from torchperf_ci.core.records import Case
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.dashboard.commits import Ranges
 from torchperf_ci.dashboard.owners import OwnerRule
-from torchperf_ci.dashboard.regressions import Change, CompilerComparison, Transition, compare_with_past
+from torchperf_ci.dashboard.regressions import (
+    Change,
+    CompilerComparison,
+    RunSummary,
+    Transition,
+    Trend,
+    compare_with_past,
+    follow_numbers,
+    summarize_run,
+)
 from torchperf_ci.dashboard.states import Events, SeriesState, State, list_events
-from torchperf_ci.dashboard.trends import RunSummary, Trend, follow_numbers, summarize_run
 from torchperf_ci.history.runs import HistoryRun, Past
 from torchperf_ci.report.model import RunFindings, collect_findings
 

@@ -1,12 +1,19 @@
-"""Put a dashboard into words: the verdict, states and cases, links, and commands that measure a case again."""
+"""Put a dashboard into words: the verdict, states and cases, links, and commands that measure a case again.
+
+The address of a page of a site follows from what it names, not from the site, so that a link can be written before the
+page is there, and stays right when the site is made again. Names from outside never stand in one, but for a metric's,
+which is quoted.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from urllib.parse import quote
 
 from torchperf_ci.compare.words import change as percent_text
 from torchperf_ci.compare.words import make_bisect_command
@@ -17,10 +24,43 @@ from torchperf_ci.dashboard.model import Dashboard, name_cases
 from torchperf_ci.dashboard.owners import find_owners
 from torchperf_ci.dashboard.states import SeriesState, State
 from torchperf_ci.history.acceptances import Acceptance
-from torchperf_ci.history.addresses import case_address
 from torchperf_ci.history.series import COUNTED, STATUS_METRICS, RunInfo
 from torchperf_ci.report.model import RunFindings
 from torchperf_ci.report.words import verdict as report_verdict
+
+
+def identify_case(case: Case) -> str:
+    """Write twelve hexadecimal digits that stand for a case, in addresses and file names."""
+    return _digest(case.suite, case.model, case.mode.value, case.device, case.dtype, case.compiler)
+
+
+def identify_run(key: str) -> str:
+    """Write twelve hexadecimal digits that stand for a run, by its key in the series that a site shows."""
+    return _digest(key)
+
+
+def case_address(site: str, case: Case, metric: str = "") -> str:
+    """Write the address of a case's page, of one of its metrics if one is named.
+
+    site: the address of the site, a folder or its index.html; blank for an address inside of the site.
+    """
+    return page_address(site, identify_case(case), metric)
+
+
+def page_address(site: str, case: str, metric: str = "") -> str:
+    """Write the address of the page of a case that `identify_case` stands for."""
+    return f"{start_address(site)}#/case/{case}" + (f"?metric={quote(metric, safe='')}" if metric else "")
+
+
+def start_address(site: str) -> str:
+    """Write the address of a site's first page: that of a folder ends with a slash, from which relative paths count."""
+    return site if not site or site.endswith(("/", ".html", ".htm")) else f"{site}/"
+
+
+def _digest(*parts: str) -> str:
+    joined = "\0".join(parts).encode("utf-8", errors="replace")
+    return hashlib.sha256(joined).hexdigest()[:12]
+
 
 MOST_LINES = 20
 """So many cases a terminal is told."""

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from torchperf_ci.core.text import code, count, fenced, one_line
-from torchperf_ci.expectations.folder import CheckKind
-from torchperf_ci.expectations.rules import CheckOutcome, ModelCheck, TableCheck
+from torchperf_ci.expectations.check import CheckOutcome, ModelCheck, TableCheck
+from torchperf_ci.expectations.table import CheckKind
 from torchperf_ci.expectations.update import CellChange, ChangeKind, RowChange, TableUpdate, Update
 from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit, markdown_table
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.expectations.collect import ConfigRun
-from torchperf_ci.expectations.folder import list_doubles, read_table, write_expectation
 from torchperf_ci.expectations.table import (
     ACCURACY,
     GRAPH_BREAKS,
@@ -18,7 +17,10 @@ from torchperf_ci.expectations.table import (
     REMARK,
     ExpectationTable,
     TableProblem,
+    list_doubles,
     quote,
+    read_table,
+    write_expectation,
     write_table,
 )
 from torchperf_ci.shards.uploads import Configuration

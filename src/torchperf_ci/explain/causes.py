@@ -15,12 +15,19 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median, variance
 
 from torchperf_ci.compare.effects import Verdict, floor_at
-from torchperf_ci.compare.explanation import Cause, CauseKind, Explanation
-from torchperf_ci.compare.model import COMPILING, COUNTED, MEMORY, Comparison
+from torchperf_ci.compare.model import COMPILING, COUNTED, MEMORY, Cause, CauseKind, Comparison, Explanation
 from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS
 from torchperf_ci.core.statistics import student_t
-from torchperf_ci.explain.changes import is_changed, list_executed
-from torchperf_ci.explain.model import CallProfile, CompilerArtefacts, Evidence, LineChanges, ProfiledTurn, SideEvidence
+from torchperf_ci.explain.model import (
+    CallProfile,
+    CompilerArtefacts,
+    Evidence,
+    LineChanges,
+    ProfiledTurn,
+    SideEvidence,
+    is_changed,
+    list_executed,
+)
 
 OUTSIDE = "Python and everything else outside operators"
 

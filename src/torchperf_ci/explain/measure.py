@@ -12,10 +12,9 @@ from typing import Any
 
 import msgspec
 
-from torchperf_ci.compare.live import Side, Sides
+from torchperf_ci.compare.live import Side, Sides, compare_programs
 from torchperf_ci.compare.model import Sameness
-from torchperf_ci.compare.sameness import compare_programs
-from torchperf_ci.compare.sides import LiveSide
+from torchperf_ci.compare.session import LiveSide
 from torchperf_ci.core.results import ResultsFolder
 from torchperf_ci.explain.model import (
     CallProfile,

@@ -1,28 +1,38 @@
-"""Explain what a comparison has found, while its sides are still set up."""
+"""Explain what a comparison has found: while its sides are still set up, or from its folder."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
 
 from torchperf_ci.compare.checkouts import GitFailed
 from torchperf_ci.compare.effects import Verdict
-from torchperf_ci.compare.explanation import Explanation, write_explanation
-from torchperf_ci.compare.model import ACCURACY, SPEEDUP, Comparison, ComparisonFindings, Measured
-from torchperf_ci.compare.report import write_comparison
-from torchperf_ci.compare.session import CompareRequest
-from torchperf_ci.compare.sides import LiveSide, collect_cases
+from torchperf_ci.compare.model import (
+    ACCURACY,
+    LATENCY,
+    SPEEDUP,
+    Comparison,
+    ComparisonFindings,
+    Explanation,
+    Measured,
+    write_explanation,
+)
+from torchperf_ci.compare.report import to_plain, write_comparison
+from torchperf_ci.compare.session import CompareRequest, LiveSide, collect_cases
 from torchperf_ci.compare.words import is_change, metric_name, name, ordered
-from torchperf_ci.core.errors import TorchperfError
+from torchperf_ci.core.errors import NothingToJudge, TorchperfError, UsageProblem
 from torchperf_ci.core.records import Case
 from torchperf_ci.core.results import ResultsFolder
-from torchperf_ci.core.text import count, one_line, safe_name, unique
+from torchperf_ci.core.text import count, one_line, safe_name, some_of, unique
 from torchperf_ci.explain.causes import explain_change
-from torchperf_ci.explain.changes import read_changes
 from torchperf_ci.explain.measure import CaseExplainer
-from torchperf_ci.explain.model import LineChanges
+from torchperf_ci.explain.model import LineChanges, read_changes
 from torchperf_ci.explain.report import write_files
 from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.plan import PlannedCase
@@ -173,3 +183,73 @@ def _read_changes(request: CompareRequest) -> LineChanges | None:
     with suppress(GitFailed):
         return read_changes(repository.folder, base.checkout, head.checkout)
     return None
+
+
+_FILE = "compare.json"
+
+
+class _Header(msgspec.Struct):
+    commands: list[str] = []
+
+
+class _Document(msgspec.Struct):
+    header: _Header
+    comparisons: list[Comparison]
+    explanations: list[Explanation] = []
+
+
+class StoredComparison(msgspec.Struct, frozen=True):
+    """The verdicts of a comparison, the commands that measure it again, and the explanations that it has."""
+
+    comparisons: list[Comparison]
+    commands: list[str]
+    explanations: list[Explanation]
+
+
+def read_stored(folder: Path) -> StoredComparison:
+    """Read the comparison in a folder. Raises `UsageProblem` for one that has none that can be read."""
+    path = folder / _FILE
+    try:
+        document = msgspec.json.decode(path.read_bytes(), type=_Document)
+    except (OSError, ValueError) as error:
+        why = "there is none" if isinstance(error, FileNotFoundError) else one_line(str(error), limit=200)
+        advice = "name the --output-dir of a comparison"
+        if (folder / "records.jsonl").is_file():
+            advice = f"{folder} is a folder of `run`; explain needs one of `compare`"
+        raise UsageProblem(f"{path} cannot be read: {why}; {advice}") from error
+    return StoredComparison(
+        comparisons=document.comparisons, commands=document.header.commands, explanations=document.explanations
+    )
+
+
+def choose_stored(stored: StoredComparison, name: str) -> list[Comparison]:
+    """Choose what is explained: everything of the cases of this name that changed, the most urgent first, or of these
+    cases the times if nothing did. name: `suite/model`, then, as far as needed, what tells cases apart; blank for all
+    cases, of which those that changed are chosen.
+
+    Raises `UsageProblem` when no case is called so, and `NothingToJudge` when nothing changed.
+    """
+    cases = {c.case for c in stored.comparisons if c.case.has_words(name)}
+    if not cases:
+        names = sorted({str(c.case) for c in stored.comparisons})
+        raise UsageProblem(f"there is no case {one_line(name)!r} in it. There are: {some_of(names, 20)}")
+    of_cases = [c for c in ordered(stored.comparisons) if c.case in cases and c.metric != ACCURACY]
+    chosen = [
+        c
+        for c in of_cases
+        if (is_change(c) or c.verdict is Verdict.CHANGED)
+        and c.verdict not in {Verdict.MISSING, Verdict.NEW, Verdict.REFUSED}
+    ]
+    if not chosen and not name:
+        raise NothingToJudge("nothing changed in this comparison; name a case to profile it anyway")
+    return chosen or [c for c in of_cases if c.metric == LATENCY]
+
+
+def add_to_stored(folder: ResultsFolder, explanations: Sequence[Explanation]) -> None:
+    """Put explanations into the folder's compare.json, in place of earlier ones of the same cases and metrics."""
+    document = json.loads((folder.path / _FILE).read_bytes())
+    new = to_plain(explanations)
+    keys = [(each["case"], each["metric"]) for each in new]
+    kept = [each for each in document.get("explanations", []) if (each["case"], each["metric"]) not in keys]
+    content = json.dumps({**document, "explanations": [*kept, *new]}, ensure_ascii=False, allow_nan=False)
+    folder.write_text(_FILE, content)

@@ -12,9 +12,12 @@ from typing import Any
 import msgspec
 
 from torchperf_ci.core.records import Direction, Environment, Metric, Source, Status, own_metric
-from torchperf_ci.formats.inputs import (
+from torchperf_ci.formats.model import (
     Duration,
+    Imported,
+    ImportRequest,
     InputProblem,
+    RecordCollector,
     as_object,
     convert,
     count_in,
@@ -23,7 +26,6 @@ from torchperf_ci.formats.inputs import (
     parse,
     text_in,
 )
-from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector
 
 _UNITS = {"time": "seconds", "mem": "bytes", "peakmem": "bytes"}
 _KINDS = {"memory": "mem", "peakmemory": "peakmem", "timeraw": "time"}

@@ -22,8 +22,20 @@ from torchperf_ci.core.records import (
     foreign_metric,
     own_metric,
 )
-from torchperf_ci.formats.inputs import Duration, InputProblem, as_object, convert, count_in, finite, parse, text_in
-from torchperf_ci.formats.model import Clock, Imported, ImportRequest, RecordCollector
+from torchperf_ci.formats.model import (
+    Clock,
+    Duration,
+    Imported,
+    ImportRequest,
+    InputProblem,
+    RecordCollector,
+    as_object,
+    convert,
+    count_in,
+    finite,
+    parse,
+    text_in,
+)
 
 _UNITS: Mapping[str, float] = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 _RATES: Mapping[str, Metric] = {

@@ -20,17 +20,20 @@ from torchperf_ci.core.records import (
     foreign_metric,
     own_metric,
 )
-from torchperf_ci.formats.inputs import (
+from torchperf_ci.formats.model import (
+    Imported,
+    ImportRequest,
     InputProblem,
+    RecordCollector,
     choice,
     convert,
     count_in,
     finite,
     moment_of_seconds,
     parse,
+    parse_status,
     text_in,
 )
-from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector, parse_status
 
 _MILLISECONDS_ABOVE = 1e11
 """As seconds that is the year 5138."""

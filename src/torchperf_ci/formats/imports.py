@@ -1,7 +1,8 @@
-"""Read what another tool wrote: find the files, tell the format by the content, and group records into runs."""
+"""Read what another tool wrote: find the files, tell the format, group records into runs; write what they read."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 import zlib
@@ -13,24 +14,25 @@ from typing import Any
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.file_systems import is_url, open_file_system, shown
-from torchperf_ci.core.records import Record
+from torchperf_ci.core.records import Direction, Record
 from torchperf_ci.core.results import Results
 from torchperf_ci.core.text import one_line
 from torchperf_ci.formats.asv import find_results, import_asv
 from torchperf_ci.formats.google_benchmark import import_google_benchmark
 from torchperf_ci.formats.hud import import_hud
-from torchperf_ci.formats.inputs import InputProblem, parse
-from torchperf_ci.formats.model import Imported, ImportFormat, ImportRequest
+from torchperf_ci.formats.model import ExportFormat, Imported, ImportFormat, ImportRequest, InputProblem, parse
 from torchperf_ci.formats.named_values import (
     DATA_JS,
+    as_bencher,
+    as_github_action_benchmark,
     import_bencher,
     import_custom,
     import_data_js,
     import_fastrnns,
 )
-from torchperf_ci.formats.openmetrics import import_openmetrics
-from torchperf_ci.formats.pytest_benchmark import import_pytest_benchmark
-from torchperf_ci.formats.tables import import_csv, import_parquet
+from torchperf_ci.formats.openmetrics import as_openmetrics, import_openmetrics
+from torchperf_ci.formats.pytest_benchmark import as_pytest_benchmark, import_pytest_benchmark
+from torchperf_ci.formats.tables import as_csv, as_parquet, import_csv, import_parquet
 from torchperf_ci.history.runs import HistoryRun, parse_time
 
 LARGEST = 2**30
@@ -236,3 +238,25 @@ def _git(*arguments: str) -> bytes:
     if done.returncode:
         raise UsageProblem(f"git {arguments[0]} failed: {one_line(done.stderr.decode(errors='replace'), limit=300)}")
     return done.stdout
+
+
+def export_records(records: Sequence[Record], form: ExportFormat, *, direction: Direction = Direction.LOWER) -> bytes:
+    """Make the content of the file. `direction` chooses the metrics for github-action-benchmark, whose files hold one.
+
+    Raises `UsageProblem` when pyarrow is missing for Parquet.
+    """
+    value: Any
+    match form:
+        case ExportFormat.CSV:
+            return as_csv(records)
+        case ExportFormat.PARQUET:
+            return as_parquet(records)
+        case ExportFormat.OPENMETRICS:
+            return as_openmetrics(records)
+        case ExportFormat.GITHUB_ACTION_BENCHMARK:
+            value = as_github_action_benchmark(records, direction)
+        case ExportFormat.BENCHER:
+            value = as_bencher(records)
+        case ExportFormat.PYTEST_BENCHMARK:
+            value = as_pytest_benchmark(records)
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()

@@ -2,17 +2,27 @@
 
 A foreign benchmark has no eager arm and no compiler, so there is no speedup; its raw times stand where compiled times
 do, because those are what reports show as latency and what comparisons are made of.
+
+Foreign JSON is parsed and typed here, with the place of every fault.
 """
 
 from __future__ import annotations
 
+import json
+import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import tzinfo
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone, tzinfo
 from enum import Enum
 from types import MappingProxyType
+from typing import Annotated, Any, TypeVar
+from urllib.parse import unquote as _unquote
 
+import msgspec
+
+from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import (
     AS_IT_IS,
     METRICS,
@@ -26,7 +36,132 @@ from torchperf_ci.core.records import (
     Status,
     Testing,
 )
-from torchperf_ci.formats.inputs import InputProblem, moment
+from torchperf_ci.core.text import one_line
+
+Typed = TypeVar("Typed")
+Choice = TypeVar("Choice", bound=Enum)
+Default = TypeVar("Default")
+
+_LARGEST = sys.float_info.max
+Finite = Annotated[float, msgspec.Meta(ge=-_LARGEST, le=_LARGEST)]
+"""A number that is neither infinite nor NaN."""
+Duration = Annotated[float, msgspec.Meta(ge=0, le=_LARGEST)]
+"""A finite number of seconds, or of another unit of time, not below 0."""
+
+_SHOWN = 20
+_WORDS = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "null": "nothing",
+    "object": "an object",
+    "str": "text",
+}
+
+
+class InputProblem(UsageProblem):
+    """A file that cannot be used. The message lists what is wrong, one place a line."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        lines = [one_line(problem, limit=700) for problem in problems[:_SHOWN]]
+        if len(problems) > _SHOWN:
+            lines.append(f"and {len(problems) - _SHOWN} more")
+        super().__init__("\n  ".join(lines))
+        self.problems = tuple(problems)
+
+
+def parse(content: bytes, *, file: str) -> Any:  # noqa: ANN401 - any JSON
+    """Parse JSON of another tool, which may hold `NaN` and `Infinity`. Raises `InputProblem` naming the line."""
+    try:
+        return msgspec.json.decode(content)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        pass  # Python's parser is slower, but takes NaN, a byte order mark and halves of surrogate pairs
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputProblem([f"{file}:{line}: not UTF-8 text"]) from error
+    except json.JSONDecodeError as error:
+        raise InputProblem([f"{file}:{error.lineno}: not JSON: {error.msg}"]) from error
+    except (ValueError, RecursionError) as error:
+        raise InputProblem([f"{file}: not usable as JSON: {error}"]) from error
+
+
+def convert(raw: object, kind: type[Typed], *, where: str) -> Typed:
+    """Give parsed JSON a type. Raises `InputProblem` naming the place and what was expected there.
+
+    In a struct's own fields, not in those of what it holds, null is as good as a field that is not there.
+    """
+    if isinstance(raw, dict) and hasattr(kind, "__struct_fields__"):
+        raw = {name: value for name, value in raw.items() if value is not None}
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise InputProblem([f"{where}: {explain(error)}"]) from None
+
+
+def explain(error: msgspec.ValidationError) -> str:
+    """Say in plain words what msgspec found wrong, the place first: `stats.min: expected a number, got text`."""
+    text, _, place = str(error).partition(" - at `$")
+    text = text.replace(f" <= {_LARGEST}", " that is finite").replace(f" >= -{_LARGEST}", " that is finite")
+    text = text.replace(" >= 0.0", " of at least 0")
+    text = re.sub(r"Object missing required field `(\w+)`", r"'\1' is missing", text)
+    text = re.sub(
+        r"`([a-z |]+)`", lambda types: " or ".join(_WORDS.get(word, word) for word in types[1].split(" | ")), text
+    )
+    text = text[:1].lower() + text[1:]
+    return f"{place.rstrip('`').lstrip('.')}: {text}" if place else text
+
+
+def text_in(raw: Mapping[str, Any], name: str) -> str:
+    """Read a text that may be missing or of any type; numbers as they are written, anything else as blank."""
+    value = raw.get(name)
+    return str(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
+
+
+def count_in(raw: Mapping[str, Any], name: str) -> int:
+    """Read a whole number that may be missing, text or of any type; anything else is 0."""
+    text = text_in(raw, name)
+    return int(text) if text.isdecimal() else 0
+
+
+def as_object(value: object) -> Mapping[str, Any]:
+    """Return `value` as an object, an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def finite(value: object) -> float | None:
+    """Return `value` as a finite number, or None for anything else."""
+    try:
+        return msgspec.convert(value, Finite)
+    except msgspec.ValidationError:
+        return None
+
+
+def choice(kind: type[Choice], word: object, default: Default) -> Choice | Default:
+    """Return the member of an enum with this value, or the default."""
+    return next((member for member in kind if member.value == word), default)
+
+
+def moment(text: str, *, naive: tzinfo | None = None) -> datetime | None:
+    """Parse ISO 8601 as a time in UTC; None for anything else.
+
+    A text without an offset is in the zone `naive`, or in local time for None: tools differ in this.
+    """
+    try:
+        when = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return (when if when.tzinfo else when.replace(tzinfo=naive)).astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        return None
+
+
+def moment_of_seconds(seconds: float) -> datetime | None:
+    """Return the time in UTC, from seconds since 1970; None beyond what a calendar has."""
+    try:
+        return datetime.fromtimestamp(seconds, tz=timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 class ExportFormat(str, Enum):
@@ -235,3 +370,47 @@ def parse_status(word: str, *, where: str) -> Status:
         return Status(word) if word else Status.PASS
     except ValueError:
         raise InputProblem([f"{where}: its status is {word[:40]!r}, expected a word such as pass"]) from None
+
+
+_NAME = re.compile(
+    r"(?P<suite>[^/ ]+)/(?P<model>.+) (?P<compiler>[^ ]+) (?P<mode>inference|training) "
+    r"(?P<dtype>[^ ]+) (?P<device>[^ ]+)"
+)
+_UNSAFE = "%\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
+
+
+def name_of_case(case: Case) -> str:
+    """Write `suite/model compiler mode dtype device`; what would make that unclear is percent-encoded."""
+    model = re.sub(r"^ | $", "%20", quote(case.model, spaces=True))
+    suite = quote(case.suite).replace("/", "%2F")
+    return f"{suite}/{model} {' '.join(map(quote, (case.compiler, case.mode.value, case.dtype, case.device)))}"
+
+
+def case_of_name(name: str) -> Case | None:
+    """Read the case that `name_of_case` wrote; None for a name that somebody else gave."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    parts = {field: unquote(text) for field, text in match.groupdict().items()}
+    mode = Mode(parts.pop("mode"))
+    return Case(mode=mode, **parts) if all(parts.values()) else None
+
+
+def quote(text: str, *, spaces: bool = False) -> str:
+    """Percent-encode what would end a line or a name, and spaces unless these may stay."""
+
+    def encode(match: re.Match[str]) -> str:
+        return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", errors="surrogatepass"))
+
+    return re.sub(f"[{_UNSAFE}{'' if spaces else ' '}]", encode, text)
+
+
+def unquote(text: str) -> str:
+    """Read what `quote` wrote."""
+    return _unquote(text, errors="surrogatepass")
+
+
+def labels_of(record: Record) -> dict[str, str]:
+    """Name what tells a record from the others, as text: the fields of its case, and the testing."""
+    case = {name: str(value) for name, value in asdict(record.case).items()}
+    return {**case, "testing": record.testing.value}

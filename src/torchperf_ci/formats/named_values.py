@@ -24,9 +24,21 @@ from torchperf_ci.core.records import (
 )
 from torchperf_ci.core.statistics import quartiles
 from torchperf_ci.core.text import cut_subject
-from torchperf_ci.formats.case_names import case_of_name, name_of_case, quote, unquote
-from torchperf_ci.formats.inputs import Finite, InputProblem, convert, moment, moment_of_seconds, parse
-from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector
+from torchperf_ci.formats.model import (
+    Finite,
+    Imported,
+    ImportRequest,
+    InputProblem,
+    RecordCollector,
+    case_of_name,
+    convert,
+    moment,
+    moment_of_seconds,
+    name_of_case,
+    parse,
+    quote,
+    unquote,
+)
 
 DATA_JS = "window.BENCHMARK_DATA"
 

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from torchperf_ci.core.records import COUNTERS, METRICS, Mode, Record, Testing
-from torchperf_ci.formats.case_names import labels_of
-from torchperf_ci.formats.inputs import choice
-from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector, parse_status
+from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector, choice, labels_of, parse_status
 from torchperf_ci.formats.tables import table_metric
 
 _BASE_UNITS: Mapping[str, tuple[str, float]] = MappingProxyType(

@@ -28,8 +28,10 @@ from torchperf_ci.core.records import (
 )
 from torchperf_ci.core.statistics import describe_times
 from torchperf_ci.core.text import one_line
-from torchperf_ci.formats.inputs import (
+from torchperf_ci.formats.model import (
     Duration,
+    Imported,
+    ImportRequest,
     InputProblem,
     as_object,
     choice,
@@ -39,7 +41,6 @@ from torchperf_ci.formats.inputs import (
     parse,
     text_in,
 )
-from torchperf_ci.formats.model import Imported, ImportRequest
 
 STATS = ("stddev", "rounds", "min", "median", "max", "mean")
 """The statistics that every complete file has."""

@@ -24,9 +24,19 @@ from torchperf_ci.core.records import (
     own_metric,
 )
 from torchperf_ci.core.text import csv_cell, from_csv_cell, one_line
-from torchperf_ci.formats.case_names import labels_of
-from torchperf_ci.formats.inputs import InputProblem, choice, count_in, finite, moment, moment_of_seconds
-from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector, parse_status
+from torchperf_ci.formats.model import (
+    Imported,
+    ImportRequest,
+    InputProblem,
+    RecordCollector,
+    choice,
+    count_in,
+    finite,
+    labels_of,
+    moment,
+    moment_of_seconds,
+    parse_status,
+)
 
 COLUMNS: Mapping[str, type] = MappingProxyType(
     {

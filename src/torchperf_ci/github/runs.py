@@ -1,10 +1,11 @@
-"""Workflow runs of a commit, their jobs and their artifacts."""
+"""Workflow runs of a commit, their jobs and artifacts; and the commits between two others."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 import github.Artifact
 import github.WorkflowRun
@@ -144,3 +145,16 @@ def _read_artifact(artifact: github.Artifact.Artifact) -> Artifact:
 def _show(name: str | None) -> str:
     """Return a name as messages may show it."""
     return one_line(name or "", limit=300)
+
+
+def list_commits_between(
+    client: Client, repository: str, base: str, head: str, *, most: int
+) -> tuple[list[tuple[str, str]], int]:
+    """List the commits that `head` has and `base` has not, oldest first, each with its message, and count them.
+
+    More than `most` are only counted. Raises `GitHubRefused`.
+    """
+    with client.asking(f"list the commits between {base[:12]} and {head[:12]}", needs="contents: read"):
+        compared = client.repository(repository).compare(base, head)
+        listed = islice(compared.commits, most) if compared.total_commits <= most else ()
+        return [(each.sha, each.commit.message) for each in listed], compared.total_commits

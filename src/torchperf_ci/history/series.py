@@ -1,4 +1,4 @@
-"""The runs of a history as series: every metric of every case over time, oldest first.
+"""The interface of every kind of history, and its runs as series: every metric of every case over time, oldest first.
 
 A series has a point for every run that tried its case. A run that did not try it has none: one of other models, or of
 some of them. `absent` says where a case was not there though its whole group was run. Runs of several machines are in
@@ -8,16 +8,17 @@ one series; whoever compares numbers tells them apart by `RunInfo.environment`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from torchperf_ci.core.records import Build, Case, Direction, Environment, Metric, Mode, Record, Source, Status, Testing
 from torchperf_ci.core.results import Problem
-from torchperf_ci.history.runs import HistoryRun
+from torchperf_ci.history.runs import Addition, HistoryRun, Past, RunFilter
 
 STATUS_METRICS: Mapping[Testing, Metric] = {
     Testing.ACCURACY: Metric(name="accuracy_status", title="Accuracy check"),
@@ -270,3 +271,30 @@ def _list_points(record: Record, run: RunInfo, *, is_confirmation: bool) -> Iter
     for name, metric in COUNTED.items():
         if name in record.counters:
             yield metric, make_point(value=float(record.counters[name]))
+
+
+class History(Protocol):
+    """Runs that are kept."""
+
+    def read_last(self, count: int, chosen: RunFilter) -> Past:
+        """Read the newest `count` runs that are chosen; of every case the result of its newest attempt."""
+
+    def read_series(self, count: int, chosen: RunFilter) -> SeriesCollection:
+        """Read the series of the newest `count` runs that are chosen, without making records of them."""
+
+    def add(self, run: HistoryRun, folder: Path, *, dry_run: bool = False) -> Addition:
+        """Keep `run`, whose results folder is `folder`. Adding it twice leaves one. A dry run writes nothing."""
+
+
+def find_earlier_runs(history: History, run: HistoryRun, count: int, chosen: RunFilter) -> Past:
+    """Read the newest `count` runs before `run`."""
+    past = history.read_last(count + 1, replace(chosen, until=run.time))
+    earlier = [item for item in past.runs if item.key != run.key]
+    return replace(past, runs=tuple(earlier[-count:] if count else ()))
+
+
+def find_earlier_series(history: History, run: HistoryRun, count: int, chosen: RunFilter) -> SeriesCollection:
+    """Read the series of the newest `count` runs before `run`."""
+    collection = history.read_series(count + 1, replace(chosen, until=run.time))
+    collection.drop_run(run.key)
+    return collection

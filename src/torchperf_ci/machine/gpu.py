@@ -1,4 +1,4 @@
-"""Watch a GPU while something is measured on it: its clocks, what throttled it, who else uses it; and lock its clocks.
+"""Watch a GPU while something is measured on it: clocks, throttling, other users, energy; and lock its clocks.
 
 NVIDIA's GPUs are read through nvidia-smi, which every driver brings. AMD's are read from sysfs, where the kernel driver
 shows what is behind `amd-smi` (kernel documentation, gpu/amdgpu/thermal), without its Python process, which would
@@ -8,6 +8,7 @@ compute on the CPUs that are measured. What cannot be read is not judged.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import subprocess
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.accelerators import Accelerator, indexed
@@ -439,3 +440,35 @@ def smi(query: str, *, gpu: str = "") -> str:
 
 def _command(gpu: str) -> list[str]:
     return ["nvidia-smi", *(["-i", gpu] if gpu else []), "--format=csv,noheader,nounits"]
+
+
+_SUCCESS = 0
+
+
+class EnergyCounter:
+    """Reads nvmlDeviceGetTotalEnergyConsumption: millijoules since the driver was loaded, from Volta on.
+
+    The counter moves in steps of up to 100 ms, so what is measured should take a second.
+    """
+
+    def __init__(self, uuid: str, library: Any = None) -> None:  # noqa: ANN401 - a library of ctypes
+        """uuid: of the whole GPU, with or without `GPU-`. library: NVML; None: the installed one."""
+        self._device: ctypes.c_void_p | None = None
+        try:
+            self._nvml = library or ctypes.CDLL("libnvidia-ml.so.1")
+        except OSError:
+            return
+        device = ctypes.c_void_p()
+        name = f"GPU-{re.sub('^GPU-', '', uuid)}".encode()
+        is_there = bool(uuid) and not uuid.startswith("MIG") and self._nvml.nvmlInit_v2() == _SUCCESS
+        if is_there and self._nvml.nvmlDeviceGetHandleByUUID(name, ctypes.byref(device)) == _SUCCESS:
+            self._device = device
+
+    def read(self) -> float | None:
+        """Return joules; None where the GPU does not tell."""
+        if self._device is None:
+            return None
+        millijoules = ctypes.c_ulonglong()
+        if self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._device, ctypes.byref(millijoules)) != _SUCCESS:
+            return None
+        return millijoules.value / 1e3

@@ -4,6 +4,8 @@ for.
 A comment counts while its author may write to the repository, by GitHub's word, and while it stands as it was written.
 A label counts as if who put it there had written what the description said at that moment. To what names no size
 belongs our answer, which holds the sizes of that moment.
+
+Asked for after the merge, what was accepted comes from the pull requests; no file keeps it.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from torchperf_ci.compare.acceptance import (
@@ -31,8 +33,8 @@ from torchperf_ci.compare.words import change_with_interval, metric_name, name
 from torchperf_ci.core.errors import NothingToJudge, TorchperfError, UsageProblem
 from torchperf_ci.core.text import code, count, html, one_line
 from torchperf_ci.github.client import Client, GitHubRefused
-from torchperf_ci.github.comments import IssueRemark, Marker, list_comments, read_login
-from torchperf_ci.github.pulls import PullHead, find_label, may_write, read_head
+from torchperf_ci.github.issues import IssueRemark, Marker, list_comments, read_login
+from torchperf_ci.github.pulls import PullHead, find_label, list_merged_pulls, may_write, read_head
 from torchperf_ci.github.runs import list_artifacts, list_runs
 from torchperf_ci.post.origin import Origin
 from torchperf_ci.post.stored import COMPARISON, Expected, download_files, read_stored_comparison
@@ -259,3 +261,50 @@ def _read_sizes(body: str) -> dict[str, float] | None:
         return {str(name): float(size) for name, size in kept.items()}
     except (binascii.Error, ValueError, TypeError, AttributeError):
         return None
+
+
+MOST_RANGES = 50
+"""So many ranges of commits are asked for at most: each takes several requests, every night."""
+
+
+@dataclass(kw_only=True)
+class MergedPulls:
+    """The merged pull requests of a repository, asked for what was accepted on them, each once.
+
+    say: hears why an acceptance does not count, and of a refusal, after which nothing more is asked.
+    """
+
+    client: Client
+    repository: str
+    label: str
+    say: Callable[[str], object]
+    _of_range: dict[tuple[str, str], tuple[ChangeAcceptance, ...]] = field(default_factory=dict)
+    _of_pull: dict[int, tuple[ChangeAcceptance, ...]] = field(default_factory=dict)
+    _is_refused: bool = False
+
+    def list_acceptances(self, good: str, bad: str) -> Sequence[ChangeAcceptance]:
+        """List what was accepted on the pull requests that brought the commits after `good` up to `bad`; nothing where
+        GitHub does not tell."""
+        if (good, bad) not in self._of_range:
+            if self._is_refused or len(self._of_range) >= MOST_RANGES:
+                return ()
+            try:
+                self._of_range[good, bad] = self._ask(good, bad)
+            except GitHubRefused as error:
+                self._is_refused = error.status not in {404, 422}  # a commit that GitHub does not know is no refusal
+                self._of_range[good, bad] = ()
+                self.say(f"Warning: whether changes were accepted on pull requests is not known: {error}")
+        return self._of_range[good, bad]
+
+    def _ask(self, good: str, bad: str) -> tuple[ChangeAcceptance, ...]:
+        numbers, is_whole = list_merged_pulls(self.client, self.repository, good, bad)
+        if not is_whole:
+            self.say(f"Warning: from {good[:12]} to {bad[:12]} only the newest commits were asked for acceptances")
+        for number in numbers:
+            if number not in self._of_pull:
+                self._of_pull[number], refusals = read_acceptances(
+                    self.client, self.repository, number, label=self.label
+                )
+                for refusal in refusals:
+                    self.say(f"Not accepted: {one_line(refusal, limit=300)}")
+        return tuple(acceptance for number in numbers for acceptance in self._of_pull[number])

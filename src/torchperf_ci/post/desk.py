@@ -13,12 +13,11 @@ from torchperf_ci.core.text import code
 from torchperf_ci.github.artifacts import ArtifactProblem
 from torchperf_ci.github.checks import Check, Posting, complete_check, start_check
 from torchperf_ci.github.client import Client, GitHubRefused
-from torchperf_ci.github.comments import Marker, post_comment
+from torchperf_ci.github.issues import Marker, post_comment
 from torchperf_ci.github.pulls import find_pull_request
 from torchperf_ci.post.acceptances import read_acceptances
 from torchperf_ci.post.origin import Origin
-from torchperf_ci.post.review import add_origin, explain_refusal, review_problem
-from torchperf_ci.post.stored import Expected, download_files, read_posting
+from torchperf_ci.post.stored import Expected, add_origin, download_files, explain_refusal, read_posting, review_problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,8 +23,8 @@ from torchperf_ci.core.file_systems import open_file_system, shown
 from torchperf_ci.core.records import COUNTERS, METRICS, Build, Environment, Record, Testing
 from torchperf_ci.core.results import Results, csv_name
 from torchperf_ci.core.text import one_line
-from torchperf_ci.formats.inputs import moment
-from torchperf_ci.report.csv_tables import ZERO_ON_ERROR
+from torchperf_ci.formats.model import moment
+from torchperf_ci.report.gh_parts import ZERO_ON_ERROR
 
 SCHEMA_VERSION = "v3"
 SCHEMA_FILE = "pytorch_benchmark_v3.schema.json"

@@ -1,28 +1,310 @@
-"""Send messages to Scribe: by `scribe_cat` inside Meta, else by the Graph API."""
+"""Messages for Scribe, made of a pytest-benchmark file or of records; sent by `scribe_cat`, or by the Graph API.
+
+A journal on disk remembers what was accepted, so that a repeated upload sends only the rest. Lines are written around
+every request: `sending` before it, `accepted` or `refused` after it. What stands as `sending` without an outcome was on
+its way when the program ended or the connection broke; nobody can know whether it arrived.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import ipaddress
 import json
+import os
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from enum import Enum
+from pathlib import Path
+from statistics import fmean, median, stdev
+from typing import IO, Protocol
 from urllib.parse import quote_plus, urlsplit
 
+import msgspec
 import requests
+from msgspec import UNSET, UnsetType
 from requests.adapters import HTTPAdapter
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
 
 from torchperf_ci.core.errors import Refused, UsageProblem
-from torchperf_ci.core.text import count, one_line
-from torchperf_ci.formats.inputs import InputProblem
-from torchperf_ci.pytorch.journal import DeliveryState, Journal
-from torchperf_ci.pytorch.scribe_messages import CATEGORY, Message
+from torchperf_ci.core.records import Record, Testing
+from torchperf_ci.core.text import count, nearest, one_line
+from torchperf_ci.formats.model import Finite, InputProblem, explain
+from torchperf_ci.formats.pytest_benchmark import STATS, Benchmark, BenchmarkFile
+
+CATEGORY = "perfpipe_pytorch_benchmarks"
+
+Message = Mapping[str, Mapping[str, int | float | str]]
+Fields = Mapping[str, object]
+
+
+class ScribeFields(msgspec.Struct, kw_only=True):
+    """Every field of a message. A message has a part for each type of value; a new field is one line here."""
+
+    time: int
+    """Seconds since 1970, of the upload."""
+    rounds: int | UnsetType = UNSET
+    benchmark_group: str | UnsetType = UNSET
+    benchmark_name: str | UnsetType = UNSET
+    benchmark_executor: str | UnsetType = UNSET
+    benchmark_fuser: str | UnsetType = UNSET
+    benchmark_class: str | UnsetType = UNSET
+    benchmark_time: str | UnsetType = UNSET
+    pytorch_commit_id: str | UnsetType = UNSET
+    pytorch_branch: str | UnsetType = UNSET
+    pytorch_commit_time: str | UnsetType = UNSET
+    pytorch_version: str | UnsetType = UNSET
+    pytorch_git_dirty: str | UnsetType = UNSET
+    machine_kernel: str | UnsetType = UNSET
+    machine_processor: str | UnsetType = UNSET
+    machine_hostname: str | UnsetType = UNSET
+    circle_build_num: str | UnsetType = UNSET
+    circle_project_reponame: str | UnsetType = UNSET
+    stddev: Finite | UnsetType = UNSET
+    min: Finite | UnsetType = UNSET
+    median: Finite | UnsetType = UNSET
+    max: Finite | UnsetType = UNSET
+    mean: Finite | UnsetType = UNSET
+
+
+_PARTS = {int: "int", str: "normal", float: "float"}
+_NUMBERS = frozenset({"time", "rounds", *STATS})
+_NAMES = ScribeFields.__struct_fields__
+
+
+def message_of(fields: Fields, *, where: str) -> Message:
+    """Make the message of `fields`, every value coerced to its field's type; those that are None are left out.
+
+    Raises `InputProblem` naming unknown fields, and one that is missing or not of its type.
+    """
+    if unknown := [name for name in fields if name not in _NAMES]:
+        raise InputProblem(
+            [
+                f"{where}: unknown field {name!r}.{nearest(name, _NAMES)} The fields are: {', '.join(_NAMES)}."
+                for name in unknown
+            ]
+        )
+    values = {
+        name: str(value) if name not in _NUMBERS and isinstance(value, (int, float)) else value
+        for name, value in fields.items()
+        if value is not None
+    }
+    try:
+        checked = msgspec.convert(values, ScribeFields, strict=False)
+    except msgspec.ValidationError as error:
+        raise InputProblem([f"{where}: field {explain(error)}"]) from None
+    message: dict[str, dict[str, int | float | str]] = {}
+    for name, value in msgspec.to_builtins(checked).items():
+        message.setdefault(_PARTS[type(value)], {})[name] = value
+    return message
+
+
+def messages_of(fields: Sequence[tuple[str, Fields]]) -> list[tuple[str, Message]]:
+    """Make places and messages of places and fields. Raises `InputProblem` with what is wrong in all of them."""
+    messages: list[tuple[str, Message]] = []
+    problems: list[str] = []
+    for where, values in fields:
+        try:
+            messages.append((where, message_of(values, where=where)))
+        except InputProblem as error:
+            problems.extend(error.problems)
+    if problems:
+        raise InputProblem(problems)
+    return messages
+
+
+def upload_fields(environ: Mapping[str, str], *, time: int) -> Fields:
+    """Name what all messages of an upload share: its time (UTC, seconds since 1970) and the CI run it is part of.
+
+    The CI run is known by CircleCI's variables, or else by GitHub's.
+    """
+    return {
+        "time": time,
+        "circle_build_num": environ.get("CIRCLE_BUILD_NUM") or environ.get("GITHUB_RUN_NUMBER") or None,
+        "circle_project_reponame": environ.get("CIRCLE_PROJECT_REPONAME") or environ.get("GITHUB_REPOSITORY") or None,
+    }
+
+
+def fields_of_benchmarks(
+    whole: BenchmarkFile, benchmarks: Sequence[Benchmark], upload: Fields
+) -> Iterator[tuple[str, Fields]]:
+    """Yield the place and the fields of every benchmark in the file. What the file does not say is None."""
+    machine, commit = whole.machine_info, whole.commit_info
+    for benchmark in benchmarks:
+        params = {name: None if value is None else str(value) for name, value in benchmark.params.items()}
+        # `test[net_name]` for the benchmarks that have one, as the dashboards of this category expect.
+        named = {"executor", "fuser"} if "net_name" in params else set()
+        yield (
+            benchmark.where,
+            {
+                **upload,
+                "benchmark_group": benchmark.group or None,
+                "benchmark_name": benchmark.name_without(named) if named else benchmark.name,
+                "benchmark_executor": params.get("executor"),
+                "benchmark_fuser": params.get("fuser"),
+                "benchmark_class": benchmark.fullname,
+                "benchmark_time": whole.datetime or None,
+                "pytorch_commit_id": commit.get("id"),
+                "pytorch_branch": commit.get("branch"),
+                "pytorch_commit_time": commit.get("time"),
+                "pytorch_git_dirty": commit.get("dirty"),
+                "pytorch_version": machine.get("pytorch_version"),
+                "machine_kernel": machine.get("release"),
+                "machine_processor": machine.get("processor"),
+                "machine_hostname": machine.get("node"),
+                **{name: getattr(benchmark.stats, name) for name in STATS},
+            },
+        )
+
+
+def fields_of_records(records: Sequence[Record], upload: Fields) -> Iterator[tuple[str, Fields]]:
+    """Yield the place and the fields of every performance record that has times; Scribe has no field for a status.
+
+    Times are seconds of one compiled iteration; eager's are those of the compiler named `eager`.
+    """
+    for record in records:
+        case, environment, source = record.case, record.environment, record.source
+        rounds, latency = record.samples.get("compiled", ()), record.metrics.get("abs_latency")
+        if record.testing is not Testing.PERFORMANCE or not record.status.is_pass or (not rounds and latency is None):
+            continue
+        stats: dict[str, object] = {"median": (latency or 0.0) / 1000}
+        if rounds:
+            stats = {
+                "rounds": len(rounds),
+                "min": min(rounds),
+                "median": median(rounds),
+                "max": max(rounds),
+                "mean": fmean(rounds),
+                "stddev": stdev(rounds) if len(rounds) > 1 else 0.0,
+            }
+        yield (
+            one_line(str(case), limit=120),
+            {
+                **upload,
+                "benchmark_group": case.suite,
+                "benchmark_name": f"{case.mode}[{case.model}]",
+                "benchmark_executor": case.compiler,
+                "benchmark_class": str(case),
+                "benchmark_time": source.time or None,
+                "pytorch_commit_id": source.commit or None,
+                "pytorch_branch": source.branch or None,
+                "pytorch_version": environment.torch or None,
+                "machine_kernel": environment.kernel or None,
+                "machine_processor": environment.cpu or None,
+                "machine_hostname": environment.host or None,
+                "circle_project_reponame": upload["circle_project_reponame"] or source.repository or None,
+                **stats,
+            },
+        )
+
+
+class DeliveryState(str, Enum):
+    """The states of a message on its way."""
+
+    SENDING = "sending"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+
+    __str__ = str.__str__
+
+
+class _Line(msgspec.Struct):
+    v: int
+    to: str
+    state: DeliveryState
+    messages: list[str]
+
+
+@dataclass(slots=True)
+class Journal:
+    """A memory of messages, by their id, at one endpoint. Without a file it forgets when the program ends."""
+
+    endpoint: str
+    states: dict[str, DeliveryState] = field(default_factory=dict)
+    _stream: IO[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def advice(self) -> str:
+        """Say how an upload that failed is taken up again."""
+        if self._stream is None:
+            return "With --journal FILE another try would send only the rest"
+        return "Run the same command again: it sends only the rest"
+
+    def is_accepted(self, message: str) -> bool:
+        return self.states.get(message) is DeliveryState.ACCEPTED
+
+    def count(self, state: DeliveryState, messages: Sequence[str]) -> int:
+        """Count those of these messages that are in this state."""
+        return sum(self.states.get(message) is state for message in messages)
+
+    def note(self, state: DeliveryState, messages: Sequence[str]) -> None:
+        """Write that `messages` are in `state`; it is on the disk when this returns."""
+        self.states.update(dict.fromkeys(messages, state))
+        if self._stream is not None:
+            line = _Line(v=1, to=self.endpoint, state=state, messages=list(messages))
+            self._stream.write(msgspec.json.encode(line) + b"\n")
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+
+
+@contextmanager
+def open_journal(path: Path | None, *, endpoint: str) -> Iterator[Journal]:
+    """Open the journal in the file `path`, which is made if there is none; locked while the block runs.
+
+    Raises `UsageProblem` when it cannot be written, is in use, or is not a journal: then it is not touched.
+    """
+    if path is None:
+        yield Journal(endpoint)
+        return
+    try:
+        stream = path.open("a+b")
+    except OSError as error:
+        raise UsageProblem(
+            f"the journal {path} cannot be written ({error.strerror}); name another file with --journal"
+        ) from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageProblem(f"another upload is using the journal {path}; wait for it") from error
+        stream.seek(0)
+        states, complete = _read_states(stream.read(), path, endpoint)
+        stream.truncate(complete)  # a line that a crash cut off
+        yield Journal(endpoint, states, stream)
+
+
+def read_journal(path: Path | None, *, endpoint: str) -> Journal:
+    """Read the journal without touching it; an empty one when there is no such file."""
+    if path is None or not path.exists():
+        return Journal(endpoint)
+    states, _ = _read_states(path.read_bytes(), path, endpoint)
+    return Journal(endpoint, states)
+
+
+def _read_states(content: bytes, path: Path, endpoint: str) -> tuple[dict[str, DeliveryState], int]:
+    """Read the newest state of every message at `endpoint`, and how many bytes are complete lines."""
+    complete = content.rfind(b"\n") + 1
+    start = content[:40].replace(b" ", b"")  # before, lines were written with spaces
+    if not start.startswith(_START[: len(start)]):
+        raise UsageProblem(f"{path} is not a journal of uploads; it was not changed. Name another file with --journal")
+    states: dict[str, DeliveryState] = {}
+    for number, line in enumerate(content[:complete].splitlines(), start=1):
+        try:
+            entry = msgspec.json.decode(line, type=_Line)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise UsageProblem(f"{path}:{number} is not a line of a journal; it was not changed") from error
+        if entry.to == endpoint:
+            states.update(dict.fromkeys(entry.messages, entry.state))
+    return states, complete
+
+
+_START = b'{"v":1,"to":'
+
 
 TOKEN = "SCRIBE_GRAPHQL_ACCESS_TOKEN"
 INTERN = "SCRIBE_INTERN"

@@ -45,8 +45,15 @@ class Charts:
 
 def draw(findings: RunFindings) -> Charts:
     """Draw all charts of a report."""
-    from torchperf_ci.report.parameter_plots import collect_panels, draw_parameters
-    from torchperf_ci.report.plots import draw_overview, draw_samples, draw_speedups, saved, style
+    from torchperf_ci.report.plots import (
+        collect_panels,
+        draw_overview,
+        draw_parameters,
+        draw_samples,
+        draw_speedups,
+        saved,
+        style,
+    )
 
     taken: set[str] = set()
 

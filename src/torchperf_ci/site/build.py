@@ -1,21 +1,28 @@
-"""Make a site of a history, or bring one up to date: months whose files changed, and the index over all of them."""
+"""Make a site of a history, or bring one up to date, in a folder or on a branch: months that changed, and the index."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from torchperf_ci.compare.model import Rule
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import METRICS
 from torchperf_ci.core.results import Problem
 from torchperf_ci.core.safe_files import delete_below, write_below
 from torchperf_ci.core.text import is_repository, one_line
+from torchperf_ci.dashboard.commits import AcceptanceSource, Ranges, judge_accepted, read_ranges
 from torchperf_ci.dashboard.owners import OwnerRule
-from torchperf_ci.history.runs import DEFAULT_NAME
+from torchperf_ci.dashboard.states import SeriesState
+from torchperf_ci.github.branch import Branch, commit_files, read_blob, read_file_sha
+from torchperf_ci.github.client import Client
+from torchperf_ci.history.acceptances import read_acceptances
+from torchperf_ci.history.parquet import ParquetHistory
+from torchperf_ci.history.runs import DEFAULT_NAME, RunFilter
 from torchperf_ci.history.series import RunInfo
 from torchperf_ci.site.data import (
     CASE_FIELDS,
@@ -26,8 +33,19 @@ from torchperf_ci.site.data import (
     encode_month,
     group_by_case,
 )
-from torchperf_ci.site.manifest import FORMAT, PATH, Manifest, ManifestMonth, digest, encode_manifest, read_manifest
-from torchperf_ci.site.months import Month, MonthRuns, list_months, read_month
+from torchperf_ci.site.months import (
+    FORMAT,
+    PATH,
+    Manifest,
+    ManifestMonth,
+    Month,
+    MonthRuns,
+    digest,
+    encode_manifest,
+    list_months,
+    read_manifest,
+    read_month,
+)
 from torchperf_ci.site.pages import (
     MOST_CHANGES,
     describe_changes,
@@ -37,7 +55,54 @@ from torchperf_ci.site.pages import (
     write_feed,
     write_index_page,
 )
-from torchperf_ci.site.sources import SiteSources
+
+if TYPE_CHECKING:
+    from torchperf_ci.github.client import Client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SiteSources:
+    """A history, the states of its series, the commits in which they became worse as far as they are known, and the
+    time of the oldest run that was judged for them."""
+
+    history: ParquetHistory
+    states: tuple[SeriesState, ...]
+    judged_since: datetime | None
+    ranges: Ranges = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def newest(self) -> RunInfo | None:
+        """Return the newest run that was judged."""
+        return max((state.newest for state in self.states), key=lambda run: (run.time, run.key), default=None)
+
+
+def read_sources(
+    history: ParquetHistory,
+    count: int,
+    chosen: RunFilter,
+    *,
+    rules: Sequence[Rule] = (),
+    checkout: Path | None = None,
+    client: Client | None = None,
+    source: AcceptanceSource | None = None,
+) -> SiteSources:
+    """Judge the newest `count` runs that are chosen; `rules` are margins that were asked for.
+
+    checkout, client: who may know the commits in which something became worse. source: of acceptances.
+    """
+    collection = history.read_series(count, chosen)
+    series = collection.list_series()
+    acceptances, problems = read_acceptances(history.files, chosen.name)
+    states = tuple(judge_accepted(series, rules=rules, acceptances=acceptances, source=source))
+    return SiteSources(
+        history=history,
+        states=states,
+        ranges=read_ranges(states, checkout, client),
+        judged_since=min((each.points[0].run.time for each in series), default=None),
+        problems=(*collection.problems, *problems),
+    )
+
 
 DEFAULT_LAST = 1000
 DEFAULT_SAMPLES = 50
@@ -253,3 +318,56 @@ def _describe_index(
         "states": describe_states(states, sources.ranges, options.owners),
         "changes": list(changes),
     }
+
+
+MOST_BYTES = 4_000_000
+"""Of a commit: larger requests take GitHub long, and only a first site is larger."""
+
+
+def read_branch_site(client: Client, branch: Branch, folder: str) -> Manifest:
+    """Read what is known of the site in a folder of a branch; blank is its root.
+
+    Raises `UsageProblem` for pages that are not ours, and `GitHubRefused`.
+    """
+    path = _below(folder, PATH)
+    sha = read_file_sha(client, branch.repository, path, branch=branch.name)
+    if sha:
+        return read_manifest(read_blob(client, branch, sha, title=path))
+    index = _below(folder, "index.html")
+    if read_file_sha(client, branch.repository, index, branch=branch.name):
+        raise UsageProblem(
+            f"the branch {branch.name} of {branch.repository} has a file {index} that torchperf-ci did not make; "
+            "choose another folder with --pages-dir, or another branch"
+        )
+    return Manifest()
+
+
+def commit_site(client: Client, branch: Branch, folder: str, update: SiteUpdate, *, message: str) -> int:
+    """Commit an update to a branch, which is made where there is none; return how many commits it took.
+
+    What the pages are made of comes first, so that they are whole at any time. Raises `GitHubRefused`.
+    """
+    commits = 0
+    for files in _split(update.files):
+        below = {_below(folder, path): content for path, content in files.items()}
+        commits += commit_files(client, branch, below, message=message).made
+    return commits
+
+
+def _split(files: Mapping[str, bytes | None]) -> Iterator[dict[str, bytes | None]]:
+    """Split files, in their order, into parts of at most `MOST_BYTES`; a larger file is a part of its own."""
+    part: dict[str, bytes | None] = {}
+    size = 0
+    for path, content in files.items():
+        length = len(content or b"")
+        if part and size + length > MOST_BYTES:
+            yield part
+            part, size = {}, 0
+        part[path] = content
+        size += length
+    if part:
+        yield part
+
+
+def _below(folder: str, path: str) -> str:
+    return f"{folder.strip('/')}/{path}" if folder.strip("/") else path

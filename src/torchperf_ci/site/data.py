@@ -15,7 +15,7 @@ from typing import Any
 from torchperf_ci.core.frames import CaseSelection, SuiteTables, suite_tables
 from torchperf_ci.core.records import Case, Environment, Metric, Record, Testing
 from torchperf_ci.core.text import is_repository, is_run_id, is_sha, one_line
-from torchperf_ci.history.addresses import identify_case, identify_run
+from torchperf_ci.dashboard.words import identify_case, identify_run
 from torchperf_ci.history.runs import HistoryRun
 from torchperf_ci.history.series import ENDS, RunInfo, Series
 from torchperf_ci.site.months import MonthRuns

@@ -21,11 +21,17 @@ from torchperf_ci.core.text import count, one_line
 from torchperf_ci.dashboard.commits import Ranges
 from torchperf_ci.dashboard.owners import OwnerRule, find_owners
 from torchperf_ci.dashboard.states import LevelChange, SeriesState, State
-from torchperf_ci.dashboard.words import write_bisect, write_comparison, write_rerun
-from torchperf_ci.history.addresses import identify_case, page_address, start_address
+from torchperf_ci.dashboard.words import (
+    identify_case,
+    page_address,
+    start_address,
+    write_bisect,
+    write_comparison,
+    write_rerun,
+)
 from torchperf_ci.history.series import STATUS_METRICS, RunInfo
 from torchperf_ci.site.data import describe_metric, describe_run
-from torchperf_ci.site.manifest import digest
+from torchperf_ci.site.months import digest
 
 SCRIPTS = ("store.js", "dom.js", "charts.js", "overview.js", "case.js", "runs.js")
 """Our scripts in the order in which the page loads them; then the index, then `main.js`."""

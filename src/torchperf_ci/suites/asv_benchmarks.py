@@ -25,9 +25,8 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
-from torchperf_ci.suites.existing import ExistingBenchmark, find_asv_folder
 from torchperf_ci.suites.program import Program
-from torchperf_ci.suites.registry import Suite, SuiteError, suite_of_one
+from torchperf_ci.suites.registry import ExistingBenchmark, Suite, SuiteError, find_asv_folder, suite_of_one
 from torchperf_ci.worker.memory import forget_process_peak, process_peak
 from torchperf_ci.worker.protocol import ASV_SPEC, CaseError, describe, one_line
 

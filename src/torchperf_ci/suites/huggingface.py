@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchperf_ci.suites.offline import no_downloads
 from torchperf_ci.suites.published import (
     device_memory_gb,
     fitting_batch_size,
     install_command,
     missing_package,
+    no_downloads,
     read_json,
     read_skips,
     read_tolerances,

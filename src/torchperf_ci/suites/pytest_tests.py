@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchperf_ci.core.text import LONGEST_NAME
-from torchperf_ci.suites.existing import ExistingBenchmark
-from torchperf_ci.suites.registry import SuiteError
+from torchperf_ci.suites.registry import ExistingBenchmark, SuiteError
 from torchperf_ci.worker.protocol import PYTEST_SPEC, one_line
 
 if TYPE_CHECKING:

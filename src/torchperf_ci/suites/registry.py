@@ -1,4 +1,4 @@
-"""Find suites by name, by file, by module and by entry point. Standard library only, so that listing costs nothing."""
+"""Find suites by name, file, module and entry point, other tools' benchmarks too. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from torchperf_ci.suites.parameters import Parameters, expand
 from torchperf_ci.suites.problems import (
+    Parameters,
+    expand,
     problem_of_mapping,
     problem_of_metrics,
     problem_of_models,
@@ -267,3 +268,29 @@ def _module_name(path: Path) -> str:
     if taken or path.stem in sys.stdlib_module_names:
         return "torchperf_suite_" + re.sub(r"\W", "_", path.stem)
     return path.stem
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExistingBenchmark:
+    """A benchmark of another tool.
+
+    suite, model: its name as a case, the one by which the tool's results are imported. spec: what loads it alone.
+    metrics: units and directions of its own, by name. skip: why it is left out; empty if it is not. broken: why it
+    cannot be loaded, and neither can the benchmarks beside it, whose names nobody knows.
+    """
+
+    suite: str
+    model: str
+    spec: str = ""
+    metrics: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    skip: str = ""
+    broken: str = ""
+
+
+def find_asv_folder(path: Path) -> Path:
+    """Find the folder of the benchmarks: the one that asv.conf.json names, where that is in this one."""
+    configuration = path / "asv.conf.json"
+    if not configuration.is_file():
+        return path
+    match = re.search(r'^\s*"benchmark_dir"\s*:\s*"([^"]+)"', configuration.read_text(encoding="utf-8"), re.MULTILINE)
+    return (path / (match[1] if match else "benchmarks")).resolve()

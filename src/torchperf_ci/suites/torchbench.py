@@ -19,8 +19,14 @@ from typing import Any
 
 import torch
 
-from torchperf_ci.suites.offline import no_downloads, random_weights
-from torchperf_ci.suites.published import install_command, read_json, read_skips, read_tolerances
+from torchperf_ci.suites.published import (
+    install_command,
+    no_downloads,
+    random_weights,
+    read_json,
+    read_skips,
+    read_tolerances,
+)
 from torchperf_ci.suites.registry import SuiteError
 
 QUICK = ("resnet..$",)

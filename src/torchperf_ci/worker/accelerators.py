@@ -1,4 +1,4 @@
-"""The devices that torch can use here, each with what identifies it, and the errors that are theirs.
+"""The devices that torch can use here, what identifies each, and which failures are theirs.
 
 Asked in a worker or in a process of its own (`python -m torchperf_ci.worker.accelerators` prints it all as JSON),
 never in the preloaded process: most of this makes a device context.
@@ -201,3 +201,24 @@ if __name__ == "__main__":
         "broken": {one["device"]: broken for one in seen if (broken := broken_libraries(one["device"]))},
     }
     print(json.dumps(answer))  # noqa: T201 - the answer
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    message = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and ("out of memory" in message or "can't allocate memory" in message)
+    )
+
+
+def word_of_failure(error: BaseException, usual: str) -> str:
+    """Give an eager failure its status: a device or a library that does not work is nothing to be left out."""
+    return "infra_error" if is_of_device(error) else usual
+
+
+def compile_failure(error: BaseException) -> CaseError:
+    if isinstance(error, CaseError):
+        return error
+    is_import = isinstance(getattr(error, "inner_exception", error), ImportError)
+    if is_import and not is_of_device(error):  # a backend whose library is not there
+        return CaseError("compiler_not_available", describe(error))
+    return CaseError("OOM" if is_out_of_memory(error) else "fail_to_run", describe(error))

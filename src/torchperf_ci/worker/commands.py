@@ -25,14 +25,17 @@ from torchperf_ci.worker.accelerators import (
     accelerators,
     breaks_process,
     choose_device,
+    compile_failure,
     device_types,
+    is_out_of_memory,
     probe_device,
     unusable_accelerator,
+    word_of_failure,
 )
 from torchperf_ci.worker.accuracy import CannotJudge, Determinism, IterationOutcome
-from torchperf_ci.worker.artefacts import CompileLog
 from torchperf_ci.worker.compile import (
     AS_IT_IS,
+    CompileLog,
     GraphCounter,
     Options,
     ShapeWatch,
@@ -46,7 +49,6 @@ from torchperf_ci.worker.compile import (
 from torchperf_ci.worker.copying import CannotCopy, describe_structure
 from torchperf_ci.worker.counting import GeneratedCode, IterationCounter, join_digests
 from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites, list_existing_suites
-from torchperf_ci.worker.failures import compile_failure, is_out_of_memory, word_of_failure
 from torchperf_ci.worker.held_test import HeldTest
 from torchperf_ci.worker.instructions import (
     CallgrindCounter,
@@ -59,8 +61,17 @@ from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, f
 from torchperf_ci.worker.memory import free_memory, graph_pools, peak_while, process_peak_while
 from torchperf_ci.worker.profiling import Sources, inspect_iteration, profile_calls
 from torchperf_ci.worker.protocol import ASV_SPEC, PYTEST_SPEC, CaseError, Channel, Handler, describe
-from torchperf_ci.worker.rates import Metered, find_tf32
-from torchperf_ci.worker.timing import Arm, CacheEmptier, finish_arm, pin_threads, prepare_arm, sample, synchronizer
+from torchperf_ci.worker.timing import (
+    Arm,
+    CacheEmptier,
+    Metered,
+    find_tf32,
+    finish_arm,
+    pin_threads,
+    prepare_arm,
+    sample,
+    synchronizer,
+)
 from torchperf_ci.worker.tracing import CaseTrace
 from torchperf_ci.worker.world import World, torch_backend
 

@@ -20,10 +20,9 @@ from typing import Any
 import torch
 
 from torchperf_ci.suites.asv_benchmarks import collect_benchmarks
-from torchperf_ci.suites.existing import ExistingBenchmark
 from torchperf_ci.suites.problems import short_path
 from torchperf_ci.suites.pytest_tests import PRELOAD, collect_tests
-from torchperf_ci.suites.registry import Suite, SuiteError, known, resolve
+from torchperf_ci.suites.registry import ExistingBenchmark, Suite, SuiteError, known, resolve
 from torchperf_ci.worker.accelerators import accelerators
 from torchperf_ci.worker.protocol import ASV_SPEC, PYTEST_SPEC, SECRET, CaseError, describe
 

@@ -11,8 +11,7 @@ import torch
 from torch.profiler import profile, record_function
 
 from torchperf_ci.suites.fastrnns.catalog import UNUSABLE_SETTINGS, Executor, Fuser, Sizes
-from torchperf_ci.suites.fastrnns.suite import build, heads
-from torchperf_ci.suites.fastrnns.torchscript import SettingsGone, apply_settings
+from torchperf_ci.suites.fastrnns.suite import SettingsGone, apply_settings, build, heads
 from torchperf_ci.worker.accelerators import choose_device
 from torchperf_ci.worker.load import seed_all, to_device
 from torchperf_ci.worker.protocol import CaseError

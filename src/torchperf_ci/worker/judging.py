@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from torchperf_ci.suites.registry import Suite
-from torchperf_ci.worker.accelerators import is_of_device
+from torchperf_ci.worker.accelerators import is_of_device, is_out_of_memory
 from torchperf_ci.worker.accuracy import (
     SEED,
     AccuracyTolerance,
@@ -20,7 +20,6 @@ from torchperf_ci.worker.accuracy import (
 )
 from torchperf_ci.worker.compile import AS_IT_IS, calls_until_recorded
 from torchperf_ci.worker.copying import CannotCopy
-from torchperf_ci.worker.failures import is_out_of_memory
 from torchperf_ci.worker.load import Workload, random_state, seed_all
 from torchperf_ci.worker.memory import free_memory
 from torchperf_ci.worker.protocol import CaseError, describe, one_line

@@ -27,8 +27,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchperf_ci.worker import environment as surroundings
-from torchperf_ci.worker.content import Digester, Places, digest_bytes, digest_file, digest_items, digest_text
-from torchperf_ci.worker.libraries import NoLibraryList, digest_libraries
+from torchperf_ci.worker.content import (
+    Digester,
+    NoLibraryList,
+    Places,
+    digest_bytes,
+    digest_file,
+    digest_items,
+    digest_libraries,
+    digest_text,
+)
 from torchperf_ci.worker.load import Workload
 from torchperf_ci.worker.timing import Arm, prepare_arm
 

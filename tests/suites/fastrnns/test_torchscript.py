@@ -11,8 +11,7 @@ from torch import nn
 
 from torchperf_ci.suites.fastrnns import cells
 from torchperf_ci.suites.fastrnns.catalog import Executor, Fuser, Sizes
-from torchperf_ci.suites.fastrnns.suite import build
-from torchperf_ci.suites.fastrnns.torchscript import Scripted, SettingsGone, Traced, apply_settings
+from torchperf_ci.suites.fastrnns.suite import Scripted, SettingsGone, Traced, apply_settings, build
 
 SIZES = Sizes(seq_length=3, input_size=4, hidden_size=4, mini_batch=2, images=2, image_size=32)
 

@@ -16,8 +16,7 @@ from torch import nn
 
 from torchperf_ci.suites.fastrnns.catalog import Executor, Fuser
 from torchperf_ci.suites.fastrnns.pytest_plugin import DEFAULT_EXECUTOR
-from torchperf_ci.suites.fastrnns.suite import build, heads
-from torchperf_ci.suites.fastrnns.torchscript import apply_settings
+from torchperf_ci.suites.fastrnns.suite import apply_settings, build, heads
 from torchperf_ci.worker.accelerators import choose_device
 from torchperf_ci.worker.load import seed_all, to_device
 from torchperf_ci.worker.timing import synchronizer

@@ -1,1 +1,0 @@
-"""Measure PyTorch's RNN and CNN micro-benchmark."""
