@@ -36,12 +36,11 @@ def run_suite(cli: Cli, out: Path, *more: str, suite: Path = SUITE, mode: str = 
 
 
 def processes_of(out: Path) -> list[str]:
-    """The ranks whose logs are below `out`, and what the hanging model starts."""
+    """torchrun and the ranks, whose logs are below `out`, and what they start."""
     left = []
     for process in psutil.process_iter():
         try:
-            ours = str(out) in process.environ().get("TORCHPERF_WORLD_LOGS", "")
-            if ours and process.status() != psutil.STATUS_ZOMBIE:
+            if any(file.path.startswith(str(out / "logs")) for file in process.open_files()):
                 left.append(" ".join(process.cmdline()))
         except psutil.Error:
             continue
@@ -140,7 +139,7 @@ def test_an_interrupted_controller_leaves_no_process(tmp_path: Path, number: int
     command = [sys.executable, "-m", "torchperf_ci", "run", "--suites", str(SUITE), "--no-accuracy", *options]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         until = time.monotonic() + 120
-        while sum("worker.torchrun" in one for one in processes_of(out)) < 3 and time.monotonic() < until:
+        while sum("worker.preload" in one for one in processes_of(out)) < 3 and time.monotonic() < until:
             time.sleep(0.2)
         assert process.poll() is None
         process.send_signal(number)

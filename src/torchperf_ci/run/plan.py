@@ -33,6 +33,9 @@ DEFAULT_FLAG_COMPILERS = ("inductor", "inductor_no_cudagraphs")
 CPP_COMPILER = "torchperf_ci.worker.cpp_compiler"
 """The module that a preloaded process imports before cases that inductor compiles for the CPU."""
 
+TORCHRUN = "torch.distributed.run"
+"""The module that it imports before cases of several processes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
@@ -254,6 +257,8 @@ def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Mac
     preload = dict.fromkeys(name for suite in suites for name in suite.preload)
     if any(item.case.device == "cpu" and item.case.compiler.startswith("inductor") for item in cases):
         preload[CPP_COMPILER] = None
+    if any(item.world > 1 for item in cases):
+        preload[TORCHRUN] = None
     return Plan(cases=cases, places=places, preload=tuple(preload))
 
 

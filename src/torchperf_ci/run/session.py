@@ -209,12 +209,12 @@ class Preloaded:
                 os.close(descriptor)
         return Worker(self, message["forked"], request_write, reply_read, log)
 
-    def launch(self, module: str, arguments: Sequence[str], environ: Mapping[str, str], log: Path) -> int:
-        """Run a module in a new Python, with these variables besides the usual ones and output to `log`; its process
-        id. It can be killed like a worker, with everything below it."""
+    def launch(self, arguments: Mapping[str, Any], environ: Mapping[str, str], log: Path) -> int:
+        """Start torchrun (`worker.torchrun.start_ranks`) with these variables besides the usual ones, its output to
+        `log`, and return its process id. It can be killed like a worker, with everything below it."""
         with open_log(log) as stream:
             try:
-                request = {"do": "launch", "arguments": ["-m", module, *arguments], "environ": dict(environ)}
+                request = {"do": "launch", "arguments": dict(arguments), "environ": dict(environ)}
                 socket.send_fds(self._control, [json.dumps(request).encode()], [stream.fileno()])
                 return int(self._receive(time.monotonic() + _START_LIMIT, "forked")["forked"])
             except OSError as error:

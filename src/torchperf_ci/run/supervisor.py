@@ -27,7 +27,7 @@ from typing import Any
 from torchperf_ci.core.records import Status
 from torchperf_ci.core.safe_files import open_log
 from torchperf_ci.run.session import PRIVATE_VARIABLES, how_it_ended, last_line, limit_log, oom_kills, package_path
-from torchperf_ci.worker.preload import adopt_orphans, kill_group, kill_orphans
+from torchperf_ci.worker.processes import adopt_orphans, kill_group, kill_orphans
 
 _LOOK_EVERY = 0.5
 _KILL_LIMIT = 30.0

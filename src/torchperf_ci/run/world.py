@@ -104,8 +104,8 @@ class WorldWorker:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(folder / "socket"))
             listener.listen(size)
-            arguments = [str(size), str(folder), str(threads)]
-            self.pid = parent.launch("torchperf_ci.worker.torchrun", arguments, environ, logs[0])
+            arguments = {"size": size, "folder": str(folder), "threads": threads}
+            self.pid = parent.launch(arguments, environ, logs[0])
             try:
                 self._welcome(listener, deadline)
             except BaseException:

@@ -1,22 +1,19 @@
 """`python -m torchperf_ci.worker.preload CONTROL_FD`: the process from which workers are forked.
 
 It imports what takes long once, touches no device, and forks one worker per case. Standard library only, until it
-imports torch; the controller's supervisor uses its functions that end processes.
+imports torch.
 
 On its control socket it receives `{"do": "fork"}` with three descriptors (the worker's stdin, stdout and stderr) and
-answers `{"forked": pid}`; `{"do": "launch", "arguments": […], "environ": {…}}` with one (where its output goes),
-answered likewise, for a new Python that starts a case's processes; `{"do": "kill", "pid": …}`;
+answers `{"forked": pid}`; `{"do": "launch", "arguments": {…}, "environ": {…}}` with one (where its output goes),
+answered likewise, for torchrun and the processes of a case (`worker.torchrun`); `{"do": "kill", "pid": …}`;
 `{"do": "preload", "modules": […]}`, answered as at the start; and tells `{"exited": pid, "status": wait status}`
 whenever a worker ends. When the socket closes, the controller is gone: everything below this process is killed, and it
 exits.
-
-Standard library only, until it imports torch; the controller's supervisor uses its functions that end processes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import gc
 import importlib
@@ -27,11 +24,11 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 from types import MappingProxyType
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from torchperf_ci.worker.processes import adopt_orphans, die_with_parent, kill_group, kill_orphans
 from torchperf_ci.worker.protocol import Channel, describe, serve
 
 PRELOADED = ("torch", "torch._dynamo", "torch._inductor.compile_fx")
@@ -139,7 +136,7 @@ def _obey(control: socket.socket, workers: set[int]) -> bool:
         if pid == 0:
             control.close()
             if request["do"] == "launch":
-                _become_program(request["arguments"], request["environ"], descriptors[0])
+                _become_torchrun(request["arguments"], request["environ"], descriptors[0])
             _become_worker(descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -156,12 +153,7 @@ def _become_worker(descriptors: Sequence[int]) -> NoReturn:
     """Become a worker, in the child: own session, own descriptors; answer requests until they end."""
     status = 1
     try:
-        os.setsid()
-        die_with_parent()
-        _volunteer_for_oom_killer()
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _leave_parent()
         replies = _own_descriptors(*descriptors)
         faulthandler.enable()
         from torchperf_ci.worker.commands import Bench
@@ -178,20 +170,31 @@ def _become_worker(descriptors: Sequence[int]) -> NoReturn:
         os._exit(status)
 
 
-def _become_program(arguments: Sequence[str], environ: Mapping[str, str], output: int) -> NoReturn:
-    """Become a Python that is not a fork, in the child, and that ends with its parent."""
+def _become_torchrun(arguments: Mapping[str, Any], environ: Mapping[str, str], output: int) -> NoReturn:
+    """Become torchrun, in the child, with these variables besides the usual ones."""
+    status = 1
     try:
-        os.setsid()
-        die_with_parent()
-        _volunteer_for_oom_killer()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)  # a program inherits what is ignored
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        os.execve(sys.executable, [sys.executable, *arguments], {**os.environ, **environ})  # noqa: S606 - this program
+        _leave_parent()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _own_descriptors(os.open(os.devnull, os.O_RDONLY), os.dup(output), output)
+        os.environ.update(environ)
+        from torchperf_ci.worker.torchrun import start_ranks
+
+        status = start_ranks(**arguments)
     finally:
-        os._exit(1)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _leave_parent() -> None:
+    """Begin as a process of its own, in the child: a session, signals as ever, and an end with the parent."""
+    os.setsid()
+    die_with_parent()
+    _volunteer_for_oom_killer()
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _own_descriptors(stdin: int, stdout: int, stderr: int) -> int:
@@ -232,51 +235,6 @@ def _reap(control: socket.socket, workers: set[int]) -> None:
 def _send(control: socket.socket, message: dict[str, object]) -> None:
     with contextlib.suppress(OSError):  # the controller has gone; the loop will see it
         control.sendall(json.dumps(message).encode() + b"\n")
-
-
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-
-
-def adopt_orphans() -> None:
-    """Make processes below this one whose parent ends its children (Linux; elsewhere they go to init)."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def die_with_parent() -> None:
-    """Return the kernel kills this process when its parent ends (Linux)."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def kill_group(pid: int) -> None:
-    """Kill the process group that `pid` leads; fine when it has gone."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def kill_orphans(*, keep: AbstractSet[int]) -> None:
-    """Kill every child but `keep`: what ended children left, which `adopt_orphans` makes ours, layer by layer."""
-    while orphans := _children() - keep:
-        for pid in orphans:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-
-
-def _children() -> set[int]:
-    """List the processes whose parent is this one (Linux; elsewhere orphans go to init, only the group is killed)."""
-    children = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
-                children.add(int(stat.parent.name))
-    return children
-
-
-def _prctl(option: int, value: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 if __name__ == "__main__":
