@@ -9,7 +9,9 @@ STAMP := $(VENV)/.installed
 run: $(STAMP)
 	$(BIN)/torchperf-ci run --suites tiny --quick --inference --compilers eager --compilers aot_eager --compilers inductor
 
-# One more than there are CPUs, since many tests wait for processes that sleep.
+# One more than there are CPUs, since many tests wait for processes that sleep. Bytecode is kept, whatever the caller's
+# environment says: tests start our Python some hundred times.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses $$(($$(nproc) + 1)) --dist worksteal -m "not engine"
 

@@ -30,6 +30,12 @@ def pytest_configure() -> None:
             del os.environ[name]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no process is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 NO_SKIPS = os.environ.get("TORCHPERF_TESTS_NO_SKIP") == "1"
 """Set by .ci/run: a test that is skipped there for a reason that is not among these has not been run by anybody."""
 

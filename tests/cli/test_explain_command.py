@@ -65,7 +65,7 @@ PLANTED = {
     ),
     "compiling": LAYERS.replace(
         "            x = block(x)\n",
-        "            x = block(x)\n            for step in range(120):\n                x = x + step * 0.5\n",
+        "            x = block(x)\n            for step in range(60):\n                x = x + step * 0.5\n",
     ),
     "breaks": LAYERS.replace(SCALED, "x = scale(x)\n        torch._dynamo.graph_break()\n        return x.relu()"),
     "fails": LAYERS.replace(SCALED, "return scale(x).relu() @ torch.ones(3, 3)"),
