@@ -107,12 +107,10 @@ class CommandLog:
 
 
 def plan_line(csvs: Sequence[str]) -> str:
-    """Write the line that says which files are going to be written."""
     return encode_line("plan", PlannedFiles(csvs=tuple(csvs)))
 
 
 def result_line(result: CommandResult) -> str:
-    """Write the line of a command that has ended."""
     return encode_line("command", result)
 
 

@@ -98,7 +98,6 @@ class ResultsFolder:
             return write_below(self.path, relative, content, beside=f"{Path(relative).name}.tmp")
 
     def append(self, *items: Record | Build) -> None:
-        """Add lines to records.jsonl."""
         self.append_lines(RECORDS, [to_line(item) for item in items])
 
     def append_lines(self, relative: str, lines: Sequence[str]) -> None:
@@ -199,7 +198,6 @@ def read_results(path: Path) -> Results:
 
 
 def parse_results(content: bytes) -> Results:
-    """Read the content of a records.jsonl."""
     return results_from(lines_of(content))
 
 

@@ -109,7 +109,6 @@ def missing_accelerator(devices: Mapping[str, int], torch: str, signs: Signs, *,
 
 
 def is_gpu_label(label: str) -> bool:
-    """Say whether a runner's label promises an accelerator."""
     return _GPU_LABEL.search(label) is not None
 
 

@@ -30,7 +30,8 @@ class CaseSettings:
     """The way cases are measured. Times in seconds; None leaves the choice to the model or the method.
 
     cpus: the CPUs a worker is pinned to before it is timed; empty: those it is started with.
-    compile_scope: what the compiler is given, `step` or `module`; `auto` leaves it to the suite and the mode.
+    compile_scope: what is compiled in training: the `module`, or the whole `step` with loss and backward; `auto` is the
+        step for the suites that bear PyTorch's names.
     cold_l2: the device's L2 cache is emptied before every reading.
     counts: whether an iteration is counted after its times are taken. instructions: how instructions are counted, a
         name of `InstructionMethod`.
@@ -184,10 +185,7 @@ class CaseWorker:
         self._worker.kill()
 
     def load(self, *, cache_dir: str | None, watch: bool = False, artefacts: bool = False) -> Loaded:
-        """Load the model and run it eagerly. With `cache_dir` its compiler starts from that cache.
-
-        watch: `trace` is to follow. artefacts: the worker's `artefacts` is to follow.
-        """
+        """Load the model and run it eagerly; the arguments are those of the worker's `Bench.load`."""
         settings, case = self._settings, self._planned.case
         loaded = self.ask(
             "load",
@@ -240,11 +238,9 @@ class CaseWorker:
         )
 
     def compile(self) -> float:
-        """Compile; return the compilation latency in seconds."""
         return float(self.ask("compile")["compilation_latency"])
 
     def trace(self) -> ProgramTrace:
-        """Trace one iteration of the model that was loaded with `watch`."""
         answer = self.ask("trace")
         return ProgramTrace(digests=answer["digests"], parts=answer["parts"], doubts=tuple(answer["doubts"]))
 
@@ -253,7 +249,6 @@ class CaseWorker:
         return tuple(self.ask("settle", cold_l2=self._settings.cold_l2)["remarks"])
 
     def capture(self) -> Captured:
-        """Ask what dynamo did so far."""
         answer = self.ask("capture")
         breaks = (GraphBreak(reason=reason, user_stack=stack) for reason, stack in answer["graph_breaks"][:BREAKS_KEPT])
         return Captured(
@@ -265,7 +260,6 @@ class CaseWorker:
         )
 
     def memory(self) -> Memory:
-        """Measure what an iteration of each arm needs, and how large the process gets."""
         answer = self.ask("memory")
         return Memory(peaks=answer["peaks"], process=answer["process"])
 
@@ -296,7 +290,6 @@ class CaseWorker:
 
     @property
     def on_accelerator(self) -> bool:
-        """Say whether the case runs on something other than a CPU."""
         return not self._planned.case.device.startswith("cpu")
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values

@@ -110,7 +110,6 @@ class SuiteListing:
     existing: ExistingListing | None = None
 
     def spec_of(self, model: str) -> str:
-        """Return what resolves a model's suite."""
         return self.existing.specs[model] if self.existing is not None else self.spec
 
     def metrics_of(self, model: str) -> tuple[Metric, ...]:
@@ -178,7 +177,6 @@ class PlannedCase:
 
     @property
     def device(self) -> str:
-        """Return the device it runs on."""
         return self.place or self.case.device
 
     @property
@@ -411,7 +409,6 @@ def spelled_as(text: str) -> str:
 
 
 def spelling(pattern: re.Pattern[str]) -> str:
-    """Return a pattern as it was asked for."""
     comment = re.search(r"\(\?#([^)]*)\)$", pattern.pattern)
     return comment[1] if comment else pattern.pattern
 
@@ -492,7 +489,6 @@ def nothing_left(selection: Selection, suites: Sequence[SuiteListing]) -> str:
 
 
 def write_case_list(cases: Iterable[Case]) -> str:
-    """Write cases as text, a line of JSON each."""
     return "".join(f"{encode_line('case', case)}\n" for case in cases)
 
 

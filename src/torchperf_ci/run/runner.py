@@ -340,7 +340,6 @@ class _CaseRun:
                 yield record
 
     def _prepare_worker(self) -> CaseWorker:
-        """Start a worker, let it load the model and run it eagerly."""
         logs = [self._runner.folder.claim(name) for name in log_names(self._log, self._planned.world)]
         worker = self._stack.enter_context(
             start_worker(self._runner.process(), self._planned, self._settings, logs, deadline=self._deadline)

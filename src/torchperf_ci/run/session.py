@@ -128,8 +128,7 @@ def is_shared_machine() -> bool:
 class Preloaded:
     """The process that has imported torch, from which workers are forked. A context manager: leaving it kills all.
 
-    `cwd` is its working folder, from which Python imports first of all; by default the caller's. `under`: the command
-    that runs Python, for example a debugger's.
+    `cwd` is its working folder, from which Python imports first of all; by default the caller's.
     """
 
     def __init__(

@@ -149,7 +149,6 @@ class WorldWorker:
         self._folder.cleanup()
 
     def _welcome(self, listener: socket.socket, deadline: float) -> None:
-        """Accept a connection from every rank."""
         listener.settimeout(_LOOK_EVERY)
         while len(self._ranks) < self._size:
             if deadline <= time.monotonic():

@@ -42,7 +42,6 @@ def expand(model: str, choices: Any) -> dict[str, Parameters]:  # noqa: ANN401 -
 
 
 def name_case(model: str, parameters: Parameters) -> str:
-    """Name a case: the model, and its parameters in brackets."""
     return f"{model}[{','.join(f'{name}={value}' for name, value in parameters.items())}]"
 
 

@@ -42,7 +42,6 @@ class SuiteTolerances:
     rows: Sequence[Mapping[str, str]]
 
     def tolerance(self, model: str, mode: str, dtype: str) -> float:
-        """Return the absolute and relative tolerance of the accuracy check."""
         asked = {"name": model, "mode": mode, "dtype": dtype}
         fitting = [
             row["tolerance"]
@@ -52,18 +51,15 @@ class SuiteTolerances:
         return float(fitting[-1])
 
     def use_cosine(self, model: str) -> bool:
-        """Say whether cosine similarity decides for this model."""
         return any(row["cosine"] == "yes" and row["name"] in {"", model} for row in self.rows)
 
 
 def read_json(suite: str) -> Mapping[str, Any]:
-    """Read `data/<suite>.json`."""
     content: Mapping[str, Any] = json.loads((DATA / f"{suite}.json").read_text(encoding="utf-8"))
     return content
 
 
 def read_skips(suite: str) -> tuple[Skip, ...]:
-    """Read `data/<suite>_skips.csv`."""
     return tuple(
         Skip(model=row["name"], device=row["device"] or None, mode=row["mode"] or None, reason=row["reason"])
         for row in read_rows(f"{suite}_skips.csv")
@@ -71,7 +67,6 @@ def read_skips(suite: str) -> tuple[Skip, ...]:
 
 
 def read_tolerances(suite: str) -> SuiteTolerances:
-    """Read `data/<suite>_tolerances.csv`."""
     return SuiteTolerances(rows=read_rows(f"{suite}_tolerances.csv"))
 
 

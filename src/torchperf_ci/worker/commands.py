@@ -206,11 +206,10 @@ class Bench:
         artefacts: bool = False,
         dynamic: bool | None = None,
     ) -> Mapping[str, Any]:
-        """Build the case's model on its device. With `cache_dir` the compiler starts from that cache.
+        """Build the case's model on its device; the arguments are those of `run.case_worker.CaseSettings`.
 
-        compile_scope: what is compiled in training: the `module`, or the whole `step` with loss and backward; `auto` is
-        the step for the suites that bear PyTorch's names. dynamic: torch.compile's, about shapes. watch: `trace` is to
-        follow, so loading is watched. artefacts: `artefacts` is to follow, so the compilers' logs are kept.
+        cache_dir: the compiler starts from that cache. watch, artefacts: the command of that name is to follow, so
+        loading is watched, or the compilers' logs are kept.
         """
         self._cpus = self._world.share_of(cpus or ())
         _set_threads(threads, most=len(self._cpus or self._world.share_of(sorted(surroundings.cpu_set()))))
@@ -244,7 +243,6 @@ class Bench:
     def _load_model(
         self, suite: Suite, *, batch_size: int | None, seed: int, scale: str, compile_scope: str
     ) -> Mapping[str, Any]:
-        """Build the model of a suite, and say what was built."""
         case, self._suite = self._case, suite
         if reason := self._suite.missing(case["model"]):
             raise CaseError("model_fail_to_load", reason)
@@ -471,10 +469,7 @@ class Bench:
             return {"digests": {}, "parts": {}, "doubts": [f"it could not be traced: {describe(error)}"]}
 
     def settle(self, cold_l2: bool = False) -> Mapping[str, Any]:  # noqa: FBT001, FBT002 - a request's argument
-        """Collect garbage once before timing, and never while timing. `{"remarks"}`: what a reader should know.
-
-        cold_l2: the device's L2 cache is emptied before every reading.
-        """
+        """Collect garbage once before timing, and never while timing. `{"remarks"}`: what a reader should know."""
         self._workload.module.zero_grad(set_to_none=True)
         free_memory(torch.device(self._case["device"]))
         gc.freeze()
@@ -621,7 +616,7 @@ class Bench:
         ).reply()
 
     def artefacts(self) -> Mapping[str, Any]:
-        """Return what was heard of compiling since `load` with `artefacts`: see `worker.artefacts.CompileLog`."""
+        """Return what was heard of compiling since `load` with `artefacts`: see `worker.compile.CompileLog`."""
         if self._compile_log is None:
             raise CaseError("fail_to_run", "torchperf-ci: nobody listened while it was compiled")
         return self._compile_log.reply()

@@ -421,7 +421,6 @@ class CompileLog(logging.Handler):
                 log.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep what a record says."""
         kind, text = record.name.rpartition(".")[2].removeprefix("__"), record.getMessage()
         if kind == "graph_code":
             self._note_graph(text)

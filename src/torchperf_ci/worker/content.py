@@ -148,7 +148,6 @@ def _folders(*paths: Any) -> tuple[str, ...]:  # noqa: ANN401 - any path
 
 
 def digest_text(*parts: str) -> str:
-    """Digest some texts in their order."""
     hashed = blake2b(digest_size=DIGEST_BYTES)
     for part in parts:
         hashed.update(part.encode("utf-8", "surrogatepass") + b"\0")
@@ -307,7 +306,6 @@ class _Walk:
         self.hashed.update(repr(words).encode("utf-8", "surrogatepass"))
 
     def add(self, value: Any) -> None:  # noqa: ANN401 - any value
-        """Add a value to the digest."""
         kind = type(value)
         if kind in _PLAIN:
             self._say(kind.__name__, value)
@@ -480,12 +478,10 @@ def _name_class(kind: type) -> str:
 
 
 def digest_bytes(content: bytes) -> str:
-    """Digest some bytes."""
     return blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
 
 
 def digest_file(path: str) -> str:
-    """Digest the content of a file. Raises `OSError`."""
     hashed = blake2b(digest_size=DIGEST_BYTES)
     with open(path, "rb") as stream:  # noqa: PTH123 - a path as text
         while piece := stream.read(_CHUNK):

@@ -96,7 +96,6 @@ class IterationCounter:
         self._counts = Counts()
 
     def count(self) -> Counts:
-        """Count everything that can be counted; the rest has remarks."""
         for name, step in (
             ("allocations", self._count_events),
             ("operators", self._log_operators),
@@ -195,7 +194,6 @@ class OperatorLog(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch 
         return True
 
     def clear(self) -> None:
-        """Forget what was logged."""
         self.lines.clear()
         self._numbers.clear()
         self._next = 0

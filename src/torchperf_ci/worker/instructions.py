@@ -70,7 +70,6 @@ class ProcessorCounter:
         return int.from_bytes(os.read(self._descriptor, 8), "little")
 
     def count(self, action: Callable[[], object]) -> int:
-        """Count the instructions of an action."""
         start = self.read()
         action()
         return self.read() - start

@@ -212,5 +212,4 @@ def leave_unjudged(reason: str) -> dict[str, Any]:
 
 
 def make_verdict(status: str, reason: str = "", remark: str = "") -> dict[str, Any]:
-    """Make the reply of an accuracy check."""
     return {"status": status, "reason": reason, "remarks": [remark] if remark else []}

@@ -75,7 +75,6 @@ class SetUpCalls:
         self._inputs, self._is_open = self._setup(), True
 
     def finish(self) -> None:
-        """Tear down what was set up."""
         self._inputs = None
         if self._is_open:
             self._is_open = False
@@ -126,7 +125,6 @@ class Workload:
 
     @property
     def has_setup(self) -> bool:
-        """Say whether anything runs around a call."""
         return self.setup is not None or self.teardown is not None
 
     @property
@@ -166,7 +164,6 @@ class Workload:
 
     @property
     def original(self) -> Callable[..., Any]:
-        """Return the callable, or the module."""
         return self.module if self.function is None else self.function
 
     @property
@@ -226,7 +223,6 @@ class Workload:
         return torch.autocast(device_type=self.device.type, dtype=precision)
 
     def tear_down(self) -> None:
-        """Run the teardown, if there is one."""
         if self.teardown is not None:
             self.teardown()
 
@@ -395,7 +391,6 @@ def build(
 
 
 def _call_in_turn(call: Callable[..., Any], *inputs: Inputs) -> list[Any]:
-    """Call with one input after the other."""
     return [call(*args, **kwargs) for args, kwargs in inputs]
 
 
@@ -526,7 +521,6 @@ def _materialize(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping
 
 
 def _state(workload: Workload) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name every tensor that a workload starts from."""
     yield from workload.module.named_parameters()
     yield from workload.module.named_buffers()
     yield from ((f"argument {index}", tensor) for index, tensor in enumerate(_input_tensors(workload)))

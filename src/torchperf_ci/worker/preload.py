@@ -1,7 +1,6 @@
 """`python -m torchperf_ci.worker.preload CONTROL_FD`: the process from which workers are forked.
 
-It imports what takes long once, touches no device, and forks one worker per case. Standard library only, until it
-imports torch; the controller's supervisor uses its functions that end processes.
+It imports what takes long once, touches no device, and forks one worker per case.
 
 On its control socket it receives `{"do": "fork"}` with three descriptors (the worker's stdin, stdout and stderr) and
 answers `{"forked": pid}`; `{"do": "launch", "arguments": […], "environ": {…}}` with one (where its output goes),
@@ -244,7 +243,7 @@ def adopt_orphans() -> None:
 
 
 def die_with_parent() -> None:
-    """Return the kernel kills this process when its parent ends (Linux)."""
+    """Let the kernel kill this process when its parent ends (Linux)."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

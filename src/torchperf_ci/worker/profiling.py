@@ -129,7 +129,6 @@ def _is_within(nanoseconds: int, mark: Any) -> bool:  # noqa: ANN401 - a node of
 
 
 def _walk(nodes: Sequence[Any]) -> Iterator[Any]:
-    """Yield the nodes and everything below them."""
     pending = [*nodes]
     while pending:
         node = pending.pop()
@@ -205,7 +204,6 @@ class Inspection:
     lines: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     def reply(self) -> dict[str, Any]:
-        """Return it as JSON."""
         return {
             "operators": [[*key, calls] for key, calls in self.operators.items()],
             "functions": [[*key, *numbers] for key, numbers in self.functions.items()],

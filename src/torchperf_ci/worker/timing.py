@@ -64,7 +64,7 @@ def synchronizer(device: torch.device) -> Callable[[], None]:
 
 
 def _nothing() -> None:
-    """Return a CPU is done when the call returns."""
+    """Do nothing: a CPU is done when the call returns."""
 
 
 @dataclass(slots=True)
@@ -256,7 +256,6 @@ class Metered:
         prepare_arm(self._iteration, calls)
 
     def finish(self) -> None:
-        """Tear down what was set up."""
         finish_arm(self._iteration)
 
     def __call__(self) -> None:

@@ -245,7 +245,6 @@ class CaseTrace:
 
     @contextlib.contextmanager
     def importing(self) -> Iterator[None]:
-        """Watch the import of a suite."""
         with self._load:
             yield
 
@@ -387,7 +386,6 @@ class CaseTrace:
         }
 
     def _digest_settings(self) -> dict[str, str]:
-        """Digest the switches of Python, of the process, and of torch."""
         import torch._dynamo.config as dynamo
         import torch._inductor.config as inductor
 
