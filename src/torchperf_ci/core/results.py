@@ -129,7 +129,16 @@ class ResultsFolder:
 
     def empty(self) -> None:
         """Remove everything this program wrote here earlier, and nothing else."""
-        _remove_written(self.path, self._named)
+        root = self.path.resolve()
+        for relative in self._named:
+            target = self.path / relative
+            if target.is_file() and target.resolve().is_relative_to(root):
+                target.unlink()
+        folders = {parent for relative in self._named for parent in Path(relative).parents} - {Path()}
+        for folder in sorted(folders, reverse=True):
+            target = self.path / folder
+            if target.is_dir() and not target.is_symlink() and not any(target.iterdir()):
+                target.rmdir()
         self._manifest.truncate(0)
         self._named.clear()
 
@@ -187,8 +196,10 @@ def open_folder(path: Path, *, adopt: bool = False, option: str = "--output-dir"
         try:
             yield folder
         except BaseException:
-            if is_new and not folder.written:
-                _remove_blank(path)
+            is_blank = is_new and not folder.written and [each.name for each in path.iterdir()] == [MANIFEST]
+            if is_blank:  # it was made for nothing, and nobody else has put anything into it
+                (path / MANIFEST).unlink()
+                path.rmdir()
             raise
 
 
@@ -254,26 +265,6 @@ def _refuse_foreign(path: Path, another: str) -> None:
         raise UsageProblem(f"the results folder {path} cannot be read ({error.strerror})") from error
     if foreign:
         raise UsageProblem(f"{path} holds files that torchperf-ci did not write; choose {another}, empty or new")
-
-
-def _remove_blank(path: Path) -> None:
-    """Remove a folder that was made for nothing, if nobody else has put anything into it."""
-    if [each.name for each in path.iterdir()] == [MANIFEST]:
-        (path / MANIFEST).unlink()
-        path.rmdir()
-
-
-def _remove_written(path: Path, named: set[str]) -> None:
-    root = path.resolve()
-    for relative in named:
-        target = path / relative
-        if target.is_file() and target.resolve().is_relative_to(root):
-            target.unlink()
-    folders = sorted({parent for relative in named for parent in Path(relative).parents} - {Path()}, reverse=True)
-    for folder in folders:
-        target = path / folder
-        if target.is_dir() and not target.is_symlink() and not any(target.iterdir()):
-            target.rmdir()
 
 
 def _cut_partial_line(path: Path, name: str) -> None:

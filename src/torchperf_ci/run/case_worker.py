@@ -187,6 +187,9 @@ class CaseWorker:
     def load(self, *, cache_dir: str | None, watch: bool = False, artefacts: bool = False) -> Loaded:
         """Load the model and run it eagerly; the arguments are those of the worker's `Bench.load`."""
         settings, case = self._settings, self._planned.case
+        cpus, wanted = list(settings.cpus), (settings.threads or 0) * self._planned.world
+        if cpus and wanted > len(cpus):  # they are for one process; each of the case's processes gets as many
+            cpus = my_cpus()[-wanted:]
         loaded = self.ask(
             "load",
             spec=self._planned.spec,
@@ -200,7 +203,7 @@ class CaseWorker:
             scale=settings.scale,
             inductor_mode=settings.inductor_mode,
             cache_dir=cache_dir,
-            cpus=self._cpus(),
+            cpus=cpus,
             compile_scope=settings.compile_scope,
             dynamic=settings.dynamic,
             **({"watch": True} if watch else {}),
@@ -217,14 +220,6 @@ class CaseWorker:
             remarks=tuple(loaded["remarks"][:REMARKS_KEPT]),
             strays=tuple(loaded["strays"]),
         )
-
-    def _cpus(self) -> list[int]:
-        """Return the CPUs of the case.
-
-        Those of the settings are as many as one process has threads; each of its processes gets as many.
-        """
-        cpus, wanted = self._settings.cpus, (self._settings.threads or 0) * self._planned.world
-        return my_cpus()[-wanted:] if cpus and wanted > len(cpus) else list(cpus)
 
     def accuracy(self) -> AccuracyResult:
         """Compare the compiled results with eager ones; or let a test go on, and tell whether it passes."""

@@ -227,7 +227,8 @@ class WorldWorker:
     def _too_late(self, waiting: Collection[int], do: str) -> WorkerError:
         """Name the ranks that the others wait for: those that have come to fewer barriers, else all without a reply.
         Their logs get the stack of every rank."""
-        counts = self._barriers()
+        content = Path(self._folder.name, "progress").read_bytes()  # `worker.world` counts barriers in it
+        counts = [count for (count,) in struct.iter_unpack("=q", content)]
         late = [rank for rank in sorted(waiting) if counts[rank] == min(counts[other] for other in waiting)]
         for rank in waiting:
             with contextlib.suppress(OSError):
@@ -238,11 +239,6 @@ class WorldWorker:
         logs = ", ".join(self._log_of(rank) for rank in late)
         reason = f"the time limit passed in its step '{do}', waiting for {who} (see {logs})"
         return WorkerError(Status.TIMEOUT, reason, alive=False)
-
-    def _barriers(self) -> list[int]:
-        """Count the barriers each rank has come to: `worker.world` counts them in a file that all share."""
-        content = Path(self._folder.name, "progress").read_bytes()
-        return [count for (count,) in struct.iter_unpack("=q", content)]
 
     def _death(self, rank: int | None) -> WorkerError:
         """Describe how the first rank to fail ended, as torchrun reports it; all are gone then.

@@ -153,7 +153,8 @@ def _problem_of_functions(models: Mapping[Any, Any], module: ModuleType, *, wher
             return f"{where}MODELS[{name!r}] is a module ({type(make).__name__}), shared by all cases; write {wanted}"
         if not callable(make):
             return f"{where}MODELS[{name!r}] is a {type(make).__name__}; write {wanted}"
-        if problem := _problem_of_signature(make, _parameters_of(module, name)):
+        choices = getattr(module, "PARAMS", {}).get(name)
+        if problem := _problem_of_signature(make, list(combinations(choices)) if choices else [{}]):
             return problem
     return ""
 
@@ -165,12 +166,6 @@ def _place_of(module: ModuleType, name: str) -> str:
             if re.match(rf"{name}\b", line):
                 return f"{short_path(str(module.__file__))}:{number}: "
     return ""
-
-
-def _parameters_of(module: ModuleType, model: str) -> list[Parameters]:
-    """List the combinations of parameters that a model is called with; one without any where it has none."""
-    choices = getattr(module, "PARAMS", {}).get(model)
-    return list(combinations(choices)) if choices else [{}]
 
 
 def takes_batch_size(make: Callable[..., Any], parameters: Parameters) -> bool:

@@ -250,8 +250,10 @@ class Workload:
                 given = {f"argument {name}": value for name, value in (*enumerate(inputs[0]), *inputs[1].items())}
         result = step(inputs)
         outputs, loss = result if self.training else (result, None)
-        with torch.no_grad():
-            outputs = pytree.tree_map(_unrolled, outputs)
+        with torch.no_grad():  # an iterator is read to its end, so that what it yields can be compared
+            outputs = pytree.tree_map(
+                lambda leaf: list(islice(leaf, _MOST_ITEMS)) if isinstance(leaf, Iterator) else leaf, outputs
+            )
         outcome = IterationOutcome(
             results={"output": outputs, **({} if loss is None or loss is outputs else {"loss": loss})}
         )
@@ -355,8 +357,12 @@ def build(
         return cast
 
     args, kwargs = to_device((program.shapes or program.args, program.kwargs), target)
-    if not program.shapes:
-        _materialize(module, args, kwargs, seed)
+    if not program.shapes and any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+        # One eager call on copies gives lazy parameters their shapes, from the same seed each time.
+        copied_args, copied_kwargs = copy_faithfully((args, kwargs))
+        seed_all(seed)
+        with torch.no_grad():
+            module(*copied_args, **copied_kwargs)
     remarks: list[str] = []
     if precision is not None:
         before = {weight.dtype for weight in module.parameters() if weight.dtype in _CAST} - {precision}
@@ -472,11 +478,6 @@ def _tensors_by_place(value: Any, place: str = "") -> Iterator[tuple[str, torch.
             yield from _tensors_by_place([getattr(leaf, item.name) for item in fields(leaf)], where)
 
 
-def _unrolled(leaf: Any) -> Any:  # noqa: ANN401 - any output
-    """Read an iterator to its end, so that what it yields can be compared."""
-    return list(islice(leaf, _MOST_ITEMS)) if isinstance(leaf, Iterator) else leaf
-
-
 def to_device(inputs: Any, device: torch.device) -> Any:  # noqa: ANN401 - any nest of containers
     """Return the same nest with its tensors on `device`."""
     return _changed(inputs, lambda tensor: tensor.to(device))
@@ -509,15 +510,6 @@ def _widened(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.is_complex():
         return tensor.to(torch.complex128, copy=True)
     return tensor.to(torch.float64, copy=True) if tensor.is_floating_point() else tensor.clone()
-
-
-def _materialize(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], seed: int) -> None:
-    """Give lazy parameters their shapes by one eager call, from the same seed each time, on copies of the inputs."""
-    if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
-        copied_args, copied_kwargs = copy_faithfully((args, kwargs))
-        seed_all(seed)
-        with torch.no_grad():
-            module(*copied_args, **copied_kwargs)
 
 
 def _state(workload: Workload) -> Iterator[tuple[str, torch.Tensor]]:
