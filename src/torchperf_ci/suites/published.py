@@ -137,7 +137,7 @@ class NeedsDownload(Exception):
 def no_downloads(model: str) -> Iterator[None]:
     """Refuse downloads by the Hugging Face hub and by torch.hub while the block runs. Raises `NeedsDownload`."""
     with ExitStack() as stack:
-        stack.enter_context(_environment("HF_HUB_OFFLINE", "1"))
+        stack.enter_context(replaced_variable("HF_HUB_OFFLINE", "1"))
         if hub := sys.modules.get("huggingface_hub.constants"):
             stack.enter_context(replaced(hub, "HF_HUB_OFFLINE", value=True))
         stack.enter_context(replaced(torch.hub, "download_url_to_file", _refuse))
@@ -163,15 +163,16 @@ def replaced(owner: Any, name: str, value: object) -> Iterator[None]:  # noqa: A
 
 
 @contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
+def replaced_variable(name: str, value: str | None) -> Iterator[None]:
+    """Give an environment variable another value, or none, while the block runs."""
+    before = os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
+        os.environ.pop(name, None)
+        if before is not None:
             os.environ[name] = before
 
 

@@ -11,11 +11,13 @@ import math
 import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
 
+from torchperf_ci.suites.published import replaced
 from torchperf_ci.worker.content import slots_of
 
 SEED = 1337
@@ -126,42 +128,28 @@ def another_function(reference: IterationOutcome, float64: IterationOutcome) -> 
     return None
 
 
-class Determinism:
+@contextmanager
+def deterministic_arithmetic(device: torch.device) -> Iterator[None]:
     """Make arithmetic deterministic while the block runs, as PyTorch's accuracy runs do, and undo all of it afterwards.
 
     cuDNN's deterministic algorithms, no TF32, eager's random numbers in the compiler; on an accelerator torch's
     deterministic algorithms as well, with a warning where an operator has none.
     """
+    import torch._inductor.config as inductor_config
 
-    def __init__(self, device: torch.device) -> None:
-        self._on_accelerator = device.type != "cpu"
-
-    def __enter__(self) -> Determinism:
-        import torch._inductor.config as inductor_config
-
-        cudnn = torch.backends.cudnn
-        self._saved = (cudnn.deterministic, cudnn.benchmark, inductor_config.fallback_random)
-        cudnn.deterministic, cudnn.benchmark, inductor_config.fallback_random = True, False, True
-        self._tf32 = [(owner, name, getattr(owner, name)) for owner, name in _tf32_switches()]
-        for owner, name, before in self._tf32:
-            setattr(owner, name, False if isinstance(before, bool) else "ieee")
-        self._algorithms = (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-        )
-        if self._on_accelerator:
+    with ExitStack() as stack:
+        stack.enter_context(replaced(torch.backends.cudnn, "deterministic", value=True))
+        stack.enter_context(replaced(torch.backends.cudnn, "benchmark", value=False))
+        stack.enter_context(replaced(inductor_config, "fallback_random", value=True))
+        for owner, name in _tf32_switches():
+            exact = False if isinstance(getattr(owner, name), bool) else "ieee"
+            stack.enter_context(replaced(owner, name, exact))
+        if device.type != "cpu":
+            before = torch.are_deterministic_algorithms_enabled()
+            warns_only = torch.is_deterministic_algorithms_warn_only_enabled()
+            stack.callback(torch.use_deterministic_algorithms, before, warn_only=warns_only)
             torch.use_deterministic_algorithms(True, warn_only=True)  # noqa: FBT003 - torch's signature
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        import torch._inductor.config as inductor_config
-
-        cudnn = torch.backends.cudnn
-        cudnn.deterministic, cudnn.benchmark, inductor_config.fallback_random = self._saved
-        for owner, name, before in self._tf32:
-            setattr(owner, name, before)
-        if self._on_accelerator:
-            torch.use_deterministic_algorithms(self._algorithms[0], warn_only=self._algorithms[1])
+        yield
 
 
 def _tf32_switches() -> list[tuple[Any, str]]:

@@ -32,7 +32,7 @@ from torchperf_ci.worker.accelerators import (
     unusable_accelerator,
     word_of_failure,
 )
-from torchperf_ci.worker.accuracy import CannotJudge, Determinism, IterationOutcome
+from torchperf_ci.worker.accuracy import CannotJudge, IterationOutcome, deterministic_arithmetic
 from torchperf_ci.worker.compile import (
     AS_IT_IS,
     CompileLog,
@@ -413,7 +413,7 @@ class Bench:
     def _verdict_of_accuracy(self) -> Mapping[str, Any]:
         if self._workload.program.as_it_is:
             return make_verdict("pass_due_to_skip", "asv's benchmarks have no check")
-        with Determinism(self._workload.device):
+        with deterministic_arithmetic(self._workload.device):
             try:
                 if self._copy_problem is not None and self._workload.program.check is None:
                     raise CannotCopy(self._copy_problem)
