@@ -30,8 +30,8 @@ from torchperf_ci.core.records import Case, Mode
 from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, Counted
 from torchperf_ci.run.counting import InstructionCounting, InstructionMethod
 from torchperf_ci.run.plan import PlannedCase
-from torchperf_ci.run.session import Preloaded
-from torchperf_ci.run.survey import Python, python_under_test
+from torchperf_ci.run.session import Preloaded, Python
+from torchperf_ci.run.survey import python_under_test
 from torchperf_ci.run.world import start_worker
 
 SUITE = """
@@ -77,8 +77,7 @@ def start(change: str) -> Iterator[tuple[Python, str, Path]]:
         folder = Path(name)
         suite = folder / "counted_suite.py"
         suite.write_text(f"CHANGE = {change!r}\n{SUITE}")
-        log = folder / "preload.log"
-        with python_under_test(sys.executable, os.environ, threads=1, extra={}, log=log) as python:
+        with python_under_test(sys.executable, os.environ, threads=1, extra={}) as python:
             yield python, str(suite), folder
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, Counted
 from torchperf_ci.run.plan import PlannedCase
-from torchperf_ci.run.session import Preloaded, WorkerError
-from torchperf_ci.run.survey import Python, Survey
+from torchperf_ci.run.session import Preloaded, Python, WorkerError
+from torchperf_ci.run.survey import Survey
 from torchperf_ci.run.world import start_worker
 from torchperf_ci.worker.instructions import CALLGRIND_VARIABLE
 
@@ -107,5 +107,5 @@ class InstructionCounting:
                     "--instr-atstart=no",
                     f"--callgrind-out-file={folder}/counts.%p",
                 ]
-            self._preloaded = self._stack.enter_context(self._python.start(under=under, variables=variables))
+            self._preloaded = self._stack.enter_context(Preloaded(self._python, under=under, variables=variables))
         return self._preloaded

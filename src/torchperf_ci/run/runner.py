@@ -39,8 +39,8 @@ from torchperf_ci.run.counting import InstructionCounting, InstructionMethod
 from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, my_cpus, work_on_lanes
 from torchperf_ci.run.plan import Plan, PlannedCase
 from torchperf_ci.run.sampler import SamplePair, Sampler
-from torchperf_ci.run.session import Preloaded, Stopped, WorkerError, is_lack_of_room
-from torchperf_ci.run.survey import Python, Survey
+from torchperf_ci.run.session import Preloaded, Python, Stopped, WorkerError, is_lack_of_room
+from torchperf_ci.run.survey import Survey
 from torchperf_ci.run.world import log_names, start_worker
 
 Samples = Mapping[str, tuple[float, ...]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from torchperf_ci.core.errors import UsageProblem
@@ -29,7 +29,14 @@ from torchperf_ci.machine.accelerators import Accelerator, Signs, accelerators_f
 from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.lanes import unlike_devices
 from torchperf_ci.run.plan import ExistingListing, Machine, Plan, PlannedCase, SuiteListing, suite_spec
-from torchperf_ci.run.session import Preloaded, WorkerError, is_shared_machine, package_path, worker_environment
+from torchperf_ci.run.session import (
+    Preloaded,
+    Python,
+    WorkerError,
+    is_shared_machine,
+    package_path,
+    worker_environment,
+)
 from torchperf_ci.worker.protocol import EXISTING_SPECS
 
 READY = "ready"
@@ -43,36 +50,6 @@ _QUESTION_LIMIT = 120.0
 _MOST_PROBLEMS = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Python:
-    """The Python under test, the variables its processes get, and the folder they run in (None: this one).
-
-    name: what errors call it, where that is not its path. option: the one that chooses it. install: the advice to users
-    whose package it cannot import.
-    """
-
-    executable: str
-    environ: Mapping[str, str]
-    log: Path
-    cwd: Path | None = None
-    name: str = ""
-    option: str = "--python"
-    install: str = ""
-
-    def start(self, under: Sequence[str] = (), variables: Mapping[str, str] = MappingProxyType({})) -> Preloaded:
-        """Start a preloaded process of it, run by the command `under`, with these variables besides its own."""
-        return Preloaded(
-            self.executable,
-            {**self.environ, **variables},
-            log=self.log,
-            cwd=self.cwd,
-            name=self.name,
-            option=self.option,
-            install=self.install,
-            under=under,
-        )
-
-
 @contextmanager
 def python_under_test(
     executable: str,
@@ -80,7 +57,7 @@ def python_under_test(
     *,
     threads: int | None,
     extra: Mapping[str, str],
-    log: Path,
+    log: Path | None = None,
     cwd: Path | None = None,
     name: str = "",
     option: str = "--python",
@@ -88,11 +65,20 @@ def python_under_test(
 ) -> Iterator[Python]:
     """Put this package on the path of `executable` while the block runs; nothing is installed into it.
 
-    name, option, install: see `Python`.
+    log: of its preloaded process; None: in a folder that is there as long. name, option, install: see `Python`.
     """
-    with package_path(worker_environment(environ, threads=threads, extra=extra)) as prepared:
+    with (
+        tempfile.TemporaryDirectory(prefix="torchperf-log-") as logs,
+        package_path(worker_environment(environ, threads=threads, extra=extra)) as prepared,
+    ):
         yield Python(
-            executable=executable, environ=prepared, log=log, cwd=cwd, name=name, option=option, install=install
+            executable=executable,
+            environ=prepared,
+            log=log or Path(logs) / "preload.log",
+            cwd=cwd,
+            name=name,
+            option=option,
+            install=install,
         )
 
 
