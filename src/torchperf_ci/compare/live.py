@@ -47,7 +47,6 @@ from torchperf_ci.machine.host import HostWatch
 from torchperf_ci.run.case_worker import (
     CaseSettings,
     CaseWorker,
-    OneArm,
     ProgramTrace,
     WorkerPairs,
     arm_times,
@@ -478,7 +477,7 @@ class _CaseComparison:
         """Run one arm for a warm-up and as many pairs as a launch needs."""
         self._renew_deadline()
         worker.extend(self._deadline)
-        source = OneArm(worker, arm, side=side)
+        source = WorkerPairs(worker, arm, arm, side=side)
         sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._repeats)
         try:
             sampler.warm_up(iterations=self._settings.warmup)
@@ -696,7 +695,7 @@ class _CaseComparison:
                 if worker is None:
                     each = 0.0  # the other one is tried all the same, but not for long
                     continue
-                source = OneArm(worker, self._arms[side], side=side)
+                source = WorkerPairs(worker, self._arms[side], self._arms[side], side=side)
                 sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._repeats)
                 try:
                     sampler.warm_up(iterations=self._settings.warmup)

@@ -31,7 +31,6 @@ from torchperf_ci.run.case_worker import (
     Counted,
     Loaded,
     Memory,
-    OneArm,
     Work,
     WorkerPairs,
 )
@@ -369,7 +368,7 @@ class _CaseRun:
         compiled = {} if is_as_it_is else {"compilation_latency": worker.compile()}
         captured = worker.capture()
         remarks = [*captured.remarks, *worker.settle()]
-        pairs = OneArm(worker, arm, side="") if is_as_it_is else WorkerPairs(worker)
+        pairs = WorkerPairs(worker, arm, arm) if is_as_it_is else WorkerPairs(worker)
         order = random.Random(f"{self._settings.seed} {self._planned.case}")  # noqa: S311 - an order, not a secret
         sampler = Sampler(pairs, order, repeats=1 if self._loaded.one_call else self._settings.repeats)
         sampler.warm_up(iterations=self._settings.warmup)
