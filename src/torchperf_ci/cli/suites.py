@@ -79,11 +79,7 @@ def _overview(entries: Sequence[SuiteEntry]) -> str:
 
 
 def _models(entry: SuiteEntry) -> str:
-    rows = [
-        (model.name, model.description, "quick" if model.quick else "", "" if entry.missing else model.state)
-        for model in entry.models
-    ]
-    table = _table(("model", "description", "quick", "state"), rows)
+    table = _table(("model", "description", "quick", "state"), entry.models)
     return f"{entry.name}: {entry.missing}\n\n{table}" if entry.missing else table
 
 

@@ -267,58 +267,42 @@ def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelEntry:
-    """A model of a suite. `missing`: why it cannot run here; `skips`: when the suite leaves it out, and why."""
-
-    name: str
-    description: str = ""
-    quick: bool = False
-    missing: str = ""
-    skips: tuple[str, ...] = ()
-
-    @property
-    def state(self) -> str:
-        """Say in words whether it runs here."""
-        return self.missing or "; ".join(self.skips) or READY
+Row = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteEntry:
-    """A suite of the Python under test. `missing`: why none of it can run here."""
+    """A suite of the Python under test. missing: why none of it can run here.
+
+    models: of each its name and its description, `quick` where `--quick` keeps it, and its state in words.
+    """
 
     name: str
-    models: tuple[ModelEntry, ...] = ()
+    models: tuple[Row, ...] = ()
     missing: str = ""
 
     @property
-    def row(self) -> tuple[str, str, str, str]:
+    def row(self) -> Row:
         """Return name, number of models, number of those `--quick` keeps, state."""
-        quick = sum(model.quick for model in self.models)
+        quick = sum(bool(mark) for _, _, mark, _ in self.models)
         return (self.name, str(len(self.models) or ""), str(quick or ""), self.missing or READY)
 
 
 def describe_suite(preloaded: Preloaded, name: str) -> SuiteEntry:
     """Describe the suite `name` (a name, a file, a module). Raises `UsageProblem` where it cannot be imported."""
     answer = _ask_of_suite(preloaded, "describe", suite_spec(name))
+    missing = answer["missing"] or ""
     models = []
-    for raw in answer["models"]:
+    for model in answer["models"]:
         skips = []
-        for skip in raw["skips"]:
+        for skip in model["skips"]:
             places = [
                 f"{word} {skip[key]}" for key, word in (("device", "on"), ("mode", "in")) if skip[key] is not None
             ]
             skips.append(" ".join(["skipped", *places]) + f": {skip['reason']}")
-        models.append(
-            ModelEntry(
-                name=raw["name"],
-                description=raw["description"],
-                quick=raw["quick"],
-                missing=raw["missing"] or "",
-                skips=tuple(skips),
-            )
-        )
-    return SuiteEntry(name=answer["name"], missing=answer["missing"] or "", models=tuple(models))
+        state = "" if missing else model["missing"] or "; ".join(skips) or READY
+        models.append((model["name"], model["description"], "quick" if model["quick"] else "", state))
+    return SuiteEntry(name=answer["name"], missing=missing, models=tuple(models))
 
 
 def describe_known(preloaded: Preloaded) -> Iterator[SuiteEntry]:
