@@ -231,7 +231,7 @@ def read_files(names: Iterable[str], read: Read, selection: CaseSelection) -> Re
         content = read(RECORDS)
         if isinstance(content, str):
             return Results(problems=(Problem(file=RECORDS, what=content),))
-        return parse_results(content)
+        return parse_results(lines_of(content))
     log = _command_log(there, read)
     parsed = [file for name in there if name.endswith(".csv") and (file := parse_name(name, selection)) is not None]
     taken = [file for file in parsed if selection.takes(file.case("any"))]

@@ -205,19 +205,10 @@ def open_folder(path: Path, *, adopt: bool = False, option: str = "--output-dir"
 
 def read_results(path: Path) -> Results:
     """Read records.jsonl in `path`; lines that cannot be read become problems, the rest stays usable."""
-    return results_from(read_lines(path / RECORDS))
+    return parse_results(read_lines(path / RECORDS))
 
 
-def parse_results(content: bytes) -> Results:
-    return results_from(lines_of(content))
-
-
-def lines_of(content: bytes) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a file's content that are not blank, each with its number from 1."""
-    return _numbered(io.BytesIO(content))
-
-
-def results_from(lines: Iterable[tuple[int, str]]) -> Results:
+def parse_results(lines: Iterable[tuple[int, str]]) -> Results:
     """Read the lines of a records.jsonl, each with its number from 1."""
     records: dict[tuple[Case, Testing], Record] = {}
     builds: list[Build] = []
@@ -243,14 +234,12 @@ def csv_name(case: Case, testing: Testing) -> str:
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines of a file that are not blank, each with its number from 1; none when there is no such file."""
-    if not path.is_file():
-        return
-    with path.open("rb") as stream:
-        yield from _numbered(stream)
+    return lines_of(path.read_bytes() if path.is_file() else b"")
 
 
-def _numbered(stream: Iterable[bytes]) -> Iterator[tuple[int, str]]:
-    for number, raw in enumerate(stream, start=1):
+def lines_of(content: bytes) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a file's content that are not blank, each with its number from 1."""
+    for number, raw in enumerate(io.BytesIO(content), start=1):
         line = raw.decode("utf-8", errors="replace").strip()
         if line:
             yield number, line
