@@ -47,32 +47,19 @@ Samples = Mapping[str, tuple[float, ...]]
 
 def collect_samples(pairs: Sequence[SamplePair], *, one_arm: bool = False) -> dict[str, tuple[float, ...]]:
     """Collect the readings of a case by the names that `Record.samples` has. one_arm: both of a pair are of one arm."""
+    first = [(pair.first, pair.first_device, pair.first_values) for pair in pairs]
+    second = [(pair.second, pair.second_device, pair.second_values) for pair in pairs]
+    arms = {"eager": first, "compiled": second}
     if one_arm:
-        halves = [
-            half
-            for pair in pairs
-            for half in (
-                (pair.first, pair.first_device, pair.first_values),
-                (pair.second, pair.second_device, pair.second_values),
-            )
-        ]
-        arms = {"": [values for _, _, values in halves]}
-        samples = {
-            "compiled": tuple(host for host, _, _ in halves),
-            "compiled_device": tuple(device for _, device, _ in halves if device is not None),
-        }
-    else:
-        arms = {"": [pair.second_values for pair in pairs], "eager.": [pair.first_values for pair in pairs]}
-        samples = {
-            "eager": tuple(pair.first for pair in pairs),
-            "compiled": tuple(pair.second for pair in pairs),
-            "eager_device": tuple(pair.first_device for pair in pairs if pair.first_device is not None),
-            "compiled_device": tuple(pair.second_device for pair in pairs if pair.second_device is not None),
-        }
-    samples["probe"] = tuple(pair.probe for pair in pairs)
+        arms = {"compiled": [reading for both in zip(first, second, strict=True) for reading in both]}
+    samples = {arm: tuple(host for host, _, _ in readings) for arm, readings in arms.items()}
     for arm, readings in arms.items():
-        for name in dict.fromkeys(name for values in readings for name in values):
-            samples[f"{arm}{name}"] = tuple(values[name] for values in readings if name in values)
+        samples[f"{arm}_device"] = tuple(device for _, device, _ in readings if device is not None)
+    samples["probe"] = tuple(pair.probe for pair in pairs)
+    for arm, readings in reversed(arms.items()):
+        prefix = "eager." if arm == "eager" else ""
+        for name in dict.fromkeys(name for _, _, values in readings for name in values):
+            samples[f"{prefix}{name}"] = tuple(values[name] for _, _, values in readings if name in values)
     return {name: values for name, values in samples.items() if values}
 
 
@@ -217,24 +204,26 @@ class Runner:
 
     def run(self, planned: PlannedCase, testings: Sequence[Testing]) -> Iterator[Record]:
         """Yield one record per testing, each as soon as it is known."""
+        if not_measured := self._find_why_not(planned):
+            yield from self.same_for_all(planned, testings, *not_measured)
+            return
+        surroundings = self._surroundings
+        with watched_gpu(planned.device, accelerators=surroundings.accelerators, environ=surroundings.variables) as gpu:
+            yield from _CaseRun(self, planned, gpu).records(testings)
+
+    def _find_why_not(self, planned: PlannedCase) -> tuple[Status, str] | None:
+        """Find status and reason of a case that is not to be measured; None when it is."""
         if planned.skip is not None:
-            yield from self.same_for_all(planned, testings, Status.PASS_DUE_TO_SKIP, planned.skip)
-        elif planned.broken:
-            yield from self.same_for_all(planned, testings, Status.MODEL_FAIL_TO_LOAD, planned.broken)
-        elif planned.lack:
-            yield from self.same_for_all(planned, testings, Status.NOT_RUN, planned.lack)
-        elif self.clock() >= self.ends:
-            reason = f"the run's budget of {self.settings.budget:g} s was spent"
-            yield from self.same_for_all(planned, testings, Status.NOT_RUN, reason)
-        elif planned.device in self.lost:
-            reason = f"the device {planned.device} was lost before its turn: {self.lost[planned.device]}"
-            yield from self.same_for_all(planned, testings, Status.NOT_RUN, reason)
-        else:
-            surroundings = self._surroundings
-            with watched_gpu(
-                planned.device, accelerators=surroundings.accelerators, environ=surroundings.variables
-            ) as gpu:
-                yield from _CaseRun(self, planned, gpu).records(testings)
+            return Status.PASS_DUE_TO_SKIP, planned.skip
+        if planned.broken:
+            return Status.MODEL_FAIL_TO_LOAD, planned.broken
+        if planned.lack:
+            return Status.NOT_RUN, planned.lack
+        if self.clock() >= self.ends:
+            return Status.NOT_RUN, f"the run's budget of {self.settings.budget:g} s was spent"
+        if planned.device in self.lost:
+            return Status.NOT_RUN, f"the device {planned.device} was lost before its turn: {self.lost[planned.device]}"
+        return None
 
     def process(self) -> Preloaded:
         """Return the preloaded process, which is started if there is none (any more)."""

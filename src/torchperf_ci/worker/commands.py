@@ -237,7 +237,7 @@ class Bench:
                 suite = load_benchmark(spec.removeprefix(ASV_SPEC)) if is_asv else resolve(spec)
             return load_model(suite)
         assert self._channel is not None
-        self._test = HeldTest(self._channel, self.handlers(), ends_after=self.ends_after)
+        self._test = HeldTest(channel=self._channel, handlers=self.handlers(), ends_after=self.ends_after)
         return self._test.run(spec.removeprefix(PYTEST_SPEC), case["model"], load_model)
 
     def _load_model(
@@ -420,10 +420,10 @@ class Bench:
                 if not self._is_pristine:
                     self._workload, self._is_pristine = self._workload.built_anew(same_state=False), True
                 return AccuracyCheck(
-                    self._workload,
-                    self._case,
-                    self._suite,
-                    self._world,
+                    workload=self._workload,
+                    case=self._case,
+                    suite=self._suite,
+                    world=self._world,
                     independent=self._independent,
                     observe_compiled=self._observe_compiled,
                     ends_after=self.ends_after,
@@ -549,11 +549,9 @@ class Bench:
         name = arm or ("compiled" if "compiled" in self._arms else "eager")
         has_graphs = uses_dynamo(self._case["compiler"]) and self._graphs.read().counters["unique_graphs"] > 0
         counts = IterationCounter(
-            self._arms[name],
+            arm=self._arms[name],
             eager=self._arms.get("eager"),
             device=self._workload.device,
-            prepare=lambda one: prepare_arm(one, 1),
-            graphs=compiled_graphs,
             code=self._generated_code if name == "compiled" else None,
             is_compiled=name == "compiled" and has_graphs,
         ).count()
