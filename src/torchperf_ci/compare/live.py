@@ -58,7 +58,7 @@ from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import cache_folder
 from torchperf_ci.run.sampler import PairSource, SamplePair, Sampler, StopRule, Turn
 from torchperf_ci.run.session import Preloaded, WorkerError, is_lack_of_room
-from torchperf_ci.run.world import start_worker
+from torchperf_ci.run.world import start_case
 
 TRACED = (
     "functions", "reachable functions", "built-in functions", "values", "weights", "inputs", "modules", "files",
@@ -549,8 +549,7 @@ class _CaseComparison:
         planned = self._planned[side]
         logs = self._comparer.logs(planned, side)
         self._note(side, log=f"{LOGS}/{logs[0].name}")
-        worker = stack.enter_context(start_worker(preloaded, planned, self._settings, logs, deadline=self._deadline))
-        return CaseWorker(worker, planned, self._settings, deadline=self._deadline)
+        return stack.enter_context(start_case(preloaded, planned, self._settings, logs, deadline=self._deadline))
 
     def _blame_neither(self, side: str, error: WorkerError) -> None:
         """A side failed for want of what the other one has taken: that says nothing about its code."""

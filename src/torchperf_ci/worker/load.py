@@ -144,7 +144,7 @@ class Workload:
         step = self._finished_step(call)
         if self.has_setup:
             once = self.program.setup_per == "reading"
-            return SetUpCalls(step, self.set_up, self.teardown or _nothing, once=once)
+            return SetUpCalls(step, self.set_up, self.tear_down, once=once)
         if self.inputs_change:
             return FreshInputs(step, self.fresh_inputs)
         if self.function is not None and self.dtype != "amp" and not self.in_turn and not _is_distributed():
@@ -413,10 +413,6 @@ def _with_state(function: Callable[..., Any] | None) -> Callable[..., Any] | Non
 
 def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
-
-
-def _nothing() -> None:
-    """Do nothing, as a teardown that there is not."""
 
 
 def find_batch_size(suite: Suite, model: str, own: Workload, **request: Any) -> int | None:  # noqa: ANN401 - as `build`

@@ -7,7 +7,6 @@ program that has done something else meanwhile; so the cache can be emptied befo
 from __future__ import annotations
 
 import contextlib
-import difflib
 import gc
 import math
 import os
@@ -20,6 +19,7 @@ from typing import Any, cast
 
 import torch
 
+from torchperf_ci.suites.program import suggest
 from torchperf_ci.worker.accelerators import choose_device
 from torchperf_ci.worker.memory import device_module
 from torchperf_ci.worker.protocol import CaseError, describe
@@ -278,8 +278,7 @@ class Metered:
 
     def _number(self, name: Any, value: Any) -> float:  # noqa: ANN401 - whatever a suite returns
         if name not in self._declared:
-            near = difflib.get_close_matches(str(name), self._declared, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f" (it has {', '.join(self._declared)})"
+            hint = suggest(name, self._declared) or f" (it has {', '.join(self._declared)})"
             raise CaseError("fail_to_run", f"the metric {name!r:.60} is not in METRICS{hint}")
         if isinstance(value, torch.Tensor) and value.numel() == 1:
             value = value.item()
