@@ -13,6 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import (
     COUNTERS,
@@ -28,7 +30,7 @@ from torchperf_ci.core.text import name_problem, one_line
 from torchperf_ci.machine.accelerators import Accelerator, Signs, accelerators_from, read_signs
 from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.lanes import unlike_devices
-from torchperf_ci.run.plan import ExistingListing, Machine, Plan, PlannedCase, SuiteListing, suite_spec
+from torchperf_ci.run.plan import Machine, Plan, PlannedCase, SuiteListing, suite_spec
 from torchperf_ci.run.session import (
     Preloaded,
     Python,
@@ -37,7 +39,7 @@ from torchperf_ci.run.session import (
     package_path,
     worker_environment,
 )
-from torchperf_ci.worker.protocol import EXISTING_SPECS
+from torchperf_ci.worker.protocol import EXISTING_SPECS, MISSING_MODULE
 
 READY = "ready"
 
@@ -45,7 +47,6 @@ _TAKEN = frozenset({"accuracy", "batch_size", "compiled", "eager", "probe", "com
 """Names of columns and of series of samples, which no metric can have."""
 
 _SETS_VARIABLE = re.compile(r"--(extra|base|head)[-_]env")
-_NO_MODULE = "ModuleNotFoundError: No module named"
 _QUESTION_LIMIT = 120.0
 _MOST_PROBLEMS = 5
 
@@ -191,40 +192,25 @@ def left_out_warnings(left_out: Mapping[str, str]) -> list[str]:
 
 
 def list_suites(preloaded: Preloaded, names: Sequence[str]) -> list[tuple[str, SuiteListing]]:
-    """Ask for what these suites hold; return each with the name that it was asked for by. Raises `UsageProblem`.
+    """Ask for what these suites (names, files, modules) hold; return each with the name that it was asked for by.
 
-    The benchmarks of another tool, asked for by one path, are several suites.
+    The benchmarks of another tool, asked for by one path, are several suites. Raises `UsageProblem` for one that cannot
+    be used.
     """
-    return [
-        (name, listing)
-        for name in dict.fromkeys(names)
-        for listing in (
-            list_existing(preloaded, name) if name.startswith(EXISTING_SPECS) else [list_suite(preloaded, name)]
-        )
-    ]
-
-
-def list_existing(preloaded: Preloaded, name: str) -> list[SuiteListing]:
-    """Ask for the benchmarks of another tool at a path, `pytest:PATH` or `asv:PATH`. Raises `UsageProblem`."""
-    spec = suite_spec(name)
-    return [
-        SuiteListing(
-            spec=spec,
-            name=answer["name"],
-            models=tuple(answer["specs"]),
-            preload=tuple(answer["preload"]),
-            skips=tuple(
-                {"model": model, "reason": reason, "device": None, "mode": None}
-                for model, reason in answer["skips"].items()
-            ),
-            existing=ExistingListing(
-                specs=answer["specs"],
-                metrics={model: _own_metrics(metrics) for model, metrics in answer["metrics"].items()},
-                broken=answer["broken"],
-            ),
-        )
-        for answer in question(preloaded, "existing", spec=spec)["suites"]
-    ]
+    listings = []
+    for name in dict.fromkeys(names):
+        spec = suite_spec(name)
+        for answer in question(preloaded, "suite", spec=spec)["suites"]:
+            if not name.startswith(EXISTING_SPECS):  # their names are made of whatever they are called there
+                _refuse_suite(name, answer)
+            metrics = _own_metrics(answer.pop("metrics", {}))
+            by_model = {model: _own_metrics(own) for model, own in answer.pop("metrics_by_model", {}).items()}
+            fields = {**answer, "spec": spec, "metrics": metrics, "metrics_by_model": by_model}
+            try:
+                listings.append((name, msgspec.convert(fields, SuiteListing)))
+            except msgspec.ValidationError as error:
+                raise UsageProblem(f"suite {one_line(name, limit=200)}: {error}") from error
+    return listings
 
 
 def _own_metrics(metrics: Mapping[str, Mapping[str, str]]) -> tuple[Metric, ...]:
@@ -234,10 +220,8 @@ def _own_metrics(metrics: Mapping[str, Mapping[str, str]]) -> tuple[Metric, ...]
     )
 
 
-def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
-    """Ask for what the suite `name` (a name, a file, a module) holds. Raises `UsageProblem` when it cannot be used."""
-    spec = suite_spec(name)
-    answer = _ask_of_suite(preloaded, "suite", spec)
+def _refuse_suite(name: str, answer: Mapping[str, Any]) -> None:
+    """Raise `UsageProblem` where a suite cannot run here, or has names that results cannot have."""
     if answer["missing"]:
         raise UsageProblem(f"suite {name} cannot run here: {answer['missing']}")
     problems = []
@@ -253,18 +237,6 @@ def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
     ]
     if problems:
         raise UsageProblem("\n".join(f"suite {one_line(name, limit=200)}: {problem}" for problem in problems))
-    return SuiteListing(
-        spec=spec,
-        name=answer["name"],
-        models=tuple(answer["models"]),
-        quick=tuple(answer["quick"]),
-        groups={name: tuple(models) for name, models in answer["groups"].items()},
-        preload=tuple(answer["preload"]),
-        worlds=answer["worlds"],
-        params=answer["parameters"],
-        metrics=_own_metrics(answer["metrics"]),
-        skips=tuple(answer["skips"]),
-    )
 
 
 Row = tuple[str, str, str, str]
@@ -290,7 +262,7 @@ class SuiteEntry:
 
 def describe_suite(preloaded: Preloaded, name: str) -> SuiteEntry:
     """Describe the suite `name` (a name, a file, a module). Raises `UsageProblem` where it cannot be imported."""
-    answer = _ask_of_suite(preloaded, "describe", suite_spec(name))
+    answer = question(preloaded, "describe", spec=suite_spec(name))
     missing = answer["missing"] or ""
     models = []
     for model in answer["models"]:
@@ -314,16 +286,6 @@ def describe_known(preloaded: Preloaded) -> Iterator[SuiteEntry]:
             yield SuiteEntry(name=name, missing=str(error))
 
 
-def _ask_of_suite(preloaded: Preloaded, do: str, spec: str) -> dict[str, Any]:
-    """Ask about a suite; for a package that it cannot import, the `UsageProblem` says how to have it."""
-    try:
-        return question(preloaded, do, spec=spec)
-    except UsageProblem as error:
-        if _NO_MODULE not in str(error) or str(error).endswith("?"):  # it is a misspelt one that is there
-            raise
-        raise UsageProblem(f"{error}. {preloaded.install}") from error
-
-
 def question(preloaded: Preloaded, do: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
     """Ask a worker of its own, so that what the answer imports is gone afterwards. Raises `UsageProblem`."""
     with preloaded.fork(preloaded.log) as worker:
@@ -332,4 +294,5 @@ def question(preloaded: Preloaded, do: str, **arguments: Any) -> dict[str, Any]:
         except WorkerError as error:
             subject = arguments.get("spec", "the machine")
             reason = error.reason if error.alive else f"asking about {subject}: the worker {error.reason}"
-            raise UsageProblem(reason) from error
+            advice = f". {preloaded.install}" if error.status == MISSING_MODULE else ""
+            raise UsageProblem(reason + advice) from error

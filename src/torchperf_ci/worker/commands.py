@@ -48,7 +48,7 @@ from torchperf_ci.worker.compile import (
 )
 from torchperf_ci.worker.copying import CannotCopy, describe_structure
 from torchperf_ci.worker.counting import GeneratedCode, IterationCounter, join_digests
-from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites, list_existing_suites
+from torchperf_ci.worker.environment import describe_suite, known_suites, list_suites
 from torchperf_ci.worker.held_test import HeldTest
 from torchperf_ci.worker.instructions import (
     CallgrindCounter,
@@ -118,8 +118,7 @@ class Bench:
             "environment": self.environment,
             "suites": known_suites,
             "describe": describe_suite,
-            "suite": self.suite,
-            "existing": list_existing_suites,
+            "suite": list_suites,
             "load": self.load,
             "eager": self.eager,
             "accuracy": self.accuracy,
@@ -168,25 +167,6 @@ class Bench:
             "no_instruction_counter": why_no_processor_counter(),
             "compilers": compiler_names(),
             "dtypes": DTYPES,
-        }
-
-    def suite(self, spec: str) -> Mapping[str, Any]:
-        """List the models of a suite, what `--quick` keeps, what is skipped, what takes long to import."""
-        suite = find_suite(spec)
-        return {
-            "name": suite.name,
-            "missing": suite.missing(),
-            "models": list(suite.models),
-            "quick": list(suite.quick),
-            "groups": {name: list(models) for name, models in suite.groups.items()},
-            "preload": list(getattr(suite.module, "PRELOAD", ())),
-            "parameters": {model: dict(given) for model in suite.models if (given := suite.parameters(model))},
-            "metrics": {name: dict(metric) for name, metric in suite.metrics.items()},
-            "worlds": {model: suite.world(model) for model in suite.models if suite.world(model) > 1},
-            "skips": [
-                {"model": skip.model, "reason": skip.reason, "device": skip.device, "mode": skip.mode}
-                for skip in suite.skips
-            ],
         }
 
     def load(
