@@ -27,12 +27,12 @@ from torchperf_ci.compare.effects import Verdict
 from torchperf_ci.compare.model import ToleranceRules
 from torchperf_ci.compare.verdicts import compare_counted
 from torchperf_ci.core.records import Case, Mode
-from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, Counted
+from torchperf_ci.run.case_worker import CaseSettings, Counted
 from torchperf_ci.run.counting import InstructionCounting, InstructionMethod
 from torchperf_ci.run.plan import PlannedCase
-from torchperf_ci.run.session import Preloaded
-from torchperf_ci.run.survey import Python, python_under_test
-from torchperf_ci.run.world import start_worker
+from torchperf_ci.run.session import Preloaded, Python
+from torchperf_ci.run.survey import python_under_test
+from torchperf_ci.run.world import start_case
 
 SUITE = """
 import torch
@@ -77,8 +77,7 @@ def start(change: str) -> Iterator[tuple[Python, str, Path]]:
         folder = Path(name)
         suite = folder / "counted_suite.py"
         suite.write_text(f"CHANGE = {change!r}\n{SUITE}")
-        log = folder / "preload.log"
-        with python_under_test(sys.executable, os.environ, threads=1, extra={}, log=log) as python:
+        with python_under_test(sys.executable, os.environ, threads=1, extra={}) as python:
             yield python, str(suite), folder
 
 
@@ -87,13 +86,12 @@ def count_once(preloaded: Preloaded, planned: PlannedCase, folder: Path) -> Coun
     deadline = time.monotonic() + SETTINGS.timeout
     with (
         tempfile.TemporaryDirectory() as cache,
-        start_worker(preloaded, planned, SETTINGS, [folder / "worker.log"], deadline=deadline) as worker,
+        start_case(preloaded, planned, SETTINGS, [folder / "worker.log"], deadline=deadline) as worker,
     ):
-        case_worker = CaseWorker(worker, planned, SETTINGS, deadline=deadline)
-        case_worker.load(cache_dir=cache)
-        case_worker.compile()
-        case_worker.settle()
-        return case_worker.count()
+        worker.load(cache_dir=cache)
+        worker.compile()
+        worker.settle()
+        return worker.count()
 
 
 def differs(base: Counted, head: Counted, case: Case) -> bool:

@@ -27,7 +27,8 @@ from torchperf_ci.run.case_worker import BOTH, CaseSettings
 from torchperf_ci.run.plan import Plan, PlannedCase, Selection, make_plan
 from torchperf_ci.run.runner import Runner, Surroundings
 from torchperf_ci.run.sampler import StopRule
-from torchperf_ci.run.survey import Python, Survey, python_under_test, survey
+from torchperf_ci.run.session import Python
+from torchperf_ci.run.survey import Survey, python_under_test, survey
 
 PAIRS = 30
 
@@ -103,7 +104,6 @@ def main() -> None:
     parser.add_argument("--compilers", nargs="+", default=["eager", "aot_eager", "inductor"])
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
-    log = Path(tempfile.mkdtemp()) / "preload.log"
     selection = Selection(
         suites=(options.suite,),
         mode=Mode.INFERENCE,
@@ -111,7 +111,7 @@ def main() -> None:
         filters=tuple(re.compile(text) for text in options.filter),
         quick=options.quick,
     )
-    with python_under_test(sys.executable, os.environ, threads=None, extra={}, log=log) as python:
+    with python_under_test(sys.executable, os.environ, threads=None, extra={}) as python:
         with python.start() as preloaded:
             found = survey(preloaded, selection.suites, threads=None, command=sys.argv)
         plan = make_plan(selection, found.suites, found.machine)

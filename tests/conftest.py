@@ -157,13 +157,13 @@ def cli(in_process: Callable[..., Done], tmp_path: Path) -> Callable[..., Done]:
 def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Preloaded]:
     """A preloaded process of this Python, for all tests that need nothing but workers forked from it."""
     from torchperf_ci.run.plan import CPP_COMPILER
-    from torchperf_ci.run.session import Preloaded, package_path, worker_environment
+    from torchperf_ci.run.session import Python, package_path, worker_environment
 
     log = tmp_path_factory.mktemp("preloaded") / "preload.log"
     clean = {name: value for name, value in os.environ.items() if not is_of_a_job(name)}
     with (
         package_path(worker_environment(clean, threads=1, extra={})) as environ,
-        Preloaded(sys.executable, environ, log=log) as process,
+        Python(executable=sys.executable, environ=environ, log=log).start() as process,
     ):
         process.preload([CPP_COMPILER])
         yield process

@@ -17,7 +17,7 @@ from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Build, Case, Environment, Mode
 from torchperf_ci.machine.host import LEAST_MEMORY
 from torchperf_ci.run.plan import Machine, PlannedCase, Selection, SuiteListing
-from torchperf_ci.run.session import Preloaded, WorkerError, package_path, worker_environment
+from torchperf_ci.run.session import Preloaded, Python, WorkerError, package_path, worker_environment
 from torchperf_ci.run.survey import Survey
 
 SELECTION = Selection(suites=("nets.py",), mode=Mode.INFERENCE)
@@ -125,7 +125,7 @@ def test_launches_have_processes_of_their_own_while_there_is_memory(tmp_path: Pa
     with (
         package_path(worker_environment(os.environ, threads=1, extra={})) as environ,
         Processes(
-            lambda: Preloaded(sys.executable, environ, log=tmp_path / "preload.log"), lambda: left[0]
+            Python(executable=sys.executable, environ=environ, log=tmp_path / "preload.log").start, lambda: left[0]
         ) as processes,
     ):
         one, two = processes.of(0), processes.of(1)

@@ -15,7 +15,7 @@ from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Mode
 from torchperf_ci.machine.accelerators import Signs, is_gpu_label, missing_accelerator, read_signs
 from torchperf_ci.run.plan import Machine, Selection, SuiteListing, make_plan
-from torchperf_ci.run.session import Preloaded, package_path
+from torchperf_ci.run.session import Python, package_path
 from torchperf_ci.run.survey import left_out_warnings
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -113,7 +113,7 @@ def test_a_preload_that_touches_a_device_is_left_out_by_name(tmp_path: Path) -> 
     (tmp_path / "harmless.py").write_text("")
     with (
         package_path({**os.environ, "PYTHONPATH": str(tmp_path)}) as environ,
-        Preloaded(sys.executable, environ, log=tmp_path / "preload.log") as process,
+        Python(executable=sys.executable, environ=environ, log=tmp_path / "preload.log").start() as process,
     ):
         process.preload(["harmless", "touches"])
         assert process.left_out == {"touches": "cuda"}

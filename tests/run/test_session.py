@@ -22,6 +22,7 @@ from torchperf_ci.run.session import (
     LOG_KEPT,
     LOG_LIMIT,
     Preloaded,
+    Python,
     Worker,
     WorkerError,
     how_it_ended,
@@ -70,8 +71,10 @@ def failure(preloaded: Preloaded, model: str, log: Path, *, seconds: float = 60)
 def started(tmp_path: Path, python: str = sys.executable, **extra: str) -> Iterator[Preloaded]:
     """A preloaded process of its own."""
     environ = worker_environment({**os.environ, **extra}, threads=1, extra={})
-    with package_path(environ) as prepared, Preloaded(python, prepared, log=tmp_path / "preload.log") as process:
-        yield process
+    with package_path(environ) as prepared:
+        log = tmp_path / "preload.log"
+        with Python(executable=python, environ=prepared, log=log).start() as process:
+            yield process
 
 
 def script(path: Path, body: str) -> str:

@@ -34,9 +34,8 @@ def test_tests_are_found_with_their_groups_and_parameters(preloaded: Preloaded, 
     models = suites["bench/test_lists"].models
     assert models[:3] == ("test_sum", "TestPop::test_setup", "test_fails_after")
     assert "test_plain" not in models
-    broken = suites["bench/test_broken"].existing
-    assert broken is not None
-    assert broken.broken == {"(collection)": "ModuleNotFoundError: No module named 'no_such_module'"}
+    broken = suites["bench/test_broken"].broken
+    assert broken == {"(collection)": "ModuleNotFoundError: No module named 'no_such_module'"}
 
 
 def test_cases_run_as_they_are(preloaded: Preloaded, project: Path) -> None:

@@ -16,10 +16,10 @@ import torch
 from torchperf_ci.worker.accuracy import (
     AccuracyTolerance,
     CannotJudge,
-    Determinism,
     IterationOutcome,
     another_function,
     compare_outcomes,
+    deterministic_arithmetic,
     rmse,
 )
 
@@ -350,7 +350,7 @@ def test_determinism_sets_and_restores() -> None:
     cudnn.benchmark = True
     ours = _settings()
     try:
-        with contextlib.suppress(ZeroDivisionError), Determinism(torch.device("cpu")):
+        with contextlib.suppress(ZeroDivisionError), deterministic_arithmetic(torch.device("cpu")):
             assert _settings()[:3] == (True, False, True)
             assert "tf32" not in _settings()
             with cudnn.flags(enabled=True):  # reads the switches of the old interface
@@ -366,9 +366,9 @@ def test_determinism_sets_and_restores() -> None:
 
 def test_deterministic_algorithms_are_asked_for_on_an_accelerator_alone() -> None:
     """There with a warning where an operator has none; on a CPU they would change the code that is timed."""
-    with Determinism(torch.device("cpu")):
+    with deterministic_arithmetic(torch.device("cpu")):
         assert not torch.are_deterministic_algorithms_enabled()
-    with Determinism(torch.device("cuda")):
+    with deterministic_arithmetic(torch.device("cuda")):
         assert torch.are_deterministic_algorithms_enabled()
         assert torch.is_deterministic_algorithms_warn_only_enabled()
     assert not torch.are_deterministic_algorithms_enabled()
@@ -379,7 +379,7 @@ def test_either_interface_of_tf32_may_have_been_used_before(tmp_path) -> None:
     script = tmp_path / "asks.py"
     script.write_text(
         "import sys, torch\n"
-        "from torchperf_ci.worker.accuracy import Determinism\n"
+        "from torchperf_ci.worker.accuracy import deterministic_arithmetic\n"
         "matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn\n"
         "if sys.argv[1] == 'new':\n"
         "    matmul.fp32_precision, cudnn.conv.fp32_precision = 'tf32', 'ieee'\n"
@@ -388,7 +388,7 @@ def test_either_interface_of_tf32_may_have_been_used_before(tmp_path) -> None:
         "    matmul.allow_tf32, cudnn.allow_tf32 = True, False\n"
         "    read = lambda: (matmul.allow_tf32, cudnn.allow_tf32)\n"
         "before = read()\n"
-        "with Determinism(torch.device('cpu')):\n"
+        "with deterministic_arithmetic(torch.device('cpu')):\n"
         "    assert read() in {('ieee', 'ieee'), (False, False)}, read()\n"
         "assert read() == before, read()\n"
     )

@@ -312,7 +312,7 @@ def test_threads_and_cpus_are_limited(fork, load) -> None:
 
 def test_a_suite_lists_itself(fork) -> None:
     """Models, what --quick keeps, and what is left out with the reason."""
-    told = fork()("suite", spec=str(Path(__file__).parent / "small_suite.py"))
+    (told,) = fork()("suite", spec=str(Path(__file__).parent / "small_suite.py"))["suites"]
     assert told["name"] == "small_suite"
     assert told["models"][:2] == ["linear", "dropout"]
     assert (told["quick"], told["preload"]) == (["^linear$"], [])

@@ -17,7 +17,7 @@ import pytest
 from torchperf_ci.compare.live import compare_programs
 from torchperf_ci.compare.model import Sameness
 from torchperf_ci.run.case_worker import ProgramTrace
-from torchperf_ci.run.session import Preloaded, package_path, worker_environment
+from torchperf_ci.run.session import Preloaded, Python, package_path, worker_environment
 from torchperf_ci.worker.content import CodeDigester, Digester, Places
 from worker.tracing_project import DATA, C, Project
 
@@ -76,7 +76,7 @@ def tracer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracer]:
         processes = {}
         for side, folder in folders.items():
             own = stack.enter_context(package_path(worker_environment(environ, threads=1, extra={})))
-            processes[side] = Preloaded(sys.executable, own, log=logs / side, cwd=folder)
+            processes[side] = Python(executable=sys.executable, environ=own, log=logs / side, cwd=folder).start()
             stack.callback(processes[side].close)
         for process in processes.values():  # both import torch meanwhile
             process.wait_until_ready()

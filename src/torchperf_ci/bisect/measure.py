@@ -39,7 +39,7 @@ from torchperf_ci.machine.gpu import watched_gpu
 from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.sampler import StopRule
-from torchperf_ci.run.world import log_names
+from torchperf_ci.run.world import log_names, name_log
 
 MOST_SIDES = 4
 """Candidates that stay set up: the ends, a culprit and its parent."""
@@ -204,8 +204,8 @@ class CaseMeasurer:
         return self._settings
 
     def _claim_logs(self, planned: PlannedCase, side: str, *, names: Mapping[str, str]) -> list[Path]:
-        name = safe_name(f"{names[side][:12]}_{safe_name(planned.case.suite)}_{safe_name(planned.case.model)}")
-        return [self._folder.claim(one) for one in log_names(f"{LOGS}/{name}.log", planned.world)]
+        name = name_log(names[side][:12], planned.case.suite, planned.case.model)
+        return [self._folder.claim(one) for one in log_names(name, planned.world)]
 
 
 @contextmanager

@@ -297,10 +297,7 @@ def _measure(variants: Sequence[str], settings: FastrnnsSettings, *, python: str
     table = VariantTable(variants, separator=separator)
     with (
         stop_commands(os.environ),
-        tempfile.TemporaryDirectory(prefix="torchperf-log-") as logs,
-        python_under_test(
-            python, os.environ, threads=settings.threads, extra={}, log=Path(logs) / "preload.log"
-        ) as under_test,
+        python_under_test(python, os.environ, threads=settings.threads, extra={}) as under_test,
         FastrnnsBench(under_test, settings) as bench,
     ):
         click.echo(bench.description, err=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,13 +72,11 @@ def _measure_and_report(options: RunOptions) -> int:
     with (
         stop_commands(os.environ),
         open_folder(options.output_dir) as folder,
-        tempfile.TemporaryDirectory(prefix="torchperf-log-") as logs,
         python_under_test(
             options.cases.interpreter.python,
             os.environ,
             threads=settings.threads,
             extra=options.cases.variables(),
-            log=Path(logs) / "preload.log",
         ) as python,
     ):
         talk = options.talk

@@ -42,7 +42,7 @@ from torchperf_ci.pytorch.harness import (
     script_name,
 )
 from torchperf_ci.report.model import ReportOptions
-from torchperf_ci.run.session import Preloaded, package_path
+from torchperf_ci.run.session import Python, package_path
 from torchperf_ci.run.supervisor import command_environment
 from torchperf_ci.run.survey import survey
 
@@ -147,7 +147,9 @@ def _build(request: HarnessRequest, checkout: PyTorchCheckout, talk: TalkOptions
         package_path(checkout.environ) as environ,
         tempfile.TemporaryDirectory(prefix="torchperf-log-") as logs,
         # Not from the working folder, often the checkout: its source tree `torch` would hide the installed one.
-        Preloaded(request.python, environ, log=Path(logs) / "preload.log", cwd=Path("/")) as preloaded,
+        Python(
+            executable=request.python, environ=environ, log=Path(logs) / "preload.log", cwd=Path("/")
+        ).start() as preloaded,
     ):
         build = survey(preloaded, (), threads=request.threads, command=sys.argv[1:]).build
     for warning in build.warnings:

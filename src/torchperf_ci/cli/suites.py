@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -69,13 +67,11 @@ def preloaded_python(python: str, extra: dict[str, str]) -> Iterator[Preloaded]:
     """Start the Python under test, to ask it something."""
     from torchperf_ci.run.survey import python_under_test
 
-    with tempfile.TemporaryDirectory(prefix="torchperf-log-") as logs:
-        log = Path(logs) / "preload.log"
-        with (
-            python_under_test(python, os.environ, threads=None, extra=extra, log=log) as prepared,
-            prepared.start() as preloaded,
-        ):
-            yield preloaded
+    with (
+        python_under_test(python, os.environ, threads=None, extra=extra) as prepared,
+        prepared.start() as preloaded,
+    ):
+        yield preloaded
 
 
 def _overview(entries: Sequence[SuiteEntry]) -> str:
@@ -83,11 +79,7 @@ def _overview(entries: Sequence[SuiteEntry]) -> str:
 
 
 def _models(entry: SuiteEntry) -> str:
-    rows = [
-        (model.name, model.description, "quick" if model.quick else "", "" if entry.missing else model.state)
-        for model in entry.models
-    ]
-    table = _table(("model", "description", "quick", "state"), rows)
+    table = _table(("model", "description", "quick", "state"), entry.models)
     return f"{entry.name}: {entry.missing}\n\n{table}" if entry.missing else table
 
 

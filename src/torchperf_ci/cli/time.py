@@ -231,10 +231,9 @@ def _measure(options: TimeOptions, suite: str) -> list[Record]:
             device_option="--device",
         )
         settings = CaseSettings(threads=options.threads, rule=StopRule(seconds=options.seconds))
-        log = Path(place) / "preload.log"
         with (
             open_folder(Path(place) / "results") as folder,
-            python_under_test(options.python, os.environ, threads=options.threads, extra={}, log=log) as python,
+            python_under_test(options.python, os.environ, threads=options.threads, extra={}) as python,
             python.start() as preloaded,
         ):
             options.talk.say(f"Measuring {options.target} with {options.python} …")

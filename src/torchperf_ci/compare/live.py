@@ -47,7 +47,6 @@ from torchperf_ci.machine.host import HostWatch
 from torchperf_ci.run.case_worker import (
     CaseSettings,
     CaseWorker,
-    OneArm,
     ProgramTrace,
     WorkerPairs,
     arm_times,
@@ -59,7 +58,7 @@ from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import cache_folder
 from torchperf_ci.run.sampler import PairSource, SamplePair, Sampler, StopRule, Turn
 from torchperf_ci.run.session import Preloaded, WorkerError, is_lack_of_room
-from torchperf_ci.run.world import start_worker
+from torchperf_ci.run.world import start_case
 
 TRACED = (
     "functions", "reachable functions", "built-in functions", "values", "weights", "inputs", "modules", "files",
@@ -478,7 +477,7 @@ class _CaseComparison:
         """Run one arm for a warm-up and as many pairs as a launch needs."""
         self._renew_deadline()
         worker.extend(self._deadline)
-        source = OneArm(worker, arm, side=side)
+        source = WorkerPairs(worker, arm, arm, side=side)
         sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._repeats)
         try:
             sampler.warm_up(iterations=self._settings.warmup)
@@ -550,8 +549,7 @@ class _CaseComparison:
         planned = self._planned[side]
         logs = self._comparer.logs(planned, side)
         self._note(side, log=f"{LOGS}/{logs[0].name}")
-        worker = stack.enter_context(start_worker(preloaded, planned, self._settings, logs, deadline=self._deadline))
-        return CaseWorker(worker, planned, self._settings, deadline=self._deadline)
+        return stack.enter_context(start_case(preloaded, planned, self._settings, logs, deadline=self._deadline))
 
     def _blame_neither(self, side: str, error: WorkerError) -> None:
         """A side failed for want of what the other one has taken: that says nothing about its code."""
@@ -696,7 +694,7 @@ class _CaseComparison:
                 if worker is None:
                     each = 0.0  # the other one is tried all the same, but not for long
                     continue
-                source = OneArm(worker, self._arms[side], side=side)
+                source = WorkerPairs(worker, self._arms[side], self._arms[side], side=side)
                 sampler = Sampler(source, self._rng, clock=self._comparer.clock, repeats=self._repeats)
                 try:
                     sampler.warm_up(iterations=self._settings.warmup)

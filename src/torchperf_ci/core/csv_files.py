@@ -260,7 +260,6 @@ class CsvRows:
             self._more += 1
 
     def add_row(self, line: int, cells: Sequence[str]) -> None:
-        """Take a row, or note why it cannot be used."""
         least = _LEAST_CELLS if self.columns in HEADERLESS.values() else len(self.columns)
         if not least <= len(cells) <= len(self.columns):
             expected = f"has {len(cells)} cells where {len(self.columns)} are expected"

@@ -127,7 +127,10 @@ def suite_tables(records: Iterable[Record], selection: CaseSelection) -> tuple[S
         if selection.takes(case):
             section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
             groups.setdefault((section, case.suite), []).append(record)
-    sections = _in_order((section for section, _ in groups), key=lambda section: _section_rank(section, selection))
+    sections = _in_order(
+        (section for section, _ in groups),
+        key=lambda section: (rank(section.device, selection.devices), rank(section.dtype, selection.dtypes)),
+    )
     suites = _in_order((suite for _, suite in groups), key=lambda suite: rank(suite, selection.suites))
     return tuple(
         _tables(section, suite, groups[section, suite], selection)
@@ -257,7 +260,3 @@ def _batch_sizes(records: Sequence[Record]) -> dict[str, int]:
 def _in_order(items: Iterable[Item], *, key: Callable[[Item], Any]) -> list[Item]:
     """Sort the different items by `key`, equal ones as they came."""
     return sorted(dict.fromkeys(items), key=key)
-
-
-def _section_rank(section: Section, selection: CaseSelection) -> tuple[int, int]:
-    return (rank(section.device, selection.devices), rank(section.dtype, selection.dtypes))

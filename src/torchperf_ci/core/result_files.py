@@ -107,12 +107,10 @@ class CommandLog:
 
 
 def plan_line(csvs: Sequence[str]) -> str:
-    """Write the line that says which files are going to be written."""
     return encode_line("plan", PlannedFiles(csvs=tuple(csvs)))
 
 
 def result_line(result: CommandResult) -> str:
-    """Write the line of a command that has ended."""
     return encode_line("command", result)
 
 
@@ -233,7 +231,7 @@ def read_files(names: Iterable[str], read: Read, selection: CaseSelection) -> Re
         content = read(RECORDS)
         if isinstance(content, str):
             return Results(problems=(Problem(file=RECORDS, what=content),))
-        return parse_results(content)
+        return parse_results(lines_of(content))
     log = _command_log(there, read)
     parsed = [file for name in there if name.endswith(".csv") and (file := parse_name(name, selection)) is not None]
     taken = [file for file in parsed if selection.takes(file.case("any"))]

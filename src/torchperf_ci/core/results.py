@@ -98,7 +98,6 @@ class ResultsFolder:
             return write_below(self.path, relative, content, beside=f"{Path(relative).name}.tmp")
 
     def append(self, *items: Record | Build) -> None:
-        """Add lines to records.jsonl."""
         self.append_lines(RECORDS, [to_line(item) for item in items])
 
     def append_lines(self, relative: str, lines: Sequence[str]) -> None:
@@ -130,7 +129,16 @@ class ResultsFolder:
 
     def empty(self) -> None:
         """Remove everything this program wrote here earlier, and nothing else."""
-        _remove_written(self.path, self._named)
+        root = self.path.resolve()
+        for relative in self._named:
+            target = self.path / relative
+            if target.is_file() and target.resolve().is_relative_to(root):
+                target.unlink()
+        folders = {parent for relative in self._named for parent in Path(relative).parents} - {Path()}
+        for folder in sorted(folders, reverse=True):
+            target = self.path / folder
+            if target.is_dir() and not target.is_symlink() and not any(target.iterdir()):
+                target.rmdir()
         self._manifest.truncate(0)
         self._named.clear()
 
@@ -188,27 +196,19 @@ def open_folder(path: Path, *, adopt: bool = False, option: str = "--output-dir"
         try:
             yield folder
         except BaseException:
-            if is_new and not folder.written:
-                _remove_blank(path)
+            is_blank = is_new and not folder.written and [each.name for each in path.iterdir()] == [MANIFEST]
+            if is_blank:  # it was made for nothing, and nobody else has put anything into it
+                (path / MANIFEST).unlink()
+                path.rmdir()
             raise
 
 
 def read_results(path: Path) -> Results:
     """Read records.jsonl in `path`; lines that cannot be read become problems, the rest stays usable."""
-    return results_from(read_lines(path / RECORDS))
+    return parse_results(read_lines(path / RECORDS))
 
 
-def parse_results(content: bytes) -> Results:
-    """Read the content of a records.jsonl."""
-    return results_from(lines_of(content))
-
-
-def lines_of(content: bytes) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a file's content that are not blank, each with its number from 1."""
-    return _numbered(io.BytesIO(content))
-
-
-def results_from(lines: Iterable[tuple[int, str]]) -> Results:
+def parse_results(lines: Iterable[tuple[int, str]]) -> Results:
     """Read the lines of a records.jsonl, each with its number from 1."""
     records: dict[tuple[Case, Testing], Record] = {}
     builds: list[Build] = []
@@ -234,14 +234,12 @@ def csv_name(case: Case, testing: Testing) -> str:
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines of a file that are not blank, each with its number from 1; none when there is no such file."""
-    if not path.is_file():
-        return
-    with path.open("rb") as stream:
-        yield from _numbered(stream)
+    return lines_of(path.read_bytes() if path.is_file() else b"")
 
 
-def _numbered(stream: Iterable[bytes]) -> Iterator[tuple[int, str]]:
-    for number, raw in enumerate(stream, start=1):
+def lines_of(content: bytes) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a file's content that are not blank, each with its number from 1."""
+    for number, raw in enumerate(io.BytesIO(content), start=1):
         line = raw.decode("utf-8", errors="replace").strip()
         if line:
             yield number, line
@@ -256,26 +254,6 @@ def _refuse_foreign(path: Path, another: str) -> None:
         raise UsageProblem(f"the results folder {path} cannot be read ({error.strerror})") from error
     if foreign:
         raise UsageProblem(f"{path} holds files that torchperf-ci did not write; choose {another}, empty or new")
-
-
-def _remove_blank(path: Path) -> None:
-    """Remove a folder that was made for nothing, if nobody else has put anything into it."""
-    if [each.name for each in path.iterdir()] == [MANIFEST]:
-        (path / MANIFEST).unlink()
-        path.rmdir()
-
-
-def _remove_written(path: Path, named: set[str]) -> None:
-    root = path.resolve()
-    for relative in named:
-        target = path / relative
-        if target.is_file() and target.resolve().is_relative_to(root):
-            target.unlink()
-    folders = sorted({parent for relative in named for parent in Path(relative).parents} - {Path()}, reverse=True)
-    for folder in folders:
-        target = path / folder
-        if target.is_dir() and not target.is_symlink() and not any(target.iterdir()):
-            target.rmdir()
 
 
 def _cut_partial_line(path: Path, name: str) -> None:

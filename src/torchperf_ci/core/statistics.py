@@ -88,7 +88,6 @@ def batch_centers(values: Sequence[float], count: int, *, center: Center = media
 
 
 def student_t(probability: float, degrees: float) -> float:
-    """Compute a quantile of Student's t distribution."""
     from scipy.special import stdtrit
 
     return float(stdtrit(degrees, probability))

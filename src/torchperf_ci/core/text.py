@@ -144,7 +144,6 @@ def csv_cell(text: str) -> str:
 
 
 def from_csv_cell(text: str) -> str:
-    """Undo `csv_cell`."""
     return text[1:] if text.startswith("'") and _is_formula(text[1:]) else text
 
 

@@ -28,7 +28,7 @@ from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, ProgramTrace,
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import cache_folder
 from torchperf_ci.run.session import WorkerError
-from torchperf_ci.run.world import claim_logs, start_worker
+from torchperf_ci.run.world import claim_logs, start_case
 
 LAUNCHES = 3
 """Pairs of processes: those of equal code differ a little, and one pair would take that for a cause."""
@@ -125,12 +125,7 @@ class CaseExplainer:
         logs = claim_logs(self._folder, planned, f"explain_{name}")
         try:
             preloaded = side.process(launch)
-            worker = CaseWorker(
-                stack.enter_context(start_worker(preloaded, planned, self._settings, logs, deadline=deadline)),
-                planned,
-                self._settings,
-                deadline=deadline,
-            )
+            worker = stack.enter_context(start_case(preloaded, planned, self._settings, logs, deadline=deadline))
             worker.load(cache_dir=cache, watch=watches, artefacts=True)
             if planned.arm == "compiled":
                 self._note(name, compile_seconds=(*self._taken[name].compile_seconds, worker.compile()))

@@ -109,7 +109,6 @@ def missing_accelerator(devices: Mapping[str, int], torch: str, signs: Signs, *,
 
 
 def is_gpu_label(label: str) -> bool:
-    """Say whether a runner's label promises an accelerator."""
     return _GPU_LABEL.search(label) is not None
 
 
@@ -157,10 +156,7 @@ def find_peak(gpu: str, dtype: str, *, tf32: bool = False) -> float | None:
     for (device, has), peak in read_peaks().items():
         words = r"[ -]".join(map(re.escape, re.split(r"[ -]", device)))
         if has == precision and re.search(rf"(?<![0-9A-Za-z]){words}(?![0-9A-Za-z])", gpu, re.IGNORECASE):
-            return _whole_device(device, gpu, peak)
+            # Relatives have another peak: laptops, and cards whose name has more to it.
+            is_relative = re.search(rf"{re.escape(device)} (Ti|SUPER|D|Laptop)\b", gpu) or " NVL" in gpu
+            return None if is_relative else peak
     return None
-
-
-def _whole_device(device: str, gpu: str, peak: float) -> float | None:
-    """Leave out relatives that have another peak: laptops, and cards whose name has more to it."""
-    return None if re.search(rf"{re.escape(device)} (Ti|SUPER|D|Laptop)\b", gpu) or " NVL" in gpu else peak

@@ -167,7 +167,6 @@ class GpuWatch:
     _out: IO[str] | None = None
 
     def findings(self) -> GpuFindings:
-        """Judge what was seen up to now."""
         if self._out is not None:
             # The reader writes at an offset of its own: this one may be moved.
             self.readings = parse_readings(os.pread(self._out.fileno(), 1 << 24, 0).decode(errors="replace"))
@@ -414,7 +413,6 @@ def find_gpu(
 
 
 def read_occupancy(gpu: ListedGpu) -> Occupancy:
-    """Ask nvidia-smi what is on a GPU now."""
     return parse_occupancy(
         smi("--query-compute-apps=pid,process_name,used_memory", gpu=gpu.name),
         smi("--query-gpu=memory.used,mig.mode.current", gpu=gpu.name),
@@ -423,7 +421,6 @@ def read_occupancy(gpu: ListedGpu) -> Occupancy:
 
 
 def one_reading(gpu: str) -> list[Reading]:
-    """Take a reading now; empty where nvidia-smi gives none."""
     return next((readings for query in _QUERIES if (readings := parse_readings(smi(query, gpu=gpu)))), [])
 
 

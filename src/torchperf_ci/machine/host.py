@@ -48,7 +48,6 @@ def container_memory_left(root: Path) -> int | None:
 
 
 def memory_left(root: Path = Path("/")) -> int:
-    """Return the bytes that may still be taken here."""
     free, left = psutil.virtual_memory().available, container_memory_left(root)
     return free if left is None else min(free, left)
 
@@ -61,7 +60,6 @@ class HostWatch:
         self._times, self._waited = _cpu_times(root), _waited(root)
 
     def seen(self) -> HostLoad:
-        """Return what was counted so far."""
         seconds, waited = time.monotonic() - self._start, _waited(self._root)
         spent = [after - before for before, after in zip(self._times, _cpu_times(self._root), strict=False)]
         whole = sum(spent[: _STEAL + 1])

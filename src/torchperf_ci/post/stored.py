@@ -31,7 +31,7 @@ from torchperf_ci.compare.report import to_markdown, to_text
 from torchperf_ci.compare.words import change, metric_name, name, verdict_of, why
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import Case, Mode, Record, Source, parse_json
-from torchperf_ci.core.results import RECORDS, Results, parse_results
+from torchperf_ci.core.results import RECORDS, Results, lines_of, parse_results
 from torchperf_ci.core.text import LONGEST_NAME, code, one_line, safe_name
 from torchperf_ci.github.artifacts import Limits, open_store, read_members
 from torchperf_ci.github.checks import LIMIT, Conclusion, Note, Posting
@@ -365,7 +365,7 @@ def _read_records(content: bytes, expected: Expected) -> Posting:
     lines = content.count(b"\n")
     if lines > MOST_LINES:
         raise Forged(f"{RECORDS} has {lines:,} lines, more than {MOST_LINES:,}")
-    results = parse_results(content)
+    results = parse_results(lines_of(content))
     _refuse(f"{RECORDS}: {problem}" for problem in results.problems)
     _refuse(problem for record in results.records for problem in _find_problems(record, expected))
     return review_results(results)

@@ -22,8 +22,8 @@ from torchperf_ci.core.records import Status
 from torchperf_ci.core.text import code, count, csv_cell, draw_table, one_line, sentence
 from torchperf_ci.formats.model import Duration, convert, parse
 from torchperf_ci.run.plan import device_problem
-from torchperf_ci.run.session import WorkerError
-from torchperf_ci.run.survey import Python, survey
+from torchperf_ci.run.session import Python, WorkerError
+from torchperf_ci.run.survey import survey
 from torchperf_ci.suites.fastrnns.catalog import UNUSABLE_SETTINGS, Executor, Fuser, Sizes, group_of
 
 BACKWARD = "-backward"

@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from torchperf_ci.core.records import GraphBreak, Status, Testing
 from torchperf_ci.run.lanes import my_cpus
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.sampler import SamplePair, StopRule, Turn
 from torchperf_ci.run.session import WorkerError
+
+Reply = TypeVar("Reply")
 
 BREAKS_KEPT = 50
 """Graph breaks kept in a record; a model that has more tells nothing new with the rest."""
@@ -30,7 +34,8 @@ class CaseSettings:
     """The way cases are measured. Times in seconds; None leaves the choice to the model or the method.
 
     cpus: the CPUs a worker is pinned to before it is timed; empty: those it is started with.
-    compile_scope: what the compiler is given, `step` or `module`; `auto` leaves it to the suite and the mode.
+    compile_scope: what is compiled in training: the `module`, or the whole `step` with loss and backward; `auto` is the
+        step for the suites that bear PyTorch's names.
     cold_l2: the device's L2 cache is emptied before every reading.
     counts: whether an iteration is counted after its times are taken. instructions: how instructions are counted, a
         name of `InstructionMethod`.
@@ -153,7 +158,7 @@ class Counted:
     convolutions.
     """
 
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, int | float] = field(default_factory=dict)  # a count is an int in a record's JSON
     digests: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     convolution_flops: float = 0
@@ -184,11 +189,11 @@ class CaseWorker:
         self._worker.kill()
 
     def load(self, *, cache_dir: str | None, watch: bool = False, artefacts: bool = False) -> Loaded:
-        """Load the model and run it eagerly. With `cache_dir` its compiler starts from that cache.
-
-        watch: `trace` is to follow. artefacts: the worker's `artefacts` is to follow.
-        """
+        """Load the model and run it eagerly; the arguments are those of the worker's `Bench.load`."""
         settings, case = self._settings, self._planned.case
+        cpus, wanted = list(settings.cpus), (settings.threads or 0) * self._planned.world
+        if cpus and wanted > len(cpus):  # they are for one process; each of the case's processes gets as many
+            cpus = my_cpus()[-wanted:]
         loaded = self.ask(
             "load",
             spec=self._planned.spec,
@@ -202,72 +207,36 @@ class CaseWorker:
             scale=settings.scale,
             inductor_mode=settings.inductor_mode,
             cache_dir=cache_dir,
-            cpus=self._cpus(),
+            cpus=cpus,
             compile_scope=settings.compile_scope,
             dynamic=settings.dynamic,
             **({"watch": True} if watch else {}),
             **({"artefacts": True} if artefacts else {}),
         )
         eager = self.ask("eager")
-        return Loaded(
-            batch_size=eager["batch_size"],
-            one_call=loaded.get("one_call", False),
-            work=Work(**eager.get("work", {})),
-            parameters=loaded["parameters"],
-            compile_scope=loaded["compile_scope"],
-            threads=loaded["threads"],
-            remarks=tuple(loaded["remarks"][:REMARKS_KEPT]),
-            strays=tuple(loaded["strays"]),
-        )
-
-    def _cpus(self) -> list[int]:
-        """Return the CPUs of the case.
-
-        Those of the settings are as many as one process has threads; each of its processes gets as many.
-        """
-        cpus, wanted = self._settings.cpus, (self._settings.threads or 0) * self._planned.world
-        return my_cpus()[-wanted:] if cpus and wanted > len(cpus) else list(cpus)
+        return _read_reply({**loaded, **eager}, Loaded)
 
     def accuracy(self) -> AccuracyResult:
         """Compare the compiled results with eager ones; or let a test go on, and tell whether it passes."""
-        answer = self.ask("accuracy")
-        return AccuracyResult(
-            status=Status(answer["status"]),
-            reason=answer["reason"],
-            remarks=tuple(answer["remarks"][:REMARKS_KEPT]),
-            is_spent=answer.get("is_spent", False),
-            extra_info=answer.get("extra_info", {}),
-        )
+        return _read_reply(self.ask("accuracy"), AccuracyResult)
 
     def compile(self) -> float:
-        """Compile; return the compilation latency in seconds."""
         return float(self.ask("compile")["compilation_latency"])
 
     def trace(self) -> ProgramTrace:
-        """Trace one iteration of the model that was loaded with `watch`."""
-        answer = self.ask("trace")
-        return ProgramTrace(digests=answer["digests"], parts=answer["parts"], doubts=tuple(answer["doubts"]))
+        return msgspec.convert(self.ask("trace"), ProgramTrace)
 
     def settle(self) -> tuple[str, ...]:
         """Get ready to be timed, with no garbage collection from here on; return remarks about it."""
         return tuple(self.ask("settle", cold_l2=self._settings.cold_l2)["remarks"])
 
     def capture(self) -> Captured:
-        """Ask what dynamo did so far."""
         answer = self.ask("capture")
-        breaks = (GraphBreak(reason=reason, user_stack=stack) for reason, stack in answer["graph_breaks"][:BREAKS_KEPT])
-        return Captured(
-            counters=answer["counters"],
-            graph_breaks=tuple(breaks),
-            not_compiled=answer["not_compiled"],
-            recompile_seconds=answer.get("recompile_seconds"),
-            remarks=tuple(answer["remarks"][:REMARKS_KEPT]),
-        )
+        breaks = [{"reason": why, "user_stack": stack} for why, stack in answer["graph_breaks"][:BREAKS_KEPT]]
+        return _read_reply({**answer, "graph_breaks": breaks}, Captured)
 
     def memory(self) -> Memory:
-        """Measure what an iteration of each arm needs, and how large the process gets."""
-        answer = self.ask("memory")
-        return Memory(peaks=answer["peaks"], process=answer["process"])
+        return msgspec.convert(self.ask("memory"), Memory)
 
     def count(self, arm: str | None = None) -> Counted:
         """Count what an iteration of an arm does, or of the compiled one where there is one.
@@ -280,13 +249,7 @@ class CaseWorker:
             answer = self._worker.ask("count", arm=arm, deadline=min(self._deadline, time.monotonic() + COUNT_LIMIT))
         except WorkerError as error:
             return Counted(remarks=(f"nothing could be counted: {error.reason}",))
-        remarks = tuple(answer["remarks"][:REMARKS_KEPT])
-        return Counted(
-            metrics=answer["metrics"],
-            digests=answer["digests"],
-            remarks=remarks,
-            convolution_flops=answer.get("convolution_flops", 0),
-        )
+        return _read_reply(answer, Counted)
 
     def sample(
         self, order: Sequence[Sequence[str]], inner: Mapping[str, int], *, discard: int = 0, probe: bool = True
@@ -296,55 +259,45 @@ class CaseWorker:
 
     @property
     def on_accelerator(self) -> bool:
-        """Say whether the case runs on something other than a CPU."""
         return not self._planned.case.device.startswith("cpu")
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
         return self._worker.ask(do, deadline=self._deadline, **arguments)
 
 
-class WorkerPairs:
-    """A `PairSource` of one worker that holds both arms: first and second are eager and compiled unless said."""
+def _read_reply(reply: Mapping[str, Any], kind: type[Reply]) -> Reply:
+    """Make a type of a reply, with as many remarks as are kept."""
+    return msgspec.convert({**reply, "remarks": reply["remarks"][:REMARKS_KEPT]}, kind)
 
-    def __init__(self, worker: CaseWorker, *, first: str = "eager", second: str = "compiled") -> None:
+
+class WorkerPairs:
+    """A `PairSource` of one worker. It holds both arms, eager and compiled unless said; or both are the same arm, of a
+    launch without its other side, or of what runs as it is.
+
+    side: for a comparison, the one whose worker it is.
+    """
+
+    def __init__(
+        self, worker: CaseWorker, first: str = "eager", second: str = "compiled", *, side: str = "head"
+    ) -> None:
         self._worker, self._names = worker, (first, second)
         self._recompiled = False
         self.recompiles = 0
-        self.asking = "head"  # for a comparison: the side that holds both arms
+        self.asking = side
 
     def take(self, swapped: Sequence[bool], turn: Turn) -> list[SamplePair]:
         first, second = self._names
         order = [[second, first] if turned else [first, second] for turned in swapped]
-        reply = self._worker.sample(order, {first: turn.repeats, second: turn.repeats})
+        reply = self._worker.sample(order, dict.fromkeys(self._names, turn.repeats))
         self._recompiled |= reply["recompiled"]
         self.recompiles += reply["recompiles"]
-        one, two = arm_times(reply, first), arm_times(reply, second)
-        values = zip(arm_values(reply, first), arm_values(reply, second), strict=True)
-        return [
-            make_pair(a, b, probe, values=both)
-            for a, b, probe, both in zip(one, two, reply["probe"], values, strict=True)
-        ]
-
-    def invalidated(self) -> bool:
-        recompiled, self._recompiled = self._recompiled, False
-        return recompiled
-
-
-class OneArm:
-    """Pairs of an arm against itself: what a launch without its other side is sampled with, and what runs as it is."""
-
-    def __init__(self, worker: CaseWorker, arm: str, *, side: str) -> None:
-        self._worker, self._arm, self._recompiled = worker, arm, False
-        self.asking = side
-        self.recompiles = 0
-
-    def take(self, swapped: Sequence[bool], turn: Turn) -> list[SamplePair]:
-        reply = self._worker.sample([[self._arm, self._arm]] * len(swapped), {self._arm: turn.repeats})
-        self._recompiled |= reply["recompiled"]
-        self.recompiles += reply.get("recompiles", 0)
-        times, values = arm_times(reply, self._arm), arm_values(reply, self._arm)
-        pairs = zip(times[::2], times[1::2], reply["probe"], zip(values[::2], values[1::2], strict=True), strict=True)
-        return [make_pair(first, second, probe, values=both) for first, second, probe, both in pairs]
+        # One iterator per arm: where it is one arm, it gives the two readings of a pair in the order of time.
+        arms = {name: zip(arm_times(reply, name), arm_values(reply, name), strict=True) for name in self._names}
+        pairs = []
+        for probe in reply["probe"]:
+            (one, own), (two, other) = (next(arms[name]) for name in self._names)
+            pairs.append(make_pair(one, two, probe, values=(own, other)))
+        return pairs
 
     def invalidated(self) -> bool:
         recompiled, self._recompiled = self._recompiled, False

@@ -12,11 +12,11 @@ from enum import Enum
 from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.run.case_worker import CaseSettings, CaseWorker, Counted
+from torchperf_ci.run.case_worker import CaseSettings, Counted
 from torchperf_ci.run.plan import PlannedCase
-from torchperf_ci.run.session import Preloaded, WorkerError
-from torchperf_ci.run.survey import Python, Survey
-from torchperf_ci.run.world import start_worker
+from torchperf_ci.run.session import Preloaded, Python, WorkerError
+from torchperf_ci.run.survey import Survey
+from torchperf_ci.run.world import start_case
 from torchperf_ci.worker.instructions import CALLGRIND_VARIABLE
 
 
@@ -82,11 +82,10 @@ class InstructionCounting:
             with (
                 self._lock,
                 tempfile.TemporaryDirectory(prefix="torchperf-cache-", ignore_cleanup_errors=True) as cache,
-                start_worker(self._process(), planned, settings, logs, deadline=deadline) as worker,
+                start_case(self._process(), planned, settings, logs, deadline=deadline) as worker,
             ):
-                case_worker = CaseWorker(worker, planned, settings, deadline=deadline)
-                case_worker.load(cache_dir=cache)
-                reply = case_worker.ask("instructions", arm=arm, method=self._method.value)
+                worker.load(cache_dir=cache)
+                reply = worker.ask("instructions", arm=arm, method=self._method.value)
         except (WorkerError, UsageProblem) as error:
             return Counted(remarks=(f"instructions could not be counted: {error}",))
         return Counted(metrics=reply["metrics"])
@@ -107,5 +106,5 @@ class InstructionCounting:
                     "--instr-atstart=no",
                     f"--callgrind-out-file={folder}/counts.%p",
                 ]
-            self._preloaded = self._stack.enter_context(self._python.start(under=under, variables=variables))
+            self._preloaded = self._stack.enter_context(Preloaded(self._python, under=under, variables=variables))
         return self._preloaded

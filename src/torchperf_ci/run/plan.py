@@ -80,24 +80,13 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExistingListing:
-    """The rest of a suite that holds another tool's benchmarks, by model: what loads each, its own metrics, and why it
-    cannot be loaded, nor those beside it.
-
-    They run as they are: in no mode, precision or compiler that was asked for.
-    """
-
-    specs: Mapping[str, str]
-    metrics: Mapping[str, tuple[Metric, ...]] = field(default_factory=dict)
-    broken: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteListing:
     """A suite, as it said about itself. `spec` is what resolves it again; `skips` maps a model to the reason.
 
     worlds: the number of processes of the models that run in more than one. params: the parameters of those that have
-    some. metrics: the suite's own. existing: what only another tool's benchmarks have.
+    some. metrics: the suite's own.
+    specs, metrics_by_model, broken: of another tool's benchmarks, which run as they are, by model: what loads each, its
+        own metrics, and why it cannot be loaded, nor those beside it.
     """
 
     spec: str
@@ -110,15 +99,13 @@ class SuiteListing:
     params: Mapping[str, Parameters] = field(default_factory=dict)
     metrics: tuple[Metric, ...] = ()
     skips: tuple[Mapping[str, str | None], ...] = ()
-    existing: ExistingListing | None = None
-
-    def spec_of(self, model: str) -> str:
-        """Return what resolves a model's suite."""
-        return self.existing.specs[model] if self.existing is not None else self.spec
+    specs: Mapping[str, str] = field(default_factory=dict)
+    metrics_by_model: Mapping[str, tuple[Metric, ...]] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
 
     def metrics_of(self, model: str) -> tuple[Metric, ...]:
         """Return the metrics of a model that are not everybody's."""
-        return self.existing.metrics.get(model, ()) if self.existing is not None else self.metrics
+        return self.metrics_by_model.get(model, self.metrics)
 
     def own_name(self, model: str) -> str:
         """Return a model's name without its parameters."""
@@ -181,7 +168,6 @@ class PlannedCase:
 
     @property
     def device(self) -> str:
-        """Return the device it runs on."""
         return self.place or self.case.device
 
     @property
@@ -236,12 +222,12 @@ def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Mac
     cases = tuple(
         PlannedCase(
             case=case,
-            spec=suite.spec_of(model),
+            spec=suite.specs.get(model, suite.spec),
             skip=suite.skip_reason(case),
             world=suite.worlds.get(model, 1),
             lack=lack_of_devices(device, suite.worlds.get(model, 1), machine),
             params=tuple(suite.params.get(model, {}).items()),
-            broken=suite.existing.broken.get(model, "") if suite.existing is not None else "",
+            broken=suite.broken.get(model, ""),
             metrics=suite.metrics_of(model),
         )
         for suite in suites
@@ -264,7 +250,7 @@ def make_plan(selection: Selection, suites: Sequence[SuiteListing], machine: Mac
 
 def _variants(selection: Selection, suite: SuiteListing, model: str, machine: Machine) -> list[tuple[Mode, str, str]]:
     """List the modes, precisions and compilers of a model: those asked for, or what runs as it is."""
-    if suite.existing is not None:
+    if suite.specs:
         return [(Mode.INFERENCE, NOT_KNOWN, AS_IT_IS)]
     return [
         (selection.mode, dtype, compiler)
@@ -416,7 +402,6 @@ def spelled_as(text: str) -> str:
 
 
 def spelling(pattern: re.Pattern[str]) -> str:
-    """Return a pattern as it was asked for."""
     comment = re.search(r"\(\?#([^)]*)\)$", pattern.pattern)
     return comment[1] if comment else pattern.pattern
 
@@ -497,7 +482,6 @@ def nothing_left(selection: Selection, suites: Sequence[SuiteListing]) -> str:
 
 
 def write_case_list(cases: Iterable[Case]) -> str:
-    """Write cases as text, a line of JSON each."""
     return "".join(f"{encode_line('case', case)}\n" for case in cases)
 
 

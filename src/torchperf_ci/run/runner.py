@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime, timezone
 from statistics import median
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from torchperf_ci.core.records import AS_IT_IS, Environment, Metric, Record, Source, Status, Testing, foreign_metric
 from torchperf_ci.core.results import LOGS, ResultsFolder, read_results
 from torchperf_ci.core.statistics import median_interval, paired_ratio, slow_share
-from torchperf_ci.core.text import one_line, safe_name
+from torchperf_ci.core.text import one_line
 from torchperf_ci.machine.accelerators import Accelerator, find_peak, indexed
 from torchperf_ci.machine.gpu import EnergyCounter, GpuWatch, watched_gpu
 from torchperf_ci.run.case_worker import (
@@ -31,7 +31,6 @@ from torchperf_ci.run.case_worker import (
     Counted,
     Loaded,
     Memory,
-    OneArm,
     Work,
     WorkerPairs,
 )
@@ -39,41 +38,28 @@ from torchperf_ci.run.counting import InstructionCounting, InstructionMethod
 from torchperf_ci.run.lanes import PROBE_LIMIT, cpu_sets, may_be_of_the_device, my_cpus, work_on_lanes
 from torchperf_ci.run.plan import Plan, PlannedCase
 from torchperf_ci.run.sampler import SamplePair, Sampler
-from torchperf_ci.run.session import Preloaded, Stopped, WorkerError, is_lack_of_room
-from torchperf_ci.run.survey import Python, Survey
-from torchperf_ci.run.world import log_names, start_worker
+from torchperf_ci.run.session import Preloaded, Python, Stopped, WorkerError, is_lack_of_room
+from torchperf_ci.run.survey import Survey
+from torchperf_ci.run.world import log_names, name_log, start_case
 
 Samples = Mapping[str, tuple[float, ...]]
 
 
 def collect_samples(pairs: Sequence[SamplePair], *, one_arm: bool = False) -> dict[str, tuple[float, ...]]:
     """Collect the readings of a case by the names that `Record.samples` has. one_arm: both of a pair are of one arm."""
+    first = [(pair.first, pair.first_device, pair.first_values) for pair in pairs]
+    second = [(pair.second, pair.second_device, pair.second_values) for pair in pairs]
+    arms = {"eager": first, "compiled": second}
     if one_arm:
-        halves = [
-            half
-            for pair in pairs
-            for half in (
-                (pair.first, pair.first_device, pair.first_values),
-                (pair.second, pair.second_device, pair.second_values),
-            )
-        ]
-        arms = {"": [values for _, _, values in halves]}
-        samples = {
-            "compiled": tuple(host for host, _, _ in halves),
-            "compiled_device": tuple(device for _, device, _ in halves if device is not None),
-        }
-    else:
-        arms = {"": [pair.second_values for pair in pairs], "eager.": [pair.first_values for pair in pairs]}
-        samples = {
-            "eager": tuple(pair.first for pair in pairs),
-            "compiled": tuple(pair.second for pair in pairs),
-            "eager_device": tuple(pair.first_device for pair in pairs if pair.first_device is not None),
-            "compiled_device": tuple(pair.second_device for pair in pairs if pair.second_device is not None),
-        }
-    samples["probe"] = tuple(pair.probe for pair in pairs)
+        arms = {"compiled": [reading for both in zip(first, second, strict=True) for reading in both]}
+    samples = {arm: tuple(host for host, _, _ in readings) for arm, readings in arms.items()}
     for arm, readings in arms.items():
-        for name in dict.fromkeys(name for values in readings for name in values):
-            samples[f"{arm}{name}"] = tuple(values[name] for values in readings if name in values)
+        samples[f"{arm}_device"] = tuple(device for _, device, _ in readings if device is not None)
+    samples["probe"] = tuple(pair.probe for pair in pairs)
+    for arm, readings in reversed(arms.items()):
+        prefix = "eager." if arm == "eager" else ""
+        for name in dict.fromkeys(name for _, _, values in readings for name in values):
+            samples[f"{prefix}{name}"] = tuple(values[name] for _, _, values in readings if name in values)
     return {name: values for name, values in samples.items() if values}
 
 
@@ -167,6 +153,7 @@ class Surroundings:
         return self.environment
 
 
+@dataclass(slots=True, eq=False)
 class Runner:
     """Measures cases with workers of `preloaded`.
 
@@ -174,30 +161,22 @@ class Runner:
     `instructions` counts these, if anything does.
     """
 
-    def __init__(
-        self,
-        start: Callable[[], Preloaded],
-        settings: CaseSettings,
-        surroundings: Surroundings,
-        folder: ResultsFolder,
-        *,
-        preloaded: Preloaded | None = None,
-        modules: Sequence[str] = (),
-        instructions: InstructionCounting | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._start = start
-        self.settings = settings
-        self._surroundings = surroundings
-        self.folder = folder
-        self.clock = clock
-        self._preloaded = preloaded
-        self._modules = modules
-        self.instructions = instructions
-        self._stack = ExitStack()
-        self._stopped = False
-        self.lost: dict[str, str] = {}
-        self.ends = clock() + settings.budget if settings.budget is not None else float("inf")
+    start: Callable[[], Preloaded]
+    settings: CaseSettings
+    surroundings: Surroundings
+    folder: ResultsFolder
+    _: KW_ONLY
+    preloaded: Preloaded | None = None
+    modules: Sequence[str] = ()
+    instructions: InstructionCounting | None = None
+    clock: Callable[[], float] = time.monotonic
+    lost: dict[str, str] = field(default_factory=dict, init=False)
+    ends: float = field(init=False)
+    _stack: ExitStack = field(default_factory=ExitStack, init=False)
+    _stopped: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.ends = self.clock() + self.settings.budget if self.settings.budget is not None else float("inf")
 
     def __enter__(self) -> Runner:
         return self
@@ -213,43 +192,45 @@ class Runner:
         self._stack.close()
         if self.instructions is not None:
             self.instructions.close()
-        if self._preloaded is not None:
-            self._preloaded.close()
+        if self.preloaded is not None:
+            self.preloaded.close()
 
     def run(self, planned: PlannedCase, testings: Sequence[Testing]) -> Iterator[Record]:
         """Yield one record per testing, each as soon as it is known."""
+        if not_measured := self._find_why_not(planned):
+            yield from self.same_for_all(planned, testings, *not_measured)
+            return
+        surroundings = self.surroundings
+        with watched_gpu(planned.device, accelerators=surroundings.accelerators, environ=surroundings.variables) as gpu:
+            yield from _CaseRun(self, planned, gpu).records(testings)
+
+    def _find_why_not(self, planned: PlannedCase) -> tuple[Status, str] | None:
+        """Find status and reason of a case that is not to be measured; None when it is."""
         if planned.skip is not None:
-            yield from self.same_for_all(planned, testings, Status.PASS_DUE_TO_SKIP, planned.skip)
-        elif planned.broken:
-            yield from self.same_for_all(planned, testings, Status.MODEL_FAIL_TO_LOAD, planned.broken)
-        elif planned.lack:
-            yield from self.same_for_all(planned, testings, Status.NOT_RUN, planned.lack)
-        elif self.clock() >= self.ends:
-            reason = f"the run's budget of {self.settings.budget:g} s was spent"
-            yield from self.same_for_all(planned, testings, Status.NOT_RUN, reason)
-        elif planned.device in self.lost:
-            reason = f"the device {planned.device} was lost before its turn: {self.lost[planned.device]}"
-            yield from self.same_for_all(planned, testings, Status.NOT_RUN, reason)
-        else:
-            surroundings = self._surroundings
-            with watched_gpu(
-                planned.device, accelerators=surroundings.accelerators, environ=surroundings.variables
-            ) as gpu:
-                yield from _CaseRun(self, planned, gpu).records(testings)
+            return Status.PASS_DUE_TO_SKIP, planned.skip
+        if planned.broken:
+            return Status.MODEL_FAIL_TO_LOAD, planned.broken
+        if planned.lack:
+            return Status.NOT_RUN, planned.lack
+        if self.clock() >= self.ends:
+            return Status.NOT_RUN, f"the run's budget of {self.settings.budget:g} s was spent"
+        if planned.device in self.lost:
+            return Status.NOT_RUN, f"the device {planned.device} was lost before its turn: {self.lost[planned.device]}"
+        return None
 
     def process(self) -> Preloaded:
         """Return the preloaded process, which is started if there is none (any more)."""
         if self._stopped:
             raise Stopped
-        if self._preloaded is None or not self._preloaded.alive or self.settings.fresh_process:
+        if self.preloaded is None or not self.preloaded.alive or self.settings.fresh_process:
             self._stack.close()
-            self._preloaded = self._stack.enter_context(self._start())
-            self._preloaded.preload(self._modules)
-        return self._preloaded
+            self.preloaded = self._stack.enter_context(self.start())
+            self.preloaded.preload(self.modules)
+        return self.preloaded
 
     def environment_on(self, planned: PlannedCase) -> Environment:
         """Return the environment of a case: the accelerator that it runs on, and in how many processes."""
-        return replace(self._surroundings.environment_on(planned.device), world=planned.world)
+        return replace(self.surroundings.environment_on(planned.device), world=planned.world)
 
     def has_lost(self, device: str, reason: str) -> bool:
         """Say whether a device is lost, by trying it in a new worker, after a failure that may come from that."""
@@ -293,7 +274,7 @@ class Runner:
             testing=testing,
             status=status,
             environment=replace(environment, threads=threads) if threads else environment,
-            source=replace(self._surroundings.source, time=now),
+            source=replace(self.surroundings.source, time=now),
             params=dict(planned.params),
             **rest,
         )
@@ -306,8 +287,7 @@ class _CaseRun:
         self._runner, self._planned, self._gpu = runner, planned, gpu
         self._settings = runner.settings
         case = planned.case
-        parts = (case.suite, case.model, case.compiler, case.mode.value, case.dtype, case.device)
-        self._log = f"{LOGS}/{safe_name('_'.join(safe_name(part) for part in parts))}.log"
+        self._log = name_log(case.suite, case.model, case.compiler, case.mode.value, case.dtype, case.device)
         self._began = runner.clock()
         self._deadline = min(self._began + self._settings.timeout, runner.ends)
         self._stack = ExitStack()
@@ -340,15 +320,13 @@ class _CaseRun:
                 yield record
 
     def _prepare_worker(self) -> CaseWorker:
-        """Start a worker, let it load the model and run it eagerly."""
         logs = [self._runner.folder.claim(name) for name in log_names(self._log, self._planned.world)]
         worker = self._stack.enter_context(
-            start_worker(self._runner.process(), self._planned, self._settings, logs, deadline=self._deadline)
+            start_case(self._runner.process(), self._planned, self._settings, logs, deadline=self._deadline)
         )
-        case_worker = CaseWorker(worker, self._planned, self._settings, deadline=self._deadline)
         cold = self._settings.cold_start
-        self._loaded = case_worker.load(cache_dir=self._stack.enter_context(cache_folder()) if cold else None)
-        return case_worker
+        self._loaded = worker.load(cache_dir=self._stack.enter_context(cache_folder()) if cold else None)
+        return worker
 
     def _drop_worker(self) -> None:
         """Let the next testing have a new worker, in which nothing was compiled."""
@@ -370,7 +348,7 @@ class _CaseRun:
         compiled = {} if is_as_it_is else {"compilation_latency": worker.compile()}
         captured = worker.capture()
         remarks = [*captured.remarks, *worker.settle()]
-        pairs = OneArm(worker, arm, side="") if is_as_it_is else WorkerPairs(worker)
+        pairs = WorkerPairs(worker, arm, arm) if is_as_it_is else WorkerPairs(worker)
         order = random.Random(f"{self._settings.seed} {self._planned.case}")  # noqa: S311 - an order, not a secret
         sampler = Sampler(pairs, order, repeats=1 if self._loaded.one_call else self._settings.repeats)
         sampler.warm_up(iterations=self._settings.warmup)

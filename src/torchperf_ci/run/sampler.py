@@ -172,16 +172,10 @@ class Sampler:
         """Let a reading of the quicker arm last long enough, and its turn, unless that was chosen before."""
         times = (median(pair.first for pair in pairs), median(pair.second for pair in pairs))
         if self.repeats is None:
-            self.repeats = _repeats(min(times), longest=max(times))
+            wanted = int(SHORTEST / max(min(times), 1e-9)) + 1 if min(times) < SHORTEST else 1
+            self.repeats = max(1, min(wanted, int(LONGEST_READING / max(*times, 1e-9))))
         if self.readings is None:
             longest = max(self.repeats * max(times), self._quickest_pair / 2)  # with what is set up for a call
             wanted = math.ceil(SHORTEST_TURN / max(self.repeats * min(times), 1e-9))
             self.readings = max(1, min(wanted, int(LONGEST_TURN / longest)))
             self._seconds_per_pair = max(self._seconds_per_pair, self.repeats * sum(times)) * self.readings
-
-
-def _repeats(seconds: float, *, longest: float) -> int:
-    """Choose the calls of `seconds` in a reading; one of the slower arm, whose calls take `longest`, has a limit."""
-    if seconds >= SHORTEST:
-        return 1
-    return max(1, min(int(SHORTEST / max(seconds, 1e-9)) + 1, int(LONGEST_READING / max(longest, 1e-9))))

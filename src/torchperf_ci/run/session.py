@@ -16,7 +16,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 import psutil
@@ -125,45 +127,50 @@ def is_shared_machine() -> bool:
     return mine != os.cpu_count()
 
 
-class Preloaded:
-    """The process that has imported torch, from which workers are forked. A context manager: leaving it kills all.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Python:
+    """The Python under test, the variables its processes get, the log of the one that is preloaded.
 
-    `cwd` is its working folder, from which Python imports first of all; by default the caller's. `under`: the command
-    that runs Python, for example a debugger's.
+    cwd: the folder they run in, from which Python imports first of all (None: this one). name: what errors call it,
+    where that is not its path. option: the one that chooses it. install: the advice to users whose package it cannot
+    import.
     """
 
-    def __init__(
-        self,
-        python: str,
-        environ: Mapping[str, str],
-        *,
-        log: Path,
-        cwd: Path | None = None,
-        name: str = "",
-        option: str = "--python",
-        install: str = "",
-        under: Sequence[str] = (),
-    ) -> None:
-        """Start it.
+    executable: str
+    environ: Mapping[str, str]
+    log: Path
+    cwd: Path | None = None
+    name: str = ""
+    option: str = "--python"
+    install: str = ""
 
-        name: what errors call this Python, where that is not its path. option: the one that chooses it. under: the
-        command that runs it, e.g. a tool that counts. install: the advice to users whose package it cannot import.
-        """
-        self._name, self._option = name or python, option
-        self.install = install or f"Install it there ({self._name} -m pip install …), or start where this import works"
-        self.python = python
-        self.log = log
+    def start(self) -> Preloaded:
+        """Start a preloaded process of it."""
+        return Preloaded(self)
+
+
+class Preloaded:
+    """The process that has imported torch, from which workers are forked. A context manager: leaving it kills all."""
+
+    def __init__(
+        self, python: Python, *, under: Sequence[str] = (), variables: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Start it. under: the command that runs it, e.g. a tool that counts. variables: besides its own."""
+        self._name, self._option = python.name or python.executable, python.option
+        advice = f"Install it there ({self._name} -m pip install …), or start where this import works"
+        self.install = python.install or advice
+        self.log = python.log
         self.left_out: dict[str, str] = {}
         self._exits: dict[int, int] = {}
         self._buffer = b""
         self._oom_kills = oom_kills()
         self._control, theirs = socket.socketpair()
-        with theirs, open_log(log) as stream:
+        with theirs, open_log(python.log) as stream:
             try:
                 self._process = subprocess.Popen(
-                    [*under, python, "-m", "torchperf_ci.worker.preload", str(theirs.fileno())],
-                    env=dict(environ),
-                    cwd=cwd,
+                    [*under, python.executable, "-m", "torchperf_ci.worker.preload", str(theirs.fileno())],
+                    env={**python.environ, **variables},
+                    cwd=python.cwd,
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=stream,
@@ -173,7 +180,7 @@ class Preloaded:
             except OSError as error:
                 self._control.close()
                 raise UsageProblem(
-                    f"cannot start {self._name}: {error.strerror}; give a Python with {option}"
+                    f"cannot start {self._name}: {error.strerror}; give a Python with {self._option}"
                 ) from error
 
     def __enter__(self) -> Preloaded:

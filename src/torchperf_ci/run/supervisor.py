@@ -119,7 +119,6 @@ def _ask(
 
 
 def main() -> None:
-    """Carry out the request on stdin."""
     adopt_orphans()
     for number in (signal.SIGINT, signal.SIGTERM):
         # The caller decides when the command goes. A handler, since what is ignored would be so in the command too.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,8 +11,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
+
+import msgspec
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import (
@@ -28,9 +30,16 @@ from torchperf_ci.core.text import name_problem, one_line
 from torchperf_ci.machine.accelerators import Accelerator, Signs, accelerators_from, read_signs
 from torchperf_ci.run.case_worker import CaseSettings
 from torchperf_ci.run.lanes import unlike_devices
-from torchperf_ci.run.plan import ExistingListing, Machine, Plan, PlannedCase, SuiteListing, suite_spec
-from torchperf_ci.run.session import Preloaded, WorkerError, is_shared_machine, package_path, worker_environment
-from torchperf_ci.worker.protocol import EXISTING_SPECS
+from torchperf_ci.run.plan import Machine, Plan, PlannedCase, SuiteListing, suite_spec
+from torchperf_ci.run.session import (
+    Preloaded,
+    Python,
+    WorkerError,
+    is_shared_machine,
+    package_path,
+    worker_environment,
+)
+from torchperf_ci.worker.protocol import EXISTING_SPECS, MISSING_MODULE
 
 READY = "ready"
 
@@ -38,39 +47,8 @@ _TAKEN = frozenset({"accuracy", "batch_size", "compiled", "eager", "probe", "com
 """Names of columns and of series of samples, which no metric can have."""
 
 _SETS_VARIABLE = re.compile(r"--(extra|base|head)[-_]env")
-_NO_MODULE = "ModuleNotFoundError: No module named"
 _QUESTION_LIMIT = 120.0
 _MOST_PROBLEMS = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Python:
-    """The Python under test, the variables its processes get, and the folder they run in (None: this one).
-
-    name: what errors call it, where that is not its path. option: the one that chooses it. install: the advice to users
-    whose package it cannot import.
-    """
-
-    executable: str
-    environ: Mapping[str, str]
-    log: Path
-    cwd: Path | None = None
-    name: str = ""
-    option: str = "--python"
-    install: str = ""
-
-    def start(self, under: Sequence[str] = (), variables: Mapping[str, str] = MappingProxyType({})) -> Preloaded:
-        """Start a preloaded process of it, run by the command `under`, with these variables besides its own."""
-        return Preloaded(
-            self.executable,
-            {**self.environ, **variables},
-            log=self.log,
-            cwd=self.cwd,
-            name=self.name,
-            option=self.option,
-            install=self.install,
-            under=under,
-        )
 
 
 @contextmanager
@@ -80,7 +58,7 @@ def python_under_test(
     *,
     threads: int | None,
     extra: Mapping[str, str],
-    log: Path,
+    log: Path | None = None,
     cwd: Path | None = None,
     name: str = "",
     option: str = "--python",
@@ -88,11 +66,20 @@ def python_under_test(
 ) -> Iterator[Python]:
     """Put this package on the path of `executable` while the block runs; nothing is installed into it.
 
-    name, option, install: see `Python`.
+    log: of its preloaded process; None: in a folder that is there as long. name, option, install: see `Python`.
     """
-    with package_path(worker_environment(environ, threads=threads, extra=extra)) as prepared:
+    with (
+        tempfile.TemporaryDirectory(prefix="torchperf-log-") as logs,
+        package_path(worker_environment(environ, threads=threads, extra=extra)) as prepared,
+    ):
         yield Python(
-            executable=executable, environ=prepared, log=log, cwd=cwd, name=name, option=option, install=install
+            executable=executable,
+            environ=prepared,
+            log=log or Path(logs) / "preload.log",
+            cwd=cwd,
+            name=name,
+            option=option,
+            install=install,
         )
 
 
@@ -205,40 +192,25 @@ def left_out_warnings(left_out: Mapping[str, str]) -> list[str]:
 
 
 def list_suites(preloaded: Preloaded, names: Sequence[str]) -> list[tuple[str, SuiteListing]]:
-    """Ask for what these suites hold; return each with the name that it was asked for by. Raises `UsageProblem`.
+    """Ask for what these suites (names, files, modules) hold; return each with the name that it was asked for by.
 
-    The benchmarks of another tool, asked for by one path, are several suites.
+    The benchmarks of another tool, asked for by one path, are several suites. Raises `UsageProblem` for one that cannot
+    be used.
     """
-    return [
-        (name, listing)
-        for name in dict.fromkeys(names)
-        for listing in (
-            list_existing(preloaded, name) if name.startswith(EXISTING_SPECS) else [list_suite(preloaded, name)]
-        )
-    ]
-
-
-def list_existing(preloaded: Preloaded, name: str) -> list[SuiteListing]:
-    """Ask for the benchmarks of another tool at a path, `pytest:PATH` or `asv:PATH`. Raises `UsageProblem`."""
-    spec = suite_spec(name)
-    return [
-        SuiteListing(
-            spec=spec,
-            name=answer["name"],
-            models=tuple(answer["specs"]),
-            preload=tuple(answer["preload"]),
-            skips=tuple(
-                {"model": model, "reason": reason, "device": None, "mode": None}
-                for model, reason in answer["skips"].items()
-            ),
-            existing=ExistingListing(
-                specs=answer["specs"],
-                metrics={model: _own_metrics(metrics) for model, metrics in answer["metrics"].items()},
-                broken=answer["broken"],
-            ),
-        )
-        for answer in question(preloaded, "existing", spec=spec)["suites"]
-    ]
+    listings = []
+    for name in dict.fromkeys(names):
+        spec = suite_spec(name)
+        for answer in question(preloaded, "suite", spec=spec)["suites"]:
+            if not name.startswith(EXISTING_SPECS):  # their names are made of whatever they are called there
+                _refuse_suite(name, answer)
+            metrics = _own_metrics(answer.pop("metrics", {}))
+            by_model = {model: _own_metrics(own) for model, own in answer.pop("metrics_by_model", {}).items()}
+            fields = {**answer, "spec": spec, "metrics": metrics, "metrics_by_model": by_model}
+            try:
+                listings.append((name, msgspec.convert(fields, SuiteListing)))
+            except msgspec.ValidationError as error:
+                raise UsageProblem(f"suite {one_line(name, limit=200)}: {error}") from error
+    return listings
 
 
 def _own_metrics(metrics: Mapping[str, Mapping[str, str]]) -> tuple[Metric, ...]:
@@ -248,10 +220,8 @@ def _own_metrics(metrics: Mapping[str, Mapping[str, str]]) -> tuple[Metric, ...]
     )
 
 
-def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
-    """Ask for what the suite `name` (a name, a file, a module) holds. Raises `UsageProblem` when it cannot be used."""
-    spec = suite_spec(name)
-    answer = _ask_of_suite(preloaded, "suite", spec)
+def _refuse_suite(name: str, answer: Mapping[str, Any]) -> None:
+    """Raise `UsageProblem` where a suite cannot run here, or has names that results cannot have."""
     if answer["missing"]:
         raise UsageProblem(f"suite {name} cannot run here: {answer['missing']}")
     problems = []
@@ -267,72 +237,44 @@ def list_suite(preloaded: Preloaded, name: str) -> SuiteListing:
     ]
     if problems:
         raise UsageProblem("\n".join(f"suite {one_line(name, limit=200)}: {problem}" for problem in problems))
-    return SuiteListing(
-        spec=spec,
-        name=answer["name"],
-        models=tuple(answer["models"]),
-        quick=tuple(answer["quick"]),
-        groups={name: tuple(models) for name, models in answer["groups"].items()},
-        preload=tuple(answer["preload"]),
-        worlds=answer["worlds"],
-        params=answer["parameters"],
-        metrics=_own_metrics(answer["metrics"]),
-        skips=tuple(answer["skips"]),
-    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelEntry:
-    """A model of a suite. `missing`: why it cannot run here; `skips`: when the suite leaves it out, and why."""
-
-    name: str
-    description: str = ""
-    quick: bool = False
-    missing: str = ""
-    skips: tuple[str, ...] = ()
-
-    @property
-    def state(self) -> str:
-        """Say in words whether it runs here."""
-        return self.missing or "; ".join(self.skips) or READY
+Row = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteEntry:
-    """A suite of the Python under test. `missing`: why none of it can run here."""
+    """A suite of the Python under test. missing: why none of it can run here.
+
+    models: of each its name and its description, `quick` where `--quick` keeps it, and its state in words.
+    """
 
     name: str
-    models: tuple[ModelEntry, ...] = ()
+    models: tuple[Row, ...] = ()
     missing: str = ""
 
     @property
-    def row(self) -> tuple[str, str, str, str]:
+    def row(self) -> Row:
         """Return name, number of models, number of those `--quick` keeps, state."""
-        quick = sum(model.quick for model in self.models)
+        quick = sum(bool(mark) for _, _, mark, _ in self.models)
         return (self.name, str(len(self.models) or ""), str(quick or ""), self.missing or READY)
 
 
 def describe_suite(preloaded: Preloaded, name: str) -> SuiteEntry:
     """Describe the suite `name` (a name, a file, a module). Raises `UsageProblem` where it cannot be imported."""
-    answer = _ask_of_suite(preloaded, "describe", suite_spec(name))
+    answer = question(preloaded, "describe", spec=suite_spec(name))
+    missing = answer["missing"] or ""
     models = []
-    for raw in answer["models"]:
+    for model in answer["models"]:
         skips = []
-        for skip in raw["skips"]:
+        for skip in model["skips"]:
             places = [
                 f"{word} {skip[key]}" for key, word in (("device", "on"), ("mode", "in")) if skip[key] is not None
             ]
             skips.append(" ".join(["skipped", *places]) + f": {skip['reason']}")
-        models.append(
-            ModelEntry(
-                name=raw["name"],
-                description=raw["description"],
-                quick=raw["quick"],
-                missing=raw["missing"] or "",
-                skips=tuple(skips),
-            )
-        )
-    return SuiteEntry(name=answer["name"], missing=answer["missing"] or "", models=tuple(models))
+        state = "" if missing else model["missing"] or "; ".join(skips) or READY
+        models.append((model["name"], model["description"], "quick" if model["quick"] else "", state))
+    return SuiteEntry(name=answer["name"], missing=missing, models=tuple(models))
 
 
 def describe_known(preloaded: Preloaded) -> Iterator[SuiteEntry]:
@@ -344,16 +286,6 @@ def describe_known(preloaded: Preloaded) -> Iterator[SuiteEntry]:
             yield SuiteEntry(name=name, missing=str(error))
 
 
-def _ask_of_suite(preloaded: Preloaded, do: str, spec: str) -> dict[str, Any]:
-    """Ask about a suite; for a package that it cannot import, the `UsageProblem` says how to have it."""
-    try:
-        return question(preloaded, do, spec=spec)
-    except UsageProblem as error:
-        if _NO_MODULE not in str(error) or str(error).endswith("?"):  # it is a misspelt one that is there
-            raise
-        raise UsageProblem(f"{error}. {preloaded.install}") from error
-
-
 def question(preloaded: Preloaded, do: str, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON values
     """Ask a worker of its own, so that what the answer imports is gone afterwards. Raises `UsageProblem`."""
     with preloaded.fork(preloaded.log) as worker:
@@ -362,4 +294,5 @@ def question(preloaded: Preloaded, do: str, **arguments: Any) -> dict[str, Any]:
         except WorkerError as error:
             subject = arguments.get("spec", "the machine")
             reason = error.reason if error.alive else f"asking about {subject}: the worker {error.reason}"
-            raise UsageProblem(reason) from error
+            advice = f". {preloaded.install}" if error.status == MISSING_MODULE else ""
+            raise UsageProblem(reason + advice) from error

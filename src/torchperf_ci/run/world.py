@@ -15,8 +15,8 @@ import socket
 import struct
 import tempfile
 import time
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from torchperf_ci.core.records import Status
 from torchperf_ci.core.results import LOGS, ResultsFolder
 from torchperf_ci.core.safe_files import open_log
 from torchperf_ci.core.text import safe_name
-from torchperf_ci.run.case_worker import Answering, CaseSettings
+from torchperf_ci.run.case_worker import CaseSettings, CaseWorker
 from torchperf_ci.run.lanes import my_cpus
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.session import (
@@ -55,13 +55,22 @@ _OUTCOMES = ("pass", "not_judged", "eager_two_runs_differ")
 """Outcomes of the accuracy check from the best on; every other one is worse."""
 
 
-def start_worker(
+@contextmanager
+def start_case(
     preloaded: Preloaded, planned: PlannedCase, settings: CaseSettings, logs: Sequence[Path], *, deadline: float
-) -> AbstractContextManager[Answering]:
+) -> Iterator[CaseWorker]:
     """Start a worker for a case: a fork, or the ranks that torchrun starts. `logs`: its own, then one per rank."""
-    if planned.world == 1:
-        return preloaded.fork(logs[0])
-    return WorldWorker(preloaded, planned.world, logs, cpus=settings.cpus or my_cpus(), deadline=deadline)
+    with (
+        preloaded.fork(logs[0])
+        if planned.world == 1
+        else WorldWorker(preloaded, planned.world, logs, cpus=settings.cpus or my_cpus(), deadline=deadline)
+    ) as worker:
+        yield CaseWorker(worker, planned, settings, deadline=deadline)
+
+
+def name_log(*parts: str) -> str:
+    """Name the log of a case, in a results folder, by what tells it from others."""
+    return f"{LOGS}/{safe_name('_'.join(map(safe_name, parts)))}.log"
 
 
 def log_names(name: str, world: int) -> list[str]:
@@ -72,8 +81,7 @@ def log_names(name: str, world: int) -> list[str]:
 def claim_logs(folder: ResultsFolder, planned: PlannedCase, start: str) -> list[Path]:
     """Claim the logs of a case in a results folder; their names begin with `start`."""
     case = planned.case
-    parts = (start, case.suite, case.model, case.compiler, case.dtype)
-    name = f"{LOGS}/{safe_name('_'.join(safe_name(part) for part in parts))}.log"
+    name = name_log(start, case.suite, case.model, case.compiler, case.dtype)
     return [folder.claim(one) for one in log_names(name, planned.world)]
 
 
@@ -149,7 +157,6 @@ class WorldWorker:
         self._folder.cleanup()
 
     def _welcome(self, listener: socket.socket, deadline: float) -> None:
-        """Accept a connection from every rank."""
         listener.settimeout(_LOOK_EVERY)
         while len(self._ranks) < self._size:
             if deadline <= time.monotonic():
@@ -228,7 +235,8 @@ class WorldWorker:
     def _too_late(self, waiting: Collection[int], do: str) -> WorkerError:
         """Name the ranks that the others wait for: those that have come to fewer barriers, else all without a reply.
         Their logs get the stack of every rank."""
-        counts = self._barriers()
+        content = Path(self._folder.name, "progress").read_bytes()  # `worker.world` counts barriers in it
+        counts = [count for (count,) in struct.iter_unpack("=q", content)]
         late = [rank for rank in sorted(waiting) if counts[rank] == min(counts[other] for other in waiting)]
         for rank in waiting:
             with contextlib.suppress(OSError):
@@ -239,11 +247,6 @@ class WorldWorker:
         logs = ", ".join(self._log_of(rank) for rank in late)
         reason = f"the time limit passed in its step '{do}', waiting for {who} (see {logs})"
         return WorkerError(Status.TIMEOUT, reason, alive=False)
-
-    def _barriers(self) -> list[int]:
-        """Count the barriers each rank has come to: `worker.world` counts them in a file that all share."""
-        content = Path(self._folder.name, "progress").read_bytes()
-        return [count for (count,) in struct.iter_unpack("=q", content)]
 
     def _death(self, rank: int | None) -> WorkerError:
         """Describe how the first rank to fail ended, as torchrun reports it; all are gone then.

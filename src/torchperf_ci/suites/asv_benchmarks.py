@@ -51,7 +51,7 @@ class _Found:
         return next(iter(self.attributes(name)), default)
 
     def attributes(self, name: str) -> list[Any]:
-        """Return all attributes of that name, the nearest first."""
+        """Return all of them, the nearest first."""
         return [value for source in self.sources if (value := getattr(source, name, None)) is not None]
 
     @property

@@ -99,7 +99,6 @@ def _missing_class(model: TransformersModel) -> str | None:
 
 
 def describe(name: str) -> str:
-    """Give the published size in one line."""
     model = CATALOG[name]
     extent = f"{model.length} tokens" if model.length else f"{model.config['image_size']} px"
     size = f"{model.parameters / 1e6:,.0f} M parameters, batch {model.batch_size}, {extent}"

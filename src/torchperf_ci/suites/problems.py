@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from torchperf_ci.suites.program import Program
+from torchperf_ci.suites.program import Program, suggest
 
 Value = str | int | float | bool
 Parameters = Mapping[str, Value]
@@ -42,7 +42,6 @@ def expand(model: str, choices: Any) -> dict[str, Parameters]:  # noqa: ANN401 -
 
 
 def name_case(model: str, parameters: Parameters) -> str:
-    """Name a case: the model, and its parameters in brackets."""
     return f"{model}[{','.join(f'{name}={value}' for name, value in parameters.items())}]"
 
 
@@ -154,7 +153,8 @@ def _problem_of_functions(models: Mapping[Any, Any], module: ModuleType, *, wher
             return f"{where}MODELS[{name!r}] is a module ({type(make).__name__}), shared by all cases; write {wanted}"
         if not callable(make):
             return f"{where}MODELS[{name!r}] is a {type(make).__name__}; write {wanted}"
-        if problem := _problem_of_signature(make, _parameters_of(module, name)):
+        choices = getattr(module, "PARAMS", {}).get(name)
+        if problem := _problem_of_signature(make, list(combinations(choices)) if choices else [{}]):
             return problem
     return ""
 
@@ -166,12 +166,6 @@ def _place_of(module: ModuleType, name: str) -> str:
             if re.match(rf"{name}\b", line):
                 return f"{short_path(str(module.__file__))}:{number}: "
     return ""
-
-
-def _parameters_of(module: ModuleType, model: str) -> list[Parameters]:
-    """List the combinations of parameters that a model is called with; one without any where it has none."""
-    choices = getattr(module, "PARAMS", {}).get(model)
-    return list(combinations(choices)) if choices else [{}]
 
 
 def takes_batch_size(make: Callable[..., Any], parameters: Parameters) -> bool:
@@ -198,9 +192,8 @@ def _problem_of_signature(make: Callable[..., Any], called_with: Sequence[Parame
     for given in called_with:
         unknown = next((each for each in given if each not in named and not takes_any), None)
         if unknown is not None:
-            near = difflib.get_close_matches(unknown, named, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"write def {name}(batch_size, {unknown}):"
-            return f"{_place(make)}{name} takes no parameter {unknown!r}, which PARAMS gives it; {hint}"
+            hint = suggest(unknown, named) or f"; write def {name}(batch_size, {unknown}):"
+            return f"{_place(make)}{name} takes no parameter {unknown!r}, which PARAMS gives it{hint}"
         for each in parameters.values():
             has_value = each.default is not each.empty or each.kind in {each.VAR_POSITIONAL, each.VAR_KEYWORD}
             is_batch_size = bool(positional) and each is positional[0]
@@ -222,9 +215,7 @@ def _problem_of_parameters(module: ModuleType) -> str:
             return f'{place}{name} is a {type(choices).__name__}; write {name} = {{"model": {example}}}'
         for model, chosen in choices.items():
             if model not in module.MODELS:
-                near = difflib.get_close_matches(str(model), module.MODELS, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                return f"{place}{name}[{model!r:.60}]: MODELS has no such model{hint}"
+                return f"{place}{name}[{model!r:.60}]: MODELS has no such model{suggest(model, module.MODELS)}"
             if name == "PARAMS" and (problem := problem_of_choices(chosen)):
                 return f"{place}PARAMS[{model!r}]: {problem}"
     return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -44,6 +44,12 @@ class Program:
 KEYS = tuple(item.name for item in fields(Program) if item.name not in {"shapes", "as_it_is"})
 
 
+def suggest(name: object, choices: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` with the choice that is most like a name; empty when none is."""
+    near = difflib.get_close_matches(str(name), list(choices), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
 def is_module(call: Any) -> bool:  # noqa: ANN401 - any callable
     """Say whether it is a torch.nn.Module, without importing torch."""
     return any(f"{cls.__module__}.{cls.__qualname__}" == "torch.nn.modules.module.Module" for cls in type(call).__mro__)
@@ -65,9 +71,7 @@ def read_mapping(result: Mapping[str, Any], metrics: Sequence[str]) -> Program:
     """Read a mapping. metrics: the names of METRICS. Raises `ValueError` saying what is wrong and what to write."""
     for key in result:
         if key not in KEYS:
-            near = difflib.get_close_matches(str(key), KEYS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"the key {key!r:.60}{hint} (there are: {', '.join(KEYS)})")
+            raise ValueError(f"the key {key!r:.60}{suggest(key, KEYS)} (there are: {', '.join(KEYS)})")
     if "call" not in result:
         raise ValueError('no key \'call\'; write {"call": function, "args": (x,)}')
     wanted: Mapping[str, tuple[Callable[[Any], bool], str]] = {

@@ -42,7 +42,6 @@ class SuiteTolerances:
     rows: Sequence[Mapping[str, str]]
 
     def tolerance(self, model: str, mode: str, dtype: str) -> float:
-        """Return the absolute and relative tolerance of the accuracy check."""
         asked = {"name": model, "mode": mode, "dtype": dtype}
         fitting = [
             row["tolerance"]
@@ -52,18 +51,15 @@ class SuiteTolerances:
         return float(fitting[-1])
 
     def use_cosine(self, model: str) -> bool:
-        """Say whether cosine similarity decides for this model."""
         return any(row["cosine"] == "yes" and row["name"] in {"", model} for row in self.rows)
 
 
 def read_json(suite: str) -> Mapping[str, Any]:
-    """Read `data/<suite>.json`."""
     content: Mapping[str, Any] = json.loads((DATA / f"{suite}.json").read_text(encoding="utf-8"))
     return content
 
 
 def read_skips(suite: str) -> tuple[Skip, ...]:
-    """Read `data/<suite>_skips.csv`."""
     return tuple(
         Skip(model=row["name"], device=row["device"] or None, mode=row["mode"] or None, reason=row["reason"])
         for row in read_rows(f"{suite}_skips.csv")
@@ -71,7 +67,6 @@ def read_skips(suite: str) -> tuple[Skip, ...]:
 
 
 def read_tolerances(suite: str) -> SuiteTolerances:
-    """Read `data/<suite>_tolerances.csv`."""
     return SuiteTolerances(rows=read_rows(f"{suite}_tolerances.csv"))
 
 
@@ -142,7 +137,7 @@ class NeedsDownload(Exception):
 def no_downloads(model: str) -> Iterator[None]:
     """Refuse downloads by the Hugging Face hub and by torch.hub while the block runs. Raises `NeedsDownload`."""
     with ExitStack() as stack:
-        stack.enter_context(_environment("HF_HUB_OFFLINE", "1"))
+        stack.enter_context(replaced_variable("HF_HUB_OFFLINE", "1"))
         if hub := sys.modules.get("huggingface_hub.constants"):
             stack.enter_context(replaced(hub, "HF_HUB_OFFLINE", value=True))
         stack.enter_context(replaced(torch.hub, "download_url_to_file", _refuse))
@@ -168,15 +163,16 @@ def replaced(owner: Any, name: str, value: object) -> Iterator[None]:  # noqa: A
 
 
 @contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
+def replaced_variable(name: str, value: str | None) -> Iterator[None]:
+    """Give an environment variable another value, or none, while the block runs."""
+    before = os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
+        os.environ.pop(name, None)
+        if before is not None:
             os.environ[name] = before
 
 

@@ -47,7 +47,6 @@ class HeldCall:
     teardown: Callable[..., Any] | None = None
 
     def make_arguments(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        """Run the set-up; return the arguments of one call."""
         made = self.setup() if self.setup is not None else None
         if not made:
             return self.args, self.kwargs
@@ -84,7 +83,6 @@ class Stats:
         return getattr(self.stats, name)
 
     def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as above
-        """Return a statistic, or the default."""
         return getattr(self.stats, name, default)
 
 
@@ -163,7 +161,6 @@ class BenchmarkFixture:
 
 
 def group_of(node: pytest.Item) -> str | None:
-    """Return the group that the test's marker `benchmark` names."""
     marker = node.get_closest_marker("benchmark")
     group = marker.kwargs.get("group") if marker else None
     return None if group is None else str(group)

@@ -12,7 +12,7 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from numbers import Real
@@ -141,35 +141,31 @@ def _run_pytest(path: str, options: Sequence[str], *, hold: Hold) -> tuple[Plugi
     # Our options come after the project's own, so that ours hold; the path comes last, since some options before it
     # may take a value or not.
     options = ["-p", "no:benchmark", "-s", "-m", "", "-k", "", *neutral, *options]
-    with _listen_to_stderr() as said:
+    listener = _Listener()
+    with contextlib.redirect_stderr(listener):
         code = pytest.main([*options, "--", path], plugins=[plugin])
+    said = listener.lines
     errors = [line for line in said if line.startswith("ERROR")] or said or ["it says nothing more"]
     return plugin, int(code), plugin.crash or one_line(errors[-1])
 
 
-@contextlib.contextmanager
-def _listen_to_stderr() -> Iterator[list[str]]:
-    """Yield a list that takes the lines written to stderr, which go on to where they went."""
-    lines: list[str] = []
-    usual = sys.stderr
+class _Listener(io.TextIOBase):
+    """Keeps the last lines that are written to stderr, which go on to where they went."""
 
-    class Listener(io.TextIOBase):
-        def write(self, text: str) -> int:
-            lines.extend(filter(str.strip, re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()))
-            del lines[:-20]
-            return usual.write(text)
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._usual = sys.stderr
 
-        def flush(self) -> None:
-            usual.flush()
+    def write(self, text: str) -> int:
+        self.lines.extend(filter(str.strip, re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()))
+        del self.lines[:-20]
+        return self._usual.write(text)
 
-        def fileno(self) -> int:
-            return usual.fileno()
+    def flush(self) -> None:
+        self._usual.flush()
 
-    sys.stderr = Listener()
-    try:
-        yield lines
-    finally:
-        sys.stderr = usual
+    def fileno(self) -> int:
+        return self._usual.fileno()
 
 
 def _is_number(value: Any) -> bool:  # noqa: ANN401 - whatever a test notes

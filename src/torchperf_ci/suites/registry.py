@@ -68,7 +68,6 @@ class Suite:
 
     @functools.cached_property
     def _cases(self) -> Mapping[str, tuple[str, Parameters]]:
-        """The model's own name and the parameters of every case."""
         choices = getattr(self.module, "PARAMS", {})
         return {
             name: (model, parameters)
@@ -78,7 +77,6 @@ class Suite:
 
     @functools.cached_property
     def models(self) -> Mapping[str, Callable[..., Any]]:
-        """The functions of all cases by name."""
         return {name: self.module.MODELS[model] for name, (model, _) in self._cases.items()}
 
     def own_name(self, model: str) -> str:
@@ -86,7 +84,6 @@ class Suite:
         return self._cases[model][0] if model in self._cases else model
 
     def parameters(self, model: str) -> Parameters:
-        """Return the parameters of a case, by name."""
         return self._cases[model][1]
 
     @property

@@ -11,10 +11,14 @@ import math
 import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
+
+from torchperf_ci.suites.published import replaced
+from torchperf_ci.worker.content import slots_of
 
 SEED = 1337
 
@@ -124,42 +128,28 @@ def another_function(reference: IterationOutcome, float64: IterationOutcome) -> 
     return None
 
 
-class Determinism:
+@contextmanager
+def deterministic_arithmetic(device: torch.device) -> Iterator[None]:
     """Make arithmetic deterministic while the block runs, as PyTorch's accuracy runs do, and undo all of it afterwards.
 
     cuDNN's deterministic algorithms, no TF32, eager's random numbers in the compiler; on an accelerator torch's
     deterministic algorithms as well, with a warning where an operator has none.
     """
+    import torch._inductor.config as inductor_config
 
-    def __init__(self, device: torch.device) -> None:
-        self._on_accelerator = device.type != "cpu"
-
-    def __enter__(self) -> Determinism:
-        import torch._inductor.config as inductor_config
-
-        cudnn = torch.backends.cudnn
-        self._saved = (cudnn.deterministic, cudnn.benchmark, inductor_config.fallback_random)
-        cudnn.deterministic, cudnn.benchmark, inductor_config.fallback_random = True, False, True
-        self._tf32 = [(owner, name, getattr(owner, name)) for owner, name in _tf32_switches()]
-        for owner, name, before in self._tf32:
-            setattr(owner, name, False if isinstance(before, bool) else "ieee")
-        self._algorithms = (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.is_deterministic_algorithms_warn_only_enabled(),
-        )
-        if self._on_accelerator:
+    with ExitStack() as stack:
+        stack.enter_context(replaced(torch.backends.cudnn, "deterministic", value=True))
+        stack.enter_context(replaced(torch.backends.cudnn, "benchmark", value=False))
+        stack.enter_context(replaced(inductor_config, "fallback_random", value=True))
+        for owner, name in _tf32_switches():
+            exact = False if isinstance(getattr(owner, name), bool) else "ieee"
+            stack.enter_context(replaced(owner, name, exact))
+        if device.type != "cpu":
+            before = torch.are_deterministic_algorithms_enabled()
+            warns_only = torch.is_deterministic_algorithms_warn_only_enabled()
+            stack.callback(torch.use_deterministic_algorithms, before, warn_only=warns_only)
             torch.use_deterministic_algorithms(True, warn_only=True)  # noqa: FBT003 - torch's signature
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        import torch._inductor.config as inductor_config
-
-        cudnn = torch.backends.cudnn
-        cudnn.deterministic, cudnn.benchmark, inductor_config.fallback_random = self._saved
-        for owner, name, before in self._tf32:
-            setattr(owner, name, before)
-        if self._on_accelerator:
-            torch.use_deterministic_algorithms(self._algorithms[0], warn_only=self._algorithms[1])
+        yield
 
 
 def _tf32_switches() -> list[tuple[Any, str]]:
@@ -203,19 +193,14 @@ def _flatten(
         if strict:
             raise CannotJudge(f"{where} is a {_type_name(value)}, which this check cannot compare")
         return
-    kind = "tensor" if isinstance(value, torch.Tensor) else _container_kind(value)
+    kinds = {torch.Tensor: "tensor", Mapping: "mapping", Sequence: "sequence"}
+    kind = next((name for cls, name in kinds.items() if isinstance(value, cls)), _type_name(value))
     leaves[where] = Leaf(f"{kind} with {len(parts)} parts")
     inside, before = above | {id(value)}, len(leaves)
     for name, part in parts.items():  # locks and the like may be private, if there is something else to compare
         _flatten(part, f"{where}{name}", leaves, strict=strict and not name.startswith("._"), above=inside)
     if strict and parts and len(leaves) == before:
         raise CannotJudge(f"{where} is a {_type_name(value)}, in which this check finds nothing to compare")
-
-
-def _container_kind(value: Any) -> str:  # noqa: ANN401 - any container
-    if isinstance(value, Mapping):
-        return "mapping"
-    return "sequence" if isinstance(value, Sequence) else _type_name(value)
 
 
 def _type_name(value: Any) -> str:  # noqa: ANN401 - any object
@@ -276,17 +261,8 @@ def _parts(value: Any) -> dict[str, Any] | None:  # noqa: ANN401 - any container
 
 def _attributes(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any object
     """List an object's attributes, in slots and in its dictionary, the private ones too."""
-    slots = [
-        name
-        for cls in type(value).__mro__
-        for name in (
-            [cls.__dict__["__slots__"]]
-            if isinstance(cls.__dict__.get("__slots__"), str)
-            else cls.__dict__.get("__slots__", ())
-        )
-        if name not in {"__dict__", "__weakref__"} and hasattr(value, name)
-    ]
-    return {**{name: getattr(value, name) for name in slots}, **getattr(value, "__dict__", {})}
+    slots = {name: getattr(value, name) for name in slots_of(type(value)) if hasattr(value, name)}
+    return {**slots, **getattr(value, "__dict__", {})}
 
 
 def _tensor_leaf(tensor: torch.Tensor, where: str, *, strict: bool) -> Leaf | None:
@@ -362,7 +338,7 @@ def _leaf_difference(
     if isinstance(one, torch.Tensor):
         return _tensor_difference(one, two, float64, tolerance, exact=exact)
     if isinstance(one, (float, complex)) and not isinstance(one, bool):
-        close = one == two if exact else _numbers_close(one, two, tolerance)
+        close = one == two if exact else cmath.isclose(one, two, rel_tol=tolerance.value, abs_tol=tolerance.value)
         if close or (tolerance.nan_equals_nan and cmath.isnan(one) and cmath.isnan(two)):
             return None
     elif one == two:
@@ -373,10 +349,6 @@ def _leaf_difference(
 def _short(value: Any) -> str:  # noqa: ANN401 - any value
     text = repr(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
-
-
-def _numbers_close(reference: complex, result: complex, tolerance: AccuracyTolerance) -> bool:
-    return cmath.isclose(reference, result, rel_tol=tolerance.value, abs_tol=tolerance.value)
 
 
 def _tensor_difference(

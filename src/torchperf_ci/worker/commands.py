@@ -32,7 +32,7 @@ from torchperf_ci.worker.accelerators import (
     unusable_accelerator,
     word_of_failure,
 )
-from torchperf_ci.worker.accuracy import CannotJudge, Determinism, IterationOutcome
+from torchperf_ci.worker.accuracy import CannotJudge, IterationOutcome, deterministic_arithmetic
 from torchperf_ci.worker.compile import (
     AS_IT_IS,
     CompileLog,
@@ -48,7 +48,7 @@ from torchperf_ci.worker.compile import (
 )
 from torchperf_ci.worker.copying import CannotCopy, describe_structure
 from torchperf_ci.worker.counting import GeneratedCode, IterationCounter, join_digests
-from torchperf_ci.worker.environment import describe_suite, find_suite, known_suites, list_existing_suites
+from torchperf_ci.worker.environment import describe_suite, known_suites, list_suites
 from torchperf_ci.worker.held_test import HeldTest
 from torchperf_ci.worker.instructions import (
     CallgrindCounter,
@@ -118,8 +118,7 @@ class Bench:
             "environment": self.environment,
             "suites": known_suites,
             "describe": describe_suite,
-            "suite": self.suite,
-            "existing": list_existing_suites,
+            "suite": list_suites,
             "load": self.load,
             "eager": self.eager,
             "accuracy": self.accuracy,
@@ -170,25 +169,6 @@ class Bench:
             "dtypes": DTYPES,
         }
 
-    def suite(self, spec: str) -> Mapping[str, Any]:
-        """List the models of a suite, what `--quick` keeps, what is skipped, what takes long to import."""
-        suite = find_suite(spec)
-        return {
-            "name": suite.name,
-            "missing": suite.missing(),
-            "models": list(suite.models),
-            "quick": list(suite.quick),
-            "groups": {name: list(models) for name, models in suite.groups.items()},
-            "preload": list(getattr(suite.module, "PRELOAD", ())),
-            "parameters": {model: dict(given) for model in suite.models if (given := suite.parameters(model))},
-            "metrics": {name: dict(metric) for name, metric in suite.metrics.items()},
-            "worlds": {model: suite.world(model) for model in suite.models if suite.world(model) > 1},
-            "skips": [
-                {"model": skip.model, "reason": skip.reason, "device": skip.device, "mode": skip.mode}
-                for skip in suite.skips
-            ],
-        }
-
     def load(
         self,
         *,
@@ -206,11 +186,10 @@ class Bench:
         artefacts: bool = False,
         dynamic: bool | None = None,
     ) -> Mapping[str, Any]:
-        """Build the case's model on its device. With `cache_dir` the compiler starts from that cache.
+        """Build the case's model on its device; the arguments are those of `run.case_worker.CaseSettings`.
 
-        compile_scope: what is compiled in training: the `module`, or the whole `step` with loss and backward; `auto` is
-        the step for the suites that bear PyTorch's names. dynamic: torch.compile's, about shapes. watch: `trace` is to
-        follow, so loading is watched. artefacts: `artefacts` is to follow, so the compilers' logs are kept.
+        cache_dir: the compiler starts from that cache. watch, artefacts: the command of that name is to follow, so
+        loading is watched, or the compilers' logs are kept.
         """
         self._cpus = self._world.share_of(cpus or ())
         _set_threads(threads, most=len(self._cpus or self._world.share_of(sorted(surroundings.cpu_set()))))
@@ -238,13 +217,12 @@ class Bench:
                 suite = load_benchmark(spec.removeprefix(ASV_SPEC)) if is_asv else resolve(spec)
             return load_model(suite)
         assert self._channel is not None
-        self._test = HeldTest(self._channel, self.handlers(), ends_after=self.ends_after)
+        self._test = HeldTest(channel=self._channel, handlers=self.handlers(), ends_after=self.ends_after)
         return self._test.run(spec.removeprefix(PYTEST_SPEC), case["model"], load_model)
 
     def _load_model(
         self, suite: Suite, *, batch_size: int | None, seed: int, scale: str, compile_scope: str
     ) -> Mapping[str, Any]:
-        """Build the model of a suite, and say what was built."""
         case, self._suite = self._case, suite
         if reason := self._suite.missing(case["model"]):
             raise CaseError("model_fail_to_load", reason)
@@ -415,17 +393,17 @@ class Bench:
     def _verdict_of_accuracy(self) -> Mapping[str, Any]:
         if self._workload.program.as_it_is:
             return make_verdict("pass_due_to_skip", "asv's benchmarks have no check")
-        with Determinism(self._workload.device):
+        with deterministic_arithmetic(self._workload.device):
             try:
                 if self._copy_problem is not None and self._workload.program.check is None:
                     raise CannotCopy(self._copy_problem)
                 if not self._is_pristine:
                     self._workload, self._is_pristine = self._workload.built_anew(same_state=False), True
                 return AccuracyCheck(
-                    self._workload,
-                    self._case,
-                    self._suite,
-                    self._world,
+                    workload=self._workload,
+                    case=self._case,
+                    suite=self._suite,
+                    world=self._world,
                     independent=self._independent,
                     observe_compiled=self._observe_compiled,
                     ends_after=self.ends_after,
@@ -471,10 +449,7 @@ class Bench:
             return {"digests": {}, "parts": {}, "doubts": [f"it could not be traced: {describe(error)}"]}
 
     def settle(self, cold_l2: bool = False) -> Mapping[str, Any]:  # noqa: FBT001, FBT002 - a request's argument
-        """Collect garbage once before timing, and never while timing. `{"remarks"}`: what a reader should know.
-
-        cold_l2: the device's L2 cache is emptied before every reading.
-        """
+        """Collect garbage once before timing, and never while timing. `{"remarks"}`: what a reader should know."""
         self._workload.module.zero_grad(set_to_none=True)
         free_memory(torch.device(self._case["device"]))
         gc.freeze()
@@ -554,11 +529,9 @@ class Bench:
         name = arm or ("compiled" if "compiled" in self._arms else "eager")
         has_graphs = uses_dynamo(self._case["compiler"]) and self._graphs.read().counters["unique_graphs"] > 0
         counts = IterationCounter(
-            self._arms[name],
+            arm=self._arms[name],
             eager=self._arms.get("eager"),
             device=self._workload.device,
-            prepare=lambda one: prepare_arm(one, 1),
-            graphs=compiled_graphs,
             code=self._generated_code if name == "compiled" else None,
             is_compiled=name == "compiled" and has_graphs,
         ).count()
@@ -621,7 +594,7 @@ class Bench:
         ).reply()
 
     def artefacts(self) -> Mapping[str, Any]:
-        """Return what was heard of compiling since `load` with `artefacts`: see `worker.artefacts.CompileLog`."""
+        """Return what was heard of compiling since `load` with `artefacts`: see `worker.compile.CompileLog`."""
         if self._compile_log is None:
             raise CaseError("fail_to_run", "torchperf-ci: nobody listened while it was compiled")
         return self._compile_log.reply()

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def calls_until_recorded(name: str, device: torch.device) -> int:
 
 
 def _compiler(name: str) -> Compiler:
-    return _COMPILERS.get(name) or Compiler(make=_backend(name), cudagraphs="cudagraphs" in name)
+    return _COMPILERS.get(name) or Compiler(make=partial(_use_backend, name), cudagraphs="cudagraphs" in name)
 
 
 def compile_workload(name: str, workload: Workload, options: Options) -> Compiled:
@@ -84,45 +85,37 @@ def compile_workload(name: str, workload: Workload, options: Options) -> Compile
     return compiler.make(workload, options)
 
 
-def _backend(backend: str) -> Callable[[Workload, Options], Compiled]:
-    """Make a compiler of a torch.compile backend, which may be missing in this torch, or lack its library."""
-
-    def make(workload: Workload, options: Options) -> Compiled:
-        known = torch._dynamo.list_backends(exclude_tags=())
-        if backend not in known:
-            raise CaseError("compiler_not_available", f"torch {torch.__version__} has no backend {backend}")
-        if backend == "cudagraphs" and workload.device.type != "cuda":
-            raise CaseError("compiler_not_available", "cudagraphs needs a CUDA device")
-        try:
-            torch._dynamo.lookup_backend(backend)
-        except (ImportError, torch._dynamo.exc.InvalidBackend) as error:
-            if is_of_device(error):  # its library is there, and broken
-                raise
-            raise CaseError("compiler_not_available", f"{backend}: {error}") from error
-        return torch.compile(workload.to_compile, backend=backend, dynamic=options.dynamic)
-
-    return make
+def _use_backend(backend: str, workload: Workload, options: Options) -> Compiled:
+    """Compile with a backend of torch.compile, which may be missing in this torch, or lack its library."""
+    known = torch._dynamo.list_backends(exclude_tags=())
+    if backend not in known:
+        raise CaseError("compiler_not_available", f"torch {torch.__version__} has no backend {backend}")
+    if backend == "cudagraphs" and workload.device.type != "cuda":
+        raise CaseError("compiler_not_available", "cudagraphs needs a CUDA device")
+    try:
+        torch._dynamo.lookup_backend(backend)
+    except (ImportError, torch._dynamo.exc.InvalidBackend) as error:
+        if is_of_device(error):  # its library is there, and broken
+            raise
+        raise CaseError("compiler_not_available", f"{backend}: {error}") from error
+    return torch.compile(workload.to_compile, backend=backend, dynamic=options.dynamic)
 
 
-def _inductor(*, cudagraphs: bool, mode: str | None = None) -> Callable[[Workload, Options], Compiled]:
-    """Make a compiler of inductor.
+def _use_inductor(workload: Workload, options: Options, *, cudagraphs: bool, mode: str | None = None) -> Compiled:
+    """Compile with inductor.
 
     CUDA graphs are switched as the suite runner's flags do; `mode` is torch.compile's, but for them.
     """
+    import torch._inductor.config as config
 
-    def make(workload: Workload, options: Options) -> Compiled:
-        import torch._inductor.config as config
-
-        if workload.device.type == "cpu":  # forks have it from their preloaded process
-            importlib.import_module("torchperf_ci.worker.cpp_compiler")
-        config.triton.cudagraphs = cudagraphs and workload.device.type == "cuda"
-        chosen = mode or options.inductor_mode
-        if chosen is None:
-            return torch.compile(workload.to_compile, backend="inductor", dynamic=options.dynamic)
-        switches = {**torch._inductor.list_mode_options(chosen), "triton.cudagraphs": config.triton.cudagraphs}
-        return torch.compile(workload.to_compile, backend="inductor", options=switches, dynamic=options.dynamic)
-
-    return make
+    if workload.device.type == "cpu":  # forks have it from their preloaded process
+        importlib.import_module("torchperf_ci.worker.cpp_compiler")
+    config.triton.cudagraphs = cudagraphs and workload.device.type == "cuda"
+    chosen = mode or options.inductor_mode
+    if chosen is None:
+        return torch.compile(workload.to_compile, backend="inductor", dynamic=options.dynamic)
+    switches = {**torch._inductor.list_mode_options(chosen), "triton.cudagraphs": config.triton.cudagraphs}
+    return torch.compile(workload.to_compile, backend="inductor", options=switches, dynamic=options.dynamic)
 
 
 def _torchscript_nnc(workload: Workload, options: Options) -> Compiled:  # noqa: ARG001 - every compiler is called alike
@@ -137,18 +130,14 @@ def _torchscript_nnc(workload: Workload, options: Options) -> Compiled:  # noqa:
         )
 
 
-def _onnx(*, dynamo: bool) -> Callable[[Workload, Options], Compiled]:
-    """Make a compiler that exports to ONNX and runs ONNX Runtime on the same device."""
-
-    def make(workload: Workload, options: Options) -> Compiled:  # noqa: ARG001 - every compiler is called alike
-        if workload.function is not None or workload.in_turn:
-            raise CaseError("compiler_not_available", "ONNX is exported of a module with one input, and this is none")
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.onnx"
-            torch.onnx.export(workload.module, workload.args, path, kwargs=dict(workload.kwargs), dynamo=dynamo)
-            return _OnnxSession(path, workload.device)
-
-    return make
+def _use_onnx(workload: Workload, options: Options, *, dynamo: bool) -> Compiled:  # noqa: ARG001 - as above
+    """Export to ONNX, and run ONNX Runtime on the same device."""
+    if workload.function is not None or workload.in_turn:
+        raise CaseError("compiler_not_available", "ONNX is exported of a module with one input, and this is none")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        torch.onnx.export(workload.module, workload.args, path, kwargs=dict(workload.kwargs), dynamo=dynamo)
+        return _OnnxSession(path, workload.device)
 
 
 class _OnnxSession:
@@ -173,34 +162,36 @@ class _OnnxSession:
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
-def _gone(reason: str) -> Callable[[Workload, Options], Compiled]:
-    def make(workload: Workload, options: Options) -> Compiled:  # noqa: ARG001 - every compiler is called alike
-        raise CaseError("compiler_not_available", reason)
-
-    return make
+def _refuse(reason: str, workload: Workload, options: Options) -> Compiled:  # noqa: ARG001 - as above
+    raise CaseError("compiler_not_available", reason)
 
 
 _COMPILERS: Mapping[str, Compiler] = {
-    "eager": Compiler(make=_backend("eager")),
-    "aot_eager": Compiler(make=_backend("aot_eager")),
-    "inductor": Compiler(make=_inductor(cudagraphs=True), cudagraphs=True),
-    "inductor_no_cudagraphs": Compiler(make=_inductor(cudagraphs=False)),
-    "inductor_max_autotune": Compiler(make=_inductor(cudagraphs=True, mode="max-autotune"), cudagraphs=True),
-    "inductor_max_autotune_no_cudagraphs": Compiler(
-        make=_inductor(cudagraphs=False, mode="max-autotune-no-cudagraphs")
+    "eager": Compiler(make=partial(_use_backend, "eager")),
+    "aot_eager": Compiler(make=partial(_use_backend, "aot_eager")),
+    "inductor": Compiler(make=partial(_use_inductor, cudagraphs=True), cudagraphs=True),
+    "inductor_no_cudagraphs": Compiler(make=partial(_use_inductor, cudagraphs=False)),
+    "inductor_max_autotune": Compiler(
+        make=partial(_use_inductor, cudagraphs=True, mode="max-autotune"), cudagraphs=True
     ),
-    "cudagraphs": Compiler(make=_backend("cudagraphs"), cudagraphs=True),
+    "inductor_max_autotune_no_cudagraphs": Compiler(
+        make=partial(_use_inductor, cudagraphs=False, mode="max-autotune-no-cudagraphs")
+    ),
+    "cudagraphs": Compiler(make=partial(_use_backend, "cudagraphs"), cudagraphs=True),
     "ts_nnc": Compiler(make=_torchscript_nnc, uses_dynamo=False),
-    "ts_nvfuser": Compiler(make=_gone("nvFuser left TorchScript with torch 2.2"), uses_dynamo=False),
-    "ts_nvfuser_cudagraphs": Compiler(make=_backend("cudagraphs_ts"), cudagraphs=True),
-    "aot_nvfuser": Compiler(make=_backend("aot_ts_nvfuser")),
-    "nvprims_nvfuser": Compiler(make=_backend("nvprims_nvfuser")),
-    "trt": Compiler(make=_backend("tensorrt"), needs=("torch_tensorrt",), inference_only=True),
+    "ts_nvfuser": Compiler(make=partial(_refuse, "nvFuser left TorchScript with torch 2.2"), uses_dynamo=False),
+    "ts_nvfuser_cudagraphs": Compiler(make=partial(_use_backend, "cudagraphs_ts"), cudagraphs=True),
+    "aot_nvfuser": Compiler(make=partial(_use_backend, "aot_ts_nvfuser")),
+    "nvprims_nvfuser": Compiler(make=partial(_use_backend, "nvprims_nvfuser")),
+    "trt": Compiler(make=partial(_use_backend, "tensorrt"), needs=("torch_tensorrt",), inference_only=True),
     "torchscript-onnx": Compiler(
-        make=_onnx(dynamo=False), needs=("onnx", "onnxruntime"), inference_only=True, uses_dynamo=False
+        make=partial(_use_onnx, dynamo=False), needs=("onnx", "onnxruntime"), inference_only=True, uses_dynamo=False
     ),
     "dynamo-onnx": Compiler(
-        make=_onnx(dynamo=True), needs=("onnx", "onnxscript", "onnxruntime"), inference_only=True, uses_dynamo=False
+        make=partial(_use_onnx, dynamo=True),
+        needs=("onnx", "onnxscript", "onnxruntime"),
+        inference_only=True,
+        uses_dynamo=False,
     ),
 }
 """Every row of the suite runner's table. What a torch no longer has is a row with that reason, not an error."""
@@ -311,7 +302,7 @@ class _LimitLog(logging.Handler):
 
 
 class ShapeWatch:
-    """Counts recompilations while inputs of several shapes are run in turn for the first time, and the time they take.
+    """Adds up the time that recompiling takes while inputs of several shapes are run in turn for the first time.
 
     It stands in the place of the compiled callable. The first call of all compiles; a later one that compiles again
     does so for another shape.
@@ -319,7 +310,7 @@ class ShapeWatch:
 
     def __init__(self, compiled: Compiled, graphs: GraphCounter) -> None:
         self.compiled, self._graphs = compiled, graphs
-        self.recompiles, self.seconds = 0, 0.0
+        self.seconds = 0.0
         self._is_first = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - a module's signature
@@ -330,7 +321,6 @@ class ShapeWatch:
             self._is_first = False
             self._graphs.first_call_is_over()
         elif recompiles:
-            self.recompiles += recompiles
             self.seconds += seconds
         return result
 
@@ -421,7 +411,6 @@ class CompileLog(logging.Handler):
                 log.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep what a record says."""
         kind, text = record.name.rpartition(".")[2].removeprefix("__"), record.getMessage()
         if kind == "graph_code":
             self._note_graph(text)

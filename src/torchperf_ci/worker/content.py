@@ -33,7 +33,6 @@ from torch.nn.parameter import is_lazy
 DIGEST_BYTES = 16
 _CHUNK = 2**26
 _MOST_OBJECTS = 1_000_000
-_LONGEST_TEXT = 200
 
 _HAS_DOCSTRING = 0x4000000  # a flag of code objects from Python 3.13 on
 _CONSTANT_OPERATIONS = frozenset(dis.hasconst)
@@ -112,12 +111,9 @@ class Places:
             return "standard"
         if _PACKAGES.search(real) and not self.is_in_tree(real):
             return "shared"
-        is_generated = "torchinductor" in real or "compile_tasks" in real or self._is_cached(real)
-        return "generated" if is_generated else "own"
-
-    def _is_cached(self, file: str) -> bool:
         cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR", "")
-        return bool(cache) and file.startswith(_folders(cache, os.path.realpath(cache)))
+        is_cached = bool(cache) and real.startswith(_folders(cache, os.path.realpath(cache)))
+        return "generated" if is_cached or "torchinductor" in real or "compile_tasks" in real else "own"
 
     def is_in_tree(self, file: str) -> bool:
         """Say whether a file lies in the side's own folders: where its commit is, or in its own environment."""
@@ -148,7 +144,6 @@ def _folders(*paths: Any) -> tuple[str, ...]:  # noqa: ANN401 - any path
 
 
 def digest_text(*parts: str) -> str:
-    """Digest some texts in their order."""
     hashed = blake2b(digest_size=DIGEST_BYTES)
     for part in parts:
         hashed.update(part.encode("utf-8", "surrogatepass") + b"\0")
@@ -307,7 +302,6 @@ class _Walk:
         self.hashed.update(repr(words).encode("utf-8", "surrogatepass"))
 
     def add(self, value: Any) -> None:  # noqa: ANN401 - any value
-        """Add a value to the digest."""
         kind = type(value)
         if kind in _PLAIN:
             self._say(kind.__name__, value)
@@ -359,7 +353,7 @@ class _Walk:
             case types.CodeType():
                 return self._say("code", self._owner.code(value))
             case types.CellType():
-                return self._add_parts("cell", *_cell_contents(value))
+                return self._add_parts("cell", *cell_contents(value))
             case types.GeneratorType():
                 frame = value.gi_frame
                 return self._add_parts("generator", value.gi_code, dict(frame.f_locals) if frame else None)
@@ -406,7 +400,7 @@ class _Walk:
     def _add_function(self, function: types.FunctionType) -> None:
         self._owner.functions[id(function)] = function
         self._say("function", self._owner.places.normalise(function.__qualname__), self._owner.code(function.__code__))
-        cells = [content for cell in function.__closure__ or () for content in _cell_contents(cell)]
+        cells = [content for cell in function.__closure__ or () for content in cell_contents(cell)]
         self._add_parts("defaults", function.__defaults__, function.__kwdefaults__, cells)
         for name, value in sorted(vars(function).items()):
             if not name.startswith("_torchdynamo"):
@@ -455,20 +449,27 @@ class _Walk:
 
 
 def _list_attributes(value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - any object
-    for base in type(value).__mro__:
-        slots = vars(base).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if name not in {"__dict__", "__weakref__"}:
-                try:
-                    yield name, object.__getattribute__(value, name)
-                except AttributeError:  # without a value, or a private name
-                    continue
+    for name in slots_of(type(value)):
+        try:
+            yield name, object.__getattribute__(value, name)
+        except AttributeError:  # without a value, or a private name
+            continue
     attributes = getattr(value, "__dict__", None)
     if isinstance(attributes, dict):
         yield from attributes.items()
 
 
-def _cell_contents(cell: types.CellType) -> list[Any]:
+def slots_of(kind: type) -> Iterator[str]:
+    """Yield the names of the slots that a class and its bases declare."""
+    for base in kind.__mro__:
+        slots = vars(base).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in {"__dict__", "__weakref__"}:
+                yield name
+
+
+def cell_contents(cell: types.CellType) -> list[Any]:
+    """Return what a closure holds in a cell, alone in a list; nothing before it is assigned."""
     try:
         return [cell.cell_contents]
     except ValueError:  # it is empty
@@ -480,12 +481,10 @@ def _name_class(kind: type) -> str:
 
 
 def digest_bytes(content: bytes) -> str:
-    """Digest some bytes."""
     return blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
 
 
 def digest_file(path: str) -> str:
-    """Digest the content of a file. Raises `OSError`."""
     hashed = blake2b(digest_size=DIGEST_BYTES)
     with open(path, "rb") as stream:  # noqa: PTH123 - a path as text
         while piece := stream.read(_CHUNK):

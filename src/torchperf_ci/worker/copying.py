@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parameter import is_lazy
 
+from torchperf_ci.worker.content import cell_contents
 from torchperf_ci.worker.protocol import describe
 
 Change = Callable[[torch.Tensor], torch.Tensor]
@@ -55,7 +56,7 @@ def copy_faithfully(value: Any, change: Change = torch.clone) -> Any:  # noqa: A
     """
     originals = list(_walk(value))
     tensors = [item for item in originals if isinstance(item, torch.Tensor) and not is_lazy(item)]
-    if any(_has_hooks(tensor) for tensor in tensors):
+    if any(tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None) for tensor in tensors):
         raise CannotCopy("a tensor has hooks, which a copy would lack")
     try:
         with torch.no_grad():
@@ -120,22 +121,11 @@ def _parts(item: Any) -> list[Any]:  # noqa: ANN401 - any object
         names = inner()[0] if inner is not None else ()
         return [*vars(item).values(), *(getattr(item, name) for name in names)]
     if isinstance(item, types.FunctionType):  # its globals belong to its module, not to it
-        cells = [_content(cell) for cell in item.__closure__ or ()]
+        cells = [content for cell in item.__closure__ or () for content in cell_contents(cell)]
         return [*cells, *(item.__defaults__ or ()), *(item.__kwdefaults__ or {}).values(), *vars(item).values()]
     if isinstance(item, types.MethodType):
         return [item.__self__, item.__func__]
     return gc.get_referents(item)
-
-
-def _content(cell: types.CellType) -> Any:  # noqa: ANN401 - any object
-    try:
-        return cell.cell_contents
-    except ValueError:  # nothing was assigned yet
-        return None
-
-
-def _has_hooks(tensor: torch.Tensor) -> bool:
-    return bool(tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None))
 
 
 def _copy_tensors(tensors: list[torch.Tensor], change: Change) -> dict[int, Any]:
@@ -197,11 +187,8 @@ def _shared_state(originals: list[Any], copied: Any) -> str | None:  # noqa: ANN
     for item in _walk(copied):
         if id(item) in mine:
             return f"a function or an object keeps hold of the original's {type(item).__name__}"
-        if isinstance(item, types.FunctionType) and _has_own_state(item):
-            return f"the function {item.__qualname__} keeps a state of its own"
+        if isinstance(item, types.FunctionType):
+            held = (content for cell in item.__closure__ or () for content in cell_contents(cell))
+            if any(isinstance(content, (list, dict, set, bytearray)) for content in held):  # it may append to a list
+                return f"the function {item.__qualname__} keeps a state of its own"
     return None
-
-
-def _has_own_state(function: types.FunctionType) -> bool:
-    """Tell whether calls of a function may change what its closure holds, for example a list that it appends to."""
-    return any(isinstance(_content(cell), (list, dict, set, bytearray)) for cell in function.__closure__ or ())

@@ -20,9 +20,10 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from torchperf_ci.worker.compile import compiled_graphs
 from torchperf_ci.worker.memory import profile_iteration, runs_on_device
 from torchperf_ci.worker.protocol import describe
-from torchperf_ci.worker.timing import Arm
+from torchperf_ci.worker.timing import Arm, prepare_arm
 
 _REGION = "Torch-Compiled Region"
 """The profiler's name for code of torch.compile that runs."""
@@ -71,32 +72,23 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+@dataclass(slots=True, kw_only=True)
 class IterationCounter:
     """Counts one settled iteration of an arm: its allocations, the operators that it dispatches, its kernels.
 
     eager: the plain program, whose floating-point operations are those of every arm; None where there is none.
-    prepare: makes the inputs of the next call of an arm. graphs: counts what dynamo has compiled so far, which must not
-    grow. code: Inductor's, where the arm is compiled. is_compiled: whether dynamo has made a graph of the arm.
+    code: Inductor's, where the arm is compiled. is_compiled: whether dynamo has made a graph of the arm.
     """
 
-    def __init__(
-        self,
-        arm: Arm,
-        *,
-        eager: Arm | None,
-        device: torch.device,
-        prepare: Callable[[Arm], object],
-        graphs: Callable[[], int],
-        code: GeneratedCode | None,
-        is_compiled: bool,
-    ) -> None:
-        self._arm, self._eager, self._device = arm, eager, device
-        self._prepare, self._graphs, self._code, self._is_compiled = prepare, graphs, code, is_compiled
-        self._regions = 0
-        self._counts = Counts()
+    arm: Arm
+    eager: Arm | None
+    device: torch.device
+    code: GeneratedCode | None
+    is_compiled: bool
+    _regions: int = field(default=0, init=False)
+    _counts: Counts = field(default_factory=Counts, init=False)
 
     def count(self) -> Counts:
-        """Count everything that can be counted; the rest has remarks."""
         for name, step in (
             ("allocations", self._count_events),
             ("operators", self._log_operators),
@@ -110,29 +102,29 @@ class IterationCounter:
         return self._counts
 
     def _count_events(self) -> None:
-        events = profile_iteration(self._device, self._arm, lambda: self._prepare(self._arm))
+        events = profile_iteration(self.device, self.arm, lambda: prepare_arm(self.arm, 1))
         if events is None:
             self._counts.remarks.append("allocations could not be counted: this torch's profiler has no events")
             return
         self._regions = _count_regions(events)
-        self._counts.metrics |= _count_events(events, self._device)
+        self._counts.metrics |= _count_events(events, self.device)
 
     def _log_operators(self) -> None:
         """Log the operators of an iteration, and look whether compiled code still ran as it is."""
-        log, before = OperatorLog(), self._graphs()
+        log, before = OperatorLog(), compiled_graphs()
 
         def iterate() -> None:
             with log:
-                self._arm()
+                self.arm()
 
         def prepare() -> None:
-            self._prepare(self._arm)
+            prepare_arm(self.arm, 1)
             log.clear()
 
-        regions = _count_regions(profile_iteration(self._device, iterate, prepare) or ())
-        if self._graphs() != before:
+        regions = _count_regions(profile_iteration(self.device, iterate, prepare) or ())
+        if compiled_graphs() != before:
             self._counts.remarks.append("operators could not be counted: dynamo compiled again meanwhile")
-        elif self._is_compiled and (regions != self._regions or not regions):
+        elif self.is_compiled and (regions != self._regions or not regions):
             why = "this torch runs compiled code eagerly meanwhile"
             self._counts.remarks.append(f"operators could not be counted: {why}")
         else:
@@ -142,11 +134,11 @@ class IterationCounter:
     def _count_flops(self) -> None:
         from torch.utils.flop_counter import FlopCounterMode
 
-        if self._eager is None:
+        if self.eager is None:
             return
-        self._prepare(self._eager)
+        prepare_arm(self.eager, 1)
         with FlopCounterMode(display=False) as counter:
-            self._eager()
+            self.eager()
         self._counts.metrics["flops"] = counter.get_total_flops()
         by_operator = counter.get_flop_counts().get("Global", {})
         self._counts.convolution_flops = sum(
@@ -154,7 +146,7 @@ class IterationCounter:
         )
 
     def _read_code(self) -> None:
-        texts = [normalise_code(text) for text in self._code.read()] if self._code else []
+        texts = [normalise_code(text) for text in self.code.read()] if self.code else []
         if texts:
             self._counts.code = "\n".join(sorted(texts))
             self._counts.metrics["generated_kernels"] = sum(map(count_kernel_calls, texts))
@@ -195,7 +187,6 @@ class OperatorLog(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch 
         return True
 
     def clear(self) -> None:
-        """Forget what was logged."""
         self.lines.clear()
         self._numbers.clear()
         self._next = 0

@@ -13,8 +13,9 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+
+from torchperf_ci.suites.published import replaced_variable
 
 _CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
@@ -56,19 +57,7 @@ def _compile_header() -> None:
         os.waitpid(pid, 0)
 
 
-@contextlib.contextmanager
-def _users_cache() -> Iterator[None]:
-    """Leave torch its own choice of a cache, which it writes into the environment; that is as before afterwards."""
-    chosen = os.environ.pop(_CACHE, None)
-    try:
-        yield
-    finally:
-        os.environ.pop(_CACHE, None)
-        if chosen is not None:
-            os.environ[_CACHE] = chosen
-
-
-with _users_cache():
+with replaced_variable(_CACHE, None):  # torch has its own choice of a cache, which it writes into the environment
     for _prepare in (_ask_for_instructions, _compile_header):
         with contextlib.suppress(Exception):  # another version of torch does it elsewhere, when it compiles
             _prepare()

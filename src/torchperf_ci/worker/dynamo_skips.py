@@ -89,7 +89,7 @@ def _refuse(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def _words(value: object) -> Iterator[str]:
-    """Everything that an event's arguments say, without the variables of a process."""
+    """Yield all that an event's arguments say, without the variables of a process."""
     match value:
         case str():
             yield value

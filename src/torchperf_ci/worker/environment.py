@@ -13,6 +13,7 @@ import socket
 import subprocess
 import traceback
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,18 @@ import torch
 from torchperf_ci.suites.asv_benchmarks import collect_benchmarks
 from torchperf_ci.suites.problems import short_path
 from torchperf_ci.suites.pytest_tests import PRELOAD, collect_tests
-from torchperf_ci.suites.registry import ExistingBenchmark, Suite, SuiteError, known, resolve
+from torchperf_ci.suites.registry import ExistingBenchmark, Skip, Suite, SuiteError, known, resolve
 from torchperf_ci.worker.accelerators import accelerators
-from torchperf_ci.worker.protocol import ASV_SPEC, PYTEST_SPEC, SECRET, CaseError, describe
+from torchperf_ci.worker.protocol import (
+    ASV_SPEC,
+    EXISTING_SPECS,
+    MISSING_MODULE,
+    PYTEST_SPEC,
+    SECRET,
+    CaseError,
+    describe,
+    hint_at,
+)
 
 _VARIABLES = re.compile(
     r"^(TORCH|PYTORCH|CUDA|CUBLAS|CUDNN|NCCL|HIP|ROCR|HSA|GPU_DEVICE_ORDINAL|ZE|ONEAPI|SYCL|TRITON|OMP|MKL|KMP|GOMP|USE_LLVM|LD_PRELOAD|HF_HUB_OFFLINE|XLA)"
@@ -167,11 +177,31 @@ def describe_suite(spec: str) -> Mapping[str, Any]:
     }
 
 
-def list_existing_suites(spec: str) -> Mapping[str, Any]:
-    """List the suites that another tool's benchmarks at a path are: `pytest:PATH` or `asv:PATH`.
+def list_suites(spec: str) -> Mapping[str, Any]:
+    """List the suite of a name, a file or a module, or those that another tool's benchmarks at a path are.
 
-    Raises `CaseError` for what is none.
+    Each has the fields of `run.plan.SuiteListing` and `missing`, as far as it has them. Raises `CaseError` for what is
+    none.
     """
+    return {"suites": _list_existing(spec) if spec.startswith(EXISTING_SPECS) else [_list_suite(find_suite(spec))]}
+
+
+def _list_suite(suite: Suite) -> dict[str, Any]:
+    return {
+        "name": suite.name,
+        "missing": suite.missing(),
+        "models": list(suite.models),
+        "quick": list(suite.quick),
+        "groups": {name: list(models) for name, models in suite.groups.items()},
+        "preload": list(getattr(suite.module, "PRELOAD", ())),
+        "params": {model: dict(given) for model in suite.models if (given := suite.parameters(model))},
+        "metrics": {name: dict(metric) for name, metric in suite.metrics.items()},
+        "worlds": {model: suite.world(model) for model in suite.models if suite.world(model) > 1},
+        "skips": [asdict(skip) for skip in suite.skips],
+    }
+
+
+def _list_existing(spec: str) -> list[dict[str, Any]]:
     is_pytest = spec.startswith(PYTEST_SPEC)
     try:
         if is_pytest:
@@ -183,19 +213,18 @@ def list_existing_suites(spec: str) -> Mapping[str, Any]:
     suites: dict[str, list[ExistingBenchmark]] = {}
     for benchmark in found:
         suites.setdefault(benchmark.suite, []).append(benchmark)
-    return {
-        "suites": [
-            {
-                "name": name,
-                "specs": {benchmark.model: benchmark.spec for benchmark in benchmarks},
-                "metrics": {benchmark.model: benchmark.metrics for benchmark in benchmarks if benchmark.metrics},
-                "skips": {benchmark.model: benchmark.skip for benchmark in benchmarks if benchmark.skip},
-                "broken": {benchmark.model: benchmark.broken for benchmark in benchmarks if benchmark.broken},
-                "preload": PRELOAD if is_pytest else (),
-            }
-            for name, benchmarks in suites.items()
-        ]
-    }
+    return [
+        {
+            "name": name,
+            "models": list(dict.fromkeys(benchmark.model for benchmark in benchmarks)),
+            "specs": {benchmark.model: benchmark.spec for benchmark in benchmarks},
+            "metrics_by_model": {benchmark.model: benchmark.metrics for benchmark in benchmarks if benchmark.metrics},
+            "skips": [asdict(Skip(model=each.model, reason=each.skip)) for each in benchmarks if each.skip],
+            "broken": {benchmark.model: benchmark.broken for benchmark in benchmarks if benchmark.broken},
+            "preload": PRELOAD if is_pytest else (),
+        }
+        for name, benchmarks in suites.items()
+    ]
 
 
 def find_suite(spec: str) -> Suite:
@@ -211,6 +240,8 @@ def find_suite(spec: str) -> Suite:
             file, line = error.filename, error.lineno
             error = SyntaxError(error.msg)  # without the place, which stands before it
         place = "" if "torchperf_ci" in Path(file).parts else f"{short_path(file)}:{line}: "
+        is_missing = isinstance(error, ModuleNotFoundError) and error.name and not hint_at(error)
         raise CaseError(
-            "unknown_suite", f"suite {short_path(spec)} cannot be imported: {place}{describe(error)}"
+            MISSING_MODULE if is_missing else "unknown_suite",
+            f"suite {short_path(spec)} cannot be imported: {place}{describe(error)}",
         ) from error

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torchperf_ci.suites.program import Program
@@ -22,17 +23,17 @@ _ENDS_WITH = "accuracy"
 """The command that lets the test go on: whether it passes is the answer."""
 
 
+@dataclass(slots=True, kw_only=True)
 class HeldTest:
     """Runs one test and serves the commands of its case from inside.
 
     readings: the nanoseconds of a call in each reading that was taken, for `benchmark.stats`.
     """
 
-    def __init__(
-        self, channel: Channel, handlers: Mapping[str, Handler], *, ends_after: Callable[[BaseException], bool]
-    ) -> None:
-        self._channel, self._handlers, self._ends_after = channel, handlers, ends_after
-        self.readings: list[int] = []
+    channel: Channel
+    handlers: Mapping[str, Handler]
+    ends_after: Callable[[BaseException], bool]
+    readings: list[int] = field(default_factory=list)
 
     def run(self, node: str, model: str, load_model: Callable[[Suite], Mapping[str, Any]]) -> Mapping[str, Any]:
         """Run the test. In its call `load` is answered with what `load_model` says of the call, and the requests after
@@ -55,9 +56,13 @@ class HeldTest:
             except BaseException as error:
                 problem = error
                 raise
-            self._channel.answer({"ok": {**loaded, "in_test": True}})
-            serve(self._channel, self._handlers, ends_after=self._ends_after, until=_ENDS_WITH)
-            return [reading / 1e9 for reading in self.readings] or [_time_once(call)]
+            self.channel.answer({"ok": {**loaded, "in_test": True}})
+            serve(self.channel, self.handlers, ends_after=self.ends_after, until=_ENDS_WITH)
+            if self.readings:
+                return [reading / 1e9 for reading in self.readings]
+            start = time.perf_counter()
+            call.call_once()
+            return [time.perf_counter() - start]
 
         try:
             outcome = run_test(node, hold)
@@ -91,9 +96,3 @@ def program_of(call: HeldCall) -> Program:
             call.teardown(*args, **kwargs)
 
     return Program(call=run, setup=setup, teardown=teardown, as_it_is=True)
-
-
-def _time_once(call: HeldCall) -> float:
-    start = time.perf_counter()
-    call.call_once()
-    return time.perf_counter() - start

@@ -14,7 +14,6 @@ import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 CALLGRIND_VARIABLE = "TORCHPERF_CALLGRIND"
 """Where callgrind writes its files: a path to which it adds the process and a number."""
@@ -30,16 +29,6 @@ _USER_ONLY = 1 << 5 | 1 << 6
 _STEPS = 20_000
 _LEAST_PER_STEP = 5
 _MOST = 2**62
-
-
-class Counter(Protocol):
-    """Counts the instructions of an action."""
-
-    def __enter__(self) -> object: ...
-
-    def __exit__(self, *exc: object) -> None: ...
-
-    def count(self, action: Callable[[], object]) -> int: ...
 
 
 class ProcessorCounter:
@@ -65,15 +54,11 @@ class ProcessorCounter:
     def __exit__(self, *exc: object) -> None:
         os.close(self._descriptor)
 
-    def read(self) -> int:
-        """Return the instructions so far."""
-        return int.from_bytes(os.read(self._descriptor, 8), "little")
-
     def count(self, action: Callable[[], object]) -> int:
-        """Count the instructions of an action."""
-        start = self.read()
+        start = os.read(self._descriptor, 8)
         action()
-        return self.read() - start
+        end = os.read(self._descriptor, 8)
+        return int.from_bytes(end, "little") - int.from_bytes(start, "little")
 
 
 def is_plausible(short: int, long: int) -> bool:
@@ -155,7 +140,9 @@ class CallgrindCounter:
         return int(self._call(ctypes.addressof(arguments), 0))
 
 
-def count_instructions(counter: Counter, iterate: Callable[[], object], prepare: Callable[[], object]) -> int:
+def count_instructions(
+    counter: ProcessorCounter | CallgrindCounter, iterate: Callable[[], object], prepare: Callable[[], object]
+) -> int:
     """Count the instructions of an iteration: the least of ten, after one that does not count, as PyTorch's
     benchmarks/dynamo/pr_time_benchmarks does."""
     counts = []

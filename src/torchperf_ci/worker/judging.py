@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ _PASS = "pass"
 _MAY_BE_THE_COPYS_FAULT = {"fail_accuracy", "eager_1st_run_fail"}
 
 
+@dataclass(slots=True, kw_only=True)
 class AccuracyCheck:
     """The check of one case by the rules of `worker.accuracy`.
 
@@ -37,20 +38,15 @@ class AccuracyCheck:
     iteration did. ends_after: says whether nothing can follow an error in this process.
     """
 
-    def __init__(
-        self,
-        workload: Workload,
-        case: Mapping[str, str],
-        suite: Suite,
-        world: World,
-        *,
-        independent: Callable[[], Workload],
-        observe_compiled: Callable[[], IterationOutcome],
-        ends_after: Callable[[BaseException], bool],
-    ) -> None:
-        self._workload, self._case, self._suite, self._world = workload, case, suite, world
-        self._independent, self._observe_compiled, self._ends_after = independent, observe_compiled, ends_after
-        self._compiled: IterationOutcome | None = None
+    workload: Workload
+    case: Mapping[str, str]
+    suite: Suite
+    world: World
+    independent: Callable[[], Workload]
+    observe_compiled: Callable[[], IterationOutcome]
+    ends_after: Callable[[BaseException], bool]
+    _compiled: IterationOutcome | None = field(default=None, init=False)
+    _random_state_in_float64: torch.Tensor = field(init=False)
 
     def judge(self) -> Mapping[str, Any]:
         """Judge by eager runs on copies; what does not pass so is judged once more by runs on what is built anew.
@@ -59,21 +55,21 @@ class AccuracyCheck:
         something else, which is no fault of the compiler's. Two copies that differ from each other differ for good.
         A suite that checks its results itself has the last word about them.
         """
-        if self._workload.program.check is not None:
-            return self._ask_suite(self._workload.program.check)
-        if self._case["compiler"] == AS_IT_IS:
+        if self.workload.program.check is not None:
+            return self._ask_suite(self.workload.program.check)
+        if self.case["compiler"] == AS_IT_IS:
             return leave_unjudged("nothing is compiled, so there is nothing to compare with")
         float64, remark = self._float64_reference()
         try:
-            verdict = self._compare(self._independent, float64, remark)
+            verdict = self._compare(self.independent, float64, remark)
             failure = None
         except CaseError as error:
-            if not error.status.startswith("eager") or self._world.is_shared or self._ends_after(error):
+            if not error.status.startswith("eager") or self.world.is_shared or self.ends_after(error):
                 raise  # of several processes the others do not know of it, and would wait for ever
             verdict, failure = make_verdict(error.status, error.reason), error
-        if verdict["status"] in _MAY_BE_THE_COPYS_FAULT and not self._world.is_shared:
+        if verdict["status"] in _MAY_BE_THE_COPYS_FAULT and not self.world.is_shared:
             try:
-                again = self._compare(lambda: self._workload.built_anew(same_state=False), float64, remark)
+                again = self._compare(lambda: self.workload.built_anew(same_state=False), float64, remark)
             except (CaseError, CannotCopy):
                 pass
             else:
@@ -88,15 +84,15 @@ class AccuracyCheck:
 
     def _ask_suite(self, check: Callable[[Any], Any]) -> Mapping[str, Any]:
         """Let the suite judge the compiled result, or the only one; where that is wrong, the eager one as well."""
-        compiler = self._case["compiler"]
+        compiler = self.case["compiler"]
         try:
-            eager = self._independent()
+            eager = self.independent()
         except CannotCopy:
-            eager = self._workload
+            eager = self.workload
         if compiler == AS_IT_IS:
             wrong = _ask(check, self._eager_outcome("1st", lambda: eager))
             return make_verdict("fail_accuracy", wrong) if wrong else make_verdict(_PASS)
-        wrong = _ask(check, self._observe_compiled())
+        wrong = _ask(check, self.observe_compiled())
         if not wrong:
             return make_verdict(_PASS)
         too = _ask(check, self._eager_outcome("1st", lambda: eager))
@@ -105,7 +101,7 @@ class AccuracyCheck:
     def _compare(
         self, make: Callable[[], Workload], float64: IterationOutcome | None, remark: str
     ) -> Mapping[str, Any]:
-        case, suite = self._case, self._suite
+        case, suite = self.case, self.suite
         default = 1e-4 if case["dtype"] == "float32" else 1e-3
         own, cosine = suite.option("tolerance"), suite.option("use_cosine")
         tolerance = AccuracyTolerance(
@@ -114,17 +110,17 @@ class AccuracyCheck:
             nan_equals_nan=case["dtype"] != "float32",
         )
         first = self._eager_outcome("1st", make)
-        if float64 is not None and not torch.equal(random_state(self._workload.device), self._random_state_in_float64):
+        if float64 is not None and not torch.equal(random_state(self.workload.device), self._random_state_in_float64):
             float64, remark = None, "no float64 reference: it draws other random numbers"
         second = self._eager_outcome("2nd", make)
         differs = self._difference(first, second, None, tolerance, exact=True)
-        if self._world.is_any(differs is not None):
+        if self.world.is_any(differs is not None):
             elsewhere = "two eager runs differ in another process"
             said = f"two eager runs differ: {differs}" if differs else elsewhere
             return make_verdict("eager_two_runs_differ", said)
         del second
         if self._compiled is None:
-            self._compiled = self._observe_compiled()
+            self._compiled = self.observe_compiled()
         close = replace(tolerance, cosine=False)
         if not tolerance.cosine and self._difference(first, self._compiled, None, close) is None:
             return self._passed(first)
@@ -137,7 +133,7 @@ class AccuracyCheck:
 
     def _passed(self, eager: IterationOutcome, remark: str = "") -> Mapping[str, Any]:
         """Pass what was compared; a callable that returns nothing, and changes nothing it is given, was not."""
-        if self._workload.function is not None and all(leaf.value is None for leaf in eager.leaves().values()):
+        if self.workload.function is not None and all(leaf.value is None for leaf in eager.leaves().values()):
             return leave_unjudged("it returns nothing that can be compared")
         return make_verdict(_PASS, "", remark)
 
@@ -162,27 +158,27 @@ class AccuracyCheck:
     def _float64_reference(self) -> tuple[IterationOutcome | None, str]:
         """Run the workload in float64. Where that cannot be done the text says why, and cosine similarity decides."""
         try:
-            outcome = observe(self._workload.in_float64(), self._case["compiler"])
+            outcome = observe(self.workload.in_float64(), self.case["compiler"])
         except BaseException as error:  # a model may raise anything, and an interrupt does not come here
-            if self._ends_after(error):
+            if self.ends_after(error):
                 raise CaseError("not_judged", f"its float64 reference breaks the device: {describe(error)}") from error
             print(f"torchperf-ci: no float64 reference: {describe(error)}")  # noqa: T201 - goes to the case's log
             return None, f"no float64 reference: {describe(error)}"
         finally:
-            free_memory(torch.device(self._case["device"]))
-        self._random_state_in_float64 = random_state(self._workload.device)
+            free_memory(torch.device(self.case["device"]))
+        self._random_state_in_float64 = random_state(self.workload.device)
         return outcome, ""
 
     def _eager_outcome(self, which: str, make: Callable[[], Workload]) -> IterationOutcome:
         try:
-            return observe(make(), self._case["compiler"])
+            return observe(make(), self.case["compiler"])
         except CannotCopy:
             raise
         except BaseException as error:  # as in `load`
             word = "OOM" if is_out_of_memory(error) else "fail"
             raise CaseError(f"eager_{which}_run_{word}", describe(error)) from error
         finally:
-            free_memory(torch.device(self._case["device"]))
+            free_memory(torch.device(self.case["device"]))
 
 
 def observe(workload: Workload, compiler: str, call: Callable[..., Any] | None = None) -> IterationOutcome:
@@ -212,5 +208,4 @@ def leave_unjudged(reason: str) -> dict[str, Any]:
 
 
 def make_verdict(status: str, reason: str = "", remark: str = "") -> dict[str, Any]:
-    """Make the reply of an accuracy check."""
     return {"status": status, "reason": reason, "remarks": [remark] if remark else []}

@@ -75,7 +75,6 @@ class SetUpCalls:
         self._inputs, self._is_open = self._setup(), True
 
     def finish(self) -> None:
-        """Tear down what was set up."""
         self._inputs = None
         if self._is_open:
             self._is_open = False
@@ -126,7 +125,6 @@ class Workload:
 
     @property
     def has_setup(self) -> bool:
-        """Say whether anything runs around a call."""
         return self.setup is not None or self.teardown is not None
 
     @property
@@ -146,7 +144,7 @@ class Workload:
         step = self._finished_step(call)
         if self.has_setup:
             once = self.program.setup_per == "reading"
-            return SetUpCalls(step, self.set_up, self.teardown or _nothing, once=once)
+            return SetUpCalls(step, self.set_up, self.tear_down, once=once)
         if self.inputs_change:
             return FreshInputs(step, self.fresh_inputs)
         if self.function is not None and self.dtype != "amp" and not self.in_turn and not _is_distributed():
@@ -166,7 +164,6 @@ class Workload:
 
     @property
     def original(self) -> Callable[..., Any]:
-        """Return the callable, or the module."""
         return self.module if self.function is None else self.function
 
     @property
@@ -226,7 +223,6 @@ class Workload:
         return torch.autocast(device_type=self.device.type, dtype=precision)
 
     def tear_down(self) -> None:
-        """Run the teardown, if there is one."""
         if self.teardown is not None:
             self.teardown()
 
@@ -254,8 +250,10 @@ class Workload:
                 given = {f"argument {name}": value for name, value in (*enumerate(inputs[0]), *inputs[1].items())}
         result = step(inputs)
         outputs, loss = result if self.training else (result, None)
-        with torch.no_grad():
-            outputs = pytree.tree_map(_unrolled, outputs)
+        with torch.no_grad():  # an iterator is read to its end, so that what it yields can be compared
+            outputs = pytree.tree_map(
+                lambda leaf: list(islice(leaf, _MOST_ITEMS)) if isinstance(leaf, Iterator) else leaf, outputs
+            )
         outcome = IterationOutcome(
             results={"output": outputs, **({} if loss is None or loss is outputs else {"loss": loss})}
         )
@@ -359,8 +357,12 @@ def build(
         return cast
 
     args, kwargs = to_device((program.shapes or program.args, program.kwargs), target)
-    if not program.shapes:
-        _materialize(module, args, kwargs, seed)
+    if not program.shapes and any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+        # One eager call on copies gives lazy parameters their shapes, from the same seed each time.
+        copied_args, copied_kwargs = copy_faithfully((args, kwargs))
+        seed_all(seed)
+        with torch.no_grad():
+            module(*copied_args, **copied_kwargs)
     remarks: list[str] = []
     if precision is not None:
         before = {weight.dtype for weight in module.parameters() if weight.dtype in _CAST} - {precision}
@@ -395,7 +397,6 @@ def build(
 
 
 def _call_in_turn(call: Callable[..., Any], *inputs: Inputs) -> list[Any]:
-    """Call with one input after the other."""
     return [call(*args, **kwargs) for args, kwargs in inputs]
 
 
@@ -412,10 +413,6 @@ def _with_state(function: Callable[..., Any] | None) -> Callable[..., Any] | Non
 
 def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
-
-
-def _nothing() -> None:
-    """Do nothing, as a teardown that there is not."""
 
 
 def find_batch_size(suite: Suite, model: str, own: Workload, **request: Any) -> int | None:  # noqa: ANN401 - as `build`
@@ -477,11 +474,6 @@ def _tensors_by_place(value: Any, place: str = "") -> Iterator[tuple[str, torch.
             yield from _tensors_by_place([getattr(leaf, item.name) for item in fields(leaf)], where)
 
 
-def _unrolled(leaf: Any) -> Any:  # noqa: ANN401 - any output
-    """Read an iterator to its end, so that what it yields can be compared."""
-    return list(islice(leaf, _MOST_ITEMS)) if isinstance(leaf, Iterator) else leaf
-
-
 def to_device(inputs: Any, device: torch.device) -> Any:  # noqa: ANN401 - any nest of containers
     """Return the same nest with its tensors on `device`."""
     return _changed(inputs, lambda tensor: tensor.to(device))
@@ -516,17 +508,7 @@ def _widened(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.float64, copy=True) if tensor.is_floating_point() else tensor.clone()
 
 
-def _materialize(module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], seed: int) -> None:
-    """Give lazy parameters their shapes by one eager call, from the same seed each time, on copies of the inputs."""
-    if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
-        copied_args, copied_kwargs = copy_faithfully((args, kwargs))
-        seed_all(seed)
-        with torch.no_grad():
-            module(*copied_args, **copied_kwargs)
-
-
 def _state(workload: Workload) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name every tensor that a workload starts from."""
     yield from workload.module.named_parameters()
     yield from workload.module.named_buffers()
     yield from ((f"argument {index}", tensor) for index, tensor in enumerate(_input_tensors(workload)))

@@ -170,7 +170,6 @@ def profile_iteration(
 
 
 def _tensor_bytes(action: Callable[[], object], prepare: Callable[[], object]) -> int | None:
-    """Add up what the profiler saw."""
     events = profile_iteration(torch.device("cpu"), action, prepare)
     if events is None:
         return None

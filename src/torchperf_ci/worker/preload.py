@@ -88,7 +88,9 @@ def _preload(
             _start_again(control, modules, {**left_out, name: device})
     gc.collect()
     gc.freeze()  # else every collection in a worker visits, and so copies, all that was imported here
-    return {"ready": os.getpid(), "os_threads": _os_threads(), "left_out": dict(left_out)}
+    tasks = Path("/proc/self/task")  # with more than one thread, a fork may inherit a lock that nobody will release
+    threads = len(list(tasks.iterdir())) if tasks.is_dir() else 1
+    return {"ready": os.getpid(), "os_threads": threads, "left_out": dict(left_out)}
 
 
 def _device_touched() -> str:
@@ -114,12 +116,6 @@ def _start_again(control: socket.socket, modules: Sequence[str], left_out: Mappi
     start = json.dumps({"modules": [*PRELOADED, *modules], "left_out": dict(left_out)})
     command = [sys.executable, "-m", "torchperf_ci.worker.preload", str(control.fileno()), start]
     os.execv(sys.executable, command)  # noqa: S606 - this very program
-
-
-def _os_threads() -> int:
-    """Count the threads of this process. With more than one, a fork may inherit a lock that nobody will release."""
-    tasks = Path("/proc/self/task")
-    return len(list(tasks.iterdir())) if tasks.is_dir() else 1
 
 
 def _obey(control: socket.socket, workers: set[int]) -> bool:

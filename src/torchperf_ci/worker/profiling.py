@@ -129,7 +129,6 @@ def _is_within(nanoseconds: int, mark: Any) -> bool:  # noqa: ANN401 - a node of
 
 
 def _walk(nodes: Sequence[Any]) -> Iterator[Any]:
-    """Yield the nodes and everything below them."""
     pending = [*nodes]
     while pending:
         node = pending.pop()
@@ -198,70 +197,15 @@ class Inspection:
     lived when most did, by operator and place. lines: of the side's own files, those that ran.
     """
 
+    device: torch.device
+    sources: Sources = field(default_factory=Sources)
     operators: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     functions: dict[tuple[str, int, str], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
     stacks: Counter[tuple[str, ...]] = field(default_factory=Counter)
     peak: Counter[tuple[str, str]] = field(default_factory=Counter)
     lines: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
-
-    def reply(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        return {
-            "operators": [[*key, calls] for key, calls in self.operators.items()],
-            "functions": [[*key, *numbers] for key, numbers in self.functions.items()],
-            "stacks": [[list(stack), nanoseconds] for stack, nanoseconds in self.stacks.most_common(MOST_STACKS)],
-            "peak": [[*key, size] for key, size in self.peak.items()],
-            "lines": {file: sorted(lines) for file, lines in self.lines.items()},
-        }
-
-
-def _torchperf_iteration(arm: Arm) -> None:
-    """Run an arm: the profiler tells this function's name, below which everything counts."""
-    arm()
-
-
-def inspect_iteration(arm: Arm, device: torch.device, *, trace: str = "", plain: Arm | None = None) -> Inspection:
-    """Inspect one iteration. trace: a file to write Chrome's trace to; blank for none.
-
-    plain: the arm whose lines are noted, in another iteration; the same one unless said.
-    """
-    seen, sources = Inspection(), Sources()
-    prepare_arm(arm, 1)
-    arm()
-    finish_arm(arm)
-    prepare_arm(arm, 1)
-    gc.collect()
-    synchronize = synchronizer(device)
-    synchronize()
-    with make_profiler(device, record_shapes=True, profile_memory=True, with_stack=True) as profiled:
-        _torchperf_iteration(arm)
-        synchronize()
-    finish_arm(arm)
-    if trace:
-        profiled.export_chrome_trace(trace)
-    roots = profiled.profiler.kineto_results.experimental_event_tree()
-    calls = (node for node in _walk(roots) if node.tag.name == "PyCall")
-    top = next(node for node in calls if _function_of(node)[2] == _torchperf_iteration.__name__)
-    start, end = top.start_time_ns, top.end_time_ns
-    others = [node for node in roots if node.start_tid != top.start_tid and start <= node.start_time_ns <= end]
-    _Reading(seen, sources, device).read([*top.children, *others])
-    _trace_lines(plain or arm, seen, sources)
-    return seen
-
-
-def _function_of(node: Any) -> tuple[str, int, str]:  # noqa: ANN401 - a node of torch's profiler
-    """Return the file, first line and name of the function that a node is a call of."""
-    frame = node.extra_fields.callsite
-    return frame.file_name, frame.line_number, frame.function_name
-
-
-class _Reading:
-    """Reads the tree of one iteration into an `Inspection`."""
-
-    def __init__(self, seen: Inspection, sources: Sources, device: torch.device) -> None:
-        self._seen, self._sources, self._device = seen, sources, device
-        self._forward: dict[int, str] = {}
-        self._allocations: list[tuple[int, Any, str, str]] = []
+    _forward: dict[int, str] = field(default_factory=dict, init=False)
+    _allocations: list[tuple[int, Any, str, str]] = field(default_factory=list, init=False)
 
     def read(self, nodes: Sequence[Any]) -> None:
         """Read everything below the nodes, in the order of time: backward finds its place by the forward before it."""
@@ -286,10 +230,10 @@ class _Reading:
                     self._forward[number] = place
                 name = spoken_name(node.name)
                 if not _is_inner(node):
-                    self._seen.operators[name, place, _write_inputs(node.extra_fields)] += 1
+                    self.operators[name, place, _write_inputs(node.extra_fields)] += 1
                 stack = (*stack, name)
                 operator = operator if "::" in operator else name  # what has no namespace is around compiled code
-                self._seen.stacks[stack] += _own_time(node)
+                self.stacks[stack] += _own_time(node)
             pending += [(child, stack, place, operator, is_backward) for child in reversed(node.children)]
         self._find_peak()
 
@@ -298,12 +242,12 @@ class _Reading:
         one's function; blank elsewhere."""
         if node.tag.name == "PyCall":
             file, line, _ = _function_of(node)
-            if self._sources.is_own(file):
-                return f"{self._sources.find(file)[1]}:{line}"
+            if self.sources.is_own(file):
+                return f"{self.sources.find(file)[1]}:{line}"
         caller = node.extra_fields.caller
-        if caller is None or not self._sources.is_own(caller.file_name):
+        if caller is None or not self.sources.is_own(caller.file_name):
             return ""
-        return f"{self._sources.find(caller.file_name)[1]}:{caller.line_number}"
+        return f"{self.sources.find(caller.file_name)[1]}:{caller.line_number}"
 
     def _note_python(self, node: Any, stack: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ANN401 - as above
         """Note the time of a function; that of C, and of a comprehension, is charged to the function it stands in."""
@@ -313,25 +257,25 @@ class _Reading:
             while above is not None and (above.tag.name != "PyCall" or _function_of(above)[2] in _COMPREHENSIONS):
                 above = above.parent
             if above is not None:
-                self._seen.functions[self._shown(above)][1] += own_time
+                self.functions[self._shown(above)][1] += own_time
             if stack:
-                self._seen.stacks[stack] += own_time
+                self.stacks[stack] += own_time
             return stack
         file, line, name = self._shown(node)
-        numbers = self._seen.functions[file, line, name]
+        numbers = self.functions[file, line, name]
         numbers[0] += 1
         numbers[1] += own_time
         stack = (*stack, f"{name} ({file}:{line})")
-        self._seen.stacks[stack] += own_time
+        self.stacks[stack] += own_time
         return stack
 
     def _shown(self, node: Any) -> tuple[str, int, str]:  # noqa: ANN401 - as above
         file, line, name = _function_of(node)
-        return self._sources.find(file)[1], line, name
+        return self.sources.find(file)[1], line, name
 
     def _find_peak(self) -> None:
         """Note what lives at the moment at which most of what was allocated since the beginning does."""
-        kind = self._device.type.upper()
+        kind = self.device.type.upper()
         living: dict[int, tuple[int, str, str]] = {}
         held = most = 0
         for _, allocation, operator, place in sorted(self._allocations, key=lambda one: one[0]):
@@ -344,9 +288,78 @@ class _Reading:
                 held -= living.pop(allocation.ptr)[0]
             if held > most:
                 most = held
-                self._seen.peak.clear()
+                self.peak.clear()
                 for size, of, where in living.values():
-                    self._seen.peak[of, where] += size
+                    self.peak[of, where] += size
+
+    def trace_lines(self, arm: Arm) -> None:
+        """Run the arm once more, and note which lines of the side's own files run."""
+
+        def trace_line(frame: types.FrameType, event: str, _: Any) -> Callable[..., Any]:  # noqa: ANN401 - as Python has it
+            if event == "line":
+                self.lines[self.sources.find(frame.f_code.co_filename)[1]].add(frame.f_lineno)
+            return trace_line
+
+        def trace_call(frame: types.FrameType, _: str, __: Any) -> Callable[..., Any] | None:  # noqa: ANN401 - as above
+            return trace_line if self.sources.is_own(frame.f_code.co_filename) else None
+
+        prepare_arm(arm, 1)
+        before = sys.gettrace()
+        sys.settrace(trace_call)
+        try:
+            arm()
+        finally:
+            sys.settrace(before)
+            finish_arm(arm)
+
+    def reply(self) -> dict[str, Any]:
+        return {
+            "operators": [[*key, calls] for key, calls in self.operators.items()],
+            "functions": [[*key, *numbers] for key, numbers in self.functions.items()],
+            "stacks": [[list(stack), nanoseconds] for stack, nanoseconds in self.stacks.most_common(MOST_STACKS)],
+            "peak": [[*key, size] for key, size in self.peak.items()],
+            "lines": {file: sorted(lines) for file, lines in self.lines.items()},
+        }
+
+
+def _torchperf_iteration(arm: Arm) -> None:
+    """Run an arm: the profiler tells this function's name, below which everything counts."""
+    arm()
+
+
+def inspect_iteration(arm: Arm, device: torch.device, *, trace: str = "", plain: Arm | None = None) -> Inspection:
+    """Inspect one iteration. trace: a file to write Chrome's trace to; blank for none.
+
+    plain: the arm whose lines are noted, in another iteration; the same one unless said.
+    """
+    seen = Inspection(device)
+    prepare_arm(arm, 1)
+    arm()
+    finish_arm(arm)
+    prepare_arm(arm, 1)
+    gc.collect()
+    synchronize = synchronizer(device)
+    synchronize()
+    with make_profiler(device, record_shapes=True, profile_memory=True, with_stack=True) as profiled:
+        _torchperf_iteration(arm)
+        synchronize()
+    finish_arm(arm)
+    if trace:
+        profiled.export_chrome_trace(trace)
+    roots = profiled.profiler.kineto_results.experimental_event_tree()
+    calls = (node for node in _walk(roots) if node.tag.name == "PyCall")
+    top = next(node for node in calls if _function_of(node)[2] == _torchperf_iteration.__name__)
+    start, end = top.start_time_ns, top.end_time_ns
+    others = [node for node in roots if node.start_tid != top.start_tid and start <= node.start_time_ns <= end]
+    seen.read([*top.children, *others])
+    seen.trace_lines(plain or arm)
+    return seen
+
+
+def _function_of(node: Any) -> tuple[str, int, str]:  # noqa: ANN401 - a node of torch's profiler
+    """Return the file, first line and name of the function that a node is a call of."""
+    frame = node.extra_fields.callsite
+    return frame.file_name, frame.line_number, frame.function_name
 
 
 def _write_inputs(fields: Any) -> str:  # noqa: ANN401 - of torch's profiler
@@ -357,24 +370,3 @@ def _write_inputs(fields: Any) -> str:  # noqa: ANN401 - of torch's profiler
             kind = str(value.dtype).removeprefix("torch.")
             written.append(f"{kind}{list(value.sizes)}")
     return ", ".join(written)
-
-
-def _trace_lines(arm: Arm, seen: Inspection, sources: Sources) -> None:
-    """Run the arm once more, and note which lines of the side's own files run."""
-
-    def trace_line(frame: types.FrameType, event: str, _: Any) -> Callable[..., Any]:  # noqa: ANN401 - as Python has it
-        if event == "line":
-            seen.lines[sources.find(frame.f_code.co_filename)[1]].add(frame.f_lineno)
-        return trace_line
-
-    def trace_call(frame: types.FrameType, _: str, __: Any) -> Callable[..., Any] | None:  # noqa: ANN401 - as above
-        return trace_line if sources.is_own(frame.f_code.co_filename) else None
-
-    prepare_arm(arm, 1)
-    before = sys.gettrace()
-    sys.settrace(trace_call)
-    try:
-        arm()
-    finally:
-        sys.settrace(before)
-        finish_arm(arm)

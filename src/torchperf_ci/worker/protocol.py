@@ -41,6 +41,9 @@ ASV_SPEC = "asv:"
 EXISTING_SPECS = (PYTEST_SPEC, ASV_SPEC)
 """The beginnings of suites that are another tool's benchmarks."""
 
+MISSING_MODULE = "missing_module"
+"""The status of a suite that needs a package which is not there, and which is no misspelt one that is."""
+
 REASON_LENGTH = 300
 
 SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|(^|_)KEY", re.IGNORECASE)
@@ -70,11 +73,11 @@ def describe(error: BaseException) -> str:
         if not line.endswith(":"):
             break
     return one_line(
-        ": ".join([type(error).__name__, " ".join(said)] if said else [type(error).__name__]) + _hint(error)
+        ": ".join([type(error).__name__, " ".join(said)] if said else [type(error).__name__]) + hint_at(error)
     )
 
 
-def _hint(error: BaseException) -> str:
+def hint_at(error: BaseException) -> str:
     """Suggest the attribute or the module of a package that may be meant, as Python does it below a traceback."""
     near: list[str] = []
     if isinstance(error, AttributeError) and error.name and error.obj is not None:

@@ -7,7 +7,6 @@ program that has done something else meanwhile; so the cache can be emptied befo
 from __future__ import annotations
 
 import contextlib
-import difflib
 import gc
 import math
 import os
@@ -20,6 +19,7 @@ from typing import Any, cast
 
 import torch
 
+from torchperf_ci.suites.program import suggest
 from torchperf_ci.worker.accelerators import choose_device
 from torchperf_ci.worker.memory import device_module
 from torchperf_ci.worker.protocol import CaseError, describe
@@ -64,7 +64,7 @@ def synchronizer(device: torch.device) -> Callable[[], None]:
 
 
 def _nothing() -> None:
-    """Return a CPU is done when the call returns."""
+    """Do nothing: a CPU is done when the call returns."""
 
 
 @dataclass(slots=True)
@@ -256,7 +256,6 @@ class Metered:
         prepare_arm(self._iteration, calls)
 
     def finish(self) -> None:
-        """Tear down what was set up."""
         finish_arm(self._iteration)
 
     def __call__(self) -> None:
@@ -279,8 +278,7 @@ class Metered:
 
     def _number(self, name: Any, value: Any) -> float:  # noqa: ANN401 - whatever a suite returns
         if name not in self._declared:
-            near = difflib.get_close_matches(str(name), self._declared, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f" (it has {', '.join(self._declared)})"
+            hint = suggest(name, self._declared) or f" (it has {', '.join(self._declared)})"
             raise CaseError("fail_to_run", f"the metric {name!r:.60} is not in METRICS{hint}")
         if isinstance(value, torch.Tensor) and value.numel() == 1:
             value = value.item()

@@ -240,12 +240,12 @@ class CaseTrace:
             "__main__",
             "__mp_main__",
         }
-        if names := sorted({name.partition(".")[0] for name in imported if _has_file(name)}):
+        from_files = (name for name in imported if isinstance(getattr(sys.modules[name], "__file__", None), str))
+        if names := sorted({name.partition(".")[0] for name in from_files}):
             self._doubts[f"{', '.join(names[:3])} was imported before anything was watched"] = None
 
     @contextlib.contextmanager
     def importing(self) -> Iterator[None]:
-        """Watch the import of a suite."""
         with self._load:
             yield
 
@@ -387,7 +387,6 @@ class CaseTrace:
         }
 
     def _digest_settings(self) -> dict[str, str]:
-        """Digest the switches of Python, of the process, and of torch."""
         import torch._dynamo.config as dynamo
         import torch._inductor.config as inductor
 
@@ -475,15 +474,13 @@ class _Reach:
             self._names |= names
             read = set(variables) if names & _INDIRECT else names & variables.keys()
             for name in read:
-                if not name.startswith("__"):
-                    self._note_value(module, name, variables[name], names)
+                if name.startswith("__"):
+                    continue
+                if isinstance(value := variables[name], types.ModuleType):
+                    self._note_module(value, names)
+                else:
+                    self.values[f"{module}.{name}"] = self._digest(value)
         return is_new
-
-    def _note_value(self, module: str, name: str, value: Any, names: set[str]) -> None:  # noqa: ANN401 - any value
-        if isinstance(value, types.ModuleType):
-            self._note_module(value, names)
-        else:
-            self.values[f"{module}.{name}"] = self._digest(value)
 
     def _note_module(self, module: types.ModuleType, names: set[str]) -> None:
         """Note what the names may mean in a module; in one of others only plain values and the side's own functions."""
@@ -560,10 +557,6 @@ def _names_of(code: types.CodeType) -> Iterator[str]:
 def _name_code(places: Places, entry: _Executed) -> str:
     name = getattr(entry.code, "co_qualname", entry.code.co_name)  # from Python 3.11 on
     return places.normalise(f"{entry.variables.get('__name__')}.{name}")
-
-
-def _has_file(module: str) -> bool:
-    return isinstance(getattr(sys.modules.get(module), "__file__", None), str)
 
 
 def _digest_data(path: str, *, is_shared: bool) -> str:

@@ -37,7 +37,6 @@ class World:
 
     @property
     def is_shared(self) -> bool:
-        """Say whether there are other processes."""
         return self.size > 1
 
     def join(self, device: str) -> str:

@@ -52,7 +52,6 @@ class TestBenchNetwork:
     """Every network, forward and backward."""
 
     def test_forward(self, network: Network, benchmark: Any) -> None:  # noqa: ANN401 - pytest-benchmark has no types
-        """Times the forward pass."""
         benchmark(network.forward)
 
     def test_backward(self, network: Network, benchmark: Any) -> None:  # noqa: ANN401 - as above

@@ -19,7 +19,6 @@ DEFAULT_EXECUTOR = "default"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options."""
     group = parser.getgroup("fastrnns", "fastrnns benchmarks")
     group.addoption("--fuser", choices=[fuser.value for fuser in Fuser], default=Fuser.TE.value)
     executors = [DEFAULT_EXECUTOR, *(executor.value for executor in Executor)]
