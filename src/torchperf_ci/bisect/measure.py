@@ -228,17 +228,13 @@ def measuring_case(
             spec = replace(spec, environ={**caches, **spec.environ})
             yield stack.enter_context(running_side(request, spec, at / "side"))
 
-    good, bad = (_key_of(spec) for spec in (request.base, request.head))
+    good, bad = (spec.commit.checkout if spec.commit else spec.label for spec in (request.base, request.head))
     with Shelf(make, scratch) as shelf:
         base = shelf.get(good)
         head = shelf.get(bad, beside=good)
         planned = choose_case(collect_cases(base, head, request.selection), case)
         header = describe_request(request, base, head)
         yield CaseMeasurer(request, question, shelf, planned, header, folder)
-
-
-def _key_of(spec: SideSpec) -> str:
-    return spec.commit.checkout if spec.commit else spec.label
 
 
 def choose_case(planned: Sequence[PlannedCase], name: str) -> PlannedCase:

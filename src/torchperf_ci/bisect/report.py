@@ -91,15 +91,13 @@ def _name_culprits(findings: BisectFindings, quote: Quote) -> str:
         title = f" ({quote(first.candidate.subject)})" if first.candidate.subject else ""
         return f"{quote(first.candidate.name)}{title} changed {what}: {describe_change(first.step, question, quote)}"
     parts = ", ".join(
-        f"{quote(each.candidate.name)} ({_describe_share(each, question, quote)})" for each in progress.culprits
+        f"{quote(each.candidate.name)} ({describe_change(each.step, question, quote)}, "
+        f"{percent(round(each.share, 2))} of it)"
+        for each in progress.culprits
     )
     rest = f"; {percent(round(sum(progress.unsearched), 2))} of it was not located" if progress.unsearched else ""
     number = count(len(progress.culprits), findings.kind)
     return f"The change of {what} is spread over more than one {findings.kind}; {number} found: {parts}{rest}"
-
-
-def _describe_share(culprit: Culprit, question: Question, quote: Quote) -> str:
-    return f"{describe_change(culprit.step, question, quote)}, {percent(round(culprit.share, 2))} of it"
 
 
 def describe_change(step: Step, question: Question, quote: Quote = one_line) -> str:

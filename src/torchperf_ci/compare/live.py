@@ -333,8 +333,11 @@ class CaseComparer:
                 base=None if base is None else SideResult(),
                 head=None if head is None else SideResult(),
             )
-        if refusals := tuple(_list_world_problems(base, head)):
-            return Measured(case=planned.case, base=SideResult(), head=SideResult(), refusals=refusals)
+        refusals = dict.fromkeys(filter(None, (base.lack, head.lack)))
+        if base.world != head.world:
+            refusals = {f"{base.world} processes against {head.world}: not the same model": None, **refusals}
+        if refusals:
+            return Measured(case=planned.case, base=SideResult(), head=SideResult(), refusals=tuple(refusals))
         host = HostWatch()
         with self.watch(planned.device) as gpu:
             comparison = _CaseComparison(self, plan, {"base": base, "head": head}, planned, attempt=attempt)
@@ -790,13 +793,6 @@ class _CaseComparison:
             yield f"batch size {base.batch_size} against {head.batch_size}"
         if base.parameters != head.parameters:
             yield f"{base.parameters:,} parameters against {head.parameters:,}: not the same model"
-
-
-def _list_world_problems(base: PlannedCase, head: PlannedCase) -> Iterator[str]:
-    """List why the sides cannot be compared: another number of processes, or more than there are devices."""
-    if base.world != head.world:
-        yield f"{base.world} processes against {head.world}: not the same model"
-    yield from dict.fromkeys(filter(None, (base.lack, head.lack)))
 
 
 def _explain(error: WorkerError) -> str:

@@ -154,7 +154,8 @@ def _compare_once(measured: Measured, tolerances: ToleranceRules) -> list[Compar
     if base is None or head is None:
         verdict, why = (Verdict.NEW, "base does not have it") if base is None else (Verdict.MISSING, "head lost it")
         return [Comparison(case=case, metric=LATENCY, verdict=verdict, why=why)]
-    if skips := {name: side.failure for name, side in (("base", base), ("head", head)) if _is_skip(side.failure)}:
+    failures = {"base": base.failure, "head": head.failure}
+    if skips := {name: reason for name, reason in failures.items() if reason.startswith(Status.PASS_DUE_TO_SKIP)}:
         verdict = Verdict.REFUSED if len(skips) == 2 else Verdict.MISSING if "head" in skips else Verdict.NEW
         why = "; ".join(f"{name} skips it: {reason.partition(': ')[2]}" for name, reason in skips.items())
         return [Comparison(case=case, metric=LATENCY, verdict=verdict, why=why)]
@@ -179,10 +180,6 @@ def _compare_once(measured: Measured, tolerances: ToleranceRules) -> list[Compar
             for c in compare_compile_times(case, base.compile_seconds, head.compile_seconds, tolerances)
         ),
     ]
-
-
-def _is_skip(failure: str) -> bool:
-    return failure.startswith(Status.PASS_DUE_TO_SKIP)
 
 
 def _compare_latency(measured: Measured, base: SideResult, head: SideResult, tolerances: ToleranceRules) -> Comparison:

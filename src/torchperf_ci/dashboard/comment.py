@@ -93,7 +93,8 @@ def make_parts(dashboard: Dashboard, charts: Charts, pictures: Mapping[str, str]
         parts["gh_summary_diff.txt"] = make_diff_part(dashboard)
         parts["gh_metric_regression.txt"] = make_regressions_part(dashboard)
     if dashboard.options.graphs:
-        parts["gh_graphs.txt"] = make_graphs_part(dashboard, charts, pictures)
+        names = [f"{name}.png" for name in name_speedup_charts(dashboard, charts)]
+        parts["gh_graphs.txt"] = folded("## Performance graphs ##", show_pictures(names, pictures))
     return parts
 
 
@@ -152,12 +153,6 @@ def make_trends_part(dashboard: Dashboard, pictures: Mapping[str, str]) -> Block
             tables.append(pretty_table(head, columns, rows, where=TRENDS_FILE))
     names = list(name_trend_charts(dashboard)) if dashboard.options.graphs else []
     return folded("## Metrics over time ##", span + show_pictures(names, pictures), tables)
-
-
-def make_graphs_part(dashboard: Dashboard, charts: Charts, pictures: Mapping[str, str]) -> Block:
-    """Make gh_graphs.txt: the charts of this dashboard's suites."""
-    names = [f"{name}.png" for name in name_speedup_charts(dashboard, charts)]
-    return folded("## Performance graphs ##", show_pictures(names, pictures))
 
 
 def show_pictures(names: Sequence[str], pictures: Mapping[str, str]) -> str:

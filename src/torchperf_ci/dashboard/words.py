@@ -145,8 +145,9 @@ def list_sections(dashboard: Dashboard) -> list[tuple[str, str, list[list[Series
     events = dashboard.events
     new = {id(item) for item in events.new}
     still_open = [item for item in dashboard.in_state(State.FAILING, State.CHANGED) if id(item) not in new]
+    newest = sorted(events.new, key=lambda item: (item.state is not State.FAILING, -abs(item.change or 0.0)))
     sections = [
-        ("New", "Open or failing since this run.", group_states(_sort(events.new))),
+        ("New", "Open or failing since this run.", group_states(newest)),
         (
             "Worse in the newest run alone",
             "Beyond the noise of the last runs. A second measurement, or the next run, says whether it stays.",
@@ -158,10 +159,6 @@ def list_sections(dashboard: Dashboard) -> list[tuple[str, str, list[list[Series
         ("Gone", "Earlier runs had these cases, this one has not.", group_states(list_gone(dashboard))),
     ]
     return [(title, meaning, groups) for title, meaning, groups in sections if groups]
-
-
-def _sort(states: Iterable[SeriesState]) -> list[SeriesState]:
-    return sorted(states, key=lambda item: (item.state is not State.FAILING, -abs(item.change or 0.0)))
 
 
 def group_states(states: Iterable[SeriesState]) -> list[list[SeriesState]]:
@@ -223,7 +220,8 @@ def describe_states(dashboard: Dashboard, states: Sequence[SeriesState], *, term
         return text
     runs = max(item.runs for item in states)
     of_runs = f", {count(runs, 'run')}" if runs > 1 else ""
-    since = _name_range(first) if terminal else link_range(dashboard, first)
+    server = dashboard.options.server
+    since = _name_range(first) if terminal else write_range(server, first.last_good, first.since)
     owners = find_owners(dashboard.options.owners, ((case, item.metric.name) for item in states if item.is_open))
     # As code: every night's comment would notify them.
     whose = f", owned by {', '.join(code(f'@{owner}') for owner in owners)}" if owners and not terminal else ""
@@ -281,12 +279,6 @@ def _name_range(item: SeriesState) -> str:
     old, new = item.last_good.commit[:9] if item.last_good else "", item.since.commit[:9]
     commits = f"{old}...{new}" if old and new and old != new else new
     return f"{day} ({commits})" if commits else day
-
-
-def link_range(dashboard: Dashboard, item: SeriesState) -> str:
-    """Write the range of commits in which it came, linked where that is possible, and the day."""
-    assert item.since is not None
-    return write_range(dashboard.options.server, item.last_good, item.since)
 
 
 def write_range(server: str, before: RunInfo | None, new: RunInfo) -> str:

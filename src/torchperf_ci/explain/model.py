@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -153,10 +153,5 @@ def is_changed(place: str, lines: Mapping[str, frozenset[int]], seen: SeenIterat
     first = int(text)
     starts = {line for known, line, *_ in seen.functions if known == file}
     end = min((line for line in starts if line > first), default=None) if first in starts else first + 1
-    return any(
-        first <= number and (end is None or number < end) for path in _same_files(lines, file) for number in lines[path]
-    )
-
-
-def _same_files(lines: Mapping[str, frozenset[int]], file: str) -> Iterable[str]:
-    return [path for path in lines if is_same_file(path, file)]
+    numbers = (number for path, of_path in lines.items() if is_same_file(path, file) for number in of_path)
+    return any(first <= number and (end is None or number < end) for number in numbers)

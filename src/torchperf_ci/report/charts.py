@@ -58,7 +58,7 @@ def draw(findings: RunFindings) -> Charts:
     taken: set[str] = set()
 
     def chart(parts: Sequence[str], title: str, drawn: Mapping[str, bytes]) -> Chart:
-        return Chart(name=unique(_joined(*parts), taken), title=title, **drawn)
+        return Chart(name=unique(short_name("_".join(map(safe_name, parts))), taken), title=title, **drawn)
 
     inks = colours(name for tables in findings.tables for name in tables.compilers)
     sections = findings.sections
@@ -128,7 +128,3 @@ def _parts(section: Section) -> tuple[str, str, str]:
 def _case_parts(record: Record) -> tuple[str, ...]:
     case = record.case
     return (case.suite, case.model, case.compiler, case.dtype, case.mode.value, case.device)
-
-
-def _joined(*parts: str) -> str:
-    return short_name("_".join(map(safe_name, parts)))

@@ -6,7 +6,7 @@ PyTorch's dashboard has them: plain text in a fence, which every reader lines up
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from tabulate import tabulate
@@ -90,20 +90,10 @@ def _rendered(block: Block, shown: set[int] | None) -> str:
 
 def _table(table: MarkdownTable, shown: set[int] | None) -> str:
     lines = [line.text for line in table.lines if shown is None or id(line) in shown]
-    return "".join(
-        (
-            table.before,
-            *(f"{line}\n" for line in lines),
-            table.after,
-            *_hidden_note(table, len(table.lines) - len(lines)),
-        )
-    )
-
-
-def _hidden_note(table: MarkdownTable, hidden: int) -> Iterator[str]:
-    if hidden:
-        rows = "1 row is" if hidden == 1 else f"{hidden:,} rows are"
-        yield f"\n_{rows} hidden here for length, see {table.where}._\n"
+    hidden = len(table.lines) - len(lines)
+    rows = "1 row is" if hidden == 1 else f"{hidden:,} rows are"
+    note = f"\n_{rows} hidden here for length, see {table.where}._\n" if hidden else ""
+    return "".join((table.before, *(f"{line}\n" for line in lines), table.after, note))
 
 
 def _left_out_note(blocks: int, where: str) -> str:

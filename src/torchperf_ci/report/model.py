@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from torchperf_ci.core.frames import CaseSelection, Section, SuiteTables, rank, suite_tables
+from torchperf_ci.core.frames import CaseSelection, Section, SuiteTables, suite_tables
 from torchperf_ci.core.records import Build, Record, Source, Testing
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.report.summary import (
@@ -158,10 +158,6 @@ class RunFindings:
     def name_of(self, compiler: str) -> str:
         """Name a compiler as people read it."""
         return name_compiler(compiler, self.tables)
-
-    def compilers_of(self, section: Section) -> tuple[str, ...]:
-        names = dict.fromkeys(name for tables in self.tables_of(section) for name in tables.compilers)
-        return tuple(sorted(names, key=lambda name: rank(name, self.options.selection.compilers)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

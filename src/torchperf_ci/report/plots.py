@@ -142,7 +142,9 @@ def draw_speedups(tables: SuiteTables, colours: Mapping[str, str]) -> Figure:
     hidden = max(0, len(models) - MOST_MODELS)
     if hidden:
         models = models[: MOST_MODELS // 2] + models[-(MOST_MODELS // 2) :]
-    panels = _panels(models)
+    number = math.ceil(len(models) / PER_PANEL)
+    size = math.ceil(len(models) / number)  # as few panels of equal size as hold them
+    panels = [models[start : start + size] for start in range(0, len(models), size)]
     slots = len(panels[0]) * max(1.0, len(tables.compilers) / 4)
     figure = Figure(figsize=(min(14.0, max(6.5, 2.0 + 0.4 * slots)), 3.0 * len(panels) + 0.6), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
@@ -157,13 +159,6 @@ def draw_speedups(tables: SuiteTables, colours: Mapping[str, str]) -> Figure:
     cut = f" ({hidden:,} models in the middle are not drawn)" if hidden else ""
     titled(figure, f"{tables.suite}: {tables.section}{cut}", _legend(tables, colours))
     return figure
-
-
-def _panels(models: Sequence[str]) -> list[Sequence[str]]:
-    """Share the models out over as few panels of equal size as hold them."""
-    number = math.ceil(len(models) / PER_PANEL)
-    size = math.ceil(len(models) / number)
-    return [models[start : start + size] for start in range(0, len(models), size)]
 
 
 def _bars(axis: Axes, tables: SuiteTables, models: Sequence[str], colours: Mapping[str, str]) -> None:

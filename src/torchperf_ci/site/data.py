@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from torchperf_ci.core.frames import CaseSelection, SuiteTables, suite_tables
+from torchperf_ci.core.frames import CaseSelection, suite_tables
 from torchperf_ci.core.records import Case, Environment, Metric, Record, Testing
 from torchperf_ci.core.text import is_repository, is_run_id, is_sha, one_line
 from torchperf_ci.dashboard.words import identify_case, identify_run
@@ -226,17 +226,14 @@ def _summarize(runs: Sequence[HistoryRun]) -> dict[str, object]:
                     *(float(column.mean()) if len(column) else None for column in others),
                 ]
                 lines.append((place, len(groups), [_round(number) for number in numbers]))
-            groups.append(_describe_group(tables, compiler))
+            section = tables.section
+            names = {"suite": tables.suite, "mode": section.mode.value, "device": section.device}
+            names |= {"dtype": section.dtype, "compiler": compiler}
+            groups.append({name: one_line(value) for name, value in names.items()})
     return {"groups": groups, "trends": [[place, group, *numbers] for place, group, numbers in sorted(lines)]}
 
 
 _SUMMARIZED = ("speedup", "compilation_latency", "compression_ratio")
-
-
-def _describe_group(tables: SuiteTables, compiler: str) -> dict[str, str]:
-    section = tables.section
-    names = {"suite": tables.suite, "mode": section.mode.value, "device": section.device, "dtype": section.dtype}
-    return {name: one_line(value) for name, value in {**names, "compiler": compiler}.items()}
 
 
 def _round(value: float | None, digits: int = 6) -> float | None:
