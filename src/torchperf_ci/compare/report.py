@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from markupsafe import Markup
 
 from torchperf_ci.compare.acceptance import write_suggestion
 from torchperf_ci.compare.effects import BETWEEN_FLOOR, LaunchNoise, Verdict
@@ -67,52 +65,6 @@ from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
 from torchperf_ci.report.html import TONES, Grid, grid, inline_chart, number, read_template, render_page, text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SideLine:
-    """One side in the list of what was compared. `sha`, `subject` and `link` are of its commit, or blank."""
-
-    name: str
-    label: str
-    sha: str
-    subject: str
-    link: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WhyLine:
-    """An explanation in the page: its case and metric, its sentence, and the link to all of it, or blank."""
-
-    case: str
-    metric: str
-    sentence: str
-    link: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparePage:
-    """All that the template shows. The first four are what every page has."""
-
-    sign: str
-    verdict: str
-    tone: str
-    setting: Sequence[str]
-    rest_of_verdict: str
-    sides: Sequence[SideLine]
-    how: str
-    run: str
-    warnings: Sequence[str]
-    changed: Grid
-    reasons: Sequence[WhyLine]
-    counted: Grid
-    rest: Grid
-    overview: Markup
-    samples: Sequence[Markup]
-    notes: Sequence[str]
-    method: str
-    commands: Sequence[str]
-    bisections: Sequence[str]
-
-
 def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> str:
     """Render compare.html; the first chart is the one of all cases."""
     header = findings.header
@@ -120,48 +72,46 @@ def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> 
     headline, rest = write_headline(findings)
     drawn = [inline_chart(chart) for chart in charts]
     changed, counted, rest_of_comparisons = split_comparisons(findings)
-    page = ComparePage(
-        sign=sign,
-        verdict=headline,
-        tone=tone,
-        setting=[one_line(header.machine)],
-        rest_of_verdict=f"{rest}." if rest else "",
-        sides=[*_list_sides(findings)],
-        how=header.how,
-        run=link_to_run(header),
-        warnings=[one_line(warning) for warning in header.warnings],
-        changed=_make_grid(changed),
-        reasons=[
-            WhyLine(
-                case=name(each.case),
-                metric=metric_name(each.metric),
-                sentence=write_explanation(each),
-                link=quote(f"{each.folder}/index.html") if each.folder else "",
-            )
+    sides = (("Base", header.base, header.base_commit), ("Head", header.head, header.head_commit))
+    page = {
+        "sign": sign,
+        "verdict": headline,
+        "tone": tone,
+        "setting": [one_line(header.machine)],
+        "rest_of_verdict": f"{rest}." if rest else "",
+        "sides": [
+            {
+                "name": side,
+                "label": one_line(label, limit=LONGEST_NAME),
+                "sha": commit.sha[:12] if commit else "",
+                "subject": one_line(commit.subject, limit=LONGEST_NAME) if commit else "",
+                "link": link_to_commit(header, commit.sha) if commit else "",
+            }
+            for side, label, commit in sides
+        ],
+        "how": header.how,
+        "run": link_to_run(header),
+        "warnings": [one_line(warning) for warning in header.warnings],
+        "changed": _make_grid(changed),
+        "reasons": [
+            {
+                "case": name(each.case),
+                "metric": metric_name(each.metric),
+                "sentence": write_explanation(each),
+                "link": quote(f"{each.folder}/index.html") if each.folder else "",
+            }
             for each in findings.explanations
         ],
-        counted=_make_grid(counted),
-        rest=_make_grid(rest_of_comparisons),
-        overview=drawn[0] if drawn else Markup(),
-        samples=drawn[1:],
-        notes=[*list_notes(findings)],
-        method=METHOD,
-        commands=header.commands,
-        bisections=list_bisect_commands(findings),
-    )
+        "counted": _make_grid(counted),
+        "rest": _make_grid(rest_of_comparisons),
+        "overview": drawn[0] if drawn else "",
+        "samples": drawn[1:],
+        "notes": [*list_notes(findings)],
+        "method": METHOD,
+        "commands": header.commands,
+        "bisections": list_bisect_commands(findings),
+    }
     return render_page(read_template(__package__, "compare.html"), page)
-
-
-def _list_sides(findings: ComparisonFindings) -> Iterator[SideLine]:
-    header = findings.header
-    for side, label, commit in (("Base", header.base, header.base_commit), ("Head", header.head, header.head_commit)):
-        yield SideLine(
-            name=side,
-            label=one_line(label, limit=LONGEST_NAME),
-            sha=commit.sha[:12] if commit else "",
-            subject=one_line(commit.subject, limit=LONGEST_NAME) if commit else "",
-            link=link_to_commit(header, commit.sha) if commit else "",
-        )
 
 
 def _make_grid(comparisons: Sequence[Comparison]) -> Grid:

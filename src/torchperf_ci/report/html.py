@@ -169,7 +169,7 @@ def write_page(findings: RunFindings, charts: Charts, *, files: Collection[str] 
     return render_page(read_template(__package__, "report.html"), page)
 
 
-def render_page(template: str, page: object) -> str:
+def render_page(template: str, page: Mapping[str, object]) -> str:
     """Render a page that needs no network: a template that extends `frame.html` and may use `pieces.html`.
 
     page: what the template shows; the frame needs its `sign`, `verdict`, `tone` and `setting`.
