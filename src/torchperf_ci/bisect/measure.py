@@ -302,7 +302,6 @@ def read_measured(measured: Measured, question: Question, taken: Round) -> Round
 
 
 def _read_exact(side: SideResult, metric: str) -> float | None:
-    """Read the bytes of memory, or a count."""
     return side.memory_bytes if metric == MEMORY else {**side.counters, **side.counted}.get(metric)
 
 

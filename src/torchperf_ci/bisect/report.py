@@ -186,7 +186,6 @@ def _link(candidate: Candidate, findings: BisectFindings) -> str:
 
 
 def _write_culprit(culprit: Culprit, findings: BisectFindings) -> str:
-    """Write who made a change, when, and what it is."""
     candidate, step = culprit.candidate, culprit.step
     who = ", ".join(html(one_line(part, limit=LONGEST_NAME)) for part in (candidate.author, candidate.date) if part)
     seen = f"{ANSWERS[step.answer]}: {html(describe_change(step, findings.question))}"

@@ -162,7 +162,6 @@ class Repository:
 
 
 def _list_names(branches: Sequence[str]) -> str:
-    """Write which branches there are."""
     if not branches:
         return "there is no branch yet: commit something first"
     more = f" and {len(branches) - _MOST_BRANCHES} more" if len(branches) > _MOST_BRANCHES else ""

@@ -416,7 +416,6 @@ class _CaseComparison:
         return self._measured()
 
     def _measured(self) -> Measured:
-        """Return what is measured so far."""
         is_unlike = self._sameness is not None and self._sameness.is_same and not self._is_spared
         return Measured(
             case=self._case,

@@ -266,7 +266,6 @@ def _list_changed_worlds(before: HistoryRun, now: HistoryRun, selection: CaseSel
 
 
 def _list_testings(run: HistoryRun, selection: CaseSelection) -> set[Testing]:
-    """List what of a run's tests was looked at."""
     return {
         record.testing
         for record in run.results.records

@@ -81,7 +81,6 @@ def body_blocks(findings: RunFindings, *, files: Files = ()) -> list[Block]:
 
 
 def _benefits(findings: RunFindings) -> Iterator[Block]:
-    """Write a sentence per compiler on what it brings."""
     several = len(findings.sections) > 1
     lines = []
     for benefit in findings.benefits:

@@ -227,7 +227,6 @@ def _absent(tables: Sequence[SuiteTables], asked: CaseSelection) -> Iterator[Pro
 
 
 def _notes(results: Results, tables: Sequence[SuiteTables]) -> Iterator[str]:
-    """Write the sentences a reader should know before trusting the numbers."""
     if results.left_out:
         more = f" and {len(results.left_out) - 5} more" if len(results.left_out) > 5 else ""
         yield f"Not read, since the options ask for others: {', '.join(results.left_out[:5])}{more}."

@@ -162,7 +162,6 @@ def _list_points(of_case: Sequence[Series], places: Mapping[str, int]) -> dict[s
 
 
 def _list_results(run: HistoryRun) -> dict[str, object]:
-    """List the results of a run, and the environments that it was made in."""
     environments: list[Environment] = []
     cases: dict[str, dict[str, Any]] = {}
     for record in run.results.records:
