@@ -103,7 +103,7 @@ def _measure(stored: StoredComparison, missing: Sequence[Comparison], options: E
     from torchperf_ci.compare.session import running_sides
     from torchperf_ci.core.results import open_folder
     from torchperf_ci.core.text import one_line
-    from torchperf_ci.explain.session import ExplainRequest, add_to_stored, explain_comparisons
+    from torchperf_ci.explain.session import add_to_stored, explain_comparisons
 
     explained: list[Explanation] = []
     with ExitStack() as stack:
@@ -119,9 +119,9 @@ def _measure(stored: StoredComparison, missing: Sequence[Comparison], options: E
             if explanation.metric == next(c.metric for c in missing if c.case == explanation.case):
                 options.talk.say(f"[{number}/{total}] {explanation.case}")
 
-        asked = ExplainRequest(comparisons=missing, seconds=options.again.seconds)
+        seconds = options.again.seconds
         try:
-            explained.extend(explain_comparisons(asked, request, base, head, folder, tell))
+            explained.extend(explain_comparisons(missing, request, base, head, folder, tell, seconds=seconds))
         finally:
             add_to_stored(folder, explained)
     return explained

@@ -27,7 +27,7 @@ from torchperf_ci.compare.words import change, name, ordered, percent, verdict_o
 from torchperf_ci.core.text import one_line, safe_name, short_name, unique
 from torchperf_ci.report.charts import Chart
 from torchperf_ci.report.palette import BAD, GRID, INK, PALE, PALETTE
-from torchperf_ci.report.plots import Arms, arms_figure, log_axis, saved, style, titled
+from torchperf_ci.report.plots import arms_figure, log_axis, saved, style, titled
 
 MOST_ROWS = 60
 """Of more cases than these only the most urgent are drawn."""
@@ -153,12 +153,9 @@ def case_figure(comparison: Comparison, measured: Measured) -> Figure:
     ]
     base, head = 1e3 * np.array(pairs, dtype=np.float64).T
     return arms_figure(
-        Arms(
-            title=f"{comparison.case}: {verdict_of(comparison)}",
-            names=("base", "head"),
-            times=(base, head),
-            ratios=head / base,
-            ratio_name="head / base",
-            estimate=(comparison.ratio, comparison.low, comparison.high),
-        )
+        f"{comparison.case}: {verdict_of(comparison)}",
+        {"base": base, "head": head},
+        ratios=head / base,
+        ratio_name="head / base",
+        estimate=(comparison.ratio, comparison.low, comparison.high),
     )
