@@ -79,17 +79,6 @@ class SideEvidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """Everything that was seen of a case. turns: in the order in which they were taken. problem: why it ends early."""
-
-    base: SideEvidence
-    head: SideEvidence
-    turns: Sequence[ProfiledTurn] = ()
-    sameness: Sameness | None = None
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LineChanges:
     """The lines that differ between two commits, by path: those of base that are gone, and those that head has."""
 
@@ -99,6 +88,19 @@ class LineChanges:
     @property
     def count(self) -> int:
         return sum(map(len, (*self.removed.values(), *self.added.values())))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Everything that was seen of a case. turns: in the order in which they were taken. problem: why it ends early.
+    changes: the lines that differ, None without two commits."""
+
+    base: SideEvidence
+    head: SideEvidence
+    turns: Sequence[ProfiledTurn] = ()
+    sameness: Sameness | None = None
+    problem: str = ""
+    changes: LineChanges | None = None
 
 
 _HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
@@ -128,8 +130,9 @@ def read_changes(repository: Path, base: str, head: str) -> LineChanges:
     )
 
 
-def list_executed(changes: LineChanges, evidence: Evidence) -> Iterator[str]:
+def list_executed(evidence: Evidence) -> Iterator[str]:
     """List the changed lines that an iteration runs, as `file:line`; of those that head lacks `base file:line`."""
+    changes = evidence.changes or LineChanges()
     for lines, seen, prefix in (
         (changes.added, evidence.head.seen, ""),
         (changes.removed, evidence.base.seen, "base "),

@@ -117,8 +117,8 @@ def _explain_case(
     until: float,
 ) -> list[Explanation]:
     """Explain comparisons of one case, and write its files into the folder `at`."""
-    evidence = explainer.take(planned, at, until=until)
-    explanations = [explain_change(c, evidence, changes, folder=at) for c in comparisons]
+    evidence = replace(explainer.take(planned, at, until=until), changes=changes)
+    explanations = [explain_change(c, evidence, folder=at) for c in comparisons]
     write_files(folder, at, explanations, evidence)
     return explanations
 
