@@ -163,9 +163,7 @@ def show_pictures(names: Sequence[str], pictures: Mapping[str, str]) -> str:
 
 
 def _describe_with_rerun(dashboard: Dashboard, states: Sequence[SeriesState]) -> str:
-    case = states[0].case
-    section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
-    rerun = write_rerun_of(dashboard, section, case.suite, case.compiler, case.model)
+    rerun = write_rerun_of(dashboard, states[0].case)
     return f"{describe_states(dashboard, states)}. Run again: {code(rerun)}"
 
 
@@ -192,7 +190,7 @@ def _make_suite_tables(dashboard: Dashboard, items: Sequence[CompilerComparison]
         yield MarkdownTable(before=f"{head}No regressions found.\n\n", lines=(), where=CHANGES_FILE)
     for metric in FLAGGED:
         rows = [
-            [*_make_cells(change), write_rerun_of(dashboard, section, suite, change.compiler, change.model)]
+            [*_make_cells(change), write_rerun_of(dashboard, change.case)]
             for change in changes
             if change.kind is Transition.REGRESSED and change.metric == metric
         ]
@@ -209,7 +207,7 @@ def _make_suite_tables(dashboard: Dashboard, items: Sequence[CompilerComparison]
 
 def _make_cells(change: Change) -> list[str]:
     seen = (cell_text(cell, change.metric) if cell else MISSING for cell in (change.before, change.now))
-    return [change.compiler, change.model, *seen]
+    return [change.case.compiler, change.case.model, *seen]
 
 
 def _make_trend_row(trend: Trend) -> list[str]:
@@ -339,11 +337,9 @@ def _make_states(dashboard: Dashboard) -> Iterator[Block]:
 def _describe_folded(dashboard: Dashboard, states: Sequence[SeriesState]) -> str:
     """Describe what nobody has to look at: by whom and why a change was accepted, and why a case is skipped."""
     first = states[0]
-    case = first.case
-    section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
     if first.acceptance is not None:
         return f"{describe_states(dashboard, states)}, {write_acceptance(first.acceptance)}"
-    name = name_case(dashboard, section, case.suite, case.model, case.compiler)
+    name = name_case(dashboard, first.case)
     return f"{name}: {code(first.reason, limit=200)}" if first.state is State.SKIPPED and first.reason else name
 
 
@@ -383,13 +379,11 @@ def _name_compared(dashboard: Dashboard) -> list[str]:
 
 
 def _describe_change(dashboard: Dashboard, changes: Sequence[Change]) -> str:
-    first = changes[0]
-    name = name_case(dashboard, first.section, first.suite, first.model, first.compiler)
     by_cause: dict[str, Change] = {}  # a failure only once, though none of the metrics can be measured any more
     for change in changes:
         now = change.now
         by_cause.setdefault(now.status if now and not now.measured else change.metric, change)
-    return f"{name}: " + "; ".join(
+    return f"{name_case(dashboard, changes[0].case)}: " + "; ".join(
         f"{metric_title(change.metric)} {change_text(change.metric, change.before, change.now, code)}"
         for change in by_cause.values()
     )

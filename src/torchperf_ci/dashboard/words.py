@@ -120,19 +120,7 @@ def write_state(dashboard: Dashboard, quote: Callable[[str], str] = one_line) ->
 def _count_beyond_limits(dashboard: Dashboard) -> int:
     """Count the cases that are beyond a limit since the run before, and of which nothing else is said."""
     known = set(name_cases(dashboard.in_state(State.FAILING, State.CHANGED, State.DROPPED)))
-    regressed = (changes[0] for changes in dashboard.regressed_cases())
-    cases = {
-        Case(
-            suite=change.suite,
-            model=change.model,
-            mode=change.section.mode,
-            device=change.section.device,
-            dtype=change.section.dtype,
-            compiler=change.compiler,
-        )
-        for change in regressed
-    }
-    return len(cases - known)
+    return len({changes[0].case for changes in dashboard.regressed_cases()} - known)
 
 
 def list_gone(dashboard: Dashboard) -> list[SeriesState]:
@@ -205,11 +193,10 @@ def describe_states(dashboard: Dashboard, states: Sequence[SeriesState], *, term
     quote: Callable[[str], str] = one_line if terminal else code
     first = states[0]
     case = first.case
-    section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
     if terminal:
         name = f"{case.suite}/{case.model} {case.compiler}"
     else:
-        name = name_case(dashboard, section, case.suite, case.model, case.compiler)
+        name = name_case(dashboard, case)
         if dashboard.options.site:
             name = f"{name} ([history]({case_address(dashboard.options.site, case)}))"
     if first.state is State.GONE:
@@ -298,9 +285,10 @@ def write_range(server: str, before: RunInfo | None, new: RunInfo) -> str:
     return f"[{text}]({pages}/compare/{old}...{new.commit}), {day}"
 
 
-def name_case(dashboard: Dashboard, section: Section, suite: str, model: str, compiler: str) -> str:
+def name_case(dashboard: Dashboard, case: Case) -> str:
     """Name a case in Markdown; with its section where there are several."""
-    return f"{code(f'{suite}/{model}')} with {code(compiler)}{name_section(dashboard, section)}"
+    section = name_section(dashboard, Section.of(case))
+    return f"{code(f'{case.suite}/{case.model}')} with {code(case.compiler)}{section}"
 
 
 def name_section(dashboard: Dashboard, section: Section) -> str:
@@ -320,27 +308,15 @@ def link_run(dashboard: Dashboard) -> str:
     return f"{run}{commit}, {day}"
 
 
-def write_rerun_of(dashboard: Dashboard, section: Section, suite: str, compiler: str, model: str) -> str:
+def write_rerun_of(dashboard: Dashboard, case: Case) -> str:
     """Write the command that runs a case of this dashboard again; its suite as it was asked for."""
-    return write_rerun(
-        section, list_suites(dashboard.findings).get(suite, suite), compiler, [model], dashboard.now.source
-    )
+    return write_rerun(case, list_suites(dashboard.findings).get(case.suite, case.suite), dashboard.now.source)
 
 
 def list_reruns(dashboard: Dashboard) -> list[str]:
     """List the commands that run the cases again that are new, or off in the newest run alone; each once."""
     states = [*dashboard.events.new, *dashboard.in_state(State.DROPPED)]
-    commands = (
-        write_rerun_of(
-            dashboard,
-            Section(mode=case.mode, device=case.device, dtype=case.dtype),
-            case.suite,
-            case.compiler,
-            case.model,
-        )
-        for case in name_cases(states)
-    )
-    return list(dict.fromkeys(commands))
+    return list(dict.fromkeys(write_rerun_of(dashboard, case) for case in name_cases(states)))
 
 
 def list_bisects(dashboard: Dashboard) -> list[str]:
@@ -407,12 +383,12 @@ def write_comparison(case: Case, good: RunInfo | None, bad: RunInfo | None, *, s
     return one_line(shlex.join([*words, "--explain", "all", "--setup", "pip install -e ."]))
 
 
-def write_rerun(section: Section, suite: str, compiler: str, models: Iterable[str], source: Source) -> str:
-    """Write the command that runs these models as `source` ran them: its workflow on GitHub, or else here.
+def write_rerun(case: Case, suite: str, source: Source) -> str:
+    """Write the command that runs a case as `source` ran it: its workflow on GitHub, or else here.
 
     suite: as it is asked for, which for a file is its path. The workflow needs the inputs `suites` and `filter`.
     """
-    pattern = f"^({'|'.join(map(_escape_pattern, models))})$"
+    pattern = f"^({_escape_pattern(case.model)})$"
     if source.workflow and source.repository:
         # A workflow without a name of its own is called by its path, of which gh takes the file.
         is_file = source.workflow.endswith((".yml", ".yaml"))
@@ -421,8 +397,8 @@ def write_rerun(section: Section, suite: str, compiler: str, models: Iterable[st
         words += ["--ref", source.branch] if source.branch else []
         words += ["-f", f"suites={suite}", "-f", f"filter={pattern}"]
     else:
-        words = ["torchperf-ci", "run", "--suites", suite, f"--{section.mode}", "--devices", section.device]
-        words += ["--dtypes", section.dtype, "--compilers", compiler, "--filter", pattern]
+        words = ["torchperf-ci", "run", "--suites", suite, f"--{case.mode}", "--devices", case.device]
+        words += ["--dtypes", case.dtype, "--compilers", case.compiler, "--filter", pattern]
     return one_line(shlex.join(words))
 
 
