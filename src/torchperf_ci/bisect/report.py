@@ -16,7 +16,7 @@ from torchperf_ci.compare.words import LONGEST_NAME, amount, change, link_to_com
 from torchperf_ci.core.records import Case
 from torchperf_ci.core.results import ResultsFolder
 from torchperf_ci.core.text import code, count, duration, fenced, html, one_line
-from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
+from torchperf_ci.report.document import Block, MarkdownTable, fit, markdown_table
 
 LIMIT = 60_000
 METHOD = "https://github.com/org/torchperf-ci/blob/v1/docs/bisect.md"
@@ -169,7 +169,7 @@ def to_markdown(findings: BisectFindings) -> str:
     if progress.outcome in {Outcome.RANGE, Outcome.OUT_OF_TIME, Outcome.INTERRUPTED} and progress.suspects:
         blocks.append(Block(before=f"\n### Still in question\n\n{_list_suspects(findings)}", rank=2))
     if progress.steps:
-        blocks.append(Block(before="\n### Steps\n\n", tables=(_make_table(findings),), rank=3))
+        blocks.append(Block(before="\n### Steps\n", tables=(_make_table(findings),), rank=3))
     again = fenced("\n".join(header.commands), language="shell")
     end = f"\n<details>\n<summary>Do it again</summary>\n\n{again}\n\n</details>\n" if header.commands else ""
     place = f"the artifact of [this run]({run}#artifacts)" if run else "the folder of this report"
@@ -217,10 +217,9 @@ def _list_suspects(findings: BisectFindings) -> str:
 
 def _make_table(findings: BisectFindings) -> MarkdownTable:
     columns = ("", findings.kind.title(), "Against", "Result", "Change", "Launches", "Left", "Time", "Remarks")
-    lines = []
-    for number, step in enumerate(findings.progress.steps, start=1):
-        numbers = describe_change(step, findings.question)
-        cells = [
+    changes = [describe_change(step, findings.question) for step in findings.progress.steps]
+    rows = [
+        (
             str(number),
             _link(step.candidate, findings),
             code(step.against.name, limit=LONGEST_NAME),
@@ -230,10 +229,10 @@ def _make_table(findings: BisectFindings) -> MarkdownTable:
             "" if step.left is None else f"{step.left:,}",
             duration(step.seconds),
             html(one_line(step.why, limit=_LONGEST_REASON)) if step.why != numbers else "",
-        ]
-        lines.append(TableLine(text=f"| {' | '.join(cells)} |", rank=5))
-    head = f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
-    return MarkdownTable(before=head, lines=tuple(lines), where="bisect.json")
+        )
+        for number, (step, numbers) in enumerate(zip(findings.progress.steps, changes, strict=True), start=1)
+    ]
+    return markdown_table(columns, rows, rank=5, where="bisect.json", keep_empty=True)
 
 
 def to_json(findings: BisectFindings) -> str:

@@ -61,7 +61,7 @@ from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.results import ResultsFolder
 from torchperf_ci.core.text import code, count, fenced, html, one_line
 from torchperf_ci.report.charts import Chart
-from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
+from torchperf_ci.report.document import Block, MarkdownTable, fit, fold, lines_table, markdown_table
 from torchperf_ci.report.html import TONES, Grid, grid, inline_chart, number, read_template, render_page, text
 
 
@@ -231,17 +231,14 @@ def to_markdown(findings: ComparisonFindings) -> str:
     changed, counted, rest = split_comparisons(findings)
     blocks = [Block(before=_write_head(findings), rank=0)]
     if changed:
-        table = _make_table(changed, rank=1)
-        blocks.append(Block(before="\n### What changed\n\n", tables=(table,), rank=1))
+        blocks.append(Block(before="\n### What changed\n", tables=(_make_table(changed, rank=1),), rank=1))
         blocks += [_fold_explanation(e) for c in changed for e in _find_explanations(findings, c)]
     for comparisons, title, rank in (
         (counted, f"{count(len(counted), 'difference')} in counts or code, without a verdict", 8),
         (rest, f"{count(len(rest), 'other metric')} without a change that counts", 9),
     ):
         if comparisons:
-            before = f"\n<details>\n<summary>{title}</summary>\n\n"
-            tables = (_make_table(comparisons, rank=rank),)
-            blocks.append(Block(before=before, tables=tables, after="\n</details>\n", rank=rank))
+            blocks.append(fold(title, [_make_table(comparisons, rank=rank)], rank))
     notes = "".join(f"\n{note}\n" for note in list_notes(findings))
     method = f"\n<sub>[How it is measured and judged]({METHOD})</sub>\n"
     blocks.append(Block(before=f"{notes}{_write_reproduction(findings)}{method}", rank=2))
@@ -276,26 +273,23 @@ def _fold_explanation(explanation: Explanation) -> Block:
     for cause in (*explanation.causes, *explanation.facts)[:MOST_CAUSES]:
         share = "" if cause.share is None else percent(round(cause.share, 2))
         change = "" if cause.share is None else write_amount(explanation.unit, cause.difference)
-        lines.append(TableLine(text=f"| {share} | {change} | {write_cause(cause, explanation, short, html)} |", rank=4))
+        lines.append(f"| {share} | {change} | {write_cause(cause, explanation, short, html)} |")
     head = "| Part | Difference | Cause |\n| ---: | ---: | --- |\n"
-    tables = (
-        (MarkdownTable(before=head, lines=tuple(lines), where=f"{explanation.folder}/index.html"),) if lines else ()
-    )
+    table = lines_table(lines, rank=4, where=f"{explanation.folder}/index.html", before=head)
     has_page = bool(lines and explanation.folder)
     where = f"\nThe page, a flame graph, diffs and traces are in {code(explanation.folder)}.\n" if has_page else ""
     title = f"Why {html(metric_name(explanation.metric))} of {html(name(explanation.case))} differs"
     sentence = write_explanation(explanation, short, html)
     before = f"\n<details>\n<summary>{title}</summary>\n\n{sentence}\n\n"
-    return Block(before=before, tables=tables, after=f"{where}\n</details>\n", rank=3)
+    return Block(before=before, tables=(table,) if lines else (), after=f"{where}\n</details>\n", rank=3)
 
 
 def _make_table(comparisons: Sequence[Comparison], *, rank: int) -> MarkdownTable:
     is_twice = any(c.again for c in comparisons)
     columns = ("", "Case", "Metric", "Change", "Base", "Head", *(["Measured again"] if is_twice else []), "Remarks")
     urgency = {verdict: min(place, 7) for place, verdict in enumerate(Verdict)}
-    lines = []
-    for c in comparisons:
-        cells = [
+    rows = [
+        (
             f"{sign_of(c)} {verdict_of(c)}",
             code(name(c.case)),
             html(metric_name(c.metric)),
@@ -304,10 +298,11 @@ def _make_table(comparisons: Sequence[Comparison], *, rank: int) -> MarkdownTabl
             quantity(c, c.head).replace(" ", _NO_BREAK),
             *([_write_change(c.again) if c.again else ""] if is_twice else []),
             html(why(c)),
-        ]
-        lines.append(TableLine(text=f"| {' | '.join(cells)} |", rank=rank + urgency[c.verdict]))
-    head = f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
-    return MarkdownTable(before=head, lines=tuple(lines), where="compare.html")
+        )
+        for c in comparisons
+    ]
+    ranks = [rank + urgency[c.verdict] for c in comparisons]
+    return markdown_table(columns, rows, ranks=ranks, where="compare.html", keep_empty=True)
 
 
 def _write_change(comparison: Comparison) -> str:

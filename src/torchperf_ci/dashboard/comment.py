@@ -48,10 +48,10 @@ from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.document import (
     Block,
     MarkdownTable,
-    TableLine,
     fit,
     fold,
     folded,
+    lines_table,
     markdown_table,
     pretty_table,
     whole,
@@ -127,13 +127,7 @@ def make_regressions_part(dashboard: Dashboard) -> Block:
     still_open = group_states(dashboard.in_state(State.FAILING, State.CHANGED))
     lines = [f"- {_describe_with_rerun(dashboard, states)}" for states in still_open]
     if lines:
-        tables.append(
-            MarkdownTable(
-                before=f"\n### Open changes ###\n\n{_OPEN}",
-                lines=tuple(TableLine(text=text, rank=0) for text in lines),
-                where=CHANGES_FILE,
-            )
-        )
+        tables.append(lines_table(lines, where=CHANGES_FILE, before=f"\n### Open changes ###\n\n{_OPEN}"))
     note = "" if dashboard.comparisons else _NOT_COMPARED
     return folded("## Recent Regressions ##", _REGRESSIONS + note, tables)
 
@@ -187,7 +181,7 @@ def _make_suite_tables(dashboard: Dashboard, items: Sequence[CompilerComparison]
     head = f"### Regressions for {title} ###\n\n{_name_runs(dashboard, items)}"
     changes = [change for item in items for change in item.changes]
     if all(change.kind is not Transition.REGRESSED for change in changes):
-        yield MarkdownTable(before=f"{head}No regressions found.\n\n", lines=(), where=CHANGES_FILE)
+        yield lines_table((), where=CHANGES_FILE, before=f"{head}No regressions found.\n\n")
     for metric in FLAGGED:
         rows = [
             [*_make_cells(change), write_rerun_of(dashboard, change.case)]
@@ -320,13 +314,8 @@ def _make_states(dashboard: Dashboard) -> Iterator[Block]:
         ("compare the two commits and explain", list_comparisons(dashboard)),
         ("measure these cases again", list_reruns(dashboard)),
     ):
-        table = MarkdownTable(
-            before="\n~~~sh\n",
-            lines=tuple(TableLine(text=command, rank=RERUN) for command in commands),
-            where="gh_metric_regression.txt in the results folder",
-            after="~~~\n",
-        )
         if commands:
+            table = lines_table(commands, rank=RERUN, where=CHANGES_FILE, before="\n~~~sh\n", after="~~~\n")
             yield fold(f"{count(len(commands), 'command')} to {purpose}", [table], RERUN)
     for state, title in ((State.ACCEPTED, "Accepted changes"), (State.NEW, "New cases"), (State.SKIPPED, "Skipped")):
         lines = [f"- {_describe_folded(dashboard, group)}" for group in group_states(dashboard.in_state(state))]
@@ -350,11 +339,8 @@ def _make_limits(dashboard: Dashboard) -> Iterator[Block]:
     rows = [f"- {_describe_change(dashboard, changes)}" for changes in regressed]
     fixed = dashboard.cases(Transition.FIXED)
     rows += [f"- within the limits again: {_describe_change(dashboard, changes)}" for changes in fixed]
-    table = MarkdownTable(
-        before="\n".join(("", LIMITS_MEAN, "", *lines, "")),
-        lines=tuple(TableLine(text=text, rank=OTHER) for text in rows),
-        where="gh_metric_regression.txt in the results folder",
-    )
+    before = "\n".join(("", LIMITS_MEAN, "", *lines, ""))
+    table = lines_table(rows, rank=OTHER, where=CHANGES_FILE, before=before)
     title = f"PyTorch's limits: {count(len(regressed), 'case')} beyond one since the run before"
     yield fold(title, [table], OTHER)
 
@@ -390,8 +376,7 @@ def _describe_change(dashboard: Dashboard, changes: Sequence[Change]) -> str:
 
 
 def _make_lines(lines: Sequence[str], rank: int) -> MarkdownTable:
-    shown = tuple(TableLine(text=text, rank=rank) for text in lines)
-    return MarkdownTable(before="\n", lines=shown, where="gh_metric_regression.txt in the results folder")
+    return lines_table(lines, rank=rank, where=CHANGES_FILE, before="\n")
 
 
 def _make_history(dashboard: Dashboard, charts: Charts, pictures: Mapping[str, str]) -> Iterator[Block]:
@@ -420,14 +405,12 @@ def _make_history(dashboard: Dashboard, charts: Charts, pictures: Mapping[str, s
             title = f"\n**{caption}**{f', {code(str(section))}' if several else ''}: {means}\n"
             tables.append(markdown_table(columns, rows, rank=TREND, before=title))
     shown = _show_pictures(list(name_trend_charts(dashboard)) if dashboard.options.graphs else [], pictures)
-    first = MarkdownTable(
-        before=f"{shown}\nIn the columns of runs, `{GAP}` is a run without a result.\n", lines=(), where=""
-    )
+    first = lines_table((), before=f"{shown}\nIn the columns of runs, `{GAP}` is a run without a result.\n")
     title = f"Over {count(len(runs), 'run')} from {runs[0].time:%Y-%m-%d} to {runs[-1].time:%Y-%m-%d}"
     yield fold(f"{title}: speedup, pass rate, compilation time, memory", [first, *tables], TREND)
     names = [f"{name}.png" for name in name_speedup_charts(dashboard, charts)] if dashboard.options.graphs else []
     if names:
-        table = MarkdownTable(before=_show_pictures(names, pictures), lines=(), where="")
+        table = lines_table((), before=_show_pictures(names, pictures))
         yield fold(f"{count(len(names), 'chart')} of the speedup of every model", [table], OTHER)
 
 

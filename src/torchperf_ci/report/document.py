@@ -145,12 +145,13 @@ def markdown_table(
     ranks: Sequence[int] = (),
     where: str = ALL_ROWS,
     before: str = "",
+    keep_empty: bool = False,
 ) -> MarkdownTable:
-    """Make a table of cells that are Markdown already, without its empty columns.
+    """Make a table of cells that are Markdown already, without its empty columns, if they are not to be kept.
 
     rank: of all rows; ranks: of each, where they differ. `before` stands above it.
     """
-    kept = [place for place in range(len(columns)) if any(cells[place] != ABSENT for cells in rows)]
+    kept = [place for place in range(len(columns)) if keep_empty or any(cells[place] != ABSENT for cells in rows)]
     head, rule, *lines = (
         f"| {' | '.join(cells[place] for place in kept)} |" for cells in (columns, ["---"] * len(columns), *rows)
     )
@@ -160,6 +161,14 @@ def markdown_table(
         lines=tuple(TableLine(text=line, rank=of_row) for line, of_row in zip(lines, of_rows, strict=True)),
         where=where,
     )
+
+
+def lines_table(
+    lines: Iterable[str], *, rank: int = 0, where: str = ALL_ROWS, before: str = "", after: str = ""
+) -> MarkdownTable:
+    """Make lines of Markdown, say of a list, into what is hidden line by line when there is no room."""
+    of_rank = tuple(TableLine(text=line, rank=rank) for line in lines)
+    return MarkdownTable(before=before, lines=of_rank, where=where, after=after)
 
 
 def fold(title: str, tables: Sequence[MarkdownTable], rank: int) -> Block:
