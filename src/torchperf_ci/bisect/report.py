@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 from collections.abc import Callable
 
@@ -11,7 +9,7 @@ from torchperf_ci.bisect.model import COMMAND, BisectFindings, Candidate, Culpri
 from torchperf_ci.bisect.session import estimate_steps
 from torchperf_ci.compare.effects import Verdict
 from torchperf_ci.compare.model import ACCURACY, Comparison, write_explanation
-from torchperf_ci.compare.report import to_plain
+from torchperf_ci.compare.report import to_json
 from torchperf_ci.compare.words import LONGEST_NAME, amount, change, link_to_commit, link_to_run, metric_name, percent
 from torchperf_ci.core.records import Case
 from torchperf_ci.core.results import ResultsFolder
@@ -233,12 +231,6 @@ def _make_table(findings: BisectFindings) -> MarkdownTable:
         for number, (step, numbers) in enumerate(zip(findings.progress.steps, changes, strict=True), start=1)
     ]
     return markdown_table(columns, rows, rank=5, where="bisect.json", keep_empty=True)
-
-
-def to_json(findings: BisectFindings) -> str:
-    """Write bisect.json: how it ended, and every step."""
-    document = {"v": 1, **{item.name: getattr(findings, item.name) for item in dataclasses.fields(findings)}}
-    return json.dumps(to_plain(document), ensure_ascii=False, allow_nan=False)
 
 
 def describe_plan(candidates: tuple[Candidate, ...], kind: str) -> str:

@@ -330,10 +330,9 @@ def _write_reproduction(findings: ComparisonFindings) -> str:
     return f"{shown}\n{files}\n"
 
 
-def to_json(findings: ComparisonFindings) -> str:
-    """Write compare.json: the verdicts and everything they are made of."""
-    document = {"v": 1, **{item.name: getattr(findings, item.name) for item in dataclasses.fields(findings)}}
-    return json.dumps(to_plain(document), ensure_ascii=False, allow_nan=False)
+def to_json(findings: object) -> str:
+    """Write all of the findings, as compare.json and bisect.json have them: verdicts and what they are made of."""
+    return json.dumps({"v": 1, **to_plain(findings)}, ensure_ascii=False, allow_nan=False)
 
 
 class KeptMeasurement(msgspec.Struct):
