@@ -58,7 +58,7 @@ from torchperf_ci.report.document import (
 )
 from torchperf_ci.report.gh_parts import cell_text, cells, section_title
 from torchperf_ci.report.markdown import FAILING, body_blocks
-from torchperf_ci.report.model import Report, RunFindings
+from torchperf_ci.report.model import RunFindings
 from torchperf_ci.report.summary import COMPILE_SECONDS_ABOVE, COMPRESSION_BELOW, FLAGGED, SPEEDUP_BELOW
 from torchperf_ci.report.words import change_text, metric_title
 from torchperf_ci.report.write import write_findings
@@ -245,9 +245,10 @@ def write_dashboards(
     dashboards: Sequence[Dashboard],
     charts: Charts,
     urls: Mapping[str, str],
-) -> tuple[Report, tuple[Comment, ...]]:
-    """Write the report, the parts and the comments. `urls`: where pictures can be seen, by file name."""
-    report = write_findings(folder, findings, charts)
+) -> tuple[str, tuple[Comment, ...]]:
+    """Write the report, the parts and the comments; return the first as plain text, and the last. `urls`: where
+    pictures can be seen, by file name."""
+    summary = write_findings(folder, findings, charts)
     parts = [make_parts(dashboard, charts, urls) for dashboard in dashboards]
     for name in PARTS_OF_HISTORY:
         blocks = [of_dtype[name] for of_dtype in parts if name in of_dtype]
@@ -260,7 +261,7 @@ def write_dashboards(
         text = make_comment(dashboard, charts, urls)
         path = folder.write_text(f"dashboard_{safe_name(dashboard.dtype)}.md", text)
         comments.append(Comment(dtype=dashboard.dtype, text=text, path=path))
-    return report, tuple(comments)
+    return summary, tuple(comments)
 
 
 def make_comment(dashboard: Dashboard, charts: Charts, pictures: Mapping[str, str]) -> str:

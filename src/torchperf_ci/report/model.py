@@ -88,6 +88,9 @@ class RunFindings:
     benefits: what each compiler brings, for the sentences that come first.
     breaks: why dynamo left graphs, and where.
     regressed: cases that are worse than in earlier runs, where somebody looked.
+    passed, total: of the cases in the pass rate. not_compiled: those of `passed` of which nothing was compiled.
+    missing: those that have no result at all. left_out: cases that could not be loaded, not run in eager, or whose
+        compiler is not available.
     """
 
     options: ReportOptions
@@ -158,29 +161,6 @@ class RunFindings:
     def name_of(self, compiler: str) -> str:
         """Name a compiler as people read it."""
         return name_compiler(compiler, self.tables)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """A report that was written, in short.
-
-    outcome: what the headline says with its sign. verdict: one line, with the sign.
-    summary: the report as plain text, the verdict last. markdown: for a step summary or a comment, with no links.
-    not_compiled: those of `passed` of which nothing was compiled.
-    passed and failed count the cases in the pass rate; left_out those that could not be loaded, not run in eager, or
-    whose compiler is not available; missing those of `failed` that have no result at all.
-    """
-
-    outcome: RunOutcome
-    verdict: str
-    summary: str
-    markdown: str
-    passed: int
-    not_compiled: int
-    failed: int
-    missing: int
-    left_out: int
-    problems: tuple[Problem, ...]
 
 
 def collect_findings(results: Results, options: ReportOptions) -> RunFindings:
