@@ -189,34 +189,26 @@ class _Header(msgspec.Struct):
     commands: list[str] = []
 
 
-class _Document(msgspec.Struct):
+class StoredComparison(msgspec.Struct, frozen=True):
+    """The verdicts of a comparison, the commands that measure it again (in its header), and the explanations that it
+    has."""
+
     header: _Header
     comparisons: list[Comparison]
     explanations: list[Explanation] = []
-
-
-class StoredComparison(msgspec.Struct, frozen=True):
-    """The verdicts of a comparison, the commands that measure it again, and the explanations that it has."""
-
-    comparisons: list[Comparison]
-    commands: list[str]
-    explanations: list[Explanation]
 
 
 def read_stored(folder: Path) -> StoredComparison:
     """Read the comparison in a folder. Raises `UsageProblem` for one that has none that can be read."""
     path = folder / _FILE
     try:
-        document = msgspec.json.decode(path.read_bytes(), type=_Document)
+        return msgspec.json.decode(path.read_bytes(), type=StoredComparison)
     except (OSError, ValueError) as error:
         why = "there is none" if isinstance(error, FileNotFoundError) else one_line(str(error), limit=200)
         advice = "name the --output-dir of a comparison"
         if (folder / "records.jsonl").is_file():
             advice = f"{folder} is a folder of `run`; explain needs one of `compare`"
         raise UsageProblem(f"{path} cannot be read: {why}; {advice}") from error
-    return StoredComparison(
-        comparisons=document.comparisons, commands=document.header.commands, explanations=document.explanations
-    )
 
 
 def choose_stored(stored: StoredComparison, name: str) -> list[Comparison]:
