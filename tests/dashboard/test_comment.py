@@ -19,9 +19,9 @@ from torchperf_ci.core.records import Mode, Record, Status
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.dashboard.charts import draw_pictures, draw_trends, name_trend_charts
 from torchperf_ci.dashboard.comment import make_comment, make_parts
+from torchperf_ci.dashboard.commits import judge_accepted
 from torchperf_ci.dashboard.model import Dashboard, DashboardOptions, study
 from torchperf_ci.dashboard.regressions import sparkline
-from torchperf_ci.dashboard.states import judge
 from torchperf_ci.dashboard.words import case_address, write_rerun, write_state, write_terminal_text
 from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.document import whole
@@ -43,7 +43,7 @@ def dashboard(
     made = [a_run(day, records, **source) for day, records in enumerate(runs)]
     findings = collect_findings(Results(records=made[-1].results.records, builds=(BUILD,)), ReportOptions())
     *past, now = made
-    return study(findings, now, past, options, states=judge(collect_series(made)), problems=problems)
+    return study(findings, now, past, options, states=judge_accepted(collect_series(made)), problems=problems)
 
 
 def parts_of(made: Dashboard, pictures: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -263,7 +263,7 @@ def test_models_that_are_gone_are_not_hidden():
     runs[1] = replace(runs[1], results=replace(runs[1].results, builds=(BUILD,)))
     findings = collect_findings(runs[1].results, ReportOptions())
     options = DashboardOptions(limit=16_000)
-    made = study(findings, runs[1], runs[:1], options, states=judge(collect_series(runs)))
+    made = study(findings, runs[1], runs[:1], options, states=judge_accepted(collect_series(runs)))
     text = comment_of(made)
     assert "left out for length" in text
     assert "### Gone (4)" in text

@@ -84,9 +84,9 @@ def verdict_of(comparison: Comparison) -> str:
     return word if comparison.accepted is None else f"{word}, accepted"
 
 
-def write_sentence(findings: ComparisonFindings, quote: Quote = one_line) -> str:
-    """Write the verdict in words, what is bad first. Text from outside in it goes through `quote`."""
-    headline, rest = write_headline(findings, quote)
+def write_sentence(findings: ComparisonFindings) -> str:
+    """Write the verdict in words, what is bad first, as plain text."""
+    headline, rest = write_headline(findings)
     return f"{headline}; {rest}." if rest else f"{headline}."
 
 

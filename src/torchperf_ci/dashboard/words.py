@@ -7,7 +7,6 @@ which is quoted.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shlex
 from collections import Counter
@@ -20,6 +19,7 @@ from torchperf_ci.compare.words import make_bisect_command
 from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import METRICS, Case, Metric, Source
 from torchperf_ci.core.text import code, count, heading, is_repository, is_run_id, is_sha, one_line
+from torchperf_ci.dashboard.incidents import digest
 from torchperf_ci.dashboard.model import Dashboard, name_cases
 from torchperf_ci.dashboard.owners import find_owners
 from torchperf_ci.dashboard.states import SeriesState, State
@@ -31,12 +31,12 @@ from torchperf_ci.report.words import verdict as report_verdict
 
 def identify_case(case: Case) -> str:
     """Write twelve hexadecimal digits that stand for a case, in addresses and file names."""
-    return _digest(case.suite, case.model, case.mode.value, case.device, case.dtype, case.compiler)
+    return digest(case.suite, case.model, case.mode.value, case.device, case.dtype, case.compiler)[:12]
 
 
 def identify_run(key: str) -> str:
     """Write twelve hexadecimal digits that stand for a run, by its key in the series that a site shows."""
-    return _digest(key)
+    return digest(key)[:12]
 
 
 def case_address(site: str, case: Case, metric: str = "") -> str:
@@ -55,11 +55,6 @@ def page_address(site: str, case: str, metric: str = "") -> str:
 def start_address(site: str) -> str:
     """Write the address of a site's first page: that of a folder ends with a slash, from which relative paths count."""
     return site if not site or site.endswith(("/", ".html", ".htm")) else f"{site}/"
-
-
-def _digest(*parts: str) -> str:
-    joined = "\0".join(parts).encode("utf-8", errors="replace")
-    return hashlib.sha256(joined).hexdigest()[:12]
 
 
 MOST_LINES = 20

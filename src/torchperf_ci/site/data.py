@@ -17,7 +17,7 @@ from torchperf_ci.core.records import Case, Environment, Metric, Record, Testing
 from torchperf_ci.core.text import is_repository, is_run_id, is_sha, one_line
 from torchperf_ci.dashboard.words import identify_case, identify_run
 from torchperf_ci.history.runs import HistoryRun
-from torchperf_ci.history.series import ENDS, RunInfo, Series
+from torchperf_ci.history.series import ENDS, RunInfo, Series, make_run_info
 from torchperf_ci.site.months import MonthRuns
 
 REASON_LIMIT = 400
@@ -96,15 +96,10 @@ def name_machine(environment: Environment) -> str:
 
 def _describe_whole(run: HistoryRun) -> dict[str, object]:
     records = run.results.records
-    source = run.source
-    info = RunInfo(
-        key=run.key, time=run.time, commit=source.commit, branch=source.branch, subject=source.subject,
-        repository=source.repository, run_id=source.run_id,
-    )  # fmt: skip
     machines = dict.fromkeys(name_machine(record.environment) for record in records)
     passed = sum(record.status.is_pass for record in records)
     return {
-        **describe_run(info),
+        **describe_run(make_run_info(run.key, run.time, run.source, Environment())),
         "machines": [name for name in machines if name],
         "passed": passed,
         "total": len(records),

@@ -52,7 +52,7 @@ class Month:
 
     def sign(self, *about: str) -> str:
         """Write what the pages of the month are made of as a few digits: its files, and `about`."""
-        return hashlib.sha256("\0".join((*about, *self.paths)).encode()).hexdigest()[:16]
+        return digest("\0".join((*about, *self.paths)).encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
