@@ -9,9 +9,10 @@ import pytest
 
 from bisect_simulation import Simulation, chain
 from torchperf_ci.bisect.model import BisectFindings, Outcome, Progress, Question
-from torchperf_ci.bisect.report import to_json, to_markdown, to_text, write_headline
+from torchperf_ci.bisect.report import to_markdown, to_text, write_headline
 from torchperf_ci.bisect.session import Bisection
 from torchperf_ci.compare.model import ACCURACY, Header, ToleranceRules
+from torchperf_ci.compare.report import to_json
 from torchperf_ci.core.records import Source
 
 HEADER = Header(

@@ -14,14 +14,14 @@ import pytest
 from report_builders import BUILD, accuracy, blank_charts, both, case, check_golden, performance
 from run_builders import MACHINE, a_run, collect_series
 from torchperf_ci.cli.options import split_list
-from torchperf_ci.core.frames import CaseSelection, Section
+from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Mode, Record, Status
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.dashboard.charts import draw_pictures, draw_trends, name_trend_charts
 from torchperf_ci.dashboard.comment import make_comment, make_parts
+from torchperf_ci.dashboard.commits import judge_accepted
 from torchperf_ci.dashboard.model import Dashboard, DashboardOptions, study
 from torchperf_ci.dashboard.regressions import sparkline
-from torchperf_ci.dashboard.states import judge
 from torchperf_ci.dashboard.words import case_address, write_rerun, write_state, write_terminal_text
 from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.document import whole
@@ -43,7 +43,7 @@ def dashboard(
     made = [a_run(day, records, **source) for day, records in enumerate(runs)]
     findings = collect_findings(Results(records=made[-1].results.records, builds=(BUILD,)), ReportOptions())
     *past, now = made
-    return study(findings, now, past, options, states=judge(collect_series(made)), problems=problems)
+    return study(findings, now, past, options, states=judge_accepted(collect_series(made)), problems=problems)
 
 
 def parts_of(made: Dashboard, pictures: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -198,8 +198,7 @@ def test_regressions_name_the_command_that_runs_them_again():
 )
 def test_the_command_fits_its_model_alone(model: str):
     """What the input `filter` gets is one word of a list, without a `/`, and fits this model only."""
-    section = Section(mode=Mode.INFERENCE, device="cpu", dtype="float32")
-    command = write_rerun(section, "tiny", "inductor", [model], a_run(0).source)
+    command = write_rerun(case(model), "tiny", a_run(0).source)
     (pattern,) = [word.removeprefix("filter=") for word in shlex.split(command) if word.startswith("filter=")]
     assert split_list(pattern) == [pattern]
     assert "/" not in pattern
@@ -219,9 +218,8 @@ def test_a_suite_is_named_as_it_was_asked_for():
 
 def test_a_workflow_without_a_name_is_its_file():
     """GitHub then calls it by its path; gh wants the file's name."""
-    section = Section(mode=Mode.INFERENCE, device="cpu", dtype="float32")
     source = replace(a_run(0).source, workflow=".github/workflows/perf nightly.yml")
-    command = write_rerun(section, "tiny", "inductor", ["mlp"], source)
+    command = write_rerun(case("mlp"), "tiny", source)
     assert command.startswith("gh workflow run 'perf nightly.yml' --repo octo/project --ref main -f suites=tiny -f ")
 
 
@@ -265,7 +263,7 @@ def test_models_that_are_gone_are_not_hidden():
     runs[1] = replace(runs[1], results=replace(runs[1].results, builds=(BUILD,)))
     findings = collect_findings(runs[1].results, ReportOptions())
     options = DashboardOptions(limit=16_000)
-    made = study(findings, runs[1], runs[:1], options, states=judge(collect_series(runs)))
+    made = study(findings, runs[1], runs[:1], options, states=judge_accepted(collect_series(runs)))
     text = comment_of(made)
     assert "left out for length" in text
     assert "### Gone (4)" in text
@@ -397,4 +395,4 @@ def test_every_selection_of_the_report_holds_for_the_past():
     runs = [a_run(day, [*both(case(suite="one"), 1.5 - day), *both(case(suite="two"), 1.5 - day)]) for day in range(2)]
     options = ReportOptions(selection=CaseSelection(suites=("two",)))
     made = study(collect_findings(runs[1].results, options), runs[1], [runs[0]], DashboardOptions())
-    assert {change.suite for item in made.comparisons for change in item.changes} == {"two"}
+    assert {change.case.suite for item in made.comparisons for change in item.changes} == {"two"}

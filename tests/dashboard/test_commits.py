@@ -11,8 +11,8 @@ import pytest
 from fakes.github_server import REPOSITORY, FakeGitHub
 from report_builders import both, case
 from run_builders import a_run, collect_series
-from torchperf_ci.dashboard.commits import MOST_COMMITS, read_ranges
-from torchperf_ci.dashboard.states import SeriesState, judge
+from torchperf_ci.dashboard.commits import MOST_COMMITS, judge_accepted, read_ranges
+from torchperf_ci.dashboard.states import SeriesState
 from torchperf_ci.github.branch import Branch, commit_files
 from torchperf_ci.github.client import Client
 
@@ -23,7 +23,7 @@ def make_open_states(good: str, bad: str) -> list[SeriesState]:
         a_run(day, both(case("mlp"), 1.5 if day < 8 else 1.0), commit=good if day < 8 else bad, repository=REPOSITORY)
         for day in range(12)
     ]
-    return judge(collect_series(runs))
+    return judge_accepted(collect_series(runs))
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from fakes.issues_server import IssuesGitHub
 from report_builders import accuracy, both, case
 from run_builders import FIRST_DAY, a_run, collect_series
 from torchperf_ci.core.records import Environment, Record, Status
+from torchperf_ci.dashboard.commits import judge_accepted
 from torchperf_ci.dashboard.incidents import list_incidents, list_scopes
 from torchperf_ci.dashboard.issues import DEFAULT_LABEL, FollowUpOptions, IssueDesk, plan_steps
-from torchperf_ci.dashboard.states import judge
 from torchperf_ci.github.client import Access, Client, Pace
 from torchperf_ci.history.acceptances import Acceptance
 from torchperf_ci.history.runs import HistoryRun
@@ -59,7 +59,7 @@ def open_desk(
     newest = runs[-1]
     now = make_run_info(newest.key, newest.time, newest.source, Environment())
     options = FollowUpOptions(now=now, most_new=most_new)
-    states = judge(collect_series(runs), acceptances=acceptances)
+    states = judge_accepted(collect_series(runs), acceptances=acceptances)
     desk = IssueDesk(client=client, repository=REPOSITORY, options=options, say=lambda _: None)
     incidents, scopes = list_incidents(states, series="results"), list_scopes(states, series="results")
     steps, _ = plan_steps(incidents, scopes, desk.list_issues(), options)

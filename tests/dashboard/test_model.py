@@ -55,7 +55,7 @@ def test_the_changes_of_a_case_stand_together_with_the_worst_first():
     ]
     before[1] = replace(before[1], metrics={**before[1].metrics, "compression_ratio": 1.0})
     (dashboard,) = study(a_run(0, before), a_run(1, now))
-    assert [changes[0].model for changes in dashboard.regressed_cases()] == ["fails", "half", "slow"]
+    assert [changes[0].case.model for changes in dashboard.regressed_cases()] == ["fails", "half", "slow"]
     assert [change.metric for change in dashboard.regressed_cases()[2]] == ["speedup", "compression_ratio"]
-    assert [changes[0].model for changes in dashboard.cases(Transition.DISAPPEARED)] == ["gone"]
-    assert [changes[0].model for changes in dashboard.cases(Transition.APPEARED)] == ["new"]
+    assert [changes[0].case.model for changes in dashboard.cases(Transition.DISAPPEARED)] == ["gone"]
+    assert [changes[0].case.model for changes in dashboard.cases(Transition.APPEARED)] == ["new"]

@@ -24,7 +24,7 @@ def told(against: Sequence[CompilerComparison]) -> list[tuple[str, str, str, str
     return [
         (
             change.kind.value,
-            change.model,
+            change.case.model,
             change.metric,
             *(
                 "–" if cell is None else f"{cell.value:g}" if cell.measured else cell.status

@@ -79,7 +79,7 @@ def test_an_operator_that_is_called_more_often_is_the_cause() -> None:
         head=SideEvidence(seen=head),
         turns=turns({"aten::mm": (4, 700), "aten::clone": (24, 300)}, {"aten::mm": (4, 700), "aten::clone": (48, 600)}),
     )
-    explanation = explain_change(comparison(), evidence, CHANGES)
+    explanation = explain_change(comparison(), replace(evidence, changes=CHANGES))
     first = explanation.causes[0]
     assert (first.name, first.calls, first.place, first.is_changed) == ("aten::clone", (24, 48), "layers.py:41", True)
     assert first.share == pytest.approx(1.0, abs=0.1)
@@ -94,7 +94,7 @@ def test_noise_gets_no_cause() -> None:
     evidence = Evidence(
         base=SideEvidence(), head=SideEvidence(), turns=turns({"aten::mm": (4, 700)}, {"aten::mm": (4, 702)})
     )
-    explanation = explain_change(comparison(), evidence, None)
+    explanation = explain_change(comparison(), evidence)
     assert explanation.causes == ()
     assert "noise" in explanation.problem
     assert write_explanation(explanation).startswith("No cause is given")
@@ -105,9 +105,9 @@ def test_the_same_program_gets_no_cause() -> None:
     taken = turns({"aten::mm": (4, 700)}, {"aten::mm": (4, 900)})
     for sameness in (Sameness(), Sameness(doubts=("threads",)), None):
         evidence = Evidence(base=SideEvidence(), head=SideEvidence(), turns=taken, sameness=sameness)
-        unchanged = explain_change(replace(comparison(), verdict=Verdict.UNCHANGED), evidence, None)
+        unchanged = explain_change(replace(comparison(), verdict=Verdict.UNCHANGED), evidence)
         assert ("same program" in unchanged.problem) is (sameness == Sameness())
-        assert explain_change(comparison(), evidence, None).causes
+        assert explain_change(comparison(), evidence).causes
 
 
 def test_equal_code_is_rarely_given_a_cause() -> None:
@@ -128,7 +128,7 @@ def test_equal_code_is_rarely_given_a_cause() -> None:
                 )
                 taken.append(ProfiledTurn(launch=launch, base=one, head=two))
         evidence = Evidence(base=SideEvidence(), head=SideEvidence(), turns=taken)
-        wrong += not explain_change(comparison(), evidence, None).problem
+        wrong += not explain_change(comparison(), evidence).problem
     assert wrong <= 4
 
 
@@ -141,7 +141,7 @@ def test_python_between_operators_is_split_by_function() -> None:
         head=SideEvidence(seen=head),
         turns=turns({"aten::mm": (4, 700)}, {"aten::mm": (4, 700)}, outside=(20.0, 320.0)),
     )
-    first, second, *_ = explain_change(comparison(), evidence, CHANGES).causes
+    first, second, *_ = explain_change(comparison(), replace(evidence, changes=CHANGES)).causes
     assert (first.kind, first.name, first.calls, first.is_changed) == (CauseKind.PYTHON, "check", (0, 100), True)
     assert (second.kind, second.name) == (CauseKind.OUTSIDE, OUTSIDE)
 
@@ -154,7 +154,7 @@ def test_a_change_of_the_program_comes_before_what_only_takes_longer() -> None:
         head=SideEvidence(seen=head),
         turns=turns({"aten::mm": (4, 700)}, {"aten::mm": (4, 1000), "aten::sort": (4, 200)}),
     )
-    assert [cause.name for cause in explain_change(comparison(), evidence, CHANGES).causes] == [
+    assert [cause.name for cause in explain_change(comparison(), replace(evidence, changes=CHANGES)).causes] == [
         "aten::sort",
         "aten::mm",
     ]
@@ -167,7 +167,7 @@ def test_other_inputs_of_an_operator_are_said() -> None:
         head=SideEvidence(seen=seen(("aten::mm", "layers.py:12", "float64[8, 8]", 4))),
         turns=turns({"aten::mm": (4, 700)}, {"aten::mm": (4, 1400)}),
     )
-    explanation = explain_change(comparison(), evidence, CHANGES)
+    explanation = explain_change(comparison(), replace(evidence, changes=CHANGES))
     assert explanation.causes[0].inputs == ("float32[8, 8]", "float64[8, 8]")
     assert "float64[8, 8]" in write_explanation(explanation)
 
@@ -179,7 +179,7 @@ def test_generated_kernels_of_one_side_alone_are_one_row() -> None:
         head=SideEvidence(),
         turns=turns({"cpp_fused_relu_0": (1, 100)}, {"cpp_fused_relu_sin_0": (1, 300)}),
     )
-    first = explain_change(comparison(), evidence, None).causes[0]
+    first = explain_change(comparison(), evidence).causes[0]
     assert (first.kind, first.name) == (CauseKind.KERNEL, "cpp_fused_relu_sin_0")
     assert first.note == "in place of cpp_fused_relu_0"
     assert first.difference == pytest.approx(200e-6, rel=0.1)
@@ -196,9 +196,7 @@ def test_kernels_count_where_the_device_is_busy() -> None:
         )
 
     taken = [ProfiledTurn(launch=each % 3, base=profile(1e6 + each), head=profile(1.5e6 + each)) for each in range(15)]
-    first = explain_change(comparison(), Evidence(base=SideEvidence(), head=SideEvidence(), turns=taken), None).causes[
-        0
-    ]
+    first = explain_change(comparison(), Evidence(base=SideEvidence(), head=SideEvidence(), turns=taken)).causes[0]
     assert (first.kind, first.name) == (CauseKind.KERNEL, "sgemm")
 
 
@@ -214,7 +212,7 @@ def test_a_graph_break_comes_first() -> None:
         counters={"unique_graphs": 2, "graph_breaks": 1},
     )
     taken = turns({"aten::sin": (1, 100)}, {"aten::sin": (2, 200)})
-    explanation = explain_change(comparison(), Evidence(base=base, head=head, turns=taken), CHANGES)
+    explanation = explain_change(comparison(), Evidence(base=base, head=head, turns=taken, changes=CHANGES))
     first = explanation.causes[0]
     assert (first.kind, first.name, first.place, first.is_changed) == (
         CauseKind.GRAPHS,
@@ -223,7 +221,7 @@ def test_a_graph_break_comes_first() -> None:
         True,
     )
     counted = explain_change(
-        comparison("graph_breaks", base=0.0, head=1.0), Evidence(base=base, head=head, turns=taken), None
+        comparison("graph_breaks", base=0.0, head=1.0), Evidence(base=base, head=head, turns=taken)
     )
     assert "print" in write_explanation(counted)
 
@@ -237,7 +235,7 @@ def test_compiling_is_explained_by_what_is_compiled() -> None:
     head = SideEvidence(artefacts=artefacts(*many, phases={"backend_compile": 5.5}), compile_seconds=[7.0])
     taken = turns({"aten::sin": (1, 100)}, {"aten::sin": (1, 100)})
     explanation = explain_change(
-        comparison("compilation_latency"), Evidence(base=base, head=head, turns=taken), CHANGES
+        comparison("compilation_latency"), Evidence(base=base, head=head, turns=taken, changes=CHANGES)
     )
     assert explanation.causes[0].kind is CauseKind.NODES
     assert explanation.causes[0].name == "calls of torch.sin in the graphs"
@@ -252,7 +250,9 @@ def test_the_peak_is_explained_by_what_lives_at_it() -> None:
         seen=SeenIteration(peak=[("aten::mm", "layers.py:12", 1000), ("aten::cat", "layers.py:41", 500)])
     )
     taken = turns({"aten::mm": (1, 100)}, {"aten::mm": (1, 100)})
-    explanation = explain_change(comparison("dynamo_peak_mem"), Evidence(base=base, head=head, turns=taken), CHANGES)
+    explanation = explain_change(
+        comparison("dynamo_peak_mem"), Evidence(base=base, head=head, turns=taken, changes=CHANGES)
+    )
     assert [(cause.name, cause.difference, cause.share) for cause in explanation.causes] == [("aten::cat", 500, 1.0)]
     assert write_explanation(explanation).startswith("aten::cat holds 500 B more at the peak")
 
@@ -263,7 +263,9 @@ def test_a_failure_names_the_changed_line_on_its_way() -> None:
         'Traceback\n  File "/tmp/x/tree/src/layers.py", line 41, in forward\n  File "/usr/torch/nn.py", line 9, in f\nE'
     )
     head = SideEvidence(failure="fail_to_run: RuntimeError: boom", log=log)
-    explanation = explain_change(comparison(), Evidence(base=SideEvidence(), head=head, problem="head fails"), CHANGES)
+    explanation = explain_change(
+        comparison(), Evidence(base=SideEvidence(), head=head, problem="head fails", changes=CHANGES)
+    )
     assert explanation.causes[0].place == "src/layers.py:41"
     assert "boom" in write_explanation(explanation)
     assert read_places("nothing") == []
@@ -276,7 +278,7 @@ def test_the_environment_is_the_cause_where_nothing_else_differs() -> None:
         head=SideEvidence(environment={"package numpy": "2.0"}),
         turns=turns({"aten::mm": (4, 700)}, {"aten::mm": (4, 900)}),
     )
-    explanation = explain_change(comparison(), evidence, None)
+    explanation = explain_change(comparison(), evidence)
     assert explanation.causes[0].kind is CauseKind.ENVIRONMENT
     assert "1.0 → 2.0" in write_explanation(explanation)
 
@@ -297,7 +299,7 @@ def test_functions_that_differ_are_facts() -> None:
     evidence = Evidence(
         base=SideEvidence(), head=SideEvidence(), sameness=sameness, turns=turns({"a": (1, 9)}, {"a": (1, 9)})
     )
-    facts = explain_change(comparison(), evidence, CHANGES).facts
+    facts = explain_change(comparison(), replace(evidence, changes=CHANGES)).facts
     assert [(fact.name, fact.place, fact.is_changed) for fact in facts] == [("lib.f", "src/layers.py:41", True)]
 
 

@@ -66,7 +66,10 @@ def test_changed_lines_that_run_are_listed(repository: Path) -> None:
     changes = read_changes(repository, "HEAD~1", "HEAD")
     base = SideEvidence(seen=SeenIteration(lines={"layers.py": [6, 9]}))
     head = SideEvidence(seen=SeenIteration(lines={"layers.py": [6, 10]}))
-    assert [*list_executed(changes, Evidence(base=base, head=head))] == ["src/layers.py:6", "base src/layers.py:6"]
+    assert [*list_executed(Evidence(base=base, head=head, changes=changes))] == [
+        "src/layers.py:6",
+        "base src/layers.py:6",
+    ]
 
 
 @pytest.mark.parametrize(

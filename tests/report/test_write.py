@@ -11,7 +11,8 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Status
 from torchperf_ci.core.results import Problem, Results, open_folder
 from torchperf_ci.report.model import ReportOptions
-from torchperf_ci.report.write import write_report, write_terminal
+from torchperf_ci.report.words import verdict
+from torchperf_ci.report.write import judge_results, write_findings, write_terminal
 
 
 def written(folder: Path) -> set[str]:
@@ -21,9 +22,10 @@ def written(folder: Path) -> set[str]:
 def test_a_folder_of_records_becomes_csvs_charts_and_a_report(tmp_path: Path):
     """Every file of a report is written, and the verdict counts the cases."""
     with open_folder(tmp_path / "out") as folder:
-        made = write_report(folder, Results(records=tuple(sample_records()), builds=(BUILD,)), ReportOptions())
-    assert (made.passed, made.failed, made.missing, made.left_out) == (7, 3, 1, 2)
-    assert made.verdict == (
+        made = judge_results(Results(records=tuple(sample_records()), builds=(BUILD,)), ReportOptions())
+        summary = write_findings(folder, made)
+    assert (made.passed, made.total, made.missing, made.left_out) == (7, 10, 1, 2)
+    assert " ".join(verdict(made)) == (
         "❌ 3 of 10 cases failed: 1 fail_accuracy, 1 crashed, 1 missing; "
         "1 of 6 models could not run: ModuleNotFoundError: No module named 'torchvision'"
     )
@@ -40,7 +42,7 @@ def test_a_folder_of_records_becomes_csvs_charts_and_a_report(tmp_path: Path):
         "report.md",
         "report.html",
     }
-    assert made.summary == write_terminal(findings(sample_records()))
+    assert summary == write_terminal(findings(sample_records()))
 
 
 def test_a_failure_is_told_in_full_with_its_log():
@@ -66,11 +68,11 @@ def test_a_report_that_is_written_again_leaves_nothing_of_the_earlier_one(tmp_pa
     out = tmp_path / "out"
     slow = [performance(case(), 0.5, samples=[0.01, 0.02])]
     with open_folder(out) as folder:
-        write_report(folder, Results(records=tuple(slow)), ReportOptions())
+        write_findings(folder, judge_results(Results(records=tuple(slow)), ReportOptions()))
     (out / "samples_of_mine.png").write_bytes(b"mine")
     assert "samples_tiny_mlp_inductor_float32_inference_cpu.svg" in written(out)
     with open_folder(out) as folder:
-        write_report(folder, Results(records=tuple(both(case(), 1.5))), ReportOptions())
+        write_findings(folder, judge_results(Results(records=tuple(both(case(), 1.5))), ReportOptions()))
     assert {name for name in written(out) if name.startswith("samples_")} == {"samples_of_mine.png"}
 
 
@@ -78,10 +80,10 @@ def test_nothing_to_report_is_said(tmp_path: Path):
     """Without records, or with none that is selected, there is no report."""
     with open_folder(tmp_path / "out") as folder:
         with pytest.raises(NothingToJudge, match="no results to report"):
-            write_report(folder, Results(), ReportOptions())
+            write_findings(folder, judge_results(Results(), ReportOptions()))
         chosen = ReportOptions(selection=CaseSelection(suites=("zoo",)))
         with pytest.raises(NothingToJudge, match=r"none of the 2 results .* the suites there are: tiny"):
-            write_report(folder, Results(records=tuple(both(case()))), chosen)
+            write_findings(folder, judge_results(Results(records=tuple(both(case()))), chosen))
     assert written(tmp_path / "out") == {".torchperf-ci"}
 
 
@@ -89,7 +91,7 @@ def test_problems_alone_still_make_a_report(tmp_path: Path):
     """Somebody has to read what is wrong with every file."""
     problem = Problem(file="a.csv", what="is empty")
     with open_folder(tmp_path / "out") as folder:
-        made = write_report(folder, Results(problems=(problem,)), ReportOptions())
-    assert made.verdict == "⚠️ No case could be judged; 1 problem with the input"
+        summary = write_findings(folder, judge_results(Results(problems=(problem,)), ReportOptions()))
+    assert summary.splitlines()[-1] == "⚠️ No case could be judged; 1 problem with the input"
     assert "a.csv: is empty" in (tmp_path / "out" / "report.md").read_text()
     assert "a.csv: is empty" in (tmp_path / "out" / "report.html").read_text()

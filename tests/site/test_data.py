@@ -10,9 +10,9 @@ from report_builders import accuracy, both, case, performance
 from run_builders import a_run, collect_series
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Environment, Status
+from torchperf_ci.dashboard.commits import judge_accepted
 from torchperf_ci.dashboard.owners import OwnerRule
 from torchperf_ci.dashboard.regressions import summarize_run
-from torchperf_ci.dashboard.states import judge
 from torchperf_ci.site.data import encode_data, encode_month, name_machine
 from torchperf_ci.site.months import MonthRuns
 from torchperf_ci.site.pages import describe_states
@@ -84,7 +84,7 @@ def test_what_is_open_has_an_owner():
     """And what is not has none, whosever it is."""
     runs = [a_run(day, [*both(case("mlp"), 1.0 if day > 5 else 1.5), *both(case("lstm"), 1.5)]) for day in range(8)]
     rules = [OwnerRule(owners=("@org/team",)), OwnerRule(metric="speedup", owners=("ana",))]
-    described = describe_states(judge(collect_series(runs)), {}, rules)
+    described = describe_states(judge_accepted(collect_series(runs)), {}, rules)
     owners = {each["metric"]: each["owners"] for each in described if each["open"]}
     assert owners == {"abs_latency": ["org/team"], "speedup": ["ana"]}
     assert all(each["owners"] == [] for each in described if not each["open"])

@@ -21,7 +21,7 @@ from typing import Generic, TypeVar
 from torchperf_ci.bisect.model import Candidate, Question, Round, Scale
 from torchperf_ci.compare.checkouts import Repository, SideCommit, make_environment, run_in_environment
 from torchperf_ci.compare.effects import LEAST_PAIRS
-from torchperf_ci.compare.live import COLD_LAUNCHES, CaseComparer, Sides
+from torchperf_ci.compare.live import COLD_LAUNCHES, CaseComparer
 from torchperf_ci.compare.model import ACCURACY, COMPILING, LATENCY, MEMORY, CommitSummary, Header, Measured, SideResult
 from torchperf_ci.compare.session import (
     CompareRequest,
@@ -180,7 +180,7 @@ class CaseMeasurer:
             head.processes.renew()
         survey = head.survey
         comparer = CaseComparer(
-            Sides(base=base, head=head),
+            {"base": base, "head": head},
             self._settings,
             partial(self._claim_logs, names={"base": against, "head": candidate}),
             watch=partial(watched_gpu, accelerators=survey.accelerators, environ=survey.build.variables),
@@ -228,17 +228,13 @@ def measuring_case(
             spec = replace(spec, environ={**caches, **spec.environ})
             yield stack.enter_context(running_side(request, spec, at / "side"))
 
-    good, bad = (_key_of(spec) for spec in (request.base, request.head))
+    good, bad = (spec.commit.checkout if spec.commit else spec.label for spec in (request.base, request.head))
     with Shelf(make, scratch) as shelf:
         base = shelf.get(good)
         head = shelf.get(bad, beside=good)
         planned = choose_case(collect_cases(base, head, request.selection), case)
         header = describe_request(request, base, head)
         yield CaseMeasurer(request, question, shelf, planned, header, folder)
-
-
-def _key_of(spec: SideSpec) -> str:
-    return spec.commit.checkout if spec.commit else spec.label
 
 
 def choose_case(planned: Sequence[PlannedCase], name: str) -> PlannedCase:
@@ -306,7 +302,6 @@ def read_measured(measured: Measured, question: Question, taken: Round) -> Round
 
 
 def _read_exact(side: SideResult, metric: str) -> float | None:
-    """Read the bytes of memory, or a count."""
     return side.memory_bytes if metric == MEMORY else {**side.counters, **side.counted}.get(metric)
 
 
@@ -314,20 +309,15 @@ def _give_up(taken: Round, why: str) -> Round:
     return replace(taken, unusable=one_line(why, limit=_LONGEST_REASON))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workplace:
-    """Where a command of the user's own runs: a folder, and the environment that is active there."""
-
-    folder: Path
-    environment: Path
-
-
 class CommandMeasurer:
     """Asks a shell command about each candidate, with exit codes as `git bisect run` has them. Make one with
-    `measuring_command`."""
+    `measuring_command`.
+
+    shelf: of each candidate the folder where the command runs, and the environment that is active there.
+    """
 
     def __init__(
-        self, command: str, shelf: Shelf[Workplace], recipe: Recipe, folder: ResultsFolder, *, timeout: float
+        self, command: str, shelf: Shelf[tuple[Path, Path]], recipe: Recipe, folder: ResultsFolder, *, timeout: float
     ) -> None:
         self._command, self._shelf, self._recipe, self._folder = command, shelf, recipe, folder
         self._timeout = timeout
@@ -362,10 +352,10 @@ class CommandMeasurer:
         )
 
     def _run(self, key: str, *, beside: str) -> int:
-        place = self._shelf.get(key, beside=beside)
+        folder, environment = self._shelf.get(key, beside=beside)
         environ = {**os.environ, **self._recipe.environ}
         code, output = run_in_environment(
-            self._command, place.environment, cwd=place.folder, environ=environ, timeout=self._timeout
+            self._command, environment, cwd=folder, environ=environ, timeout=self._timeout
         )
         self._folder.write_text(f"{LOGS}/{safe_name(key[:12])}.log", output)
         self._codes[key] = code
@@ -379,16 +369,16 @@ def measuring_command(
     """Set up both ends, and give what asks a command about candidates. Raises `UsageProblem` when an end cannot be."""
 
     @contextmanager
-    def make(key: str, at: Path) -> Iterator[Workplace]:
+    def make(key: str, at: Path) -> Iterator[tuple[Path, Path]]:
         if recipe.repository is None:
             recipe.make_version(key, at / "env")
-            yield Workplace(folder=Path.cwd(), environment=at / "env")
+            yield Path.cwd(), at / "env"
             return
         name = recipe.describe(key).name
         with recipe.repository.checkout(
             key, python=recipe.python, setup=recipe.setup, at=at, environ=os.environ, side=name
         ) as (tree, python):
-            yield Workplace(folder=tree, environment=Path(python).parents[1])
+            yield tree, Path(python).parents[1]
 
     with Shelf(make, scratch) as shelf:
         for key in ends:

@@ -6,11 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from statistics import fmean
 
 from torchperf_ci.compare.effects import BETWEEN_FLOOR, Launch, estimate_effect, find_floor
 from torchperf_ci.compare.model import ACCURACY, COMPILING, LATENCY, MEMORY, Explanation, Header
-from torchperf_ci.compare.verdicts import COMPILE_BETWEEN, LEAST_BYTES
+from torchperf_ci.compare.verdicts import LEAST_BYTES, average_log_ratios
 from torchperf_ci.core.records import INSTRUCTIONS
 from torchperf_ci.core.statistics import student_t
 
@@ -172,14 +171,11 @@ def estimate_level(rounds: Sequence[Round], question: Question) -> Level | None:
                 return None
             return Level(value=math.log(effect.ratio), error=effect.error, freedom=effect.freedom)
         case Scale.ROUNDS:
-            logs = [math.log(head / base) for base, head in values if base > 0 and head > 0]
-            if len(logs) < 2:
+            pairs = [(base, head) for base, head in values if base > 0 and head > 0]
+            if len(pairs) < 2:
                 return None
-            center, freedom = fmean(logs), len(logs) - 1
-            spread = sum((value - center) ** 2 for value in logs) / freedom
-            return Level(
-                value=center, error=math.sqrt(max(spread, COMPILE_BETWEEN**2) / len(logs)), freedom=float(freedom)
-            )
+            center, variance, freedom = average_log_ratios(pairs)
+            return Level(value=center, error=math.sqrt(variance), freedom=float(freedom))
         case Scale.EXACT:
             return _exact_level(values, question)
 

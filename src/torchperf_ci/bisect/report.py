@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 from collections.abc import Callable
 
@@ -11,12 +9,12 @@ from torchperf_ci.bisect.model import COMMAND, BisectFindings, Candidate, Culpri
 from torchperf_ci.bisect.session import estimate_steps
 from torchperf_ci.compare.effects import Verdict
 from torchperf_ci.compare.model import ACCURACY, Comparison, write_explanation
-from torchperf_ci.compare.report import to_plain
+from torchperf_ci.compare.report import to_json
 from torchperf_ci.compare.words import LONGEST_NAME, amount, change, link_to_commit, link_to_run, metric_name, percent
 from torchperf_ci.core.records import Case
 from torchperf_ci.core.results import ResultsFolder
 from torchperf_ci.core.text import code, count, duration, fenced, html, one_line
-from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
+from torchperf_ci.report.document import Block, MarkdownTable, fit, markdown_table
 
 LIMIT = 60_000
 METHOD = "https://github.com/org/torchperf-ci/blob/v1/docs/bisect.md"
@@ -91,15 +89,13 @@ def _name_culprits(findings: BisectFindings, quote: Quote) -> str:
         title = f" ({quote(first.candidate.subject)})" if first.candidate.subject else ""
         return f"{quote(first.candidate.name)}{title} changed {what}: {describe_change(first.step, question, quote)}"
     parts = ", ".join(
-        f"{quote(each.candidate.name)} ({_describe_share(each, question, quote)})" for each in progress.culprits
+        f"{quote(each.candidate.name)} ({describe_change(each.step, question, quote)}, "
+        f"{percent(round(each.share, 2))} of it)"
+        for each in progress.culprits
     )
     rest = f"; {percent(round(sum(progress.unsearched), 2))} of it was not located" if progress.unsearched else ""
     number = count(len(progress.culprits), findings.kind)
     return f"The change of {what} is spread over more than one {findings.kind}; {number} found: {parts}{rest}"
-
-
-def _describe_share(culprit: Culprit, question: Question, quote: Quote) -> str:
-    return f"{describe_change(culprit.step, question, quote)}, {percent(round(culprit.share, 2))} of it"
 
 
 def describe_change(step: Step, question: Question, quote: Quote = one_line) -> str:
@@ -171,7 +167,7 @@ def to_markdown(findings: BisectFindings) -> str:
     if progress.outcome in {Outcome.RANGE, Outcome.OUT_OF_TIME, Outcome.INTERRUPTED} and progress.suspects:
         blocks.append(Block(before=f"\n### Still in question\n\n{_list_suspects(findings)}", rank=2))
     if progress.steps:
-        blocks.append(Block(before="\n### Steps\n\n", tables=(_make_table(findings),), rank=3))
+        blocks.append(Block(before="\n### Steps\n", tables=(_make_table(findings),), rank=3))
     again = fenced("\n".join(header.commands), language="shell")
     end = f"\n<details>\n<summary>Do it again</summary>\n\n{again}\n\n</details>\n" if header.commands else ""
     place = f"the artifact of [this run]({run}#artifacts)" if run else "the folder of this report"
@@ -188,7 +184,6 @@ def _link(candidate: Candidate, findings: BisectFindings) -> str:
 
 
 def _write_culprit(culprit: Culprit, findings: BisectFindings) -> str:
-    """Write who made a change, when, and what it is."""
     candidate, step = culprit.candidate, culprit.step
     who = ", ".join(html(one_line(part, limit=LONGEST_NAME)) for part in (candidate.author, candidate.date) if part)
     seen = f"{ANSWERS[step.answer]}: {html(describe_change(step, findings.question))}"
@@ -220,10 +215,9 @@ def _list_suspects(findings: BisectFindings) -> str:
 
 def _make_table(findings: BisectFindings) -> MarkdownTable:
     columns = ("", findings.kind.title(), "Against", "Result", "Change", "Launches", "Left", "Time", "Remarks")
-    lines = []
-    for number, step in enumerate(findings.progress.steps, start=1):
-        numbers = describe_change(step, findings.question)
-        cells = [
+    changes = [describe_change(step, findings.question) for step in findings.progress.steps]
+    rows = [
+        (
             str(number),
             _link(step.candidate, findings),
             code(step.against.name, limit=LONGEST_NAME),
@@ -233,16 +227,10 @@ def _make_table(findings: BisectFindings) -> MarkdownTable:
             "" if step.left is None else f"{step.left:,}",
             duration(step.seconds),
             html(one_line(step.why, limit=_LONGEST_REASON)) if step.why != numbers else "",
-        ]
-        lines.append(TableLine(text=f"| {' | '.join(cells)} |", rank=5))
-    head = f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
-    return MarkdownTable(before=head, lines=tuple(lines), where="bisect.json")
-
-
-def to_json(findings: BisectFindings) -> str:
-    """Write bisect.json: how it ended, and every step."""
-    document = {"v": 1, **{item.name: getattr(findings, item.name) for item in dataclasses.fields(findings)}}
-    return json.dumps(to_plain(document), ensure_ascii=False, allow_nan=False)
+        )
+        for number, (step, numbers) in enumerate(zip(findings.progress.steps, changes, strict=True), start=1)
+    ]
+    return markdown_table(columns, rows, rank=5, where="bisect.json", keep_empty=True)
 
 
 def describe_plan(candidates: tuple[Candidate, ...], kind: str) -> str:

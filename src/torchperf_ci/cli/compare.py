@@ -266,12 +266,7 @@ def _compare_live(options: CompareOptions) -> int:
     from torchperf_ci.compare.session import LiveComparison, describe_request, running_sides
     from torchperf_ci.core.results import LOGS, open_folder
     from torchperf_ci.core.text import count, one_line
-    from torchperf_ci.explain.session import (
-        ExplainRequest,
-        add_explanations,
-        choose_comparisons,
-        choose_seconds,
-    )
+    from torchperf_ci.explain.session import add_explanations, choose_comparisons, choose_seconds
     from torchperf_ci.github.job import write_outputs
     from torchperf_ci.machine.gpu import locked_clocks
 
@@ -328,9 +323,11 @@ def _compare_live(options: CompareOptions) -> int:
             findings = _accept_changes(judge_cases(header, live.measured, earlier=earlier), options)
             write_comparison(folder, findings)
             seconds = choose_seconds(request.settings.budget, live.measured)
-            asked = ExplainRequest(comparisons=choose_comparisons(findings, options.effort.explain), seconds=seconds)
+            chosen = choose_comparisons(findings, options.effort.explain)
             left = f"The report in {options.output_dir} is complete but for the explanations."
-            findings = add_explanations(findings, asked, request, (base, head), folder, options.talk.say)
+            findings = add_explanations(
+                findings, chosen, request, (base, head), folder, options.talk.say, seconds=seconds
+            )
     except Interrupted as error:
         return interrupted(error, left)
     return _conclude(findings, options)

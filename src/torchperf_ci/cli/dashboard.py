@@ -287,10 +287,10 @@ def dashboard(options: DashboardCommandOptions) -> int:
         with open_folder(directory, adopt=True, option="") as folder:
             for path, content in pictures.items():
                 folder.write_bytes(path.name, content)
-            report, comments = write_dashboards(folder, findings, dashboards, charts, targets.host_pictures(pictures))
-        for problem in (*report.problems, *past.problems):
+            summary, comments = write_dashboards(folder, findings, dashboards, charts, targets.host_pictures(pictures))
+        for problem in (*findings.problems, *past.problems):
             click.echo(f"Problem: {one_line(str(problem))}", err=True)
-        click.echo("\n\n".join([report.summary, *map(write_terminal_text, dashboards)]))
+        click.echo("\n\n".join([summary, *map(write_terminal_text, dashboards)]))
         click.echo(f"The dashboard is in {', '.join(str(comment.path) for comment in comments)}", err=True)
         targets.keep_run(pictures)
         if options.pages.pages_branch:

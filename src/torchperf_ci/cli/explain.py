@@ -103,14 +103,14 @@ def _measure(stored: StoredComparison, missing: Sequence[Comparison], options: E
     from torchperf_ci.compare.session import running_sides
     from torchperf_ci.core.results import open_folder
     from torchperf_ci.core.text import one_line
-    from torchperf_ci.explain.session import ExplainRequest, add_to_stored, explain_comparisons
+    from torchperf_ci.explain.session import add_to_stored, explain_comparisons
 
     explained: list[Explanation] = []
     with ExitStack() as stack:
         stack.enter_context(signals_interrupt())
         request = _read_request(stored, stack)
         folder = stack.enter_context(open_folder(options.folder, option="COMPARE_DIR"))
-        options.talk.say(f"Measuring as {one_line(stored.commands[0], limit=1000)}")
+        options.talk.say(f"Measuring as {one_line(stored.header.commands[0], limit=1000)}")
         options.talk.say(f"Setting up base ({request.base.label}) and head ({request.head.label}) …")
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="torchperf-explain-")))
         base, head = stack.enter_context(running_sides(request, scratch))
@@ -119,9 +119,9 @@ def _measure(stored: StoredComparison, missing: Sequence[Comparison], options: E
             if explanation.metric == next(c.metric for c in missing if c.case == explanation.case):
                 options.talk.say(f"[{number}/{total}] {explanation.case}")
 
-        asked = ExplainRequest(comparisons=missing, seconds=options.again.seconds)
+        seconds = options.again.seconds
         try:
-            explained.extend(explain_comparisons(asked, request, base, head, folder, tell))
+            explained.extend(explain_comparisons(missing, request, base, head, folder, tell, seconds=seconds))
         finally:
             add_to_stored(folder, explained)
     return explained
@@ -133,7 +133,7 @@ def _read_request(stored: StoredComparison, stack: ExitStack) -> CompareRequest:
     from torchperf_ci.cli.compare_options import CompareOptions
     from torchperf_ci.cli.options import build
 
-    words = shlex.split(stored.commands[0]) if stored.commands else []
+    words = shlex.split(stored.header.commands[0]) if stored.header.commands else []
     if words[:2] != ["torchperf-ci", "compare"]:
         raise UsageProblem(
             "compare.json does not say how it was measured: only what `torchperf-ci compare` measured live can be "

@@ -20,7 +20,7 @@ from torchperf_ci.core.results import MANIFEST, RECORDS
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Results, ResultsFolder
-    from torchperf_ci.report.model import Report, ReportOptions
+    from torchperf_ci.report.model import ReportOptions, RunOutcome
 
 
 def resume_hint(folder_path: Path) -> str:
@@ -43,15 +43,15 @@ def announce(folder_path: Path, name: str, shard: str) -> None:
     write_outputs(os.environ, {"results": str(folder_path), "artifact-name": artifact})
 
 
-def echo_report(report: Report) -> None:
+def echo_report(summary: str, outcome: RunOutcome) -> None:
     """Print a report's text, and on a terminal its verdict, the last line, in a colour."""
     from torchperf_ci.report.model import RunOutcome
 
-    body, _, headline = report.summary.rpartition("\n")
+    body, _, headline = summary.rpartition("\n")
     if body:
         click.echo(body)
     colours = {RunOutcome.GOOD: "green", RunOutcome.FAILED: "red"}
-    echo_coloured(headline, colours.get(report.outcome, "yellow"))
+    echo_coloured(headline, colours.get(outcome, "yellow"))
 
 
 def echo_coloured(line: str, colour: str, *, err: bool = False) -> None:
@@ -86,20 +86,21 @@ def conclude(
     """
     from torchperf_ci.core.text import one_line
     from torchperf_ci.github.job import append_summary, write_outputs
-    from torchperf_ci.report.write import write_report
+    from torchperf_ci.report.markdown import write_markdown
+    from torchperf_ci.report.write import judge_results, write_findings
 
-    report = write_report(folder, results, report_options)
-    echo_report(report)
+    findings = judge_results(results, report_options)
+    echo_report(write_findings(folder, findings), findings.outcome)
     if not quiet:
         click.echo(f"The report is {folder.path / 'report.html'}; report.md is the same for GitHub.", err=True)
-    for problem in report.problems:
+    for problem in findings.problems:
         click.echo(f"Problem: {one_line(str(problem))}", err=True)
-    is_good = report.outcome.is_pass and not (strict and report.not_compiled)
+    is_good = findings.outcome.is_pass and not (strict and findings.not_compiled)
     code = ExitCode.OK if is_good else ExitCode.SOME_FAILED
     if github_files:
         passed, failed = _counts(results)
         write_outputs(environ, {"passed": str(passed), "failed": str(failed)})
-        append_summary(environ, report.markdown)
+        append_summary(environ, write_markdown(findings))
     write_exit_code(int(code), github_files=github_files)
     return int(ExitCode.OK if fail_on == "never" else code)
 

@@ -272,7 +272,8 @@ def accept(options: HistoryAcceptOptions) -> None:
       torchperf-ci history accept "huggingface/*" --reason "torch 2.13" --data-branch torchperf-data --repo org/project
     """
     from torchperf_ci.cli.config import tolerance_rules
-    from torchperf_ci.dashboard.states import State, judge
+    from torchperf_ci.dashboard.commits import judge_accepted
+    from torchperf_ci.dashboard.states import State
     from torchperf_ci.history.acceptances import Acceptance, encode_acceptances, read_acceptances
     from torchperf_ci.history.parquet import describe_empty
     from torchperf_ci.history.runs import RunFilter
@@ -298,7 +299,7 @@ def accept(options: HistoryAcceptOptions) -> None:
             by=options.by or os.environ.get("GITHUB_ACTOR", "") or getpass.getuser(),
             reason=options.reason,
         )
-        states = judge(series, rules=tolerance_rules(), acceptances=known)
+        states = judge_accepted(series, rules=tolerance_rules(), acceptances=known)
         changed = [item for item in states if item.state is State.CHANGED]
         accepted = [item for item in changed if acceptance.fits(item.case, item.metric.name)]
         if not accepted:

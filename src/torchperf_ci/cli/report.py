@@ -52,10 +52,10 @@ def report(options: ReportCommandOptions) -> None:
         click.echo(f"Not read, since the options ask for others: {one_line(name)}", err=True)
     findings = judge_results(results, report_options)
     with open_folder(target, adopt=True) as folder:
-        outcome = write_findings(folder, findings)
-    echo_report(outcome)
+        summary = write_findings(folder, findings)
+    echo_report(summary, findings.outcome)
     click.echo(f"The report is in {target / 'report.md'} and {target / 'report.html'}.", err=True)
-    for problem in outcome.problems:
+    for problem in findings.problems:
         click.echo(f"Problem: {one_line(str(problem))}", err=True)
-    if outcome.problems or outcome.missing:
+    if findings.problems or findings.missing:
         sys.exit(int(ExitCode.SOME_FAILED))

@@ -27,7 +27,7 @@ from torchperf_ci.compare.words import change, name, ordered, percent, verdict_o
 from torchperf_ci.core.text import one_line, safe_name, short_name, unique
 from torchperf_ci.report.charts import Chart
 from torchperf_ci.report.palette import BAD, GRID, INK, PALE, PALETTE
-from torchperf_ci.report.plots import Arms, arms_figure, log_axis, saved, style, titled
+from torchperf_ci.report.plots import arms_figure, log_axis, saved, style, titled
 
 MOST_ROWS = 60
 """Of more cases than these only the most urgent are drawn."""
@@ -56,23 +56,21 @@ def draw_charts(findings: ComparisonFindings) -> list[Chart]:
     if not timed:
         return []
     taken = {"compare"}
-    measured = {item.case: item for item in findings.measured}
+    sampled = {one.case: one for one in findings.measured if any(len(launch.base) > 1 for launch in one.launches)}
     with style():
         usual = findings.header.tolerances.latency
         live = dict.fromkeys(TIMED, usual)
-        figure = forest_figure(timed, live if measured else {name: widen_for_days(usual, name) for name in TIMED})
+        figure = forest_figure(
+            timed, live if findings.measured else {name: widen_for_days(usual, name) for name in TIMED}
+        )
         charts = [Chart(name="compare", title="Head against base", **saved(figure))]
-        changed = [c for c in timed if c.verdict is not Verdict.UNCHANGED and _has_samples(measured.get(c.case))]
+        changed = [c for c in timed if c.verdict is not Verdict.UNCHANGED and c.case in sampled]
         for comparison in changed[:MOST_SAMPLES]:
             parts = ("compare", comparison.case.suite, comparison.case.model, comparison.case.compiler)
             file = unique(short_name("_".join(map(safe_name, parts))), taken)
-            figure = case_figure(comparison, measured[comparison.case])
+            figure = case_figure(comparison, sampled[comparison.case])
             charts.append(Chart(name=file, title=str(comparison.case), **saved(figure)))
     return charts
-
-
-def _has_samples(measured: Measured | None) -> bool:
-    return measured is not None and any(len(launch.base) > 1 for launch in measured.launches)
 
 
 def forest_figure(comparisons: Sequence[Comparison], tolerances: Mapping[str, ChangeTolerance]) -> Figure:
@@ -155,12 +153,9 @@ def case_figure(comparison: Comparison, measured: Measured) -> Figure:
     ]
     base, head = 1e3 * np.array(pairs, dtype=np.float64).T
     return arms_figure(
-        Arms(
-            title=f"{comparison.case}: {verdict_of(comparison)}",
-            names=("base", "head"),
-            times=(base, head),
-            ratios=head / base,
-            ratio_name="head / base",
-            estimate=(comparison.ratio, comparison.low, comparison.high),
-        )
+        f"{comparison.case}: {verdict_of(comparison)}",
+        {"base": base, "head": head},
+        ratios=head / base,
+        ratio_name="head / base",
+        estimate=(comparison.ratio, comparison.low, comparison.high),
     )

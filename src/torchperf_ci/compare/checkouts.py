@@ -108,9 +108,9 @@ class Repository:
                 return usual
         has_origin = "origin" in (_git(self.folder, "remote") or "").split()
         reason = "its remote `origin` names no default branch" if has_origin else "it has no remote `origin`"
-        raise UsageProblem(
-            f"nothing says which branch head of {self.folder} left, since {reason}; {self._suggest_branches()}"
-        )
+        names = self._branches()
+        advice = f"say --upstream {names[0]}, or --base-ref; {_list_names(names)}" if names else _list_names(names)
+        raise UsageProblem(f"nothing says which branch head of {self.folder} left, since {reason}; {advice}")
 
     def find_merge_base(self, upstream: str, head: str) -> str:
         """Find the newest commit that both have. Raises `UsageProblem` when there is none (or the clone is shallow)."""
@@ -126,11 +126,6 @@ class Repository:
 
     def _is_shallow(self) -> bool:
         return _git(self.folder, "rev-parse", "--is-shallow-repository") == "true"
-
-    def _suggest_branches(self) -> str:
-        """Say how an upstream is given, with the most usual of the branches."""
-        names = self._branches()
-        return f"say --upstream {names[0]}, or --base-ref; {_list_names(names)}" if names else _list_names(names)
 
     def _branches(self) -> list[str]:
         """Find the branches that there are, the usual names first."""
@@ -167,7 +162,6 @@ class Repository:
 
 
 def _list_names(branches: Sequence[str]) -> str:
-    """Write which branches there are."""
     if not branches:
         return "there is no branch yet: commit something first"
     more = f" and {len(branches) - _MOST_BRANCHES} more" if len(branches) > _MOST_BRANCHES else ""

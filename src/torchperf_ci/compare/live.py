@@ -297,24 +297,13 @@ class Side(Protocol):
     def instructions(self) -> InstructionCounting | None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sides:
-    """The two sides."""
-
-    base: Side
-    head: Side
-
-    def of(self, name: str) -> Side:
-        return self.base if name == "base" else self.head
-
-
 class CaseComparer:
-    """Compares one case after the other. `logs`: where the output of a side's worker for a case goes, and of its
-    ranks."""
+    """Compares one case after the other. sides: base and head. logs: where the output of a side's worker for a case
+    goes, and of its ranks."""
 
     def __init__(
         self,
-        sides: Sides,
+        sides: Mapping[str, Side],
         settings: CaseSettings,
         logs: Callable[[PlannedCase, str], Sequence[Path]],
         *,
@@ -325,15 +314,18 @@ class CaseComparer:
 
     def compare(self, planned: PlannedCase, plan: ComparePlan, *, attempt: int = 0) -> Measured:
         """Measure a case on both sides. Another `attempt` takes its samples in another order."""
-        base, head = self.sides.base.planned(planned), self.sides.head.planned(planned)
+        base, head = (self.sides[name].planned(planned) for name in ("base", "head"))
         if base is None or head is None:
             return Measured(
                 case=planned.case,
                 base=None if base is None else SideResult(),
                 head=None if head is None else SideResult(),
             )
-        if refusals := tuple(_list_world_problems(base, head)):
-            return Measured(case=planned.case, base=SideResult(), head=SideResult(), refusals=refusals)
+        refusals = dict.fromkeys(filter(None, (base.lack, head.lack)))
+        if base.world != head.world:
+            refusals = {f"{base.world} processes against {head.world}: not the same model": None, **refusals}
+        if refusals:
+            return Measured(case=planned.case, base=SideResult(), head=SideResult(), refusals=tuple(refusals))
         host = HostWatch()
         with self.watch(planned.device) as gpu:
             comparison = _CaseComparison(self, plan, {"base": base, "head": head}, planned, attempt=attempt)
@@ -412,7 +404,6 @@ class _CaseComparison:
         return self._measured()
 
     def _measured(self) -> Measured:
-        """Return what is measured so far."""
         is_unlike = self._sameness is not None and self._sameness.is_same and not self._is_spared
         return Measured(
             case=self._case,
@@ -442,7 +433,7 @@ class _CaseComparison:
         elif self._plan.interleave is Interleave.LAUNCH:
             return self._launch_in_turn(order, number, until)
         for side in order:  # both import at the same time, on as many CPUs as there are
-            self._comparer.sides.of(side).begin(number)
+            self._comparer.sides[side].begin(number)
         workers: dict[str, CaseWorker] = {}
         for side in order:  # also the second one when the first failed: a failure of both is nobody's change
             worker = self._start(stack, side, number, beside=bool(workers))
@@ -504,7 +495,7 @@ class _CaseComparison:
         loaded = None
         is_compiled = self._arms[side] == "compiled"
         try:
-            preloaded = self._comparer.sides.of(side).process(number)
+            preloaded = self._comparer.sides[side].process(number)
             if any(result.failure for result in self._results.values()):
                 self._renew_deadline()  # what the other side used up, by hanging, is not this one's
             worker = self._fork(stack, preloaded, side)
@@ -757,7 +748,7 @@ class _CaseComparison:
     def _note_instructions(self) -> None:
         """Count the instructions of both sides, when their other processes have ended: four of a model need not fit."""
         for side in sorted(self._counted):
-            if (counting := self._comparer.sides.of(side).instructions) is not None:
+            if (counting := self._comparer.sides[side].instructions) is not None:
                 planned, result = self._planned[side], self._results[side]
                 logs = self._comparer.logs(planned, side)
                 more = counting.count(planned, self._settings, logs, arm=self._arms[side])
@@ -788,13 +779,6 @@ class _CaseComparison:
             yield f"batch size {base.batch_size} against {head.batch_size}"
         if base.parameters != head.parameters:
             yield f"{base.parameters:,} parameters against {head.parameters:,}: not the same model"
-
-
-def _list_world_problems(base: PlannedCase, head: PlannedCase) -> Iterator[str]:
-    """List why the sides cannot be compared: another number of processes, or more than there are devices."""
-    if base.world != head.world:
-        yield f"{base.world} processes against {head.world}: not the same model"
-    yield from dict.fromkeys(filter(None, (base.lack, head.lack)))
 
 
 def _explain(error: WorkerError) -> str:

@@ -179,7 +179,6 @@ def _describe_machine(records: Sequence[Record]) -> str:
 
 
 def _count_not_compiled(records: Sequence[Record]) -> int:
-    """Count the cases that ran, of which nothing was compiled."""
     return len({record.case for record in records if record.not_compiled and record.status.is_pass})
 
 

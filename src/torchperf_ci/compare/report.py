@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from markupsafe import Markup
 
 from torchperf_ci.compare.acceptance import write_suggestion
 from torchperf_ci.compare.effects import BETWEEN_FLOOR, LaunchNoise, Verdict
@@ -63,54 +61,8 @@ from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.results import ResultsFolder
 from torchperf_ci.core.text import code, count, fenced, html, one_line
 from torchperf_ci.report.charts import Chart
-from torchperf_ci.report.document import Block, MarkdownTable, TableLine, fit
+from torchperf_ci.report.document import Block, MarkdownTable, fit, fold, lines_table, markdown_table
 from torchperf_ci.report.html import TONES, Grid, grid, inline_chart, number, read_template, render_page, text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SideLine:
-    """One side in the list of what was compared. `sha`, `subject` and `link` are of its commit, or blank."""
-
-    name: str
-    label: str
-    sha: str
-    subject: str
-    link: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WhyLine:
-    """An explanation in the page: its case and metric, its sentence, and the link to all of it, or blank."""
-
-    case: str
-    metric: str
-    sentence: str
-    link: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparePage:
-    """All that the template shows. The first four are what every page has."""
-
-    sign: str
-    verdict: str
-    tone: str
-    setting: Sequence[str]
-    rest_of_verdict: str
-    sides: Sequence[SideLine]
-    how: str
-    run: str
-    warnings: Sequence[str]
-    changed: Grid
-    reasons: Sequence[WhyLine]
-    counted: Grid
-    rest: Grid
-    overview: Markup
-    samples: Sequence[Markup]
-    notes: Sequence[str]
-    method: str
-    commands: Sequence[str]
-    bisections: Sequence[str]
 
 
 def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> str:
@@ -120,48 +72,46 @@ def render_comparison(findings: ComparisonFindings, charts: Sequence[Chart]) -> 
     headline, rest = write_headline(findings)
     drawn = [inline_chart(chart) for chart in charts]
     changed, counted, rest_of_comparisons = split_comparisons(findings)
-    page = ComparePage(
-        sign=sign,
-        verdict=headline,
-        tone=tone,
-        setting=[one_line(header.machine)],
-        rest_of_verdict=f"{rest}." if rest else "",
-        sides=[*_list_sides(findings)],
-        how=header.how,
-        run=link_to_run(header),
-        warnings=[one_line(warning) for warning in header.warnings],
-        changed=_make_grid(changed),
-        reasons=[
-            WhyLine(
-                case=name(each.case),
-                metric=metric_name(each.metric),
-                sentence=write_explanation(each),
-                link=quote(f"{each.folder}/index.html") if each.folder else "",
-            )
+    sides = (("Base", header.base, header.base_commit), ("Head", header.head, header.head_commit))
+    page = {
+        "sign": sign,
+        "verdict": headline,
+        "tone": tone,
+        "setting": [one_line(header.machine)],
+        "rest_of_verdict": f"{rest}." if rest else "",
+        "sides": [
+            {
+                "name": side,
+                "label": one_line(label, limit=LONGEST_NAME),
+                "sha": commit.sha[:12] if commit else "",
+                "subject": one_line(commit.subject, limit=LONGEST_NAME) if commit else "",
+                "link": link_to_commit(header, commit.sha) if commit else "",
+            }
+            for side, label, commit in sides
+        ],
+        "how": header.how,
+        "run": link_to_run(header),
+        "warnings": [one_line(warning) for warning in header.warnings],
+        "changed": _make_grid(changed),
+        "reasons": [
+            {
+                "case": name(each.case),
+                "metric": metric_name(each.metric),
+                "sentence": write_explanation(each),
+                "link": quote(f"{each.folder}/index.html") if each.folder else "",
+            }
             for each in findings.explanations
         ],
-        counted=_make_grid(counted),
-        rest=_make_grid(rest_of_comparisons),
-        overview=drawn[0] if drawn else Markup(),
-        samples=drawn[1:],
-        notes=[*list_notes(findings)],
-        method=METHOD,
-        commands=header.commands,
-        bisections=list_bisect_commands(findings),
-    )
+        "counted": _make_grid(counted),
+        "rest": _make_grid(rest_of_comparisons),
+        "overview": drawn[0] if drawn else "",
+        "samples": drawn[1:],
+        "notes": [*list_notes(findings)],
+        "method": METHOD,
+        "commands": header.commands,
+        "bisections": list_bisect_commands(findings),
+    }
     return render_page(read_template(__package__, "compare.html"), page)
-
-
-def _list_sides(findings: ComparisonFindings) -> Iterator[SideLine]:
-    header = findings.header
-    for side, label, commit in (("Base", header.base, header.base_commit), ("Head", header.head, header.head_commit)):
-        yield SideLine(
-            name=side,
-            label=one_line(label, limit=LONGEST_NAME),
-            sha=commit.sha[:12] if commit else "",
-            subject=one_line(commit.subject, limit=LONGEST_NAME) if commit else "",
-            link=link_to_commit(header, commit.sha) if commit else "",
-        )
 
 
 def _make_grid(comparisons: Sequence[Comparison]) -> Grid:
@@ -281,17 +231,14 @@ def to_markdown(findings: ComparisonFindings) -> str:
     changed, counted, rest = split_comparisons(findings)
     blocks = [Block(before=_write_head(findings), rank=0)]
     if changed:
-        table = _make_table(changed, rank=1)
-        blocks.append(Block(before="\n### What changed\n\n", tables=(table,), rank=1))
+        blocks.append(Block(before="\n### What changed\n", tables=(_make_table(changed, rank=1),), rank=1))
         blocks += [_fold_explanation(e) for c in changed for e in _find_explanations(findings, c)]
     for comparisons, title, rank in (
         (counted, f"{count(len(counted), 'difference')} in counts or code, without a verdict", 8),
         (rest, f"{count(len(rest), 'other metric')} without a change that counts", 9),
     ):
         if comparisons:
-            before = f"\n<details>\n<summary>{title}</summary>\n\n"
-            tables = (_make_table(comparisons, rank=rank),)
-            blocks.append(Block(before=before, tables=tables, after="\n</details>\n", rank=rank))
+            blocks.append(fold(title, [_make_table(comparisons, rank=rank)], rank))
     notes = "".join(f"\n{note}\n" for note in list_notes(findings))
     method = f"\n<sub>[How it is measured and judged]({METHOD})</sub>\n"
     blocks.append(Block(before=f"{notes}{_write_reproduction(findings)}{method}", rank=2))
@@ -326,26 +273,23 @@ def _fold_explanation(explanation: Explanation) -> Block:
     for cause in (*explanation.causes, *explanation.facts)[:MOST_CAUSES]:
         share = "" if cause.share is None else percent(round(cause.share, 2))
         change = "" if cause.share is None else write_amount(explanation.unit, cause.difference)
-        lines.append(TableLine(text=f"| {share} | {change} | {write_cause(cause, explanation, short, html)} |", rank=4))
+        lines.append(f"| {share} | {change} | {write_cause(cause, explanation, short, html)} |")
     head = "| Part | Difference | Cause |\n| ---: | ---: | --- |\n"
-    tables = (
-        (MarkdownTable(before=head, lines=tuple(lines), where=f"{explanation.folder}/index.html"),) if lines else ()
-    )
+    table = lines_table(lines, rank=4, where=f"{explanation.folder}/index.html", before=head)
     has_page = bool(lines and explanation.folder)
     where = f"\nThe page, a flame graph, diffs and traces are in {code(explanation.folder)}.\n" if has_page else ""
     title = f"Why {html(metric_name(explanation.metric))} of {html(name(explanation.case))} differs"
     sentence = write_explanation(explanation, short, html)
     before = f"\n<details>\n<summary>{title}</summary>\n\n{sentence}\n\n"
-    return Block(before=before, tables=tables, after=f"{where}\n</details>\n", rank=3)
+    return Block(before=before, tables=(table,) if lines else (), after=f"{where}\n</details>\n", rank=3)
 
 
 def _make_table(comparisons: Sequence[Comparison], *, rank: int) -> MarkdownTable:
     is_twice = any(c.again for c in comparisons)
     columns = ("", "Case", "Metric", "Change", "Base", "Head", *(["Measured again"] if is_twice else []), "Remarks")
     urgency = {verdict: min(place, 7) for place, verdict in enumerate(Verdict)}
-    lines = []
-    for c in comparisons:
-        cells = [
+    rows = [
+        (
             f"{sign_of(c)} {verdict_of(c)}",
             code(name(c.case)),
             html(metric_name(c.metric)),
@@ -354,10 +298,11 @@ def _make_table(comparisons: Sequence[Comparison], *, rank: int) -> MarkdownTabl
             quantity(c, c.head).replace(" ", _NO_BREAK),
             *([_write_change(c.again) if c.again else ""] if is_twice else []),
             html(why(c)),
-        ]
-        lines.append(TableLine(text=f"| {' | '.join(cells)} |", rank=rank + urgency[c.verdict]))
-    head = f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}\n"
-    return MarkdownTable(before=head, lines=tuple(lines), where="compare.html")
+        )
+        for c in comparisons
+    ]
+    ranks = [rank + urgency[c.verdict] for c in comparisons]
+    return markdown_table(columns, rows, ranks=ranks, where="compare.html", keep_empty=True)
 
 
 def _write_change(comparison: Comparison) -> str:
@@ -385,10 +330,9 @@ def _write_reproduction(findings: ComparisonFindings) -> str:
     return f"{shown}\n{files}\n"
 
 
-def to_json(findings: ComparisonFindings) -> str:
-    """Write compare.json: the verdicts and everything they are made of."""
-    document = {"v": 1, **{item.name: getattr(findings, item.name) for item in dataclasses.fields(findings)}}
-    return json.dumps(to_plain(document), ensure_ascii=False, allow_nan=False)
+def to_json(findings: object) -> str:
+    """Write all of the findings, as compare.json and bisect.json have them: verdicts and what they are made of."""
+    return json.dumps({"v": 1, **to_plain(findings)}, ensure_ascii=False, allow_nan=False)
 
 
 class KeptMeasurement(msgspec.Struct):

@@ -16,7 +16,7 @@ from statistics import fmean
 
 from torchperf_ci.compare.checkouts import Repository, SideCommit, put_suite
 from torchperf_ci.compare.effects import LaunchNoise, pool_launch_noise
-from torchperf_ci.compare.live import CaseComparer, ComparePlan, Interleave, Sides
+from torchperf_ci.compare.live import CaseComparer, ComparePlan, Interleave
 from torchperf_ci.compare.model import Header, Measured, SideResult
 from torchperf_ci.compare.verdicts import is_to_repeat, share_launch_noise
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
@@ -549,7 +549,7 @@ class LiveComparison:
                 )
             pinned = cpus[place][-(settings.threads or len(cpus[place])) :] if cpus else settings.cpus
             comparer = CaseComparer(
-                Sides(base=base, head=head), replace(settings, cpus=pinned), self._claim_logs, watch=watch
+                {"base": base, "head": head}, replace(settings, cpus=pinned), self._claim_logs, watch=watch
             )
             lanes.append(_Lane(place=place, base=base, head=head, comparer=comparer))
         return lanes

@@ -154,7 +154,8 @@ def _compare_once(measured: Measured, tolerances: ToleranceRules) -> list[Compar
     if base is None or head is None:
         verdict, why = (Verdict.NEW, "base does not have it") if base is None else (Verdict.MISSING, "head lost it")
         return [Comparison(case=case, metric=LATENCY, verdict=verdict, why=why)]
-    if skips := {name: side.failure for name, side in (("base", base), ("head", head)) if _is_skip(side.failure)}:
+    failures = {"base": base.failure, "head": head.failure}
+    if skips := {name: reason for name, reason in failures.items() if reason.startswith(Status.PASS_DUE_TO_SKIP)}:
         verdict = Verdict.REFUSED if len(skips) == 2 else Verdict.MISSING if "head" in skips else Verdict.NEW
         why = "; ".join(f"{name} skips it: {reason.partition(': ')[2]}" for name, reason in skips.items())
         return [Comparison(case=case, metric=LATENCY, verdict=verdict, why=why)]
@@ -179,10 +180,6 @@ def _compare_once(measured: Measured, tolerances: ToleranceRules) -> list[Compar
             for c in compare_compile_times(case, base.compile_seconds, head.compile_seconds, tolerances)
         ),
     ]
-
-
-def _is_skip(failure: str) -> bool:
-    return failure.startswith(Status.PASS_DUE_TO_SKIP)
 
 
 def _compare_latency(measured: Measured, base: SideResult, head: SideResult, tolerances: ToleranceRules) -> Comparison:
@@ -426,6 +423,15 @@ def compare_memory(
     yield Comparison(case=case, metric=MEMORY, verdict=verdict, why=why, base=base, head=head, ratio=effect.ratio)
 
 
+def average_log_ratios(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, int]:
+    """Return the mean logarithm of the ratios of seconds of compiling, head over base, its variance, which is never
+    smaller than what launches usually differ by, and its degrees of freedom."""
+    logs = [math.log(head / base) for base, head in pairs]
+    center, freedom = fmean(logs), max(1, len(logs) - 1)
+    spread = sum((value - center) ** 2 for value in logs) / freedom
+    return center, max(spread, COMPILE_BETWEEN**2) / len(logs), freedom
+
+
 def compare_compile_times(
     case: Case, base: Sequence[float], head: Sequence[float], tolerances: ToleranceRules
 ) -> Iterator[Comparison]:
@@ -433,11 +439,8 @@ def compare_compile_times(
     pairs = [(b, h) for b, h in zip(base, head, strict=False) if b > 0 and h > 0]
     if not pairs:
         return
-    logs = [math.log(h / b) for b, h in pairs]
-    center, freedom = fmean(logs), max(1, len(logs) - 1)
-    spread = sum((value - center) ** 2 for value in logs) / freedom
-    variance = max(spread, COMPILE_BETWEEN**2) / len(logs)
-    effect = make_effect(center, variance=variance, freedom=freedom, launches=len(logs), pairs=len(logs))
+    center, variance, freedom = average_log_ratios(pairs)
+    effect = make_effect(center, variance=variance, freedom=freedom, launches=len(pairs), pairs=len(pairs))
     comparison = Comparison(
         case=case,
         metric=COMPILING,
@@ -486,21 +489,21 @@ def estimate_saved_seconds(measured: Sequence[Measured]) -> float:
     return sum(each.seconds / LOOKS[0][0] - each.seconds for each in spared)
 
 
-def correct_family(comparisons: Sequence[Comparison], *, rate: float = FAMILY_ERROR) -> list[Comparison]:
+def correct_family(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Decide which regressions stand, given how many comparisons were made.
 
-    Listed: Benjamini and Hochberg's step-up procedure (1995) at false discovery rate `rate`. Blocking: Holm's
-    step-down procedure (1979) at family-wise error `rate`. Every comparison with a p value counts in the family. A
+    Listed: Benjamini and Hochberg's step-up procedure (1995) at false discovery rate `FAMILY_ERROR`. Blocking: Holm's
+    step-down procedure (1979) at that family-wise error. Every comparison with a p value counts in the family. A
     regression that does not stand becomes inconclusive. What has no p value is no matter of chance.
     """
     from scipy.stats import false_discovery_control  # takes long to import
 
     family = sorted((c.p, index) for index, c in enumerate(comparisons) if c.p is not None)
     adjusted = false_discovery_control([p for p, _ in family], method="bh") if family else []
-    listed = {index for (_, index), p in zip(family, adjusted, strict=True) if p <= rate}
+    listed = {index for (_, index), p in zip(family, adjusted, strict=True) if p <= FAMILY_ERROR}
     blocking = set()
     for rank, (p, index) in enumerate(family):
-        if p > rate / (len(family) - rank):
+        if p > FAMILY_ERROR / (len(family) - rank):
             break
         blocking.add(index)
     corrected = []

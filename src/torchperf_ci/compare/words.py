@@ -84,9 +84,9 @@ def verdict_of(comparison: Comparison) -> str:
     return word if comparison.accepted is None else f"{word}, accepted"
 
 
-def write_sentence(findings: ComparisonFindings, quote: Quote = one_line) -> str:
-    """Write the verdict in words, what is bad first. Text from outside in it goes through `quote`."""
-    headline, rest = write_headline(findings, quote)
+def write_sentence(findings: ComparisonFindings) -> str:
+    """Write the verdict in words, what is bad first, as plain text."""
+    headline, rest = write_headline(findings)
     return f"{headline}; {rest}." if rest else f"{headline}."
 
 
@@ -144,14 +144,11 @@ def _list_groups(findings: ComparisonFindings, quote: Quote) -> Iterator[tuple[b
         ),
     )
     accepted = [c for c in findings.comparisons if c.accepted is not None]
+    first = accepted[0].accepted if accepted else None
+    by = f" by {quote(first.by)}{_name_cases(accepted, quote)}: {quote(first.reason)}" if first else ""
     named = {c.case for c in (*wrong, *worse, *unchecked, *accepted)}
     rest = (
-        (
-            len({c.case for c in accepted}),
-            "is worse and accepted",
-            "are worse and accepted",
-            _name_acceptance(accepted, quote),
-        ),
+        (len({c.case for c in accepted}), "is worse and accepted", "are worse and accepted", by),
         (findings.not_compiled, "was not compiled", "were not compiled", ""),
         (len(pick(Verdict.INCONCLUSIVE)), "is inconclusive", "are inconclusive", more),
         (sum(c.fails_on_both for c in own), "runs on neither side", "run on neither side", ""),
@@ -208,14 +205,6 @@ def _name_cases(comparisons: Sequence[Comparison], quote: Quote) -> str:
         names.append(quote(name(comparison.case)) + details)
     hidden = len(largest) - _MOST_NAMES
     return f": {', '.join(names)}" + (f" and {hidden} more" if hidden > 0 else "")
-
-
-def _name_acceptance(accepted: Sequence[Comparison], quote: Quote) -> str:
-    """Say who accepted what, and why; of several the first."""
-    if not accepted or accepted[0].accepted is None:
-        return ""
-    first = accepted[0].accepted
-    return f" by {quote(first.by)}{_name_cases(accepted, quote)}: {quote(first.reason)}"
 
 
 def _change_of(comparison: Comparison) -> float:

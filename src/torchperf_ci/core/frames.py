@@ -44,6 +44,10 @@ class Section:
     def __str__(self) -> str:
         return f"{self.mode}, {self.dtype}, {self.device}"
 
+    @classmethod
+    def of(cls, case: Case) -> Section:
+        return cls(mode=case.mode, device=case.device, dtype=case.dtype)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseSelection:
@@ -125,7 +129,7 @@ def suite_tables(records: Iterable[Record], selection: CaseSelection) -> tuple[S
     for record in {record.key: record for record in records}.values():
         case = record.case
         if selection.takes(case):
-            section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
+            section = Section.of(case)
             groups.setdefault((section, case.suite), []).append(record)
     sections = _in_order(
         (section for section, _ in groups),

@@ -48,17 +48,17 @@ from torchperf_ci.report.charts import Charts
 from torchperf_ci.report.document import (
     Block,
     MarkdownTable,
-    TableLine,
     fit,
     fold,
     folded,
+    lines_table,
     markdown_table,
     pretty_table,
     whole,
 )
 from torchperf_ci.report.gh_parts import cell_text, cells, section_title
 from torchperf_ci.report.markdown import FAILING, body_blocks
-from torchperf_ci.report.model import Report, RunFindings
+from torchperf_ci.report.model import RunFindings
 from torchperf_ci.report.summary import COMPILE_SECONDS_ABOVE, COMPRESSION_BELOW, FLAGGED, SPEEDUP_BELOW
 from torchperf_ci.report.words import change_text, metric_title
 from torchperf_ci.report.write import write_findings
@@ -93,7 +93,8 @@ def make_parts(dashboard: Dashboard, charts: Charts, pictures: Mapping[str, str]
         parts["gh_summary_diff.txt"] = make_diff_part(dashboard)
         parts["gh_metric_regression.txt"] = make_regressions_part(dashboard)
     if dashboard.options.graphs:
-        parts["gh_graphs.txt"] = make_graphs_part(dashboard, charts, pictures)
+        names = [f"{name}.png" for name in name_speedup_charts(dashboard, charts)]
+        parts["gh_graphs.txt"] = folded("## Performance graphs ##", show_pictures(names, pictures))
     return parts
 
 
@@ -126,13 +127,7 @@ def make_regressions_part(dashboard: Dashboard) -> Block:
     still_open = group_states(dashboard.in_state(State.FAILING, State.CHANGED))
     lines = [f"- {_describe_with_rerun(dashboard, states)}" for states in still_open]
     if lines:
-        tables.append(
-            MarkdownTable(
-                before=f"\n### Open changes ###\n\n{_OPEN}",
-                lines=tuple(TableLine(text=text, rank=0) for text in lines),
-                where=CHANGES_FILE,
-            )
-        )
+        tables.append(lines_table(lines, where=CHANGES_FILE, before=f"\n### Open changes ###\n\n{_OPEN}"))
     note = "" if dashboard.comparisons else _NOT_COMPARED
     return folded("## Recent Regressions ##", _REGRESSIONS + note, tables)
 
@@ -154,12 +149,6 @@ def make_trends_part(dashboard: Dashboard, pictures: Mapping[str, str]) -> Block
     return folded("## Metrics over time ##", span + show_pictures(names, pictures), tables)
 
 
-def make_graphs_part(dashboard: Dashboard, charts: Charts, pictures: Mapping[str, str]) -> Block:
-    """Make gh_graphs.txt: the charts of this dashboard's suites."""
-    names = [f"{name}.png" for name in name_speedup_charts(dashboard, charts)]
-    return folded("## Performance graphs ##", show_pictures(names, pictures))
-
-
 def show_pictures(names: Sequence[str], pictures: Mapping[str, str]) -> str:
     """Show pictures with their names above them; those without an address are only named."""
     shown = [f"\n{name} : ![{name}]({pictures[name]})\n" for name in names if name in pictures]
@@ -168,9 +157,7 @@ def show_pictures(names: Sequence[str], pictures: Mapping[str, str]) -> str:
 
 
 def _describe_with_rerun(dashboard: Dashboard, states: Sequence[SeriesState]) -> str:
-    case = states[0].case
-    section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
-    rerun = write_rerun_of(dashboard, section, case.suite, case.compiler, case.model)
+    rerun = write_rerun_of(dashboard, states[0].case)
     return f"{describe_states(dashboard, states)}. Run again: {code(rerun)}"
 
 
@@ -194,10 +181,10 @@ def _make_suite_tables(dashboard: Dashboard, items: Sequence[CompilerComparison]
     head = f"### Regressions for {title} ###\n\n{_name_runs(dashboard, items)}"
     changes = [change for item in items for change in item.changes]
     if all(change.kind is not Transition.REGRESSED for change in changes):
-        yield MarkdownTable(before=f"{head}No regressions found.\n\n", lines=(), where=CHANGES_FILE)
+        yield lines_table((), where=CHANGES_FILE, before=f"{head}No regressions found.\n\n")
     for metric in FLAGGED:
         rows = [
-            [*_make_cells(change), write_rerun_of(dashboard, section, suite, change.compiler, change.model)]
+            [*_make_cells(change), write_rerun_of(dashboard, change.case)]
             for change in changes
             if change.kind is Transition.REGRESSED and change.metric == metric
         ]
@@ -214,7 +201,7 @@ def _make_suite_tables(dashboard: Dashboard, items: Sequence[CompilerComparison]
 
 def _make_cells(change: Change) -> list[str]:
     seen = (cell_text(cell, change.metric) if cell else MISSING for cell in (change.before, change.now))
-    return [change.compiler, change.model, *seen]
+    return [change.case.compiler, change.case.model, *seen]
 
 
 def _make_trend_row(trend: Trend) -> list[str]:
@@ -258,9 +245,10 @@ def write_dashboards(
     dashboards: Sequence[Dashboard],
     charts: Charts,
     urls: Mapping[str, str],
-) -> tuple[Report, tuple[Comment, ...]]:
-    """Write the report, the parts and the comments. `urls`: where pictures can be seen, by file name."""
-    report = write_findings(folder, findings, charts)
+) -> tuple[str, tuple[Comment, ...]]:
+    """Write the report, the parts and the comments; return the first as plain text, and the last. `urls`: where
+    pictures can be seen, by file name."""
+    summary = write_findings(folder, findings, charts)
     parts = [make_parts(dashboard, charts, urls) for dashboard in dashboards]
     for name in PARTS_OF_HISTORY:
         blocks = [of_dtype[name] for of_dtype in parts if name in of_dtype]
@@ -273,7 +261,7 @@ def write_dashboards(
         text = make_comment(dashboard, charts, urls)
         path = folder.write_text(f"dashboard_{safe_name(dashboard.dtype)}.md", text)
         comments.append(Comment(dtype=dashboard.dtype, text=text, path=path))
-    return report, tuple(comments)
+    return summary, tuple(comments)
 
 
 def make_comment(dashboard: Dashboard, charts: Charts, pictures: Mapping[str, str]) -> str:
@@ -327,13 +315,8 @@ def _make_states(dashboard: Dashboard) -> Iterator[Block]:
         ("compare the two commits and explain", list_comparisons(dashboard)),
         ("measure these cases again", list_reruns(dashboard)),
     ):
-        table = MarkdownTable(
-            before="\n~~~sh\n",
-            lines=tuple(TableLine(text=command, rank=RERUN) for command in commands),
-            where="gh_metric_regression.txt in the results folder",
-            after="~~~\n",
-        )
         if commands:
+            table = lines_table(commands, rank=RERUN, where=CHANGES_FILE, before="\n~~~sh\n", after="~~~\n")
             yield fold(f"{count(len(commands), 'command')} to {purpose}", [table], RERUN)
     for state, title in ((State.ACCEPTED, "Accepted changes"), (State.NEW, "New cases"), (State.SKIPPED, "Skipped")):
         lines = [f"- {_describe_folded(dashboard, group)}" for group in group_states(dashboard.in_state(state))]
@@ -344,11 +327,9 @@ def _make_states(dashboard: Dashboard) -> Iterator[Block]:
 def _describe_folded(dashboard: Dashboard, states: Sequence[SeriesState]) -> str:
     """Describe what nobody has to look at: by whom and why a change was accepted, and why a case is skipped."""
     first = states[0]
-    case = first.case
-    section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
     if first.acceptance is not None:
         return f"{describe_states(dashboard, states)}, {write_acceptance(first.acceptance)}"
-    name = name_case(dashboard, section, case.suite, case.model, case.compiler)
+    name = name_case(dashboard, first.case)
     return f"{name}: {code(first.reason, limit=200)}" if first.state is State.SKIPPED and first.reason else name
 
 
@@ -359,11 +340,8 @@ def _make_limits(dashboard: Dashboard) -> Iterator[Block]:
     rows = [f"- {_describe_change(dashboard, changes)}" for changes in regressed]
     fixed = dashboard.cases(Transition.FIXED)
     rows += [f"- within the limits again: {_describe_change(dashboard, changes)}" for changes in fixed]
-    table = MarkdownTable(
-        before="\n".join(("", LIMITS_MEAN, "", *lines, "")),
-        lines=tuple(TableLine(text=text, rank=OTHER) for text in rows),
-        where="gh_metric_regression.txt in the results folder",
-    )
+    before = "\n".join(("", LIMITS_MEAN, "", *lines, ""))
+    table = lines_table(rows, rank=OTHER, where=CHANGES_FILE, before=before)
     title = f"PyTorch's limits: {count(len(regressed), 'case')} beyond one since the run before"
     yield fold(title, [table], OTHER)
 
@@ -388,21 +366,18 @@ def _name_compared(dashboard: Dashboard) -> list[str]:
 
 
 def _describe_change(dashboard: Dashboard, changes: Sequence[Change]) -> str:
-    first = changes[0]
-    name = name_case(dashboard, first.section, first.suite, first.model, first.compiler)
     by_cause: dict[str, Change] = {}  # a failure only once, though none of the metrics can be measured any more
     for change in changes:
         now = change.now
         by_cause.setdefault(now.status if now and not now.measured else change.metric, change)
-    return f"{name}: " + "; ".join(
+    return f"{name_case(dashboard, changes[0].case)}: " + "; ".join(
         f"{metric_title(change.metric)} {change_text(change.metric, change.before, change.now, code)}"
         for change in by_cause.values()
     )
 
 
 def _make_lines(lines: Sequence[str], rank: int) -> MarkdownTable:
-    shown = tuple(TableLine(text=text, rank=rank) for text in lines)
-    return MarkdownTable(before="\n", lines=shown, where="gh_metric_regression.txt in the results folder")
+    return lines_table(lines, rank=rank, where=CHANGES_FILE, before="\n")
 
 
 def _make_history(dashboard: Dashboard, charts: Charts, pictures: Mapping[str, str]) -> Iterator[Block]:
@@ -431,14 +406,12 @@ def _make_history(dashboard: Dashboard, charts: Charts, pictures: Mapping[str, s
             title = f"\n**{caption}**{f', {code(str(section))}' if several else ''}: {means}\n"
             tables.append(markdown_table(columns, rows, rank=TREND, before=title))
     shown = _show_pictures(list(name_trend_charts(dashboard)) if dashboard.options.graphs else [], pictures)
-    first = MarkdownTable(
-        before=f"{shown}\nIn the columns of runs, `{GAP}` is a run without a result.\n", lines=(), where=""
-    )
+    first = lines_table((), before=f"{shown}\nIn the columns of runs, `{GAP}` is a run without a result.\n")
     title = f"Over {count(len(runs), 'run')} from {runs[0].time:%Y-%m-%d} to {runs[-1].time:%Y-%m-%d}"
     yield fold(f"{title}: speedup, pass rate, compilation time, memory", [first, *tables], TREND)
     names = [f"{name}.png" for name in name_speedup_charts(dashboard, charts)] if dashboard.options.graphs else []
     if names:
-        table = MarkdownTable(before=_show_pictures(names, pictures), lines=(), where="")
+        table = lines_table((), before=_show_pictures(names, pictures))
         yield fold(f"{count(len(names), 'chart')} of the speedup of every model", [table], OTHER)
 
 

@@ -116,9 +116,10 @@ def judge_accepted(
     acceptances: Sequence[Acceptance] = (),
     source: AcceptanceSource | None = None,
 ) -> list[SeriesState]:
-    """Judge every series that can be judged, and what is open once more with what was accepted on pull requests.
+    """Judge every series that can be judged, in their order, and what is open once more with what was accepted on pull
+    requests, where there is a source of that.
 
-    rules, acceptances: see `judge`. Without a source it is the same as that.
+    rules, acceptances: see `judge_series`.
     """
     states = []
     for each in (each for each in series if is_judged(each)):

@@ -390,7 +390,6 @@ def _write_facts(incident: Incident, options: FollowUpOptions) -> list[str]:
 
 
 def _write_table(incident: Incident, options: FollowUpOptions) -> list[str]:
-    """Write a table with a line for every metric of every case."""
     rows = []
     for each in incident.episodes[:MOST_ROWS]:
         case = each.case
@@ -436,7 +435,6 @@ def _name_cure(before: RunInfo | None, back: RunInfo, server: str) -> str:
 
 
 def _list_commands(incident: Incident, options: FollowUpOptions) -> list[str]:
-    """List the commands that search for the commit, one for a case, the largest changes first."""
     commands: dict[Case, str] = {}
     for each in incident.still_open:
         command = write_bisect(each.case, each.state.metric, incident.last_good, incident.since, suites=options.suites)

@@ -42,20 +42,13 @@ def find_levels(logs: np.ndarray[Any, Any]) -> list[int]:
         return []
     places = _find_candidates(logs)
     while places:
-        odds = [
-            _rate_change(logs[start:place], logs[place:end]) for start, place, end in _neighbours(places, len(logs))
-        ]
+        edges = pairwise(pairwise([0, *places, len(logs)]))  # every place with the one before and the one after it
+        odds = [_rate_change(logs[start:place], logs[place:end]) for (start, place), (_, end) in edges]
         worst = max(range(len(odds)), key=odds.__getitem__)
         if odds[worst] * len(logs) <= ERROR_RATE:
             break
         del places[worst]
     return places
-
-
-def _neighbours(places: Sequence[int], length: int) -> list[tuple[int, int, int]]:
-    """Take every place with the one before and the one after it."""
-    edges = [0, *places, length]
-    return [(start, place, end) for (start, place), (_, end) in pairwise(pairwise(edges))]
 
 
 def _find_candidates(logs: np.ndarray[Any, Any]) -> list[int]:

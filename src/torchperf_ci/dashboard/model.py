@@ -76,7 +76,7 @@ class Dashboard:
 
     def cases(self, kind: Transition) -> list[list[Change]]:
         """Group the changes of this kind by case, in the order of the dashboard."""
-        groups: dict[object, list[Change]] = {}
+        groups: dict[Case, list[Change]] = {}
         for change in (change for item in self.comparisons for change in item.changes if change.kind is kind):
             groups.setdefault(change.case, []).append(change)
         return list(groups.values())

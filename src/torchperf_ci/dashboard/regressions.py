@@ -18,7 +18,7 @@ from torchperf_ci.core.frames import (
     model_rows,
     suite_tables,
 )
-from torchperf_ci.core.records import MACHINE_UNKNOWN, Environment, Status, Testing
+from torchperf_ci.core.records import MACHINE_UNKNOWN, Case, Environment, Status, Testing
 from torchperf_ci.core.text import ABSENT
 from torchperf_ci.history.runs import HistoryRun
 from torchperf_ci.report.summary import FLAGGED, CompilerSummary, is_flagged, summarize
@@ -171,17 +171,10 @@ class Change:
     """
 
     kind: Transition
-    section: Section
-    suite: str
-    compiler: str
-    model: str
+    case: Case
     metric: str
     before: Cell | None
     now: Cell | None
-
-    @property
-    def case(self) -> tuple[Section, str, str, str]:
-        return (self.section, self.suite, self.model, self.compiler)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -266,7 +259,6 @@ def _list_changed_worlds(before: HistoryRun, now: HistoryRun, selection: CaseSel
 
 
 def _list_testings(run: HistoryRun, selection: CaseSelection) -> set[Testing]:
-    """List what of a run's tests was looked at."""
     return {
         record.testing
         for record in run.results.records
@@ -279,7 +271,10 @@ def _line_of(tables: SuiteTables, compiler: str) -> CompilerSummary:
 
 
 def _find_changes(tables: SuiteTables, earlier: SuiteTables, compiler: str) -> Iterator[Change]:
-    change = partial(Change, section=tables.section, suite=tables.suite, compiler=compiler)
+    section = tables.section
+    of_model = partial(
+        Case, suite=tables.suite, mode=section.mode, device=section.device, dtype=section.dtype, compiler=compiler
+    )
     cells, cells_before = _cells_of(tables, compiler), _cells_of(earlier, compiler)
     # The models that were looked at, in the tables' order.
     present, present_before = (
@@ -296,7 +291,7 @@ def _find_changes(tables: SuiteTables, earlier: SuiteTables, compiler: str) -> I
                 continue
             if (flagged := is_flagged(metric, now)) != is_flagged(metric, before):
                 kind = Transition.REGRESSED if flagged else Transition.FIXED
-                yield change(kind=kind, model=model, metric=metric, before=before, now=now)
+                yield Change(kind=kind, case=of_model(model=model), metric=metric, before=before, now=now)
     for kind, models, where in (
         (Transition.DISAPPEARED, [model for model in present_before if model not in present], cells_before),
         (Transition.APPEARED, [model for model in present if model not in present_before], cells),
@@ -304,7 +299,7 @@ def _find_changes(tables: SuiteTables, earlier: SuiteTables, compiler: str) -> I
         for model in models:
             metric = next(metric for metric in FLAGGED if model in where[metric])
             before, now = cells_before[metric].get(model), cells[metric].get(model)
-            yield change(kind=kind, model=model, metric=metric, before=before, now=now)
+            yield Change(kind=kind, case=of_model(model=model), metric=metric, before=before, now=now)
 
 
 def _cells_of(tables: SuiteTables, compiler: str) -> Mapping[str, Mapping[str, Cell]]:

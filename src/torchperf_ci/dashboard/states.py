@@ -97,7 +97,7 @@ class SeriesState:
     known_since: the run that showed it: it is news in that run. cured: the run that showed that it is well again.
     old, new: levels in the metric's unit, where it changed; of a metric that is fine, `new` is its level.
     runs: how many runs have the metric since then, the first bad one counted.
-    has, needs: runs on this machine, and how many it takes to judge; 0 where it was judged.
+    needs: how many runs on this machine it takes to judge; 0 where it was judged.
     reason: why it fails, is skipped or cannot be judged. log: of a failure.
     changes: every change of level that the history shows, oldest first. failures: every time in which the case failed.
     """
@@ -113,7 +113,6 @@ class SeriesState:
     old: float | None = None
     new: float | None = None
     runs: int = 0
-    has: int = 0
     needs: int = 0
     reason: str = ""
     log: str = ""
@@ -160,13 +159,6 @@ STILL_IN_USE = 20
 """A change on a machine is shown while the machine was among so many of the newest results."""
 
 _SKIPS = frozenset({Status.PASS_DUE_TO_SKIP.value, Status.COMPILER_NOT_AVAILABLE.value})
-
-
-def judge(
-    series: Iterable[Series], *, rules: Sequence[Rule] = (), acceptances: Sequence[Acceptance] = ()
-) -> list[SeriesState]:
-    """Judge every series that can be judged, in their order."""
-    return [judge_series(each, rules=rules, acceptances=acceptances) for each in series if is_judged(each)]
 
 
 def is_judged(series: Series) -> bool:
@@ -331,7 +323,7 @@ def _judge_machine(
         )
     if levels.level is None:
         reason = f"{'' if is_alone else 'another machine: '}{levels.runs} of {NEEDED} runs"
-        return replace(state, state=State.UNJUDGED, has=levels.runs, needs=NEEDED, reason=reason)
+        return replace(state, state=State.UNJUDGED, needs=NEEDED, reason=reason)
     return replace(
         state, new=scale.back(levels.level), runs=levels.runs, cured=last.closed if last and last.is_worse else None
     )

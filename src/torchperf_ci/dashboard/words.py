@@ -7,7 +7,6 @@ which is quoted.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shlex
 from collections import Counter
@@ -20,6 +19,7 @@ from torchperf_ci.compare.words import make_bisect_command
 from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import METRICS, Case, Metric, Source
 from torchperf_ci.core.text import code, count, heading, is_repository, is_run_id, is_sha, one_line
+from torchperf_ci.dashboard.incidents import digest
 from torchperf_ci.dashboard.model import Dashboard, name_cases
 from torchperf_ci.dashboard.owners import find_owners
 from torchperf_ci.dashboard.states import SeriesState, State
@@ -31,12 +31,12 @@ from torchperf_ci.report.words import verdict as report_verdict
 
 def identify_case(case: Case) -> str:
     """Write twelve hexadecimal digits that stand for a case, in addresses and file names."""
-    return _digest(case.suite, case.model, case.mode.value, case.device, case.dtype, case.compiler)
+    return digest(case.suite, case.model, case.mode.value, case.device, case.dtype, case.compiler)[:12]
 
 
 def identify_run(key: str) -> str:
     """Write twelve hexadecimal digits that stand for a run, by its key in the series that a site shows."""
-    return _digest(key)
+    return digest(key)[:12]
 
 
 def case_address(site: str, case: Case, metric: str = "") -> str:
@@ -55,11 +55,6 @@ def page_address(site: str, case: str, metric: str = "") -> str:
 def start_address(site: str) -> str:
     """Write the address of a site's first page: that of a folder ends with a slash, from which relative paths count."""
     return site if not site or site.endswith(("/", ".html", ".htm")) else f"{site}/"
-
-
-def _digest(*parts: str) -> str:
-    joined = "\0".join(parts).encode("utf-8", errors="replace")
-    return hashlib.sha256(joined).hexdigest()[:12]
 
 
 MOST_LINES = 20
@@ -120,19 +115,7 @@ def write_state(dashboard: Dashboard, quote: Callable[[str], str] = one_line) ->
 def _count_beyond_limits(dashboard: Dashboard) -> int:
     """Count the cases that are beyond a limit since the run before, and of which nothing else is said."""
     known = set(name_cases(dashboard.in_state(State.FAILING, State.CHANGED, State.DROPPED)))
-    regressed = (changes[0] for changes in dashboard.regressed_cases())
-    cases = {
-        Case(
-            suite=change.suite,
-            model=change.model,
-            mode=change.section.mode,
-            device=change.section.device,
-            dtype=change.section.dtype,
-            compiler=change.compiler,
-        )
-        for change in regressed
-    }
-    return len(cases - known)
+    return len({changes[0].case for changes in dashboard.regressed_cases()} - known)
 
 
 def list_gone(dashboard: Dashboard) -> list[SeriesState]:
@@ -145,8 +128,9 @@ def list_sections(dashboard: Dashboard) -> list[tuple[str, str, list[list[Series
     events = dashboard.events
     new = {id(item) for item in events.new}
     still_open = [item for item in dashboard.in_state(State.FAILING, State.CHANGED) if id(item) not in new]
+    newest = sorted(events.new, key=lambda item: (item.state is not State.FAILING, -abs(item.change or 0.0)))
     sections = [
-        ("New", "Open or failing since this run.", group_states(_sort(events.new))),
+        ("New", "Open or failing since this run.", group_states(newest)),
         (
             "Worse in the newest run alone",
             "Beyond the noise of the last runs. A second measurement, or the next run, says whether it stays.",
@@ -158,10 +142,6 @@ def list_sections(dashboard: Dashboard) -> list[tuple[str, str, list[list[Series
         ("Gone", "Earlier runs had these cases, this one has not.", group_states(list_gone(dashboard))),
     ]
     return [(title, meaning, groups) for title, meaning, groups in sections if groups]
-
-
-def _sort(states: Iterable[SeriesState]) -> list[SeriesState]:
-    return sorted(states, key=lambda item: (item.state is not State.FAILING, -abs(item.change or 0.0)))
 
 
 def group_states(states: Iterable[SeriesState]) -> list[list[SeriesState]]:
@@ -208,11 +188,10 @@ def describe_states(dashboard: Dashboard, states: Sequence[SeriesState], *, term
     quote: Callable[[str], str] = one_line if terminal else code
     first = states[0]
     case = first.case
-    section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
     if terminal:
         name = f"{case.suite}/{case.model} {case.compiler}"
     else:
-        name = name_case(dashboard, section, case.suite, case.model, case.compiler)
+        name = name_case(dashboard, case)
         if dashboard.options.site:
             name = f"{name} ([history]({case_address(dashboard.options.site, case)}))"
     if first.state is State.GONE:
@@ -223,7 +202,8 @@ def describe_states(dashboard: Dashboard, states: Sequence[SeriesState], *, term
         return text
     runs = max(item.runs for item in states)
     of_runs = f", {count(runs, 'run')}" if runs > 1 else ""
-    since = _name_range(first) if terminal else link_range(dashboard, first)
+    server = dashboard.options.server
+    since = _name_range(first) if terminal else write_range(server, first.last_good, first.since)
     owners = find_owners(dashboard.options.owners, ((case, item.metric.name) for item in states if item.is_open))
     # As code: every night's comment would notify them.
     whose = f", owned by {', '.join(code(f'@{owner}') for owner in owners)}" if owners and not terminal else ""
@@ -283,12 +263,6 @@ def _name_range(item: SeriesState) -> str:
     return f"{day} ({commits})" if commits else day
 
 
-def link_range(dashboard: Dashboard, item: SeriesState) -> str:
-    """Write the range of commits in which it came, linked where that is possible, and the day."""
-    assert item.since is not None
-    return write_range(dashboard.options.server, item.last_good, item.since)
-
-
 def write_range(server: str, before: RunInfo | None, new: RunInfo) -> str:
     """Write the range of commits between two runs, linked where that is possible, and the day of the second one."""
     day = f"{new.time:%Y-%m-%d}"
@@ -306,9 +280,10 @@ def write_range(server: str, before: RunInfo | None, new: RunInfo) -> str:
     return f"[{text}]({pages}/compare/{old}...{new.commit}), {day}"
 
 
-def name_case(dashboard: Dashboard, section: Section, suite: str, model: str, compiler: str) -> str:
+def name_case(dashboard: Dashboard, case: Case) -> str:
     """Name a case in Markdown; with its section where there are several."""
-    return f"{code(f'{suite}/{model}')} with {code(compiler)}{name_section(dashboard, section)}"
+    section = name_section(dashboard, Section.of(case))
+    return f"{code(f'{case.suite}/{case.model}')} with {code(case.compiler)}{section}"
 
 
 def name_section(dashboard: Dashboard, section: Section) -> str:
@@ -328,27 +303,15 @@ def link_run(dashboard: Dashboard) -> str:
     return f"{run}{commit}, {day}"
 
 
-def write_rerun_of(dashboard: Dashboard, section: Section, suite: str, compiler: str, model: str) -> str:
+def write_rerun_of(dashboard: Dashboard, case: Case) -> str:
     """Write the command that runs a case of this dashboard again; its suite as it was asked for."""
-    return write_rerun(
-        section, list_suites(dashboard.findings).get(suite, suite), compiler, [model], dashboard.now.source
-    )
+    return write_rerun(case, list_suites(dashboard.findings).get(case.suite, case.suite), dashboard.now.source)
 
 
 def list_reruns(dashboard: Dashboard) -> list[str]:
     """List the commands that run the cases again that are new, or off in the newest run alone; each once."""
     states = [*dashboard.events.new, *dashboard.in_state(State.DROPPED)]
-    commands = (
-        write_rerun_of(
-            dashboard,
-            Section(mode=case.mode, device=case.device, dtype=case.dtype),
-            case.suite,
-            case.compiler,
-            case.model,
-        )
-        for case in name_cases(states)
-    )
-    return list(dict.fromkeys(commands))
+    return list(dict.fromkeys(write_rerun_of(dashboard, case) for case in name_cases(states)))
 
 
 def list_bisects(dashboard: Dashboard) -> list[str]:
@@ -415,12 +378,12 @@ def write_comparison(case: Case, good: RunInfo | None, bad: RunInfo | None, *, s
     return one_line(shlex.join([*words, "--explain", "all", "--setup", "pip install -e ."]))
 
 
-def write_rerun(section: Section, suite: str, compiler: str, models: Iterable[str], source: Source) -> str:
-    """Write the command that runs these models as `source` ran them: its workflow on GitHub, or else here.
+def write_rerun(case: Case, suite: str, source: Source) -> str:
+    """Write the command that runs a case as `source` ran it: its workflow on GitHub, or else here.
 
     suite: as it is asked for, which for a file is its path. The workflow needs the inputs `suites` and `filter`.
     """
-    pattern = f"^({'|'.join(map(_escape_pattern, models))})$"
+    pattern = f"^({_escape_pattern(case.model)})$"
     if source.workflow and source.repository:
         # A workflow without a name of its own is called by its path, of which gh takes the file.
         is_file = source.workflow.endswith((".yml", ".yaml"))
@@ -429,8 +392,8 @@ def write_rerun(section: Section, suite: str, compiler: str, models: Iterable[st
         words += ["--ref", source.branch] if source.branch else []
         words += ["-f", f"suites={suite}", "-f", f"filter={pattern}"]
     else:
-        words = ["torchperf-ci", "run", "--suites", suite, f"--{section.mode}", "--devices", section.device]
-        words += ["--dtypes", section.dtype, "--compilers", compiler, "--filter", pattern]
+        words = ["torchperf-ci", "run", "--suites", suite, f"--{case.mode}", "--devices", case.device]
+        words += ["--dtypes", case.dtype, "--compilers", case.compiler, "--filter", pattern]
     return one_line(shlex.join(words))
 
 

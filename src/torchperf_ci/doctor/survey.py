@@ -342,7 +342,6 @@ def _ask_torch(python: str, environ: Mapping[str, str]) -> Facts:
 
 
 def _read_gpus() -> Iterator[GpuFacts]:
-    """Read what nvidia-smi knows of each GPU."""
     fields = "name,persistence_mode,ecc.mode.current,mig.mode.current,uuid,clocks.sm,clocks.max.sm,compute_mode"
     for line in smi("--query-gpu=" + fields).splitlines():
         values = [*(part.strip() for part in line.split(",")), *[""] * 8][:8]

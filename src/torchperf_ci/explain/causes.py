@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean, median, variance
 
 from torchperf_ci.compare.effects import Verdict, floor_at
@@ -22,7 +22,6 @@ from torchperf_ci.explain.model import (
     CallProfile,
     CompilerArtefacts,
     Evidence,
-    LineChanges,
     ProfiledTurn,
     SideEvidence,
     is_changed,
@@ -53,51 +52,40 @@ _OPERATOR = re.compile(r"^[\w, ]+(?::[^=]*)?= *(?:[\w.]+|\([^()]*\)) (?P<operato
 _TARGET = re.compile(r"^[\w, ]+(?::[^=]*)?= *(?P<target>[\w.]+)\(")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Difference:
-    """A time on both sides, and the interval of the difference, in nanoseconds."""
-
-    base: float
-    head: float
-    low: float
-    high: float
-
-
-def explain_change(
-    comparison: Comparison, evidence: Evidence, changes: LineChanges | None, *, folder: str = ""
-) -> Explanation:
-    """Explain the change of one metric of a case. changes: the lines that differ, None without two commits."""
+def explain_change(comparison: Comparison, evidence: Evidence, *, folder: str = "") -> Explanation:
+    """Explain the change of one metric of a case."""
     explanation = Explanation(
         case=comparison.case,
         metric=comparison.metric,
-        lines=() if changes is None else tuple(list_executed(changes, evidence)),
-        changed_lines=None if changes is None else changes.count,
+        facts=tuple(_list_facts(evidence)),
+        lines=tuple(list_executed(evidence)),
+        changed_lines=None if evidence.changes is None else evidence.changes.count,
         folder=folder,
     )
     metric = comparison.metric
     if evidence.problem and len(evidence.turns) < LEAST_TURNS:
-        return _explain_failure(explanation, evidence, changes)
+        return _explain_failure(explanation, evidence)
     if metric == MEMORY:
-        return _explain_memory(explanation, evidence, changes)
+        return _explain_memory(explanation, evidence)
     if metric == COMPILING:
-        return _explain_compiling(explanation, comparison, evidence, changes)
+        return _explain_compiling(explanation, comparison, evidence)
     if metric in {*COUNTED, *EXACT_COUNTS, *INSTRUCTIONS}:
-        return _explain_count(explanation, comparison, evidence, changes)
-    return _explain_time(explanation, comparison, evidence, changes)
+        return _explain_count(explanation, comparison, evidence)
+    return _explain_time(explanation, comparison, evidence)
 
 
-def _explain_failure(explanation: Explanation, evidence: Evidence, changes: LineChanges | None) -> Explanation:
+def _explain_failure(explanation: Explanation, evidence: Evidence) -> Explanation:
     """Name what fails, and the last place of the side's own code on the way there, as its log has it."""
     failed = evidence.head if evidence.head.failure else evidence.base
     if not failed.failure:
-        return replace(explanation, problem=evidence.problem)
-    side = "head" if failed is evidence.head else "base"
+        return replace(explanation, problem=evidence.problem, facts=())
+    side, changes = "head" if failed is evidence.head else "base", evidence.changes
     lines = {} if changes is None else changes.added if side == "head" else changes.removed
     cause = Cause(kind=CauseKind.FAILURE, name=f"{side} fails: {failed.failure}")
     places = [place for place in read_places(failed.log) if changes is None or is_changed(place, lines, failed.seen)]
     if places:
         cause = replace(cause, place=places[-1], is_changed=changes is not None)
-    return replace(explanation, unit="", causes=(cause,), facts=tuple(_list_facts(evidence, changes)))
+    return replace(explanation, unit="", causes=(cause,))
 
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in ')
@@ -113,42 +101,30 @@ def read_places(log: str) -> list[str]:
     ]
 
 
-def _explain_time(
-    explanation: Explanation, comparison: Comparison, evidence: Evidence, changes: LineChanges | None
-) -> Explanation:
-    turns = evidence.turns
-    whole = _compare_turns(turns, lambda profile: profile.wall)
-    explanation = replace(
-        explanation,
-        base=whole.base / 1e9,
-        head=whole.head / 1e9,
-        low=whole.low / 1e9,
-        high=whole.high / 1e9,
-    )
-    facts = tuple(_list_facts(evidence, changes))
+def _explain_time(explanation: Explanation, comparison: Comparison, evidence: Evidence) -> Explanation:
+    whole = _compare_turns(evidence.turns, lambda profile: profile.wall, CauseKind.OUTSIDE, "all of an iteration")
+    explanation = replace(explanation, base=whole.base, head=whole.head, low=whole.low, high=whole.high)
     is_same = evidence.sameness is not None and evidence.sameness.is_same
     if is_same and comparison.verdict in {Verdict.UNCHANGED, Verdict.INCONCLUSIVE}:
-        return replace(
-            explanation, problem="it is the same program on both sides, and no change is confirmed", facts=facts
-        )
-    if whole.low <= 0 <= whole.high:
-        return replace(explanation, problem="measured anew, the sides do not differ by more than noise", facts=facts)
-    difference = whole.head - whole.base
-    rows = _list_time_rows(turns, evidence, changes)
-    causes = [replace(row, share=row.difference * 1e9 / difference) for row in rows]
+        return replace(explanation, problem="it is the same program on both sides, and no change is confirmed")
+    if not whole.is_certain:
+        return replace(explanation, problem="measured anew, the sides do not differ by more than noise")
+    causes = [replace(row, share=row.difference / whole.difference) for row in _list_time_rows(evidence)]
     causes = [cause for cause in causes if cause.is_certain and abs(cause.share or 0.0) >= LEAST_SHARE]
     outside = next((cause for cause in causes if cause.kind is CauseKind.OUTSIDE), None)
     if outside is not None:  # its parts come before it, where they can be told
-        causes[:0] = _split_outside(outside, evidence, changes)
+        causes[:0] = _split_outside(outside, evidence)
     causes.sort(key=lambda cause: (not _is_of_program(cause), -(cause.share or 0.0)))
-    first = [fact for fact in facts if fact.kind is CauseKind.GRAPHS and fact.difference * difference > 0]
-    if _is_environment_alone(facts, changes):
-        first = [fact for fact in facts if fact.kind is CauseKind.ENVIRONMENT]
-    return replace(
-        explanation,
-        causes=(*first, *causes[:MOST_CAUSES]),
-        facts=tuple(fact for fact in facts if fact not in first),
-    )
+    environment = [fact for fact in explanation.facts if fact.kind is CauseKind.ENVIRONMENT]
+    graphs = [f for f in explanation.facts if f.kind is CauseKind.GRAPHS and f.difference * whole.difference > 0]
+    is_same_commit = evidence.changes is None or not evidence.changes.count
+    return _put_first(explanation, environment if environment and is_same_commit else graphs, causes[:MOST_CAUSES])
+
+
+def _put_first(explanation: Explanation, facts: Sequence[Cause], causes: Sequence[Cause] = ()) -> Explanation:
+    """Make causes of some of the facts, before others."""
+    others = tuple(fact for fact in explanation.facts if fact not in facts)
+    return replace(explanation, causes=(*facts, *causes), facts=others)
 
 
 def _is_of_program(cause: Cause) -> bool:
@@ -161,8 +137,11 @@ def _is_of_program(cause: Cause) -> bool:
     return (cause.share or 0.0) >= PROGRAM_SHARE and (is_called_otherwise or bool(cause.inputs) or cause.is_changed)
 
 
-def _compare_turns(turns: Sequence[ProfiledTurn], read: Callable[[CallProfile], float]) -> _Difference:
-    """Compare a time on both sides: the median difference of turns with Student's interval of 95 %.
+def _compare_turns(
+    turns: Sequence[ProfiledTurn], read: Callable[[CallProfile], float], kind: CauseKind, name: str
+) -> Cause:
+    """Compare a time, which is read in nanoseconds, on both sides: the median difference of turns with Student's
+    interval of 95 %.
 
     Its variance is that of turns within launches, plus what launches differ by beyond it, which is at least what
     processes of equal code differ by (`floor_at`). Degrees of freedom are those of a sum of estimated variances after
@@ -183,11 +162,14 @@ def _compare_turns(turns: Sequence[ProfiledTurn], read: Callable[[CallProfile], 
     half = student_t(0.975, total**2 / doubt if doubt > 0 else freedom) * math.sqrt(total)
     centre = median(head - base for _, base, head in pairs)
     base = median(p[1] for p in pairs)
-    return _Difference(base=base, head=base + centre, low=centre - half, high=centre + half)
+    nanoseconds = (base, base + centre, centre - half, centre + half)
+    base, head, low, high = (each / 1e9 for each in nanoseconds)
+    return Cause(kind=kind, name=name, base=base, head=head, low=low, high=high)
 
 
-def _list_time_rows(turns: Sequence[ProfiledTurn], evidence: Evidence, changes: LineChanges | None) -> list[Cause]:
+def _list_time_rows(evidence: Evidence) -> list[Cause]:
     """List the times of operators, or of what runs on the device where that makes the time, and what is left."""
+    turns = evidence.turns
     profiles = [profile for turn in turns for profile in (turn.base, turn.head)]
     busy = median(sum(time for _, time in p.device.values()) / p.wall for p in profiles)
     on_device = busy >= _DEVICE_SHARE
@@ -207,21 +189,22 @@ def _list_time_rows(turns: Sequence[ProfiledTurn], evidence: Evidence, changes: 
     rows = []
     for title, (of_base, of_head) in groups.items():
         members = list(dict.fromkeys((*of_base, *of_head)))
-        difference = _compare_turns(turns, lambda profile, members=members: sum(own(profile, m) for m in members))  # type: ignore[misc]
         calls = tuple(
             median(sum(listed(p).get(m, (0.0, 0.0))[0] for m in members) for p in each)
             for each in ([turn.base for turn in turns], [turn.head for turn in turns])
         )
         kind = CauseKind.KERNEL if on_device or title.startswith(_GENERATED) else CauseKind.OPERATOR
-        row = _make_row(kind, title, difference)
-        row = replace(row, calls=(calls[0], calls[1]))
-        if len(members) > 1:
-            row = replace(row, note=f"in place of {', '.join(of_base)}" if of_base else "")
-        rows.append(_place_row(row, evidence, changes))
-    waiting = _compare_turns(turns, lambda p: p.wall - sum(time for _, time in p.device.values()))
-    rest = waiting if on_device else _compare_turns(turns, lambda profile: profile.outside)
-    rows.append(_make_row(CauseKind.OUTSIDE, "the host, while the device waits," if on_device else OUTSIDE, rest))
-    return rows
+        row = _compare_turns(turns, lambda p, members=members: sum(own(p, m) for m in members), kind, title)  # type: ignore[misc]
+        note = f"in place of {', '.join(of_base)}" if len(members) > 1 and of_base else ""
+        rows.append(_place_row(replace(row, calls=(calls[0], calls[1]), note=note), evidence))
+
+    def rest(profile: CallProfile) -> float:
+        if on_device:
+            return profile.wall - sum(time for _, time in profile.device.values())
+        return profile.outside
+
+    title = "the host, while the device waits," if on_device else OUTSIDE
+    return [*rows, _compare_turns(turns, rest, CauseKind.OUTSIDE, title)]
 
 
 def _group_kernels(
@@ -239,22 +222,11 @@ def _group_kernels(
     return groups
 
 
-def _make_row(kind: CauseKind, name: str, difference: _Difference) -> Cause:
-    return Cause(
-        kind=kind,
-        name=name,
-        base=difference.base / 1e9,
-        head=difference.head / 1e9,
-        low=difference.low / 1e9,
-        high=difference.high / 1e9,
-    )
-
-
-def _place_row(row: Cause, evidence: Evidence, changes: LineChanges | None) -> Cause:
+def _place_row(row: Cause, evidence: Evidence) -> Cause:
     """Say where an operator is called from where that differs, and with what; of a kernel where its graph differs."""
     if row.kind is CauseKind.KERNEL:
         new_nodes = _list_new_nodes(evidence)
-        return _place_at(row, _pick_place(*new_nodes[0][1:]) if new_nodes else "", evidence, changes)
+        return _place_at(row, _pick_place(*new_nodes[0][1:]) if new_nodes else "", evidence)
     inputs = [Counter[str](), Counter[str]()]
     places = [Counter[str](), Counter[str]()]
     for number, side in enumerate((evidence.base, evidence.head)):
@@ -262,7 +234,7 @@ def _place_row(row: Cause, evidence: Evidence, changes: LineChanges | None) -> C
             if name == row.name:
                 inputs[number][given] += calls
                 places[number][place] += calls
-    row = _place_at(row, _pick_place(places[0], places[1]), evidence, changes)
+    row = _place_at(row, _pick_place(places[0], places[1]), evidence)
     lost, new = inputs[0] - inputs[1], inputs[1] - inputs[0]
     if lost and new:  # as many, of another kind: that is what makes them slower
         return replace(row, inputs=(lost.most_common(1)[0][0], new.most_common(1)[0][0]))
@@ -278,14 +250,15 @@ def _pick_place(base: Counter[str], head: Counter[str]) -> str:
     return ""
 
 
-def _place_at(cause: Cause, place: str, evidence: Evidence, changes: LineChanges | None) -> Cause:
+def _place_at(cause: Cause, place: str, evidence: Evidence) -> Cause:
+    changes = evidence.changes
     if changes is None or not place:
         return replace(cause, place=place)
     is_new = is_changed(place, changes.added, evidence.head.seen)
     return replace(cause, place=place, is_changed=is_new or is_changed(place, changes.removed, evidence.base.seen))
 
 
-def _split_outside(outside: Cause, evidence: Evidence, changes: LineChanges | None) -> Iterator[Cause]:
+def _split_outside(outside: Cause, evidence: Evidence) -> Iterator[Cause]:
     """Split the time outside operators by Python function, in the proportions of one iteration that was traced."""
     by_side = [
         {(file, name): (line, calls, nanoseconds) for file, line, name, calls, nanoseconds in side.seen.functions}
@@ -311,25 +284,19 @@ def _split_outside(outside: Cause, evidence: Evidence, changes: LineChanges | No
             calls=(by_side[0].get(key, (0, 0, 0))[1], by_side[1].get(key, (0, 0, 0))[1]),
             share=share,
         )
-        yield _place_at(cause, f"{key[0]}:{line}", evidence, changes)
+        yield _place_at(cause, f"{key[0]}:{line}", evidence)
 
 
-def _is_environment_alone(facts: Sequence[Cause], changes: LineChanges | None) -> bool:
-    """Say whether nothing but the environment differs: no commit, no line."""
-    return (changes is None or not changes.count) and any(fact.kind is CauseKind.ENVIRONMENT for fact in facts)
-
-
-def _explain_memory(explanation: Explanation, evidence: Evidence, changes: LineChanges | None) -> Explanation:
+def _explain_memory(explanation: Explanation, evidence: Evidence) -> Explanation:
     """Explain the peak by what lives at it on each side, by operator and place."""
     peaks = [
         Counter({(of, place): size for of, place, size in side.seen.peak}) for side in (evidence.base, evidence.head)
     ]
     base, head = (sum(peak.values()) for peak in peaks)
     difference = head - base
-    facts = tuple(_list_facts(evidence, changes))
+    explanation = replace(explanation, unit="B", base=base, head=head)
     if not difference:
-        why = "the peak was the same on both sides while it was explained"
-        return replace(explanation, unit="B", base=base, head=head, problem=why, facts=facts)
+        return replace(explanation, problem="the peak was the same on both sides while it was explained")
     by_operator: dict[tuple[str, str], tuple[int, int]] = {
         key: (peaks[0][key], peaks[1][key]) for key in dict.fromkeys([*peaks[1], *peaks[0]])
     }
@@ -344,37 +311,28 @@ def _explain_memory(explanation: Explanation, evidence: Evidence, changes: LineC
             ),
             place,
             evidence,
-            changes,
         )
         for (operator, place), (before, after) in by_operator.items()
         if abs(after - before) >= LEAST_SHARE * abs(difference)
     ]
     causes.sort(key=lambda cause: -(cause.share or 0.0))
-    return replace(explanation, unit="B", base=base, head=head, causes=tuple(causes[:MOST_CAUSES]), facts=facts)
+    return replace(explanation, causes=tuple(causes[:MOST_CAUSES]))
 
 
-def _explain_compiling(
-    explanation: Explanation, comparison: Comparison, evidence: Evidence, changes: LineChanges | None
-) -> Explanation:
+def _explain_compiling(explanation: Explanation, comparison: Comparison, evidence: Evidence) -> Explanation:
     """Explain the time of compiling from an empty cache: its graphs first, then what is set otherwise, then phases."""
     one, two = evidence.base.compile_seconds[:1], evidence.head.compile_seconds[:1]
     base, head = one[0] if one else 0.0, two[0] if two else 0.0
-    facts = list(_list_facts(evidence, changes))
     explanation = replace(explanation, base=base, head=head)
     difference = head - base
     if comparison.ratio and difference * (comparison.ratio - 1) <= 0:
-        why = "the difference was not seen while it was explained"
-        return replace(explanation, problem=why, facts=tuple(facts))
+        return replace(explanation, problem="the difference was not seen while it was explained")
+    facts = explanation.facts
     upstream = [
         fact for fact in facts if fact.kind in {CauseKind.GRAPHS, CauseKind.NODES} and fact.difference * difference > 0
     ]
     upstream += [fact for fact in facts if fact.kind is CauseKind.ENVIRONMENT and "inductor" in fact.name]
-    phases = [] if not difference else list(_list_phases(evidence, difference))
-    return replace(
-        explanation,
-        causes=(*upstream, *phases),
-        facts=tuple(fact for fact in facts if fact not in upstream),
-    )
+    return _put_first(explanation, upstream, [*_list_phases(evidence, difference)] if difference else [])
 
 
 def _list_phases(evidence: Evidence, difference: float) -> Iterator[Cause]:
@@ -395,16 +353,12 @@ def _list_phases(evidence: Evidence, difference: float) -> Iterator[Cause]:
     yield from sorted(rows, key=lambda row: (-round(row.share or 0.0, 1), row.head or 0.0))[:MOST_CAUSES]
 
 
-def _explain_count(
-    explanation: Explanation, comparison: Comparison, evidence: Evidence, changes: LineChanges | None
-) -> Explanation:
+def _explain_count(explanation: Explanation, comparison: Comparison, evidence: Evidence) -> Explanation:
     """Explain a count: of graphs by the compilers' artefacts, of an iteration by what it calls."""
-    facts = list(_list_facts(evidence, changes))
     base, head = comparison.base or 0.0, comparison.head or 0.0
     explanation = replace(explanation, unit="", base=base, head=head)
     if comparison.metric in COUNTED:
-        first = [fact for fact in facts if fact.kind is CauseKind.GRAPHS]
-        return replace(explanation, causes=tuple(first), facts=tuple(fact for fact in facts if fact not in first))
+        return _put_first(explanation, [fact for fact in explanation.facts if fact.kind is CauseKind.GRAPHS])
     mine, theirs = evidence.base.operators, evidence.head.operators
     difference = head - base
     causes = []
@@ -419,9 +373,9 @@ def _explain_count(
                 calls=(before, after),
                 share=(after - before) / difference if comparison.metric == "operators" and difference else None,
             )
-            causes.append(_place_row(row, evidence, changes))
+            causes.append(_place_row(row, evidence))
     causes.sort(key=lambda cause: (not cause.is_changed, -abs(cause.difference)))
-    return replace(explanation, causes=tuple(causes[:MOST_CAUSES]), facts=tuple(facts))
+    return replace(explanation, causes=tuple(causes[:MOST_CAUSES]))
 
 
 def _name_as_profiled(operator: str) -> str:
@@ -434,7 +388,7 @@ def _first(side: SideEvidence) -> CompilerArtefacts:
     return side.artefacts[0] if side.artefacts else CompilerArtefacts()
 
 
-def _list_facts(evidence: Evidence, changes: LineChanges | None) -> Iterator[Cause]:
+def _list_facts(evidence: Evidence) -> Iterator[Cause]:
     """List what differs for certain, whatever it takes: what the compiler did, code that ran, the environment."""
     mine, theirs = _first(evidence.base), _first(evidence.head)
     for title, counter, of_base, of_head in (
@@ -449,14 +403,14 @@ def _list_facts(evidence: Evidence, changes: LineChanges | None) -> Iterator[Cau
             new = [item for item in of_head if item not in of_base] or [item for item in of_base if item not in of_head]
             reason, place = new[0] if new else ("", "")
             fact = Cause(kind=CauseKind.GRAPHS, name=title, base=of_sides[0], head=of_sides[1], note=reason)
-            yield _place_at(fact, place, evidence, changes)
+            yield _place_at(fact, place, evidence)
     for name, before, after in _list_new_nodes(evidence):
         title = f"calls of {name} in the graphs"
         node = Cause(kind=CauseKind.NODES, name=title, base=before.total(), head=after.total())
-        yield _place_at(node, _pick_place(before, after), evidence, changes)
+        yield _place_at(node, _pick_place(before, after), evidence)
     if evidence.base.code != evidence.head.code:
         yield Cause(kind=CauseKind.CODE, name="Inductor's generated code differs")
-    yield from _list_functions(evidence, changes)
+    yield from _list_functions(evidence)
     environments = evidence.base.environment, evidence.head.environment
     for name in dict.fromkeys([*environments[0], *environments[1]]):
         was, now = (environment.get(name, "absent") for environment in environments)
@@ -468,7 +422,7 @@ def _list_facts(evidence: Evidence, changes: LineChanges | None) -> Iterator[Cau
             yield Cause(kind=CauseKind.ENVIRONMENT, name=f"{named[item.part]} {item.name}")
 
 
-def _list_functions(evidence: Evidence, changes: LineChanges | None) -> Iterator[Cause]:
+def _list_functions(evidence: Evidence) -> Iterator[Cause]:
     """List the functions of the side's own that differ, or run more or less often."""
     differences = evidence.sameness.differences if evidence.sameness else ()
     ran = {item.name for item in differences if item.part == "functions"}
@@ -483,7 +437,7 @@ def _list_functions(evidence: Evidence, changes: LineChanges | None) -> Iterator
         what = "is new" if not item.base else "is gone" if not item.head else changed
         cause = Cause(kind=CauseKind.FUNCTION, name=item.name, calls=(base[2], head[2]), note=what)
         place = str(file).partition("site-packages/")[2] or str(file).removeprefix("<tree>").lstrip("/")
-        yield _place_at(cause, f"{place}:{line}", evidence, changes)
+        yield _place_at(cause, f"{place}:{line}", evidence)
 
 
 def read_target(line: str) -> str:

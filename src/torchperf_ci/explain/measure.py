@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from torchperf_ci.compare.live import Side, Sides, compare_programs
+from torchperf_ci.compare.live import compare_programs
 from torchperf_ci.compare.model import Sameness
 from torchperf_ci.compare.session import LiveSide
 from torchperf_ci.core.results import ResultsFolder
@@ -48,18 +48,16 @@ class CaseExplainer:
     """Takes the evidence of one case after the other. folder: where traces and logs go."""
 
     def __init__(self, base: LiveSide, head: LiveSide, settings: CaseSettings, folder: ResultsFolder) -> None:
-        self._sides = Sides(base=base, head=head)
+        self._sides = {"base": base, "head": head}
         self._settings, self._folder = settings, folder
-        self._untaken = {
-            name: SideEvidence(environment=list_environment(side)) for name, side in (("base", base), ("head", head))
-        }
+        self._untaken = {name: SideEvidence(environment=list_environment(side)) for name, side in self._sides.items()}
         self._taken: dict[str, SideEvidence] = {}
         self._traces: dict[str, ProgramTrace] = {}
 
     def take(self, planned: PlannedCase, at: str, *, until: float) -> Evidence:
         """Take the evidence of a case. at: the folder for traces, in the results folder. until: a time of
         `time.monotonic` after which no further launch begins."""
-        sides = {name: self._sides.of(name).planned(planned) for name in ("base", "head")}
+        sides = {name: side.planned(planned) for name, side in self._sides.items()}
         cases = {name: case for name, case in sides.items() if case is not None}
         self._taken, self._traces = dict(self._untaken), {}
         if len(cases) < len(sides) or any(case.world > 1 for case in cases.values()):
@@ -109,7 +107,7 @@ class CaseExplainer:
     ) -> dict[str, CaseWorker]:
         """Start the workers of a launch, in random order; one that fails is missing, and noted."""
         for name in cases:  # both import at the same time
-            self._sides.of(name).begin(launch)
+            self._sides[name].begin(launch)
         order = random.Random(launch).sample(sorted(cases), len(cases))  # noqa: S311 - an order, no secret
         started = {name: self._start(stack, name, cases[name], launch, caches[name]) for name in order}
         return {name: worker for name, worker in started.items() if worker is not None}
@@ -119,12 +117,11 @@ class CaseExplainer:
 
         The compilers' caches are empty in the first launch, whose artefacts count; later ones find them filled.
         """
-        side: Side = self._sides.of(name)
         deadline = time.monotonic() + self._settings.timeout
         watches = launch == 0 and not planned.is_test
         logs = claim_logs(self._folder, planned, f"explain_{name}")
         try:
-            preloaded = side.process(launch)
+            preloaded = self._sides[name].process(launch)
             worker = stack.enter_context(start_case(preloaded, planned, self._settings, logs, deadline=deadline))
             worker.load(cache_dir=cache, watch=watches, artefacts=True)
             if planned.arm == "compiled":

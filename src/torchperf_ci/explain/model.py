@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,17 +79,6 @@ class SideEvidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """Everything that was seen of a case. turns: in the order in which they were taken. problem: why it ends early."""
-
-    base: SideEvidence
-    head: SideEvidence
-    turns: Sequence[ProfiledTurn] = ()
-    sameness: Sameness | None = None
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LineChanges:
     """The lines that differ between two commits, by path: those of base that are gone, and those that head has."""
 
@@ -99,6 +88,19 @@ class LineChanges:
     @property
     def count(self) -> int:
         return sum(map(len, (*self.removed.values(), *self.added.values())))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Everything that was seen of a case. turns: in the order in which they were taken. problem: why it ends early.
+    changes: the lines that differ, None without two commits."""
+
+    base: SideEvidence
+    head: SideEvidence
+    turns: Sequence[ProfiledTurn] = ()
+    sameness: Sameness | None = None
+    problem: str = ""
+    changes: LineChanges | None = None
 
 
 _HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
@@ -128,8 +130,9 @@ def read_changes(repository: Path, base: str, head: str) -> LineChanges:
     )
 
 
-def list_executed(changes: LineChanges, evidence: Evidence) -> Iterator[str]:
+def list_executed(evidence: Evidence) -> Iterator[str]:
     """List the changed lines that an iteration runs, as `file:line`; of those that head lacks `base file:line`."""
+    changes = evidence.changes or LineChanges()
     for lines, seen, prefix in (
         (changes.added, evidence.head.seen, ""),
         (changes.removed, evidence.base.seen, "base "),
@@ -153,10 +156,5 @@ def is_changed(place: str, lines: Mapping[str, frozenset[int]], seen: SeenIterat
     first = int(text)
     starts = {line for known, line, *_ in seen.functions if known == file}
     end = min((line for line in starts if line > first), default=None) if first in starts else first + 1
-    return any(
-        first <= number and (end is None or number < end) for path in _same_files(lines, file) for number in lines[path]
-    )
-
-
-def _same_files(lines: Mapping[str, frozenset[int]], file: str) -> Iterable[str]:
-    return [path for path in lines if is_same_file(path, file)]
+    numbers = (number for path, of_path in lines.items() if is_same_file(path, file) for number in of_path)
+    return any(first <= number and (end is None or number < end) for number in numbers)

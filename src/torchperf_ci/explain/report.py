@@ -127,33 +127,6 @@ _FILES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExplainedPart:
-    """One metric on the page of a case."""
-
-    title: str
-    sentence: str
-    measured: str
-    causes: Grid
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExplanationPage:
-    """All that the template shows. The first four are what every page has."""
-
-    sign: str
-    verdict: str
-    tone: str
-    setting: Sequence[str]
-    parts: Sequence[ExplainedPart]
-    facts: Grid
-    lines: str
-    executed: Sequence[str]
-    flames: Markup
-    diffs: Sequence[tuple[str, str]]
-    files: Sequence[tuple[str, str]]
-
-
 def write_files(folder: ResultsFolder, at: str, explanations: Sequence[Explanation], evidence: Evidence) -> None:
     """Write everything about a case into the folder `at` of a results folder."""
     first = explanations[0]
@@ -167,24 +140,31 @@ def write_files(folder: ResultsFolder, at: str, explanations: Sequence[Explanati
     for file, content in contents.items():
         if content:
             folder.write_text(f"{at}/{file}", content)
-    there = [(file, what) for file, what in _FILES.items() if f"{at}/{file}" in folder.written]
-    page = ExplanationPage(
-        sign="?",
-        verdict=f"Why {name(first.case)} differs",
-        tone="unsure",
-        setting=[one_line(f"{first.case.mode}, {first.case.dtype}, {first.case.device}")],
-        parts=[_make_part(explanation) for explanation in explanations],
-        facts=_make_grid(first, list({fact: None for each in explanations for fact in each.facts})),
-        lines=_count_lines(first),
-        executed=first.lines,
-        flames=Markup(flames),  # noqa: S704 - drawn here, with all names escaped
-        diffs=[
+    page = {
+        "sign": "?",
+        "verdict": f"Why {name(first.case)} differs",
+        "tone": "unsure",
+        "setting": [one_line(f"{first.case.mode}, {first.case.dtype}, {first.case.device}")],
+        "parts": [
+            {
+                "title": metric_name(explanation.metric).capitalize(),
+                "sentence": write_explanation(explanation),
+                "measured": write_measured(explanation),
+                "causes": _make_grid(explanation, explanation.causes),
+            }
+            for explanation in explanations
+        ],
+        "facts": _make_grid(first, list({fact: None for each in explanations for fact in each.facts})),
+        "lines": _count_lines(first),
+        "executed": first.lines,
+        "flames": Markup(flames),  # noqa: S704 - drawn here, with all names escaped
+        "diffs": [
             (f"{_FILES[title].capitalize()} ({count(len(lines), 'line')})", "\n".join(lines[:_MOST_DIFF]))
             for title, lines in diffs.items()
             if lines
         ],
-        files=there,
-    )
+        "files": [(file, what) for file, what in _FILES.items() if f"{at}/{file}" in folder.written],
+    }
     folder.write_text(f"{at}/{PAGE}", render_page(read_template(__package__, "explanation.html"), page))
 
 
@@ -195,15 +175,6 @@ def _count_lines(explanation: Explanation) -> str:
         return "No line differs between the commits."
     ran = len(explanation.lines)
     return f"Of {count(explanation.changed_lines, 'changed line')}, an iteration runs {ran or 'none'}."
-
-
-def _make_part(explanation: Explanation) -> ExplainedPart:
-    return ExplainedPart(
-        title=metric_name(explanation.metric).capitalize(),
-        sentence=write_explanation(explanation),
-        measured=write_measured(explanation),
-        causes=_make_grid(explanation, explanation.causes),
-    )
 
 
 def write_measured(explanation: Explanation) -> str:

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -51,14 +51,6 @@ CASE_SECONDS = 45.0
 _CONFIRMED = frozenset({Verdict.REGRESSED, Verdict.FAILED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExplainRequest:
-    """The comparisons to explain, and the seconds there are for all of them."""
-
-    comparisons: Sequence[Comparison]
-    seconds: float
-
-
 def choose_seconds(budget: float | None, measured: Sequence[Measured]) -> float:
     """Choose the seconds for all explanations. budget: that of the measurement, in seconds; None without one."""
     if budget is not None:
@@ -82,31 +74,33 @@ def choose_comparisons(findings: ComparisonFindings, which: str) -> list[Compari
 
 
 def explain_comparisons(
-    asked: ExplainRequest,
+    comparisons: Sequence[Comparison],
     request: CompareRequest,
     base: LiveSide,
     head: LiveSide,
     folder: ResultsFolder,
     listener: Callable[[int, int, Explanation], None],
+    *,
+    seconds: float,
 ) -> Iterator[Explanation]:
     """Explain comparisons, and write the files of each case as it is done. listener: hears of each explanation, with
-    the number of its case from 1 and how many there are."""
+    the number of its case from 1 and how many there are. seconds: for all of them."""
     changes = _read_changes(request)
     planned = {each.case: each for each in collect_cases(base, head, request.selection)}
     by_case: dict[Case, list[Comparison]] = {}
-    for comparison in asked.comparisons:
+    for comparison in comparisons:
         if comparison.case in planned:
             by_case.setdefault(comparison.case, []).append(comparison)
     explainer = CaseExplainer(base, head, request.settings, folder)
-    end, taken = time.monotonic() + asked.seconds, set[str]()
-    for number, (case, comparisons) in enumerate(by_case.items(), start=1):
+    end, taken = time.monotonic() + seconds, set[str]()
+    for number, (case, of_case) in enumerate(by_case.items(), start=1):
         at = f"{FOLDER}/{unique(safe_name(f'{case.suite}_{case.model}_{case.compiler}_{case.dtype}'), taken)}"
         if (now := time.monotonic()) >= end:
             late = "there was no time left to explain it"
-            explanations = [Explanation(case=case, metric=c.metric, problem=late) for c in comparisons]
+            explanations = [Explanation(case=case, metric=c.metric, problem=late) for c in of_case]
         else:
             until = min(end, now + CASE_SECONDS)
-            explanations = _explain_case(explainer, planned[case], comparisons, changes, folder, at, until=until)
+            explanations = _explain_case(explainer, planned[case], of_case, changes, folder, at, until=until)
         for explanation in explanations:
             listener(number, len(by_case), explanation)
             yield explanation
@@ -123,8 +117,8 @@ def _explain_case(
     until: float,
 ) -> list[Explanation]:
     """Explain comparisons of one case, and write its files into the folder `at`."""
-    evidence = explainer.take(planned, at, until=until)
-    explanations = [explain_change(c, evidence, changes, folder=at) for c in comparisons]
+    evidence = replace(explainer.take(planned, at, until=until), changes=changes)
+    explanations = [explain_change(c, evidence, folder=at) for c in comparisons]
     write_files(folder, at, explanations, evidence)
     return explanations
 
@@ -146,27 +140,30 @@ def explain_pair(
 
 def add_explanations(
     findings: ComparisonFindings,
-    asked: ExplainRequest,
+    comparisons: Sequence[Comparison],
     request: CompareRequest,
     sides: tuple[LiveSide, LiveSide],
     folder: ResultsFolder,
     say: Callable[[str], None],
+    *,
+    seconds: float,
 ) -> ComparisonFindings:
     """Explain comparisons; put that into the findings, and into the folder, also what is explained before an interrupt.
 
-    What goes wrong meanwhile is said, and takes nothing from what was measured."""
-    new = {(c.case, c.metric) for c in asked.comparisons}
+    seconds: for all of them. What goes wrong meanwhile is said, and takes nothing from what was measured."""
+    new = {(c.case, c.metric) for c in comparisons}
     kept = [each for each in findings.explanations if (each.case, each.metric) not in new]
 
     def tell(number: int, total: int, explanation: Explanation) -> None:
         title = f"{name(explanation.case)} {metric_name(explanation.metric)}"
         say(f"[why {number}/{total}] {title}: {write_explanation(explanation)}")
 
-    if not asked.comparisons:
+    if not comparisons:
         return findings
-    say(f"Explaining {count(len({c.case for c in asked.comparisons}), 'case')}: both sides are profiled in turn …")
+    say(f"Explaining {count(len({c.case for c in comparisons}), 'case')}: both sides are profiled in turn …")
     try:
-        kept.extend(explain_comparisons(asked, request, *sides, folder, tell))  # one by one: an error leaves the rest
+        # One by one: an error leaves the rest.
+        kept.extend(explain_comparisons(comparisons, request, *sides, folder, tell, seconds=seconds))
     except (WorkerError, TorchperfError, OSError) as error:
         say(f"Warning: not all was explained: {one_line(str(error), limit=300)}")
     finally:
@@ -192,34 +189,26 @@ class _Header(msgspec.Struct):
     commands: list[str] = []
 
 
-class _Document(msgspec.Struct):
+class StoredComparison(msgspec.Struct, frozen=True):
+    """The verdicts of a comparison, the commands that measure it again (in its header), and the explanations that it
+    has."""
+
     header: _Header
     comparisons: list[Comparison]
     explanations: list[Explanation] = []
-
-
-class StoredComparison(msgspec.Struct, frozen=True):
-    """The verdicts of a comparison, the commands that measure it again, and the explanations that it has."""
-
-    comparisons: list[Comparison]
-    commands: list[str]
-    explanations: list[Explanation]
 
 
 def read_stored(folder: Path) -> StoredComparison:
     """Read the comparison in a folder. Raises `UsageProblem` for one that has none that can be read."""
     path = folder / _FILE
     try:
-        document = msgspec.json.decode(path.read_bytes(), type=_Document)
+        return msgspec.json.decode(path.read_bytes(), type=StoredComparison)
     except (OSError, ValueError) as error:
         why = "there is none" if isinstance(error, FileNotFoundError) else one_line(str(error), limit=200)
         advice = "name the --output-dir of a comparison"
         if (folder / "records.jsonl").is_file():
             advice = f"{folder} is a folder of `run`; explain needs one of `compare`"
         raise UsageProblem(f"{path} cannot be read: {why}; {advice}") from error
-    return StoredComparison(
-        comparisons=document.comparisons, commands=document.header.commands, explanations=document.explanations
-    )
 
 
 def choose_stored(stored: StoredComparison, name: str) -> list[Comparison]:

@@ -58,7 +58,7 @@ def draw(findings: RunFindings) -> Charts:
     taken: set[str] = set()
 
     def chart(parts: Sequence[str], title: str, drawn: Mapping[str, bytes]) -> Chart:
-        return Chart(name=unique(_joined(*parts), taken), title=title, **drawn)
+        return Chart(name=unique(short_name("_".join(map(safe_name, parts))), taken), title=title, **drawn)
 
     inks = colours(name for tables in findings.tables for name in tables.compilers)
     sections = findings.sections
@@ -91,8 +91,12 @@ def draw(findings: RunFindings) -> Charts:
                 if (panels := collect_panels(tables))
             },
             samples=tuple(
-                chart(("samples", *_case_parts(record)), str(record.case), saved(draw_samples(record)))
-                for record in choose_flagged(findings)
+                chart(
+                    ("samples", case.suite, case.model, case.compiler, *_parts(Section.of(case))),
+                    str(case),
+                    saved(draw_samples(record)),
+                )
+                for case, record in ((record.case, record) for record in choose_flagged(findings))
             ),
         )
 
@@ -123,12 +127,3 @@ def _distinction(section: Section, sections: Sequence[Section]) -> tuple[str, ..
 
 def _parts(section: Section) -> tuple[str, str, str]:
     return (section.dtype, section.mode.value, section.device)
-
-
-def _case_parts(record: Record) -> tuple[str, ...]:
-    case = record.case
-    return (case.suite, case.model, case.compiler, case.dtype, case.mode.value, case.device)
-
-
-def _joined(*parts: str) -> str:
-    return short_name("_".join(map(safe_name, parts)))

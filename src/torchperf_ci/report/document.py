@@ -6,7 +6,7 @@ PyTorch's dashboard has them: plain text in a fence, which every reader lines up
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from tabulate import tabulate
@@ -90,20 +90,10 @@ def _rendered(block: Block, shown: set[int] | None) -> str:
 
 def _table(table: MarkdownTable, shown: set[int] | None) -> str:
     lines = [line.text for line in table.lines if shown is None or id(line) in shown]
-    return "".join(
-        (
-            table.before,
-            *(f"{line}\n" for line in lines),
-            table.after,
-            *_hidden_note(table, len(table.lines) - len(lines)),
-        )
-    )
-
-
-def _hidden_note(table: MarkdownTable, hidden: int) -> Iterator[str]:
-    if hidden:
-        rows = "1 row is" if hidden == 1 else f"{hidden:,} rows are"
-        yield f"\n_{rows} hidden here for length, see {table.where}._\n"
+    hidden = len(table.lines) - len(lines)
+    rows = "1 row is" if hidden == 1 else f"{hidden:,} rows are"
+    note = f"\n_{rows} hidden here for length, see {table.where}._\n" if hidden else ""
+    return "".join((table.before, *(f"{line}\n" for line in lines), table.after, note))
 
 
 def _left_out_note(blocks: int, where: str) -> str:
@@ -155,12 +145,13 @@ def markdown_table(
     ranks: Sequence[int] = (),
     where: str = ALL_ROWS,
     before: str = "",
+    keep_empty: bool = False,
 ) -> MarkdownTable:
-    """Make a table of cells that are Markdown already, without its empty columns.
+    """Make a table of cells that are Markdown already, without its empty columns, if they are not to be kept.
 
     rank: of all rows; ranks: of each, where they differ. `before` stands above it.
     """
-    kept = [place for place in range(len(columns)) if any(cells[place] != ABSENT for cells in rows)]
+    kept = [place for place in range(len(columns)) if keep_empty or any(cells[place] != ABSENT for cells in rows)]
     head, rule, *lines = (
         f"| {' | '.join(cells[place] for place in kept)} |" for cells in (columns, ["---"] * len(columns), *rows)
     )
@@ -170,6 +161,14 @@ def markdown_table(
         lines=tuple(TableLine(text=line, rank=of_row) for line, of_row in zip(lines, of_rows, strict=True)),
         where=where,
     )
+
+
+def lines_table(
+    lines: Iterable[str], *, rank: int = 0, where: str = ALL_ROWS, before: str = "", after: str = ""
+) -> MarkdownTable:
+    """Make lines of Markdown, say of a list, into what is hidden line by line when there is no room."""
+    of_rank = tuple(TableLine(text=line, rank=rank) for line in lines)
+    return MarkdownTable(before=before, lines=of_rank, where=where, after=after)
 
 
 def fold(title: str, tables: Sequence[MarkdownTable], rank: int) -> Block:

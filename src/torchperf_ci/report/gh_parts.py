@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, ModelRow, Section, model_rows
+from torchperf_ci.core.frames import ACCURACY, MISSING, Cell, ModelRow, Section, model_rows, rank
 from torchperf_ci.core.records import COUNTERS, METRICS, Build, Case, Environment, Mode, Record, Testing
 from torchperf_ci.core.results import csv_name
 from torchperf_ci.core.text import csv_cell, heading, one_line, sentence, unique
@@ -85,7 +85,8 @@ def _case_row(record: Record) -> list[str]:
 
 def make_summary_tables(findings: RunFindings, section: Section) -> Mapping[str, SummaryTable]:
     """Make the four tables of a section by name; their cells are text."""
-    compilers = findings.compilers_of(section)
+    names = dict.fromkeys(name for tables in findings.tables_of(section) for name in tables.compilers)
+    compilers = sorted(names, key=lambda name: rank(name, findings.options.selection.compilers))
     lines = {(line.compiler, line.suite): line for line in findings.lines_of(section)}
     suites = list(dict.fromkeys(suite for _, suite in lines))
     return {

@@ -145,8 +145,10 @@ def write_page(findings: RunFindings, charts: Charts, *, files: Collection[str] 
         ],
         "problems": [one_line(str(problem)) for problem in findings.problems],
         "notes": [one_line(note) for note in findings.notes],
-        "remarks": _remarks(findings),
-        "warnings": _warnings(findings),
+        "remarks": _list_cases(findings, "Remark", ((each, "; ".join(each.texts)) for each in findings.remarks)),
+        "warnings": _list_cases(
+            findings, "Beyond a limit", ((each, describe_flag(each)) for each in findings.warnings)
+        ),
         "samples": [inline_chart(chart) for chart in charts.samples],
         "not_run": _failures(findings, files, counts=False),
         "breaks": _breaks(findings),
@@ -169,7 +171,7 @@ def write_page(findings: RunFindings, charts: Charts, *, files: Collection[str] 
     return render_page(read_template(__package__, "report.html"), page)
 
 
-def render_page(template: str, page: object) -> str:
+def render_page(template: str, page: Mapping[str, object]) -> str:
     """Render a page that needs no network: a template that extends `frame.html` and may use `pieces.html`.
 
     page: what the template shows; the frame needs its `sign`, `verdict`, `tone` and `setting`.
@@ -206,36 +208,13 @@ def _failures(findings: RunFindings, files: Collection[str], *, counts: bool) ->
     )
 
 
-def _warnings(findings: RunFindings) -> Grid:
+def _list_cases(findings: RunFindings, column: str, items: Iterable[tuple[Flag | summary.Remark, str]]) -> Grid:
+    """List single cases with what there is to say about each."""
     lines = (
-        (
-            False,
-            (
-                text(item.model),
-                text(findings.name_of(item.compiler)),
-                text(describe_flag(item)),
-                *_place(findings, item),
-            ),
-        )
-        for item in findings.warnings
+        (False, (text(item.model), text(findings.name_of(item.compiler)), text(said), *_place(findings, item)))
+        for item, said in items
     )
-    return grid(("Model", "Compiler", "Beyond a limit", "Suite", "Section"), lines)
-
-
-def _remarks(findings: RunFindings) -> Grid:
-    lines = (
-        (
-            False,
-            (
-                text(item.model),
-                text(findings.name_of(item.compiler)),
-                text("; ".join(item.texts)),
-                *_place(findings, item),
-            ),
-        )
-        for item in findings.remarks
-    )
-    return grid(("Model", "Compiler", "Remark", "Suite", "Section"), lines)
+    return grid(("Model", "Compiler", column, "Suite", "Section"), lines)
 
 
 def _breaks(findings: RunFindings) -> Grid:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from torchperf_ci.core.frames import ACCURACY, Cell, SuiteTables, model_rows
 from torchperf_ci.core.records import METRICS, Testing
 from torchperf_ci.core.text import ABSENT, code, count, html, one_line, sentence
-from torchperf_ci.report.document import ALL_ROWS, Block, MarkdownTable, TableLine, fit, fold, markdown_table
+from torchperf_ci.report.document import ALL_ROWS, Block, MarkdownTable, fit, fold, lines_table, markdown_table
 from torchperf_ci.report.gh_parts import FLAGS_TITLE, list_build
 from torchperf_ci.report.model import RunFindings
 from torchperf_ci.report.summary import BreakReason, Failure, Flag, Remark, name_compiler, read_interval
@@ -81,7 +81,6 @@ def body_blocks(findings: RunFindings, *, files: Files = ()) -> list[Block]:
 
 
 def _benefits(findings: RunFindings) -> Iterator[Block]:
-    """Write a sentence per compiler on what it brings."""
     several = len(findings.sections) > 1
     lines = []
     for benefit in findings.benefits:
@@ -153,8 +152,7 @@ def _summary(findings: RunFindings) -> Iterator[Block]:
 def _list(title: str, items: Sequence[str]) -> Iterator[Block]:
     """List items that are Markdown already under a title, if there are any."""
     if items:
-        lines = tuple(TableLine(text=f"- {item}", rank=PROBLEM) for item in items)
-        table = MarkdownTable(before="", lines=lines, where=ALL_ROWS)
+        table = lines_table((f"- {item}" for item in items), rank=PROBLEM)
         yield Block(before=f"\n### {title} ({len(items):,})\n\n", tables=(table,), rank=PROBLEM)
 
 
@@ -334,20 +332,15 @@ def _build(findings: RunFindings, *, has_files: bool) -> Iterator[Block]:
     """Draw the build summary, and the flags of dynamo, of which there are a hundred, apart."""
     parts = dict(list_build(findings))
     flags = parts.pop(FLAGS_TITLE)
+    where = "gh_build_summary.txt"
     tables = [
-        MarkdownTable(
-            before=f"\n**{title}**\n\n",
-            lines=tuple(TableLine(text=f"- {code(text)}", rank=BUILD) for text in lines),
-            where="gh_build_summary.txt",
-        )
+        lines_table((f"- {code(text)}" for text in lines), rank=BUILD, where=where, before=f"\n**{title}**\n\n")
         for title, lines in parts.items()
     ]
+    if not has_files:
+        left_to_files = f"\n{count(len(flags), 'flag')} of torch._dynamo.config: see {where}.\n"
+        tables.append(lines_table((), where=where, after=left_to_files))
+    yield fold("Build summary", tables, BUILD)
     if has_files:
-        yield fold("Build summary", tables, BUILD)
-        lines = tuple(TableLine(text=f"- {code(one_line(text))}", rank=FLAGS) for text in flags)
-        table = MarkdownTable(before="\n", lines=lines, where="gh_build_summary.txt")
+        table = lines_table((f"- {code(one_line(text))}" for text in flags), rank=FLAGS, where=where, before="\n")
         yield fold(f"{FLAGS_TITLE} ({len(flags):,})", [table], FLAGS)
-    else:
-        left_to_files = f"\n{count(len(flags), 'flag')} of torch._dynamo.config: see gh_build_summary.txt.\n"
-        tables.append(MarkdownTable(before="", lines=(), where="gh_build_summary.txt", after=left_to_files))
-        yield fold("Build summary", tables, BUILD)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from torchperf_ci.core.frames import CaseSelection, Section, SuiteTables, rank, suite_tables
+from torchperf_ci.core.frames import CaseSelection, Section, SuiteTables, suite_tables
 from torchperf_ci.core.records import Build, Record, Source, Testing
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.report.summary import (
@@ -88,6 +88,9 @@ class RunFindings:
     benefits: what each compiler brings, for the sentences that come first.
     breaks: why dynamo left graphs, and where.
     regressed: cases that are worse than in earlier runs, where somebody looked.
+    passed, total: of the cases in the pass rate. not_compiled: those of `passed` of which nothing was compiled.
+    missing: those that have no result at all. left_out: cases that could not be loaded, not run in eager, or whose
+        compiler is not available.
     """
 
     options: ReportOptions
@@ -159,33 +162,6 @@ class RunFindings:
         """Name a compiler as people read it."""
         return name_compiler(compiler, self.tables)
 
-    def compilers_of(self, section: Section) -> tuple[str, ...]:
-        names = dict.fromkeys(name for tables in self.tables_of(section) for name in tables.compilers)
-        return tuple(sorted(names, key=lambda name: rank(name, self.options.selection.compilers)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """A report that was written, in short.
-
-    outcome: what the headline says with its sign. verdict: one line, with the sign.
-    summary: the report as plain text, the verdict last. markdown: for a step summary or a comment, with no links.
-    not_compiled: those of `passed` of which nothing was compiled.
-    passed and failed count the cases in the pass rate; left_out those that could not be loaded, not run in eager, or
-    whose compiler is not available; missing those of `failed` that have no result at all.
-    """
-
-    outcome: RunOutcome
-    verdict: str
-    summary: str
-    markdown: str
-    passed: int
-    not_compiled: int
-    failed: int
-    missing: int
-    left_out: int
-    problems: tuple[Problem, ...]
-
 
 def collect_findings(results: Results, options: ReportOptions) -> RunFindings:
     """Collect everything to report about `results`."""
@@ -231,7 +207,6 @@ def _absent(tables: Sequence[SuiteTables], asked: CaseSelection) -> Iterator[Pro
 
 
 def _notes(results: Results, tables: Sequence[SuiteTables]) -> Iterator[str]:
-    """Write the sentences a reader should know before trusting the numbers."""
     if results.left_out:
         more = f" and {len(results.left_out) - 5} more" if len(results.left_out) > 5 else ""
         yield f"Not read, since the options ask for others: {', '.join(results.left_out[:5])}{more}."

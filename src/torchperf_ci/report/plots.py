@@ -142,7 +142,9 @@ def draw_speedups(tables: SuiteTables, colours: Mapping[str, str]) -> Figure:
     hidden = max(0, len(models) - MOST_MODELS)
     if hidden:
         models = models[: MOST_MODELS // 2] + models[-(MOST_MODELS // 2) :]
-    panels = _panels(models)
+    number = math.ceil(len(models) / PER_PANEL)
+    size = math.ceil(len(models) / number)  # as few panels of equal size as hold them
+    panels = [models[start : start + size] for start in range(0, len(models), size)]
     slots = len(panels[0]) * max(1.0, len(tables.compilers) / 4)
     figure = Figure(figsize=(min(14.0, max(6.5, 2.0 + 0.4 * slots)), 3.0 * len(panels) + 0.6), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
@@ -157,13 +159,6 @@ def draw_speedups(tables: SuiteTables, colours: Mapping[str, str]) -> Figure:
     cut = f" ({hidden:,} models in the middle are not drawn)" if hidden else ""
     titled(figure, f"{tables.suite}: {tables.section}{cut}", _legend(tables, colours))
     return figure
-
-
-def _panels(models: Sequence[str]) -> list[Sequence[str]]:
-    """Share the models out over as few panels of equal size as hold them."""
-    number = math.ceil(len(models) / PER_PANEL)
-    size = math.ceil(len(models) / number)
-    return [models[start : start + size] for start in range(0, len(models), size)]
 
 
 def _bars(axis: Axes, tables: SuiteTables, models: Sequence[str], colours: Mapping[str, str]) -> None:
@@ -321,44 +316,39 @@ BINS = 31
 COMPILED = PALETTE[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arms:
-    """Two arms that were measured in pairs: their names, their times in ms per iteration, and a ratio of each pair.
-
-    estimate: the ratio of all with the ends of its interval; absent ends are not drawn.
-    """
-
-    title: str
-    names: tuple[str, str]
-    times: tuple[Values, Values]
-    ratios: Values
-    ratio_name: str
-    estimate: tuple[float | None, float | None, float | None]
-
-
 def draw_samples(record: Record) -> Figure:
     """Both arms in the order they were taken, and how the speedups of the pairs are spread."""
     eager, compiled = (1e3 * np.array(record.samples[arm], dtype=np.float64) for arm in ("eager", "compiled"))
     metrics = record.metrics
     return arms_figure(
-        Arms(
-            title=str(record.case),
-            names=("eager", "compiled"),
-            times=(eager, compiled),
-            ratios=eager / compiled,
-            ratio_name="speedup",
-            estimate=(metrics.get("speedup"), metrics.get("speedup_low"), metrics.get("speedup_high")),
-        )
+        str(record.case),
+        {"eager": eager, "compiled": compiled},
+        ratios=eager / compiled,
+        ratio_name="speedup",
+        estimate=(metrics.get("speedup"), metrics.get("speedup_low"), metrics.get("speedup_high")),
     )
 
 
-def arms_figure(arms: Arms) -> Figure:
-    """Both arms in the order they were taken, and how the ratios of the pairs are spread."""
+def arms_figure(
+    title: str,
+    arms: Mapping[str, Values],
+    *,
+    ratios: Values,
+    ratio_name: str,
+    estimate: tuple[float | None, float | None, float | None],
+) -> Figure:
+    """Both arms in the order they were taken, and how the ratios of the pairs are spread.
+
+    arms: their times in ms per iteration, by name. ratios: of each pair. estimate: the ratio of all with the ends of
+    its interval; absent ends are not drawn.
+    """
     figure = Figure(figsize=(9.0, 3.0), layout="constrained")
     course, spread = figure.subplots(1, 2, width_ratios=[3, 2])
-    _course(course, *arms.times)
-    _spread(spread, arms)
-    titled(figure, arms.title, [*_arms_legend(arms.names), *_interval(spread, arms)])
+    _course(course, *arms.values())
+    _spread(spread, ratios, ratio_name)
+    colours = (PALE, COMPILED)
+    legend: list[Artist] = [Patch(color=ink, label=name) for ink, name in zip(colours, arms, strict=True)]
+    titled(figure, title, [*legend, *_interval(spread, ratio_name, *estimate)])
     return figure
 
 
@@ -372,29 +362,24 @@ def _course(axes: Axes, eager: Values, compiled: Values) -> None:
     axes.set(xlabel="pair, in the order taken", ylabel="ms per iteration")
 
 
-def _spread(axes: Axes, arms: Arms) -> None:
+def _spread(axes: Axes, ratios: Values, name: str) -> None:
     """Draw a histogram; what is beyond the middle 98 % stands in its first and last bar."""
-    low, high = np.quantile(arms.ratios, [0.01, 0.99])
+    low, high = np.quantile(ratios, [0.01, 0.99])
     edges = np.geomspace(low * 0.98, high * 1.02, BINS + 1)
-    axes.hist(np.clip(arms.ratios, edges[0], edges[-1]), bins=list(edges), color=COMPILED)
+    axes.hist(np.clip(ratios, edges[0], edges[-1]), bins=list(edges), color=COMPILED)
     axes.axvline(1.0, color=INK, linewidth=0.8, linestyle=":")
     log_axis(axes, "x", (float(edges[0]), float(edges[-1])), "x", ticks=4)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.set(xlabel=f"{arms.ratio_name} of a pair", ylabel="pairs")
+    axes.set(xlabel=f"{name} of a pair", ylabel="pairs")
 
 
-def _arms_legend(names: tuple[str, str]) -> list[Artist]:
-    return [Patch(color=PALE, label=names[0]), Patch(color=COMPILED, label=names[1])]
-
-
-def _interval(axes: Axes, arms: Arms) -> list[Artist]:
+def _interval(axes: Axes, name: str, value: float | None, low: float | None, high: float | None) -> list[Artist]:
     """Draw the estimate, and its interval as a band; what the legend says about them."""
-    value, low, high = arms.estimate
     if value is None or low is None or high is None:
         return []
     axes.axvspan(low, high, color=BAD, alpha=0.2, linewidth=0, zorder=0.5)
     axes.axvline(value, color=BAD, linewidth=1.2)
-    return [Line2D([], [], color=BAD, label=arms.ratio_name), Patch(color=BAD, alpha=0.2, label="its 95 % interval")]
+    return [Line2D([], [], color=BAD, label=name), Patch(color=BAD, alpha=0.2, label="its 95 % interval")]
 
 
 MOST_PANELS = 24

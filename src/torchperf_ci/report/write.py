@@ -16,7 +16,7 @@ from torchperf_ci.report.charts import Charts, draw
 from torchperf_ci.report.gh_parts import case_csvs, render_parts, write_summary_csvs
 from torchperf_ci.report.html import write_page
 from torchperf_ci.report.markdown import write_markdown
-from torchperf_ci.report.model import Report, ReportOptions, RunFindings, collect_findings
+from torchperf_ci.report.model import ReportOptions, RunFindings, collect_findings
 from torchperf_ci.report.summary import Failure, name_compiler, read_interval
 from torchperf_ci.report.words import (
     CLIPPED,
@@ -170,14 +170,6 @@ def _first(texts: Sequence[str], *, more: str) -> list[str]:
     return [*shown, *([f"  … and {left:,} {more}, see report.md"] if left else []), *([""] if shown else [])]
 
 
-def write_report(folder: ResultsFolder, results: Results, options: ReportOptions) -> Report:
-    """Write the CSV files, the charts and the report of `results` into `folder`.
-
-    Raises `NothingToJudge` when there is no record, or none that the options select.
-    """
-    return write_findings(folder, judge_results(results, options))
-
-
 def judge_results(results: Results, options: ReportOptions) -> RunFindings:
     """Collect what there is to report. Raises `NothingToJudge` when that is neither a result nor a problem."""
     findings = collect_findings(results, options)
@@ -193,10 +185,10 @@ def judge_results(results: Results, options: ReportOptions) -> RunFindings:
     raise NothingToJudge("there are no results to report")
 
 
-def write_findings(folder: ResultsFolder, findings: RunFindings, charts: Charts | None = None) -> Report:
-    """Write all files of a report, and remove those of an earlier one that this one does not have.
+def write_findings(folder: ResultsFolder, findings: RunFindings, charts: Charts | None = None) -> str:
+    """Write the CSV files, the charts and the report, and remove what an earlier one has and this one has not.
 
-    `charts` are those of `findings`, where they were drawn already.
+    Return the report as plain text, the verdict last. `charts` are those of `findings`, where they were drawn already.
     """
     before = folder.written
     charts = charts or draw(findings)
@@ -220,15 +212,4 @@ def write_findings(folder: ResultsFolder, findings: RunFindings, charts: Charts 
     # Only these hang on what was found. All others are written every time, or belong to others.
     parts = {name for name in before if name.startswith("samples_")} | {f"gh_{mode}.txt" for mode in Mode}
     folder.forget(sorted(parts - texts.keys() - pictures.keys()))
-    return Report(
-        outcome=findings.outcome,
-        verdict=" ".join(verdict(findings)),
-        summary=write_terminal(findings, logs),
-        markdown=write_markdown(findings),
-        passed=findings.passed,
-        not_compiled=findings.not_compiled,
-        failed=findings.total - findings.passed,
-        missing=findings.missing,
-        left_out=findings.left_out,
-        problems=findings.problems,
-    )
+    return write_terminal(findings, logs)

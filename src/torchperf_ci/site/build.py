@@ -18,6 +18,7 @@ from torchperf_ci.core.text import is_repository, one_line
 from torchperf_ci.dashboard.commits import AcceptanceSource, Ranges, judge_accepted, read_ranges
 from torchperf_ci.dashboard.owners import OwnerRule
 from torchperf_ci.dashboard.states import SeriesState
+from torchperf_ci.dashboard.words import identify_run
 from torchperf_ci.github.branch import Branch, commit_files, read_blob, read_file_sha
 from torchperf_ci.github.client import Client
 from torchperf_ci.history.acceptances import read_acceptances
@@ -239,11 +240,10 @@ def write_site(folder: Path, update: SiteUpdate) -> None:
 
 
 def _describe_month(signature: str, read: MonthRuns, files: Mapping[str, bytes]) -> ManifestMonth:
-    runs = [describe_run(RunInfo(key=run.key, time=run.time)) for run in read.runs]
     return ManifestMonth(
         signature=signature,
         files={path: digest(content) for path, content in files.items()},
-        runs=tuple(str(run["id"]) for run in runs),
+        runs=tuple(identify_run(run.key) for run in read.runs),
         counted=read.counted,
         cases=tuple(each["id"] for each in map(describe_case, group_by_case(read.series))),
         metrics={each.metric.name: describe_metric(each.metric) for each in read.series if not each.is_status},

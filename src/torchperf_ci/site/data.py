@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from torchperf_ci.core.frames import CaseSelection, SuiteTables, suite_tables
+from torchperf_ci.core.frames import CaseSelection, suite_tables
 from torchperf_ci.core.records import Case, Environment, Metric, Record, Testing
 from torchperf_ci.core.text import is_repository, is_run_id, is_sha, one_line
 from torchperf_ci.dashboard.words import identify_case, identify_run
 from torchperf_ci.history.runs import HistoryRun
-from torchperf_ci.history.series import ENDS, RunInfo, Series
+from torchperf_ci.history.series import ENDS, RunInfo, Series, make_run_info
 from torchperf_ci.site.months import MonthRuns
 
 REASON_LIMIT = 400
@@ -96,15 +96,10 @@ def name_machine(environment: Environment) -> str:
 
 def _describe_whole(run: HistoryRun) -> dict[str, object]:
     records = run.results.records
-    source = run.source
-    info = RunInfo(
-        key=run.key, time=run.time, commit=source.commit, branch=source.branch, subject=source.subject,
-        repository=source.repository, run_id=source.run_id,
-    )  # fmt: skip
     machines = dict.fromkeys(name_machine(record.environment) for record in records)
     passed = sum(record.status.is_pass for record in records)
     return {
-        **describe_run(info),
+        **describe_run(make_run_info(run.key, run.time, run.source, Environment())),
         "machines": [name for name in machines if name],
         "passed": passed,
         "total": len(records),
@@ -162,7 +157,6 @@ def _list_points(of_case: Sequence[Series], places: Mapping[str, int]) -> dict[s
 
 
 def _list_results(run: HistoryRun) -> dict[str, object]:
-    """List the results of a run, and the environments that it was made in."""
     environments: list[Environment] = []
     cases: dict[str, dict[str, Any]] = {}
     for record in run.results.records:
@@ -226,17 +220,14 @@ def _summarize(runs: Sequence[HistoryRun]) -> dict[str, object]:
                     *(float(column.mean()) if len(column) else None for column in others),
                 ]
                 lines.append((place, len(groups), [_round(number) for number in numbers]))
-            groups.append(_describe_group(tables, compiler))
+            section = tables.section
+            names = {"suite": tables.suite, "mode": section.mode.value, "device": section.device}
+            names |= {"dtype": section.dtype, "compiler": compiler}
+            groups.append({name: one_line(value) for name, value in names.items()})
     return {"groups": groups, "trends": [[place, group, *numbers] for place, group, numbers in sorted(lines)]}
 
 
 _SUMMARIZED = ("speedup", "compilation_latency", "compression_ratio")
-
-
-def _describe_group(tables: SuiteTables, compiler: str) -> dict[str, str]:
-    section = tables.section
-    names = {"suite": tables.suite, "mode": section.mode.value, "device": section.device, "dtype": section.dtype}
-    return {name: one_line(value) for name, value in {**names, "compiler": compiler}.items()}
 
 
 def _round(value: float | None, digits: int = 6) -> float | None:

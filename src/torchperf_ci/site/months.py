@@ -52,7 +52,7 @@ class Month:
 
     def sign(self, *about: str) -> str:
         """Write what the pages of the month are made of as a few digits: its files, and `about`."""
-        return hashlib.sha256("\0".join((*about, *self.paths)).encode()).hexdigest()[:16]
+        return digest("\0".join((*about, *self.paths)).encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,7 +100,9 @@ def _read_month(history: ParquetHistory, month: Month, name: str, *, is_thinned:
         if not database.files:
             return MonthRuns(problems=database.problems)
         times = _list_times(database, name, month)
-        keys = thin(times) if is_thinned else list(times)
+        keys = list(times)
+        if is_thinned:  # the newest of every week
+            keys = list({(time.day - 1) // DAYS_OF_A_THINNED_RUN: key for key, time in times.items()}.values())
         past = database.read_runs(keys, RunFilter(name=name))
         return MonthRuns(
             runs=past.runs,
@@ -109,11 +111,6 @@ def _read_month(history: ParquetHistory, month: Month, name: str, *, is_thinned:
             counted=len(times),
             problems=past.problems,
         )
-
-
-def thin(times: Mapping[str, datetime]) -> list[str]:
-    """Choose the key of the newest run of every week of a month; `times` are by key, oldest first."""
-    return list({(time.day - 1) // DAYS_OF_A_THINNED_RUN: key for key, time in times.items()}.values())
 
 
 def _list_times(database: Database, name: str, month: Month) -> dict[str, datetime]:

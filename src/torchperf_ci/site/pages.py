@@ -15,7 +15,6 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from torchperf_ci.compare.words import change as percent_text
 from torchperf_ci.core.errors import require
-from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import Case, Metric, Source
 from torchperf_ci.core.text import count, one_line
 from torchperf_ci.dashboard.commits import Ranges
@@ -310,14 +309,13 @@ def _write_number(value: float, metric: Metric) -> str:
 def _list_commands(state: SeriesState) -> list[dict[str, str]]:
     """List the commands that look for the cause: between both ends of the range, and of the case as it is now."""
     case, since, good = state.case, state.since or state.newest, state.last_good
-    section = Section(mode=case.mode, device=case.device, dtype=case.dtype)
     source = Source(repository=since.repository, commit=since.commit, branch=since.branch, workflow=since.workflow)
     commands = {
         "Find the commit, in a checkout; --setup installs yours": write_bisect(
             case, state.metric, good, since, suites={}
         ),
         "Compare the two commits and explain, in a checkout": write_comparison(case, good, since, suites={}),
-        "Measure it again": write_rerun(section, case.suite, case.compiler, [case.model], source),
+        "Measure it again": write_rerun(case, case.suite, source),
     }
     return [{"title": title, "command": command} for title, command in commands.items() if command]
 

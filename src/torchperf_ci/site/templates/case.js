@@ -25,7 +25,7 @@ const casePage = (() => {
       make("section", { id: "states", "aria-label": "State" }, telling.length ? telling.map((state) => make("div", { class: "open" },
         make("p", {}, make("span", { class: `state ${state.tone}` }, `${state.sign} ${state.state}`), " ", make("b", {}, titleOf(state.metric)), ": ", state.text),
         overview.since(state),
-        state.commands.length ? make("details", {}, make("summary", {}, "Commands"), state.commands.map(({ title, command }) => [make("p", { class: "note" }, title), dom.command(command)])) : null))
+        dom.commands(state.commands)))
         : make("p", {}, make("span", { class: `state ${each.tone}` }, `${each.sign} ${each.state}`))));
     const status = make("p", { class: "note", role: "status" }, "Loading …");
     page.append(status);

@@ -49,7 +49,7 @@ const charts = (() => {
       showlegend: isNamed(spec),
       legend: { orientation: "h", x: 0, y: 0, yref: "container", yanchor: "bottom", font: { color: ink("--ink") } },
       xaxis: { ...axis, type: "date", ...(spec.range ? { range: spec.range } : {}) },
-      yaxis: { ...axis, title: { text: plain(spec.unit ?? ""), font: { color: ink("--soft") } }, tickformat: spec.tickformat, automargin: true },
+      yaxis: { ...axis, title: { text: plain(spec.unit ?? ""), font: { color: ink("--soft") } }, automargin: true },
       yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
       shapes: marks.map((mark) => ({
         type: "line", xref: "x", yref: "paper", x0: mark.x, x1: mark.x, y0: 0, y1: 1,
@@ -105,7 +105,7 @@ const charts = (() => {
    * Draw a chart into an element once it is near what is seen, and again when colours change.
    *
    * spec: lines (name, x, y, low, high, again, hover, points), failures (x, hover, point), marks (x, text, tone, dash),
-   * unit, tickformat, height, range, label; onPoint is told of the point under the mouse or the keyboard's cursor,
+   * unit, height, range, label; onPoint is told of the point under the mouse or the keyboard's cursor,
    * onChoose of one that is chosen, onZoom of the range of time that is shown, null for all.
    */
   function show(element, spec) {
@@ -225,5 +225,5 @@ const charts = (() => {
     drawn.clear();
   }
 
-  return { clear, show, showSamples, style };
+  return { clear, show, showSamples };
 })();

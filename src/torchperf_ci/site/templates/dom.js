@@ -30,6 +30,19 @@ const dom = (() => {
         make("tbody", {}, rows.map((cells) => make("tr", {}, cells.map((content) => cell("td", content)))))));
   }
 
+  /** Make a field to choose by; options are pairs of value and text. What is chosen goes into the address and is shown. */
+  function choice(name, label, options, chosen) {
+    const select = make("select", { name, onchange: () => {
+      address.choose({ [name]: select.value });
+      pages.show();
+    } }, options.map(([value, words]) => make("option", { value, selected: value === chosen }, words)));
+    return make("label", {}, label, " ", select);
+  }
+
+  /** Fold commands with their titles, if there are any. */
+  const commands = (list) => (list.length ? make("details", {}, make("summary", {}, "Commands"),
+    list.map((each) => [make("p", { class: "note" }, each.title), command(each.command)])) : null);
+
   /** Make a command that can be copied. */
   function command(text) {
     const button = make("button", { type: "button", class: "copy" }, "Copy");
@@ -46,7 +59,7 @@ const dom = (() => {
     return make("div", { class: "command" }, code, button);
   }
 
-  return { command, link, make, table };
+  return { choice, commands, link, make, table };
 })();
 
 const text = (() => {

@@ -41,12 +41,9 @@ const overview = (() => {
     const { cases, branches } = torchperf.index();
     const choice = (name, values) => {
       if (values.length < 2 && !query.get(name)) return null;
-      const select = make("select", { name, onchange: () => {
-        address.choose({ [name]: select.value });
-        pages.show();
-      } }, make("option", { value: "" }, "all"), [...new Set([...values, query.get(name)].filter(Boolean))].sort()
-        .map((value) => make("option", { value, selected: value === query.get(name) }, value)));
-      return make("label", {}, `${name[0].toUpperCase()}${name.slice(1)} `, select);
+      const known = [...new Set([...values, query.get(name)].filter(Boolean))].sort();
+      const options = [["", "all"], ...known.map((value) => [value, value])];
+      return dom.choice(name, `${name[0].toUpperCase()}${name.slice(1)}`, options, query.get(name));
     };
     const form = make("form", { class: "filters", "aria-label": "Filters", onsubmit: (event) => event.preventDefault() },
       FILTERS.map((name) => choice(name, [...new Set(cases.map((each) => each[name]))])), choice("branch", branches));
@@ -69,7 +66,7 @@ const overview = (() => {
       make("ul", {}, states.map((state) => make("li", {}, make("span", { class: `state ${state.tone}` }, `${state.sign} ${state.state}`), ` ${torchperf.index().metrics[state.metric]?.title ?? state.metric}: ${state.text}`))),
       since(first),
       states.some(({ owners }) => owners.length) ? make("p", { class: "since" }, `Owner: ${[...new Set(states.flatMap(({ owners }) => owners))].map((name) => `@${name}`).join(", ")}`) : null,
-      first.commands.length ? make("details", {}, make("summary", {}, "Commands"), first.commands.map(({ title, command }) => [make("p", { class: "note" }, title), dom.command(command)])) : null);
+      dom.commands(first.commands));
   }
 
   /** Say since when and since which commit, with links to both. */

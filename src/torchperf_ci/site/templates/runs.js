@@ -44,7 +44,9 @@ const runsPage = (() => {
     const head = runs.find((run) => run.id === query.get("head")) ?? runs[0];
     const missing = ["base", "head"].filter((side) => query.get(side) && !runs.some((run) => run.id === query.get(side)));
     if (missing.length) page.append(make("p", { class: "problem" }, `The ${missing.join(" and ")} run of this address is not among the runs that are shown; another one stands in its place.`));
-    page.append(make("form", { class: "filters", "aria-label": "Runs", onsubmit: (event) => event.preventDefault() }, choice("base", base, runs), choice("head", head, runs)));
+    const options = runs.map((run) => [run.id, `${text.minute(run.time)} ${text.short(run.commit)} ${run.branch}`]);
+    page.append(make("form", { class: "filters", "aria-label": "Runs", onsubmit: (event) => event.preventDefault() },
+      dom.choice("base", "Base", options, base?.id), dom.choice("head", "Head", options, head?.id)));
     if (!base || !head) return;
     const [before, after] = await Promise.all([base, head].map((run) => torchperf.load(`${run.month.name}/run-${run.id}`, run.month.version)));
     const range = address.ofRange(base, head);
@@ -55,14 +57,6 @@ const runsPage = (() => {
   }
 
   const commit = (title, run) => make("span", {}, `${title}: `, link(address.ofWorkflow(run), text.minute(run.time)), run.commit ? [", ", link(address.ofCommit(run), make("code", {}, text.short(run.commit)))] : "", run.subject ? ` “${run.subject}”` : "");
-
-  function choice(side, chosen, runs) {
-    const select = make("select", { name: side, onchange: () => {
-      address.choose({ [side]: select.value });
-      pages.show();
-    } }, runs.map((run) => make("option", { value: run.id, selected: run === chosen }, `${text.minute(run.time)} ${text.short(run.commit)} ${run.branch}`)));
-    return make("label", {}, side === "base" ? "Base " : "Head ", select);
-  }
 
   /** Show what differs: every field, with all of its values on both sides. */
   function environments(before, after) {
@@ -81,15 +75,11 @@ const runsPage = (() => {
     const held = [...new Set([before, after].flatMap((run) => Object.values(run.cases)).flatMap((each) => Object.keys(each.values)))];
     const names = order.filter((name) => held.includes(name));
     const metric = names.includes(query.get("metric")) ? query.get("metric") : names[0];
-    const select = make("select", { name: "metric", onchange: () => {
-      address.choose({ metric: select.value });
-      pages.show();
-    } }, names.map((name) => make("option", { value: name, selected: name === metric }, metrics[name].title)));
     const rows = [...new Set([...Object.keys(before.cases), ...Object.keys(after.cases)])].filter((id) => of.has(id))
       .map((id) => compareCase(of.get(id), before.cases[id], after.cases[id], metric)).sort((one, other) => other.weight - one.weight);
     const worse = rows.filter((row) => row.tone === "bad").length;
     const better = rows.filter((row) => row.tone === "good").length;
-    return [make("p", { class: "filters" }, make("label", {}, "Metric ", select)),
+    return [make("p", { class: "filters" }, dom.choice("metric", "Metric", names.map((name) => [name, metrics[name].title]), metric)),
       make("p", { class: "note" }, `${text.count(rows.length, "case")}: ${worse} worse, ${better} better. A change counts when the intervals do not overlap, or, without intervals, from 2 % on.`),
       table(["Case", "Base", "Head", "Change", "Status"], rows.map((row) => [
         [link(address.ofCase(row.each.id, { metric }), text.caseName(row.each)), " ", make("small", {}, text.caseDetails(row.each))],
