@@ -13,19 +13,13 @@ from torchperf_ci.core.errors import ExitCode, UsageProblem
 
 @command_options
 class AcceptOptions:
-    """Say which comment is judged, by which results."""
-
-    pull_request: int | None = option(
-        "--pull-request", type=click.IntRange(min=1), help="Its number.  [default: that of the event]"
-    )
+    pull_request: int | None = option(type=click.IntRange(min=1), help="Its number.  [default: that of the event]")
     comment: int | None = option(
-        "--comment", type=click.IntRange(min=1), help="The number of the comment.  [default: that of the event]"
+        type=click.IntRange(min=1), help="The number of the comment.  [default: that of the event]"
     )
-    artifact: str = option(
-        "--artifact", default="torchperf-report", help="The name under which runs store their comparison."
-    )
-    name: str = option("--name", default="torchperf", help="The name of the check that is judged anew.")
-    dry_run: bool = option("--dry-run", is_flag=True, help="Say what would be accepted, and write nothing.")
+    artifact: str = option(default="torchperf-report", help="The name under which runs store their comparison.")
+    name: str = option(default="torchperf", help="The name of the check that is judged anew.")
+    dry_run: bool = option(help="Say what would be accepted, and write nothing.")
     accept_label: str = ACCEPT_LABEL
     github_files: bool = GITHUB_FILES
     github: GitHubOptions

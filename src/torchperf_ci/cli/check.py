@@ -37,7 +37,6 @@ _SCALE = option(
     help="The share of the expected value that must be reached.  [default: 0.95; with --threshold: 1]",
 )
 _METRIC = option(
-    "--metric",
     type=click.Choice(["speedup", "abs_latency"]),
     default="speedup",
     help="The number that the performance is judged by.",
@@ -46,13 +45,10 @@ _METRIC = option(
 
 @command_options
 class CheckOptions:
-    """Say what is compared with which tables, and how strictly."""
-
     EXPECTED: ClassVar[str] = "--expected"
 
     actual: Path = argument(type=click.Path(exists=True, path_type=Path), envvar="TORCHPERF_RESULTS")
     expected: Path | None = option(
-        "--expected",
         type=click.Path(exists=True, path_type=Path),
         metavar="TABLE_OR_DIR",
         help="The expectation table, or a folder that has a table of the same name as the results.",
@@ -63,18 +59,13 @@ class CheckOptions:
         help="Fail on improvements too.  [default: for accuracy and graph-breaks only]",
     )
     allow_missing: bool = option(
-        "--allow-missing",
-        is_flag=True,
-        help="Do not fail on models that only the table has, for example because ACTUAL is one shard of several.",
+        help="Do not fail on models that only the table has, for example because ACTUAL is one shard of several."
     )
     tables: tuple[str, ...] = option(
-        "--config",
-        multiple=True,
-        envvar="TORCHPERF_TABLES",
-        help="Only tables whose name matches this shell pattern. Repeatable.",
+        "--config", envvar="TORCHPERF_TABLES", help="Only tables whose name matches this shell pattern. Repeatable."
     )
     summary_file: Path | None = SUMMARY_FILE
-    annotate: bool = option("--annotate", is_flag=True, help="Also print failures as annotations for GitHub Actions.")
+    annotate: bool = option(help="Also print failures as annotations for GitHub Actions.")
     github_files: bool = GITHUB_FILES
 
     def rules(self) -> Rules:
@@ -120,9 +111,7 @@ class MetricOptions(MemoryOptions):
 class PerformanceOptions(MetricOptions):
     """Allow one threshold for all models in place of a table."""
 
-    threshold: float | None = option(
-        "--threshold", "-t", type=float, help="A number that every model must reach, instead of a table."
-    )
+    threshold: float | None = option("-t", type=float, help="A number that every model must reach, instead of a table.")
 
     def rules(self) -> Rules:
         """Return the rules of the comparison; a threshold is to be reached whole."""
@@ -175,7 +164,6 @@ class CountOptions:
 
     actual: Path = argument(type=click.Path(exists=True, path_type=Path), envvar="TORCHPERF_RESULTS")
     expected: Path = option(
-        "--expected",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         required=True,
         metavar="TABLE",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -49,91 +49,56 @@ if TYPE_CHECKING:
 
 @command_options
 class ComparingOptions(HistoryOptions):
-    """Say where runs are kept, and which of them the run is compared with."""
-
     archive: Path | None = option(
         "--dashboard-archive-path",
         type=click.Path(file_okay=False, path_type=Path),
         help="Keep runs as folders with lookup.csv here, as PyTorch's dashboard does, instead of --history.",
     )
     archive_name: str = option(
-        "--archive-name",
-        default="",
-        show_default=False,
-        help="The new folder there.  [default: day_{%j}_{%d_%m_%y}_performance_{dtype}_{100..999}]",
+        help="The new folder there.  [default: day_{%j}_{%d_%m_%y}_performance_{dtype}_{100..999}]"
     )
-    last: int = option("--last", type=click.IntRange(min=1), default=10, help="How many runs to show over time.")
+    last: int = option(type=click.IntRange(min=1), default=10, help="How many runs to show over time.")
 
 
-@command_options
+@command_options("Comment")
 class PostingOptions:
-    """Say what leaves this machine as a comment."""
-
-    SECTION: ClassVar[str] = "Comment"
-
     issues: tuple[str, ...] = option(
         "--issue",
-        multiple=True,
         metavar="[DTYPE=]N",
         help="Post a comment on this issue or pull request of --repo, for one dtype or for all. Repeatable.",
     )
-    sticky: bool = option(
-        "--sticky", is_flag=True, help="Edit the comment on the run before, instead of one comment for every run."
-    )
-    site_url: str = option(
-        "--site-url",
-        metavar="URL",
-        default="",
-        show_default=False,
-        help="Where a site of this history is; the comment links to its pages.",
-    )
+    sticky: bool = option(help="Edit the comment on the run before, instead of one comment for every run.")
+    site_url: str = option(metavar="URL", help="Where a site of this history is; the comment links to its pages.")
     image_uploader: str = option(
         "--image-uploader",
         "--dashboard-image-uploader",
         metavar="COMMAND",
-        default="",
-        show_default=False,
         help="A command that gets the path of a picture and prints its URL; started without a shell.",
     )
-    limit: int = option(
-        "--limit",
-        type=click.IntRange(1_000, 65_000),
-        default=60_000,
-        help="Largest size of a comment in bytes.",
-    )
+    limit: int = option(type=click.IntRange(1_000, 65_000), default=60_000, help="Largest size of a comment in bytes.")
 
 
 @command_options
 class DashboardCommandOptions:
-    """Say which run is shown, what it is compared with, and where it goes."""
-
     directory: Path = RESULTS_DIR
     fail_on: str = option(
-        "--fail-on",
         type=click.Choice(["new", "open", "never"]),
         default="never",
         help="new: exit with 3 when a case became worse, or began to fail, in this run; open: when any is, since "
         "whenever.",
     )
     confirm: Path | None = option(
-        "--confirm",
         metavar="FILE",
         type=click.Path(dir_okay=False, path_type=Path),
         help="Only judge: write the cases that are worse in this run alone into FILE, for `run --cases-from FILE`. "
         "Nothing is kept, drawn or posted.",
     )
-    dry_run: bool = option(
-        "--dry-run", is_flag=True, help="Write into DIR only; say what else would be written, with sizes."
-    )
-    no_graphs: bool = option("--no-graphs", is_flag=True, help="No pictures over time, and none in comments.")
-    no_update_archive: bool = option("--no-update-archive", is_flag=True, help="Do not keep this run.")
-    no_gh_comment: bool = option("--no-gh-comment", is_flag=True, help="Do not post.")
-    no_detect_regressions: bool = option("--no-detect-regressions", is_flag=True, help="Do not look for what changed.")
-    update_dashboard_test: bool = option(
-        "--update-dashboard-test",
-        is_flag=True,
-        help="--no-graphs, --no-update-archive and --no-gh-comment.",
-    )
+    dry_run: bool = option(help="Write into DIR only; say what else would be written, with sizes.")
+    no_graphs: bool = option(help="No pictures over time, and none in comments.")
+    no_update_archive: bool = option(help="Do not keep this run.")
+    no_gh_comment: bool = option(help="Do not post.")
+    no_detect_regressions: bool = option(help="Do not look for what changed.")
+    update_dashboard_test: bool = option(help="--no-graphs, --no-update-archive and --no-gh-comment.")
     accept_label: str = ACCEPT_LABEL
     github_files: bool = GITHUB_FILES
     history: ComparingOptions

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,25 +24,16 @@ if TYPE_CHECKING:
 _MOST_CAUSES = 12
 
 
-@command_options
+@command_options("How to measure")
 class AgainOptions:
-    """Say whether it is measured, and for how long."""
-
-    SECTION: ClassVar[str] = "How to measure"
-
-    again: bool = option("--again", is_flag=True, help="Measure cases again that the folder explains already.")
+    again: bool = option(help="Measure cases again that the folder explains already.")
     seconds: float = option(
-        "--seconds",
-        type=click.FloatRange(min=1),
-        default=300,
-        help="Seconds for all cases; the first one is always explained.",
+        type=click.FloatRange(min=1), default=300, help="Seconds for all cases; the first one is always explained."
     )
 
 
 @command_options
 class ExplainOptions:
-    """Say which comparison is explained."""
-
     folder: Path = argument(
         metavar="[COMPARE_DIR]",
         type=click.Path(file_okay=False, path_type=Path),

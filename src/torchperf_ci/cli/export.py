@@ -22,8 +22,6 @@ _MOST_FAILURES = 10
 
 @command_options
 class ExportOptions:
-    """Say what is exported, and where to."""
-
     directory: Path = RESULTS_DIR
     form: str = option(
         "--format",
@@ -34,13 +32,11 @@ class ExportOptions:
         "Prometheus; csv; or parquet.",
     )
     out: Path | None = option(
-        "--out",
         type=click.Path(dir_okay=False, path_type=Path),
         metavar="FILE",
         help="The file to write.  [default: standard output]",
     )
     better: str | None = option(
-        "--better",
         type=click.Choice(["bigger", "smaller"]),
         help="Which metrics go into a file for github-action-benchmark, which holds those of one direction. "
         "bigger: speedups, for its tool customBiggerIsBetter; smaller: times and memory, for "

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -73,27 +73,16 @@ def results_in(directory: Path) -> Results:
     return results
 
 
-@command_options
+@command_options("Other tools' files")
 class ImportOptions:
-    """Say what files may not say themselves."""
-
-    SECTION: ClassVar[str] = "Other tools' files"
-
     time: str = option(
-        "--time",
-        default="",
-        show_default=False,
-        metavar="TIME",
-        help="When it was measured, ISO 8601, for formats that do not say it; without an offset in UTC.",
+        metavar="TIME", help="When it was measured, ISO 8601, for formats that do not say it; without an offset in UTC."
     )
     better: str | None = option(
-        "--better",
         type=click.Choice(["bigger", "smaller"]),
         help="Which values are better, for lists of github-action-benchmark's custom tools.",
     )
     column: tuple[tuple[str, str], ...] = option(
-        "--column",
-        multiple=True,
         type=KeyValues(),
         metavar="FIELD=COLUMN",
         help="The column of a CSV or Parquet table that holds a field: model, value, metric, unit, direction, "

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -155,41 +155,26 @@ OURS = ("report.md", "report.html")
 """Files that only this program writes; PyTorch's own script writes the others of a report as well."""
 
 
-@command_options
+@command_options("What to report on")
 class ContentOptions:
-    """Say what to report on, and what the build summary names."""
-
-    SECTION: ClassVar[str] = "What to report on"
-
-    suites: tuple[str, ...] = option("--suites", multiple=True, help="Only these suites, in this order. Repeatable.")
-    devices: tuple[str, ...] = option("--devices", multiple=True, help="Only these devices, in this order. Repeatable.")
-    dtypes: tuple[str, ...] = option("--dtypes", multiple=True, help="Only these dtypes, in this order. Repeatable.")
-    compilers: tuple[str, ...] = option(
-        "--compilers", multiple=True, help="Only these compilers, in this order. Repeatable."
-    )
+    suites: tuple[str, ...] = option(help="Only these suites, in this order. Repeatable.")
+    devices: tuple[str, ...] = option(help="Only these devices, in this order. Repeatable.")
+    dtypes: tuple[str, ...] = option(help="Only these dtypes, in this order. Repeatable.")
+    compilers: tuple[str, ...] = option(help="Only these compilers, in this order. Repeatable.")
     flag_compilers: tuple[str, ...] = option(
-        "--flag-compilers",
-        multiple=True,
         help="Warn about these compilers only (else inductor and inductor_no_cudagraphs, or all if neither is "
-        "there). Repeatable.",
+        "there). Repeatable."
     )
-    inference: bool = option("--inference", is_flag=True, help="Only inference.")
-    training: bool = option("--training", is_flag=True, help="Only training.")
-    mode: str | None = option("--mode", type=click.Choice([mode.value for mode in Mode]), help="The same by its name.")
-    include_slowdowns: bool = option(
-        "--include-slowdowns", is_flag=True, help="Count slowdowns in geomean.csv, where they are else taken as 1x."
-    )
-    base_sha: str = option(
-        "--base-sha",
-        default="",
-        show_default=False,
-        help="The commit of the tested PyTorch, for the build summary.",
-    )
+    inference: bool = option(help="Only inference.")
+    training: bool = option(help="Only training.")
+    mode: str | None = option(type=click.Choice([mode.value for mode in Mode]), help="The same by its name.")
+    include_slowdowns: bool = option(help="Count slowdowns in geomean.csv, where they are else taken as 1x.")
+    base_sha: str = option(help="The commit of the tested PyTorch, for the build summary.")
     pytorch_dir: Path | None = option(
-        "--pytorch-dir", type=click.Path(path_type=Path), help="A PyTorch checkout, for the build summary."
+        type=click.Path(path_type=Path), help="A PyTorch checkout, for the build summary."
     )
     torchbench_dir: Path | None = option(
-        "--torchbench-dir", type=click.Path(path_type=Path), help="A torchbench checkout, for the build summary."
+        type=click.Path(path_type=Path), help="A torchbench checkout, for the build summary."
     )
 
     def selection(self) -> CaseSelection:

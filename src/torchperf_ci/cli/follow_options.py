@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,27 +21,19 @@ if TYPE_CHECKING:
     from torchperf_ci.history.runs import HistoryRun
 
 
-@command_options
+@command_options("Follow-up")
 class FollowOptions:
-    """Say where changes for the worse are followed up."""
-
-    SECTION: ClassVar[str] = "Follow-up"
-
     opens_issues: bool = option(
         "--issues",
-        is_flag=True,
         help="Open an issue in --repo for every confirmed change for the worse, keep it up to date, and close it with "
         "what cured it. [[owner]] rules in torchperf.toml name owners and labels.",
     )
     most_issues: int = option(
-        "--most-issues", type=click.IntRange(min=0), default=5, help="How many issues a run may open; others wait."
+        type=click.IntRange(min=0), default=5, help="How many issues a run may open; others wait."
     )
-    issue_label: str = option("--issue-label", default="torchperf", help="The label by which they are found again.")
+    issue_label: str = option(default="torchperf", help="The label by which they are found again.")
     webhook: str = option(
-        "--webhook",
         metavar="URL",
-        default="",
-        show_default=False,
         help="Send a message about what is new and what is over to this address, as JSON that receivers for Slack "
         "take. It is never printed.",
     )

@@ -30,13 +30,11 @@ MOST_LEFT_OUT = 20
 """So many of the things left out by an import are named."""
 
 _FORMAT = option("--format", type=click.Choice(["table", "csv", "json"]), default="table", help="How to print it.")
-_DRY_RUN = option("--dry-run", is_flag=True, help="Write nothing; say what would be done.")
+_DRY_RUN = option(help="Write nothing; say what would be done.")
 
 
 @command_options
 class HistoryImportOptions:
-    """Say what is imported, and what it does not say itself."""
-
     path: str = argument()
     form: str | None = option(
         "--format",
@@ -45,23 +43,14 @@ class HistoryImportOptions:
         help=f"The format of another tool's files: {', '.join(ImportFormat)}.  [default: by their content]",
     )
     git_branch: str = option(
-        "--git-branch",
         metavar="BRANCH",
-        default="",
-        show_default=False,
         help="PATH is a git repository, here or a URL; read the data.js of github-action-benchmark on this branch.",
     )
-    commit: str = option(
-        "--commit", default="", show_default=False, help="The commit of everything.  [default: as in the files]"
-    )
-    branch: str = option(
-        "--branch", default="", show_default=False, help="The branch of everything.  [default: as in the files]"
-    )
-    suite: str = option(
-        "--suite", default="", show_default=False, help="The suite of everything.  [default: as in the files]"
-    )
-    device: str = option("--device", default="cpu", help="The device of benchmarks that do not say it.")
-    dtype: str = option("--dtype", default="unknown", help="Likewise the dtype.")
+    commit: str = option(help="The commit of everything.  [default: as in the files]")
+    branch: str = option(help="The branch of everything.  [default: as in the files]")
+    suite: str = option(help="The suite of everything.  [default: as in the files]")
+    device: str = option(default="cpu", help="The device of benchmarks that do not say it.")
+    dtype: str = option(default="unknown", help="Likewise the dtype.")
     dry_run: bool = _DRY_RUN
     reading: ImportOptions
     history: HistoryOptions
@@ -70,9 +59,7 @@ class HistoryImportOptions:
 
 @command_options
 class HistoryListOptions:
-    """Say how many runs are listed."""
-
-    last: int = option("--last", type=click.IntRange(min=1), default=20, help="How many runs, newest first.")
+    last: int = option(type=click.IntRange(min=1), default=20, help="How many runs, newest first.")
     form: str = _FORMAT
     history: HistoryOptions
     github: GitHubOptions
@@ -80,8 +67,6 @@ class HistoryListOptions:
 
 @command_options
 class HistoryQueryOptions:
-    """Say what is asked."""
-
     sql: str = argument()
     form: str = _FORMAT
     history: HistoryOptions
@@ -90,8 +75,6 @@ class HistoryQueryOptions:
 
 @command_options
 class HistoryExportOptions:
-    """Say which run is written, and where to."""
-
     key: str = argument()
     directory: Path = argument(metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
     history: HistoryOptions
@@ -100,8 +83,6 @@ class HistoryExportOptions:
 
 @command_options
 class HistoryCompactOptions:
-    """Say which history is compacted."""
-
     dry_run: bool = _DRY_RUN
     history: HistoryOptions
     github: GitHubOptions
@@ -113,10 +94,10 @@ class HistoryAcceptOptions:
 
     case: str = argument()
     metric: str = option(
-        "--metric", metavar="NAME", default="*", help="Only this metric, e.g. speedup; a pattern of shell wildcards."
+        metavar="NAME", default="*", help="Only this metric, e.g. speedup; a pattern of shell wildcards."
     )
-    reason: str = option("--reason", required=True, help="Why it may be so; the dashboard shows it.")
-    by: str = option("--by", default="", show_default=False, help="Who says so.  [default: the user]")
+    reason: str = option(required=True, help="Why it may be so; the dashboard shows it.")
+    by: str = option(help="Who says so.  [default: the user]")
     dry_run: bool = _DRY_RUN
     history: HistoryOptions
     judging: JudgingOptions

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,24 +28,16 @@ if TYPE_CHECKING:
 DEFAULT_HISTORY = "./torchperf-history"
 
 
-@command_options
+@command_options("History")
 class PastOptions:
     """Say where a history is that may be looked at. Without them there is none."""
-
-    SECTION: ClassVar[str] = "History"
 
     location: str | None = option(
         "--history",
         metavar="URI",
         help="The runs that `dashboard` keeps: a folder, or a URL, for example s3://bucket/history.",
     )
-    data_branch: str = option(
-        "--data-branch",
-        metavar="BRANCH",
-        default="",
-        show_default=False,
-        help="The branch of --repo with them.",
-    )
+    data_branch: str = option(metavar="BRANCH", help="The branch of --repo with them.")
 
     @property
     def is_on_branch(self) -> bool:
@@ -88,8 +80,6 @@ class PastOptions:
 
 @command_options
 class HistoryOptions(PastOptions):
-    """Say where the history is, and which of its series."""
-
     location: str | None = option(
         "--history",
         metavar="URI",
@@ -97,33 +87,21 @@ class HistoryOptions(PastOptions):
         f"[default: {DEFAULT_HISTORY}, or the data branch if one is given]",
     )
     data_branch: str = option(
-        "--data-branch",
         metavar="BRANCH",
-        default="",
-        show_default=False,
         help="A branch of --repo for the history, and for pictures in comments; made when it is not there.",
     )
     name: str = option(
-        "--name",
         default="results",
         help="The series of runs, where a history holds several: only runs of one series are compared.",
     )
 
 
-@command_options
+@command_options("History")
 class JudgingOptions:
     """Say which runs of a history are judged: by the same ones, everybody who asks is told the same."""
 
-    SECTION: ClassVar[str] = "History"
-
-    compare_branch: str = option(
-        "--compare-branch",
-        default="",
-        show_default=False,
-        help="Judge by runs of this branch of the repository only.  [default: all]",
-    )
+    compare_branch: str = option(help="Judge by runs of this branch of the repository only.  [default: all]")
     look_back: int = option(
-        "--look-back",
         type=click.IntRange(min=1),
         default=1000,
         help="How many of the newest runs to judge by. What became open before them is forgotten.",
@@ -163,28 +141,14 @@ def repository_of(github: GitHubOptions) -> str:
     return require_repository(github.repository)
 
 
-@command_options
+@command_options("Pages")
 class PagesOptions:
-    """Say where the pages of the history go to, and what they show."""
-
-    SECTION: ClassVar[str] = "Pages"
-
     pages_branch: str = option(
-        "--pages-branch",
         metavar="BRANCH",
-        default="",
-        show_default=False,
         help="Commit the pages of the history to this branch of --repo, e.g. gh-pages; made when it is not there.",
     )
-    pages_dir: str = option(
-        "--pages-dir",
-        metavar="DIR",
-        default="",
-        show_default=False,
-        help="The folder for them there.  [default: the root]",
-    )
+    pages_dir: str = option(metavar="DIR", help="The folder for them there.  [default: the root]")
     pages_last: int = option(
-        "--pages-last",
         type=click.IntRange(min=1),
         default=1000,
         help="How many of the newest runs they show one by one; of older ones, one a week.",

@@ -28,45 +28,24 @@ _MOST_LEFT_OUT = 20
 
 @command_options
 class IngestOptions:
-    """Say what is taken in, where it goes, and what the files do not say themselves."""
-
     files: tuple[Path, ...] = argument(metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
     output_dir: Path = option(
-        "--output-dir",
         type=click.Path(path_type=Path),
         default=Path("benchmark_logs"),
         help="Results folder. What was written there earlier is removed first.",
     )
-    dry_run: bool = option("--dry-run", is_flag=True, help="Write nothing; say what would be written.")
-    keep_output_dir: bool = option(
-        "--keep-output-dir", is_flag=True, help="Keep what is recorded there, and add to it."
-    )
-    suite: str = option(
-        "--suite",
-        default="",
-        show_default=False,
-        help="Suite of all benchmarks.  [default: each one's group, or its file]",
-    )
-    device: str = option("--device", default="cpu", help="Device of benchmarks whose file does not name one.")
-    dtype: str = option("--dtype", default="unknown", help="Dtype of benchmarks whose file does not name one.")
+    dry_run: bool = option(help="Write nothing; say what would be written.")
+    keep_output_dir: bool = option(help="Keep what is recorded there, and add to it.")
+    suite: str = option(help="Suite of all benchmarks.  [default: each one's group, or its file]")
+    device: str = option(default="cpu", help="Device of benchmarks whose file does not name one.")
+    dtype: str = option(default="unknown", help="Dtype of benchmarks whose file does not name one.")
     mode: str = option(
-        "--mode",
         type=click.Choice(["inference", "training"]),
         default="inference",
         help="Mode of benchmarks whose file does not name one.",
     )
-    commit: str = option(
-        "--commit",
-        default="",
-        show_default=False,
-        help="Commit that was measured.  [default: the file's, or else the one checked out here]",
-    )
-    branch: str = option(
-        "--branch",
-        default="",
-        show_default=False,
-        help="Branch of that commit.  [default: the file's, or else the one here]",
-    )
+    commit: str = option(help="Commit that was measured.  [default: the file's, or else the one checked out here]")
+    branch: str = option(help="Branch of that commit.  [default: the file's, or else the one here]")
 
     def request(self, form: ImportFormat) -> ImportRequest:
         """Return how to read files of this format."""
@@ -91,7 +70,6 @@ class ClockOptions(IngestOptions):
     """Choose one of Google Benchmark's times, too."""
 
     clock: str = option(
-        "--clock",
         type=click.Choice([each.value for each in Clock]),
         default="real",
         help="Time to take: real (wall clock) or CPU time.",

@@ -24,41 +24,27 @@ LARGEST_LOG = 16 * 1024 * 1024
 
 @command_options
 class MergeOptions:
-    """Say which folders are joined, and what they have to hold."""
-
     folders: tuple[str, ...] = argument(
         metavar="DIR...", nargs=-1, type=LineItem(), envvar="TORCHPERF_FOLDERS", required=True
     )
     output_dir: Path = option(
-        "--output-dir",
         type=click.Path(path_type=Path),
         default=Path("benchmark_logs"),
         help="The folder for the joined results. Results of an earlier command there are removed first.",
     )
     matrix: str = option(
-        "--matrix",
-        default="",
-        show_default=False,
-        metavar="JSON",
-        help="The matrix that `plan` printed: every shard and model of it must be there.",
+        metavar="JSON", help="The matrix that `plan` printed: every shard and model of it must be there."
     )
-    allow_missing: bool = option(
-        "--allow-missing", is_flag=True, help="Do not fail when a shard or a model is missing."
-    )
+    allow_missing: bool = option(help="Do not fail when a shard or a model is missing.")
     flag_compilers: tuple[str, ...] = option(
-        "--flag-compilers",
-        multiple=True,
-        help="Compilers whose slow, failing or heavy models the report warns about. Repeatable.  [default: inductor's]",
+        help="Compilers whose slow, failing or heavy models the report warns about. Repeatable.  [default: inductor's]"
     )
     fail_on: str = option(
-        "--fail-on",
         type=click.Choice(["failed", "never"]),
         default="failed",
         help="failed: exit code 6 when a case did not pass; never: exit code 0.",
     )
-    name: str = option(
-        "--name", default="results", help="The name of these results; it becomes part of the artifact's name."
-    )
+    name: str = option(default="results", help="The name of these results; it becomes part of the artifact's name.")
     github_files: bool = GITHUB_FILES
 
 

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -37,15 +37,10 @@ LARGEST_OUTPUT = 1_000_000
 """Bytes of a job's output; GitHub takes 1 MiB."""
 
 
-@command_options
+@command_options("How long models take")
 class DurationOptions:
-    """Say which earlier results show how long models take."""
-
-    SECTION: ClassVar[str] = "How long models take"
-
     folders: tuple[str, ...] = option(
         "--durations",
-        multiple=True,
         type=click.Path(file_okay=False),
         metavar="DIR",
         help="An earlier results folder, whose durations balance the shards. Repeatable.",
@@ -66,24 +61,17 @@ class DurationOptions:
 
 @command_options
 class PlanOptions:
-    """Say which models are shared out over which runners."""
-
     models: ModelOptions
     interpreter: PythonOptions
-    shards: int = option(
-        "--shards", type=click.IntRange(1, 256), default=1, help="The number of shards on each runner."
-    )
+    shards: int = option(type=click.IntRange(1, 256), default=1, help="The number of shards on each runner.")
     runners: tuple[tuple[str, str], ...] = option(
         "--runner",
-        multiple=True,
         type=KeyValues(),
         default=["cpu=ubuntu-latest"],
         metavar="DEVICE=LABELS",
         help="The device to measure, and the labels of its runner, e.g. 'cuda=self-hosted gpu'. Repeatable.",
     )
-    name: str = option(
-        "--name", default="results", help="The name of the results, which becomes part of artifacts' names."
-    )
+    name: str = option(default="results", help="The name of the results, which becomes part of artifacts' names.")
     github_files: bool = GITHUB_OUTPUTS
     durations: DurationOptions
     past: PastOptions

@@ -30,16 +30,10 @@ DEFAULT_ARTIFACT = "torchperf-report"
 
 @command_options
 class PostOptions:
-    """Say what is posted, and where."""
-
     results: str = argument(metavar="[DIR]", default="", envvar="TORCHPERF_RESULTS")
-    artifact: str = option(
-        "--artifact", default=DEFAULT_ARTIFACT, help="Without DIR: the name of the finished run's artifact."
-    )
-    name: str = option(
-        "--name", default="torchperf", help="The name of the check. Comments of different names are kept apart."
-    )
-    start: bool = option("--start", is_flag=True, help="Only show the check as in progress, before measuring.")
+    artifact: str = option(default=DEFAULT_ARTIFACT, help="Without DIR: the name of the finished run's artifact.")
+    name: str = option(default="torchperf", help="The name of the check. Comments of different names are kept apart.")
+    start: bool = option(help="Only show the check as in progress, before measuring.")
     check: bool = option("--check/--no-check", default=True, help="Post a check.")
     comment: bool = option(
         "--comment/--no-comment", default=True, help="Post one comment on the pull request; later runs edit it."

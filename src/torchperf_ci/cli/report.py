@@ -15,17 +15,11 @@ from torchperf_ci.core.text import one_line
 
 @command_options
 class ReportCommandOptions:
-    """Say where results are and where the report goes."""
-
     directory: Path = RESULTS_DIR
     output_dir: Path | None = option(
-        "--output-dir",
-        type=click.Path(file_okay=False, path_type=Path),
-        help="Write there instead of into DIR.",
+        type=click.Path(file_okay=False, path_type=Path), help="Write there instead of into DIR."
     )
-    limit: int = option(
-        "--limit", type=click.IntRange(min=1000), default=60_000, help="Largest size of report.md in bytes."
-    )
+    limit: int = option(type=click.IntRange(min=1000), default=60_000, help="Largest size of report.md in bytes.")
     content: ContentOptions
 
 

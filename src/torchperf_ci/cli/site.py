@@ -26,35 +26,22 @@ DEFAULT_OUTPUT = "./torchperf-site"
 
 @command_options
 class SiteHistoryOptions(HistoryOptions):
-    """Say which history is shown, and which of its series."""
-
     location: str | None = argument(metavar="[HISTORY]", required=False, envvar="TORCHPERF_HISTORY")
-    data_branch: str = option(
-        "--data-branch",
-        metavar="BRANCH",
-        default="",
-        show_default=False,
-        help="The branch of --repo with the runs, in place of HISTORY.",
-    )
+    data_branch: str = option(metavar="BRANCH", help="The branch of --repo with the runs, in place of HISTORY.")
 
 
 @command_options
 class SiteCommandOptions:
-    """Say which history is shown, and where its pages go to."""
-
     output: Path | None = option(
-        "--output",
         type=click.Path(file_okay=False, path_type=Path),
         help=f"The folder for the pages.  [default: {DEFAULT_OUTPUT}, or --pages-branch if one is given]",
     )
     url: str = option(
         "--site-url",
         metavar="URL",
-        default="",
-        show_default=False,
         help="Where the pages are going to be, for the links of their feed, for example https://org.github.io/project/.",
     )
-    dry_run: bool = option("--dry-run", is_flag=True, help="Write nothing; say what would be written, with sizes.")
+    dry_run: bool = option(help="Write nothing; say what would be written, with sizes.")
     history: SiteHistoryOptions
     accept_label: str = ACCEPT_LABEL
     judging: JudgingOptions

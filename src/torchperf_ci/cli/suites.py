@@ -33,8 +33,6 @@ def suites() -> None:
 
 @command_options
 class SuitesOptions:
-    """Say which suite is shown, and which Python is asked."""
-
     suite: str | None = argument(required=False, shell_complete=complete_suites)
     interpreter: PythonOptions
 

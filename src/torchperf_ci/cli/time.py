@@ -119,41 +119,24 @@ def _parse(option: str, text: str, *, shown: str = "") -> ast.expr:
 
 @command_options
 class TimeOptions:
-    """Say which function is timed, with which arguments, and where."""
-
     target: str = argument(metavar="MODULE:FUNCTION")
-    args: str = option(
-        "--args",
-        default="",
-        show_default=False,
-        help="Its arguments, written as in a call: Python, with torch imported, run by --python.",
-    )
-    kwargs: str = option(
-        "--kwargs", default="", show_default=False, help="Named arguments: dim=-1, or a mapping {'dim': -1}."
-    )
+    args: str = option(help="Its arguments, written as in a call: Python, with torch imported, run by --python.")
+    kwargs: str = option(help="Named arguments: dim=-1, or a mapping {'dim': -1}.")
     compiler: str = option(
-        "--compiler",
         default="inductor",
         shell_complete=complete_list(COMPILERS),
         help="The compiler to try; none: time the function uncompiled.",
     )
     device: str | None = option(
-        "--device",
         shell_complete=complete_list(DEVICES),
         help="cpu, cuda, cuda:1, …  [default: the accelerator; the CPU where there is no sign of one]",
     )
     threads: int | None = option(
-        "--threads",
-        "-t",
-        type=click.IntRange(min=1),
-        help="Threads of torch on the CPU.  [default: torch's own choice]",
+        "-t", type=click.IntRange(min=1), help="Threads of torch on the CPU.  [default: torch's own choice]"
     )
-    seconds: float = option(
-        "--seconds", type=Seconds(min=0, min_open=True), default=4.0, help="Seconds of sampling, at most."
-    )
+    seconds: float = option(type=Seconds(min=0, min_open=True), default=4.0, help="Seconds of sampling, at most.")
     python: str = PYTHON
     suite_file: Path | None = option(
-        "--suite-file",
         type=click.Path(dir_okay=False, path_type=Path),
         help="Write the suite that this is, to measure it again with `run` and `compare`; - prints it.",
     )

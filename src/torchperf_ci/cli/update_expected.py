@@ -7,7 +7,7 @@ import re
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -32,12 +32,8 @@ if TYPE_CHECKING:
     from torchperf_ci.github.client import Client
 
 
-@command_options
+@command_options("Which results")
 class SourceOptions:
-    """Say which results become the expectation."""
-
-    SECTION: ClassVar[str] = "Which results"
-
     from_dir: Path | None = option(
         "--from",
         type=click.Path(exists=True, path_type=Path),
@@ -45,82 +41,56 @@ class SourceOptions:
         help="Read results from disk, not GitHub: a results folder, a folder of such folders, or one CSV file.",
     )
     layout: str = option(
-        "--layout",
         type=click.Choice(["pytorch", "torchperf"]),
         default="torchperf",
         help="How jobs and artifacts are named: as by PyTorch's test jobs, or as by torchperf-ci's run action.",
     )
     workflows: tuple[str, ...] = option(
         "--workflow",
-        multiple=True,
         type=LineItem(),
         help="Only runs of this workflow. Repeatable.  [default: all; for pytorch: inductor, inductor-periodic]",
     )
     configs: tuple[str, ...] = option(
-        "--config",
-        multiple=True,
-        envvar="TORCHPERF_TABLES",
-        help="Only this configuration. Repeatable.  [default: all]",
+        "--config", envvar="TORCHPERF_TABLES", help="Only this configuration. Repeatable.  [default: all]"
     )
     exclude_jobs: tuple[str, ...] = option(
-        "--exclude-job",
-        multiple=True,
-        type=LineItem(),
-        help="Ignore jobs whose name matches this regular expression. Repeatable.",
+        "--exclude-job", type=LineItem(), help="Ignore jobs whose name matches this regular expression. Repeatable."
     )
-    jobs: int = option(
-        "--jobs", type=click.IntRange(1, 32), default=8, help="How many artifacts are read at the same time."
-    )
+    jobs: int = option(type=click.IntRange(1, 32), default=8, help="How many artifacts are read at the same time.")
 
 
-@command_options
+@command_options("Pull request")
 class PullRequestOptions:
-    """Say whether and where the changes are proposed."""
-
-    SECTION: ClassVar[str] = "Pull request"
-
-    pull_request: bool = option(
-        "--pull-request",
-        is_flag=True,
-        help="Commit the changes to a branch and open a pull request, or update the open one.",
-    )
-    branch: str | None = option(
-        "--branch", help="The branch of the pull request.  [default: torchperf/update-expected-SHA]"
-    )
-    base: str | None = option("--base", help="The branch to merge into.  [default: the repository's default branch]")
+    pull_request: bool = option(help="Commit the changes to a branch and open a pull request, or update the open one.")
+    branch: str | None = option(help="The branch of the pull request.  [default: torchperf/update-expected-SHA]")
+    base: str | None = option(help="The branch to merge into.  [default: the repository's default branch]")
 
 
 @command_options
 class UpdateExpectedOptions:
-    """Say which tables are rewritten from which results, and how."""
-
     sha: str = argument(default="", metavar="[SHA]", envvar="TORCHPERF_SHA")
     expected_dir: Path = option(
-        "--expected-dir",
         type=click.Path(file_okay=False, path_type=Path),
         default=Path("expected"),
         help="The folder of expectation tables.",
     )
     source: SourceOptions
     counts: Path | None = option(
-        "--counts",
         type=click.Path(dir_okay=False, path_type=Path),
         metavar="FILE",
         help="With --from: rewrite this file of expected counts (benchmark,metric,expected,noise, as PyTorch's "
         "pr_time_benchmarks has it) in place of the tables.",
     )
     metric_columns: tuple[str, ...] = option(
-        "--metric-column",
-        multiple=True,
-        help="Add this column of the results to every table, for example calls_captured. Repeatable.",
+        "--metric-column", help="Add this column of the results to every table, for example calls_captured. Repeatable."
     )
-    prune: bool = option("--prune", is_flag=True, help="Remove models that the results no longer have.")
+    prune: bool = option(help="Remove models that the results no longer have.")
     require_complete: bool = option(
         "--require-complete/--allow-missing",
         default=True,
         help="When a shard is missing, leave its tables as they are, or update them with what there is.",
     )
-    dry_run: bool = option("--dry-run", is_flag=True, help="Only show what would change; write nothing.")
+    dry_run: bool = option(help="Only show what would change; write nothing.")
     summary_file: Path | None = SUMMARY_FILE
     github_files: bool = GITHUB_FILES
     proposal: PullRequestOptions
