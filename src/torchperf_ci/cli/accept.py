@@ -7,8 +7,10 @@ from functools import partial
 
 import click
 
+from torchperf_ci.cli.finish import tell_step
 from torchperf_ci.cli.options import ACCEPT_LABEL, GITHUB_FILES, GitHubOptions, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, UsageProblem
+from torchperf_ci.github.job import read_event, read_server
 
 
 @command_options
@@ -44,7 +46,6 @@ def accept(options: AcceptOptions) -> int:
     Exit code 0 also for a comment that is no command, or that nobody with write access wrote.
     """
     from torchperf_ci.github.issues import post_comment
-    from torchperf_ci.github.job import append_summary, read_event, read_server, write_outputs
     from torchperf_ci.github.runs import require_repository
     from torchperf_ci.post.acceptances import judge_comment, make_marker
     from torchperf_ci.post.desk import PostingDesk
@@ -94,7 +95,5 @@ def accept(options: AcceptOptions) -> int:
                 )
                 if desk.post(posting).is_refused:
                     code = ExitCode.REFUSED
-    if options.github_files:
-        append_summary(os.environ, answer.text or f"{answer.why}\n")
-        write_outputs(os.environ, outputs)
+    tell_step(outputs, answer.text or f"{answer.why}\n", github_files=options.github_files)
     return int(code)

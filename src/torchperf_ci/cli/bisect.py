@@ -18,11 +18,23 @@ import click
 
 from torchperf_ci.bisect.model import LAUNCHES_PER_STEP
 from torchperf_ci.cli.case_options import CaseOptions, TalkOptions
-from torchperf_ci.cli.compare_options import BUDGET_PER_CASE, EXPLAIN, INTERLEAVE, SETUP, SHARE, StepOptions
-from torchperf_ci.cli.finish import write_exit_code
-from torchperf_ci.cli.options import argument, command, command_options, list_given, option, takes
+from torchperf_ci.cli.compare_options import BUDGET_PER_CASE, EXPLAIN, INTERLEAVE, SETUP, SHARE
+from torchperf_ci.cli.config import tolerance_rules
+from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt, tell_step, tells_failure
+from torchperf_ci.cli.options import (
+    ACCEPT_LABEL,
+    GITHUB_FILES,
+    argument,
+    command,
+    command_options,
+    list_given,
+    option,
+    takes,
+)
 from torchperf_ci.core.errors import ExitCode, TorchperfError
+from torchperf_ci.core.results import ResultsFolder, open_folder
 from torchperf_ci.core.text import one_line
+from torchperf_ci.github.job import find_server, read_source, stop_commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,7 +46,6 @@ if TYPE_CHECKING:
     from torchperf_ci.compare.checkouts import Repository
     from torchperf_ci.compare.model import Header
     from torchperf_ci.compare.session import CompareRequest
-    from torchperf_ci.core.results import ResultsFolder
 
 
 @command_options("What to look for")
@@ -100,7 +111,8 @@ class BisectOptions:
     search: SearchOptions
     cases: CaseOptions
     pace: PaceOptions
-    step: StepOptions
+    github_files: bool = GITHUB_FILES
+    accept_label: str = ACCEPT_LABEL
 
 
 @command(short_help="Find the commit that made a case slower, larger or wrong.")
@@ -125,15 +137,10 @@ def bisect(options: BisectOptions) -> int:
     Interrupted, it keeps what was measured, and the same command goes on. Exit code 0: found; 4: the ends do not
     differ, or it stayed open; 6: commits that cannot be measured leave several.
     """
-    from torchperf_ci.github.job import stop_commands
-
-    try:
-        with stop_commands(os.environ):
-            code = _bisect(options)
-    except TorchperfError as error:
-        write_exit_code(int(error.exit_code), github_files=options.step.github_files)
-        raise
-    return write_exit_code(code, github_files=options.step.github_files)
+    with tells_failure(github_files=options.github_files), stop_commands(os.environ):
+        code = _bisect(options)
+    tell_step({"exit-code": code}, github_files=options.github_files)
+    return code
 
 
 def _bisect(options: BisectOptions) -> int:
@@ -144,9 +151,6 @@ def _bisect(options: BisectOptions) -> int:
     from torchperf_ci.bisect.measure import scratch_folder
     from torchperf_ci.bisect.report import describe_plan, describe_step
     from torchperf_ci.bisect.session import Bisection, Terms, note_round, open_journal
-    from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt
-    from torchperf_ci.core.results import open_folder
-    from torchperf_ci.github.job import write_outputs
 
     repository, stretch = _list_candidates(options)
     for note in stretch.notes:
@@ -164,8 +168,7 @@ def _bisect(options: BisectOptions) -> int:
             stack.enter_context(signals_interrupt())
             folder = stack.enter_context(open_folder(options.output_dir))
             rounds = open_journal(folder, Terms(parts=_list_terms(options, request)), restart=options.restart)
-            if options.step.github_files:
-                write_outputs(os.environ, {"results": str(options.output_dir)})
+            tell_step({"results": options.output_dir}, github_files=options.github_files)
             if rounds:
                 options.talk.say(f"Going on with {len(rounds)} rounds in {options.output_dir}; --restart forgets them.")
             options.talk.say(f"Setting up {stretch.good.name} and {stretch.bad.name} …")
@@ -283,12 +286,10 @@ def _make_recipe(options: BisectOptions, repository: Repository | None, stretch:
 
 def _make_request(options: BisectOptions, recipe: Recipe, stretch: Stretch) -> CompareRequest:
     """Make the request of a comparison of both ends. Raises `click.UsageError` for what cannot be meant."""
-    from torchperf_ci.cli.config import tolerance_rules
     from torchperf_ci.compare.effects import LEAST_PAIRS
     from torchperf_ci.compare.live import ComparePlan, Interleave
     from torchperf_ci.compare.model import ToleranceRules
     from torchperf_ci.compare.session import CompareRequest, shared_cpus
-    from torchperf_ci.github.job import find_server, read_source
     from torchperf_ci.suites.registry import BUILT_IN
 
     selection, settings = options.cases.selection(), options.cases.settings()
@@ -327,7 +328,6 @@ def _make_request(options: BisectOptions, recipe: Recipe, stretch: Stretch) -> C
 def _make_header(options: BisectOptions, recipe: Recipe, stretch: Stretch) -> Header:
     """Make the header of a search that a command decides."""
     from torchperf_ci.compare.model import CommitSummary, Header, ToleranceRules
-    from torchperf_ci.github.job import find_server, read_source
 
     source = read_source(os.environ, shard="", folder=Path.cwd())
     good, bad = (CommitSummary(sha=end.key, subject=end.subject) for end in (stretch.good, stretch.bad))
@@ -439,12 +439,9 @@ def _conclude(findings: BisectFindings, options: BisectOptions) -> int:
     progress = findings.progress
     click.echo(to_text(findings))
     options.talk.say(f"The report is {options.output_dir / 'bisect.md'}")
-    if options.step.github_files:
-        from torchperf_ci.github.job import append_summary, write_outputs
-
-        culprit = progress.culprits[0].candidate.key if progress.culprits else ""
-        write_outputs(os.environ, {"outcome": str(progress.outcome), "culprit": culprit})
-        append_summary(os.environ, to_markdown(findings))
+    culprit = progress.culprits[0].candidate.key if progress.culprits else ""
+    outputs = {"outcome": progress.outcome, "culprit": culprit}
+    tell_step(outputs, to_markdown(findings), github_files=options.github_files)
     return _choose_code(progress.outcome)
 
 

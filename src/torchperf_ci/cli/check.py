@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import click
 
+from torchperf_ci.cli.finish import tell_step
 from torchperf_ci.cli.options import (
     GITHUB_FILES,
     SUMMARY_FILE,
@@ -24,6 +25,7 @@ from torchperf_ci.cli.options import (
 )
 from torchperf_ci.core.errors import ExitCode, UsageProblem
 from torchperf_ci.core.text import code, count, one_line
+from torchperf_ci.github.job import annotate, read_source
 
 if TYPE_CHECKING:
     from torchperf_ci.expectations.check import Actual, Rules, TableCheck, TablePair
@@ -254,11 +256,7 @@ def counts(options: CountOptions) -> None:
     lines = [f"- {code(describe_count(each), limit=300)}" for each in checks if each.outcome is not CountOutcome.PASS]
     markdown = "\n".join([f"## {verdict}", "", *lines, ""])
     append_markdown(options.summary_file, markdown)
-    if options.github_files:
-        from torchperf_ci.github.job import append_summary, write_outputs
-
-        append_summary(os.environ, markdown)
-        write_outputs(os.environ, {"failed": str(len(failed))})
+    tell_step({"failed": len(failed)}, markdown, github_files=options.github_files)
     if failed:
         sys.exit(int(ExitCode.FAILED_CHECK))
 
@@ -287,8 +285,11 @@ def _check(options: CheckOptions, names: Sequence[str]) -> None:
     append_markdown(options.summary_file, markdown)
     if options.annotate:
         _annotate(checks, pairs)
-    if options.github_files:
-        _tell_github(checks, markdown)
+    counts = {
+        "failed": sum(len(checked.failed) for checked in checks),
+        "improved": sum(len(checked.improved) for checked in checks),
+    }
+    tell_step(counts, markdown, github_files=options.github_files)
     if any(checked.failed for checked in checks):
         sys.exit(int(ExitCode.FAILED_CHECK))
 
@@ -297,23 +298,11 @@ def _warn(sentence: str) -> None:
     click.echo(f"Warning: {one_line(sentence, limit=300)}", err=True)
 
 
-def _tell_github(checks: Sequence[TableCheck], markdown: str) -> None:
-    from torchperf_ci.github.job import append_summary, write_outputs
-
-    append_summary(os.environ, markdown)
-    counts = {
-        "failed": sum(len(checked.failed) for checked in checks),
-        "improved": sum(len(checked.improved) for checked in checks),
-    }
-    write_outputs(os.environ, {name: str(count) for name, count in counts.items()})
-
-
 def _update_command(
     actual: Actual, pairs: Sequence[TablePair], checks: Sequence[TableCheck], options: CheckOptions
 ) -> str:
     """Make the command that takes these results as the expectation; empty where there is no table."""
     from torchperf_ci.expectations.check import make_update_command
-    from torchperf_ci.github.job import read_source
 
     if options.expected is None:
         return ""
@@ -322,8 +311,6 @@ def _update_command(
 
 
 def _annotate(checks: Sequence[TableCheck], pairs: Sequence[TablePair]) -> None:
-    from torchperf_ci.github.job import annotate
-
     tables = {each.name: each.expected for each in pairs if each.expected}
     failed = [(checked, line) for checked in checks for line in checked.failed]
     for checked, line in failed[:MOST_ANNOTATIONS]:

@@ -159,14 +159,6 @@ class RecordedOptions:
     )
 
 
-@command_options("GitHub")
-class StepOptions:
-    """Say whether a step of GitHub Actions is told the result, and what lets a slowdown land there."""
-
-    github_files: bool = GITHUB_FILES
-    accept_label: str = ACCEPT_LABEL
-
-
 @command_options
 class CompareOptions:
     folders: tuple[Path, ...] = argument(
@@ -185,4 +177,5 @@ class CompareOptions:
     recorded: RecordedOptions
     past: PastOptions
     github: GitHubOptions
-    step: StepOptions
+    github_files: bool = GITHUB_FILES
+    accept_label: str = ACCEPT_LABEL

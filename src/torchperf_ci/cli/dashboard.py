@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torchperf_ci.cli.finish import ContentOptions, refuse_to_overwrite
+from torchperf_ci.cli.config import owner_rules, tolerance_rules
+from torchperf_ci.cli.finish import ContentOptions, refuse_to_overwrite, tell_step
 from torchperf_ci.cli.follow_options import FollowedUp, FollowOptions, follow_up
 from torchperf_ci.cli.history_options import (
     HistoryOptions,
@@ -32,12 +33,14 @@ from torchperf_ci.cli.options import (
     option,
     takes,
 )
-from torchperf_ci.core.errors import ExitCode, NothingToJudge, Refused, UsageProblem
+from torchperf_ci.core.errors import ExitCode, NothingToJudge, Refused, UsageProblem, require
 from torchperf_ci.core.frames import CaseSelection
+from torchperf_ci.core.result_files import read_folder
+from torchperf_ci.core.results import Problem, open_folder
+from torchperf_ci.core.safe_files import write_below
 from torchperf_ci.core.text import count, one_line
 
 if TYPE_CHECKING:
-    from torchperf_ci.core.results import Problem
     from torchperf_ci.dashboard.comment import Comment
     from torchperf_ci.dashboard.commits import AcceptanceSource
     from torchperf_ci.dashboard.states import SeriesState
@@ -137,8 +140,6 @@ class DashboardCommandOptions:
 
     def check(self) -> None:
         """Raise `UsageProblem` for what cannot be done, before anything is."""
-        from torchperf_ci.core.errors import require
-
         self.issues()
         if self.posting.issues or self.history.data_branch:
             repository_of(self.github)
@@ -194,16 +195,12 @@ def dashboard(options: DashboardCommandOptions) -> int:
       torchperf-ci dashboard benchmark_logs --repo org/project --issue 7 --data-branch torchperf-data
       torchperf-ci dashboard benchmark_logs --history s3://bucket/history --issue float32=7 --issue amp=8 --sticky
     """
-    from torchperf_ci.cli.config import owner_rules
-    from torchperf_ci.core.result_files import read_folder
-    from torchperf_ci.core.results import open_folder
     from torchperf_ci.dashboard.charts import draw_pictures
     from torchperf_ci.dashboard.comment import write_dashboards
     from torchperf_ci.dashboard.commits import read_ranges
     from torchperf_ci.dashboard.model import DashboardOptions, name_cases, study_run
     from torchperf_ci.dashboard.states import State
     from torchperf_ci.dashboard.words import list_suites, write_terminal_text
-    from torchperf_ci.github.job import append_summary, write_outputs
     from torchperf_ci.history.runs import RunFilter
     from torchperf_ci.history.series import find_earlier_runs
     from torchperf_ci.history.storage import server_of
@@ -266,11 +263,15 @@ def dashboard(options: DashboardCommandOptions) -> int:
             raise Refused("\n".join(refusals))
     for url in (*followed.opened, *posted):
         click.echo(url)
-    if options.github_files:
-        outputs = {"comment": str(comments[0].path), "comment-url": posted[0] if posted else ""}
-        outputs |= {"issues-opened": str(len(followed.opened)), "issues-closed": str(len(followed.closed))}
-        write_outputs(os.environ, {**outputs, "new": str(len(new)), "open": str(len(still_open))})
-        append_summary(os.environ, "\n".join(comment.text for comment in comments))
+    outputs = {
+        "comment": comments[0].path,
+        "comment-url": posted[0] if posted else "",
+        "issues-opened": len(followed.opened),
+        "issues-closed": len(followed.closed),
+        "new": len(new),
+        "open": len(still_open),
+    }
+    tell_step(outputs, "\n".join(comment.text for comment in comments), github_files=options.github_files)
     failing = {"new": new, "open": still_open}.get(options.fail_on, [])
     if failing:
         done = "became worse or failed in this run" if options.fail_on == "new" else "worse or failing"
@@ -285,10 +286,8 @@ EARLIER_RUNS = 50
 
 def _write_cases_to_confirm(options: DashboardCommandOptions, run: HistoryRun, states: Sequence[SeriesState]) -> int:
     """Write the cases that are off in this run alone, a line of JSON each."""
-    from torchperf_ci.core.safe_files import write_below
     from torchperf_ci.dashboard.model import name_cases
     from torchperf_ci.dashboard.states import State
-    from torchperf_ci.github.job import write_outputs
     from torchperf_ci.run.plan import write_case_list
 
     assert options.confirm is not None
@@ -304,8 +303,7 @@ def _write_cases_to_confirm(options: DashboardCommandOptions, run: HistoryRun, s
         metrics = ", ".join(item.metric.name for item in dropped if item.case == case)
         click.echo(one_line(f"{case}: {metrics}", limit=300))
     click.echo(f"Wrote {count(len(cases), 'case')} to be confirmed to {options.confirm}", err=True)
-    if options.github_files:
-        write_outputs(os.environ, {"confirm": str(len(cases)), "confirm-file": str(options.confirm)})
+    tell_step({"confirm": len(cases), "confirm-file": options.confirm}, github_files=options.github_files)
     return int(ExitCode.OK)
 
 
@@ -323,7 +321,6 @@ class Targets:
 
     def history(self) -> History:
         """Open the history to compare with and to add to."""
-        from torchperf_ci.core.result_files import read_folder
         from torchperf_ci.history.archive import ArchiveHistory
 
         asked = self.options.history
@@ -333,7 +330,6 @@ class Targets:
 
     def judge(self, chosen: RunFilter) -> tuple[list[SeriesState], list[Problem]]:
         """Judge the run by the history; name what of that could not be read."""
-        from torchperf_ci.cli.config import tolerance_rules
         from torchperf_ci.dashboard.commits import judge_accepted
         from torchperf_ci.history.acceptances import Acceptance, read_acceptances
         from torchperf_ci.history.series import find_earlier_series
@@ -397,7 +393,6 @@ class Targets:
 
     def publish_pages(self) -> None:
         """Bring the pages of the whole history up to date, this run among them if it was kept."""
-        from torchperf_ci.cli.config import tolerance_rules
         from torchperf_ci.history.runs import RunFilter
         from torchperf_ci.site.build import read_sources
 

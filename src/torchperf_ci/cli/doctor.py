@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt
 from torchperf_ci.cli.options import PYTHON, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, TorchperfError
 
@@ -45,7 +46,6 @@ def doctor(options: DoctorOptions) -> int:
 
     Exit code 0, whatever is found, unless --strict is given or --measure cannot measure.
     """
-    from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt
     from torchperf_ci.doctor.survey import Severity, list_findings, measure_sensitivity, read_facts
 
     sensitivity, problem = None, None

@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.cli.case_options import TalkOptions
-from torchperf_ci.cli.options import argument, command, command_options, option, takes
+from torchperf_ci.cli.compare import compare, make_request
+from torchperf_ci.cli.compare_options import CompareOptions
+from torchperf_ci.cli.finish import signals_interrupt
+from torchperf_ci.cli.options import argument, build, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, UsageProblem
+from torchperf_ci.core.results import open_folder
+from torchperf_ci.core.text import one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.compare.model import Comparison, Explanation
@@ -90,10 +95,7 @@ def _measure(stored: StoredComparison, missing: Sequence[Comparison], options: E
 
     What is explained before an interrupt or an error is in the folder.
     """
-    from torchperf_ci.cli.finish import signals_interrupt
     from torchperf_ci.compare.session import running_sides
-    from torchperf_ci.core.results import open_folder
-    from torchperf_ci.core.text import one_line
     from torchperf_ci.explain.session import ExplainRequest, add_to_stored, explain_comparisons
 
     explained: list[Explanation] = []
@@ -120,10 +122,6 @@ def _measure(stored: StoredComparison, missing: Sequence[Comparison], options: E
 
 def _read_request(stored: StoredComparison, stack: ExitStack) -> CompareRequest:
     """Make the request of the command that the comparison was made with. Raises `UsageProblem` where there is none."""
-    from torchperf_ci.cli.compare import compare, make_request
-    from torchperf_ci.cli.compare_options import CompareOptions
-    from torchperf_ci.cli.options import build
-
     words = shlex.split(stored.commands[0]) if stored.commands else []
     if words[:2] != ["torchperf-ci", "compare"]:
         raise UsageProblem(

@@ -16,7 +16,8 @@ import click
 from torchperf_ci.cli.finish import Interrupted, signals_interrupt
 from torchperf_ci.cli.options import PYTHON, ManyValues, command, command_options, option, split_list, takes
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, UsageProblem
-from torchperf_ci.core.text import count
+from torchperf_ci.core.text import count, one_line
+from torchperf_ci.github.job import stop_commands
 from torchperf_ci.run.plan import unknown_names
 from torchperf_ci.suites.fastrnns.catalog import VARIANTS, Executor, Fuser, Sizes, VariantGroup
 
@@ -250,8 +251,6 @@ def fastrnns(options: FastrnnsOptions) -> int:
 
 def _measure(variants: Sequence[str], settings: FastrnnsSettings, *, python: str, separator: str) -> list[VariantTimes]:
     """Measure, printing the table row by row; return the rows."""
-    from torchperf_ci.core.text import one_line
-    from torchperf_ci.github.job import stop_commands
     from torchperf_ci.pytorch.fastrnns import FastrnnsBench, VariantTable
     from torchperf_ci.run.survey import python_under_test
 

@@ -14,11 +14,13 @@ import click
 
 from torchperf_ci.cli.options import KeyValues, command_options, option
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
+from torchperf_ci.core.frames import CaseSelection
+from torchperf_ci.core.result_files import read_folder
+from torchperf_ci.core.results import Results
 from torchperf_ci.core.safe_files import write_whole
-from torchperf_ci.core.text import break_commands, nearest
+from torchperf_ci.core.text import break_commands, nearest, one_line
 
 if TYPE_CHECKING:
-    from torchperf_ci.core.results import Results
     from torchperf_ci.formats.model import ImportRequest
 
 
@@ -59,10 +61,6 @@ def write_output(path: Path | None, content: bytes, *, holds: str = "") -> None:
 
 def results_in(directory: Path) -> Results:
     """Read the results in any folder; what cannot be used is said on stderr. Raises `NothingToJudge` without any."""
-    from torchperf_ci.core.frames import CaseSelection
-    from torchperf_ci.core.result_files import read_folder
-    from torchperf_ci.core.text import one_line
-
     results = read_folder(directory, CaseSelection())
     for problem in results.problems:
         click.echo(f"Warning: {directory / one_line(str(problem), limit=300)}", err=True)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from torchperf_ci.cli.config import owner_rules
 from torchperf_ci.cli.history_options import repository_of
 from torchperf_ci.cli.options import GitHubOptions, command_options, option
 from torchperf_ci.core.errors import Refused, UsageProblem
+from torchperf_ci.core.records import Environment
 from torchperf_ci.core.text import count, one_line
 
 if TYPE_CHECKING:
@@ -76,8 +78,6 @@ def follow_up(
 
     states: of all cases. branch: the only one whose runs were judged, or blank. suites: as `list_suites` has them.
     """
-    from torchperf_ci.cli.config import owner_rules
-    from torchperf_ci.core.records import Environment
     from torchperf_ci.dashboard.incidents import list_incidents
     from torchperf_ci.dashboard.issues import FollowUpOptions, IssueDesk
     from torchperf_ci.history.series import make_run_info

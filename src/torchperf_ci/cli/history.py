@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from torchperf_ci.cli.config import tolerance_rules
 from torchperf_ci.cli.files import ImportOptions
 from torchperf_ci.cli.history_options import HistoryOptions, JudgingOptions
 from torchperf_ci.cli.options import GitHubOptions, Group, argument, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
-from torchperf_ci.core.text import count, csv_cell, one_line, some_of
+from torchperf_ci.core.frames import CaseSelection
+from torchperf_ci.core.records import Metric, Source
+from torchperf_ci.core.result_files import read_folder
+from torchperf_ci.core.results import RECORDS, Problem, Results, open_folder
+from torchperf_ci.core.text import count, csv_cell, draw_table, one_line, some_of
 from torchperf_ci.formats.model import ImportFormat
 
 if TYPE_CHECKING:
-    from torchperf_ci.core.results import Problem, Results
     from torchperf_ci.history.runs import HistoryRun
 
 MOST_LEFT_OUT = 20
@@ -206,8 +210,6 @@ def query(options: HistoryQueryOptions) -> None:
 @takes(HistoryExportOptions)
 def export(options: HistoryExportOptions) -> None:
     """Write the run KEY of `history list` back into the results folder DIR, e.g. to compare another run with it."""
-    from torchperf_ci.core.results import RECORDS, open_folder
-
     target = options.directory / RECORDS
     if target.exists():
         raise UsageProblem(f"{options.directory} holds results already; choose another folder")
@@ -252,7 +254,6 @@ def accept(options: HistoryAcceptOptions) -> None:
       torchperf-ci history accept tiny/mlp --metric speedup --reason "safer attention, see #42"
       torchperf-ci history accept "huggingface/*" --reason "torch 2.13" --data-branch torchperf-data --repo org/project
     """
-    from torchperf_ci.cli.config import tolerance_rules
     from torchperf_ci.dashboard.states import State, judge
     from torchperf_ci.history.acceptances import Acceptance, encode_acceptances, read_acceptances
     from torchperf_ci.history.parquet import describe_empty
@@ -299,8 +300,6 @@ def accept(options: HistoryAcceptOptions) -> None:
 
 def _read_runs(options: HistoryImportOptions) -> Iterator[tuple[HistoryRun, Sequence[Problem]]]:
     """Read the runs of our own folders, or of another tool's files; of these, say what was taken and what was not."""
-    from torchperf_ci.core.records import Source
-    from torchperf_ci.core.results import RECORDS
     from torchperf_ci.formats.imports import read_location, runs_of
     from torchperf_ci.formats.model import ImportRequest
     from torchperf_ci.history.archive import INDEX
@@ -338,9 +337,6 @@ def _read_own_runs(
 
     given: what was typed of a source, by the names of its fields.
     """
-    from torchperf_ci.core.frames import CaseSelection
-    from torchperf_ci.core.records import Source
-    from torchperf_ci.core.result_files import read_folder
     from torchperf_ci.history.archive import INDEX, ArchiveHistory
     from torchperf_ci.history.runs import make_folder_run, make_run, parse_time
 
@@ -376,8 +372,6 @@ def _stamp(results: Results, given: Mapping[str, str]) -> Results:
 
 def _print_import(runs: Sequence[HistoryRun], left_out: Sequence[str]) -> None:
     """Say what was taken, metric by metric, and what was not, and why."""
-    from torchperf_ci.core.records import Metric
-
     series: dict[Metric, set[object]] = {}
     values = 0
     for record in (record for run in runs for record in run.results.records):
@@ -419,7 +413,5 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], form:
         case "json":
             return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=str, indent=2)
         case _:
-            from torchperf_ci.core.text import draw_table
-
             cells = [["" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
             return draw_table(list(map(one_line, columns)), cells)

@@ -13,10 +13,12 @@ import click
 from torchperf_ci.cli.config import owner_rules
 from torchperf_ci.cli.options import GitHubOptions, command_options, option
 from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.records import Source
+from torchperf_ci.core.results import Results
 from torchperf_ci.core.text import count, one_line
+from torchperf_ci.github.job import read_source
 
 if TYPE_CHECKING:
-    from torchperf_ci.core.results import Results
     from torchperf_ci.dashboard.commits import AcceptanceSource
     from torchperf_ci.github.branch import Branch
     from torchperf_ci.github.client import Client
@@ -125,8 +127,6 @@ def find_acceptance_source(github: GitHubOptions, client: Client | None, label: 
 
 def make_run_of_folder(directory: Path, results: Results, *, name: str) -> HistoryRun:
     """Make the run that a results folder holds. In a GitHub job, results without a source are of this job."""
-    from torchperf_ci.core.records import Source
-    from torchperf_ci.github.job import read_source
     from torchperf_ci.history.runs import make_folder_run
 
     in_actions = os.environ.get("GITHUB_ACTIONS") == "true"

@@ -8,19 +8,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from torchperf_ci.cli.files import STREAM, ImportOptions, read_input
 from torchperf_ci.cli.options import Group, argument, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.records import NOT_KNOWN
+from torchperf_ci.core.records import NOT_KNOWN, Build, Mode, Record
+from torchperf_ci.core.results import RECORDS, open_folder
 from torchperf_ci.core.text import count, one_line
 from torchperf_ci.formats.model import Clock, ImportFormat, ImportRequest
-
-if TYPE_CHECKING:
-    from torchperf_ci.core.records import Record
+from torchperf_ci.github.job import read_source
 
 _MOST_LEFT_OUT = 20
 """So many of the things left out of a file are named."""
@@ -49,9 +47,6 @@ class IngestOptions:
 
     def request(self, form: ImportFormat) -> ImportRequest:
         """Return how to read files of this format."""
-        from torchperf_ci.core.records import Mode
-        from torchperf_ci.github.job import read_source
-
         return ImportRequest(
             form=form,
             source=read_source(os.environ, shard="1-1", folder=Path.cwd()),
@@ -99,8 +94,6 @@ def ingest() -> None:
 
 def _take(options: IngestOptions, request: ImportRequest) -> None:
     """Read all files, then write all of their records: a file that cannot be used changes nothing."""
-    from torchperf_ci.core.records import Build
-    from torchperf_ci.core.results import RECORDS, open_folder
     from torchperf_ci.formats.model import InputProblem
 
     records: list[Record] = []
@@ -162,7 +155,6 @@ def _read_newest(path: Path, request: ImportRequest) -> tuple[Sequence[Record], 
 
 def _other_format(path: Path, content: bytes | None, request: ImportRequest) -> str:
     """Say which command takes a file that looks like one of another format; blank when it does not."""
-    from torchperf_ci.core.results import RECORDS
     from torchperf_ci.formats.imports import detect
     from torchperf_ci.formats.model import InputProblem
 

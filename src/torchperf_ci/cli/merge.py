@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from torchperf_ci.cli.finish import conclude, write_exit_code
+from torchperf_ci.cli.finish import conclude, tell_step, tells_failure
 from torchperf_ci.cli.options import GITHUB_FILES, LineItem, argument, command, command_options, option, takes
-from torchperf_ci.core.errors import ExitCode, TorchperfError, UsageProblem
+from torchperf_ci.core.errors import ExitCode, UsageProblem
+from torchperf_ci.core.frames import CaseSelection
+from torchperf_ci.core.records import Record
+from torchperf_ci.core.result_files import read_folder, result_folders
+from torchperf_ci.core.results import LOGS, RECORDS, ResultsFolder, open_folder, read_results
+from torchperf_ci.core.text import count, one_line, safe_name
 
 if TYPE_CHECKING:
-    from torchperf_ci.core.records import Record
-    from torchperf_ci.core.results import ResultsFolder
     from torchperf_ci.shards.uploads import Piece, Promise
 
 LARGEST_LOG = 16 * 1024 * 1024
@@ -63,19 +65,12 @@ def merge(options: MergeOptions) -> int:
     Example:
       torchperf-ci merge artifacts --matrix "$MATRIX" --output-dir merged
     """
-    try:
+    with tells_failure(github_files=options.github_files):
         return _merge(options)
-    except TorchperfError as error:
-        write_exit_code(int(error.exit_code), github_files=options.github_files)
-        raise
 
 
 def _merge(options: MergeOptions) -> int:
     """Join, report, and tell GitHub; return the exit code with what is missing taken into account."""
-    from torchperf_ci.core.result_files import result_folders
-    from torchperf_ci.core.results import open_folder, read_results
-    from torchperf_ci.core.text import count, safe_name
-    from torchperf_ci.github.job import write_outputs
     from torchperf_ci.report.model import ReportOptions
     from torchperf_ci.shards.uploads import merge as merge_pieces
 
@@ -96,17 +91,16 @@ def _merge(options: MergeOptions) -> int:
             folder,
             read_results(target),
             ReportOptions(flag_compilers=options.flag_compilers),
-            os.environ,
             github_files=options.github_files,
             fail_on=options.fail_on,
         )
-    if options.github_files:
-        artifact = f"torchperf-merged-{safe_name(options.name)}"
-        outputs = {"results": str(target), "artifact-name": artifact, "missing": str(len(merged.gaps))}
-        write_outputs(os.environ, outputs)
+    artifact = f"torchperf-merged-{safe_name(options.name)}"
+    outputs = {"results": target, "artifact-name": artifact, "missing": len(merged.gaps)}
+    tell_step(outputs, github_files=options.github_files)
     if merged.gaps and not options.allow_missing:
         click.echo("Error: results are missing; measure them and merge again, or use --allow-missing", err=True)
-        code = write_exit_code(int(ExitCode.NOTHING_TO_JUDGE), github_files=options.github_files)
+        code = int(ExitCode.NOTHING_TO_JUDGE)
+        tell_step({"exit-code": code}, github_files=options.github_files)
     said = f"{count(len(merged.records), 'result')} of {count(len(folders), 'folder')}"
     click.echo(f"Merged {said} into {target}", err=True)
     return code
@@ -115,10 +109,6 @@ def _merge(options: MergeOptions) -> int:
 def _piece(folder: Path) -> Piece:
     """Read the results of a folder with their shard and attempt. CSV files say nothing of one: without a name that
     does, their folder is a configuration of its own."""
-    from torchperf_ci.core.frames import CaseSelection
-    from torchperf_ci.core.result_files import read_folder
-    from torchperf_ci.core.results import RECORDS
-    from torchperf_ci.core.text import one_line
     from torchperf_ci.shards.uploads import Configuration, Piece, Shard, parse_own_artifact, read_shard
 
     results = read_folder(folder, CaseSelection())
@@ -134,7 +124,6 @@ def _piece(folder: Path) -> Piece:
 
 def _promises(matrix: str) -> list[Promise]:
     """Read the shards of a plan's matrix. Raises `UsageProblem` when it is none."""
-    from torchperf_ci.core.text import safe_name
     from torchperf_ci.shards.matrix import parse_filter
     from torchperf_ci.shards.uploads import Configuration, Promise, Shard, parse_shard_name
 
@@ -156,8 +145,6 @@ def _promises(matrix: str) -> list[Promise]:
 
 def _with_log(record: Record, source: Path, folder: ResultsFolder) -> Record:
     """Return the record with its log beside it. What is no file among the logs of its folder is left behind."""
-    from torchperf_ci.core.results import LOGS
-
     if not record.log:
         return record
     log, logs = (source / record.log).resolve(), (source / LOGS).resolve()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.cli.case_options import ModelOptions, PythonOptions
+from torchperf_ci.cli.finish import tell_step
 from torchperf_ci.cli.history_options import PastOptions
 from torchperf_ci.cli.options import (
     GITHUB_OUTPUTS,
@@ -24,9 +25,14 @@ from torchperf_ci.cli.options import (
 )
 from torchperf_ci.cli.suites import preloaded_python
 from torchperf_ci.core.errors import TorchperfError, UsageProblem
+from torchperf_ci.core.frames import CaseSelection
+from torchperf_ci.core.records import Record
+from torchperf_ci.core.result_files import read_folder
+from torchperf_ci.core.results import open_folder
+from torchperf_ci.core.text import count
+from torchperf_ci.github.job import stop_commands
 
 if TYPE_CHECKING:
-    from torchperf_ci.core.records import Record
     from torchperf_ci.run.plan import Selection
     from torchperf_ci.shards.matrix import MatrixJob, RunnerKind, SuiteModel
 
@@ -103,7 +109,6 @@ def plan(options: PlanOptions) -> None:
       torchperf-ci plan --inference --suites huggingface --shards 4 --durations out
       torchperf-ci plan --training --suites tiny --runner 'cuda=self-hosted gpu'
     """
-    from torchperf_ci.github.job import write_outputs
     from torchperf_ci.shards.matrix import plan_jobs
 
     if options.durations.fetch_into is not None:
@@ -120,21 +125,15 @@ def plan(options: PlanOptions) -> None:
     if len(matrix.encode()) > LARGEST_OUTPUT:
         raise UsageProblem(f"the matrix has {len(matrix):,} characters, more than GitHub takes; plan suites apart")
     click.echo(matrix)
-    if options.github_files:
-        write_outputs(os.environ, {"matrix": matrix, "jobs": str(len(jobs))})
+    tell_step({"matrix": matrix, "jobs": len(jobs)}, github_files=options.github_files)
 
 
 def _fetch_durations(options: PlanOptions, target: Path) -> None:
-    from torchperf_ci.core.results import open_folder
-    from torchperf_ci.core.text import count
-    from torchperf_ci.github.job import write_outputs
-
     records = _read_elsewhere(options)
     with open_folder(target, option="--fetch-durations") as folder:
         folder.append(*records)
     click.echo(f"Saved {count(len(records), 'record')} with durations in {target}", err=True)
-    if options.github_files:
-        write_outputs(os.environ, {"durations": str(target)})
+    tell_step({"durations": target}, github_files=options.github_files)
 
 
 def _list_models(selection: Selection, options: PlanOptions) -> tuple[tuple[SuiteModel, ...], dict[str, str]]:
@@ -142,7 +141,6 @@ def _list_models(selection: Selection, options: PlanOptions) -> tuple[tuple[Suit
 
     Raises `UsageProblem` for what they do not have.
     """
-    from torchperf_ci.github.job import stop_commands
     from torchperf_ci.run.plan import chosen_models, nothing_left, suite_problems
     from torchperf_ci.run.survey import list_suites
     from torchperf_ci.shards.matrix import SuiteModel
@@ -162,9 +160,6 @@ def _list_models(selection: Selection, options: PlanOptions) -> tuple[tuple[Suit
 
 
 def _read_folders(folders: Sequence[str]) -> Iterator[Record]:
-    from torchperf_ci.core.frames import CaseSelection
-    from torchperf_ci.core.result_files import read_folder
-
     for folder in folders:
         records = read_folder(Path(folder), CaseSelection()).records
         if not records:
@@ -204,8 +199,6 @@ def _read_elsewhere(options: PlanOptions) -> list[Record]:
 
 def _describe(jobs: Sequence[MatrixJob], models: int) -> None:
     """Say on stderr how many shards each runner gets, and how long they take where that is known."""
-    from torchperf_ci.core.text import count
-
     for title in dict.fromkeys(job.name for job in jobs):
         seconds = [job.seconds for job in jobs if job.name == title]
         low, high = f"{min(seconds):,.0f}", f"{max(seconds):,.0f}"

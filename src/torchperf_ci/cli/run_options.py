@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,9 @@ from click.core import ParameterSource
 from torchperf_ci.cli.case_options import CaseOptions, TalkOptions
 from torchperf_ci.cli.finish import conclude
 from torchperf_ci.cli.options import GITHUB_FILES, command_options, option
+from torchperf_ci.core.results import Results, ResultsFolder
 
 if TYPE_CHECKING:
-    from torchperf_ci.core.results import Results, ResultsFolder
     from torchperf_ci.report.model import ReportOptions
 
 _FOLDER = click.Path(path_type=Path)
@@ -102,7 +101,6 @@ class RunOptions:
             folder,
             results,
             report_options,
-            os.environ,
             github_files=self.github_files,
             fail_on=self.fail_on,
             strict=self.strict,

@@ -13,7 +13,7 @@ import click
 
 from torchperf_ci.cli.case_options import PythonOptions, complete_suites, refuse_missing_files
 from torchperf_ci.cli.options import Group, argument, command_options, takes
-from torchperf_ci.core.text import one_line
+from torchperf_ci.core.text import draw_table, one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.run.session import Preloaded
@@ -91,7 +91,5 @@ def _models(entry: SuiteEntry) -> str:
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Lay out columns of text, harmless for a terminal: what a suite says about itself comes from outside."""
-    from torchperf_ci.core.text import draw_table
-
     shown = [[one_line(cell) for cell in row] for row in rows]
     return draw_table(headers, shown)

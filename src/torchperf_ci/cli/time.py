@@ -10,16 +10,15 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from torchperf_ci.cli.case_options import COMPILERS, DEVICES, Seconds, TalkOptions, complete_list
+from torchperf_ci.cli.finish import Interrupted, echo_coloured, interrupted, signals_interrupt
 from torchperf_ci.cli.options import PYTHON, argument, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, UsageProblem
-
-if TYPE_CHECKING:
-    from torchperf_ci.core.records import Record
+from torchperf_ci.core.records import Mode, Record, Source, Status
+from torchperf_ci.core.results import open_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,8 +160,6 @@ def time_function(options: TimeOptions) -> int:
 
     Exit code 0, whatever the answer; 3 when the compiled results are wrong, 6 when it could not be measured.
     """
-    from torchperf_ci.cli.finish import Interrupted, echo_coloured, interrupted, signals_interrupt
-    from torchperf_ci.core.records import Status
     from torchperf_ci.report.words import answer_for_one
 
     suite = OneOff(target=options.target, args=options.args, kwargs=options.kwargs).write_suite()
@@ -194,8 +191,6 @@ def time_function(options: TimeOptions) -> int:
 def _measure(options: TimeOptions, suite: str) -> list[Record]:
     """Measure the one case of the suite; return its records."""
     from torchperf_ci.cli.progress import LogLines
-    from torchperf_ci.core.records import Mode, Source
-    from torchperf_ci.core.results import open_folder
     from torchperf_ci.run.case_worker import CaseSettings
     from torchperf_ci.run.plan import Selection, make_plan
     from torchperf_ci.run.runner import measure_plan

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from torchperf_ci.cli.finish import tell_step
 from torchperf_ci.cli.options import (
     GITHUB_FILES,
     SUMMARY_FILE,
@@ -169,7 +170,6 @@ def _update(client: Client | None, options: UpdateExpectedOptions) -> Update:
     """Collect, plan, write, tell, propose; in this order, so that what is refused is refused before it is written."""
     from torchperf_ci.expectations.report import write_update_markdown, write_update_text
     from torchperf_ci.expectations.update import apply_update, plan_update
-    from torchperf_ci.github.job import append_summary, write_outputs
     from torchperf_ci.github.pulls import open_pull_request, prepare_proposal
     from torchperf_ci.github.runs import require_repository
 
@@ -203,9 +203,8 @@ def _update(client: Client | None, options: UpdateExpectedOptions) -> Update:
         pull = open_pull_request(client, proposal, title=title, body=markdown)
         click.echo(f"{'Opened' if pull.opened else 'Updated'} pull request {pull.number}: {pull.url}", err=True)
         url = pull.url
-    if options.github_files:
-        append_summary(os.environ, markdown)
-        write_outputs(os.environ, {"changed": str(len(update.written)), "pull-request-url": url})
+    outputs = {"changed": len(update.written), "pull-request-url": url}
+    tell_step(outputs, markdown, github_files=options.github_files)
     return update
 
 

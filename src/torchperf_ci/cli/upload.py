@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.cli.files import STREAM, read_input, results_in, write_output
+from torchperf_ci.cli.finish import tell_step
 from torchperf_ci.cli.options import GITHUB_OUTPUTS, Group, KeyValues, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge
+from torchperf_ci.core.file_systems import is_url, shown
 from torchperf_ci.core.text import count
 
 if TYPE_CHECKING:
@@ -119,8 +121,7 @@ def scribe(options: ScribeOptions) -> None:
         accepted, requests = send(entries, transport, journal)
     before = f"; {earlier:,} accepted earlier" if earlier else ""
     click.echo(f"{transport.endpoint} accepted {count(accepted, 'message')} in {count(requests, 'request')}{before}")
-    if options.github_files:
-        _write_output("accepted", accepted)
+    tell_step({"accepted": accepted}, github_files=options.github_files)
 
 
 def _fields(options: ScribeOptions) -> Sequence[tuple[str, Fields]]:
@@ -200,7 +201,6 @@ def hud(options: HudOptions) -> None:
       torchperf-ci upload hud --results out --out rows.json.gz
       torchperf-ci upload hud --results out --job-id 42 --out s3://my-bucket
     """
-    from torchperf_ci.core.file_systems import is_url, shown
     from torchperf_ci.pytorch.hud import bucket_files, check_rows, compress, gpus_here, lines_of, put_files, rows_of
 
     rows = rows_of(results_in(options.results), options.identity(), gpus=gpus_here())
@@ -219,11 +219,4 @@ def hud(options: HudOptions) -> None:
             click.echo(url)
     else:
         write_output(Path(out), compress(content) if out.endswith(".gz") else content, holds=count(len(rows), "row"))
-    if options.github_files:
-        _write_output("rows", len(rows))
-
-
-def _write_output(name: str, number: int) -> None:
-    from torchperf_ci.github.job import write_outputs
-
-    write_outputs(os.environ, {name: str(number)})
+    tell_step({"rows": len(rows)}, github_files=options.github_files)
