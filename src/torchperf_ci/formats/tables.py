@@ -7,7 +7,6 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from types import MappingProxyType
 from typing import Any
 
 from torchperf_ci.core.errors import require
@@ -38,36 +37,34 @@ from torchperf_ci.formats.model import (
     parse_status,
 )
 
-COLUMNS: Mapping[str, type] = MappingProxyType(
-    {
-        "suite": str,
-        "model": str,
-        "mode": str,
-        "device": str,
-        "dtype": str,
-        "compiler": str,
-        "testing": str,
-        "status": str,
-        "reason": str,
-        "batch_size": int,
-        "metric": str,
-        "value": float,
-        "unit": str,
-        "direction": str,
-        "repository": str,
-        "commit": str,
-        "branch": str,
-        "run_id": str,
-        "attempt": int,
-        "shard": str,
-        "time": str,
-        "host": str,
-        "cpu": str,
-        "gpu": str,
-        "torch": str,
-        "world": int,
-    }
-)
+COLUMNS: Mapping[str, type] = {
+    "suite": str,
+    "model": str,
+    "mode": str,
+    "device": str,
+    "dtype": str,
+    "compiler": str,
+    "testing": str,
+    "status": str,
+    "reason": str,
+    "batch_size": int,
+    "metric": str,
+    "value": float,
+    "unit": str,
+    "direction": str,
+    "repository": str,
+    "commit": str,
+    "branch": str,
+    "run_id": str,
+    "attempt": int,
+    "shard": str,
+    "time": str,
+    "host": str,
+    "cpu": str,
+    "gpu": str,
+    "torch": str,
+    "world": int,
+}
 """The columns and their types. `value` is empty, and `metric` too, in the one row of a record without numbers."""
 
 _BREAK = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")

@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, product
 from pathlib import Path
-from types import MappingProxyType
 from typing import Protocol
 
 from torchperf_ci.core.csv_files import KNOWN_SUITES, CsvFile, parse_csv
@@ -42,45 +41,45 @@ DTYPES = ("float32", "float16", "bfloat16", "amp")
 TESTINGS = (Testing.PERFORMANCE, Testing.ACCURACY)
 """In the order they are run."""
 
-COMPILERS: Mapping[Mode, Mapping[str, str]] = MappingProxyType(
-    {
-        Mode.TRAINING: {
-            "ts_nnc": "--training --speedup-ts",
-            "ts_nvfuser": "--training --nvfuser --speedup-dynamo-ts",
-            "eager": "--training --backend=eager",
-            "aot_eager": "--training --backend=aot_eager",
-            "cudagraphs": "--training --backend=cudagraphs",
-            "aot_nvfuser": "--training --nvfuser --backend=aot_ts_nvfuser",
-            "nvprims_nvfuser": "--training --backend=nvprims_nvfuser",
-            "inductor": "--training --inductor",
-            "inductor_no_cudagraphs": "--training --inductor --disable-cudagraphs",
-            "inductor_max_autotune": "--training --inductor --inductor-compile-mode max-autotune",
-            "inductor_max_autotune_no_cudagraphs": "--training --inductor "
-            "--inductor-compile-mode max-autotune-no-cudagraphs --disable-cudagraphs",
-        },
-        Mode.INFERENCE: {
-            "aot_eager": "--inference --backend=aot_eager",
-            "eager": "--inference --backend=eager",
-            "ts_nnc": "--inference --speedup-ts",
-            "ts_nvfuser": "--inference -n100 --speedup-ts --nvfuser",
-            "trt": "--inference -n100 --speedup-trt",
-            "ts_nvfuser_cudagraphs": "--inference --backend=cudagraphs_ts",
-            "inductor": "--inference -n50 --inductor",
-            "inductor_no_cudagraphs": "--inference -n50 --inductor --disable-cudagraphs",
-            "inductor_max_autotune": "--inference -n50 --inductor --inductor-compile-mode max-autotune",
-            "inductor_max_autotune_no_cudagraphs": "--inference -n50 --inductor "
-            "--inductor-compile-mode max-autotune-no-cudagraphs --disable-cudagraphs",
-            "torchscript-onnx": "--inference -n5 --torchscript-onnx",
-            "dynamo-onnx": "--inference -n5 --dynamo-onnx",
-        },
-    }
-)
+COMPILERS: Mapping[Mode, Mapping[str, str]] = {
+    Mode.TRAINING: {
+        "ts_nnc": "--training --speedup-ts",
+        "ts_nvfuser": "--training --nvfuser --speedup-dynamo-ts",
+        "eager": "--training --backend=eager",
+        "aot_eager": "--training --backend=aot_eager",
+        "cudagraphs": "--training --backend=cudagraphs",
+        "aot_nvfuser": "--training --nvfuser --backend=aot_ts_nvfuser",
+        "nvprims_nvfuser": "--training --backend=nvprims_nvfuser",
+        "inductor": "--training --inductor",
+        "inductor_no_cudagraphs": "--training --inductor --disable-cudagraphs",
+        "inductor_max_autotune": "--training --inductor --inductor-compile-mode max-autotune",
+        "inductor_max_autotune_no_cudagraphs": "--training --inductor "
+        "--inductor-compile-mode max-autotune-no-cudagraphs --disable-cudagraphs",
+    },
+    Mode.INFERENCE: {
+        "aot_eager": "--inference --backend=aot_eager",
+        "eager": "--inference --backend=eager",
+        "ts_nnc": "--inference --speedup-ts",
+        "ts_nvfuser": "--inference -n100 --speedup-ts --nvfuser",
+        "trt": "--inference -n100 --speedup-trt",
+        "ts_nvfuser_cudagraphs": "--inference --backend=cudagraphs_ts",
+        "inductor": "--inference -n50 --inductor",
+        "inductor_no_cudagraphs": "--inference -n50 --inductor --disable-cudagraphs",
+        "inductor_max_autotune": "--inference -n50 --inductor --inductor-compile-mode max-autotune",
+        "inductor_max_autotune_no_cudagraphs": "--inference -n50 --inductor "
+        "--inductor-compile-mode max-autotune-no-cudagraphs --disable-cudagraphs",
+        "torchscript-onnx": "--inference -n5 --torchscript-onnx",
+        "dynamo-onnx": "--inference -n5 --dynamo-onnx",
+    },
+}
 """Per mode every compiler and the flags that choose it."""
 
 COLD_START_COMPILERS = frozenset({"inductor", "inductor_no_cudagraphs"})
-QUICK: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"torchbench": ("resnet..$",), "huggingface": ("Albert",), "timm_models": ("^resnet", "^inception")}
-)
+QUICK: Mapping[str, tuple[str, ...]] = {
+    "torchbench": ("resnet..$",),
+    "huggingface": ("Albert",),
+    "timm_models": ("^resnet", "^inception"),
+}
 """Per suite the filters of a quick look."""
 
 

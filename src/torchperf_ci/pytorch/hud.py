@@ -14,7 +14,6 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,19 +31,17 @@ SCHEMA_FILE = "pytorch_benchmark_v3.schema.json"
 _GIB = 1024**3
 _SCHEMES_WITH_HEADERS = frozenset({"s3", "s3a"})
 
-_REPOSITORIES: Mapping[str, str] = MappingProxyType(
-    {
-        "torch": "pytorch/pytorch",
-        "torchvision": "pytorch/vision",
-        "torchaudio": "pytorch/audio",
-        "torchao": "pytorch/ao",
-        "triton": "triton-lang/triton",
-        "numpy": "numpy/numpy",
-        "transformers": "huggingface/transformers",
-        "timm": "huggingface/pytorch-image-models",
-        "onnxruntime": "microsoft/onnxruntime",
-    }
-)
+_REPOSITORIES: Mapping[str, str] = {
+    "torch": "pytorch/pytorch",
+    "torchvision": "pytorch/vision",
+    "torchaudio": "pytorch/audio",
+    "torchao": "pytorch/ao",
+    "triton": "triton-lang/triton",
+    "numpy": "numpy/numpy",
+    "transformers": "huggingface/transformers",
+    "timm": "huggingface/pytorch-image-models",
+    "onnxruntime": "microsoft/onnxruntime",
+}
 """Where packages are developed: the database names dependencies by their repository."""
 
 _OPTIONS = {
