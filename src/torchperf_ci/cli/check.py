@@ -6,9 +6,8 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,27 +27,13 @@ from torchperf_ci.core.text import code, count, one_line
 from torchperf_ci.github.job import annotate, read_source
 
 if TYPE_CHECKING:
-    from torchperf_ci.expectations.check import Actual, Rules, TableCheck, TablePair
+    from torchperf_ci.expectations.check import Actual, TableCheck, TablePair
 
 MOST_ANNOTATIONS = 50
-
-_SCALE = option(
-    "--threshold-scale",
-    "-s",
-    type=click.FloatRange(min=0, min_open=True),
-    help="The share of the expected value that must be reached.  [default: 0.95; with --threshold: 1]",
-)
-_METRIC = option(
-    type=click.Choice(["speedup", "abs_latency"]),
-    default="speedup",
-    help="The number that the performance is judged by.",
-)
 
 
 @command_options
 class CheckOptions:
-    EXPECTED: ClassVar[str] = "--expected"
-
     actual: Path = argument(type=click.Path(exists=True, path_type=Path), envvar="TORCHPERF_RESULTS")
     expected: Path | None = option(
         type=click.Path(exists=True, path_type=Path),
@@ -70,65 +55,29 @@ class CheckOptions:
     annotate: bool = option(help="Also print failures as annotations for GitHub Actions.")
     github_files: bool = GITHUB_FILES
 
-    def rules(self) -> Rules:
-        """Return the rules of the comparison."""
-        from torchperf_ci.expectations.check import Rules
-
-        return Rules(strict=self.strict, allow_missing=self.allow_missing)
-
-    def pairs(self, actual: Actual) -> Sequence[TablePair]:
-        """Find the expectation table of each table. Raises `UsageProblem`."""
-        from torchperf_ci.expectations.check import pair_tables
-
-        if self.expected is None:
-            raise UsageProblem(f"give {self.EXPECTED}: the tables that {actual.path} is compared with")
-        return pair_tables(actual, self.expected, self.tables, warn=_warn)
-
 
 @command_options
 class MemoryOptions(CheckOptions):
-    """Say how much of the expected value is enough, too."""
-
-    scale: float | None = _SCALE
-
-    def rules(self) -> Rules:
-        """Return the rules of the comparison, with the scale."""
-        from torchperf_ci.expectations.check import SCALE
-
-        return replace(CheckOptions.rules(self), scale=self.scale or SCALE)
+    scale: float | None = option(
+        "--threshold-scale",
+        "-s",
+        type=click.FloatRange(min=0, min_open=True),
+        help="The share of the expected value that must be reached.  [default: 0.95; with --threshold: 1]",
+    )
 
 
 @command_options
 class MetricOptions(MemoryOptions):
-    """Say what performance means, too."""
-
-    metric: str = _METRIC
-
-    def rules(self) -> Rules:
-        """Return the rules of the comparison, with scale and metric."""
-        return replace(MemoryOptions.rules(self), metric=self.metric)
+    metric: str = option(
+        type=click.Choice(["speedup", "abs_latency"]),
+        default="speedup",
+        help="The number that the performance is judged by.",
+    )
 
 
 @command_options
 class PerformanceOptions(MetricOptions):
-    """Allow one threshold for all models in place of a table."""
-
     threshold: float | None = option("-t", type=float, help="A number that every model must reach, instead of a table.")
-
-    def rules(self) -> Rules:
-        """Return the rules of the comparison; a threshold is to be reached whole."""
-        rules = MetricOptions.rules(self)
-        return rules if self.threshold is None else replace(rules, scale=self.scale or 1.0)
-
-    def pairs(self, actual: Actual) -> Sequence[TablePair]:
-        """Find the expectation table of each table, or compare all with the threshold. Raises `UsageProblem`."""
-        from torchperf_ci.expectations.check import pair_with_threshold
-
-        if (self.expected is None) == (self.threshold is None):
-            raise UsageProblem(f"give either --expected or --threshold, which {actual.path} is compared with")
-        if self.threshold is not None:
-            return pair_with_threshold(actual, metric=self.metric, threshold=self.threshold)
-        return MetricOptions.pairs(self, actual)
 
 
 class TablesFolder(click.Path):
@@ -149,10 +98,6 @@ class TablesFolder(click.Path):
 
 @command_options
 class AllOptions(MetricOptions):
-    """Ask for a folder of tables."""
-
-    EXPECTED: ClassVar[str] = "--expected-dir"
-
     expected: Path | None = option(
         "--expected-dir",
         type=TablesFolder(exists=True, file_okay=False, path_type=Path),
@@ -162,8 +107,6 @@ class AllOptions(MetricOptions):
 
 @command_options
 class CountOptions:
-    """Say which counts are compared with which file."""
-
     actual: Path = argument(type=click.Path(exists=True, path_type=Path), envvar="TORCHPERF_RESULTS")
     expected: Path = option(
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -216,14 +159,21 @@ def graph_breaks(options: CheckOptions) -> None:
 @takes(PerformanceOptions)
 def performance(options: PerformanceOptions) -> None:
     """Check that every model's performance was measured, and that its speedup or latency is good enough."""
-    _check(options, ["performance"])
+    _check(
+        options,
+        ["performance"],
+        scale=options.scale,
+        metric=options.metric,
+        threshold=options.threshold,
+        wanted="either --expected or --threshold, which",
+    )
 
 
 @check.command()
 @takes(MemoryOptions)
 def memory(options: MemoryOptions) -> None:
     """Check that every model's memory compression ratio is good enough."""
-    _check(options, ["memory"])
+    _check(options, ["memory"], scale=options.scale)
 
 
 @check.command()
@@ -265,18 +215,51 @@ def counts(options: CountOptions) -> None:
 @takes(AllOptions)
 def everything(options: AllOptions) -> None:
     """Run all four checks, each on the tables that have a column for it."""
-    _check(options, ["accuracy", "graph-breaks", "performance", "memory"])
+    _check(
+        options,
+        ["accuracy", "graph-breaks", "performance", "memory"],
+        scale=options.scale,
+        metric=options.metric,
+        wanted="--expected-dir: the tables that",
+    )
 
 
-def _check(options: CheckOptions, names: Sequence[str]) -> None:
-    from torchperf_ci.expectations.check import describe_coverage, read_actual, run_checks
+def _check(
+    options: CheckOptions,
+    names: Sequence[str],
+    *,
+    scale: float | None = None,
+    metric: str = "speedup",
+    threshold: float | None = None,
+    wanted: str = "--expected: the tables that",
+) -> None:
+    """Run the checks of these names, print what they found and exit. wanted: what is lacking when nothing is given to
+    compare with."""
+    from torchperf_ci.expectations.check import (
+        SCALE,
+        Rules,
+        describe_coverage,
+        pair_tables,
+        pair_with_threshold,
+        read_actual,
+        run_checks,
+    )
     from torchperf_ci.expectations.report import write_check_markdown, write_check_text
     from torchperf_ci.expectations.table import CheckKind
 
     actual = read_actual(options.actual)
     for problem in actual.problems:
         _warn(problem)
-    pairs, rules, kinds = options.pairs(actual), options.rules(), [CheckKind(name) for name in names]
+    pairs: Sequence[TablePair]
+    if threshold is not None and options.expected is None:
+        pairs = pair_with_threshold(actual, metric=metric, threshold=threshold)
+    elif options.expected is not None and threshold is None:
+        pairs = pair_tables(actual, options.expected, options.tables, warn=_warn)
+    else:
+        raise UsageProblem(f"give {wanted} {actual.path} is compared with")
+    scale = scale or (SCALE if threshold is None else 1.0)  # a threshold is to be reached whole
+    rules = Rules(strict=options.strict, allow_missing=options.allow_missing, metric=metric, scale=scale)
+    kinds = [CheckKind(name) for name in names]
     checks = run_checks(pairs, kinds, rules)
     command = _update_command(actual, pairs, checks, options) if any(c.failed or c.improved for c in checks) else ""
     notes = describe_coverage(pairs, kinds, rules)
