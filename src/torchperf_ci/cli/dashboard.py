@@ -458,9 +458,7 @@ class Targets:
         message = f"Add the run of {self.run.time:%Y-%m-%d %H:%M} UTC"
         commit = commit_files(self.client, branch, files, message=message)
         size = sum(map(len, files.values()))
-        done = (
-            f"Committed {count(len(files), 'file')} ({size:,} bytes) to" if commit.made else "Everything is already on"
-        )
+        done = f"Committed {count(len(files), 'file')} ({size:,} bytes) to" if commit else "Everything is already on"
         click.echo(f"{done} {where}", err=True)
 
     def _post(self, comment: Comment, issue: int) -> list[str]:
@@ -475,6 +473,7 @@ class Targets:
 
         assert self.client is not None
         marker = Marker(subject=f"dashboard {self.run.name} {comment.dtype}", run=self.run.key, time=self.run.time)
-        posted = post_comment(self.client, repository, issue, comment.text, marker, sticky=options.posting.sticky)
-        click.echo(f"{'Posted' if posted.was_new else 'Updated'} {posted.url}", err=True)
-        return [posted.url]
+        sticky = options.posting.sticky
+        url, is_new = post_comment(self.client, repository, issue, comment.text, marker, sticky=sticky)
+        click.echo(f"{'Posted' if is_new else 'Updated'} {url}", err=True)
+        return [url]

@@ -208,10 +208,10 @@ def hud(options: HudOptions) -> None:
         raise NothingToJudge(f"no result in {options.results} has a metric, so there are no rows to write")
     check_rows(rows)
     content, out = lines_of(rows), options.out or str(STREAM)
-    files = bucket_files(rows) if is_url(out) else []
+    files = bucket_files(rows) if is_url(out) else {}
     if options.dry_run:
         write_output(STREAM, content)
-        for target in [f"{shown(out)}/{file.path}" for file in files] or [out]:
+        for target in [f"{shown(out)}/{path}" for path in files] or [out]:
             click.echo(f"Would write {target}", err=True)
         return
     if files:

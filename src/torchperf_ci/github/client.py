@@ -56,6 +56,10 @@ class GitHubRefused(Refused):
         self.status = status
 
 
+class GitHubNotFound(GitHubRefused):
+    """GitHub has no such thing, or shows it to somebody else only."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """Where GitHub is and who asks. patience_s: how long one request may wait for rate limits, all waits together.
@@ -258,7 +262,8 @@ class PatientRequester(Requester):
             may_have_arrived = reply.is_passing_fault and writes and not purpose.repeatable
             wait = compute_wait(reply, tries=tries, now=self.pace.clock(), jitter=self.pace.jitter())
             if wait is None or may_have_arrived:
-                raise GitHubRefused(self._explain_refusal(reply), status=reply.status)
+                refused = GitHubNotFound if reply.status == 404 else GitHubRefused
+                raise refused(self._explain_refusal(reply), status=reply.status)
             waited += wait
             if waited > self.access.patience_s:
                 raise GitHubRefused(self._explain_patience(reply, wait), status=reply.status)
