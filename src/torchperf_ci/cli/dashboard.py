@@ -13,7 +13,7 @@ import click
 
 from torchperf_ci.cli.config import owner_rules, tolerance_rules
 from torchperf_ci.cli.finish import ContentOptions, refuse_to_overwrite, tell_step
-from torchperf_ci.cli.follow_options import FollowedUp, FollowOptions, follow_up
+from torchperf_ci.cli.follow_options import FollowOptions, follow_up
 from torchperf_ci.cli.history_options import (
     HistoryOptions,
     JudgingOptions,
@@ -21,6 +21,7 @@ from torchperf_ci.cli.history_options import (
     find_acceptance_source,
     make_run_of_folder,
     publish_pages,
+    read_site,
     repository_of,
 )
 from torchperf_ci.cli.options import (
@@ -257,17 +258,31 @@ def dashboard(options: DashboardCommandOptions) -> int:
         targets.keep_run(pictures)
         if options.pages.pages_branch:
             targets.publish_pages()
-        followed = targets.follow_up(states, list_suites(findings)) if options.follows_up else FollowedUp()
-        posted, refusals = targets.post_comments(comments, issues) if issues else ([], [])
-        if refusals := [*followed.refusals, *refusals]:
-            raise Refused("\n".join(refusals))
-    for url in (*followed.opened, *posted):
+        opened_issues: Sequence[str] = ()
+        closed_issues: Sequence[str] = ()
+        refusals: Sequence[str] = ()
+        if options.follows_up:
+            opened_issues, closed_issues, refusals = follow_up(
+                options.follow,
+                options.github,
+                client,
+                run=run,
+                states=states,
+                branch=options.judging.compare_branch,
+                site=options.posting.site_url,
+                suites=list_suites(findings),
+                dry_run=options.dry_run,
+            )
+        posted, unposted = targets.post_comments(comments, issues) if issues else ([], [])
+        if refusals or unposted:
+            raise Refused("\n".join((*refusals, *unposted)))
+    for url in (*opened_issues, *posted):
         click.echo(url)
     outputs = {
         "comment": comments[0].path,
         "comment-url": posted[0] if posted else "",
-        "issues-opened": len(followed.opened),
-        "issues-closed": len(followed.closed),
+        "issues-opened": len(opened_issues),
+        "issues-closed": len(closed_issues),
         "new": len(new),
         "open": len(still_open),
     }
@@ -393,39 +408,12 @@ class Targets:
 
     def publish_pages(self) -> None:
         """Bring the pages of the whole history up to date, this run among them if it was kept."""
-        from torchperf_ci.history.runs import RunFilter
-        from torchperf_ci.site.build import read_sources
-
         options, asked, pages = self.options, self.options.history, self.options.pages
         assert self.client is not None
-        judged = RunFilter(name=asked.name, branch=options.judging.compare_branch)
-        sources = read_sources(
-            self._parquet(),
-            options.judging.look_back,
-            judged,
-            rules=tolerance_rules(),
-            checkout=Path.cwd(),
-            client=self.client,
-            source=self.source,
-        )
+        sources = read_site(self._parquet(), asked, options.judging, self.client, self.source)
         shown = pages.site_options(options.github, name=asked.name, url=options.posting.site_url)
         target = pages.target(options.github)
         publish_pages(sources, shown, target, pages.pages_dir, self.client, dry_run=options.dry_run)
-
-    def follow_up(self, states: Sequence[SeriesState], suites: Mapping[str, str]) -> FollowedUp:
-        """Open and close issues, and tell the webhook. suites: by name, as they were asked for."""
-        options = self.options
-        return follow_up(
-            options.follow,
-            options.github,
-            self.client,
-            run=self.run,
-            states=states,
-            branch=options.judging.compare_branch,
-            site=options.posting.site_url,
-            suites=suites,
-            dry_run=options.dry_run,
-        )
 
     def post_comments(self, comments: Sequence[Comment], issues: Mapping[str, int]) -> tuple[list[str], list[str]]:
         """Post the comments that have an issue; return their addresses, and what was refused."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -52,15 +51,6 @@ class FollowOptions:
             check_webhook(self.webhook)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FollowedUp:
-    """The addresses of issues that were opened and closed, and refusals."""
-
-    opened: Sequence[str] = ()
-    closed: Sequence[str] = ()
-    refusals: Sequence[str] = ()
-
-
 def follow_up(
     options: FollowOptions,
     github: GitHubOptions,
@@ -72,9 +62,10 @@ def follow_up(
     site: str,
     suites: Mapping[str, str],
     dry_run: bool,
-) -> FollowedUp:
-    """Bring issues up to date with what the history shows after a run, and tell the webhook. One refusal keeps nothing
-    else from being done.
+) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+    """Bring issues up to date with what the history shows after a run, and tell the webhook.
+
+    Return the addresses of issues that were opened and closed, and refusals: one keeps nothing else from being done.
 
     states: of all cases. branch: the only one whose runs were judged, or blank. suites: as `list_suites` has them.
     """
@@ -113,7 +104,7 @@ def follow_up(
             _tell_webhook(options.webhook, asked, opened, closed, dry_run=dry_run)
         except Refused as error:
             refusals.append(str(error))
-    return FollowedUp(opened=urls[0], closed=urls[1], refusals=tuple(dict.fromkeys(refusals)))
+    return *urls, tuple(dict.fromkeys(refusals))
 
 
 Told = list[tuple["Incident", str]]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torchperf_ci.cli.config import owner_rules
+from torchperf_ci.cli.config import owner_rules, tolerance_rules
 from torchperf_ci.cli.options import GitHubOptions, command_options, option
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Source
@@ -176,6 +176,22 @@ class PagesOptions:
 
         server = server_of(github.api_url)
         return SiteOptions(name=name, last=self.pages_last, url=url, server=server, owners=owner_rules())
+
+
+def read_site(
+    history: ParquetHistory,
+    asked: HistoryOptions,
+    judging: JudgingOptions,
+    client: Client | None,
+    source: AcceptanceSource | None,
+) -> SiteSources:
+    """Read what the pages of a history show."""
+    from torchperf_ci.history.runs import RunFilter
+    from torchperf_ci.site.build import read_sources
+
+    judged = RunFilter(name=asked.name, branch=judging.compare_branch)
+    rules, here = tolerance_rules(), Path.cwd()
+    return read_sources(history, judging.look_back, judged, rules=rules, checkout=here, client=client, source=source)
 
 
 def publish_pages(

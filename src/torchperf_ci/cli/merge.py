@@ -15,7 +15,7 @@ from torchperf_ci.core.errors import ExitCode, UsageProblem
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Record
 from torchperf_ci.core.result_files import read_folder, result_folders
-from torchperf_ci.core.results import LOGS, RECORDS, ResultsFolder, open_folder, read_results
+from torchperf_ci.core.results import LOGS, ResultsFolder, open_folder, read_results
 from torchperf_ci.core.text import count, one_line, safe_name
 
 if TYPE_CHECKING:
@@ -107,19 +107,14 @@ def _merge(options: MergeOptions) -> int:
 
 
 def _piece(folder: Path) -> Piece:
-    """Read the results of a folder with their shard and attempt. CSV files say nothing of one: without a name that
-    does, their folder is a configuration of its own."""
-    from torchperf_ci.shards.uploads import Configuration, Piece, Shard, parse_own_artifact, read_shard
+    """Read the results of a folder with their shard and attempt."""
+    from torchperf_ci.shards.uploads import Piece, identify_folder
 
     results = read_folder(folder, CaseSelection())
     for problem in results.problems:
         click.echo(f"Warning: {folder / one_line(str(problem), limit=300)}", err=True)
-    name = folder.resolve().name
-    recorded = read_shard(results.records)
-    if not (folder / RECORDS).is_file():
-        recorded = Shard(Configuration(name), 1, 1), 1
-    shard, attempt = parse_own_artifact(name) or recorded
-    return Piece(label=name, shard=shard, attempt=attempt, results=results)
+    shard, attempt = identify_folder(folder, lambda: results.records)
+    return Piece(label=folder.resolve().name, shard=shard, attempt=attempt, results=results)
 
 
 def _promises(matrix: str) -> list[Promise]:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from torchperf_ci.cli.config import tolerance_rules
 from torchperf_ci.cli.history_options import (
     HistoryOptions,
     JudgingOptions,
     PagesOptions,
     find_acceptance_source,
     publish_pages,
+    read_site,
     tell_update,
 )
 from torchperf_ci.cli.options import ACCEPT_LABEL, GitHubOptions, argument, command, command_options, option, takes
@@ -65,8 +65,7 @@ def site(options: SiteCommandOptions) -> None:
       torchperf-ci site --data-branch torchperf-data --repo org/project --pages-branch gh-pages
     """
     from torchperf_ci.history.parquet import describe_empty
-    from torchperf_ci.history.runs import RunFilter
-    from torchperf_ci.site.build import make_site, open_folder_site, read_sources, write_site
+    from torchperf_ci.site.build import make_site, open_folder_site, write_site
 
     pages, asked = options.pages, options.history
     pages.check(options.github)
@@ -78,10 +77,8 @@ def site(options: SiteCommandOptions) -> None:
         needs_client = asked.is_on_branch or bool(pages.pages_branch) or options.github.can_ask(os.environ)
         client = opened.enter_context(options.github.client(os.environ)) if needs_client else None
         history = asked.parquet(options.github, client)
-        judged = RunFilter(name=asked.name, branch=options.judging.compare_branch)
         source = find_acceptance_source(options.github, client, options.accept_label)
-        rules, count, here = tolerance_rules(), options.judging.look_back, Path.cwd()
-        sources = read_sources(history, count, judged, rules=rules, checkout=here, client=client, source=source)
+        sources = read_site(history, asked, options.judging, client, source)
         for problem in sources.problems:
             click.echo(f"Warning: {one_line(str(problem))}", err=True)
         if not sources.states:
