@@ -46,13 +46,12 @@ def accept(options: AcceptOptions) -> int:
     Exit code 0 also for a comment that is no command, or that nobody with write access wrote.
     """
     from torchperf_ci.github.issues import post_comment
-    from torchperf_ci.github.runs import require_repository
     from torchperf_ci.post.acceptances import judge_comment, make_marker
     from torchperf_ci.post.desk import PostingDesk
     from torchperf_ci.post.origin import read_comment, read_label
     from torchperf_ci.post.stored import review_comparison
 
-    repository = require_repository(options.github.repository)
+    repository = options.github.require_repository()
     happened = read_event(os.environ)
     of_event = read_comment(happened)
     labelled = read_label(happened, options.accept_label)

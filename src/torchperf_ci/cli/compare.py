@@ -15,7 +15,7 @@ import click
 
 from torchperf_ci.cli.compare_options import CompareOptions
 from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt, tell_step, tells_failure
-from torchperf_ci.cli.history_options import make_run_of_folder, repository_of
+from torchperf_ci.cli.history_options import make_run_of_folder
 from torchperf_ci.cli.options import command, declared_parameters, list_given, takes
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, UsageProblem
 from torchperf_ci.core.frames import CaseSelection
@@ -119,7 +119,7 @@ def _fetch_baseline(head: Results, name: str, options: CompareOptions) -> tuple[
     """Fetch the label and the results of the artifact nearest to where head left its branch."""
     from torchperf_ci.github.artifacts import read_nearest_results
 
-    repository, commit = repository_of(options.github), _source_of(head).commit
+    repository, commit = options.github.require_repository(), _source_of(head).commit
     if not commit:
         raise UsageProblem("the results of head name no commit, so there is none to look for base from")
     with options.github.client(os.environ) as client:

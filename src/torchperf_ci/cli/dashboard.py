@@ -22,7 +22,6 @@ from torchperf_ci.cli.history_options import (
     make_run_of_folder,
     publish_pages,
     read_site,
-    repository_of,
 )
 from torchperf_ci.cli.options import (
     ACCEPT_LABEL,
@@ -143,7 +142,7 @@ class DashboardCommandOptions:
         """Raise `UsageProblem` for what cannot be done, before anything is."""
         self.issues()
         if self.posting.issues or self.history.data_branch:
-            repository_of(self.github)
+            self.github.require_repository()
         if self.history.archive and self.history.location:
             raise UsageProblem(
                 "--history and --dashboard-archive-path are two places for the same runs; give one of them"
@@ -451,7 +450,7 @@ class Targets:
 
     def _post(self, comment: Comment, issue: int) -> list[str]:
         options = self.options
-        repository = repository_of(options.github)
+        repository = options.github.require_repository()
         if options.dry_run:
             how = "edit the earlier comment on, or post one to," if options.posting.sticky else "post a comment to"
             size = len(comment.text.encode())

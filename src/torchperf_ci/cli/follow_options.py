@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.cli.config import owner_rules
-from torchperf_ci.cli.history_options import repository_of
 from torchperf_ci.cli.options import GitHubOptions, command_options, option
 from torchperf_ci.core.errors import Refused, UsageProblem
 from torchperf_ci.core.records import Environment
@@ -42,7 +41,7 @@ class FollowOptions:
     def check(self, github: GitHubOptions) -> None:
         """Raise `UsageProblem` for what cannot be done, before anything is."""
         if self.opens_issues:
-            repository_of(github)
+            github.require_repository()
         if not self.issue_label.strip() or "," in self.issue_label or one_line(self.issue_label) != self.issue_label:
             raise UsageProblem(f"--issue-label {self.issue_label!r} cannot be a label: a name without commas")
         if self.webhook:
@@ -90,7 +89,10 @@ def follow_up(
     if options.opens_issues:
         assert client is not None
         desk = IssueDesk(
-            client=client, repository=repository_of(github), options=asked, say=lambda text: click.echo(text, err=True)
+            client=client,
+            repository=github.require_repository(),
+            options=asked,
+            say=lambda text: click.echo(text, err=True),
         )
         opened, closed = [], []
         try:

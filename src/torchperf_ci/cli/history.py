@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import getpass
-import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +22,7 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Metric, Source
 from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import RECORDS, Problem, Results, open_folder
-from torchperf_ci.core.text import count, csv_cell, draw_table, one_line, some_of
+from torchperf_ci.core.text import count, csv_cell, draw_table, one_line, some_of, write_csv
 from torchperf_ci.formats.model import ImportFormat
 
 if TYPE_CHECKING:
@@ -405,13 +403,10 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], form:
     """Write a table as text for a terminal, as CSV or as JSON."""
     match form:
         case "csv":
-            stream = io.StringIO()
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows([csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
-            return stream.getvalue().rstrip("\n")
+            cells = [[csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+            return write_csv([columns, *cells]).rstrip("\n")
         case "json":
             return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=str, indent=2)
         case _:
-            cells = [["" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
-            return draw_table(list(map(one_line, columns)), cells)
+            texts = [["" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
+            return draw_table(list(map(one_line, columns)), texts)

@@ -49,7 +49,7 @@ class PastOptions:
         """Return the data branch. Raises `UsageProblem` when the repository is not known."""
         from torchperf_ci.github.branch import Branch
 
-        return Branch(repository=repository_of(github), name=self.data_branch)
+        return Branch(repository=github.require_repository(), name=self.data_branch)
 
     def parquet(self, github: GitHubOptions, client: Client | None, *, message: str = "Add a run") -> ParquetHistory:
         """Return the history of Parquet files. `client` is needed when they are on the data branch.
@@ -134,13 +134,6 @@ def make_run_of_folder(directory: Path, results: Results, *, name: str) -> Histo
     return make_folder_run(directory, results, name=name, source=source)
 
 
-def repository_of(github: GitHubOptions) -> str:
-    """Return the repository of --repo. Raises `UsageProblem` when it is not given, or cannot be one."""
-    from torchperf_ci.github.runs import require_repository
-
-    return require_repository(github.repository)
-
-
 @command_options("Pages")
 class PagesOptions:
     pages_branch: str = option(
@@ -157,7 +150,7 @@ class PagesOptions:
     def check(self, github: GitHubOptions) -> None:
         """Raise `UsageProblem` for what cannot be done, before anything is."""
         if self.pages_branch:
-            repository_of(github)
+            github.require_repository()
         if self.pages_dir and not self.pages_branch:
             raise UsageProblem("--pages-dir is a folder of --pages-branch; give that as well")
         if any(part in {"..", "."} or part.lower() == ".git" for part in self.pages_dir.split("/")):
@@ -167,7 +160,7 @@ class PagesOptions:
         """Return the branch for the pages."""
         from torchperf_ci.github.branch import Branch
 
-        return Branch(repository=repository_of(github), name=self.pages_branch)
+        return Branch(repository=github.require_repository(), name=self.pages_branch)
 
     def site_options(self, github: GitHubOptions, *, name: str, url: str) -> SiteOptions:
         """Return what the pages of the series `name` show; `url` is where they are going to be, if that is known."""

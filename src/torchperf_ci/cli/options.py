@@ -323,6 +323,12 @@ class GitHubOptions:
         help="How long a request may wait for GitHub's rate limits before the command gives up.",
     )
 
+    def require_repository(self) -> str:
+        """Return the repository of --repo. Raises `UsageProblem` when it is not given, or cannot be one."""
+        from torchperf_ci.github.runs import require_repository
+
+        return require_repository(self.repository)
+
     def can_ask(self, environ: Mapping[str, str]) -> bool:
         """Say whether a repository is named, and there is a token to ask for it. Raises `UsageProblem`."""
         from torchperf_ci.github.client import read_token

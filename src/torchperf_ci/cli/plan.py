@@ -186,11 +186,10 @@ def _read_elsewhere(options: PlanOptions) -> list[Record]:
             click.echo(f"Warning: no durations from the history: {error}", err=True)
     if options.durations.artifact:
         from torchperf_ci.github.artifacts import read_newest_results
-        from torchperf_ci.github.runs import require_repository
 
         try:
             with options.github.client(os.environ) as client:
-                repository = require_repository(options.github.repository)
+                repository = options.github.require_repository()
                 records += read_newest_results(client, repository, options.durations.artifact).records
         except TorchperfError as error:
             click.echo(f"Warning: no durations from the artifact {options.durations.artifact}: {error}", err=True)

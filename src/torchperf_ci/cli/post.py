@@ -58,11 +58,10 @@ def post(options: PostOptions) -> int:
     When a permission is missing, the message names it and the rest is posted. Exit code 5: nothing could be posted. In
     a job of a fork or of Dependabot that is no error, since the second workflow posts.
     """
-    from torchperf_ci.github.runs import require_repository
     from torchperf_ci.post.desk import PostingDesk, download_posting
     from torchperf_ci.post.origin import read_finished_run, read_own_job
 
-    repository = require_repository(options.github.repository)
+    repository = options.github.require_repository()
     happened = read_event(os.environ)
     is_local = bool(options.results) or options.start
     origin = read_own_job(happened, os.environ, repository) if is_local else read_finished_run(happened, repository)

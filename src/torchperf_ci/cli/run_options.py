@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,14 +19,6 @@ if TYPE_CHECKING:
 
 _FOLDER = click.Path(path_type=Path)
 
-_ONLY_DYNAMO = (
-    "pytorch_dir",
-    "print_run_commands",
-    "log_operator_inputs",
-    "extra_args",
-    "enable_cpu_launcher",
-    "cpu_launcher_args",
-)
 _ONLY_TORCHPERF = (
     "cases_from",
     "warmup",
@@ -113,7 +106,8 @@ def refuse_other_harness(context: click.Context, harness: str) -> None:
 
     Those of the environment may be meant for another command, and stay unused.
     """
-    other = _ONLY_TORCHPERF if harness == "dynamo" else _ONLY_DYNAMO
+    only_dynamo = [each.name for each in fields(HarnessOptions) if each.name != "harness"]
+    other = _ONLY_TORCHPERF if harness == "dynamo" else only_dynamo
     typed = [name for name in other if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if typed:
         names = ", ".join("--" + name.replace("_", "-") for name in typed)

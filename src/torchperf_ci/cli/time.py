@@ -144,7 +144,7 @@ class TimeOptions:
 
 @command(name="time", short_help="Say in one sentence whether torch.compile helps a function.")
 @takes(TimeOptions)
-def time_function(options: TimeOptions) -> int:
+def time(options: TimeOptions) -> int:
     """Say in one sentence whether torch.compile helps a function.
 
     MODULE:FUNCTION is what Python imports, e.g. mypkg.ops:softmax, a file as in ops.py:softmax, or a method as in

@@ -171,7 +171,6 @@ def _update(client: Client | None, options: UpdateExpectedOptions) -> Update:
     from torchperf_ci.expectations.report import write_update_markdown, write_update_text
     from torchperf_ci.expectations.update import apply_update, plan_update
     from torchperf_ci.github.pulls import open_pull_request, prepare_proposal
-    from torchperf_ci.github.runs import require_repository
 
     folder, sha, wanted = options.expected_dir, options.commit, options.proposal
     collected = _collect(client, options)
@@ -187,7 +186,7 @@ def _update(client: Client | None, options: UpdateExpectedOptions) -> Update:
     if client is not None and wanted.pull_request and not options.dry_run and update.written:
         proposal = prepare_proposal(
             client,
-            require_repository(options.github.repository),
+            options.github.require_repository(),
             branch=wanted.branch or f"torchperf/update-expected-{sha[:12] or 'local'}",
             base=wanted.base or "",
             files={folder / table.path: table.text.encode() for table in update.written},
@@ -210,7 +209,7 @@ def _update(client: Client | None, options: UpdateExpectedOptions) -> Update:
 
 def _collect(client: Client | None, options: UpdateExpectedOptions) -> Collected:
     from torchperf_ci.expectations.collect import Collected, Wish, collect, collect_from_disk
-    from torchperf_ci.github.runs import complete_sha, require_repository
+    from torchperf_ci.github.runs import complete_sha
     from torchperf_ci.shards.uploads import Layout
 
     source = options.source
@@ -222,7 +221,7 @@ def _collect(client: Client | None, options: UpdateExpectedOptions) -> Collected
         excluded = tuple(re.compile(pattern) for pattern in source.exclude_jobs)
     except re.error as error:
         raise UsageProblem(f"--exclude-job {error.pattern!r} is no regular expression: {error}") from error
-    repository = require_repository(options.github.repository)
+    repository = options.github.require_repository()
     return collect(
         client,
         repository,

@@ -6,8 +6,10 @@ spreadsheet, a terminal or a workflow's runner would obey. Nothing else in this 
 
 from __future__ import annotations
 
+import csv
 import difflib
 import hashlib
+import io
 import re
 import shutil
 import signal
@@ -136,6 +138,13 @@ def fenced(text: str, *, language: str = "") -> str:
     """Write `text`, which may have several lines, as a block of code in Markdown."""
     ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{ticks}{language}\n{_show_hidden(text)}\n{ticks}"
+
+
+def write_csv(rows: Iterable[Iterable[object]]) -> str:
+    """Write rows as lines of CSV, the last one ended too."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()
 
 
 def csv_cell(text: str) -> str:

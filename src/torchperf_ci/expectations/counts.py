@@ -7,7 +7,6 @@ rows `benchmark,metric,value`. What is beyond the noise fails either way: a win,
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Record
 from torchperf_ci.core.result_files import read_file, read_folder
 from torchperf_ci.core.safe_files import write_whole
-from torchperf_ci.core.text import one_line
+from torchperf_ci.core.text import one_line, write_csv
 from torchperf_ci.expectations.table import refuse_name
 
 USUAL_NOISE = 0.015
@@ -198,12 +197,10 @@ def _shorten(value: float, noise: float) -> float:
 
 def write_counts(expected: Mapping[Key, ExpectedCount]) -> str:
     """Write a file of expected counts."""
-    rows = []
-    for (benchmark, metric), wanted in expected.items():
-        line = io.StringIO()
-        cells = (benchmark, metric, _format(wanted.value), _format(wanted.noise))
-        csv.writer(line, lineterminator="").writerow(cells)
-        rows.append(line.getvalue())
+    rows = [
+        write_csv([(benchmark, metric, _format(wanted.value), _format(wanted.noise))]).removesuffix("\n")
+        for (benchmark, metric), wanted in expected.items()
+    ]
     return _GAP.join(rows) + "\n" if rows else ""
 
 

@@ -9,7 +9,6 @@ Models that may differ from their expectation stand in `flaky.yaml` of the same 
 from __future__ import annotations
 
 import csv
-import io
 import re
 import stat
 import unicodedata
@@ -25,7 +24,7 @@ import yaml
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Status
 from torchperf_ci.core.safe_files import write_whole
-from torchperf_ci.core.text import count
+from torchperf_ci.core.text import count, write_csv
 
 NAME = "name"
 ACCURACY = "accuracy"
@@ -112,9 +111,7 @@ def write_table(table: ExpectationTable) -> str:
     """Write the table in the conflict-free layout: three blank lines between rows, one line end at the end."""
     blocks = []
     for name, cells in zip((REMARK, *table.names), (table.columns, *table.rows), strict=True):
-        line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow(cells)
-        blocks.append("\n".join((*table.remarks.get(name, ()), line.getvalue())))
+        blocks.append("\n".join((*table.remarks.get(name, ()), write_csv([cells]).removesuffix("\n"))))
     return _GAP.join((*blocks, *table.remarks.get("", ()))) + "\n"
 
 
