@@ -18,6 +18,7 @@ import textwrap
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from itertools import zip_longest
 from types import FrameType
 from typing import Any, NoReturn, TextIO, cast
@@ -42,6 +43,12 @@ _WORD_JOINER = "\u2060"
 _PUNCTUATION = frozenset(",.;/()=%'\"?-+")
 """Signs that mean nothing in Markdown, inside a line."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Word(str, Enum):
+    """The base of closed choices that are written as they are called, whatever writes them."""
+
+    __str__ = str.__str__
 
 
 def one_line(text: str, *, limit: int = 0) -> str:

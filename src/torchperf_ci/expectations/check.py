@@ -6,7 +6,6 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +15,7 @@ from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.records import COUNTERS, EXACT_COUNTS, METRICS, Direction, Mode, Source, Status
 from torchperf_ci.core.result_files import read_file
 from torchperf_ci.core.results import RECORDS
-from torchperf_ci.core.text import is_repository, is_sha, some_of
+from torchperf_ci.core.text import Word, is_repository, is_sha, some_of
 from torchperf_ci.expectations.rows import PERFORMANCE, RunTable, read_run_csv, read_run_tables, strip_testing
 from torchperf_ci.expectations.table import (
     ACCURACY,
@@ -59,7 +58,7 @@ Cells = Mapping[str, str]
 """A row by column."""
 
 
-class CheckOutcome(str, Enum):
+class CheckOutcome(Word):
     """The ways in which a model stands against its expectation."""
 
     PASS = "PASS"
@@ -75,8 +74,6 @@ class CheckOutcome(str, Enum):
     MISSING_ACTUAL = "MISSING_ACTUAL"
     MISSING_ACCURACY = "MISSING_ACCURACY"
     MISSING_EXPECTED = "MISSING_EXPECTED"
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,6 @@ import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
 
 from torchperf_ci.core.csv_files import finite
@@ -19,7 +18,7 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Record
 from torchperf_ci.core.result_files import read_file, read_folder
 from torchperf_ci.core.safe_files import write_whole
-from torchperf_ci.core.text import one_line, write_csv
+from torchperf_ci.core.text import Word, one_line, write_csv
 from torchperf_ci.expectations.table import refuse_name
 
 USUAL_NOISE = 0.015
@@ -40,7 +39,7 @@ class ExpectedCount:
     noise: float
 
 
-class CountOutcome(str, Enum):
+class CountOutcome(Word):
     """The ways in which a count stands against its expectation."""
 
     PASS = "PASS"
@@ -50,8 +49,6 @@ class CountOutcome(str, Enum):
     """It is expected, and there is no result."""
     NEW = "NEW"
     """There is a result, and nothing is expected."""
-
-    __str__ = str.__str__
 
     @property
     def fails(self) -> bool:

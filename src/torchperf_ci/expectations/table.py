@@ -15,7 +15,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -24,7 +23,7 @@ import yaml
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Status
 from torchperf_ci.core.safe_files import write_whole
-from torchperf_ci.core.text import count, write_csv
+from torchperf_ci.core.text import Word, count, write_csv
 
 NAME = "name"
 ACCURACY = "accuracy"
@@ -241,15 +240,13 @@ FLAKY_FILE = "flaky.yaml"
 _KEYS = ("name", "configs", "checks", "reason")
 
 
-class CheckKind(str, Enum):
+class CheckKind(Word):
     """The kinds of checks."""
 
     ACCURACY = "accuracy"
     GRAPH_BREAKS = "graph-breaks"
     PERFORMANCE = "performance"
     MEMORY = "memory"
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
-from enum import Enum
 from functools import cache, lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -41,6 +40,7 @@ from torchperf_ci.core.records import (
     own_metric,
     to_line,
 )
+from torchperf_ci.core.text import Word
 from torchperf_ci.history.runs import parse_time
 
 if TYPE_CHECKING:
@@ -50,15 +50,13 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 
-class RowKind(str, Enum):
+class RowKind(Word):
     """Tell rows apart by what they hold."""
 
     STATUS = "status"
     METRIC = "metric"
     COUNTER = "counter"
     BUILD = "build"
-
-    __str__ = str.__str__
 
 
 CASE_COLUMNS = ("suite", "model", "mode", "device", "dtype", "compiler", "testing")

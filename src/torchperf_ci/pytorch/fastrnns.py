@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from tabulate import tabulate
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Status
-from torchperf_ci.core.text import code, count, csv_cell, draw_table, one_line, sentence, write_csv
+from torchperf_ci.core.text import Word, code, count, csv_cell, draw_table, one_line, sentence, write_csv
 from torchperf_ci.formats.model import Duration, convert, parse
 from torchperf_ci.run.plan import device_problem
 from torchperf_ci.run.session import WorkerError
@@ -67,15 +66,13 @@ class VariantPair:
         return self.new / self.old if self.old and self.new is not None else None
 
 
-class TableFormat(str, Enum):
+class TableFormat(Word):
     """The forms in which a table is written."""
 
     TABLE = "table"
     MARKDOWN = "markdown"
     CSV = "csv"
     JSON = "json"
-
-    __str__ = str.__str__
 
 
 class VariantTable:

@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote_plus, urlsplit
@@ -33,7 +32,7 @@ from torchperf_ci.core.errors import Refused, UsageProblem
 from torchperf_ci.core.file_systems import is_loopback
 from torchperf_ci.core.records import Record, Testing
 from torchperf_ci.core.statistics import describe_times
-from torchperf_ci.core.text import count, nearest, one_line
+from torchperf_ci.core.text import Word, count, nearest, one_line
 from torchperf_ci.formats.model import Finite, InputProblem, explain
 from torchperf_ci.formats.pytest_benchmark import STATS, Benchmark, BenchmarkFile
 
@@ -197,14 +196,12 @@ def fields_of_records(records: Sequence[Record], upload: Fields) -> Iterator[tup
         )
 
 
-class DeliveryState(str, Enum):
+class DeliveryState(Word):
     """The states of a message on its way."""
 
     SENDING = "sending"
     ACCEPTED = "accepted"
     REFUSED = "refused"
-
-    __str__ = str.__str__
 
 
 class _Line(msgspec.Struct):

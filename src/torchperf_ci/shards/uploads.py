@@ -6,14 +6,13 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import PARTITION, Build, Case, Environment, Record, Testing
 from torchperf_ci.core.results import RECORDS, Results
-from torchperf_ci.core.text import count, some_of
+from torchperf_ci.core.text import Word, count, some_of
 
 MAX_SHARDS = 256
 
@@ -28,13 +27,11 @@ _TEST_REPORTS = re.compile(
 )
 
 
-class Layout(str, Enum):
+class Layout(Word):
     """Whose names jobs and artifacts have: those of PyTorch's test jobs, or those of this project's `run` action."""
 
     PYTORCH = "pytorch"
     TORCHPERF = "torchperf"
-
-    __str__ = str.__str__
 
 
 class Configuration(NamedTuple):
@@ -59,7 +56,7 @@ class Shard(NamedTuple):
         return f"shard {self.number} of {self.total}"
 
 
-class AttemptState(str, Enum):
+class AttemptState(Word):
     """The states of one attempt at a shard."""
 
     UPLOADED = "uploaded"
@@ -67,8 +64,6 @@ class AttemptState(str, Enum):
     EXPIRED = "its artifact has expired"
     STOPPED = "was cancelled or did not finish"
     RUNNING = "is still running"
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
