@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from torchperf_ci.bisect.commits import Stretch
     from torchperf_ci.bisect.measure import Recipe
-    from torchperf_ci.bisect.model import BisectFindings, Outcome, Question
+    from torchperf_ci.bisect.model import BisectFindings, Question
     from torchperf_ci.bisect.session import Measurer
     from torchperf_ci.compare.checkouts import Repository
     from torchperf_ci.compare.model import Header
@@ -434,6 +434,7 @@ def _explain_culprits(
 
 def _conclude(findings: BisectFindings, options: BisectOptions) -> int:
     """Print what was found, hand it to GitHub; return the exit code."""
+    from torchperf_ci.bisect.model import Outcome
     from torchperf_ci.bisect.report import to_markdown, to_text
 
     progress = findings.progress
@@ -442,11 +443,5 @@ def _conclude(findings: BisectFindings, options: BisectOptions) -> int:
     culprit = progress.culprits[0].candidate.key if progress.culprits else ""
     outputs = {"outcome": progress.outcome, "culprit": culprit}
     tell_step(outputs, to_markdown(findings), github_files=options.github_files)
-    return _choose_code(progress.outcome)
-
-
-def _choose_code(outcome: Outcome) -> int:
-    from torchperf_ci.bisect.model import Outcome
-
     codes = {Outcome.FOUND: ExitCode.OK, Outcome.RANGE: ExitCode.SOME_FAILED}
-    return int(codes.get(outcome, ExitCode.NOTHING_TO_JUDGE))
+    return int(codes.get(progress.outcome, ExitCode.NOTHING_TO_JUDGE))

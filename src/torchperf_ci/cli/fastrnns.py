@@ -210,11 +210,23 @@ def fastrnns(options: FastrnnsOptions) -> int:
       torchperf-ci fastrnns --rnns cudnn aten jit --group rnns --print-json > new.json
       torchperf-ci fastrnns --compare old.json new.json
     """
-    from torchperf_ci.pytorch.fastrnns import TableFormat, averages, observations, write_rows
+    from torchperf_ci.pytorch.fastrnns import (
+        TableFormat,
+        averages,
+        compare_pairs,
+        observations,
+        pair_averages,
+        read_averages,
+        write_rows,
+    )
 
     output = options.output
     if output.compare:
-        _compare(*output.compare, form=output.form or "table")
+        old, new = output.compare
+        pairs = pair_averages(*(read_averages(path.read_bytes(), str(path)) for path in (old, new)))
+        if not pairs:
+            raise NothingToJudge(f"neither {old} nor {new} holds a variant")
+        click.echo(compare_pairs(pairs, TableFormat(output.form or "table")))
         return int(ExitCode.OK)
     variants, settings = options.variants.variants(), options.settings()
     if any(name in VARIANTS[VariantGroup.VL] for name in variants) and settings.nloops + settings.warmup > _SLOW_LOOPS:
@@ -274,12 +286,3 @@ def _measure(variants: Sequence[str], settings: FastrnnsSettings, *, python: str
                 click.echo(f"    | {indent}{one_line(line)}", err=True)
             rows.append(row)
     return rows
-
-
-def _compare(old: Path, new: Path, *, form: str) -> None:
-    from torchperf_ci.pytorch.fastrnns import TableFormat, compare_pairs, pair_averages, read_averages
-
-    pairs = pair_averages(*(read_averages(path.read_bytes(), str(path)) for path in (old, new)))
-    if not pairs:
-        raise NothingToJudge(f"neither {old} nor {new} holds a variant")
-    click.echo(compare_pairs(pairs, TableFormat(form)))

@@ -102,7 +102,8 @@ def main() -> None:
 
 def _run_command_line() -> int:
     try:
-        code = cli.main([*sys.argv[1:], *_more_arguments(os.environ)], prog_name="torchperf-ci", standalone_mode=False)
+        more = shell_words(os.environ.get("TORCHPERF_ARGS", ""), name="TORCHPERF_ARGS (extra-args)")
+        code = cli.main([*sys.argv[1:], *more], prog_name="torchperf-ci", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -119,8 +120,3 @@ def _run_command_line() -> int:
         traceback.print_exc()
         return int(ExitCode.UNEXPECTED)
     return code if isinstance(code, int) else 0
-
-
-def _more_arguments(environ: Mapping[str, str]) -> list[str]:
-    text = environ.get("TORCHPERF_ARGS", "").strip()
-    return shell_words(text, name="TORCHPERF_ARGS (extra-args)") if text else []

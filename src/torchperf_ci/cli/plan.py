@@ -112,13 +112,18 @@ def plan(options: PlanOptions) -> None:
     from torchperf_ci.shards.matrix import plan_jobs
 
     if options.durations.fetch_into is not None:
-        _fetch_durations(options, Path(options.durations.fetch_into))
+        target = Path(options.durations.fetch_into)
+        records = _read_elsewhere(options)
+        with open_folder(target, option="--fetch-durations") as folder:
+            folder.append(*records)
+        click.echo(f"Saved {count(len(records), 'record')} with durations in {target}", err=True)
+        tell_step({"durations": target}, github_files=options.github_files)
         return
     selection, runners = options.models.selection(), options.runner_kinds()
     models, specs = _list_models(selection, options)
-    records = [*_read_elsewhere(options), *_read_folders(options.durations.folders)]
+    known = [*_read_elsewhere(options), *_read_folders(options.durations.folders)]
     jobs = plan_jobs(
-        models, specs, runners, shards=options.shards, name=options.name, records=records, mode=selection.mode
+        models, specs, runners, shards=options.shards, name=options.name, records=known, mode=selection.mode
     )
     _describe(jobs, len(models))
     matrix = json.dumps({"include": [job.as_json() for job in jobs]}, separators=(",", ":"))
@@ -126,14 +131,6 @@ def plan(options: PlanOptions) -> None:
         raise UsageProblem(f"the matrix has {len(matrix):,} characters, more than GitHub takes; plan suites apart")
     click.echo(matrix)
     tell_step({"matrix": matrix, "jobs": len(jobs)}, github_files=options.github_files)
-
-
-def _fetch_durations(options: PlanOptions, target: Path) -> None:
-    records = _read_elsewhere(options)
-    with open_folder(target, option="--fetch-durations") as folder:
-        folder.append(*records)
-    click.echo(f"Saved {count(len(records), 'record')} with durations in {target}", err=True)
-    tell_step({"durations": target}, github_files=options.github_files)
 
 
 def _list_models(selection: Selection, options: PlanOptions) -> tuple[tuple[SuiteModel, ...], dict[str, str]]:
