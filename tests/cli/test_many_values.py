@@ -17,10 +17,10 @@ WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1).
 class Values:
     """What the command below takes."""
 
-    names: tuple[str, ...] = option("--names", multiple=True)
-    long_names: tuple[str, ...] = option("--long-names", multiple=True)
-    flag: bool = option("--flag", is_flag=True)
-    number: int | None = option("--number", type=int)
+    names: tuple[str, ...] = option()
+    long_names: tuple[str, ...] = option()
+    flag: bool = option()
+    number: int | None = option(type=int)
 
 
 @click.command(cls=ManyValues)

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
 
 import click
 import pytest
@@ -28,13 +27,11 @@ from torchperf_ci.cli.options import (
 )
 
 
-@command_options
+@command_options("Machines")
 class Machines:
     """A group that commands share."""
 
-    SECTION: ClassVar[str] = "Machines"
-
-    devices: tuple[str, ...] = option("--devices", multiple=True, help="Where to run.")
+    devices: tuple[str, ...] = option(help="Where to run.")
 
 
 @command_options
@@ -44,7 +41,7 @@ class Options:
     folder: str = argument(metavar="DIR", default=".")
     machines: Machines
     count: int = option("--how-many", "-n", default=3, type=click.IntRange(min=1), help="How many.")
-    quick: bool = option("--quick", is_flag=True, help="Only a few.")
+    quick: bool = option(help="Only a few.")
 
 
 @command()
@@ -179,7 +176,7 @@ def test_a_slip_gets_one_option() -> None:
 
 def test_the_token_of_github_is_no_option() -> None:
     """It would stand in the process list."""
-    assert [name for name, _, _ in declared_parameters(GitHubOptions)] == [
+    assert [name for name, *_ in declared_parameters(GitHubOptions)] == [
         "repository",
         "token_file",
         "api_url",

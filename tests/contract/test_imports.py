@@ -116,7 +116,7 @@ def test_this_test_sees_the_imports() -> None:
     seen = {(found.where, found.name): found.at_once for found in IMPORTS}
     assert seen["worker/commands.py", "torch"] is True
     assert seen["cli/run.py", "torchperf_ci.run.runner.measure_plan"] is False
-    assert seen["cli/finish.py", "torchperf_ci.core.results.ResultsFolder"] is False
+    assert seen["cli/finish.py", "torchperf_ci.report.model.ReportOptions"] is False
 
 
 def test_every_part_imports_only_what_it_may_know() -> None:

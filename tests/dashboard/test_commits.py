@@ -69,7 +69,7 @@ def test_github_is_asked_for_what_the_checkout_lacks(server: FakeGitHub, client:
     """What it refuses is left out."""
     branch = Branch(repository=REPOSITORY, name="feature")
     good, middle, bad = [
-        commit_files(client, branch, {"file": message.encode()}, message=message).sha
+        commit_files(client, branch, {"file": message.encode()}, message=message)
         for message in ("good", "middle\n\nbody", "bad")
     ]
     (known,) = read_ranges(make_open_states(good, bad), checkout, client).values()

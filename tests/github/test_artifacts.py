@@ -10,7 +10,7 @@ import pytest
 from fakes.artifacts import zipped
 from fakes.github_server import REPOSITORY
 from fakes.http_server import Reply
-from torchperf_ci.github.artifacts import ArtifactProblem, Limits, open_store, read_members
+from torchperf_ci.github.artifacts import ArtifactProblem, open_store, read_members
 from torchperf_ci.github.client import GitHubRefused
 from torchperf_ci.github.runs import Artifact
 
@@ -22,7 +22,7 @@ LARGE = zipped({"log": os.urandom(900_000), "a/x.csv": CSV, "z": os.urandom(600_
 def read(server, client):
     """Reads the CSV files of an artifact that holds `content`."""
 
-    def call(content: bytes, *, size: int | None = None, expired: bool = False, limits: Limits | None = None):
+    def call(content: bytes, *, size: int | None = None, expired: bool = False, **limits: int):
         run = server.add_run()
         number = server.add_artifact(run, "reports", content, expired=expired)
         artifact = Artifact(
@@ -40,7 +40,7 @@ def read(server, client):
                 artifact,
                 wanted=lambda names: [name for name in names if name.endswith(".csv")],
                 session=session,
-                limits=limits or Limits(),
+                **limits,
             )
         return {name: content.decode() for name, content in members.items()}
 
@@ -155,7 +155,7 @@ def test_a_file_that_unpacks_too_large_is_refused(read):
     """What the directory says is enough."""
     bomb = zipped({"x.csv": b"0" * 5_000_000})
     with pytest.raises(ArtifactProblem, match=r"holds a x\.csv of more than 1 MiB"):
-        read(bomb, limits=Limits(member=1024 * 1024))
+        read(bomb, max_member=1024 * 1024)
 
 
 def test_a_directory_that_lies_about_the_size_is_refused(read):
@@ -164,13 +164,13 @@ def test_a_directory_that_lies_about_the_size_is_refused(read):
     lying = content.replace(struct.pack("<L", 5_000_000), struct.pack("<L", 1_000))
     assert lying != content
     with pytest.raises(ArtifactProblem, match=r"is no readable zip|of more than"):
-        read(lying, limits=Limits(member=1024 * 1024))
+        read(lying, max_member=1024 * 1024)
 
 
 def test_a_huge_directory_is_refused(read):
     """A zip of very many files is not listed."""
     with pytest.raises(ArtifactProblem, match="has a directory that leads to"):
-        read(zipped({f"{number:0100}": b"" for number in range(2_000)}), limits=Limits(directory=100_000))
+        read(zipped({f"{number:0100}": b"" for number in range(2_000)}), max_directory=100_000)
 
 
 def test_a_name_that_stands_there_twice_is_refused(read):

@@ -27,17 +27,17 @@ def server() -> Iterator[DashboardGitHub]:
 
 def test_every_run_gets_a_comment(client: Client, server: DashboardGitHub):
     """Without sticky another run is another comment, and the address is the comment's."""
-    posted = post_comment(client, REPOSITORY, 7, "monday", MONDAY, sticky=False)
-    assert posted.was_new
-    assert posted.url.startswith(f"https://github.com/{REPOSITORY}/issues/7#issuecomment-")
-    assert post_comment(client, REPOSITORY, 7, "tuesday", TUESDAY, sticky=False).was_new
+    url, is_new = post_comment(client, REPOSITORY, 7, "monday", MONDAY, sticky=False)
+    assert is_new
+    assert url.startswith(f"https://github.com/{REPOSITORY}/issues/7#issuecomment-")
+    assert post_comment(client, REPOSITORY, 7, "tuesday", TUESDAY, sticky=False)[1]
     assert server.bodies() == ["monday", "tuesday"]
 
 
 def test_doing_it_again_posts_nothing(client: Client, server: DashboardGitHub):
     """The same run is posted once; with another text its comment is edited."""
     post_comment(client, REPOSITORY, 7, "monday", MONDAY, sticky=False)
-    assert not post_comment(client, REPOSITORY, 7, "monday", MONDAY, sticky=False).was_new
+    assert not post_comment(client, REPOSITORY, 7, "monday", MONDAY, sticky=False)[1]
     assert server.count("PATCH") == 0
     post_comment(client, REPOSITORY, 7, "monday, better", MONDAY, sticky=False)
     assert server.bodies() == ["monday, better"]
@@ -50,7 +50,7 @@ def test_a_sticky_comment_is_found_on_the_last_page(client: Client, server: Dash
         server.add_comment(7, f"chatter {number}", login="somebody")
     post_comment(client, REPOSITORY, 7, "monday", MONDAY, sticky=True)
     server.add_comment(7, "more chatter", login="somebody")
-    assert not post_comment(client, REPOSITORY, 7, "tuesday", TUESDAY, sticky=True).was_new
+    assert not post_comment(client, REPOSITORY, 7, "tuesday", TUESDAY, sticky=True)[1]
     assert server.bodies().count("tuesday") == 1
     assert "monday" not in server.bodies()
 

@@ -19,7 +19,6 @@ from torchperf_ci.core.results import COMMANDS, open_folder
 from torchperf_ci.pytorch.harness import (
     TESTINGS,
     CheckoutRun,
-    HarnessCommand,
     HarnessRequest,
     PyTorchCheckout,
     ask_skips,
@@ -29,19 +28,6 @@ from torchperf_ci.run.supervisor import command_environment
 
 MODELS = ("AlbertForMaskedLM", "BertForMaskedLM", "SkippedForAll", "SkippedInTraining")
 BUILD = Build(environment=Environment(torch="2.13.0"))
-
-
-class Silent:
-    """Progress that only counts."""
-
-    def begin(self, *, total: int, already: int) -> None:
-        self.total, self.already = total, already
-        self.results: list[CommandResult] = []
-
-    def start(self, command: HarnessCommand) -> None: ...
-
-    def finish(self, result: CommandResult) -> None:
-        self.results.append(result)
 
 
 @pytest.fixture
@@ -76,18 +62,17 @@ def measure(
     *,
     timeout: float = 60,
     budget: float | None = None,
-) -> Silent:
-    progress = Silent()
+    said: list[str] | None = None,
+) -> list[CommandResult]:
     with open_folder(out) as folder:
-        CheckoutRun(
+        return CheckoutRun(
             commands=commands(request, output=str(out), skips={}),
             checkout=checkout_at(pytorch, behaviour),
             folder=folder,
             build=BUILD,
             timeout=timeout,
             budget=budget,
-        ).measure(progress)
-    return progress
+        ).measure([].append if said is None else said.append)
 
 
 def csv_of(compiler: str, testing: str = "performance") -> str:
@@ -107,7 +92,7 @@ def test_commands_that_fail_in_every_way_are_told_apart_and_leave_their_rows(pyt
     }
     compilers = ("eager", "aot_eager", "inductor", "inductor_no_cudagraphs", "ts_nnc", "trt", "dynamo-onnx")
     made = measure(request_for(*compilers, testings=(Testing.PERFORMANCE,)), pytorch, out, behaviour, timeout=4)
-    assert [(result.status, result.rows, result.trouble) for result in made.results] == [
+    assert [(result.status, result.rows, result.trouble) for result in made] == [
         (Status.CRASHED, 1, "ended with exit code 1: RuntimeError: the harness itself | fails <b>here</b>"),
         (Status.CRASHED, 1, "ended by signal 11 (SIGSEGV): cpu eval AlbertForMaskedLM"),
         (Status.TIMEOUT, 1, "not done within 4 s"),
@@ -120,8 +105,8 @@ def test_commands_that_fail_in_every_way_are_told_apart_and_leave_their_rows(pyt
         (Status.PASS, 3, "no row for BertForMaskedLM"),
         (Status.PASS, 4, ""),
     ]
-    assert list(read_command_log(out).results.values()) == made.results
-    for result in made.results[:4]:
+    assert list(read_command_log(out).results.values()) == made
+    for result in made[:4]:
         assert (out / result.log).is_file()
     problems = [problem.file for problem in read_folder(out, CaseSelection()).problems]
     assert problems == [csv_of(compiler) for compiler in compilers[:6]] + [csv_of("ts_nnc")]
@@ -152,23 +137,25 @@ def test_a_second_run_takes_up_what_failed_and_leaves_what_passed(pytorch: Path,
     """A stale file of a command that failed does not count for the next attempt."""
     out = tmp_path / "out"
     first = measure(request_for("eager", "inductor"), pytorch, out, {csv_of("eager"): "raise"})
-    assert [result.status.is_pass for result in first.results] == [False, True, True, True]
-    second = measure(request_for("eager", "inductor"), pytorch, out, {csv_of("eager"): "silent"})
-    assert (second.total, second.already) == (1, 3)
-    assert second.results[0].rows == 0
+    assert [result.status.is_pass for result in first] == [False, True, True, True]
+    said: list[str] = []
+    (second,) = measure(request_for("eager", "inductor"), pytorch, out, {csv_of("eager"): "silent"}, said=said)
+    assert said[0] == "3 commands done already; 1 left."
+    assert second.rows == 0
     assert not (out / csv_of("eager")).exists()
-    third = measure(request_for("eager", "inductor"), pytorch, out)
-    assert (third.total, third.already) == (1, 3)
+    said.clear()
+    third = measure(request_for("eager", "inductor"), pytorch, out, said=said)
+    assert (len(third), said[0]) == (1, "3 commands done already; 1 left.")
     assert read_folder(out, CaseSelection()).problems == ()
 
 
 def test_commands_beyond_the_budget_are_not_run_and_said_so(pytorch: Path, tmp_path: Path) -> None:
     """A line each; a later run takes them up."""
     made = measure(request_for("eager"), pytorch, tmp_path / "out", budget=0.0)
-    assert [(result.status, result.reason) for result in made.results] == [
+    assert [(result.status, result.reason) for result in made] == [
         (Status.NOT_RUN, "not run: the run's budget of 0 s was spent")
     ] * 2
-    assert measure(request_for("eager"), pytorch, tmp_path / "out").total == 2
+    assert len(measure(request_for("eager"), pytorch, tmp_path / "out")) == 2
 
 
 def test_a_folder_tells_its_readers_what_became_of_its_commands(pytorch: Path, tmp_path: Path) -> None:
@@ -190,7 +177,7 @@ def test_a_python_that_cannot_be_started_fails_every_command(pytorch: Path, tmp_
     """With the reason, and the run goes on."""
     request = request_for("eager", "inductor", testings=(Testing.ACCURACY,))
     made = measure(replace(request, python="/no/python"), pytorch, tmp_path / "out")
-    assert [(result.status, result.reason) for result in made.results] == [
+    assert [(result.status, result.reason) for result in made] == [
         (Status.FAIL_TO_RUN, "/no/python cannot be started: No such file or directory")
     ] * 2
 

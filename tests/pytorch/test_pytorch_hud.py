@@ -12,7 +12,7 @@ from fsspec.registry import _registry
 from torchperf_ci.core.errors import Refused, UsageProblem
 from torchperf_ci.core.records import Environment, Source, Status
 from torchperf_ci.core.results import Results
-from torchperf_ci.pytorch.hud import BucketFile, Gpus, Identity, check_rows, gpus_here, put_files, rows_of
+from torchperf_ci.pytorch.hud import Gpus, Identity, check_rows, gpus_here, put_files, rows_of
 from upload_builders import BUILD, ENVIRONMENT, GOLDEN, SOURCE, accuracy, measured, record, write_results
 
 IDENTITY = Identity(now=5)
@@ -181,7 +181,7 @@ def test_the_layout_needs_a_job(torchperf, tmp_path):
 
 def test_any_file_system_of_fsspec_will_do():
     """A bucket in memory holds what was put there."""
-    urls = put_files("memory://bench/results", [BucketFile(path="v3/a/b/1/2/x.json", content=b"{}\n")])
+    urls = put_files("memory://bench/results", {"v3/a/b/1/2/x.json": b"{}\n"})
     assert urls == ["memory://bench/results/v3/a/b/1/2/x.json.gz"]
     with fsspec.open(urls[0], compression="gzip") as stream:
         assert stream.read() == b"{}\n"
@@ -210,7 +210,7 @@ def s3(monkeypatch):
 
 def test_s3_gets_json_with_a_header_that_says_gzip(s3):
     """The database's loader looks for `.json` and trusts the headers."""
-    urls = put_files("s3://key:secret@bench/top", [BucketFile(path="v3/a/b/1/2/x.json", content=b"{}\n")])
+    urls = put_files("s3://key:secret@bench/top", {"v3/a/b/1/2/x.json": b"{}\n"})
     assert urls == ["s3://bench/top/v3/a/b/1/2/x.json"]
     headers = {"ContentEncoding": "gzip", "ContentType": "application/json"}
     assert s3.given == [("key:secret@bench/top/v3/a/b/1/2/x.json", b"{}\n", headers)]
@@ -218,7 +218,7 @@ def test_s3_gets_json_with_a_header_that_says_gzip(s3):
 
 def test_a_refused_file_is_said_without_secrets(s3):
     """What was written before is counted; a password in the URL is not shown."""
-    files = [BucketFile(path="v3/x.json", content=b""), BucketFile(path="v3/deny.json", content=b"")]
+    files = {"v3/x.json": b"", "v3/deny.json": b""}
     with pytest.raises(Refused) as error:
         put_files("s3://key:secret@bench", files)
     assert str(error.value) == (

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from torchperf_ci.compare.effects import BETWEEN_FLOOR, Launch, estimate_effect, find_floor
 from torchperf_ci.compare.model import ACCURACY, COMPILING, LATENCY, MEMORY, Explanation, Header
 from torchperf_ci.compare.verdicts import LEAST_BYTES, average_log_ratios
 from torchperf_ci.core.records import INSTRUCTIONS
 from torchperf_ci.core.statistics import student_t
+from torchperf_ci.core.text import Word
 
 COMMAND = "command"
 """The metric of a command of the user's own: 0 where it passes, 1 where it fails."""
@@ -50,7 +50,7 @@ class Candidate:
     before: str = ""
 
 
-class Scale(str, Enum):
+class Scale(Word):
     """The ways in which a metric is read."""
 
     TIMED = "timed"
@@ -59,8 +59,6 @@ class Scale(str, Enum):
     """One value per launch: the time of compiling."""
     EXACT = "exact"
     """The same every time: one launch."""
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +190,7 @@ def _exact_level(values: Sequence[tuple[float, float]], question: Question) -> L
     return Level(value=0.0 if is_little else math.log(head / base))
 
 
-class StepAnswer(str, Enum):
+class StepAnswer(Word):
     """The results of a step."""
 
     DIFFERS = "differs"
@@ -210,8 +208,6 @@ class StepAnswer(str, Enum):
     """Not decided by as many launches as it may take."""
     SKIPPED = "skipped"
     """It cannot be measured."""
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,7 +247,7 @@ class Culprit:
     explanation: Explanation | None = None
 
 
-class Outcome(str, Enum):
+class Outcome(Word):
     """The ways in which a bisection ends."""
 
     FOUND = "found"
@@ -265,8 +261,6 @@ class Outcome(str, Enum):
     """The ends may differ or not, or a step stayed open."""
     OUT_OF_TIME = "out of time"
     INTERRUPTED = "interrupted"
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

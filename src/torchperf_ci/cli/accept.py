@@ -7,25 +7,21 @@ from functools import partial
 
 import click
 
+from torchperf_ci.cli.finish import tell_step
 from torchperf_ci.cli.options import ACCEPT_LABEL, GITHUB_FILES, GitHubOptions, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, UsageProblem
+from torchperf_ci.github.job import read_event, read_server
 
 
 @command_options
 class AcceptOptions:
-    """Say which comment is judged, by which results."""
-
-    pull_request: int | None = option(
-        "--pull-request", type=click.IntRange(min=1), help="Its number.  [default: that of the event]"
-    )
+    pull_request: int | None = option(type=click.IntRange(min=1), help="Its number.  [default: that of the event]")
     comment: int | None = option(
-        "--comment", type=click.IntRange(min=1), help="The number of the comment.  [default: that of the event]"
+        type=click.IntRange(min=1), help="The number of the comment.  [default: that of the event]"
     )
-    artifact: str = option(
-        "--artifact", default="torchperf-report", help="The name under which runs store their comparison."
-    )
-    name: str = option("--name", default="torchperf", help="The name of the check that is judged anew.")
-    dry_run: bool = option("--dry-run", is_flag=True, help="Say what would be accepted, and write nothing.")
+    artifact: str = option(default="torchperf-report", help="The name under which runs store their comparison.")
+    name: str = option(default="torchperf", help="The name of the check that is judged anew.")
+    dry_run: bool = option(help="Say what would be accepted, and write nothing.")
     accept_label: str = ACCEPT_LABEL
     github_files: bool = GITHUB_FILES
     github: GitHubOptions
@@ -50,14 +46,12 @@ def accept(options: AcceptOptions) -> int:
     Exit code 0 also for a comment that is no command, or that nobody with write access wrote.
     """
     from torchperf_ci.github.issues import post_comment
-    from torchperf_ci.github.job import append_summary, read_event, read_server, write_outputs
-    from torchperf_ci.github.runs import require_repository
     from torchperf_ci.post.acceptances import judge_comment, make_marker
     from torchperf_ci.post.desk import PostingDesk
     from torchperf_ci.post.origin import read_comment, read_label
     from torchperf_ci.post.stored import review_comparison
 
-    repository = require_repository(options.github.repository)
+    repository = options.github.require_repository()
     happened = read_event(os.environ)
     of_event = read_comment(happened)
     labelled = read_label(happened, options.accept_label)
@@ -100,7 +94,5 @@ def accept(options: AcceptOptions) -> int:
                 )
                 if desk.post(posting).is_refused:
                     code = ExitCode.REFUSED
-    if options.github_files:
-        append_summary(os.environ, answer.text or f"{answer.why}\n")
-        write_outputs(os.environ, outputs)
+    tell_step(outputs, answer.text or f"{answer.why}\n", github_files=options.github_files)
     return int(code)

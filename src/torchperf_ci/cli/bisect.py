@@ -12,53 +12,55 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
 from torchperf_ci.bisect.model import LAUNCHES_PER_STEP
 from torchperf_ci.cli.case_options import CaseOptions, TalkOptions
-from torchperf_ci.cli.compare_options import BUDGET_PER_CASE, EXPLAIN, INTERLEAVE, SETUP, SHARE, StepOptions
-from torchperf_ci.cli.finish import write_exit_code
-from torchperf_ci.cli.options import argument, command, command_options, list_given, option, takes
+from torchperf_ci.cli.compare_options import BUDGET_PER_CASE, EXPLAIN, INTERLEAVE, SETUP, SHARE
+from torchperf_ci.cli.config import tolerance_rules
+from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt, tell_step, tells_failure
+from torchperf_ci.cli.options import (
+    ACCEPT_LABEL,
+    GITHUB_FILES,
+    argument,
+    command,
+    command_options,
+    list_given,
+    option,
+    takes,
+)
 from torchperf_ci.core.errors import ExitCode, TorchperfError
+from torchperf_ci.core.results import ResultsFolder, open_folder
 from torchperf_ci.core.text import one_line
+from torchperf_ci.github.job import find_server, read_source, stop_commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from torchperf_ci.bisect.commits import Stretch
     from torchperf_ci.bisect.measure import Recipe
-    from torchperf_ci.bisect.model import BisectFindings, Outcome, Question
+    from torchperf_ci.bisect.model import BisectFindings, Question
     from torchperf_ci.bisect.session import Measurer
     from torchperf_ci.compare.checkouts import Repository
     from torchperf_ci.compare.model import Header
     from torchperf_ci.compare.session import CompareRequest
-    from torchperf_ci.core.results import ResultsFolder
 
 
-@command_options
+@command_options("What to look for")
 class SearchOptions:
-    """Say what is searched, and for what."""
-
-    SECTION: ClassVar[str] = "What to look for"
-
     case: str = option(
-        "--case",
         metavar="SUITE/MODEL …",
-        default="",
-        show_default=False,
         help="The case: suite and model, and as far as needed compiler, mode, dtype and device, as reports name it.  "
         "[default: the only one there is]",
     )
     metric: str = option(
-        "--metric",
         default="latency",
         help="What changed: latency, memory, compile-time, accuracy (it fails, or is wrong), or a counter, for example "
         "graph_breaks.",
     )
     margin: float | None = option(
-        "--margin",
         type=SHARE,
         help="The smallest change that counts: 0.02 is 2 %. Ends that differ by less are not searched.  [default: as "
         "in compare: 0.02 for latency]",
@@ -66,40 +68,26 @@ class SearchOptions:
     command: str = option(
         "--run",
         metavar="COMMAND",
-        default="",
-        show_default=False,
         help="Ask this shell command instead of measuring a case. It runs in each commit's worktree: exit code 0 is "
         "good, 125 skips the commit, others up to 127 are bad.",
     )
     setup: str = SETUP
-    first_parent: bool = option(
-        "--first-parent", is_flag=True, help="Follow the first parent of merges alone: a merged branch is one commit."
-    )
-    paths: tuple[str, ...] = option(
-        "--paths", multiple=True, metavar="PATH", help="Only commits that change something there. Repeatable."
-    )
+    first_parent: bool = option(help="Follow the first parent of merges alone: a merged branch is one commit.")
+    paths: tuple[str, ...] = option(metavar="PATH", help="Only commits that change something there. Repeatable.")
     python_of: str = option(
-        "--python-of",
         metavar="COMMAND",
-        default="",
-        show_default=False,
         help="Search versions of a package, not commits: the shell command that installs one, for example `pip install "
         "torch=={version}`, into an environment made for it.",
     )
     versions: tuple[str, ...] = option(
-        "--versions", multiple=True, metavar="VERSION", help="The versions for --python-of, oldest first. Repeatable."
+        metavar="VERSION", help="The versions for --python-of, oldest first. Repeatable."
     )
 
 
-@command_options
+@command_options("How to measure")
 class PaceOptions:
-    """Say how much time a step gets, and how the sides take turns."""
-
-    SECTION: ClassVar[str] = "How to measure"
-
     budget_per_case: float = BUDGET_PER_CASE
     launches: int = option(
-        "--launches",
         type=click.IntRange(min=2),
         default=LAUNCHES_PER_STEP,
         help="Pairs of fresh processes that a step is measured in, at most.",
@@ -110,23 +98,21 @@ class PaceOptions:
 
 @command_options
 class BisectOptions:
-    """Say what is bisected, and how."""
-
     good: str = argument(metavar="[GOOD]", required=False, default="", envvar="TORCHPERF_GOOD")
     bad: str = argument(metavar="[BAD]", required=False, default="", envvar="TORCHPERF_BAD")
     output_dir: Path = option(
-        "--output-dir",
         type=click.Path(path_type=Path),
         default=Path("bisect_logs"),
         help="The folder for the result. What was measured is kept there: the same command continues from it.",
     )
-    restart: bool = option("--restart", is_flag=True, help="Forget what was measured before.")
-    dry_run: bool = option("--dry-run", is_flag=True, help="List the commits, and about how many steps it takes.")
+    restart: bool = option(help="Forget what was measured before.")
+    dry_run: bool = option(help="List the commits, and about how many steps it takes.")
     talk: TalkOptions
     search: SearchOptions
     cases: CaseOptions
     pace: PaceOptions
-    step: StepOptions
+    github_files: bool = GITHUB_FILES
+    accept_label: str = ACCEPT_LABEL
 
 
 @command(short_help="Find the commit that made a case slower, larger or wrong.")
@@ -151,15 +137,10 @@ def bisect(options: BisectOptions) -> int:
     Interrupted, it keeps what was measured, and the same command goes on. Exit code 0: found; 4: the ends do not
     differ, or it stayed open; 6: commits that cannot be measured leave several.
     """
-    from torchperf_ci.github.job import stop_commands
-
-    try:
-        with stop_commands(os.environ):
-            code = _bisect(options)
-    except TorchperfError as error:
-        write_exit_code(int(error.exit_code), github_files=options.step.github_files)
-        raise
-    return write_exit_code(code, github_files=options.step.github_files)
+    with tells_failure(github_files=options.github_files), stop_commands(os.environ):
+        code = _bisect(options)
+    tell_step({"exit-code": code}, github_files=options.github_files)
+    return code
 
 
 def _bisect(options: BisectOptions) -> int:
@@ -170,9 +151,6 @@ def _bisect(options: BisectOptions) -> int:
     from torchperf_ci.bisect.measure import scratch_folder
     from torchperf_ci.bisect.report import describe_plan, describe_step
     from torchperf_ci.bisect.session import Bisection, Terms, note_round, open_journal
-    from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt
-    from torchperf_ci.core.results import open_folder
-    from torchperf_ci.github.job import write_outputs
 
     repository, stretch = _list_candidates(options)
     for note in stretch.notes:
@@ -190,8 +168,7 @@ def _bisect(options: BisectOptions) -> int:
             stack.enter_context(signals_interrupt())
             folder = stack.enter_context(open_folder(options.output_dir))
             rounds = open_journal(folder, Terms(parts=_list_terms(options, request)), restart=options.restart)
-            if options.step.github_files:
-                write_outputs(os.environ, {"results": str(options.output_dir)})
+            tell_step({"results": options.output_dir}, github_files=options.github_files)
             if rounds:
                 options.talk.say(f"Going on with {len(rounds)} rounds in {options.output_dir}; --restart forgets them.")
             options.talk.say(f"Setting up {stretch.good.name} and {stretch.bad.name} …")
@@ -309,12 +286,10 @@ def _make_recipe(options: BisectOptions, repository: Repository | None, stretch:
 
 def _make_request(options: BisectOptions, recipe: Recipe, stretch: Stretch) -> CompareRequest:
     """Make the request of a comparison of both ends. Raises `click.UsageError` for what cannot be meant."""
-    from torchperf_ci.cli.config import tolerance_rules
     from torchperf_ci.compare.effects import LEAST_PAIRS
     from torchperf_ci.compare.live import ComparePlan, Interleave
     from torchperf_ci.compare.model import ToleranceRules
     from torchperf_ci.compare.session import CompareRequest, shared_cpus
-    from torchperf_ci.github.job import find_server, read_source
     from torchperf_ci.suites.registry import BUILT_IN
 
     selection, settings = options.cases.selection(), options.cases.settings()
@@ -353,7 +328,6 @@ def _make_request(options: BisectOptions, recipe: Recipe, stretch: Stretch) -> C
 def _make_header(options: BisectOptions, recipe: Recipe, stretch: Stretch) -> Header:
     """Make the header of a search that a command decides."""
     from torchperf_ci.compare.model import CommitSummary, Header, ToleranceRules
-    from torchperf_ci.github.job import find_server, read_source
 
     source = read_source(os.environ, shard="", folder=Path.cwd())
     good, bad = (CommitSummary(sha=end.key, subject=end.subject) for end in (stretch.good, stretch.bad))
@@ -460,22 +434,14 @@ def _explain_culprits(
 
 def _conclude(findings: BisectFindings, options: BisectOptions) -> int:
     """Print what was found, hand it to GitHub; return the exit code."""
+    from torchperf_ci.bisect.model import Outcome
     from torchperf_ci.bisect.report import to_markdown, to_text
 
     progress = findings.progress
     click.echo(to_text(findings))
     options.talk.say(f"The report is {options.output_dir / 'bisect.md'}")
-    if options.step.github_files:
-        from torchperf_ci.github.job import append_summary, write_outputs
-
-        culprit = progress.culprits[0].candidate.key if progress.culprits else ""
-        write_outputs(os.environ, {"outcome": str(progress.outcome), "culprit": culprit})
-        append_summary(os.environ, to_markdown(findings))
-    return _choose_code(progress.outcome)
-
-
-def _choose_code(outcome: Outcome) -> int:
-    from torchperf_ci.bisect.model import Outcome
-
+    culprit = progress.culprits[0].candidate.key if progress.culprits else ""
+    outputs = {"outcome": progress.outcome, "culprit": culprit}
+    tell_step(outputs, to_markdown(findings), github_files=options.github_files)
     codes = {Outcome.FOUND: ExitCode.OK, Outcome.RANGE: ExitCode.SOME_FAILED}
-    return int(codes.get(outcome, ExitCode.NOTHING_TO_JUDGE))
+    return int(codes.get(progress.outcome, ExitCode.NOTHING_TO_JUDGE))

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -115,66 +115,45 @@ _SECONDS = Seconds(min=0, min_open=True)
 _SEED = click.IntRange(min=0, max=2**63 - 1)
 
 
-@command_options
+@command_options("What to measure")
 class ModelOptions:
-    """Say which models are meant, and in which mode."""
-
-    SECTION: ClassVar[str] = "What to measure"
-
     suites: tuple[str, ...] = option(
-        "--suites",
-        multiple=True,
         shell_complete=complete_suites,
         help="Suite: a built-in one (see `suites list`), a path to a .py file with MODELS, or a module. Repeatable.  "
         "[default: tiny, unless --pytest or --asv is given]",
     )
     pytest: tuple[str, ...] = option(
-        "--pytest",
-        multiple=True,
         type=LineItem(),
         metavar="PATH",
         help="Tests with pytest-benchmark's fixture `benchmark`, as they are: a folder, a file, or a test's id. "
         "Repeatable.",
     )
     asv: tuple[str, ...] = option(
-        "--asv",
-        multiple=True,
         type=LineItem(),
         metavar="PATH",
         help="Benchmarks of asv, as they are: their folder, or the one with asv.conf.json. Repeatable.",
     )
     inference: bool = option(
-        "--inference", is_flag=True, help="Measure the forward pass.  [this or --training]", show_default=False
+        help="Measure the forward pass.  [this or --training]",
     )
     training: bool = option(
-        "--training",
-        is_flag=True,
         help="Measure forward, loss and backward.  [this or --inference]",
-        show_default=False,
     )
     mode: str | None = option(
-        "--mode",
-        type=click.Choice([mode.value for mode in Mode]),
-        help="Another way to say --inference or --training.",
+        type=click.Choice([mode.value for mode in Mode]), help="Another way to say --inference or --training."
     )
     filters: tuple[str, ...] = option(
         "--filter",
         "-k",
-        multiple=True,
         type=PatternItem(),
         metavar="REGEX",
         shell_complete=complete_list(list_models),
         help="Only models whose name matches, or a group's name; with a / in it: suite/model. Repeatable.",
     )
     exclude: tuple[str, ...] = option(
-        "--exclude",
-        "-x",
-        multiple=True,
-        metavar="NAME",
-        shell_complete=complete_list(list_models),
-        help="Leave out this model. Repeatable.",
+        "-x", metavar="NAME", shell_complete=complete_list(list_models), help="Leave out this model. Repeatable."
     )
-    quick: bool = option("--quick", is_flag=True, help="Only the few models that each suite names for a quick look.")
+    quick: bool = option(help="Only the few models that each suite names for a quick look.")
 
     def selection(self) -> Selection:
         """Return the models that are asked for. Raises `click.UsageError` for what cannot be meant."""
@@ -206,15 +185,10 @@ class ModelOptions:
         return modes.pop()
 
 
-@command_options
+@command_options("Where to measure")
 class PythonOptions:
-    """Say which Python is measured."""
-
-    SECTION: ClassVar[str] = "Where to measure"
-
     python: str = PYTHON
     torchbench_dir: Path | None = option(
-        "--torchbench-dir",
         type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
         help="A checkout of pytorch/benchmark for the suite torchbench.  [default: the installed torchbenchmark]",
     )
@@ -224,30 +198,20 @@ class PythonOptions:
         return {"TORCHPERF_TORCHBENCH_DIR": str(self.torchbench_dir)} if self.torchbench_dir else {}
 
 
-@command_options
+@command_options("What to measure")
 class VariantOptions:
-    """Say which variants of the models are measured, and which testings."""
-
-    SECTION: ClassVar[str] = ModelOptions.SECTION
-
     compilers: tuple[str, ...] = option(
-        "--compilers",
-        multiple=True,
         default=DEFAULT_COMPILERS,
         shell_complete=complete_list(COMPILERS),
         help="Compiler to measure: a name of docs/glossary.md, or a backend of torch.compile. For `run` eager is "
         "dynamo's backend of that name, for `compare` the uncompiled module. Repeatable.",
     )
     devices: tuple[str, ...] = option(
-        "--devices",
-        multiple=True,
         shell_complete=complete_list(DEVICES),
         help="cpu, cuda, cuda:1, xpu, mps, or all for every accelerator. Repeatable.  [default: the accelerator; the "
         "CPU where there is no sign of one]",
     )
     dtypes: tuple[str, ...] = option(
-        "--dtypes",
-        multiple=True,
         default=("float32",),
         shell_complete=complete_list(DTYPES),
         help="float32, float16, bfloat16, or amp for autocast. Repeatable.",
@@ -256,103 +220,63 @@ class VariantOptions:
     performance: bool = option("--performance/--no-performance", default=True, help="Measure time and memory.")
 
 
-@command_options
+@command_options("How to measure")
 class MethodOptions:
-    """Say how a case is measured."""
-
-    SECTION: ClassVar[str] = "How to measure"
-
-    batch_size: int | None = option(
-        "--batch-size", type=_POSITIVE, help="Batch size of every model.  [default: the model's own]"
-    )
+    batch_size: int | None = option(type=_POSITIVE, help="Batch size of every model.  [default: the model's own]")
     threads: int | None = option(
-        "--threads", "-t", type=_POSITIVE, help="Threads of torch on the CPU.  [default: torch's own choice]"
+        "-t", type=_POSITIVE, help="Threads of torch on the CPU.  [default: torch's own choice]"
     )
     repeat: int | None = option(
-        "--repeat",
-        "-n",
-        type=_POSITIVE,
-        help="Measure exactly N pairs of iterations.  [default: until precise enough]",
+        "-n", type=_POSITIVE, help="Measure exactly N pairs of iterations.  [default: until precise enough]"
     )
     warmup: int | None = option(
-        "--warmup", type=click.IntRange(min=0), help="Warm up with exactly N pairs.  [default: until steady]"
+        type=click.IntRange(min=0), help="Warm up with exactly N pairs.  [default: until steady]"
     )
-    cold_l2: bool = option(
-        "--cold-l2",
-        is_flag=True,
-        help="Empty an accelerator's L2 cache before every reading, to time a first use.",
-    )
-    timeout: float = option(
-        "--timeout", type=_SECONDS, default=1800, help="Seconds that one case may take before it is stopped."
-    )
+    cold_l2: bool = option(help="Empty an accelerator's L2 cache before every reading, to time a first use.")
+    timeout: float = option(type=_SECONDS, default=1800, help="Seconds that one case may take before it is stopped.")
     budget: float | None = option(
-        "--budget",
-        type=_SECONDS,
-        help="Seconds for all cases together; those that no time is left for are listed.",
+        type=_SECONDS, help="Seconds for all cases together; those that no time is left for are listed."
     )
     no_cold_start_latency: bool = option(
-        "--no-cold-start-latency",
-        is_flag=True,
-        help="Let compilers use their caches: compile times are then not those of a first use.",
+        help="Let compilers use their caches: compile times are then not those of a first use."
     )
     compile_scope: str = option(
-        "--compile-scope",
         type=click.Choice(["auto", "step", "module"]),
         default="auto",
         help="What is compiled: the whole step (forward, loss, backward), or the module alone; auto: the step for "
         "huggingface, timm_models and torchbench in training, as PyTorch's scripts do, else the module.",
     )
-    inductor_compile_mode: str | None = option(
-        "--inductor-compile-mode", help="torch.compile's mode for inductor, for example max-autotune."
-    )
+    inductor_compile_mode: str | None = option(help="torch.compile's mode for inductor, for example max-autotune.")
     count: bool = option(
         "--count/--no-count",
         default=True,
         help="Count what an iteration does as well: operators, generated kernels, allocations. Takes a few iterations.",
     )
     instructions: str = option(
-        "--instructions",
         type=click.Choice(["auto", "never", "pmu", "callgrind"]),
         default="auto",
         help="Count instructions in a process of its own: pmu by the processor's counter, callgrind by valgrind (on a "
         "CPU; takes minutes); auto: pmu where the counter works, as it seldom does in virtual machines.",
     )
     dynamic: str = option(
-        "--dynamic",
         type=click.Choice(["auto", "true", "false"]),
         default="auto",
         help="Whether torch.compile takes sizes as unknown from the start (true), compiles for each anew (false), or "
         "finds out (auto); for cases that run inputs of several shapes.",
     )
-    seed: int = option("--seed", type=_SEED, default=0, help="Seed of weights, inputs and the order of measurements.")
+    seed: int = option(type=_SEED, default=0, help="Seed of weights, inputs and the order of measurements.")
     scale: str = option(
-        "--scale",
-        type=click.Choice(["full", "small"]),
-        default="full",
-        help="Size of the models, in suites that have both.",
+        type=click.Choice(["full", "small"]), default="full", help="Size of the models, in suites that have both."
     )
 
 
-@command_options
+@command_options("Where to measure")
 class MachineOptions:
-    """Say on what of this machine it is measured, and which part of the work."""
-
-    SECTION: ClassVar[str] = PythonOptions.SECTION
-
     extra_env: tuple[tuple[str, str], ...] = option(
-        "--extra-env",
-        multiple=True,
-        type=KeyValues(),
-        metavar="KEY=VALUE",
-        help="Environment variable for the measured processes. Repeatable.",
+        type=KeyValues(), metavar="KEY=VALUE", help="Environment variable for the measured processes. Repeatable."
     )
-    parallel: bool = option(
-        "--parallel",
-        is_flag=True,
-        help="Spread the cases over the devices (default: all accelerators), one process on each.",
-    )
+    parallel: bool = option(help="Spread the cases over the devices (default: all accelerators), one process on each.")
     lock_clocks: str | None = option(
-        "--lock-clocks",
         is_flag=False,
         flag_value="default",
         callback=_clock,
@@ -361,23 +285,15 @@ class MachineOptions:
         "GPU's default for applications]",
     )
     runner_labels: tuple[str, ...] = option(
-        "--runner-labels",
-        multiple=True,
         metavar="LABEL",
         help="Labels of the job's runner: one that promises a GPU makes measuring the CPU in its place an error. "
         "Repeatable.",
     )
-    total_partitions: int = option(
-        "--total-partitions", type=_POSITIVE, default=1, help="Split every suite's models into N parts …"
-    )
-    partition_id: int = option(
-        "--partition-id", type=click.IntRange(min=0), default=0, help="… and run this one, counted from 0."
-    )
+    total_partitions: int = option(type=_POSITIVE, default=1, help="Split every suite's models into N parts …")
+    partition_id: int = option(type=click.IntRange(min=0), default=0, help="… and run this one, counted from 0.")
     shard_name: str = option(
         "--shard",
-        default="",
         metavar="I-N",
-        show_default=False,
         help="Name of this part in records and the artifact: I of N, as `plan` gives it.  [default: as partitioned]",
     )
 
@@ -386,14 +302,8 @@ class MachineOptions:
 class TalkOptions:
     """Say how much the command tells on stderr."""
 
-    quiet: bool = option("--quiet", "-q", is_flag=True, show_default=False, help="Print only results and errors.")
-    verbose: bool = option(
-        "--verbose",
-        "-v",
-        is_flag=True,
-        show_default=False,
-        help="Print versions and the log of every case as well.",
-    )
+    quiet: bool = option("-q", help="Print only results and errors.")
+    verbose: bool = option("-v", help="Print versions and the log of every case as well.")
 
     def say(self, text: str) -> None:
         """Print a line on stderr, unless the command is to be quiet."""

@@ -6,12 +6,12 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
+from torchperf_ci.cli.finish import tell_step
 from torchperf_ci.cli.options import (
     GITHUB_FILES,
     SUMMARY_FILE,
@@ -24,35 +24,18 @@ from torchperf_ci.cli.options import (
 )
 from torchperf_ci.core.errors import ExitCode, UsageProblem
 from torchperf_ci.core.text import code, count, one_line
+from torchperf_ci.github.job import annotate, read_source
 
 if TYPE_CHECKING:
-    from torchperf_ci.expectations.check import Actual, Rules, TableCheck, TablePair
+    from torchperf_ci.expectations.check import Actual, TableCheck, TablePair
 
 MOST_ANNOTATIONS = 50
-
-_SCALE = option(
-    "--threshold-scale",
-    "-s",
-    type=click.FloatRange(min=0, min_open=True),
-    help="The share of the expected value that must be reached.  [default: 0.95; with --threshold: 1]",
-)
-_METRIC = option(
-    "--metric",
-    type=click.Choice(["speedup", "abs_latency"]),
-    default="speedup",
-    help="The number that the performance is judged by.",
-)
 
 
 @command_options
 class CheckOptions:
-    """Say what is compared with which tables, and how strictly."""
-
-    EXPECTED: ClassVar[str] = "--expected"
-
     actual: Path = argument(type=click.Path(exists=True, path_type=Path), envvar="TORCHPERF_RESULTS")
     expected: Path | None = option(
-        "--expected",
         type=click.Path(exists=True, path_type=Path),
         metavar="TABLE_OR_DIR",
         help="The expectation table, or a folder that has a table of the same name as the results.",
@@ -63,81 +46,38 @@ class CheckOptions:
         help="Fail on improvements too.  [default: for accuracy and graph-breaks only]",
     )
     allow_missing: bool = option(
-        "--allow-missing",
-        is_flag=True,
-        help="Do not fail on models that only the table has, for example because ACTUAL is one shard of several.",
+        help="Do not fail on models that only the table has, for example because ACTUAL is one shard of several."
     )
     tables: tuple[str, ...] = option(
-        "--config",
-        multiple=True,
-        envvar="TORCHPERF_TABLES",
-        help="Only tables whose name matches this shell pattern. Repeatable.",
+        "--config", envvar="TORCHPERF_TABLES", help="Only tables whose name matches this shell pattern. Repeatable."
     )
     summary_file: Path | None = SUMMARY_FILE
-    annotate: bool = option("--annotate", is_flag=True, help="Also print failures as annotations for GitHub Actions.")
+    annotate: bool = option(help="Also print failures as annotations for GitHub Actions.")
     github_files: bool = GITHUB_FILES
-
-    def rules(self) -> Rules:
-        """Return the rules of the comparison."""
-        from torchperf_ci.expectations.check import Rules
-
-        return Rules(strict=self.strict, allow_missing=self.allow_missing)
-
-    def pairs(self, actual: Actual) -> Sequence[TablePair]:
-        """Find the expectation table of each table. Raises `UsageProblem`."""
-        from torchperf_ci.expectations.check import pair_tables
-
-        if self.expected is None:
-            raise UsageProblem(f"give {self.EXPECTED}: the tables that {actual.path} is compared with")
-        return pair_tables(actual, self.expected, self.tables, warn=_warn)
 
 
 @command_options
 class MemoryOptions(CheckOptions):
-    """Say how much of the expected value is enough, too."""
-
-    scale: float | None = _SCALE
-
-    def rules(self) -> Rules:
-        """Return the rules of the comparison, with the scale."""
-        from torchperf_ci.expectations.check import SCALE
-
-        return replace(CheckOptions.rules(self), scale=self.scale or SCALE)
+    scale: float | None = option(
+        "--threshold-scale",
+        "-s",
+        type=click.FloatRange(min=0, min_open=True),
+        help="The share of the expected value that must be reached.  [default: 0.95; with --threshold: 1]",
+    )
 
 
 @command_options
 class MetricOptions(MemoryOptions):
-    """Say what performance means, too."""
-
-    metric: str = _METRIC
-
-    def rules(self) -> Rules:
-        """Return the rules of the comparison, with scale and metric."""
-        return replace(MemoryOptions.rules(self), metric=self.metric)
+    metric: str = option(
+        type=click.Choice(["speedup", "abs_latency"]),
+        default="speedup",
+        help="The number that the performance is judged by.",
+    )
 
 
 @command_options
 class PerformanceOptions(MetricOptions):
-    """Allow one threshold for all models in place of a table."""
-
-    threshold: float | None = option(
-        "--threshold", "-t", type=float, help="A number that every model must reach, instead of a table."
-    )
-
-    def rules(self) -> Rules:
-        """Return the rules of the comparison; a threshold is to be reached whole."""
-        rules = MetricOptions.rules(self)
-        return rules if self.threshold is None else replace(rules, scale=self.scale or 1.0)
-
-    def pairs(self, actual: Actual) -> Sequence[TablePair]:
-        """Find the expectation table of each table, or compare all with the threshold. Raises `UsageProblem`."""
-        from torchperf_ci.expectations.check import pair_with_threshold
-
-        if (self.expected is None) == (self.threshold is None):
-            raise UsageProblem(f"give either --expected or --threshold, which {actual.path} is compared with")
-        if self.threshold is not None:
-            return pair_with_threshold(actual, metric=self.metric, threshold=self.threshold)
-        return MetricOptions.pairs(self, actual)
+    threshold: float | None = option("-t", type=float, help="A number that every model must reach, instead of a table.")
 
 
 class TablesFolder(click.Path):
@@ -158,10 +98,6 @@ class TablesFolder(click.Path):
 
 @command_options
 class AllOptions(MetricOptions):
-    """Ask for a folder of tables."""
-
-    EXPECTED: ClassVar[str] = "--expected-dir"
-
     expected: Path | None = option(
         "--expected-dir",
         type=TablesFolder(exists=True, file_okay=False, path_type=Path),
@@ -171,11 +107,8 @@ class AllOptions(MetricOptions):
 
 @command_options
 class CountOptions:
-    """Say which counts are compared with which file."""
-
     actual: Path = argument(type=click.Path(exists=True, path_type=Path), envvar="TORCHPERF_RESULTS")
     expected: Path = option(
-        "--expected",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         required=True,
         metavar="TABLE",
@@ -226,14 +159,21 @@ def graph_breaks(options: CheckOptions) -> None:
 @takes(PerformanceOptions)
 def performance(options: PerformanceOptions) -> None:
     """Check that every model's performance was measured, and that its speedup or latency is good enough."""
-    _check(options, ["performance"])
+    _check(
+        options,
+        ["performance"],
+        scale=options.scale,
+        metric=options.metric,
+        threshold=options.threshold,
+        wanted="either --expected or --threshold, which",
+    )
 
 
 @check.command()
 @takes(MemoryOptions)
 def memory(options: MemoryOptions) -> None:
     """Check that every model's memory compression ratio is good enough."""
-    _check(options, ["memory"])
+    _check(options, ["memory"], scale=options.scale)
 
 
 @check.command()
@@ -266,11 +206,7 @@ def counts(options: CountOptions) -> None:
     lines = [f"- {code(describe_count(each), limit=300)}" for each in checks if each.outcome is not CountOutcome.PASS]
     markdown = "\n".join([f"## {verdict}", "", *lines, ""])
     append_markdown(options.summary_file, markdown)
-    if options.github_files:
-        from torchperf_ci.github.job import append_summary, write_outputs
-
-        append_summary(os.environ, markdown)
-        write_outputs(os.environ, {"failed": str(len(failed))})
+    tell_step({"failed": len(failed)}, markdown, github_files=options.github_files)
     if failed:
         sys.exit(int(ExitCode.FAILED_CHECK))
 
@@ -279,18 +215,51 @@ def counts(options: CountOptions) -> None:
 @takes(AllOptions)
 def everything(options: AllOptions) -> None:
     """Run all four checks, each on the tables that have a column for it."""
-    _check(options, ["accuracy", "graph-breaks", "performance", "memory"])
+    _check(
+        options,
+        ["accuracy", "graph-breaks", "performance", "memory"],
+        scale=options.scale,
+        metric=options.metric,
+        wanted="--expected-dir: the tables that",
+    )
 
 
-def _check(options: CheckOptions, names: Sequence[str]) -> None:
-    from torchperf_ci.expectations.check import describe_coverage, read_actual, run_checks
+def _check(
+    options: CheckOptions,
+    names: Sequence[str],
+    *,
+    scale: float | None = None,
+    metric: str = "speedup",
+    threshold: float | None = None,
+    wanted: str = "--expected: the tables that",
+) -> None:
+    """Run the checks of these names, print what they found and exit. wanted: what is lacking when nothing is given to
+    compare with."""
+    from torchperf_ci.expectations.check import (
+        SCALE,
+        Rules,
+        describe_coverage,
+        pair_tables,
+        pair_with_threshold,
+        read_actual,
+        run_checks,
+    )
     from torchperf_ci.expectations.report import write_check_markdown, write_check_text
     from torchperf_ci.expectations.table import CheckKind
 
     actual = read_actual(options.actual)
     for problem in actual.problems:
         _warn(problem)
-    pairs, rules, kinds = options.pairs(actual), options.rules(), [CheckKind(name) for name in names]
+    pairs: Sequence[TablePair]
+    if threshold is not None and options.expected is None:
+        pairs = pair_with_threshold(actual, metric=metric, threshold=threshold)
+    elif options.expected is not None and threshold is None:
+        pairs = pair_tables(actual, options.expected, options.tables, warn=_warn)
+    else:
+        raise UsageProblem(f"give {wanted} {actual.path} is compared with")
+    scale = scale or (SCALE if threshold is None else 1.0)  # a threshold is to be reached whole
+    rules = Rules(strict=options.strict, allow_missing=options.allow_missing, metric=metric, scale=scale)
+    kinds = [CheckKind(name) for name in names]
     checks = run_checks(pairs, kinds, rules)
     command = _update_command(actual, pairs, checks, options) if any(c.failed or c.improved for c in checks) else ""
     notes = describe_coverage(pairs, kinds, rules)
@@ -299,8 +268,11 @@ def _check(options: CheckOptions, names: Sequence[str]) -> None:
     append_markdown(options.summary_file, markdown)
     if options.annotate:
         _annotate(checks, pairs)
-    if options.github_files:
-        _tell_github(checks, markdown)
+    counts = {
+        "failed": sum(len(checked.failed) for checked in checks),
+        "improved": sum(len(checked.improved) for checked in checks),
+    }
+    tell_step(counts, markdown, github_files=options.github_files)
     if any(checked.failed for checked in checks):
         sys.exit(int(ExitCode.FAILED_CHECK))
 
@@ -309,23 +281,11 @@ def _warn(sentence: str) -> None:
     click.echo(f"Warning: {one_line(sentence, limit=300)}", err=True)
 
 
-def _tell_github(checks: Sequence[TableCheck], markdown: str) -> None:
-    from torchperf_ci.github.job import append_summary, write_outputs
-
-    append_summary(os.environ, markdown)
-    counts = {
-        "failed": sum(len(checked.failed) for checked in checks),
-        "improved": sum(len(checked.improved) for checked in checks),
-    }
-    write_outputs(os.environ, {name: str(count) for name, count in counts.items()})
-
-
 def _update_command(
     actual: Actual, pairs: Sequence[TablePair], checks: Sequence[TableCheck], options: CheckOptions
 ) -> str:
     """Make the command that takes these results as the expectation; empty where there is no table."""
     from torchperf_ci.expectations.check import make_update_command
-    from torchperf_ci.github.job import read_source
 
     if options.expected is None:
         return ""
@@ -334,8 +294,6 @@ def _update_command(
 
 
 def _annotate(checks: Sequence[TableCheck], pairs: Sequence[TablePair]) -> None:
-    from torchperf_ci.github.job import annotate
-
     tables = {each.name: each.expected for each in pairs if each.expected}
     failed = [(checked, line) for checked in checks for line in checked.failed]
     for checked, line in failed[:MOST_ANNOTATIONS]:

@@ -14,16 +14,21 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.cli.compare_options import CompareOptions
-from torchperf_ci.cli.finish import write_exit_code
+from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt, tell_step, tells_failure
+from torchperf_ci.cli.history_options import make_run_of_folder
 from torchperf_ci.cli.options import command, declared_parameters, list_given, takes
-from torchperf_ci.core.errors import ExitCode, NothingToJudge, TorchperfError, UsageProblem
+from torchperf_ci.core.errors import ExitCode, NothingToJudge, UsageProblem
+from torchperf_ci.core.frames import CaseSelection
+from torchperf_ci.core.records import Source
+from torchperf_ci.core.result_files import read_folder
+from torchperf_ci.core.results import LOGS, Results, open_folder
+from torchperf_ci.core.text import count, one_line
+from torchperf_ci.github.job import find_server, read_base_branch, read_event, read_source, stop_commands
 
 if TYPE_CHECKING:
     from torchperf_ci.compare.checkouts import Repository, SideCommit
     from torchperf_ci.compare.model import ComparisonFindings
     from torchperf_ci.compare.session import CompareRequest, SideSpec
-    from torchperf_ci.core.records import Source
-    from torchperf_ci.core.results import Results
 
 
 _NOT_REPEATED = frozenset(
@@ -67,10 +72,8 @@ def compare(options: CompareOptions) -> int:
 
     Exit code 0: nothing is slower; 3: something is; 4: nothing could be compared.
     """
-    from torchperf_ci.github.job import stop_commands
-
     recorded = options.recorded
-    try:
+    with tells_failure(github_files=options.github_files):
         if options.output_dir.resolve() in [folder.resolve() for folder in options.folders]:
             raise UsageProblem(
                 f"{options.output_dir} is one of the folders to compare; choose another with --output-dir"
@@ -82,10 +85,8 @@ def compare(options: CompareOptions) -> int:
                 code = _compare_folders(options)
             else:
                 code = _compare_live(options)
-    except TorchperfError as error:
-        write_exit_code(int(error.exit_code), github_files=options.step.github_files)
-        raise
-    return write_exit_code(code, github_files=options.step.github_files)
+    tell_step({"exit-code": code}, github_files=options.github_files)
+    return code
 
 
 def _compare_folders(options: CompareOptions) -> int:
@@ -116,11 +117,9 @@ def _compare_folders(options: CompareOptions) -> int:
 
 def _fetch_baseline(head: Results, name: str, options: CompareOptions) -> tuple[str, Results]:
     """Fetch the label and the results of the artifact nearest to where head left its branch."""
-    from torchperf_ci.cli.history_options import repository_of
-    from torchperf_ci.core.text import count
     from torchperf_ci.github.artifacts import read_nearest_results
 
-    repository, commit = repository_of(options.github), _source_of(head).commit
+    repository, commit = options.github.require_repository(), _source_of(head).commit
     if not commit:
         raise UsageProblem("the results of head name no commit, so there is none to look for base from")
     with options.github.client(os.environ) as client:
@@ -135,10 +134,8 @@ def _fetch_baseline(head: Results, name: str, options: CompareOptions) -> tuple[
 
 def _compare_with_history(options: CompareOptions) -> int:
     """Compare the folder given with what the runs before it usually gave; return the exit code."""
-    from torchperf_ci.cli.history_options import make_run_of_folder
     from torchperf_ci.compare.model import LEAST, SPEEDUP
     from torchperf_ci.compare.recorded import RUNS, compare_with_past
-    from torchperf_ci.core.text import count
     from torchperf_ci.history.runs import RunFilter
     from torchperf_ci.history.series import find_earlier_runs
 
@@ -173,9 +170,6 @@ def _read_one_folder(options: CompareOptions, *, instead: str) -> Results:
 
 
 def _read_results(folder: Path) -> Results:
-    from torchperf_ci.core.frames import CaseSelection
-    from torchperf_ci.core.result_files import read_folder
-
     results = read_folder(folder, CaseSelection())
     if not results.records:
         raise NothingToJudge(f"{folder} holds no results; make them with `torchperf-ci run --output-dir {folder}`")
@@ -184,20 +178,16 @@ def _read_results(folder: Path) -> Results:
 
 def _source_of(results: Results) -> Source:
     """Say where recorded results come from; what other tools wrote names nothing, so it is of this job or checkout."""
-    from torchperf_ci.github.job import read_source
-
     newest = max((record.source for record in results.records), key=lambda source: source.time)
     return newest if newest.commit else read_source(os.environ, shard="", folder=Path.cwd())
 
 
 def _accept_changes(findings: ComparisonFindings, options: CompareOptions) -> ComparisonFindings:
     """Let what fails land where comments on this job's pull request accept it. Where they cannot be read it fails."""
-    if not findings.blocking or not options.step.github_files or not options.github.repository:
+    if not findings.blocking or not options.github_files or not options.github.repository:
         return findings
     from torchperf_ci.compare.acceptance import accept_changes
-    from torchperf_ci.core.text import one_line
     from torchperf_ci.github.client import GitHubRefused
-    from torchperf_ci.github.job import read_event
     from torchperf_ci.post.acceptances import read_acceptances
 
     pull_request = read_event(os.environ).get("pull_request")
@@ -207,7 +197,7 @@ def _accept_changes(findings: ComparisonFindings, options: CompareOptions) -> Co
     try:
         with options.github.client(os.environ) as client:
             acceptances, refusals = read_acceptances(
-                client, options.github.repository, number, label=options.step.accept_label
+                client, options.github.repository, number, label=options.accept_label
             )
     except GitHubRefused as error:
         options.talk.say(f"Warning: whether changes were accepted is not known: {error}")
@@ -219,7 +209,6 @@ def _accept_changes(findings: ComparisonFindings, options: CompareOptions) -> Co
 
 def _write_and_conclude(findings: ComparisonFindings, options: CompareOptions) -> int:
     from torchperf_ci.compare.report import clear_folder, write_comparison
-    from torchperf_ci.core.results import open_folder
 
     findings = _accept_changes(findings, options)
     with open_folder(options.output_dir) as folder:
@@ -236,12 +225,12 @@ def _conclude(findings: ComparisonFindings, options: CompareOptions) -> int:
 
     click.echo(to_text(findings))
     options.talk.say(f"The report is {options.output_dir / 'compare.html'}")
-    if options.step.github_files:
-        from torchperf_ci.github.job import append_summary, write_outputs
-
-        outputs = {"results": str(options.output_dir), "regressed": str(findings.blocking)}
-        write_outputs(os.environ, {**outputs, "inconclusive": str(findings.inconclusive)})
-        append_summary(os.environ, to_markdown(findings))
+    outputs = {
+        "results": options.output_dir,
+        "regressed": findings.blocking,
+        "inconclusive": findings.inconclusive,
+    }
+    tell_step(outputs, to_markdown(findings), github_files=options.github_files)
     if findings.blocking:
         return int(ExitCode.FAILED_CHECK)
     if not findings.compared:
@@ -254,7 +243,6 @@ def _compare_live(options: CompareOptions) -> int:
 
     The report is also written of what is finished when an interrupt or an error ends it.
     """
-    from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt
     from torchperf_ci.compare.model import Measured
     from torchperf_ci.compare.report import (
         clear_folder,
@@ -264,10 +252,7 @@ def _compare_live(options: CompareOptions) -> int:
         write_comparison,
     )
     from torchperf_ci.compare.session import LiveComparison, describe_request, running_sides
-    from torchperf_ci.core.results import LOGS, open_folder
-    from torchperf_ci.core.text import count, one_line
     from torchperf_ci.explain.session import add_explanations, choose_comparisons, choose_seconds
-    from torchperf_ci.github.job import write_outputs
     from torchperf_ci.machine.gpu import locked_clocks
 
     request, clocks = make_request(options), options.cases.machine.lock_clocks
@@ -281,9 +266,9 @@ def _compare_live(options: CompareOptions) -> int:
         with ExitStack() as stack:
             stack.enter_context(signals_interrupt())
             folder = stack.enter_context(open_folder(options.output_dir))
-            if options.step.github_files:
+            if options.github_files:
                 clear_folder(folder)  # no later step shall take an earlier result for what this one left
-                write_outputs(os.environ, {"results": str(options.output_dir)})
+                tell_step({"results": options.output_dir}, github_files=True)
             options.talk.say(f"Setting up base ({request.base.label}) and head ({request.head.label}) …")
             if request.repository is not None and not request.setup:
                 options.talk.say(
@@ -338,7 +323,6 @@ def make_request(options: CompareOptions) -> CompareRequest:
     from torchperf_ci.compare.effects import LEAST_PAIRS, ONE_PROCESS, TWO_PROCESSES
     from torchperf_ci.compare.live import ComparePlan, Interleave
     from torchperf_ci.compare.session import CompareRequest, shared_cpus
-    from torchperf_ci.github.job import find_server
 
     sides = options.sides
     if (sides.base_compiler is None) != (sides.head_compiler is None):
@@ -424,7 +408,6 @@ def _make_side(
 def _choose_commits(options: CompareOptions) -> tuple[Repository | None, SideCommit | None, SideCommit | None]:
     """Choose the repository and both sides' commits; nothing when no ref was given."""
     from torchperf_ci.compare.checkouts import Repository
-    from torchperf_ci.github.job import read_base_branch
 
     sides = options.sides
     if not sides.base_ref:
@@ -480,8 +463,6 @@ def _source_of_head(repository: Repository | None, head_ref: str | None) -> Sour
 
     What is checked out for a pull request is a merge commit, and stands for the head that GitHub's event names.
     """
-    from torchperf_ci.github.job import read_source
-
     source = read_source(os.environ, shard="", folder=Path.cwd())
     if repository is None or not head_ref:
         return source

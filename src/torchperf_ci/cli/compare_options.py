@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -29,14 +29,10 @@ if TYPE_CHECKING:
 SHARE = click.FloatRange(min=0, min_open=True, max=10)
 
 SETUP = option(
-    "--setup",
-    default="",
-    show_default=False,
     help="Shell command that installs a commit, run in its worktree, for example `pip install -e .`.",
 )
 
 BUDGET_PER_CASE = option(
-    "--budget-per-case",
     type=click.FloatRange(min=0.5),
     default=10,
     help="Seconds of sampling per case, at most; but every pair of processes runs ten iterations, however long "
@@ -44,7 +40,6 @@ BUDGET_PER_CASE = option(
 )
 
 INTERLEAVE = option(
-    "--interleave",
     type=click.Choice(["auto", "iteration", "block", "launch"]),
     default="auto",
     help="How the sides take turns: one iteration each (several where they are shorter than 3 ms), a block of some 50 "
@@ -54,7 +49,6 @@ INTERLEAVE = option(
 
 
 EXPLAIN = option(
-    "--explain",
     type=click.Choice(["never", "confirmed", "all"]),
     default="confirmed",
     help="Which changes are explained: both sides are profiled in turn, and the report names operators, Python "
@@ -62,75 +56,46 @@ EXPLAIN = option(
 )
 
 
-@command_options
+@command_options("What to compare")
 class SideOptions:
-    """Say what base and head are."""
-
-    SECTION: ClassVar[str] = "What to compare"
-
-    base_ref: str | None = option(
-        "--base-ref", help="Commit of base in this repository; merge-base: where head left --upstream."
-    )
-    head_ref: str | None = option(
-        "--head-ref", help="Commit of head.  [default: HEAD with the changes of the working tree]"
-    )
+    base_ref: str | None = option(help="Commit of base in this repository; merge-base: where head left --upstream.")
+    head_ref: str | None = option(help="Commit of head.  [default: HEAD with the changes of the working tree]")
     setup: str = SETUP
-    base_python: str | None = option("--base-python", help="The Python of base.  [default: --python]")
-    head_python: str | None = option("--head-python", help="The Python of head.  [default: --python]")
-    base_compiler: str | None = option(
-        "--base-compiler", help="Compiler of base; with --head-compiler, instead of --compilers."
-    )
-    head_compiler: str | None = option("--head-compiler", help="Compiler of head.")
+    base_python: str | None = option(help="The Python of base.  [default: --python]")
+    head_python: str | None = option(help="The Python of head.  [default: --python]")
+    base_compiler: str | None = option(help="Compiler of base; with --head-compiler, instead of --compilers.")
+    head_compiler: str | None = option(help="Compiler of head.")
     base_env: tuple[tuple[str, str], ...] = option(
-        "--base-env",
-        multiple=True,
-        type=KeyValues(),
-        metavar="KEY=VALUE",
-        help="An environment variable for base alone. Repeatable.",
+        type=KeyValues(), metavar="KEY=VALUE", help="An environment variable for base alone. Repeatable."
     )
     head_env: tuple[tuple[str, str], ...] = option(
-        "--head-env",
-        multiple=True,
-        type=KeyValues(),
-        metavar="KEY=VALUE",
-        help="An environment variable for head alone. Repeatable.",
+        type=KeyValues(), metavar="KEY=VALUE", help="An environment variable for head alone. Repeatable."
     )
     upstream: str = option(
-        "--upstream",
-        default="",
-        show_default=False,
         help="The branch that merge-base is taken with.  [default: that of the pull request, else origin's default "
-        "branch]",
+        "branch]"
     )
 
 
-@command_options
+@command_options("What counts as a change")
 class VerdictOptions:
-    """Say which change counts."""
-
-    SECTION: ClassVar[str] = "What counts as a change"
-
     margin: float | None = option(
-        "--margin",
         type=SHARE,
         help="The smallest slowdown that counts: 0.02 is 2 %. A case is slower when its whole interval lies beyond "
         "it.  [default: 0.02; both sides in one process: 0.01]",
     )
     threshold: float | None = option(
-        "--threshold",
         type=SHARE,
         help="The largest difference that may be called unchanged: 0.05 is 5 %. A case is unchanged when its whole "
         "interval lies within it, to either side; what is neither slower, faster nor unchanged is inconclusive.  "
         "[default: 0.05; both sides in one process: 0.03]",
     )
     gate_on: tuple[str, ...] = option(
-        "--gate-on",
-        multiple=True,
         type=click.Choice(["counts"]),
         help="counts: more operators, generated kernels, kernel launches, allocations or floating-point operations "
         "fail too (exit code 3), not only more instructions.  [default: they are only reported]",
     )
-    strict: bool = option("--strict", is_flag=True, help="Inconclusive and refused cases fail as well (exit code 3).")
+    strict: bool = option(help="Inconclusive and refused cases fail as well (exit code 3).")
 
     def tolerances(self, usual: ChangeTolerance) -> ToleranceRules:
         """Return what these options ask for, `usual` where they are silent, with the rules of the configuration file.
@@ -151,78 +116,51 @@ class VerdictOptions:
         return ToleranceRules(latency=latency, rules=tolerance_rules(), gate_counts="counts" in self.gate_on)
 
 
-@command_options
+@command_options("How to measure")
 class EffortOptions:
-    """Say how much time a case gets, and how the sides take turns."""
-
-    SECTION: ClassVar[str] = "How to measure"
-
     budget_per_case: float = BUDGET_PER_CASE
     launches: int = option(
-        "--launches",
         type=click.IntRange(min=1),
         default=LAUNCHES,
         help="Pairs of fresh processes that a case is measured in, at most.",
     )
     earlier: tuple[Path, ...] = option(
-        "--earlier",
-        multiple=True,
         metavar="DIR",
         type=click.Path(path_type=Path),
         help="The output folder of an earlier comparison on this machine: it shows how much processes of equal code "
         "differ. Repeatable.",
     )
     measure_all: bool = option(
-        "--measure-all",
-        is_flag=True,
         help="Measure every case in full. By default a case that is proved to be the same program on two commits (the "
-        "same code, data, settings and libraries) gets a short check instead.",
+        "same code, data, settings and libraries) gets a short check instead."
     )
     interleave: str = INTERLEAVE
     explain: str = EXPLAIN
 
 
-@command_options
+@command_options("Recorded runs")
 class RecordedOptions:
     """Say where base comes from when head is a results folder."""
 
-    SECTION: ClassVar[str] = "Recorded runs"
-
     baseline_artifact: str | None = option(
-        "--baseline-artifact",
         metavar="NAME",
         help="With HEAD_DIR alone: base is GitHub's newest artifact of this name of the commit where head left "
         "--baseline-branch, or of the nearest one before it.",
     )
     baseline_branch: str | None = option(
-        "--baseline-branch",
         metavar="BRANCH",
         envvar=["TORCHPERF_BASELINE_BRANCH", "GITHUB_BASE_REF"],
         help="The branch that head left.  [default: the repository's default branch]",
     )
-    name: str = option("--name", default="results", help="The series of runs in the history.")
+    name: str = option(default="results", help="The series of runs in the history.")
     same_machine: bool = option(
-        "--same-machine",
-        is_flag=True,
         help="Compare times although it is not recorded which machine they are of: it was one. Where the machines "
-        "are known to differ, times stay out.",
+        "are known to differ, times stay out."
     )
 
 
 @command_options
-class StepOptions:
-    """Say whether a step of GitHub Actions is told the result, and what lets a slowdown land there."""
-
-    SECTION: ClassVar[str] = GitHubOptions.SECTION
-
-    github_files: bool = GITHUB_FILES
-    accept_label: str = ACCEPT_LABEL
-
-
-@command_options
 class CompareOptions:
-    """Say what is compared, how, and what counts."""
-
     folders: tuple[Path, ...] = argument(
         metavar="[BASE_DIR] [HEAD_DIR]", nargs=-1, type=LineFolder(), envvar="TORCHPERF_RESULTS"
     )
@@ -231,7 +169,6 @@ class CompareOptions:
     cases: CaseOptions
     verdicts: VerdictOptions
     output_dir: Path = option(
-        "--output-dir",
         type=click.Path(path_type=Path),
         default=Path("compare_logs"),
         help="The folder for the result. What an earlier comparison wrote there is removed first.",
@@ -240,4 +177,5 @@ class CompareOptions:
     recorded: RecordedOptions
     past: PastOptions
     github: GitHubOptions
-    step: StepOptions
+    github_files: bool = GITHUB_FILES
+    accept_label: str = ACCEPT_LABEL

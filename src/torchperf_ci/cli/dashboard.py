@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
-from torchperf_ci.cli.finish import ContentOptions, refuse_to_overwrite
-from torchperf_ci.cli.follow_options import FollowedUp, FollowOptions, follow_up
+from torchperf_ci.cli.config import owner_rules, tolerance_rules
+from torchperf_ci.cli.finish import ContentOptions, refuse_to_overwrite, tell_step
+from torchperf_ci.cli.follow_options import FollowOptions, follow_up
 from torchperf_ci.cli.history_options import (
     HistoryOptions,
     JudgingOptions,
@@ -20,7 +21,7 @@ from torchperf_ci.cli.history_options import (
     find_acceptance_source,
     make_run_of_folder,
     publish_pages,
-    repository_of,
+    read_site,
 )
 from torchperf_ci.cli.options import (
     ACCEPT_LABEL,
@@ -32,12 +33,14 @@ from torchperf_ci.cli.options import (
     option,
     takes,
 )
-from torchperf_ci.core.errors import ExitCode, NothingToJudge, Refused, UsageProblem
+from torchperf_ci.core.errors import ExitCode, NothingToJudge, Refused, UsageProblem, require
 from torchperf_ci.core.frames import CaseSelection
+from torchperf_ci.core.result_files import read_folder
+from torchperf_ci.core.results import Problem, open_folder
+from torchperf_ci.core.safe_files import write_below
 from torchperf_ci.core.text import count, one_line
 
 if TYPE_CHECKING:
-    from torchperf_ci.core.results import Problem
     from torchperf_ci.dashboard.comment import Comment
     from torchperf_ci.dashboard.commits import AcceptanceSource
     from torchperf_ci.dashboard.states import SeriesState
@@ -49,91 +52,56 @@ if TYPE_CHECKING:
 
 @command_options
 class ComparingOptions(HistoryOptions):
-    """Say where runs are kept, and which of them the run is compared with."""
-
     archive: Path | None = option(
         "--dashboard-archive-path",
         type=click.Path(file_okay=False, path_type=Path),
         help="Keep runs as folders with lookup.csv here, as PyTorch's dashboard does, instead of --history.",
     )
     archive_name: str = option(
-        "--archive-name",
-        default="",
-        show_default=False,
-        help="The new folder there.  [default: day_{%j}_{%d_%m_%y}_performance_{dtype}_{100..999}]",
+        help="The new folder there.  [default: day_{%j}_{%d_%m_%y}_performance_{dtype}_{100..999}]"
     )
-    last: int = option("--last", type=click.IntRange(min=1), default=10, help="How many runs to show over time.")
+    last: int = option(type=click.IntRange(min=1), default=10, help="How many runs to show over time.")
 
 
-@command_options
+@command_options("Comment")
 class PostingOptions:
-    """Say what leaves this machine as a comment."""
-
-    SECTION: ClassVar[str] = "Comment"
-
     issues: tuple[str, ...] = option(
         "--issue",
-        multiple=True,
         metavar="[DTYPE=]N",
         help="Post a comment on this issue or pull request of --repo, for one dtype or for all. Repeatable.",
     )
-    sticky: bool = option(
-        "--sticky", is_flag=True, help="Edit the comment on the run before, instead of one comment for every run."
-    )
-    site_url: str = option(
-        "--site-url",
-        metavar="URL",
-        default="",
-        show_default=False,
-        help="Where a site of this history is; the comment links to its pages.",
-    )
+    sticky: bool = option(help="Edit the comment on the run before, instead of one comment for every run.")
+    site_url: str = option(metavar="URL", help="Where a site of this history is; the comment links to its pages.")
     image_uploader: str = option(
         "--image-uploader",
         "--dashboard-image-uploader",
         metavar="COMMAND",
-        default="",
-        show_default=False,
         help="A command that gets the path of a picture and prints its URL; started without a shell.",
     )
-    limit: int = option(
-        "--limit",
-        type=click.IntRange(1_000, 65_000),
-        default=60_000,
-        help="Largest size of a comment in bytes.",
-    )
+    limit: int = option(type=click.IntRange(1_000, 65_000), default=60_000, help="Largest size of a comment in bytes.")
 
 
 @command_options
 class DashboardCommandOptions:
-    """Say which run is shown, what it is compared with, and where it goes."""
-
     directory: Path = RESULTS_DIR
     fail_on: str = option(
-        "--fail-on",
         type=click.Choice(["new", "open", "never"]),
         default="never",
         help="new: exit with 3 when a case became worse, or began to fail, in this run; open: when any is, since "
         "whenever.",
     )
     confirm: Path | None = option(
-        "--confirm",
         metavar="FILE",
         type=click.Path(dir_okay=False, path_type=Path),
         help="Only judge: write the cases that are worse in this run alone into FILE, for `run --cases-from FILE`. "
         "Nothing is kept, drawn or posted.",
     )
-    dry_run: bool = option(
-        "--dry-run", is_flag=True, help="Write into DIR only; say what else would be written, with sizes."
-    )
-    no_graphs: bool = option("--no-graphs", is_flag=True, help="No pictures over time, and none in comments.")
-    no_update_archive: bool = option("--no-update-archive", is_flag=True, help="Do not keep this run.")
-    no_gh_comment: bool = option("--no-gh-comment", is_flag=True, help="Do not post.")
-    no_detect_regressions: bool = option("--no-detect-regressions", is_flag=True, help="Do not look for what changed.")
-    update_dashboard_test: bool = option(
-        "--update-dashboard-test",
-        is_flag=True,
-        help="--no-graphs, --no-update-archive and --no-gh-comment.",
-    )
+    dry_run: bool = option(help="Write into DIR only; say what else would be written, with sizes.")
+    no_graphs: bool = option(help="No pictures over time, and none in comments.")
+    no_update_archive: bool = option(help="Do not keep this run.")
+    no_gh_comment: bool = option(help="Do not post.")
+    no_detect_regressions: bool = option(help="Do not look for what changed.")
+    update_dashboard_test: bool = option(help="--no-graphs, --no-update-archive and --no-gh-comment.")
     accept_label: str = ACCEPT_LABEL
     github_files: bool = GITHUB_FILES
     history: ComparingOptions
@@ -172,11 +140,9 @@ class DashboardCommandOptions:
 
     def check(self) -> None:
         """Raise `UsageProblem` for what cannot be done, before anything is."""
-        from torchperf_ci.core.errors import require
-
         self.issues()
         if self.posting.issues or self.history.data_branch:
-            repository_of(self.github)
+            self.github.require_repository()
         if self.history.archive and self.history.location:
             raise UsageProblem(
                 "--history and --dashboard-archive-path are two places for the same runs; give one of them"
@@ -229,16 +195,12 @@ def dashboard(options: DashboardCommandOptions) -> int:
       torchperf-ci dashboard benchmark_logs --repo org/project --issue 7 --data-branch torchperf-data
       torchperf-ci dashboard benchmark_logs --history s3://bucket/history --issue float32=7 --issue amp=8 --sticky
     """
-    from torchperf_ci.cli.config import owner_rules
-    from torchperf_ci.core.result_files import read_folder
-    from torchperf_ci.core.results import open_folder
     from torchperf_ci.dashboard.charts import draw_pictures
     from torchperf_ci.dashboard.comment import write_dashboards
     from torchperf_ci.dashboard.commits import read_ranges
     from torchperf_ci.dashboard.model import DashboardOptions, name_cases, study_run
     from torchperf_ci.dashboard.states import State
     from torchperf_ci.dashboard.words import list_suites, write_terminal_text
-    from torchperf_ci.github.job import append_summary, write_outputs
     from torchperf_ci.history.runs import RunFilter
     from torchperf_ci.history.series import find_earlier_runs
     from torchperf_ci.history.storage import server_of
@@ -295,17 +257,35 @@ def dashboard(options: DashboardCommandOptions) -> int:
         targets.keep_run(pictures)
         if options.pages.pages_branch:
             targets.publish_pages()
-        followed = targets.follow_up(states, list_suites(findings)) if options.follows_up else FollowedUp()
-        posted, refusals = targets.post_comments(comments, issues) if issues else ([], [])
-        if refusals := [*followed.refusals, *refusals]:
-            raise Refused("\n".join(refusals))
-    for url in (*followed.opened, *posted):
+        opened_issues: Sequence[str] = ()
+        closed_issues: Sequence[str] = ()
+        refusals: Sequence[str] = ()
+        if options.follows_up:
+            opened_issues, closed_issues, refusals = follow_up(
+                options.follow,
+                options.github,
+                client,
+                run=run,
+                states=states,
+                branch=options.judging.compare_branch,
+                site=options.posting.site_url,
+                suites=list_suites(findings),
+                dry_run=options.dry_run,
+            )
+        posted, unposted = targets.post_comments(comments, issues) if issues else ([], [])
+        if refusals or unposted:
+            raise Refused("\n".join((*refusals, *unposted)))
+    for url in (*opened_issues, *posted):
         click.echo(url)
-    if options.github_files:
-        outputs = {"comment": str(comments[0].path), "comment-url": posted[0] if posted else ""}
-        outputs |= {"issues-opened": str(len(followed.opened)), "issues-closed": str(len(followed.closed))}
-        write_outputs(os.environ, {**outputs, "new": str(len(new)), "open": str(len(still_open))})
-        append_summary(os.environ, "\n".join(comment.text for comment in comments))
+    outputs = {
+        "comment": comments[0].path,
+        "comment-url": posted[0] if posted else "",
+        "issues-opened": len(opened_issues),
+        "issues-closed": len(closed_issues),
+        "new": len(new),
+        "open": len(still_open),
+    }
+    tell_step(outputs, "\n".join(comment.text for comment in comments), github_files=options.github_files)
     failing = {"new": new, "open": still_open}.get(options.fail_on, [])
     if failing:
         done = "became worse or failed in this run" if options.fail_on == "new" else "worse or failing"
@@ -320,10 +300,8 @@ EARLIER_RUNS = 50
 
 def _write_cases_to_confirm(options: DashboardCommandOptions, run: HistoryRun, states: Sequence[SeriesState]) -> int:
     """Write the cases that are off in this run alone, a line of JSON each."""
-    from torchperf_ci.core.safe_files import write_below
     from torchperf_ci.dashboard.model import name_cases
     from torchperf_ci.dashboard.states import State
-    from torchperf_ci.github.job import write_outputs
     from torchperf_ci.run.plan import write_case_list
 
     assert options.confirm is not None
@@ -339,8 +317,7 @@ def _write_cases_to_confirm(options: DashboardCommandOptions, run: HistoryRun, s
         metrics = ", ".join(item.metric.name for item in dropped if item.case == case)
         click.echo(one_line(f"{case}: {metrics}", limit=300))
     click.echo(f"Wrote {count(len(cases), 'case')} to be confirmed to {options.confirm}", err=True)
-    if options.github_files:
-        write_outputs(os.environ, {"confirm": str(len(cases)), "confirm-file": str(options.confirm)})
+    tell_step({"confirm": len(cases), "confirm-file": options.confirm}, github_files=options.github_files)
     return int(ExitCode.OK)
 
 
@@ -358,7 +335,6 @@ class Targets:
 
     def history(self) -> History:
         """Open the history to compare with and to add to."""
-        from torchperf_ci.core.result_files import read_folder
         from torchperf_ci.history.archive import ArchiveHistory
 
         asked = self.options.history
@@ -368,7 +344,6 @@ class Targets:
 
     def judge(self, chosen: RunFilter) -> tuple[list[SeriesState], list[Problem]]:
         """Judge the run by the history; name what of that could not be read."""
-        from torchperf_ci.cli.config import tolerance_rules
         from torchperf_ci.dashboard.commits import judge_accepted
         from torchperf_ci.history.acceptances import Acceptance, read_acceptances
         from torchperf_ci.history.series import find_earlier_series
@@ -432,40 +407,12 @@ class Targets:
 
     def publish_pages(self) -> None:
         """Bring the pages of the whole history up to date, this run among them if it was kept."""
-        from torchperf_ci.cli.config import tolerance_rules
-        from torchperf_ci.history.runs import RunFilter
-        from torchperf_ci.site.build import read_sources
-
         options, asked, pages = self.options, self.options.history, self.options.pages
         assert self.client is not None
-        judged = RunFilter(name=asked.name, branch=options.judging.compare_branch)
-        sources = read_sources(
-            self._parquet(),
-            options.judging.look_back,
-            judged,
-            rules=tolerance_rules(),
-            checkout=Path.cwd(),
-            client=self.client,
-            source=self.source,
-        )
+        sources = read_site(self._parquet(), asked, options.judging, self.client, self.source)
         shown = pages.site_options(options.github, name=asked.name, url=options.posting.site_url)
         target = pages.target(options.github)
         publish_pages(sources, shown, target, pages.pages_dir, self.client, dry_run=options.dry_run)
-
-    def follow_up(self, states: Sequence[SeriesState], suites: Mapping[str, str]) -> FollowedUp:
-        """Open and close issues, and tell the webhook. suites: by name, as they were asked for."""
-        options = self.options
-        return follow_up(
-            options.follow,
-            options.github,
-            self.client,
-            run=self.run,
-            states=states,
-            branch=options.judging.compare_branch,
-            site=options.posting.site_url,
-            suites=suites,
-            dry_run=options.dry_run,
-        )
 
     def post_comments(self, comments: Sequence[Comment], issues: Mapping[str, int]) -> tuple[list[str], list[str]]:
         """Post the comments that have an issue; return their addresses, and what was refused."""
@@ -498,14 +445,12 @@ class Targets:
         message = f"Add the run of {self.run.time:%Y-%m-%d %H:%M} UTC"
         commit = commit_files(self.client, branch, files, message=message)
         size = sum(map(len, files.values()))
-        done = (
-            f"Committed {count(len(files), 'file')} ({size:,} bytes) to" if commit.made else "Everything is already on"
-        )
+        done = f"Committed {count(len(files), 'file')} ({size:,} bytes) to" if commit else "Everything is already on"
         click.echo(f"{done} {where}", err=True)
 
     def _post(self, comment: Comment, issue: int) -> list[str]:
         options = self.options
-        repository = repository_of(options.github)
+        repository = options.github.require_repository()
         if options.dry_run:
             how = "edit the earlier comment on, or post one to," if options.posting.sticky else "post a comment to"
             size = len(comment.text.encode())
@@ -515,6 +460,7 @@ class Targets:
 
         assert self.client is not None
         marker = Marker(subject=f"dashboard {self.run.name} {comment.dtype}", run=self.run.key, time=self.run.time)
-        posted = post_comment(self.client, repository, issue, comment.text, marker, sticky=options.posting.sticky)
-        click.echo(f"{'Posted' if posted.was_new else 'Updated'} {posted.url}", err=True)
-        return [posted.url]
+        sticky = options.posting.sticky
+        url, is_new = post_comment(self.client, repository, issue, comment.text, marker, sticky=sticky)
+        click.echo(f"{'Posted' if is_new else 'Updated'} {url}", err=True)
+        return [url]

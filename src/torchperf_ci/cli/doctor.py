@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt
 from torchperf_ci.cli.options import PYTHON, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, TorchperfError
 
@@ -22,27 +23,20 @@ SIGNS = {"good": "✅", "note": "▫️", "problem": "❌"}
 
 @command_options
 class DoctorOptions:
-    """Say which Python and device are looked at, and what is printed."""
-
     python: str = PYTHON
-    threads: int | None = option("--threads", "-t", type=click.IntRange(min=1), help="Threads of torch for --measure.")
+    threads: int | None = option("-t", type=click.IntRange(min=1), help="Threads of torch for --measure.")
     device: str | None = option(
-        "--device",
         help="The device for --measure: cpu, cuda, cuda:1, …  [default: the accelerator; the CPU where there is no "
-        "sign of one]",
+        "sign of one]"
     )
-    measure: bool = option(
-        "--measure", is_flag=True, help="Compare equal code, and say how small a change can be seen."
-    )
+    measure: bool = option(help="Compare equal code, and say how small a change can be seen.")
     seconds: float = option(
-        "--seconds",
         type=click.FloatRange(min=3),
         default=30.0,
-        show_default=True,
         help="Seconds of sampling for --measure; more say more exactly what can be seen.",
     )
-    as_json: bool = option("--json", is_flag=True, help="Print JSON.")
-    strict: bool = option("--strict", is_flag=True, help="Exit with 3 when there is a problem.")
+    as_json: bool = option("--json", help="Print JSON.")
+    strict: bool = option(help="Exit with 3 when there is a problem.")
 
 
 @command(short_help="Say how noisy and how ready this machine is.")
@@ -52,7 +46,6 @@ def doctor(options: DoctorOptions) -> int:
 
     Exit code 0, whatever is found, unless --strict is given or --measure cannot measure.
     """
-    from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt
     from torchperf_ci.doctor.survey import Severity, list_findings, measure_sensitivity, read_facts
 
     sensitivity, problem = None, None

@@ -8,13 +8,18 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
 from torchperf_ci.cli.case_options import TalkOptions
-from torchperf_ci.cli.options import argument, command, command_options, option, takes
+from torchperf_ci.cli.compare import compare, make_request
+from torchperf_ci.cli.compare_options import CompareOptions
+from torchperf_ci.cli.finish import signals_interrupt
+from torchperf_ci.cli.options import argument, build, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, UsageProblem
+from torchperf_ci.core.results import open_folder
+from torchperf_ci.core.text import one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.compare.model import Comparison, Explanation
@@ -24,25 +29,16 @@ if TYPE_CHECKING:
 _MOST_CAUSES = 12
 
 
-@command_options
+@command_options("How to measure")
 class AgainOptions:
-    """Say whether it is measured, and for how long."""
-
-    SECTION: ClassVar[str] = "How to measure"
-
-    again: bool = option("--again", is_flag=True, help="Measure cases again that the folder explains already.")
+    again: bool = option(help="Measure cases again that the folder explains already.")
     seconds: float = option(
-        "--seconds",
-        type=click.FloatRange(min=1),
-        default=300,
-        help="Seconds for all cases; the first one is always explained.",
+        type=click.FloatRange(min=1), default=300, help="Seconds for all cases; the first one is always explained."
     )
 
 
 @command_options
 class ExplainOptions:
-    """Say which comparison is explained."""
-
     folder: Path = argument(
         metavar="[COMPARE_DIR]",
         type=click.Path(file_okay=False, path_type=Path),
@@ -99,10 +95,7 @@ def _measure(stored: StoredComparison, missing: Sequence[Comparison], options: E
 
     What is explained before an interrupt or an error is in the folder.
     """
-    from torchperf_ci.cli.finish import signals_interrupt
     from torchperf_ci.compare.session import running_sides
-    from torchperf_ci.core.results import open_folder
-    from torchperf_ci.core.text import one_line
     from torchperf_ci.explain.session import add_to_stored, explain_comparisons
 
     explained: list[Explanation] = []
@@ -129,10 +122,6 @@ def _measure(stored: StoredComparison, missing: Sequence[Comparison], options: E
 
 def _read_request(stored: StoredComparison, stack: ExitStack) -> CompareRequest:
     """Make the request of the command that the comparison was made with. Raises `UsageProblem` where there is none."""
-    from torchperf_ci.cli.compare import compare, make_request
-    from torchperf_ci.cli.compare_options import CompareOptions
-    from torchperf_ci.cli.options import build
-
     words = shlex.split(stored.header.commands[0]) if stored.header.commands else []
     if words[:2] != ["torchperf-ci", "compare"]:
         raise UsageProblem(

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from torchperf_ci.cli.files import STREAM, results_in, write_output
 from torchperf_ci.cli.options import RESULTS_DIR, command, command_options, option, takes
+from torchperf_ci.core.records import Direction, Record, Testing
 from torchperf_ci.core.text import count, one_line
 from torchperf_ci.formats.model import ExportFormat
-
-if TYPE_CHECKING:
-    from torchperf_ci.core.records import Record
 
 _MOST_FAILURES = 10
 """So many results that did not pass are named."""
@@ -22,8 +19,6 @@ _MOST_FAILURES = 10
 
 @command_options
 class ExportOptions:
-    """Say what is exported, and where to."""
-
     directory: Path = RESULTS_DIR
     form: str = option(
         "--format",
@@ -34,13 +29,11 @@ class ExportOptions:
         "Prometheus; csv; or parquet.",
     )
     out: Path | None = option(
-        "--out",
         type=click.Path(dir_okay=False, path_type=Path),
         metavar="FILE",
         help="The file to write.  [default: standard output]",
     )
     better: str | None = option(
-        "--better",
         type=click.Choice(["bigger", "smaller"]),
         help="Which metrics go into a file for github-action-benchmark, which holds those of one direction. "
         "bigger: speedups, for its tool customBiggerIsBetter; smaller: times and memory, for "
@@ -71,7 +64,6 @@ def export(options: ExportOptions) -> None:
         raise click.UsageError("--better belongs to --format github-action-benchmark; leave it out")
     if form is ExportFormat.PARQUET and options.out in {None, STREAM}:
         raise click.UsageError("a Parquet file is not text, so it is not printed; name a file with --out")
-    from torchperf_ci.core.records import Direction, Testing
     from torchperf_ci.formats.imports import export_records
 
     direction = Direction.HIGHER if options.better == "bigger" else Direction.LOWER

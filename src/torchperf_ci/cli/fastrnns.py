@@ -9,14 +9,15 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
 from torchperf_ci.cli.finish import Interrupted, signals_interrupt
 from torchperf_ci.cli.options import PYTHON, ManyValues, command, command_options, option, split_list, takes
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, UsageProblem
-from torchperf_ci.core.text import count
+from torchperf_ci.core.text import count, one_line
+from torchperf_ci.github.job import stop_commands
 from torchperf_ci.run.plan import unknown_names
 from torchperf_ci.suites.fastrnns.catalog import VARIANTS, Executor, Fuser, Sizes, VariantGroup
 
@@ -29,30 +30,18 @@ _RNNS = ", ".join(VARIANTS[VariantGroup.RNNS])
 _DEFAULT = Sizes()
 
 
-@command_options
+@command_options("Variants")
 class FastrnnsVariantOptions:
-    """Choose the variants."""
-
-    SECTION: ClassVar[str] = "Variants"
-
-    rnns: tuple[str, ...] = option(
-        "--rnns", multiple=True, metavar="NAME…", help=f"Only these: {_RNNS}; or one of the group vl."
-    )
-    cnns: tuple[str, ...] = option(
-        "--cnns", multiple=True, metavar="NAME…", help=f"Only these: {', '.join(VARIANTS[VariantGroup.CNNS])}."
-    )
+    rnns: tuple[str, ...] = option(metavar="NAME…", help=f"Only these: {_RNNS}; or one of the group vl.")
+    cnns: tuple[str, ...] = option(metavar="NAME…", help=f"Only these: {', '.join(VARIANTS[VariantGroup.CNNS])}.")
     groups: tuple[str, ...] = option(
         "--group",
-        multiple=True,
         default=(VariantGroup.CNNS.value, VariantGroup.RNNS.value),
         metavar="NAME…",
         help="Groups to run: cnns, rnns, vl. --rnns and --cnns choose within theirs.",
     )
     variable_lstms: bool = option(
-        "--variable-lstms",
-        is_flag=True,
-        help="Also the group vl, LSTMs over sequences of 30 to 99 steps, whatever --seqLength says. Some are very "
-        "slow.",
+        help="Also the group vl, LSTMs over sequences of 30 to 99 steps, whatever --seqLength says. Some are very slow."
     )
 
     def variants(self) -> tuple[str, ...]:
@@ -79,12 +68,8 @@ def _names(given: Sequence[str], kind: str, choices: Sequence[str]) -> list[str]
     return names
 
 
-@command_options
+@command_options("Sizes")
 class SizeOptions:
-    """Say how large the models and their inputs are."""
-
-    SECTION: ClassVar[str] = "Sizes"
-
     seq_length: int = option("--seqLength", type=_POSITIVE, default=_DEFAULT.seq_length, help="Steps of a sequence.")
     num_layers: int = option("--numLayers", type=_POSITIVE, default=_DEFAULT.num_layers, help="Layers of an LSTM.")
     input_size: int = option("--inputSize", type=_POSITIVE, default=_DEFAULT.input_size, help="Features of a step.")
@@ -99,17 +84,10 @@ class SizeOptions:
     )
 
 
-@command_options
+@command_options("TorchScript")
 class TorchScriptOptions:
-    """Say how TorchScript compiles."""
-
-    SECTION: ClassVar[str] = "TorchScript"
-
-    fuser: str = option(
-        "--fuser", type=click.Choice([each.value for each in Fuser]), default="te", help="TorchScript's fuser."
-    )
+    fuser: str = option(type=click.Choice([each.value for each in Fuser]), default="te", help="TorchScript's fuser.")
     executor: str | None = option(
-        "--executor",
         type=click.Choice([each.value for each in Executor]),
         help="TorchScript's executor.  [default: what the fuser implies]",
     )
@@ -124,36 +102,23 @@ class TorchScriptOptions:
     )
 
 
-@command_options
+@command_options("Measuring")
 class MeasureOptions:
-    """Say how and where variants are measured."""
-
-    SECTION: ClassVar[str] = "Measuring"
-
-    warmup: int = option("--warmup", type=click.IntRange(min=0), default=10, help="Passes before the timed ones.")
-    nloops: int = option("--nloops", type=_POSITIVE, default=100, help="Timed passes, forward and backward.")
-    device: str | None = option(
-        "--device", help="cpu, cuda, cuda:1, xpu or mps.  [default: cuda where there is one, else cpu]"
-    )
-    threads: int | None = option(
-        "--threads", "-t", type=_POSITIVE, help="Threads of torch on the CPU, at most the CPUs there are."
-    )
-    seed: int = option("--seed", type=int, default=0, help="Seed of weights and inputs.")
+    warmup: int = option(type=click.IntRange(min=0), default=10, help="Passes before the timed ones.")
+    nloops: int = option(type=_POSITIVE, default=100, help="Timed passes, forward and backward.")
+    device: str | None = option(help="cpu, cuda, cuda:1, xpu or mps.  [default: cuda where there is one, else cpu]")
+    threads: int | None = option("-t", type=_POSITIVE, help="Threads of torch on the CPU, at most the CPUs there are.")
+    seed: int = option(type=int, default=0, help="Seed of weights and inputs.")
     timeout: float = option(
-        "--timeout", type=click.FloatRange(min=0, min_open=True), default=1800, help="Seconds a variant may take."
+        type=click.FloatRange(min=0, min_open=True), default=1800, help="Seconds a variant may take."
     )
     python: str = PYTHON
 
 
-@command_options
+@command_options("Output")
 class OutputOptions:
-    """Say what is printed and written."""
-
-    SECTION: ClassVar[str] = "Output"
-
     separator: str = option("--sep", default=" ", show_default="a space", help="Separator of the table's columns.")
     print_json: str | None = option(
-        "--print-json",
         type=click.Choice(["oss", "pep"]),
         is_flag=False,
         flag_value="oss",
@@ -161,13 +126,11 @@ class OutputOptions:
         help="Print JSON: oss, the means by group and name, or pep, a line per pass.  [without a value: oss]",
     )
     profile: Path | None = option(
-        "--profile",
         type=click.Path(file_okay=False, path_type=Path),
         metavar="DIR",
         help="Write a Chrome trace of one pass of every variant to DIR/NAME.json.",
     )
     compare: tuple[Path, Path] | None = option(
-        "--compare",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         nargs=2,
         metavar="OLD.json NEW.json",
@@ -247,11 +210,23 @@ def fastrnns(options: FastrnnsOptions) -> int:
       torchperf-ci fastrnns --rnns cudnn aten jit --group rnns --print-json > new.json
       torchperf-ci fastrnns --compare old.json new.json
     """
-    from torchperf_ci.pytorch.fastrnns import TableFormat, averages, observations, write_rows
+    from torchperf_ci.pytorch.fastrnns import (
+        TableFormat,
+        averages,
+        compare_pairs,
+        observations,
+        pair_averages,
+        read_averages,
+        write_rows,
+    )
 
     output = options.output
     if output.compare:
-        _compare(*output.compare, form=output.form or "table")
+        old, new = output.compare
+        pairs = pair_averages(*(read_averages(path.read_bytes(), str(path)) for path in (old, new)))
+        if not pairs:
+            raise NothingToJudge(f"neither {old} nor {new} holds a variant")
+        click.echo(compare_pairs(pairs, TableFormat(output.form or "table")))
         return int(ExitCode.OK)
     variants, settings = options.variants.variants(), options.settings()
     if any(name in VARIANTS[VariantGroup.VL] for name in variants) and settings.nloops + settings.warmup > _SLOW_LOOPS:
@@ -288,8 +263,6 @@ def fastrnns(options: FastrnnsOptions) -> int:
 
 def _measure(variants: Sequence[str], settings: FastrnnsSettings, *, python: str, separator: str) -> list[VariantTimes]:
     """Measure, printing the table row by row; return the rows."""
-    from torchperf_ci.core.text import one_line
-    from torchperf_ci.github.job import stop_commands
     from torchperf_ci.pytorch.fastrnns import FastrnnsBench, VariantTable
     from torchperf_ci.run.survey import python_under_test
 
@@ -310,12 +283,3 @@ def _measure(variants: Sequence[str], settings: FastrnnsSettings, *, python: str
                 click.echo(f"    | {indent}{one_line(line)}", err=True)
             rows.append(row)
     return rows
-
-
-def _compare(old: Path, new: Path, *, form: str) -> None:
-    from torchperf_ci.pytorch.fastrnns import TableFormat, compare_pairs, pair_averages, read_averages
-
-    pairs = pair_averages(*(read_averages(path.read_bytes(), str(path)) for path in (old, new)))
-    if not pairs:
-        raise NothingToJudge(f"neither {old} nor {new} holds a variant")
-    click.echo(compare_pairs(pairs, TableFormat(form)))

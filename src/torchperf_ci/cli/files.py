@@ -8,17 +8,19 @@ import sys
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
 from torchperf_ci.cli.options import KeyValues, command_options, option
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
+from torchperf_ci.core.frames import CaseSelection
+from torchperf_ci.core.result_files import read_folder
+from torchperf_ci.core.results import Results
 from torchperf_ci.core.safe_files import write_whole
-from torchperf_ci.core.text import break_commands, nearest
+from torchperf_ci.core.text import break_commands, nearest, one_line
 
 if TYPE_CHECKING:
-    from torchperf_ci.core.results import Results
     from torchperf_ci.formats.model import ImportRequest
 
 
@@ -59,10 +61,6 @@ def write_output(path: Path | None, content: bytes, *, holds: str = "") -> None:
 
 def results_in(directory: Path) -> Results:
     """Read the results in any folder; what cannot be used is said on stderr. Raises `NothingToJudge` without any."""
-    from torchperf_ci.core.frames import CaseSelection
-    from torchperf_ci.core.result_files import read_folder
-    from torchperf_ci.core.text import one_line
-
     results = read_folder(directory, CaseSelection())
     for problem in results.problems:
         click.echo(f"Warning: {directory / one_line(str(problem), limit=300)}", err=True)
@@ -73,27 +71,16 @@ def results_in(directory: Path) -> Results:
     return results
 
 
-@command_options
+@command_options("Other tools' files")
 class ImportOptions:
-    """Say what files may not say themselves."""
-
-    SECTION: ClassVar[str] = "Other tools' files"
-
     time: str = option(
-        "--time",
-        default="",
-        show_default=False,
-        metavar="TIME",
-        help="When it was measured, ISO 8601, for formats that do not say it; without an offset in UTC.",
+        metavar="TIME", help="When it was measured, ISO 8601, for formats that do not say it; without an offset in UTC."
     )
     better: str | None = option(
-        "--better",
         type=click.Choice(["bigger", "smaller"]),
         help="Which values are better, for lists of github-action-benchmark's custom tools.",
     )
     column: tuple[tuple[str, str], ...] = option(
-        "--column",
-        multiple=True,
         type=KeyValues(),
         metavar="FIELD=COLUMN",
         help="The column of a CSV or Parquet table that holds a field: model, value, metric, unit, direction, "

@@ -8,25 +8,25 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
 from torchperf_ci.cli.options import command_options, option
-from torchperf_ci.core.errors import ExitCode, UsageProblem
+from torchperf_ci.core.errors import ExitCode, TorchperfError, UsageProblem
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Mode
-from torchperf_ci.core.results import MANIFEST, RECORDS
+from torchperf_ci.core.results import MANIFEST, RECORDS, Results, ResultsFolder, read_results
+from torchperf_ci.core.text import break_commands, one_line, safe_name, terminal, write_unguarded
+from torchperf_ci.github.job import append_summary, write_outputs
 
 if TYPE_CHECKING:
-    from torchperf_ci.core.results import Results, ResultsFolder
     from torchperf_ci.report.model import ReportOptions, RunOutcome
 
 
 def resume_hint(folder_path: Path) -> str:
     """Say how to go on after an interruption."""
     from torchperf_ci.core.result_files import read_command_log
-    from torchperf_ci.core.results import read_results
 
     if not read_results(folder_path).records and not read_command_log(folder_path).results:
         return "Nothing was measured yet."
@@ -35,9 +35,6 @@ def resume_hint(folder_path: Path) -> str:
 
 def announce(folder_path: Path, name: str, shard: str) -> None:
     """Write outputs that later steps need also when this one is cancelled: what was measured is then uploaded."""
-    from torchperf_ci.core.text import safe_name
-    from torchperf_ci.github.job import write_outputs
-
     attempt = os.environ.get("GITHUB_RUN_ATTEMPT", "1")
     artifact = f"torchperf-{safe_name(name)}-{shard}-{attempt}"
     write_outputs(os.environ, {"results": str(folder_path), "artifact-name": artifact})
@@ -59,8 +56,6 @@ def echo_coloured(line: str, colour: str, *, err: bool = False) -> None:
 
     What in it would colour or move by itself is shown instead, as everywhere.
     """
-    from torchperf_ci.core.text import break_commands, terminal, write_unguarded
-
     stream = sys.stderr if err else sys.stdout
     if stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
         write_unguarded(click.style(break_commands(terminal(line)), fg=colour, bold=True), stream)
@@ -72,7 +67,6 @@ def conclude(
     folder: ResultsFolder,
     results: Results,
     report_options: ReportOptions,
-    environ: Mapping[str, str],
     *,
     github_files: bool,
     fail_on: str,
@@ -84,8 +78,6 @@ def conclude(
     fail_on: `never` makes the exit code 0 whatever failed. strict: a case of which nothing was compiled
     fails. quiet: do not say where the report is.
     """
-    from torchperf_ci.core.text import one_line
-    from torchperf_ci.github.job import append_summary, write_outputs
     from torchperf_ci.report.markdown import write_markdown
     from torchperf_ci.report.write import judge_results, write_findings
 
@@ -97,28 +89,30 @@ def conclude(
         click.echo(f"Problem: {one_line(str(problem))}", err=True)
     is_good = findings.outcome.is_pass and not (strict and findings.not_compiled)
     code = ExitCode.OK if is_good else ExitCode.SOME_FAILED
-    if github_files:
-        passed, failed = _counts(results)
-        write_outputs(environ, {"passed": str(passed), "failed": str(failed)})
-        append_summary(environ, write_markdown(findings))
-    write_exit_code(int(code), github_files=github_files)
+    cases = {record.case for record in results.records}
+    failed = {record.case for record in results.records if not record.status.is_pass}  # or outside of the pass rate
+    outputs = {"passed": len(cases - failed), "failed": len(failed), "exit-code": int(code)}
+    tell_step(outputs, write_markdown(findings) if github_files else "", github_files=github_files)
     return int(ExitCode.OK if fail_on == "never" else code)
 
 
-def write_exit_code(code: int, *, github_files: bool) -> int:
-    """Make `code` the output `exit-code` of the step, where GitHub is told anything; return it."""
-    from torchperf_ci.github.job import write_outputs
+def tell_step(outputs: Mapping[str, object], summary: str | None = None, *, github_files: bool) -> None:
+    """Give the step of GitHub Actions outputs, and its summary a text, where --github-files asks for that."""
+    if not github_files:
+        return
+    write_outputs(os.environ, {name: str(value) for name, value in outputs.items()})
+    if summary is not None:
+        append_summary(os.environ, summary)
 
-    if github_files:
-        write_outputs(os.environ, {"exit-code": str(code)})
-    return code
 
-
-def _counts(results: Results) -> tuple[int, int]:
-    """Count the cases of which every testing passed, and the others: also those that are outside of the pass rate."""
-    cases = {record.case for record in results.records}
-    failed = {record.case for record in results.records if not record.status.is_pass}
-    return len(cases - failed), len(failed)
+@contextmanager
+def tells_failure(*, github_files: bool) -> Iterator[None]:
+    """Give the step the output `exit-code` when an error ends the block."""
+    try:
+        yield
+    except TorchperfError as error:
+        tell_step({"exit-code": int(error.exit_code)}, github_files=github_files)
+        raise
 
 
 class Interrupted(BaseException):
@@ -156,41 +150,26 @@ OURS = ("report.md", "report.html")
 """Files that only this program writes; PyTorch's own script writes the others of a report as well."""
 
 
-@command_options
+@command_options("What to report on")
 class ContentOptions:
-    """Say what to report on, and what the build summary names."""
-
-    SECTION: ClassVar[str] = "What to report on"
-
-    suites: tuple[str, ...] = option("--suites", multiple=True, help="Only these suites, in this order. Repeatable.")
-    devices: tuple[str, ...] = option("--devices", multiple=True, help="Only these devices, in this order. Repeatable.")
-    dtypes: tuple[str, ...] = option("--dtypes", multiple=True, help="Only these dtypes, in this order. Repeatable.")
-    compilers: tuple[str, ...] = option(
-        "--compilers", multiple=True, help="Only these compilers, in this order. Repeatable."
-    )
+    suites: tuple[str, ...] = option(help="Only these suites, in this order. Repeatable.")
+    devices: tuple[str, ...] = option(help="Only these devices, in this order. Repeatable.")
+    dtypes: tuple[str, ...] = option(help="Only these dtypes, in this order. Repeatable.")
+    compilers: tuple[str, ...] = option(help="Only these compilers, in this order. Repeatable.")
     flag_compilers: tuple[str, ...] = option(
-        "--flag-compilers",
-        multiple=True,
         help="Warn about these compilers only (else inductor and inductor_no_cudagraphs, or all if neither is "
-        "there). Repeatable.",
+        "there). Repeatable."
     )
-    inference: bool = option("--inference", is_flag=True, help="Only inference.")
-    training: bool = option("--training", is_flag=True, help="Only training.")
-    mode: str | None = option("--mode", type=click.Choice([mode.value for mode in Mode]), help="The same by its name.")
-    include_slowdowns: bool = option(
-        "--include-slowdowns", is_flag=True, help="Count slowdowns in geomean.csv, where they are else taken as 1x."
-    )
-    base_sha: str = option(
-        "--base-sha",
-        default="",
-        show_default=False,
-        help="The commit of the tested PyTorch, for the build summary.",
-    )
+    inference: bool = option(help="Only inference.")
+    training: bool = option(help="Only training.")
+    mode: str | None = option(type=click.Choice([mode.value for mode in Mode]), help="The same by its name.")
+    include_slowdowns: bool = option(help="Count slowdowns in geomean.csv, where they are else taken as 1x.")
+    base_sha: str = option(help="The commit of the tested PyTorch, for the build summary.")
     pytorch_dir: Path | None = option(
-        "--pytorch-dir", type=click.Path(path_type=Path), help="A PyTorch checkout, for the build summary."
+        type=click.Path(path_type=Path), help="A PyTorch checkout, for the build summary."
     )
     torchbench_dir: Path | None = option(
-        "--torchbench-dir", type=click.Path(path_type=Path), help="A torchbench checkout, for the build summary."
+        type=click.Path(path_type=Path), help="A torchbench checkout, for the build summary."
     )
 
     def selection(self) -> CaseSelection:

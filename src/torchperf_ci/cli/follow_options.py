@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
-from torchperf_ci.cli.history_options import repository_of
+from torchperf_ci.cli.config import owner_rules
 from torchperf_ci.cli.options import GitHubOptions, command_options, option
 from torchperf_ci.core.errors import Refused, UsageProblem
+from torchperf_ci.core.records import Environment
 from torchperf_ci.core.text import count, one_line
 
 if TYPE_CHECKING:
@@ -21,27 +21,19 @@ if TYPE_CHECKING:
     from torchperf_ci.history.runs import HistoryRun
 
 
-@command_options
+@command_options("Follow-up")
 class FollowOptions:
-    """Say where changes for the worse are followed up."""
-
-    SECTION: ClassVar[str] = "Follow-up"
-
     opens_issues: bool = option(
         "--issues",
-        is_flag=True,
         help="Open an issue in --repo for every confirmed change for the worse, keep it up to date, and close it with "
         "what cured it. [[owner]] rules in torchperf.toml name owners and labels.",
     )
     most_issues: int = option(
-        "--most-issues", type=click.IntRange(min=0), default=5, help="How many issues a run may open; others wait."
+        type=click.IntRange(min=0), default=5, help="How many issues a run may open; others wait."
     )
-    issue_label: str = option("--issue-label", default="torchperf", help="The label by which they are found again.")
+    issue_label: str = option(default="torchperf", help="The label by which they are found again.")
     webhook: str = option(
-        "--webhook",
         metavar="URL",
-        default="",
-        show_default=False,
         help="Send a message about what is new and what is over to this address, as JSON that receivers for Slack "
         "take. It is never printed.",
     )
@@ -49,22 +41,13 @@ class FollowOptions:
     def check(self, github: GitHubOptions) -> None:
         """Raise `UsageProblem` for what cannot be done, before anything is."""
         if self.opens_issues:
-            repository_of(github)
+            github.require_repository()
         if not self.issue_label.strip() or "," in self.issue_label or one_line(self.issue_label) != self.issue_label:
             raise UsageProblem(f"--issue-label {self.issue_label!r} cannot be a label: a name without commas")
         if self.webhook:
             from torchperf_ci.github.webhooks import check_webhook
 
             check_webhook(self.webhook)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FollowedUp:
-    """The addresses of issues that were opened and closed, and refusals."""
-
-    opened: Sequence[str] = ()
-    closed: Sequence[str] = ()
-    refusals: Sequence[str] = ()
 
 
 def follow_up(
@@ -78,14 +61,13 @@ def follow_up(
     site: str,
     suites: Mapping[str, str],
     dry_run: bool,
-) -> FollowedUp:
-    """Bring issues up to date with what the history shows after a run, and tell the webhook. One refusal keeps nothing
-    else from being done.
+) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+    """Bring issues up to date with what the history shows after a run, and tell the webhook.
+
+    Return the addresses of issues that were opened and closed, and refusals: one keeps nothing else from being done.
 
     states: of all cases. branch: the only one whose runs were judged, or blank. suites: as `list_suites` has them.
     """
-    from torchperf_ci.cli.config import owner_rules
-    from torchperf_ci.core.records import Environment
     from torchperf_ci.dashboard.incidents import list_incidents
     from torchperf_ci.dashboard.issues import FollowUpOptions, IssueDesk
     from torchperf_ci.history.series import make_run_info
@@ -107,7 +89,10 @@ def follow_up(
     if options.opens_issues:
         assert client is not None
         desk = IssueDesk(
-            client=client, repository=repository_of(github), options=asked, say=lambda text: click.echo(text, err=True)
+            client=client,
+            repository=github.require_repository(),
+            options=asked,
+            say=lambda text: click.echo(text, err=True),
         )
         opened, closed = [], []
         try:
@@ -121,7 +106,7 @@ def follow_up(
             _tell_webhook(options.webhook, asked, opened, closed, dry_run=dry_run)
         except Refused as error:
             refusals.append(str(error))
-    return FollowedUp(opened=urls[0], closed=urls[1], refusals=tuple(dict.fromkeys(refusals)))
+    return *urls, tuple(dict.fromkeys(refusals))
 
 
 Told = list[tuple["Incident", str]]

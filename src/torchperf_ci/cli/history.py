@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import getpass
-import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,28 +13,30 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from torchperf_ci.cli.config import tolerance_rules
 from torchperf_ci.cli.files import ImportOptions
 from torchperf_ci.cli.history_options import HistoryOptions, JudgingOptions
 from torchperf_ci.cli.options import GitHubOptions, Group, argument, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
-from torchperf_ci.core.text import count, csv_cell, one_line, some_of
+from torchperf_ci.core.frames import CaseSelection
+from torchperf_ci.core.records import Metric, Source
+from torchperf_ci.core.result_files import read_folder
+from torchperf_ci.core.results import RECORDS, Problem, Results, open_folder
+from torchperf_ci.core.text import count, csv_cell, draw_table, one_line, some_of, write_csv
 from torchperf_ci.formats.model import ImportFormat
 
 if TYPE_CHECKING:
-    from torchperf_ci.core.results import Problem, Results
     from torchperf_ci.history.runs import HistoryRun
 
 MOST_LEFT_OUT = 20
 """So many of the things left out by an import are named."""
 
 _FORMAT = option("--format", type=click.Choice(["table", "csv", "json"]), default="table", help="How to print it.")
-_DRY_RUN = option("--dry-run", is_flag=True, help="Write nothing; say what would be done.")
+_DRY_RUN = option(help="Write nothing; say what would be done.")
 
 
 @command_options
 class HistoryImportOptions:
-    """Say what is imported, and what it does not say itself."""
-
     path: str = argument()
     form: str | None = option(
         "--format",
@@ -45,23 +45,14 @@ class HistoryImportOptions:
         help=f"The format of another tool's files: {', '.join(ImportFormat)}.  [default: by their content]",
     )
     git_branch: str = option(
-        "--git-branch",
         metavar="BRANCH",
-        default="",
-        show_default=False,
         help="PATH is a git repository, here or a URL; read the data.js of github-action-benchmark on this branch.",
     )
-    commit: str = option(
-        "--commit", default="", show_default=False, help="The commit of everything.  [default: as in the files]"
-    )
-    branch: str = option(
-        "--branch", default="", show_default=False, help="The branch of everything.  [default: as in the files]"
-    )
-    suite: str = option(
-        "--suite", default="", show_default=False, help="The suite of everything.  [default: as in the files]"
-    )
-    device: str = option("--device", default="cpu", help="The device of benchmarks that do not say it.")
-    dtype: str = option("--dtype", default="unknown", help="Likewise the dtype.")
+    commit: str = option(help="The commit of everything.  [default: as in the files]")
+    branch: str = option(help="The branch of everything.  [default: as in the files]")
+    suite: str = option(help="The suite of everything.  [default: as in the files]")
+    device: str = option(default="cpu", help="The device of benchmarks that do not say it.")
+    dtype: str = option(default="unknown", help="Likewise the dtype.")
     dry_run: bool = _DRY_RUN
     reading: ImportOptions
     history: HistoryOptions
@@ -70,9 +61,7 @@ class HistoryImportOptions:
 
 @command_options
 class HistoryListOptions:
-    """Say how many runs are listed."""
-
-    last: int = option("--last", type=click.IntRange(min=1), default=20, help="How many runs, newest first.")
+    last: int = option(type=click.IntRange(min=1), default=20, help="How many runs, newest first.")
     form: str = _FORMAT
     history: HistoryOptions
     github: GitHubOptions
@@ -80,8 +69,6 @@ class HistoryListOptions:
 
 @command_options
 class HistoryQueryOptions:
-    """Say what is asked."""
-
     sql: str = argument()
     form: str = _FORMAT
     history: HistoryOptions
@@ -90,8 +77,6 @@ class HistoryQueryOptions:
 
 @command_options
 class HistoryExportOptions:
-    """Say which run is written, and where to."""
-
     key: str = argument()
     directory: Path = argument(metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
     history: HistoryOptions
@@ -100,8 +85,6 @@ class HistoryExportOptions:
 
 @command_options
 class HistoryCompactOptions:
-    """Say which history is compacted."""
-
     dry_run: bool = _DRY_RUN
     history: HistoryOptions
     github: GitHubOptions
@@ -113,10 +96,10 @@ class HistoryAcceptOptions:
 
     case: str = argument()
     metric: str = option(
-        "--metric", metavar="NAME", default="*", help="Only this metric, e.g. speedup; a pattern of shell wildcards."
+        metavar="NAME", default="*", help="Only this metric, e.g. speedup; a pattern of shell wildcards."
     )
-    reason: str = option("--reason", required=True, help="Why it may be so; the dashboard shows it.")
-    by: str = option("--by", default="", show_default=False, help="Who says so.  [default: the user]")
+    reason: str = option(required=True, help="Why it may be so; the dashboard shows it.")
+    by: str = option(help="Who says so.  [default: the user]")
     dry_run: bool = _DRY_RUN
     history: HistoryOptions
     judging: JudgingOptions
@@ -225,8 +208,6 @@ def query(options: HistoryQueryOptions) -> None:
 @takes(HistoryExportOptions)
 def export(options: HistoryExportOptions) -> None:
     """Write the run KEY of `history list` back into the results folder DIR, e.g. to compare another run with it."""
-    from torchperf_ci.core.results import RECORDS, open_folder
-
     target = options.directory / RECORDS
     if target.exists():
         raise UsageProblem(f"{options.directory} holds results already; choose another folder")
@@ -271,7 +252,6 @@ def accept(options: HistoryAcceptOptions) -> None:
       torchperf-ci history accept tiny/mlp --metric speedup --reason "safer attention, see #42"
       torchperf-ci history accept "huggingface/*" --reason "torch 2.13" --data-branch torchperf-data --repo org/project
     """
-    from torchperf_ci.cli.config import tolerance_rules
     from torchperf_ci.dashboard.commits import judge_accepted
     from torchperf_ci.dashboard.states import State
     from torchperf_ci.history.acceptances import Acceptance, encode_acceptances, read_acceptances
@@ -319,8 +299,6 @@ def accept(options: HistoryAcceptOptions) -> None:
 
 def _read_runs(options: HistoryImportOptions) -> Iterator[tuple[HistoryRun, Sequence[Problem]]]:
     """Read the runs of our own folders, or of another tool's files; of these, say what was taken and what was not."""
-    from torchperf_ci.core.records import Source
-    from torchperf_ci.core.results import RECORDS
     from torchperf_ci.formats.imports import read_location, runs_of
     from torchperf_ci.formats.model import ImportRequest
     from torchperf_ci.history.archive import INDEX
@@ -358,9 +336,6 @@ def _read_own_runs(
 
     given: what was typed of a source, by the names of its fields.
     """
-    from torchperf_ci.core.frames import CaseSelection
-    from torchperf_ci.core.records import Source
-    from torchperf_ci.core.result_files import read_folder
     from torchperf_ci.history.archive import INDEX, ArchiveHistory
     from torchperf_ci.history.runs import make_folder_run, make_run, parse_time
 
@@ -396,8 +371,6 @@ def _stamp(results: Results, given: Mapping[str, str]) -> Results:
 
 def _print_import(runs: Sequence[HistoryRun], left_out: Sequence[str]) -> None:
     """Say what was taken, metric by metric, and what was not, and why."""
-    from torchperf_ci.core.records import Metric
-
     series: dict[Metric, set[object]] = {}
     values = 0
     for record in (record for run in runs for record in run.results.records):
@@ -431,15 +404,10 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], form:
     """Write a table as text for a terminal, as CSV or as JSON."""
     match form:
         case "csv":
-            stream = io.StringIO()
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows([csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
-            return stream.getvalue().rstrip("\n")
+            cells = [[csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+            return write_csv([columns, *cells]).rstrip("\n")
         case "json":
             return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=str, indent=2)
         case _:
-            from torchperf_ci.core.text import draw_table
-
-            cells = [["" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
-            return draw_table(list(map(one_line, columns)), cells)
+            texts = [["" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
+            return draw_table(list(map(one_line, columns)), texts)

@@ -6,17 +6,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
-from torchperf_ci.cli.config import owner_rules
+from torchperf_ci.cli.config import owner_rules, tolerance_rules
 from torchperf_ci.cli.options import GitHubOptions, command_options, option
 from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.records import Source
+from torchperf_ci.core.results import Results
 from torchperf_ci.core.text import count, one_line
+from torchperf_ci.github.job import read_source
 
 if TYPE_CHECKING:
-    from torchperf_ci.core.results import Results
     from torchperf_ci.dashboard.commits import AcceptanceSource
     from torchperf_ci.github.branch import Branch
     from torchperf_ci.github.client import Client
@@ -28,24 +30,16 @@ if TYPE_CHECKING:
 DEFAULT_HISTORY = "./torchperf-history"
 
 
-@command_options
+@command_options("History")
 class PastOptions:
     """Say where a history is that may be looked at. Without them there is none."""
-
-    SECTION: ClassVar[str] = "History"
 
     location: str | None = option(
         "--history",
         metavar="URI",
         help="The runs that `dashboard` keeps: a folder, or a URL, for example s3://bucket/history.",
     )
-    data_branch: str = option(
-        "--data-branch",
-        metavar="BRANCH",
-        default="",
-        show_default=False,
-        help="The branch of --repo with them.",
-    )
+    data_branch: str = option(metavar="BRANCH", help="The branch of --repo with them.")
 
     @property
     def is_on_branch(self) -> bool:
@@ -55,7 +49,7 @@ class PastOptions:
         """Return the data branch. Raises `UsageProblem` when the repository is not known."""
         from torchperf_ci.github.branch import Branch
 
-        return Branch(repository=repository_of(github), name=self.data_branch)
+        return Branch(repository=github.require_repository(), name=self.data_branch)
 
     def parquet(self, github: GitHubOptions, client: Client | None, *, message: str = "Add a run") -> ParquetHistory:
         """Return the history of Parquet files. `client` is needed when they are on the data branch.
@@ -88,8 +82,6 @@ class PastOptions:
 
 @command_options
 class HistoryOptions(PastOptions):
-    """Say where the history is, and which of its series."""
-
     location: str | None = option(
         "--history",
         metavar="URI",
@@ -97,33 +89,21 @@ class HistoryOptions(PastOptions):
         f"[default: {DEFAULT_HISTORY}, or the data branch if one is given]",
     )
     data_branch: str = option(
-        "--data-branch",
         metavar="BRANCH",
-        default="",
-        show_default=False,
         help="A branch of --repo for the history, and for pictures in comments; made when it is not there.",
     )
     name: str = option(
-        "--name",
         default="results",
         help="The series of runs, where a history holds several: only runs of one series are compared.",
     )
 
 
-@command_options
+@command_options("History")
 class JudgingOptions:
     """Say which runs of a history are judged: by the same ones, everybody who asks is told the same."""
 
-    SECTION: ClassVar[str] = "History"
-
-    compare_branch: str = option(
-        "--compare-branch",
-        default="",
-        show_default=False,
-        help="Judge by runs of this branch of the repository only.  [default: all]",
-    )
+    compare_branch: str = option(help="Judge by runs of this branch of the repository only.  [default: all]")
     look_back: int = option(
-        "--look-back",
         type=click.IntRange(min=1),
         default=1000,
         help="How many of the newest runs to judge by. What became open before them is forgotten.",
@@ -147,8 +127,6 @@ def find_acceptance_source(github: GitHubOptions, client: Client | None, label: 
 
 def make_run_of_folder(directory: Path, results: Results, *, name: str) -> HistoryRun:
     """Make the run that a results folder holds. In a GitHub job, results without a source are of this job."""
-    from torchperf_ci.core.records import Source
-    from torchperf_ci.github.job import read_source
     from torchperf_ci.history.runs import make_folder_run
 
     in_actions = os.environ.get("GITHUB_ACTIONS") == "true"
@@ -156,35 +134,14 @@ def make_run_of_folder(directory: Path, results: Results, *, name: str) -> Histo
     return make_folder_run(directory, results, name=name, source=source)
 
 
-def repository_of(github: GitHubOptions) -> str:
-    """Return the repository of --repo. Raises `UsageProblem` when it is not given, or cannot be one."""
-    from torchperf_ci.github.runs import require_repository
-
-    return require_repository(github.repository)
-
-
-@command_options
+@command_options("Pages")
 class PagesOptions:
-    """Say where the pages of the history go to, and what they show."""
-
-    SECTION: ClassVar[str] = "Pages"
-
     pages_branch: str = option(
-        "--pages-branch",
         metavar="BRANCH",
-        default="",
-        show_default=False,
         help="Commit the pages of the history to this branch of --repo, e.g. gh-pages; made when it is not there.",
     )
-    pages_dir: str = option(
-        "--pages-dir",
-        metavar="DIR",
-        default="",
-        show_default=False,
-        help="The folder for them there.  [default: the root]",
-    )
+    pages_dir: str = option(metavar="DIR", help="The folder for them there.  [default: the root]")
     pages_last: int = option(
-        "--pages-last",
         type=click.IntRange(min=1),
         default=1000,
         help="How many of the newest runs they show one by one; of older ones, one a week.",
@@ -193,7 +150,7 @@ class PagesOptions:
     def check(self, github: GitHubOptions) -> None:
         """Raise `UsageProblem` for what cannot be done, before anything is."""
         if self.pages_branch:
-            repository_of(github)
+            github.require_repository()
         if self.pages_dir and not self.pages_branch:
             raise UsageProblem("--pages-dir is a folder of --pages-branch; give that as well")
         if any(part in {"..", "."} or part.lower() == ".git" for part in self.pages_dir.split("/")):
@@ -203,7 +160,7 @@ class PagesOptions:
         """Return the branch for the pages."""
         from torchperf_ci.github.branch import Branch
 
-        return Branch(repository=repository_of(github), name=self.pages_branch)
+        return Branch(repository=github.require_repository(), name=self.pages_branch)
 
     def site_options(self, github: GitHubOptions, *, name: str, url: str) -> SiteOptions:
         """Return what the pages of the series `name` show; `url` is where they are going to be, if that is known."""
@@ -212,6 +169,22 @@ class PagesOptions:
 
         server = server_of(github.api_url)
         return SiteOptions(name=name, last=self.pages_last, url=url, server=server, owners=owner_rules())
+
+
+def read_site(
+    history: ParquetHistory,
+    asked: HistoryOptions,
+    judging: JudgingOptions,
+    client: Client | None,
+    source: AcceptanceSource | None,
+) -> SiteSources:
+    """Read what the pages of a history show."""
+    from torchperf_ci.history.runs import RunFilter
+    from torchperf_ci.site.build import read_sources
+
+    judged = RunFilter(name=asked.name, branch=judging.compare_branch)
+    rules, here = tolerance_rules(), Path.cwd()
+    return read_sources(history, judging.look_back, judged, rules=rules, checkout=here, client=client, source=source)
 
 
 def publish_pages(

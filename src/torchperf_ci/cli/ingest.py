@@ -8,19 +8,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from torchperf_ci.cli.files import STREAM, ImportOptions, read_input
 from torchperf_ci.cli.options import Group, argument, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.records import NOT_KNOWN
+from torchperf_ci.core.records import NOT_KNOWN, Build, Mode, Record
+from torchperf_ci.core.results import RECORDS, open_folder
 from torchperf_ci.core.text import count, one_line
 from torchperf_ci.formats.model import Clock, ImportFormat, ImportRequest
-
-if TYPE_CHECKING:
-    from torchperf_ci.core.records import Record
+from torchperf_ci.github.job import read_source
 
 _MOST_LEFT_OUT = 20
 """So many of the things left out of a file are named."""
@@ -28,51 +26,27 @@ _MOST_LEFT_OUT = 20
 
 @command_options
 class IngestOptions:
-    """Say what is taken in, where it goes, and what the files do not say themselves."""
-
     files: tuple[Path, ...] = argument(metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
     output_dir: Path = option(
-        "--output-dir",
         type=click.Path(path_type=Path),
         default=Path("benchmark_logs"),
         help="Results folder. What was written there earlier is removed first.",
     )
-    dry_run: bool = option("--dry-run", is_flag=True, help="Write nothing; say what would be written.")
-    keep_output_dir: bool = option(
-        "--keep-output-dir", is_flag=True, help="Keep what is recorded there, and add to it."
-    )
-    suite: str = option(
-        "--suite",
-        default="",
-        show_default=False,
-        help="Suite of all benchmarks.  [default: each one's group, or its file]",
-    )
-    device: str = option("--device", default="cpu", help="Device of benchmarks whose file does not name one.")
-    dtype: str = option("--dtype", default="unknown", help="Dtype of benchmarks whose file does not name one.")
+    dry_run: bool = option(help="Write nothing; say what would be written.")
+    keep_output_dir: bool = option(help="Keep what is recorded there, and add to it.")
+    suite: str = option(help="Suite of all benchmarks.  [default: each one's group, or its file]")
+    device: str = option(default="cpu", help="Device of benchmarks whose file does not name one.")
+    dtype: str = option(default="unknown", help="Dtype of benchmarks whose file does not name one.")
     mode: str = option(
-        "--mode",
         type=click.Choice(["inference", "training"]),
         default="inference",
         help="Mode of benchmarks whose file does not name one.",
     )
-    commit: str = option(
-        "--commit",
-        default="",
-        show_default=False,
-        help="Commit that was measured.  [default: the file's, or else the one checked out here]",
-    )
-    branch: str = option(
-        "--branch",
-        default="",
-        show_default=False,
-        help="Branch of that commit.  [default: the file's, or else the one here]",
-    )
+    commit: str = option(help="Commit that was measured.  [default: the file's, or else the one checked out here]")
+    branch: str = option(help="Branch of that commit.  [default: the file's, or else the one here]")
 
     def request(self, form: ImportFormat) -> ImportRequest:
         """Return how to read files of this format."""
-        from torchperf_ci.core.records import Mode
-        from torchperf_ci.github.job import read_source
-
         return ImportRequest(
             form=form,
             source=read_source(os.environ, shard="1-1", folder=Path.cwd()),
@@ -91,7 +65,6 @@ class ClockOptions(IngestOptions):
     """Choose one of Google Benchmark's times, too."""
 
     clock: str = option(
-        "--clock",
         type=click.Choice([each.value for each in Clock]),
         default="real",
         help="Time to take: real (wall clock) or CPU time.",
@@ -121,8 +94,6 @@ def ingest() -> None:
 
 def _take(options: IngestOptions, request: ImportRequest) -> None:
     """Read all files, then write all of their records: a file that cannot be used changes nothing."""
-    from torchperf_ci.core.records import Build
-    from torchperf_ci.core.results import RECORDS, open_folder
     from torchperf_ci.formats.model import InputProblem
 
     records: list[Record] = []
@@ -184,7 +155,6 @@ def _read_newest(path: Path, request: ImportRequest) -> tuple[Sequence[Record], 
 
 def _other_format(path: Path, content: bytes | None, request: ImportRequest) -> str:
     """Say which command takes a file that looks like one of another format; blank when it does not."""
-    from torchperf_ci.core.results import RECORDS
     from torchperf_ci.formats.imports import detect
     from torchperf_ci.formats.model import InputProblem
 

@@ -17,36 +17,30 @@ from torchperf_ci.cli.options import Group, shell_words
 from torchperf_ci.core.errors import ExitCode, TorchperfError
 from torchperf_ci.core.text import guarded_streams
 
-COMMANDS: Mapping[str, tuple[str, str]] = {
-    "run": ("torchperf_ci.cli.run:run", "Measure eager against compiled models on this machine."),
-    "compare": ("torchperf_ci.cli.compare:compare", "Compare base with head on this machine, with a verdict per case."),
-    "explain": ("torchperf_ci.cli.explain:explain", "Say why a case of a comparison is slower, larger or fails."),
-    "bisect": ("torchperf_ci.cli.bisect:bisect", "Find the commit that made a case slower, larger or wrong."),
-    "time": ("torchperf_ci.cli.time:time_function", "Say in one sentence whether torch.compile helps a function."),
-    "doctor": ("torchperf_ci.cli.doctor:doctor", "Say how noisy and how ready this machine is."),
-    "fastrnns": ("torchperf_ci.cli.fastrnns:fastrnns", "Measure LSTMs in many forms, and ResNets."),
-    "suites": ("torchperf_ci.cli.suites:suites", "Show the suites and models that can be measured."),
-    "report": ("torchperf_ci.cli.report:report", "Make tables, charts and the report from a results folder."),
-    "plan": ("torchperf_ci.cli.plan:plan", "Share models out over runners: a matrix for GitHub Actions."),
-    "merge": ("torchperf_ci.cli.merge:merge", "Join the results of several runners into one folder."),
-    "check": ("torchperf_ci.cli.check:check", "Hold a run's results against expectation tables."),
-    "update-expected": (
-        "torchperf_ci.cli.update_expected:update_expected",
-        "Rewrite expectation tables from a commit's runs on GitHub.",
-    ),
-    "upload": ("torchperf_ci.cli.upload:upload", "Send results to Scribe and to PyTorch's benchmark database."),
-    "export": ("torchperf_ci.cli.export:export", "Write results in the formats that other dashboards read."),
-    "ingest": ("torchperf_ci.cli.ingest:ingest", "Turn results of other benchmark tools into a results folder."),
-    "post": ("torchperf_ci.cli.post:post", "Post a stored report: check, comment and step summary."),
-    "accept": ("torchperf_ci.cli.accept:accept", "Let an intended slowdown land, by a comment on the pull request."),
-    "dashboard": (
-        "torchperf_ci.cli.dashboard:dashboard",
-        "Keep a run, compare it with earlier ones, post the dashboard.",
-    ),
-    "site": ("torchperf_ci.cli.site:site", "Make pages of the kept runs, to be browsed without a server."),
-    "history": ("torchperf_ci.cli.history:history", "Import, list, ask and compact the kept runs."),
+COMMANDS: Mapping[str, str] = {
+    "run": "Measure eager against compiled models on this machine.",
+    "compare": "Compare base with head on this machine, with a verdict per case.",
+    "explain": "Say why a case of a comparison is slower, larger or fails.",
+    "bisect": "Find the commit that made a case slower, larger or wrong.",
+    "time": "Say in one sentence whether torch.compile helps a function.",
+    "doctor": "Say how noisy and how ready this machine is.",
+    "fastrnns": "Measure LSTMs in many forms, and ResNets.",
+    "suites": "Show the suites and models that can be measured.",
+    "report": "Make tables, charts and the report from a results folder.",
+    "plan": "Share models out over runners: a matrix for GitHub Actions.",
+    "merge": "Join the results of several runners into one folder.",
+    "check": "Hold a run's results against expectation tables.",
+    "update-expected": "Rewrite expectation tables from a commit's runs on GitHub.",
+    "upload": "Send results to Scribe and to PyTorch's benchmark database.",
+    "export": "Write results in the formats that other dashboards read.",
+    "ingest": "Turn results of other benchmark tools into a results folder.",
+    "post": "Post a stored report: check, comment and step summary.",
+    "accept": "Let an intended slowdown land, by a comment on the pull request.",
+    "dashboard": "Keep a run, compare it with earlier ones, post the dashboard.",
+    "site": "Make pages of the kept runs, to be browsed without a server.",
+    "history": "Import, list, ask and compact the kept runs.",
 }
-"""Every command: where it is, and its line in `--help`."""
+"""Every command and its line in `--help`. It is in the module of its name, under its name."""
 
 
 class LazyGroup(Group):
@@ -58,13 +52,13 @@ class LazyGroup(Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f"torchperf_ci.cli.{name}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 EXIT_CODES = """\b
@@ -108,7 +102,8 @@ def main() -> None:
 
 def _run_command_line() -> int:
     try:
-        code = cli.main([*sys.argv[1:], *_more_arguments(os.environ)], prog_name="torchperf-ci", standalone_mode=False)
+        more = shell_words(os.environ.get("TORCHPERF_ARGS", ""), name="TORCHPERF_ARGS (extra-args)")
+        code = cli.main([*sys.argv[1:], *more], prog_name="torchperf-ci", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -125,8 +120,3 @@ def _run_command_line() -> int:
         traceback.print_exc()
         return int(ExitCode.UNEXPECTED)
     return code if isinstance(code, int) else 0
-
-
-def _more_arguments(environ: Mapping[str, str]) -> list[str]:
-    text = environ.get("TORCHPERF_ARGS", "").strip()
-    return shell_words(text, name="TORCHPERF_ARGS (extra-args)") if text else []

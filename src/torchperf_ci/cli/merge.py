@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from torchperf_ci.cli.finish import conclude, write_exit_code
+from torchperf_ci.cli.finish import conclude, tell_step, tells_failure
 from torchperf_ci.cli.options import GITHUB_FILES, LineItem, argument, command, command_options, option, takes
-from torchperf_ci.core.errors import ExitCode, TorchperfError, UsageProblem
+from torchperf_ci.core.errors import ExitCode, UsageProblem
+from torchperf_ci.core.frames import CaseSelection
+from torchperf_ci.core.records import Record
+from torchperf_ci.core.result_files import read_folder, result_folders
+from torchperf_ci.core.results import LOGS, ResultsFolder, open_folder, read_results
+from torchperf_ci.core.text import count, one_line, safe_name
 
 if TYPE_CHECKING:
-    from torchperf_ci.core.records import Record
-    from torchperf_ci.core.results import ResultsFolder
     from torchperf_ci.shards.uploads import Piece, Promise
 
 LARGEST_LOG = 16 * 1024 * 1024
@@ -24,41 +26,27 @@ LARGEST_LOG = 16 * 1024 * 1024
 
 @command_options
 class MergeOptions:
-    """Say which folders are joined, and what they have to hold."""
-
     folders: tuple[str, ...] = argument(
         metavar="DIR...", nargs=-1, type=LineItem(), envvar="TORCHPERF_FOLDERS", required=True
     )
     output_dir: Path = option(
-        "--output-dir",
         type=click.Path(path_type=Path),
         default=Path("benchmark_logs"),
         help="The folder for the joined results. Results of an earlier command there are removed first.",
     )
     matrix: str = option(
-        "--matrix",
-        default="",
-        show_default=False,
-        metavar="JSON",
-        help="The matrix that `plan` printed: every shard and model of it must be there.",
+        metavar="JSON", help="The matrix that `plan` printed: every shard and model of it must be there."
     )
-    allow_missing: bool = option(
-        "--allow-missing", is_flag=True, help="Do not fail when a shard or a model is missing."
-    )
+    allow_missing: bool = option(help="Do not fail when a shard or a model is missing.")
     flag_compilers: tuple[str, ...] = option(
-        "--flag-compilers",
-        multiple=True,
-        help="Compilers whose slow, failing or heavy models the report warns about. Repeatable.  [default: inductor's]",
+        help="Compilers whose slow, failing or heavy models the report warns about. Repeatable.  [default: inductor's]"
     )
     fail_on: str = option(
-        "--fail-on",
         type=click.Choice(["failed", "never"]),
         default="failed",
         help="failed: exit code 6 when a case did not pass; never: exit code 0.",
     )
-    name: str = option(
-        "--name", default="results", help="The name of these results; it becomes part of the artifact's name."
-    )
+    name: str = option(default="results", help="The name of these results; it becomes part of the artifact's name.")
     github_files: bool = GITHUB_FILES
 
 
@@ -77,19 +65,12 @@ def merge(options: MergeOptions) -> int:
     Example:
       torchperf-ci merge artifacts --matrix "$MATRIX" --output-dir merged
     """
-    try:
+    with tells_failure(github_files=options.github_files):
         return _merge(options)
-    except TorchperfError as error:
-        write_exit_code(int(error.exit_code), github_files=options.github_files)
-        raise
 
 
 def _merge(options: MergeOptions) -> int:
     """Join, report, and tell GitHub; return the exit code with what is missing taken into account."""
-    from torchperf_ci.core.result_files import result_folders
-    from torchperf_ci.core.results import open_folder, read_results
-    from torchperf_ci.core.text import count, safe_name
-    from torchperf_ci.github.job import write_outputs
     from torchperf_ci.report.model import ReportOptions
     from torchperf_ci.shards.uploads import merge as merge_pieces
 
@@ -110,45 +91,34 @@ def _merge(options: MergeOptions) -> int:
             folder,
             read_results(target),
             ReportOptions(flag_compilers=options.flag_compilers),
-            os.environ,
             github_files=options.github_files,
             fail_on=options.fail_on,
         )
-    if options.github_files:
-        artifact = f"torchperf-merged-{safe_name(options.name)}"
-        outputs = {"results": str(target), "artifact-name": artifact, "missing": str(len(merged.gaps))}
-        write_outputs(os.environ, outputs)
+    artifact = f"torchperf-merged-{safe_name(options.name)}"
+    outputs = {"results": target, "artifact-name": artifact, "missing": len(merged.gaps)}
+    tell_step(outputs, github_files=options.github_files)
     if merged.gaps and not options.allow_missing:
         click.echo("Error: results are missing; measure them and merge again, or use --allow-missing", err=True)
-        code = write_exit_code(int(ExitCode.NOTHING_TO_JUDGE), github_files=options.github_files)
+        code = int(ExitCode.NOTHING_TO_JUDGE)
+        tell_step({"exit-code": code}, github_files=options.github_files)
     said = f"{count(len(merged.records), 'result')} of {count(len(folders), 'folder')}"
     click.echo(f"Merged {said} into {target}", err=True)
     return code
 
 
 def _piece(folder: Path) -> Piece:
-    """Read the results of a folder with their shard and attempt. CSV files say nothing of one: without a name that
-    does, their folder is a configuration of its own."""
-    from torchperf_ci.core.frames import CaseSelection
-    from torchperf_ci.core.result_files import read_folder
-    from torchperf_ci.core.results import RECORDS
-    from torchperf_ci.core.text import one_line
-    from torchperf_ci.shards.uploads import Configuration, Piece, Shard, parse_own_artifact, read_shard
+    """Read the results of a folder with their shard and attempt."""
+    from torchperf_ci.shards.uploads import Piece, identify_folder
 
     results = read_folder(folder, CaseSelection())
     for problem in results.problems:
         click.echo(f"Warning: {folder / one_line(str(problem), limit=300)}", err=True)
-    name = folder.resolve().name
-    recorded = read_shard(results.records)
-    if not (folder / RECORDS).is_file():
-        recorded = Shard(Configuration(name), 1, 1), 1
-    shard, attempt = parse_own_artifact(name) or recorded
-    return Piece(label=name, shard=shard, attempt=attempt, results=results)
+    shard, attempt = identify_folder(folder, lambda: results.records)
+    return Piece(label=folder.resolve().name, shard=shard, attempt=attempt, results=results)
 
 
 def _promises(matrix: str) -> list[Promise]:
     """Read the shards of a plan's matrix. Raises `UsageProblem` when it is none."""
-    from torchperf_ci.core.text import safe_name
     from torchperf_ci.shards.matrix import parse_filter
     from torchperf_ci.shards.uploads import Configuration, Promise, Shard, parse_shard_name
 
@@ -170,8 +140,6 @@ def _promises(matrix: str) -> list[Promise]:
 
 def _with_log(record: Record, source: Path, folder: ResultsFolder) -> Record:
     """Return the record with its log beside it. What is no file among the logs of its folder is left behind."""
-    from torchperf_ci.core.results import LOGS
-
     if not record.log:
         return record
     log, logs = (source / record.log).resolve(), (source / LOGS).resolve()

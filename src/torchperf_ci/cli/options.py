@@ -1,12 +1,13 @@
 """Declare the options of a command as one typed object, and share what commands have in common.
 
 A command's options are a frozen dataclass, made by `command_options`. A field is given the option or argument that it
-is; a field that is such a dataclass itself is a group of options that commands share, with a section of the help:
+is; `option` says only what the field's name and type do not. A field that is such a dataclass itself is a group of
+options that commands share, with a section of the help, `@command_options("GitHub")`:
 
     @command_options
     class PlanOptions:
         cases: CaseOptions
-        runners: int = option("--runners", default=1, help="How many runners there are.")
+        runners: int = option(default=1, help="How many runners there are.")
 
     @command()
     @takes(PlanOptions)
@@ -25,7 +26,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints, overload
 
 import click
 
@@ -119,30 +120,40 @@ class Parameter:
     names: tuple[str, ...]
     settings: Mapping[str, Any]
 
-    def add_to(self, function: Callable[..., Any], name: str, section: str) -> Callable[..., Any]:
-        """Add it to a command's function as the parameter `name`, in a section of the help."""
+    def add_to(self, function: Callable[..., Any], name: str, hint: object, section: str) -> Callable[..., Any]:
+        """Add it to a command's function as the parameter `name` of the type `hint`, in a section of the help."""
+        settings = dict(self.settings)
         if self.decorate is click.argument:
-            return self.decorate(name, **self.settings)(function)  # type: ignore[no-any-return]
-        settings = {"section": section, **self.settings}
-        return self.decorate(*self.names, name, **settings)(function)  # type: ignore[no-any-return]
+            return self.decorate(name, **settings)(function)  # type: ignore[no-any-return]
+        names = self.names
+        if not any("--" in each for each in names):
+            names = (f"--{name.replace('_', '-')}", *names)
+        if hint is bool:
+            settings.setdefault("is_flag", True)
+        elif hint is str and not settings.get("required"):
+            settings.setdefault("default", "")
+        elif get_origin(hint) is tuple and get_args(hint)[-1] is Ellipsis:
+            settings.setdefault("multiple", True)
+            settings.setdefault("type", ListItem())
+        first = next(part for each in names for part in each.split("/") if part.startswith("--"))
+        settings.setdefault("envvar", "TORCHPERF_" + first[2:].replace("-", "_").upper())
+        settings.setdefault("show_default", settings.get("default") not in (None, ""))
+        if type(settings.get("type")) is ListItem and "help" in settings:
+            settings["help"] = settings["help"].replace("Repeatable.", "Repeatable, or a list with commas.")
+        settings = {"cls": Option, "section": section, **settings}
+        return self.decorate(*names, name, **settings)(function)  # type: ignore[no-any-return]
 
 
 def option(*names: str, **settings: Any) -> Any:  # noqa: ANN401 - click's keywords, and the field's type
     """Declare an option as `click.option` does, with our habits.
 
+    names: its long name only where it is not the field's, its short one, and every pair `--name/--no-name`.
+
+    A field of `bool` is a flag, one of `tuple[X, ...]` may be given several times, and one of `str` is "" by default.
     The environment variable is `TORCHPERF_` and the first long name; the default is shown in the help; a long name
     with a hyphen is accepted with underscores as well (hidden from the help); `multiple` options take lists with
     commas, and any list from the environment. section: the section of the help, where it is not the group's.
     """
-    long_names = [part for name in names for part in name.split("/") if part.strip().startswith("--")]
-    first = long_names[0].strip()
-    settings.setdefault("envvar", "TORCHPERF_" + first[2:].replace("-", "_").upper())
-    settings.setdefault("show_default", settings.get("default") is not None or settings.get("is_flag", False))
-    if settings.get("multiple") and "type" not in settings:
-        settings["type"] = ListItem()
-    if type(settings.get("type")) is ListItem and "help" in settings:
-        settings["help"] = settings["help"].replace("Repeatable.", "Repeatable, or a list with commas.")
-    settings.setdefault("cls", Option)
     return Parameter(click.option, names, settings)
 
 
@@ -160,21 +171,40 @@ else:
         return lambda function: function
 
 
+@overload
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(option, argument))
-def command_options(kind: type[Options]) -> type[Options]:
-    """Make a frozen dataclass of a class whose fields are options; a value must be given for every one of them."""
+def command_options(kind: type[Options]) -> type[Options]: ...
+
+
+@overload
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(option, argument))
+def command_options(kind: str) -> Callable[[type[Options]], type[Options]]: ...
+
+
+def command_options(kind: type[Options] | str) -> type[Options] | Callable[[type[Options]], type[Options]]:
+    """Make a frozen dataclass of a class whose fields are options; a value must be given for every one of them.
+
+    Called with a text, it returns the decorator for a group with a section of that name in the help.
+    """
+    if isinstance(kind, str):
+        return functools.partial(_make_options, section=kind)
+    return _make_options(kind)
+
+
+def _make_options(kind: type[Options], section: str = "") -> type[Options]:
     own = {name: value for name, value in vars(kind).items() if isinstance(value, Parameter)}
     for name in own:
         delattr(kind, name)
     kind.PARAMETERS = {**getattr(kind, "PARAMETERS", {}), **own}  # type: ignore[attr-defined]
+    if section:
+        kind.SECTION = section  # type: ignore[attr-defined]
     return dataclass(frozen=True, slots=True, kw_only=True)(kind)
 
 
 def takes(kind: type[Options]) -> Callable[[Callable[[Options], Any]], Callable[..., Any]]:
     """Give a command the options that the dataclass `kind` declares; its function gets one object of it.
 
-    The help shows them in the order of the fields. A group has a section of its own, named by its class variable
-    `SECTION`; groups of the same name share one.
+    The help shows them in the order of the fields. Groups whose sections have the same name share one.
     """
 
     def decorate(function: Callable[[Options], Any]) -> Callable[..., Any]:
@@ -184,17 +214,17 @@ def takes(kind: type[Options]) -> Callable[[Callable[[Options], Any]], Callable[
 
         decorated_command: Callable[..., Any] = command
         declared = [*declared_parameters(kind)]
-        names = [name for name, _, _ in declared]
+        names = [name for name, *_ in declared]
         assert len(set(names)) == len(names), f"{kind.__name__}: two options have the same field name in {names}"
-        for name, parameter, section in reversed(declared):
-            decorated_command = parameter.add_to(decorated_command, name, section)
+        for name, parameter, hint, section in reversed(declared):
+            decorated_command = parameter.add_to(decorated_command, name, hint, section)
         return decorated_command
 
     return decorate
 
 
-def declared_parameters(kind: type[Any]) -> Iterator[tuple[str, Parameter, str]]:
-    """List what a dataclass and its groups declare, in order: name, parameter and section of the help."""
+def declared_parameters(kind: type[Any]) -> Iterator[tuple[str, Parameter, object, str]]:
+    """List what a dataclass and its groups declare, in order: name, parameter, type and section of the help."""
     section = str(getattr(kind, "SECTION", ""))
     for name, hint in _hints(kind).items():
         if isinstance(hint, type) and is_dataclass(hint):
@@ -202,7 +232,7 @@ def declared_parameters(kind: type[Any]) -> Iterator[tuple[str, Parameter, str]]
             continue
         parameters = getattr(kind, "PARAMETERS", {})
         assert name in parameters, f"{kind.__name__}.{name} says not which option it is"
-        yield name, parameters[name], section
+        yield name, parameters[name], hint, section
 
 
 def build(kind: type[Options], values: Mapping[str, Any]) -> Options:
@@ -271,27 +301,16 @@ RESULTS_DIR = argument(
 """The argument DIR: an existing results folder."""
 
 
-@command_options
+@command_options("GitHub")
 class GitHubOptions:
-    """Say where GitHub is and who asks."""
-
-    SECTION: ClassVar[str] = "GitHub"
-
     repository: str = option(
-        "--repo",
-        metavar="OWNER/NAME",
-        default="",
-        show_default=False,
-        envvar=["TORCHPERF_REPO", "GITHUB_REPOSITORY"],
-        help="The repository on GitHub.",
+        "--repo", metavar="OWNER/NAME", envvar=["TORCHPERF_REPO", "GITHUB_REPOSITORY"], help="The repository on GitHub."
     )
     token_file: Path | None = option(
-        "--token-file",
         type=click.Path(path_type=Path),
         help="A file with GitHub's token.  [default: the token in GITHUB_TOKEN or GH_TOKEN]",
     )
     api_url: str = option(
-        "--api-url",
         default="https://api.github.com",
         envvar=["TORCHPERF_API_URL", "GITHUB_API_URL"],
         help="Where GitHub's REST API is: another address for GitHub Enterprise.",
@@ -303,6 +322,12 @@ class GitHubOptions:
         metavar="SECONDS",
         help="How long a request may wait for GitHub's rate limits before the command gives up.",
     )
+
+    def require_repository(self) -> str:
+        """Return the repository of --repo. Raises `UsageProblem` when it is not given, or cannot be one."""
+        from torchperf_ci.github.runs import require_repository
+
+        return require_repository(self.repository)
 
     def can_ask(self, environ: Mapping[str, str]) -> bool:
         """Say whether a repository is named, and there is a token to ask for it. Raises `UsageProblem`."""
@@ -319,27 +344,18 @@ class GitHubOptions:
         return Client(access, say=lambda text: click.echo(text, err=True))
 
 
-GITHUB_FILES = option(
-    "--github-files",
-    is_flag=True,
-    section=GitHubOptions.SECTION,
-    help="Write step outputs and the step summary for GitHub Actions.",
-)
+GITHUB_FILES = option(section="GitHub", help="Write step outputs and the step summary for GitHub Actions.")
+
+GITHUB_OUTPUTS = option(section="GitHub", help="Write step outputs for GitHub Actions.")
+"""For commands that have no summary."""
 
 ACCEPT_LABEL = option(
-    "--accept-label",
     default="torchperf-accepted",
-    section=GitHubOptions.SECTION,
+    section="GitHub",
     help="The label on a pull request that accepts what its description says. Blank: labels accept nothing.",
 )
 
-GITHUB_OUTPUTS = option(
-    "--github-files", is_flag=True, section=GitHubOptions.SECTION, help="Write step outputs for GitHub Actions."
-)
-"""For commands that have no summary."""
-
 PYTHON = option(
-    "--python",
     default=sys.executable,
     show_default=False,
     help="The Python to measure; it needs torch, and nothing is installed into it.  [default: the one that runs "
@@ -347,7 +363,6 @@ PYTHON = option(
 )
 
 SUMMARY_FILE = option(
-    "--summary-file",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Append the summary to this file as Markdown, for example $GITHUB_STEP_SUMMARY.",
 )

@@ -6,11 +6,12 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
 from torchperf_ci.cli.case_options import ModelOptions, PythonOptions
+from torchperf_ci.cli.finish import tell_step
 from torchperf_ci.cli.history_options import PastOptions
 from torchperf_ci.cli.options import (
     GITHUB_OUTPUTS,
@@ -24,9 +25,14 @@ from torchperf_ci.cli.options import (
 )
 from torchperf_ci.cli.suites import preloaded_python
 from torchperf_ci.core.errors import TorchperfError, UsageProblem
+from torchperf_ci.core.frames import CaseSelection
+from torchperf_ci.core.records import Record
+from torchperf_ci.core.result_files import read_folder
+from torchperf_ci.core.results import open_folder
+from torchperf_ci.core.text import count
+from torchperf_ci.github.job import stop_commands
 
 if TYPE_CHECKING:
-    from torchperf_ci.core.records import Record
     from torchperf_ci.run.plan import Selection
     from torchperf_ci.shards.matrix import MatrixJob, RunnerKind, SuiteModel
 
@@ -37,15 +43,10 @@ LARGEST_OUTPUT = 1_000_000
 """Bytes of a job's output; GitHub takes 1 MiB."""
 
 
-@command_options
+@command_options("How long models take")
 class DurationOptions:
-    """Say which earlier results show how long models take."""
-
-    SECTION: ClassVar[str] = "How long models take"
-
     folders: tuple[str, ...] = option(
         "--durations",
-        multiple=True,
         type=click.Path(file_okay=False),
         metavar="DIR",
         help="An earlier results folder, whose durations balance the shards. Repeatable.",
@@ -66,24 +67,17 @@ class DurationOptions:
 
 @command_options
 class PlanOptions:
-    """Say which models are shared out over which runners."""
-
     models: ModelOptions
     interpreter: PythonOptions
-    shards: int = option(
-        "--shards", type=click.IntRange(1, 256), default=1, help="The number of shards on each runner."
-    )
+    shards: int = option(type=click.IntRange(1, 256), default=1, help="The number of shards on each runner.")
     runners: tuple[tuple[str, str], ...] = option(
         "--runner",
-        multiple=True,
         type=KeyValues(),
         default=["cpu=ubuntu-latest"],
         metavar="DEVICE=LABELS",
         help="The device to measure, and the labels of its runner, e.g. 'cuda=self-hosted gpu'. Repeatable.",
     )
-    name: str = option(
-        "--name", default="results", help="The name of the results, which becomes part of artifacts' names."
-    )
+    name: str = option(default="results", help="The name of the results, which becomes part of artifacts' names.")
     github_files: bool = GITHUB_OUTPUTS
     durations: DurationOptions
     past: PastOptions
@@ -115,38 +109,28 @@ def plan(options: PlanOptions) -> None:
       torchperf-ci plan --inference --suites huggingface --shards 4 --durations out
       torchperf-ci plan --training --suites tiny --runner 'cuda=self-hosted gpu'
     """
-    from torchperf_ci.github.job import write_outputs
     from torchperf_ci.shards.matrix import plan_jobs
 
     if options.durations.fetch_into is not None:
-        _fetch_durations(options, Path(options.durations.fetch_into))
+        target = Path(options.durations.fetch_into)
+        records = _read_elsewhere(options)
+        with open_folder(target, option="--fetch-durations") as folder:
+            folder.append(*records)
+        click.echo(f"Saved {count(len(records), 'record')} with durations in {target}", err=True)
+        tell_step({"durations": target}, github_files=options.github_files)
         return
     selection, runners = options.models.selection(), options.runner_kinds()
     models, specs = _list_models(selection, options)
-    records = [*_read_elsewhere(options), *_read_folders(options.durations.folders)]
+    known = [*_read_elsewhere(options), *_read_folders(options.durations.folders)]
     jobs = plan_jobs(
-        models, specs, runners, shards=options.shards, name=options.name, records=records, mode=selection.mode
+        models, specs, runners, shards=options.shards, name=options.name, records=known, mode=selection.mode
     )
     _describe(jobs, len(models))
     matrix = json.dumps({"include": [job.as_json() for job in jobs]}, separators=(",", ":"))
     if len(matrix.encode()) > LARGEST_OUTPUT:
         raise UsageProblem(f"the matrix has {len(matrix):,} characters, more than GitHub takes; plan suites apart")
     click.echo(matrix)
-    if options.github_files:
-        write_outputs(os.environ, {"matrix": matrix, "jobs": str(len(jobs))})
-
-
-def _fetch_durations(options: PlanOptions, target: Path) -> None:
-    from torchperf_ci.core.results import open_folder
-    from torchperf_ci.core.text import count
-    from torchperf_ci.github.job import write_outputs
-
-    records = _read_elsewhere(options)
-    with open_folder(target, option="--fetch-durations") as folder:
-        folder.append(*records)
-    click.echo(f"Saved {count(len(records), 'record')} with durations in {target}", err=True)
-    if options.github_files:
-        write_outputs(os.environ, {"durations": str(target)})
+    tell_step({"matrix": matrix, "jobs": len(jobs)}, github_files=options.github_files)
 
 
 def _list_models(selection: Selection, options: PlanOptions) -> tuple[tuple[SuiteModel, ...], dict[str, str]]:
@@ -154,7 +138,6 @@ def _list_models(selection: Selection, options: PlanOptions) -> tuple[tuple[Suit
 
     Raises `UsageProblem` for what they do not have.
     """
-    from torchperf_ci.github.job import stop_commands
     from torchperf_ci.run.plan import chosen_models, nothing_left, suite_problems
     from torchperf_ci.run.survey import list_suites
     from torchperf_ci.shards.matrix import SuiteModel
@@ -174,9 +157,6 @@ def _list_models(selection: Selection, options: PlanOptions) -> tuple[tuple[Suit
 
 
 def _read_folders(folders: Sequence[str]) -> Iterator[Record]:
-    from torchperf_ci.core.frames import CaseSelection
-    from torchperf_ci.core.result_files import read_folder
-
     for folder in folders:
         records = read_folder(Path(folder), CaseSelection()).records
         if not records:
@@ -203,11 +183,10 @@ def _read_elsewhere(options: PlanOptions) -> list[Record]:
             click.echo(f"Warning: no durations from the history: {error}", err=True)
     if options.durations.artifact:
         from torchperf_ci.github.artifacts import read_newest_results
-        from torchperf_ci.github.runs import require_repository
 
         try:
             with options.github.client(os.environ) as client:
-                repository = require_repository(options.github.repository)
+                repository = options.github.require_repository()
                 records += read_newest_results(client, repository, options.durations.artifact).records
         except TorchperfError as error:
             click.echo(f"Warning: no durations from the artifact {options.durations.artifact}: {error}", err=True)
@@ -216,8 +195,6 @@ def _read_elsewhere(options: PlanOptions) -> list[Record]:
 
 def _describe(jobs: Sequence[MatrixJob], models: int) -> None:
     """Say on stderr how many shards each runner gets, and how long they take where that is known."""
-    from torchperf_ci.core.text import count
-
     for title in dict.fromkeys(job.name for job in jobs):
         seconds = [job.seconds for job in jobs if job.name == title]
         low, high = f"{min(seconds):,.0f}", f"{max(seconds):,.0f}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from torchperf_ci.cli.finish import tell_step
 from torchperf_ci.cli.options import (
     ACCEPT_LABEL,
     GITHUB_FILES,
@@ -20,6 +21,7 @@ from torchperf_ci.cli.options import (
     takes,
 )
 from torchperf_ci.core.errors import ExitCode, UsageProblem
+from torchperf_ci.github.job import read_event, read_server
 
 if TYPE_CHECKING:
     from torchperf_ci.github.checks import Posting
@@ -30,16 +32,10 @@ DEFAULT_ARTIFACT = "torchperf-report"
 
 @command_options
 class PostOptions:
-    """Say what is posted, and where."""
-
     results: str = argument(metavar="[DIR]", default="", envvar="TORCHPERF_RESULTS")
-    artifact: str = option(
-        "--artifact", default=DEFAULT_ARTIFACT, help="Without DIR: the name of the finished run's artifact."
-    )
-    name: str = option(
-        "--name", default="torchperf", help="The name of the check. Comments of different names are kept apart."
-    )
-    start: bool = option("--start", is_flag=True, help="Only show the check as in progress, before measuring.")
+    artifact: str = option(default=DEFAULT_ARTIFACT, help="Without DIR: the name of the finished run's artifact.")
+    name: str = option(default="torchperf", help="The name of the check. Comments of different names are kept apart.")
+    start: bool = option(help="Only show the check as in progress, before measuring.")
     check: bool = option("--check/--no-check", default=True, help="Post a check.")
     comment: bool = option(
         "--comment/--no-comment", default=True, help="Post one comment on the pull request; later runs edit it."
@@ -62,12 +58,10 @@ def post(options: PostOptions) -> int:
     When a permission is missing, the message names it and the rest is posted. Exit code 5: nothing could be posted. In
     a job of a fork or of Dependabot that is no error, since the second workflow posts.
     """
-    from torchperf_ci.github.job import append_summary, read_event, read_server, write_outputs
-    from torchperf_ci.github.runs import require_repository
     from torchperf_ci.post.desk import PostingDesk, download_posting
     from torchperf_ci.post.origin import read_finished_run, read_own_job
 
-    repository = require_repository(options.github.repository)
+    repository = options.github.require_repository()
     happened = read_event(os.environ)
     is_local = bool(options.results) or options.start
     origin = read_own_job(happened, os.environ, repository) if is_local else read_finished_run(happened, repository)
@@ -94,9 +88,7 @@ def post(options: PostOptions) -> int:
             else download_posting(client, origin, options.artifact, expected, desk.say)
         )
         outcome = desk.post(posting)
-    if options.github_files:
-        append_summary(os.environ, outcome.shown.text)
-        write_outputs(os.environ, outcome.outputs)
+    tell_step(outcome.outputs, outcome.shown.text, github_files=options.github_files)
     click.echo(outcome.shown.title)
     if outcome.is_left_to_another_workflow:
         click.echo(

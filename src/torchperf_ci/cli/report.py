@@ -10,22 +10,18 @@ import click
 from torchperf_ci.cli.finish import ContentOptions, echo_report, refuse_to_overwrite
 from torchperf_ci.cli.options import RESULTS_DIR, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode
+from torchperf_ci.core.result_files import read_folder
+from torchperf_ci.core.results import open_folder
 from torchperf_ci.core.text import one_line
 
 
 @command_options
 class ReportCommandOptions:
-    """Say where results are and where the report goes."""
-
     directory: Path = RESULTS_DIR
     output_dir: Path | None = option(
-        "--output-dir",
-        type=click.Path(file_okay=False, path_type=Path),
-        help="Write there instead of into DIR.",
+        type=click.Path(file_okay=False, path_type=Path), help="Write there instead of into DIR."
     )
-    limit: int = option(
-        "--limit", type=click.IntRange(min=1000), default=60_000, help="Largest size of report.md in bytes."
-    )
+    limit: int = option(type=click.IntRange(min=1000), default=60_000, help="Largest size of report.md in bytes.")
     content: ContentOptions
 
 
@@ -40,8 +36,6 @@ def report(options: ReportCommandOptions) -> None:
     Exit code 6: something in DIR could not be used, or a model has no result with some compiler; the report says what.
     Exit code 0: the report is complete, also where its verdict is ❌: for failed cases `run`, `merge` and `check` fail.
     """
-    from torchperf_ci.core.result_files import read_folder
-    from torchperf_ci.core.results import open_folder
     from torchperf_ci.report.write import judge_results, write_findings
 
     report_options = options.content.report_options(options.directory, limit=options.limit)

@@ -9,10 +9,21 @@ from pathlib import Path
 
 import click
 
-from torchperf_ci.cli.finish import Interrupted, announce, interrupted, resume_hint, signals_interrupt, write_exit_code
+from torchperf_ci.cli.finish import (
+    Interrupted,
+    announce,
+    interrupted,
+    resume_hint,
+    signals_interrupt,
+    tell_step,
+    tells_failure,
+)
 from torchperf_ci.cli.options import command, takes
+from torchperf_ci.cli.progress import progress_for
 from torchperf_ci.cli.run_options import RunOptions, refuse_other_harness
-from torchperf_ci.core.errors import TorchperfError
+from torchperf_ci.core.results import open_folder, read_results
+from torchperf_ci.core.text import count
+from torchperf_ci.github.job import read_source, stop_commands
 
 
 @command(short_help="Measure eager against compiled models on this machine.")
@@ -41,7 +52,7 @@ def run(options: RunOptions) -> int:
     context = click.get_current_context()
     refuse_other_harness(context, options.harness.harness)
     try:
-        with signals_interrupt():
+        with tells_failure(github_files=options.github_files), signals_interrupt():
             if options.harness.harness == "dynamo":
                 from torchperf_ci.cli.run_dynamo import run_dynamo
 
@@ -49,18 +60,12 @@ def run(options: RunOptions) -> int:
             return _measure_and_report(options)
     except Interrupted as error:
         code = interrupted(error, resume_hint(options.output_dir))
-        return write_exit_code(code, github_files=options.github_files)
-    except TorchperfError as error:
-        write_exit_code(int(error.exit_code), github_files=options.github_files)
-        raise
+        tell_step({"exit-code": code}, github_files=options.github_files)
+        return code
 
 
 def _measure_and_report(options: RunOptions) -> int:
     """Do everything from the folder to the report; return the exit code."""
-    from torchperf_ci.cli.progress import progress_for
-    from torchperf_ci.core.results import open_folder, read_results
-    from torchperf_ci.core.text import count
-    from torchperf_ci.github.job import read_source, stop_commands
     from torchperf_ci.machine.gpu import locked_clocks
     from torchperf_ci.report.model import ReportOptions, SourceTree
     from torchperf_ci.run.counting import InstructionMethod, choose_method

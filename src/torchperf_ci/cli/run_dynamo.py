@@ -18,9 +18,8 @@ from torchperf_ci.cli.run_options import HarnessOptions, RunOptions
 from torchperf_ci.core.errors import ExitCode, UsageProblem
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Build
-from torchperf_ci.core.result_files import CommandResult, read_folder
+from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import RECORDS, open_folder
-from torchperf_ci.core.text import count, one_line
 from torchperf_ci.github.job import stop_commands
 from torchperf_ci.pytorch.harness import (
     DEFAULT_COMPILERS,
@@ -29,7 +28,6 @@ from torchperf_ci.pytorch.harness import (
     SUITES_FOLDER,
     TESTINGS,
     CheckoutRun,
-    HarnessCommand,
     HarnessRequest,
     PyTorchCheckout,
     ScriptPlace,
@@ -102,7 +100,7 @@ def run_dynamo(context: click.Context, options: RunOptions) -> int:
             # The default of the other harness is for a single model.
             timeout=cases.method.timeout if _is_given(context, "timeout") else DEFAULT_TIMEOUT,
             budget=cases.method.budget,
-        ).measure(CommandLines(options.talk))
+        ).measure(options.talk.say)
         selection = CaseSelection(
             suites=request.suites,
             devices=request.devices,
@@ -118,26 +116,6 @@ def run_dynamo(context: click.Context, options: RunOptions) -> int:
             case_csvs=False,
         )
         return options.conclude(folder, read_folder(output, selection), report_options)
-
-
-class CommandLines:
-    """A line when a command starts, since it may take hours, and one when it has ended."""
-
-    def __init__(self, talk: TalkOptions) -> None:
-        self._talk = talk
-
-    def begin(self, *, total: int, already: int) -> None:
-        self._total, self._number = total, 0
-        if already:
-            self._talk.say(f"{count(already, 'command')} done already; {total:,} left.")
-
-    def start(self, command: HarnessCommand) -> None:
-        self._number += 1
-        self._talk.say(f"[{self._number}/{self._total}] {one_line(str(command))} …")
-
-    def finish(self, result: CommandResult) -> None:
-        trouble = f": {one_line(result.trouble)}" if result.trouble else ""
-        self._talk.say(f"    {result.summary}{trouble}")
 
 
 def _build(request: HarnessRequest, checkout: PyTorchCheckout, talk: TalkOptions) -> Build:

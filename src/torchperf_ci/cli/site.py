@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from torchperf_ci.cli.config import tolerance_rules
 from torchperf_ci.cli.history_options import (
     HistoryOptions,
     JudgingOptions,
     PagesOptions,
     find_acceptance_source,
     publish_pages,
+    read_site,
     tell_update,
 )
 from torchperf_ci.cli.options import ACCEPT_LABEL, GitHubOptions, argument, command, command_options, option, takes
@@ -26,35 +26,22 @@ DEFAULT_OUTPUT = "./torchperf-site"
 
 @command_options
 class SiteHistoryOptions(HistoryOptions):
-    """Say which history is shown, and which of its series."""
-
     location: str | None = argument(metavar="[HISTORY]", required=False, envvar="TORCHPERF_HISTORY")
-    data_branch: str = option(
-        "--data-branch",
-        metavar="BRANCH",
-        default="",
-        show_default=False,
-        help="The branch of --repo with the runs, in place of HISTORY.",
-    )
+    data_branch: str = option(metavar="BRANCH", help="The branch of --repo with the runs, in place of HISTORY.")
 
 
 @command_options
 class SiteCommandOptions:
-    """Say which history is shown, and where its pages go to."""
-
     output: Path | None = option(
-        "--output",
         type=click.Path(file_okay=False, path_type=Path),
         help=f"The folder for the pages.  [default: {DEFAULT_OUTPUT}, or --pages-branch if one is given]",
     )
     url: str = option(
         "--site-url",
         metavar="URL",
-        default="",
-        show_default=False,
         help="Where the pages are going to be, for the links of their feed, for example https://org.github.io/project/.",
     )
-    dry_run: bool = option("--dry-run", is_flag=True, help="Write nothing; say what would be written, with sizes.")
+    dry_run: bool = option(help="Write nothing; say what would be written, with sizes.")
     history: SiteHistoryOptions
     accept_label: str = ACCEPT_LABEL
     judging: JudgingOptions
@@ -78,8 +65,7 @@ def site(options: SiteCommandOptions) -> None:
       torchperf-ci site --data-branch torchperf-data --repo org/project --pages-branch gh-pages
     """
     from torchperf_ci.history.parquet import describe_empty
-    from torchperf_ci.history.runs import RunFilter
-    from torchperf_ci.site.build import make_site, open_folder_site, read_sources, write_site
+    from torchperf_ci.site.build import make_site, open_folder_site, write_site
 
     pages, asked = options.pages, options.history
     pages.check(options.github)
@@ -91,10 +77,8 @@ def site(options: SiteCommandOptions) -> None:
         needs_client = asked.is_on_branch or bool(pages.pages_branch) or options.github.can_ask(os.environ)
         client = opened.enter_context(options.github.client(os.environ)) if needs_client else None
         history = asked.parquet(options.github, client)
-        judged = RunFilter(name=asked.name, branch=options.judging.compare_branch)
         source = find_acceptance_source(options.github, client, options.accept_label)
-        rules, count, here = tolerance_rules(), options.judging.look_back, Path.cwd()
-        sources = read_sources(history, count, judged, rules=rules, checkout=here, client=client, source=source)
+        sources = read_site(history, asked, options.judging, client, source)
         for problem in sources.problems:
             click.echo(f"Warning: {one_line(str(problem))}", err=True)
         if not sources.states:

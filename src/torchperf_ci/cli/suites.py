@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,10 @@ import click
 
 from torchperf_ci.cli.case_options import PythonOptions, complete_suites, refuse_missing_files
 from torchperf_ci.cli.options import Group, argument, command_options, takes
-from torchperf_ci.core.text import one_line
+from torchperf_ci.core.text import draw_table, one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.run.session import Preloaded
-    from torchperf_ci.run.survey import SuiteEntry
 
 
 @click.group(cls=Group)
@@ -31,8 +30,6 @@ def suites() -> None:
 
 @command_options
 class SuitesOptions:
-    """Say which suite is shown, and which Python is asked."""
-
     suite: str | None = argument(required=False, shell_complete=complete_suites)
     interpreter: PythonOptions
 
@@ -57,9 +54,12 @@ def list_suites(options: SuitesOptions) -> None:
         refuse_missing_files([options.suite])
     with preloaded_python(options.interpreter.python, options.interpreter.variables()) as preloaded:
         if options.suite is None:
-            click.echo(_overview(list(describe_known(preloaded))))
-        else:
-            click.echo(_models(describe_suite(preloaded, options.suite)))
+            rows = [entry.row for entry in describe_known(preloaded)]
+            click.echo(_write_table(("suite", "models", "quick", "state"), rows))
+            return
+        suite = describe_suite(preloaded, options.suite)
+        table = _write_table(("model", "description", "quick", "state"), suite.models)
+        click.echo(f"{suite.name}: {suite.missing}\n\n{table}" if suite.missing else table)
 
 
 @contextmanager
@@ -74,18 +74,6 @@ def preloaded_python(python: str, extra: dict[str, str]) -> Iterator[Preloaded]:
         yield preloaded
 
 
-def _overview(entries: Sequence[SuiteEntry]) -> str:
-    return _table(("suite", "models", "quick", "state"), [entry.row for entry in entries])
-
-
-def _models(entry: SuiteEntry) -> str:
-    table = _table(("model", "description", "quick", "state"), entry.models)
-    return f"{entry.name}: {entry.missing}\n\n{table}" if entry.missing else table
-
-
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _write_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Lay out columns of text, harmless for a terminal: what a suite says about itself comes from outside."""
-    from torchperf_ci.core.text import draw_table
-
-    shown = [[one_line(cell) for cell in row] for row in rows]
-    return draw_table(headers, shown)
+    return draw_table(headers, [[one_line(cell) for cell in row] for row in rows])

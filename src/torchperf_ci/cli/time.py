@@ -10,16 +10,15 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from torchperf_ci.cli.case_options import COMPILERS, DEVICES, Seconds, TalkOptions, complete_list
+from torchperf_ci.cli.finish import Interrupted, echo_coloured, interrupted, signals_interrupt
 from torchperf_ci.cli.options import PYTHON, argument, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, UsageProblem
-
-if TYPE_CHECKING:
-    from torchperf_ci.core.records import Record
+from torchperf_ci.core.records import Mode, Record, Source, Status
+from torchperf_ci.core.results import open_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,41 +118,24 @@ def _parse(option: str, text: str, *, shown: str = "") -> ast.expr:
 
 @command_options
 class TimeOptions:
-    """Say which function is timed, with which arguments, and where."""
-
     target: str = argument(metavar="MODULE:FUNCTION")
-    args: str = option(
-        "--args",
-        default="",
-        show_default=False,
-        help="Its arguments, written as in a call: Python, with torch imported, run by --python.",
-    )
-    kwargs: str = option(
-        "--kwargs", default="", show_default=False, help="Named arguments: dim=-1, or a mapping {'dim': -1}."
-    )
+    args: str = option(help="Its arguments, written as in a call: Python, with torch imported, run by --python.")
+    kwargs: str = option(help="Named arguments: dim=-1, or a mapping {'dim': -1}.")
     compiler: str = option(
-        "--compiler",
         default="inductor",
         shell_complete=complete_list(COMPILERS),
         help="The compiler to try; none: time the function uncompiled.",
     )
     device: str | None = option(
-        "--device",
         shell_complete=complete_list(DEVICES),
         help="cpu, cuda, cuda:1, …  [default: the accelerator; the CPU where there is no sign of one]",
     )
     threads: int | None = option(
-        "--threads",
-        "-t",
-        type=click.IntRange(min=1),
-        help="Threads of torch on the CPU.  [default: torch's own choice]",
+        "-t", type=click.IntRange(min=1), help="Threads of torch on the CPU.  [default: torch's own choice]"
     )
-    seconds: float = option(
-        "--seconds", type=Seconds(min=0, min_open=True), default=4.0, help="Seconds of sampling, at most."
-    )
+    seconds: float = option(type=Seconds(min=0, min_open=True), default=4.0, help="Seconds of sampling, at most.")
     python: str = PYTHON
     suite_file: Path | None = option(
-        "--suite-file",
         type=click.Path(dir_okay=False, path_type=Path),
         help="Write the suite that this is, to measure it again with `run` and `compare`; - prints it.",
     )
@@ -162,7 +144,7 @@ class TimeOptions:
 
 @command(name="time", short_help="Say in one sentence whether torch.compile helps a function.")
 @takes(TimeOptions)
-def time_function(options: TimeOptions) -> int:
+def time(options: TimeOptions) -> int:
     """Say in one sentence whether torch.compile helps a function.
 
     MODULE:FUNCTION is what Python imports, e.g. mypkg.ops:softmax, a file as in ops.py:softmax, or a method as in
@@ -178,8 +160,6 @@ def time_function(options: TimeOptions) -> int:
 
     Exit code 0, whatever the answer; 3 when the compiled results are wrong, 6 when it could not be measured.
     """
-    from torchperf_ci.cli.finish import Interrupted, echo_coloured, interrupted, signals_interrupt
-    from torchperf_ci.core.records import Status
     from torchperf_ci.report.words import answer_for_one
 
     suite = OneOff(target=options.target, args=options.args, kwargs=options.kwargs).write_suite()
@@ -211,8 +191,6 @@ def time_function(options: TimeOptions) -> int:
 def _measure(options: TimeOptions, suite: str) -> list[Record]:
     """Measure the one case of the suite; return its records."""
     from torchperf_ci.cli.progress import LogLines
-    from torchperf_ci.core.records import Mode, Source
-    from torchperf_ci.core.results import open_folder
     from torchperf_ci.run.case_worker import CaseSettings
     from torchperf_ci.run.plan import Selection, make_plan
     from torchperf_ci.run.runner import measure_plan

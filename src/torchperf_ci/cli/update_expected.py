@@ -7,10 +7,11 @@ import re
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import click
 
+from torchperf_ci.cli.finish import tell_step
 from torchperf_ci.cli.options import (
     GITHUB_FILES,
     SUMMARY_FILE,
@@ -32,12 +33,8 @@ if TYPE_CHECKING:
     from torchperf_ci.github.client import Client
 
 
-@command_options
+@command_options("Which results")
 class SourceOptions:
-    """Say which results become the expectation."""
-
-    SECTION: ClassVar[str] = "Which results"
-
     from_dir: Path | None = option(
         "--from",
         type=click.Path(exists=True, path_type=Path),
@@ -45,82 +42,56 @@ class SourceOptions:
         help="Read results from disk, not GitHub: a results folder, a folder of such folders, or one CSV file.",
     )
     layout: str = option(
-        "--layout",
         type=click.Choice(["pytorch", "torchperf"]),
         default="torchperf",
         help="How jobs and artifacts are named: as by PyTorch's test jobs, or as by torchperf-ci's run action.",
     )
     workflows: tuple[str, ...] = option(
         "--workflow",
-        multiple=True,
         type=LineItem(),
         help="Only runs of this workflow. Repeatable.  [default: all; for pytorch: inductor, inductor-periodic]",
     )
     configs: tuple[str, ...] = option(
-        "--config",
-        multiple=True,
-        envvar="TORCHPERF_TABLES",
-        help="Only this configuration. Repeatable.  [default: all]",
+        "--config", envvar="TORCHPERF_TABLES", help="Only this configuration. Repeatable.  [default: all]"
     )
     exclude_jobs: tuple[str, ...] = option(
-        "--exclude-job",
-        multiple=True,
-        type=LineItem(),
-        help="Ignore jobs whose name matches this regular expression. Repeatable.",
+        "--exclude-job", type=LineItem(), help="Ignore jobs whose name matches this regular expression. Repeatable."
     )
-    jobs: int = option(
-        "--jobs", type=click.IntRange(1, 32), default=8, help="How many artifacts are read at the same time."
-    )
+    jobs: int = option(type=click.IntRange(1, 32), default=8, help="How many artifacts are read at the same time.")
 
 
-@command_options
+@command_options("Pull request")
 class PullRequestOptions:
-    """Say whether and where the changes are proposed."""
-
-    SECTION: ClassVar[str] = "Pull request"
-
-    pull_request: bool = option(
-        "--pull-request",
-        is_flag=True,
-        help="Commit the changes to a branch and open a pull request, or update the open one.",
-    )
-    branch: str | None = option(
-        "--branch", help="The branch of the pull request.  [default: torchperf/update-expected-SHA]"
-    )
-    base: str | None = option("--base", help="The branch to merge into.  [default: the repository's default branch]")
+    pull_request: bool = option(help="Commit the changes to a branch and open a pull request, or update the open one.")
+    branch: str | None = option(help="The branch of the pull request.  [default: torchperf/update-expected-SHA]")
+    base: str | None = option(help="The branch to merge into.  [default: the repository's default branch]")
 
 
 @command_options
 class UpdateExpectedOptions:
-    """Say which tables are rewritten from which results, and how."""
-
     sha: str = argument(default="", metavar="[SHA]", envvar="TORCHPERF_SHA")
     expected_dir: Path = option(
-        "--expected-dir",
         type=click.Path(file_okay=False, path_type=Path),
         default=Path("expected"),
         help="The folder of expectation tables.",
     )
     source: SourceOptions
     counts: Path | None = option(
-        "--counts",
         type=click.Path(dir_okay=False, path_type=Path),
         metavar="FILE",
         help="With --from: rewrite this file of expected counts (benchmark,metric,expected,noise, as PyTorch's "
         "pr_time_benchmarks has it) in place of the tables.",
     )
     metric_columns: tuple[str, ...] = option(
-        "--metric-column",
-        multiple=True,
-        help="Add this column of the results to every table, for example calls_captured. Repeatable.",
+        "--metric-column", help="Add this column of the results to every table, for example calls_captured. Repeatable."
     )
-    prune: bool = option("--prune", is_flag=True, help="Remove models that the results no longer have.")
+    prune: bool = option(help="Remove models that the results no longer have.")
     require_complete: bool = option(
         "--require-complete/--allow-missing",
         default=True,
         help="When a shard is missing, leave its tables as they are, or update them with what there is.",
     )
-    dry_run: bool = option("--dry-run", is_flag=True, help="Only show what would change; write nothing.")
+    dry_run: bool = option(help="Only show what would change; write nothing.")
     summary_file: Path | None = SUMMARY_FILE
     github_files: bool = GITHUB_FILES
     proposal: PullRequestOptions
@@ -199,9 +170,7 @@ def _update(client: Client | None, options: UpdateExpectedOptions) -> Update:
     """Collect, plan, write, tell, propose; in this order, so that what is refused is refused before it is written."""
     from torchperf_ci.expectations.report import write_update_markdown, write_update_text
     from torchperf_ci.expectations.update import apply_update, plan_update
-    from torchperf_ci.github.job import append_summary, write_outputs
     from torchperf_ci.github.pulls import open_pull_request, prepare_proposal
-    from torchperf_ci.github.runs import require_repository
 
     folder, sha, wanted = options.expected_dir, options.commit, options.proposal
     collected = _collect(client, options)
@@ -217,7 +186,7 @@ def _update(client: Client | None, options: UpdateExpectedOptions) -> Update:
     if client is not None and wanted.pull_request and not options.dry_run and update.written:
         proposal = prepare_proposal(
             client,
-            require_repository(options.github.repository),
+            options.github.require_repository(),
             branch=wanted.branch or f"torchperf/update-expected-{sha[:12] or 'local'}",
             base=wanted.base or "",
             files={folder / table.path: table.text.encode() for table in update.written},
@@ -233,15 +202,14 @@ def _update(client: Client | None, options: UpdateExpectedOptions) -> Update:
         pull = open_pull_request(client, proposal, title=title, body=markdown)
         click.echo(f"{'Opened' if pull.opened else 'Updated'} pull request {pull.number}: {pull.url}", err=True)
         url = pull.url
-    if options.github_files:
-        append_summary(os.environ, markdown)
-        write_outputs(os.environ, {"changed": str(len(update.written)), "pull-request-url": url})
+    outputs = {"changed": len(update.written), "pull-request-url": url}
+    tell_step(outputs, markdown, github_files=options.github_files)
     return update
 
 
 def _collect(client: Client | None, options: UpdateExpectedOptions) -> Collected:
     from torchperf_ci.expectations.collect import Collected, Wish, collect, collect_from_disk
-    from torchperf_ci.github.runs import complete_sha, require_repository
+    from torchperf_ci.github.runs import complete_sha
     from torchperf_ci.shards.uploads import Layout
 
     source = options.source
@@ -253,7 +221,7 @@ def _collect(client: Client | None, options: UpdateExpectedOptions) -> Collected
         excluded = tuple(re.compile(pattern) for pattern in source.exclude_jobs)
     except re.error as error:
         raise UsageProblem(f"--exclude-job {error.pattern!r} is no regular expression: {error}") from error
-    repository = require_repository(options.github.repository)
+    repository = options.github.require_repository()
     return collect(
         client,
         repository,

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.cli.files import STREAM, read_input, results_in, write_output
+from torchperf_ci.cli.finish import tell_step
 from torchperf_ci.cli.options import GITHUB_OUTPUTS, Group, KeyValues, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge
+from torchperf_ci.core.file_systems import is_url, shown
 from torchperf_ci.core.text import count
 
 if TYPE_CHECKING:
@@ -29,41 +31,29 @@ def upload() -> None:
 
 @command_options
 class ScribeOptions:
-    """Say what goes to Scribe, and how."""
-
     pytest_bench_json: Path | None = option(
-        "--pytest-bench-json",
         type=click.Path(path_type=Path),
         metavar="FILE",
         help="Send the benchmarks in this file of pytest-benchmark (--benchmark-json); - for standard input.",
     )
     results: Path | None = option(
-        "--results", type=_RESULTS, metavar="DIR", help="Send the performance results that passed in this folder."
+        type=_RESULTS, metavar="DIR", help="Send the performance results that passed in this folder."
     )
     fields: tuple[tuple[str, str], ...] = option(
-        "--field",
-        multiple=True,
-        type=KeyValues(),
-        metavar="NAME=VALUE",
-        help="Set this field in every message. Repeatable.",
+        "--field", type=KeyValues(), metavar="NAME=VALUE", help="Set this field in every message. Repeatable."
     )
     api_url: str = option(
-        "--api-url",
         default="https://graph.facebook.com/scribe_logs",
         envvar="TORCHPERF_SCRIBE_URL",
         help="Endpoint to post to: https, or a server on this machine.",
     )
     journal: Path | None = option(
-        "--journal",
         type=click.Path(dir_okay=False, path_type=Path),
         metavar="FILE",
         help="Record in this file what was accepted, and do not send that a second time.",
     )
     batch_bytes: int = option(
-        "--batch-bytes",
-        type=click.IntRange(min=1000),
-        default=1_000_000,
-        help="Largest body of a request, in bytes.",
+        type=click.IntRange(min=1000), default=1_000_000, help="Largest body of a request, in bytes."
     )
     timeout_s: float = option(
         "--request-timeout",
@@ -72,12 +62,9 @@ class ScribeOptions:
         help="Seconds to wait for an answer.",
     )
     retries: int = option(
-        "--retries",
-        type=click.IntRange(min=0),
-        default=5,
-        help="How often a request is repeated after a server error or no answer.",
+        type=click.IntRange(min=0), default=5, help="How often a request is repeated after a server error or no answer."
     )
-    dry_run: bool = option("--dry-run", is_flag=True, help="Send nothing; print the messages.")
+    dry_run: bool = option(help="Send nothing; print the messages.")
     github_files: bool = GITHUB_OUTPUTS
 
 
@@ -134,8 +121,7 @@ def scribe(options: ScribeOptions) -> None:
         accepted, requests = send(entries, transport, journal)
     before = f"; {earlier:,} accepted earlier" if earlier else ""
     click.echo(f"{transport.endpoint} accepted {count(accepted, 'message')} in {count(requests, 'request')}{before}")
-    if options.github_files:
-        _write_output("accepted", accepted)
+    tell_step({"accepted": accepted}, github_files=options.github_files)
 
 
 def _fields(options: ScribeOptions) -> Sequence[tuple[str, Fields]]:
@@ -165,45 +151,27 @@ def _fields(options: ScribeOptions) -> Sequence[tuple[str, Fields]]:
 
 @command_options
 class HudOptions:
-    """Say which results become rows, where they go, and what names their run."""
-
-    results: Path = option("--results", type=_RESULTS, metavar="DIR", required=True, help="The results folder.")
+    results: Path = option(type=_RESULTS, metavar="DIR", required=True, help="The results folder.")
     out: str | None = option(
-        "--out",
         metavar="FILE|URL",
         help="A file, gzipped when its name ends in .gz; or the URL of a bucket, for example s3://…, where files go to "
         "v3/REPOSITORY/WORKFLOW_ID/JOB_ID/.  [default: standard output]",
     )
     benchmark: str = option(
-        "--benchmark",
-        default="TorchInductor",
-        help="Name of the benchmark. HUD's compiler dashboard shows the default.",
+        default="TorchInductor", help="Name of the benchmark. HUD's compiler dashboard shows the default."
     )
-    repository: str = option(
-        "--repository", default="", show_default=False, help="Repository, OWNER/NAME.  [default: as recorded]"
-    )
-    branch: str = option("--branch", default="", show_default=False, help="Branch.  [default: as recorded]")
-    commit: str = option("--commit", default="", show_default=False, help="Commit.  [default: as recorded]")
-    job_name: str = option(
-        "--job-name", default="", show_default=False, help="Name of the job.  [default: the workflow's]"
-    )
+    repository: str = option(help="Repository, OWNER/NAME.  [default: as recorded]")
+    branch: str = option(help="Branch.  [default: as recorded]")
+    commit: str = option(help="Commit.  [default: as recorded]")
+    job_name: str = option(help="Name of the job.  [default: the workflow's]")
     workflow_id: int | None = option(
-        "--workflow-id", type=click.IntRange(min=1), help="Number of the workflow run.  [default: as recorded]"
+        type=click.IntRange(min=1), help="Number of the workflow run.  [default: as recorded]"
     )
     job_id: int | None = option(
-        "--job-id",
-        type=click.IntRange(min=1),
-        help="Number of the job: job.check_run_id in a workflow. A bucket needs it.",
+        type=click.IntRange(min=1), help="Number of the job: job.check_run_id in a workflow. A bucket needs it."
     )
-    runner_type: str = option(
-        "--runner-type",
-        default="",
-        show_default=False,
-        help="Type or label of the runner.  [default: its GPU, or else its CPU]",
-    )
-    dry_run: bool = option(
-        "--dry-run", is_flag=True, help="Write nothing; check and print the rows, and say where they would go."
-    )
+    runner_type: str = option(help="Type or label of the runner.  [default: its GPU, or else its CPU]")
+    dry_run: bool = option(help="Write nothing; check and print the rows, and say where they would go.")
     github_files: bool = GITHUB_OUTPUTS
 
     def identity(self) -> Identity:
@@ -233,7 +201,6 @@ def hud(options: HudOptions) -> None:
       torchperf-ci upload hud --results out --out rows.json.gz
       torchperf-ci upload hud --results out --job-id 42 --out s3://my-bucket
     """
-    from torchperf_ci.core.file_systems import is_url, shown
     from torchperf_ci.pytorch.hud import bucket_files, check_rows, compress, gpus_here, lines_of, put_files, rows_of
 
     rows = rows_of(results_in(options.results), options.identity(), gpus=gpus_here())
@@ -241,10 +208,10 @@ def hud(options: HudOptions) -> None:
         raise NothingToJudge(f"no result in {options.results} has a metric, so there are no rows to write")
     check_rows(rows)
     content, out = lines_of(rows), options.out or str(STREAM)
-    files = bucket_files(rows) if is_url(out) else []
+    files = bucket_files(rows) if is_url(out) else {}
     if options.dry_run:
         write_output(STREAM, content)
-        for target in [f"{shown(out)}/{file.path}" for file in files] or [out]:
+        for target in [f"{shown(out)}/{path}" for path in files] or [out]:
             click.echo(f"Would write {target}", err=True)
         return
     if files:
@@ -252,11 +219,4 @@ def hud(options: HudOptions) -> None:
             click.echo(url)
     else:
         write_output(Path(out), compress(content) if out.endswith(".gz") else content, holds=count(len(rows), "row"))
-    if options.github_files:
-        _write_output("rows", len(rows))
-
-
-def _write_output(name: str, number: int) -> None:
-    from torchperf_ci.github.job import write_outputs
-
-    write_outputs(os.environ, {name: str(number)})
+    tell_step({"rows": len(rows)}, github_files=options.github_files)

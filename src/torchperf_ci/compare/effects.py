@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from statistics import fmean, median, variance
 
 from torchperf_ci.core.statistics import (
@@ -19,6 +18,7 @@ from torchperf_ci.core.statistics import (
     student_t,
     student_t_above,
 )
+from torchperf_ci.core.text import Word
 
 LOOKS = ((1 / 8, 0.002), (1 / 4, 0.004), (1 / 2, 0.010), (1.0, 0.034))
 """When a measurement may stop, as a share of its time, and the error each look may make on one side. They add up to
@@ -60,7 +60,7 @@ _HOPELESS = 1e4
 """Nobody measures so many times as long."""
 
 
-class Verdict(str, Enum):
+class Verdict(Word):
     """The verdicts on one metric of one case, the most urgent first."""
 
     REGRESSED = "regressed"
@@ -78,8 +78,6 @@ class Verdict(str, Enum):
     CHANGED = "changed"
     """It counts something else, or has other code: a fact, neither good nor bad."""
     UNCHANGED = "unchanged"
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

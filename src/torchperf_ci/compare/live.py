@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -41,7 +40,7 @@ from torchperf_ci.compare.verdicts import estimate_slowdowns, is_clear_differenc
 from torchperf_ci.core.records import AS_IT_IS, Status, Testing
 from torchperf_ci.core.results import LOGS
 from torchperf_ci.core.statistics import interquartile_mean
-from torchperf_ci.core.text import one_line
+from torchperf_ci.core.text import Word, one_line
 from torchperf_ci.machine.gpu import GpuWatch, watched_gpu
 from torchperf_ci.machine.host import HostWatch
 from torchperf_ci.run.case_worker import (
@@ -142,7 +141,7 @@ UNLIKE = "its trace is the same on both sides, but a short check shows a differe
 _Item = TypeVar("_Item")
 
 
-class Interleave(str, Enum):
+class Interleave(Word):
     """The turns of the two sides: single iterations, blocks of about 50 ms, or whole launches one after the other.
 
     Auto: single iterations, and whole launches for a case whose sides do not fit beside each other.
@@ -152,8 +151,6 @@ class Interleave(str, Enum):
     ITERATION = "iteration"
     BLOCK = "block"
     LAUNCH = "launch"
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from torchperf_ci.compare.effects import (
     Verdict,
 )
 from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Metric, Source
-from torchperf_ci.core.text import one_line
+from torchperf_ci.core.text import Word, one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.machine.host import HostLoad
@@ -32,7 +31,7 @@ _LONGEST_NOTE = 240
 _LONGEST_INPUTS = 120
 
 
-class CauseKind(str, Enum):
+class CauseKind(Word):
     """The kinds of causes. Outside: all of an iteration that no operator takes."""
 
     OPERATOR = "operator"
@@ -47,8 +46,6 @@ class CauseKind(str, Enum):
     FUNCTION = "changed function"
     CODE = "generated code"
     ENVIRONMENT = "environment"
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import sys
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,6 +33,14 @@ follow references to other files, and a URL may come from a configuration file o
 def is_url(text: str) -> bool:
     """Say whether this is a URL, and not the path of a file."""
     return "://" in text
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def shown(url: str) -> str:

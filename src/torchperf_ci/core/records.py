@@ -11,15 +11,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.text import Word
 
 
 def parse_json(text: str) -> Any:  # noqa: ANN401 - any JSON
@@ -55,16 +54,14 @@ DEFAULT_COMPILERS = ("eager", "inductor")
 """The compilers of `run`, `compare`, `bisect` and the actions where none are named, so that all have the same cases."""
 
 
-class Mode(str, Enum):
+class Mode(Word):
     """The work of one iteration: forward only, or forward, loss and backward."""
 
     INFERENCE = "inference"
     TRAINING = "training"
 
-    __str__ = str.__str__
 
-
-class Testing(str, Enum):
+class Testing(Word):
     """The question that was asked: are the compiled results right, or how fast are they."""
 
     __test__ = False  # the name is the field's; pytest must not collect it
@@ -72,10 +69,8 @@ class Testing(str, Enum):
     ACCURACY = "accuracy"
     PERFORMANCE = "performance"
 
-    __str__ = str.__str__
 
-
-class Status(str, Enum):
+class Status(Word):
     """The ways in which a testing of a case ends. The first block is PyTorch's vocabulary, the second is ours."""
 
     PASS = "pass"
@@ -107,8 +102,6 @@ class Status(str, Enum):
     NOT_RUN = "not_run"
     """Planned, and left out because the budget of the run was spent. A resumed run takes it up again."""
 
-    __str__ = str.__str__
-
     @classmethod
     def _missing_(cls, value: object) -> Status | None:
         """Keep a word that is not in our list: later versions of PyTorch's runner and its relatives have their own.
@@ -132,15 +125,13 @@ def _foreign_status(word: str) -> Status:
     return status
 
 
-class Direction(str, Enum):
+class Direction(Word):
     """The direction in which a metric gets better."""
 
     HIGHER = "higher"
     LOWER = "lower"
     UNKNOWN = "unknown"
     """Recorded and shown, never judged."""
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,44 +146,42 @@ class Metric:
     csv_scale: float = 1.0
 
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        name: Metric(
-            name=name, unit=unit, direction=Direction(direction), title=title, csv_unit=csv_unit, csv_scale=csv_scale
-        )
-        for name, unit, direction, title, csv_unit, csv_scale in (
-            ("speedup", "ratio", "higher", "Performance speedup", "x", 1.0),
-            ("abs_latency", "ms", "lower", "Absolute latency (ms)", "ms", 1.0),
-            ("compilation_latency", "s", "lower", "Compilation latency (sec)", "s", 1.0),
-            ("compression_ratio", "ratio", "higher", "Peak Memory Compression Ratio", "x", 1.0),
-            ("eager_peak_mem", "bytes", "lower", "Peak memory, eager", "GB", 1e-9),
-            ("dynamo_peak_mem", "bytes", "lower", "Peak memory, compiled", "GB", 1e-9),
-            ("eager_process_mem", "bytes", "lower", "Largest size of the process, eager", "GB", 1e-9),
-            ("dynamo_process_mem", "bytes", "lower", "Largest size of the process, compiled", "GB", 1e-9),
-            ("speedup_low", "ratio", "higher", "Speedup, lower end of the 95 % interval", "", 1.0),
-            ("speedup_high", "ratio", "higher", "Speedup, upper end of the 95 % interval", "", 1.0),
-            ("speedup_of_medians", "ratio", "higher", "Speedup as median eager / median compiled", "", 1.0),
-            ("eager_latency", "ms", "lower", "Eager latency (ms)", "ms", 1.0),
-            ("slow_share", "ratio", "lower", "Share of samples in the machine's slow state", "", 1.0),
-            ("operators", "count", "lower", "Dispatched operators", "", 1.0),
-            ("flops", "count", "lower", "Floating-point operations", "", 1.0),
-            ("generated_kernels", "count", "lower", "Calls of generated kernels", "", 1.0),
-            ("kernel_launches", "count", "lower", "Kernels run on the device", "", 1.0),
-            ("allocations", "count", "lower", "Allocations", "", 1.0),
-            ("allocated_bytes", "bytes", "lower", "Bytes allocated", "", 1.0),
-            ("instructions", "count", "lower", "Instructions", "", 1.0),
-            ("compile_instructions", "count", "lower", "Instructions of compiling", "", 1.0),
-            ("abs_latency_low", "ms", "lower", "Absolute latency, lower end of the 95 % interval", "ms", 1.0),
-            ("abs_latency_high", "ms", "lower", "Absolute latency, upper end of the 95 % interval", "ms", 1.0),
-            ("throughput", "1/s", "higher", "Throughput (items/s)", "1/s", 1.0),
-            ("flops_per_second", "FLOP/s", "higher", "Arithmetic (TFLOP/s)", "TFLOP/s", 1e-12),
-            ("peak_share", "ratio", "higher", "Share of the device's peak arithmetic", "", 1.0),
-            ("bytes_per_second", "bytes/s", "higher", "Memory traffic (GB/s)", "GB/s", 1e-9),
-            ("energy", "J", "lower", "Energy per iteration (J)", "J", 1.0),
-            ("recompile_seconds", "s", "lower", "Compiling again for other shapes (sec)", "s", 1.0),
-        )
-    }
-)
+METRICS: Mapping[str, Metric] = {
+    name: Metric(
+        name=name, unit=unit, direction=Direction(direction), title=title, csv_unit=csv_unit, csv_scale=csv_scale
+    )
+    for name, unit, direction, title, csv_unit, csv_scale in (
+        ("speedup", "ratio", "higher", "Performance speedup", "x", 1.0),
+        ("abs_latency", "ms", "lower", "Absolute latency (ms)", "ms", 1.0),
+        ("compilation_latency", "s", "lower", "Compilation latency (sec)", "s", 1.0),
+        ("compression_ratio", "ratio", "higher", "Peak Memory Compression Ratio", "x", 1.0),
+        ("eager_peak_mem", "bytes", "lower", "Peak memory, eager", "GB", 1e-9),
+        ("dynamo_peak_mem", "bytes", "lower", "Peak memory, compiled", "GB", 1e-9),
+        ("eager_process_mem", "bytes", "lower", "Largest size of the process, eager", "GB", 1e-9),
+        ("dynamo_process_mem", "bytes", "lower", "Largest size of the process, compiled", "GB", 1e-9),
+        ("speedup_low", "ratio", "higher", "Speedup, lower end of the 95 % interval", "", 1.0),
+        ("speedup_high", "ratio", "higher", "Speedup, upper end of the 95 % interval", "", 1.0),
+        ("speedup_of_medians", "ratio", "higher", "Speedup as median eager / median compiled", "", 1.0),
+        ("eager_latency", "ms", "lower", "Eager latency (ms)", "ms", 1.0),
+        ("slow_share", "ratio", "lower", "Share of samples in the machine's slow state", "", 1.0),
+        ("operators", "count", "lower", "Dispatched operators", "", 1.0),
+        ("flops", "count", "lower", "Floating-point operations", "", 1.0),
+        ("generated_kernels", "count", "lower", "Calls of generated kernels", "", 1.0),
+        ("kernel_launches", "count", "lower", "Kernels run on the device", "", 1.0),
+        ("allocations", "count", "lower", "Allocations", "", 1.0),
+        ("allocated_bytes", "bytes", "lower", "Bytes allocated", "", 1.0),
+        ("instructions", "count", "lower", "Instructions", "", 1.0),
+        ("compile_instructions", "count", "lower", "Instructions of compiling", "", 1.0),
+        ("abs_latency_low", "ms", "lower", "Absolute latency, lower end of the 95 % interval", "ms", 1.0),
+        ("abs_latency_high", "ms", "lower", "Absolute latency, upper end of the 95 % interval", "ms", 1.0),
+        ("throughput", "1/s", "higher", "Throughput (items/s)", "1/s", 1.0),
+        ("flops_per_second", "FLOP/s", "higher", "Arithmetic (TFLOP/s)", "TFLOP/s", 1e-12),
+        ("peak_share", "ratio", "higher", "Share of the device's peak arithmetic", "", 1.0),
+        ("bytes_per_second", "bytes/s", "higher", "Memory traffic (GB/s)", "GB/s", 1e-9),
+        ("energy", "J", "lower", "Energy per iteration (J)", "J", 1.0),
+        ("recompile_seconds", "s", "lower", "Compiling again for other shapes (sec)", "s", 1.0),
+    )
+}
 """Every metric by name. A new one is one entry here."""
 
 

@@ -6,8 +6,10 @@ spreadsheet, a terminal or a workflow's runner would obey. Nothing else in this 
 
 from __future__ import annotations
 
+import csv
 import difflib
 import hashlib
+import io
 import re
 import shutil
 import signal
@@ -16,6 +18,7 @@ import textwrap
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from itertools import zip_longest
 from types import FrameType
 from typing import Any, NoReturn, TextIO, cast
@@ -40,6 +43,12 @@ _WORD_JOINER = "\u2060"
 _PUNCTUATION = frozenset(",.;/()=%'\"?-+")
 """Signs that mean nothing in Markdown, inside a line."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Word(str, Enum):
+    """The base of closed choices that are written as they are called, whatever writes them."""
+
+    __str__ = str.__str__
 
 
 def one_line(text: str, *, limit: int = 0) -> str:
@@ -136,6 +145,13 @@ def fenced(text: str, *, language: str = "") -> str:
     """Write `text`, which may have several lines, as a block of code in Markdown."""
     ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{ticks}{language}\n{_show_hidden(text)}\n{ticks}"
+
+
+def write_csv(rows: Iterable[Iterable[object]]) -> str:
+    """Write rows as lines of CSV, the last one ended too."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()
 
 
 def csv_cell(text: str) -> str:

@@ -11,18 +11,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from types import MappingProxyType
 
 from torchperf_ci.compare.words import change as percent_text
 from torchperf_ci.core.records import Case
-from torchperf_ci.core.text import count, is_repository, is_sha, one_line
+from torchperf_ci.core.text import Word, count, is_repository, is_sha, one_line
 from torchperf_ci.dashboard.states import FailureSpell, LevelChange, SeriesState, State
 from torchperf_ci.history.acceptances import Acceptance
 from torchperf_ci.history.series import COUNTED, STATUS_METRICS, RunInfo
 
 
-class EpisodeEnd(str, Enum):
+class EpisodeEnd(Word):
     """The ways in which a part of an incident ends, and that it has not; the most urgent first."""
 
     OPEN = "open"
@@ -31,20 +29,16 @@ class EpisodeEnd(str, Enum):
     ACCEPTED = "accepted"
     CURED = "cured"
 
-    __str__ = str.__str__
 
-
-KINDS: Mapping[str, str] = MappingProxyType(
-    {
-        "speedup": "slower",
-        "abs_latency": "slower",
-        "compilation_latency": "slower to compile",
-        "compression_ratio": "larger",
-        "dynamo_peak_mem": "larger",
-        **dict.fromkeys(COUNTED, "compiled in more pieces"),
-        **dict.fromkeys((metric.name for metric in STATUS_METRICS.values()), "failing"),
-    }
-)
+KINDS: Mapping[str, str] = {
+    "speedup": "slower",
+    "abs_latency": "slower",
+    "compilation_latency": "slower to compile",
+    "compression_ratio": "larger",
+    "dynamo_peak_mem": "larger",
+    **dict.fromkeys(COUNTED, "compiled in more pieces"),
+    **dict.fromkeys((metric.name for metric in STATUS_METRICS.values()), "failing"),
+}
 """The kinds of metrics that one cause changes together, as adjectives; every other metric is a kind of its own."""
 
 

@@ -12,11 +12,10 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from enum import Enum
 
 from torchperf_ci.compare.words import change as percent_text
 from torchperf_ci.core.records import Case
-from torchperf_ci.core.text import ABSENT, code, count, fenced, is_repository, is_run_id, is_sha, one_line
+from torchperf_ci.core.text import ABSENT, Word, code, count, fenced, is_repository, is_run_id, is_sha, one_line
 from torchperf_ci.dashboard.incidents import Episode, EpisodeEnd, Incident
 from torchperf_ci.dashboard.owners import OwnerRule, find_labels, find_owners
 from torchperf_ci.dashboard.words import case_address, title_metric, write_acceptance, write_bisect, write_range
@@ -70,7 +69,7 @@ class FollowUpOptions:
     suites: Mapping[str, str] = field(default_factory=dict)
 
 
-class StepKind(str, Enum):
+class StepKind(Word):
     """The things that can be done to an issue."""
 
     OPEN = "open"
@@ -78,8 +77,6 @@ class StepKind(str, Enum):
     REOPEN = "reopen"
     CLOSE = "close"
     MERGE = "close as a duplicate"
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

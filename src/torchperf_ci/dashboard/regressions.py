@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from functools import partial
-from types import MappingProxyType
 
 from torchperf_ci.core.frames import (
     LEAVES_COMPILER,
@@ -19,19 +17,17 @@ from torchperf_ci.core.frames import (
     suite_tables,
 )
 from torchperf_ci.core.records import MACHINE_UNKNOWN, Case, Environment, Status, Testing
-from torchperf_ci.core.text import ABSENT
+from torchperf_ci.core.text import ABSENT, Word
 from torchperf_ci.history.runs import HistoryRun
 from torchperf_ci.report.summary import FLAGGED, CompilerSummary, is_flagged, summarize
 from torchperf_ci.report.words import ratio, seconds
 
-TRENDS: Mapping[str, str] = MappingProxyType(
-    {
-        "geomean": "Geometric mean speedup",
-        "passrate": "Pass rate",
-        "comp_time": "Mean compilation time",
-        "memory": "Memory compression",
-    }
-)
+TRENDS: Mapping[str, str] = {
+    "geomean": "Geometric mean speedup",
+    "passrate": "Pass rate",
+    "comp_time": "Mean compilation time",
+    "memory": "Memory compression",
+}
 """The numbers that are followed over time and their titles, by the names of the summary's CSV files."""
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -152,15 +148,13 @@ NOT_THERE = frozenset({MISSING, LEAVES_COMPILER, Status.NOT_RUN.value})
 """Statuses of cases that were not looked at: they have neither got worse nor better, they are not there."""
 
 
-class Transition(str, Enum):
+class Transition(Word):
     """Tell how a case changed. The first two go by the limits of the warnings."""
 
     REGRESSED = "regressed"
     FIXED = "fixed"
     DISAPPEARED = "disappeared"
     APPEARED = "appeared"
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from functools import lru_cache
 from itertools import groupby
 from statistics import median
-from types import MappingProxyType
 from typing import Any
 
 from torchperf_ci.compare.model import Rule
 from torchperf_ci.core.records import METRICS, Case, Direction, Environment, Metric, Status
+from torchperf_ci.core.text import Word
 from torchperf_ci.dashboard.levels import NEEDED, Shift, follow_levels
 from torchperf_ci.dashboard.regressions import list_differences
 from torchperf_ci.history.acceptances import Acceptance
 from torchperf_ci.history.series import COUNTED, Point, RunInfo, Series
 
 
-class State(str, Enum):
+class State(Word):
     """The states of a metric of a case, the most urgent first."""
 
     FAILING = "failing"
@@ -36,8 +35,6 @@ class State(str, Enum):
     """It is worse since a run, and somebody said that it may be."""
     SKIPPED = "skipped"
     FINE = "fine"
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,16 +137,14 @@ class Events:
     improved: tuple[SeriesState, ...]
 
 
-MARGINS: Mapping[str, float] = MappingProxyType(
-    {
-        "speedup": 0.03,
-        "abs_latency": 0.03,
-        "compilation_latency": 0.10,
-        "compression_ratio": 0.02,
-        "dynamo_peak_mem": 0.02,
-        **dict.fromkeys(COUNTED, 0.0),
-    }
-)
+MARGINS: Mapping[str, float] = {
+    "speedup": 0.03,
+    "abs_latency": 0.03,
+    "compilation_latency": 0.10,
+    "compression_ratio": 0.02,
+    "dynamo_peak_mem": 0.02,
+    **dict.fromkeys(COUNTED, 0.0),
+}
 """The metrics of our own records that are judged, and the least relative change that counts; of a count, any does."""
 
 OTHER_MARGIN = 0.05

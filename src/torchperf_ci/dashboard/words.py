@@ -11,7 +11,6 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
 from urllib.parse import quote
 
 from torchperf_ci.compare.words import change as percent_text
@@ -62,18 +61,16 @@ MOST_LINES = 20
 
 _SAFE_URL = re.compile(r"https?://[A-Za-z0-9.:/_#-]+")
 
-BISECTED: Mapping[str, str] = MappingProxyType(
-    {
-        "speedup": "latency",
-        "abs_latency": "latency",
-        "compilation_latency": "compile-time",
-        "dynamo_peak_mem": "memory",
-        "compression_ratio": "memory",
-        "accuracy_status": "accuracy",
-        "performance_status": "accuracy",
-        **{name: name for name in COUNTED},
-    }
-)
+BISECTED: Mapping[str, str] = {
+    "speedup": "latency",
+    "abs_latency": "latency",
+    "compilation_latency": "compile-time",
+    "dynamo_peak_mem": "memory",
+    "compression_ratio": "memory",
+    "accuracy_status": "accuracy",
+    "performance_status": "accuracy",
+    **{name: name for name in COUNTED},
+}
 """The metrics that `bisect` searches for, and what they are called there; counters have the same name."""
 
 

@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
 
 import psutil
@@ -25,7 +24,7 @@ from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import Mode, Testing
 from torchperf_ci.core.results import open_folder
 from torchperf_ci.core.statistics import slow_share, student_t
-from torchperf_ci.core.text import count, one_line
+from torchperf_ci.core.text import Word, count, one_line
 from torchperf_ci.machine.accelerators import Signs, accelerators_from, missing_accelerator, read_signs
 from torchperf_ci.machine.gpu import THERMAL, UNLISTED_MIB, ListedGpu, one_reading, read_occupancy, smi
 from torchperf_ci.machine.host import GIB, LEAST_MEMORY, HostWatch, container_memory_left, read
@@ -37,7 +36,7 @@ LEAST_DISK = 5 * GIB
 MUCH_STEAL = 0.02
 
 
-class Severity(str, Enum):
+class Severity(Word):
     """The weight of a finding."""
 
     GOOD = "good"
@@ -45,8 +44,6 @@ class Severity(str, Enum):
     """It adds noise, or cannot be known; measuring is possible."""
     PROBLEM = "problem"
     """Something will not work, or times will mean little."""
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +15,7 @@ from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.records import COUNTERS, EXACT_COUNTS, METRICS, Direction, Mode, Source, Status
 from torchperf_ci.core.result_files import read_file
 from torchperf_ci.core.results import RECORDS
-from torchperf_ci.core.text import is_repository, is_sha, some_of
+from torchperf_ci.core.text import Word, is_repository, is_sha, some_of
 from torchperf_ci.expectations.rows import PERFORMANCE, RunTable, read_run_csv, read_run_tables, strip_testing
 from torchperf_ci.expectations.table import (
     ACCURACY,
@@ -59,7 +58,7 @@ Cells = Mapping[str, str]
 """A row by column."""
 
 
-class CheckOutcome(str, Enum):
+class CheckOutcome(Word):
     """The ways in which a model stands against its expectation."""
 
     PASS = "PASS"
@@ -75,8 +74,6 @@ class CheckOutcome(str, Enum):
     MISSING_ACTUAL = "MISSING_ACTUAL"
     MISSING_ACCURACY = "MISSING_ACCURACY"
     MISSING_EXPECTED = "MISSING_EXPECTED"
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -462,36 +459,23 @@ def _check_pair(each: TablePair, kinds: Sequence[CheckKind], rules: Rules) -> It
     if each.unusable:
         line = ModelCheck(name=f"{each.name}.csv", outcome=CheckOutcome.FAIL, fails=True, detail=each.unusable)
         yield TableCheck(kind=kinds[0], table=each.name, lines=(line,))
-    elif each.expected is None:
-        assert each.actual is not None
-        nothing = ExpectationTable(columns=(NAME,))
-        yield check(
-            kinds[0],
-            each.actual.table,
-            nothing,
-            table=each.name,
-            flaky={},
-            rules=rules,
-            broken=each.actual.broken,
-        )
+        return
+    expected = each.expected.table if each.expected else ExpectationTable(columns=(NAME,))
+    actual = each.actual.table if each.actual else ExpectationTable(columns=expected.columns)
+    # Whether performance ran is asked without any column.
+    asked_anyway = {CheckKind.PERFORMANCE} if PERFORMANCE in actual.columns else set()
+    chosen = [kind for kind in kinds if kind in asked_anyway or list_columns(kind, rules, expected)]
+    broken = dict(each.actual.broken) if each.actual else {}
+    if each.expected is None:
+        chosen = [kinds[0]]
     elif each.actual is None:
-        table = each.expected.table
-        first = next((kind for kind in kinds if list_columns(kind, rules, table)), None)
-        if first is not None:
-            yield check(first, ExpectationTable(columns=table.columns), table, table=each.name, flaky={}, rules=rules)
+        chosen = chosen[:1]
     else:
-        actual, table = each.actual.table, each.expected.table
-        twice = {
-            name: f"the table has several rows of it, on {at}"
-            for name, at in list_doubles(each.expected.at_lines).items()
-        }
-        for kind in kinds:
-            # Whether performance ran is asked without any column.
-            asks_whether_it_ran = kind is CheckKind.PERFORMANCE and PERFORMANCE in actual.columns
-            if list_columns(kind, rules, table) or asks_whether_it_ran:
-                flaky = each.expected.flaky_names(kind)
-                broken = {**twice, **each.actual.broken}
-                yield check(kind, actual, table, table=each.name, flaky=flaky, rules=rules, broken=broken)
+        doubles = list_doubles(each.expected.at_lines)
+        broken = {name: f"the table has several rows of it, on {at}" for name, at in doubles.items()} | broken
+    for kind in chosen:
+        flaky = each.expected.flaky_names(kind) if each.expected else {}
+        yield check(kind, actual, expected, table=each.name, flaky=flaky, rules=rules, broken=broken)
 
 
 def describe_coverage(pairs: Sequence[TablePair], kinds: Sequence[CheckKind], rules: Rules) -> list[str]:

@@ -30,11 +30,11 @@ from torchperf_ci.shards.uploads import (
     Shard,
     choose,
     find_suite,
+    identify_folder,
     is_suite_config,
     parse_own_artifact,
     parse_test_job,
     parse_test_reports,
-    read_shard,
 )
 
 DEFAULT_WORKFLOWS: Mapping[Layout, tuple[str, ...]] = {
@@ -274,20 +274,13 @@ def collect_from_disk(path: Path, layout: Layout, configs: Sequence[str] = ()) -
 
 
 def _parse_folder(folder: Path, layout: Layout) -> tuple[Shard, tuple[int, ...]] | None:
-    """Tell which attempt at which shard a folder is: by its name, or else by what its records say; a folder of CSVs,
-    which say nothing, is a configuration of its own. None when it holds no results."""
-    name = folder.resolve().name
+    """Tell which attempt at which shard a folder is; None when it holds no results."""
     if layout is Layout.PYTORCH:
-        reports = parse_test_reports(name)
+        reports = parse_test_reports(folder.resolve().name)
         return (reports.shard, (reports.attempt, reports.job)) if reports else None
     if not holds_results(folder):
         return None
-    if parsed := parse_own_artifact(name):
-        shard, attempt = parsed
-    elif (folder / RECORDS).is_file():
-        shard, attempt = read_shard(read_results(folder).records)
-    else:
-        shard, attempt = Shard(Configuration(name), 1, 1), 1
+    shard, attempt = identify_folder(folder, lambda: read_results(folder).records)
     return shard, (attempt,)
 
 

@@ -7,11 +7,9 @@ rows `benchmark,metric,value`. What is beyond the noise fails either way: a win,
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
 
 from torchperf_ci.core.csv_files import finite
@@ -20,7 +18,7 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Record
 from torchperf_ci.core.result_files import read_file, read_folder
 from torchperf_ci.core.safe_files import write_whole
-from torchperf_ci.core.text import one_line
+from torchperf_ci.core.text import Word, one_line, write_csv
 from torchperf_ci.expectations.table import refuse_name
 
 USUAL_NOISE = 0.015
@@ -41,7 +39,7 @@ class ExpectedCount:
     noise: float
 
 
-class CountOutcome(str, Enum):
+class CountOutcome(Word):
     """The ways in which a count stands against its expectation."""
 
     PASS = "PASS"
@@ -51,8 +49,6 @@ class CountOutcome(str, Enum):
     """It is expected, and there is no result."""
     NEW = "NEW"
     """There is a result, and nothing is expected."""
-
-    __str__ = str.__str__
 
     @property
     def fails(self) -> bool:
@@ -198,12 +194,10 @@ def _shorten(value: float, noise: float) -> float:
 
 def write_counts(expected: Mapping[Key, ExpectedCount]) -> str:
     """Write a file of expected counts."""
-    rows = []
-    for (benchmark, metric), wanted in expected.items():
-        line = io.StringIO()
-        cells = (benchmark, metric, _format(wanted.value), _format(wanted.noise))
-        csv.writer(line, lineterminator="").writerow(cells)
-        rows.append(line.getvalue())
+    rows = [
+        write_csv([(benchmark, metric, _format(wanted.value), _format(wanted.noise))]).removesuffix("\n")
+        for (benchmark, metric), wanted in expected.items()
+    ]
     return _GAP.join(rows) + "\n" if rows else ""
 
 

@@ -9,14 +9,12 @@ Models that may differ from their expectation stand in `flaky.yaml` of the same 
 from __future__ import annotations
 
 import csv
-import io
 import re
 import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -25,7 +23,7 @@ import yaml
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Status
 from torchperf_ci.core.safe_files import write_whole
-from torchperf_ci.core.text import count
+from torchperf_ci.core.text import Word, count, write_csv
 
 NAME = "name"
 ACCURACY = "accuracy"
@@ -112,9 +110,7 @@ def write_table(table: ExpectationTable) -> str:
     """Write the table in the conflict-free layout: three blank lines between rows, one line end at the end."""
     blocks = []
     for name, cells in zip((REMARK, *table.names), (table.columns, *table.rows), strict=True):
-        line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow(cells)
-        blocks.append("\n".join((*table.remarks.get(name, ()), line.getvalue())))
+        blocks.append("\n".join((*table.remarks.get(name, ()), write_csv([cells]).removesuffix("\n"))))
     return _GAP.join((*blocks, *table.remarks.get("", ()))) + "\n"
 
 
@@ -244,15 +240,13 @@ FLAKY_FILE = "flaky.yaml"
 _KEYS = ("name", "configs", "checks", "reason")
 
 
-class CheckKind(str, Enum):
+class CheckKind(Word):
     """The kinds of checks."""
 
     ACCURACY = "accuracy"
     GRAPH_BREAKS = "graph-breaks"
     PERFORMANCE = "performance"
     MEMORY = "memory"
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

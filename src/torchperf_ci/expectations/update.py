@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.text import Word
 from torchperf_ci.expectations.collect import ConfigRun
 from torchperf_ci.expectations.table import (
     ACCURACY,
@@ -26,7 +26,7 @@ from torchperf_ci.expectations.table import (
 from torchperf_ci.shards.uploads import Configuration
 
 
-class ChangeKind(str, Enum):
+class ChangeKind(Word):
     """The changes of a row."""
 
     CHANGED = "changed"
@@ -34,8 +34,6 @@ class ChangeKind(str, Enum):
     GONE = "gone"
     KEPT = "kept"
     """The run has no such model; the row stays as it was."""
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

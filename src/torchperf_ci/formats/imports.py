@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from torchperf_ci.core.errors import UsageProblem
@@ -69,18 +68,16 @@ def read_location(location: str, request: ImportRequest, *, git_branch: str = ""
         raise UsageProblem(f"{error.filename or location} cannot be read ({error.strerror})") from error
 
 
-_READERS: Mapping[ImportFormat, Callable[..., Imported]] = MappingProxyType(
-    {
-        ImportFormat.BENCHER: import_bencher,
-        ImportFormat.HUD: import_hud,
-        ImportFormat.PYTEST_BENCHMARK: import_pytest_benchmark,
-        ImportFormat.GOOGLE_BENCHMARK: import_google_benchmark,
-        ImportFormat.FASTRNNS: import_fastrnns,
-        ImportFormat.OPENMETRICS: import_openmetrics,
-        ImportFormat.CSV: import_csv,
-        ImportFormat.PARQUET: import_parquet,
-    }
-)
+_READERS: Mapping[ImportFormat, Callable[..., Imported]] = {
+    ImportFormat.BENCHER: import_bencher,
+    ImportFormat.HUD: import_hud,
+    ImportFormat.PYTEST_BENCHMARK: import_pytest_benchmark,
+    ImportFormat.GOOGLE_BENCHMARK: import_google_benchmark,
+    ImportFormat.FASTRNNS: import_fastrnns,
+    ImportFormat.OPENMETRICS: import_openmetrics,
+    ImportFormat.CSV: import_csv,
+    ImportFormat.PARQUET: import_parquet,
+}
 
 
 def read_content(content: bytes, file: str, request: ImportRequest) -> Imported:

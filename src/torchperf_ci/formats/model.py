@@ -36,7 +36,7 @@ from torchperf_ci.core.records import (
     Status,
     Testing,
 )
-from torchperf_ci.core.text import one_line
+from torchperf_ci.core.text import Word, one_line
 
 Typed = TypeVar("Typed")
 Choice = TypeVar("Choice", bound=Enum)
@@ -164,7 +164,7 @@ def moment_of_seconds(seconds: float) -> datetime | None:
         return None
 
 
-class ExportFormat(str, Enum):
+class ExportFormat(Word):
     """The formats of an export."""
 
     GITHUB_ACTION_BENCHMARK = "github-action-benchmark"
@@ -174,10 +174,8 @@ class ExportFormat(str, Enum):
     CSV = "csv"
     PARQUET = "parquet"
 
-    __str__ = str.__str__
 
-
-class ImportFormat(str, Enum):
+class ImportFormat(Word):
     """The formats of an import, by the name of the tool that writes it."""
 
     GITHUB_ACTION_BENCHMARK = "github-action-benchmark"
@@ -191,16 +189,12 @@ class ImportFormat(str, Enum):
     CSV = "csv"
     PARQUET = "parquet"
 
-    __str__ = str.__str__
 
-
-class Clock(str, Enum):
+class Clock(Word):
     """The two times that Google Benchmark has of a run."""
 
     REAL = "real"
     CPU = "cpu"
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -60,10 +59,10 @@ _SMALLER = frozenset(
 
 _RATE = re.compile(r"[^/]+/\s*(s|sec|seconds?|ms|us|ns|min)", re.IGNORECASE)
 
-_BOUNDS: Mapping[str, tuple[str, str]] = MappingProxyType({"speedup": ("speedup_low", "speedup_high")})
+_BOUNDS: Mapping[str, tuple[str, str]] = {"speedup": ("speedup_low", "speedup_high")}
 """Metrics whose interval is recorded as two other metrics."""
 
-_TIMES: Mapping[str, str] = MappingProxyType({"abs_latency": "compiled", "eager_latency": "eager"})
+_TIMES: Mapping[str, str] = {"abs_latency": "compiled", "eager_latency": "eager"}
 """Metrics in milliseconds whose raw times are recorded."""
 
 

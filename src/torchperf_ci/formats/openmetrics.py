@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 from torchperf_ci.core.records import COUNTERS, METRICS, Mode, Record, Testing
 from torchperf_ci.formats.model import Imported, ImportRequest, RecordCollector, choice, labels_of, parse_status
 from torchperf_ci.formats.tables import table_metric
 
-_BASE_UNITS: Mapping[str, tuple[str, float]] = MappingProxyType(
-    {
-        "ms": ("seconds", 1e-3),
-        "s": ("seconds", 1.0),
-        "bytes": ("bytes", 1.0),
-        "ratio": ("ratio", 1.0),
-        "count": ("", 1.0),
-        "J": ("joules", 1.0),
-        "1/s": ("per_second", 1.0),
-        "FLOP/s": ("flops_per_second", 1.0),
-        "bytes/s": ("bytes_per_second", 1.0),
-    }
-)
+_BASE_UNITS: Mapping[str, tuple[str, float]] = {
+    "ms": ("seconds", 1e-3),
+    "s": ("seconds", 1.0),
+    "bytes": ("bytes", 1.0),
+    "ratio": ("ratio", 1.0),
+    "count": ("", 1.0),
+    "J": ("joules", 1.0),
+    "1/s": ("per_second", 1.0),
+    "FLOP/s": ("flops_per_second", 1.0),
+    "bytes/s": ("bytes_per_second", 1.0),
+}
 """A metric's unit as the base unit that the specification asks for, and the factor."""
 
 _FAMILIES = {

@@ -7,7 +7,6 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from types import MappingProxyType
 from typing import Any
 
 from torchperf_ci.core.errors import require
@@ -23,7 +22,7 @@ from torchperf_ci.core.records import (
     Testing,
     own_metric,
 )
-from torchperf_ci.core.text import csv_cell, from_csv_cell, one_line
+from torchperf_ci.core.text import csv_cell, from_csv_cell, one_line, write_csv
 from torchperf_ci.formats.model import (
     Imported,
     ImportRequest,
@@ -38,37 +37,38 @@ from torchperf_ci.formats.model import (
     parse_status,
 )
 
-COLUMNS: Mapping[str, type] = MappingProxyType(
-    {
-        "suite": str,
-        "model": str,
-        "mode": str,
-        "device": str,
-        "dtype": str,
-        "compiler": str,
-        "testing": str,
-        "status": str,
-        "reason": str,
-        "batch_size": int,
-        "metric": str,
-        "value": float,
-        "unit": str,
-        "direction": str,
-        "repository": str,
-        "commit": str,
-        "branch": str,
-        "run_id": str,
-        "attempt": int,
-        "shard": str,
-        "time": str,
-        "host": str,
-        "cpu": str,
-        "gpu": str,
-        "torch": str,
-        "world": int,
-    }
-)
+COLUMNS: Mapping[str, type] = {
+    "suite": str,
+    "model": str,
+    "mode": str,
+    "device": str,
+    "dtype": str,
+    "compiler": str,
+    "testing": str,
+    "status": str,
+    "reason": str,
+    "batch_size": int,
+    "metric": str,
+    "value": float,
+    "unit": str,
+    "direction": str,
+    "repository": str,
+    "commit": str,
+    "branch": str,
+    "run_id": str,
+    "attempt": int,
+    "shard": str,
+    "time": str,
+    "host": str,
+    "cpu": str,
+    "gpu": str,
+    "torch": str,
+    "world": int,
+}
 """The columns and their types. `value` is empty, and `metric` too, in the one row of a record without numbers."""
+
+_OF_SOURCE = ("repository", "commit", "branch", "run_id", "attempt", "shard", "time")
+_OF_ENVIRONMENT = ("host", "cpu", "gpu", "torch", "world")
 
 _BREAK = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -78,12 +78,8 @@ def as_csv(records: Sequence[Record]) -> bytes:
 
     Text that a spreadsheet would take for a formula gets an apostrophe in front.
     """
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in _rows(records):
-        writer.writerow([_cell(row[name]) for name in COLUMNS])
-    return stream.getvalue().encode("utf-8", errors="replace")
+    rows = ([_cell(row[name]) for name in COLUMNS] for row in _rows(records))
+    return write_csv([COLUMNS, *rows]).encode("utf-8", errors="replace")
 
 
 def _cell(value: object) -> str:
@@ -123,24 +119,13 @@ def as_parquet(records: Sequence[Record]) -> bytes:
 
 def _rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
     for record in records:
-        source, environment = record.source, record.environment
         shared = {
             **labels_of(record),
             "status": record.status.value,
             "reason": record.reason,
             "batch_size": record.batch_size,
-            "repository": source.repository,
-            "commit": source.commit,
-            "branch": source.branch,
-            "run_id": source.run_id,
-            "attempt": source.attempt,
-            "shard": source.shard,
-            "time": source.time,
-            "host": environment.host,
-            "cpu": environment.cpu,
-            "gpu": environment.gpu,
-            "torch": environment.torch,
-            "world": environment.world,
+            **{name: getattr(record.source, name) for name in _OF_SOURCE},
+            **{name: getattr(record.environment, name) for name in _OF_ENVIRONMENT},
         }
         values: list[tuple[str, float | None, str, str]] = [
             (metric.name, record.metrics[metric.name], metric.unit, metric.direction.value)

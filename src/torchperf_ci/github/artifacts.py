@@ -25,7 +25,15 @@ from torchperf_ci.core.errors import NothingToJudge, TorchperfError, UsageProble
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.result_files import read_files, result_files
 from torchperf_ci.core.results import RECORDS, Results
-from torchperf_ci.github.client import TIMEOUT_S, USER_AGENT, Client, GitHubRefused, HttpReply, compute_wait
+from torchperf_ci.github.client import (
+    TIMEOUT_S,
+    USER_AGENT,
+    Client,
+    GitHubNotFound,
+    GitHubRefused,
+    HttpReply,
+    compute_wait,
+)
 from torchperf_ci.github.pulls import read_default_branch
 from torchperf_ci.github.runs import READS, Artifact, find_artifacts
 
@@ -37,6 +45,12 @@ MAX_SIGNATURES = 4
 
 MAX_WHOLE_BYTES = 256 * 1024 * 1024
 """The largest artifact that is downloaded whole from a store that serves no ranges."""
+
+MAX_DIRECTORY_BYTES = 8 * 1024 * 1024
+"""The largest directory of a zip."""
+
+MAX_MEMBER_BYTES = 64 * 1024 * 1024
+"""The largest wanted file, after unpacking."""
 
 MOST_ARTIFACTS = 2_000
 MOST_COMMITS = 1_000
@@ -61,14 +75,6 @@ _UNREADABLE = (
 
 class ArtifactProblem(TorchperfError):
     """One artifact that cannot be used, while others can. The message completes "its artifact …"."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """The limits of an artifact in bytes: its zip's directory, and one wanted file after unpacking."""
-
-    directory: int = 8 * 1024 * 1024
-    member: int = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,13 +109,11 @@ def read_nearest_results(client: Client, repository: str, name: str, *, head: st
     try:
         with client.asking(f"find where {head[:12]} left {branch}", needs="contents: read"):
             base = client.repository(repository).compare(branch, head).merge_base_commit.sha
-    except GitHubRefused as error:
-        if error.status == 404:
-            raise UsageProblem(
-                f"{repository} does not know the branch {branch} or the commit {head[:12]}, or they have no commit in "
-                "common; is it pushed?"
-            ) from error
-        raise
+    except GitHubNotFound as error:
+        raise UsageProblem(
+            f"{repository} does not know the branch {branch} or the commit {head[:12]}, or they have no commit in "
+            "common; is it pushed?"
+        ) from error
     measured: dict[str, Artifact] = {}
     for artifact in islice(find_artifacts(client, repository, name), MOST_ARTIFACTS):
         measured.setdefault(artifact.commit, artifact)
@@ -157,42 +161,44 @@ def read_members(
     *,
     wanted: Callable[[Sequence[str]], Sequence[str]],
     session: requests.Session,
-    limits: Limits = Limits(),
+    max_directory: int = MAX_DIRECTORY_BYTES,
+    max_member: int = MAX_MEMBER_BYTES,
 ) -> dict[str, bytes]:
     """Read, by name, the files of an artifact that `wanted` chooses of its names. What they are called leads nowhere:
     nothing is written to disk.
 
-    session: from `store_session`. Raises `ArtifactProblem` when the artifact has expired or cannot be read, or when a
-    file exceeds the limits, and `GitHubRefused`.
+    session: from `open_store`. max_directory, max_member: limits in bytes of the zip's directory, and of a wanted file
+    after unpacking. Raises `ArtifactProblem` when the artifact has expired or cannot be read, or exceeds them, and
+    `GitHubRefused`.
     """
     with Blob(client, repository, artifact, session) as blob:
-        fetcher = _Fetcher(blob, limits)
+        fetcher = _Fetcher(blob, max_directory)
         try:
             with remotezip.RemoteZip("", initial_buffer_size=TAIL_BYTES, fetcher=fetcher.bind) as archive:
-                fetcher.largest = limits.member + TAIL_BYTES
-                return {name: _read_member(archive, name, limits) for name in wanted(archive.namelist())}
+                fetcher.largest = max_member + TAIL_BYTES
+                return {name: _read_member(archive, name, max_member) for name in wanted(archive.namelist())}
         except _UNREADABLE as error:
             raise ArtifactProblem(f"is no readable zip ({' '.join(str(error).split())[:100]}); truncated?") from error
 
 
-def _read_member(archive: zipfile.ZipFile, name: str, limits: Limits) -> bytes:
+def _read_member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
     if sum(other == name for other in archive.namelist()) > 1:
         raise ArtifactProblem(f"holds {name} twice")
     info = archive.getinfo(name)
-    if info.file_size <= limits.member:
+    if info.file_size <= largest:
         with archive.open(info) as stream:
-            content = stream.read(limits.member + 1)  # it may be larger than its directory says
-        if len(content) <= limits.member:
+            content = stream.read(largest + 1)  # it may be larger than its directory says
+        if len(content) <= largest:
             return content
-    raise ArtifactProblem(f"holds a {name} of more than {limits.member // 1024 // 1024} MiB")
+    raise ArtifactProblem(f"holds a {name} of more than {largest // 1024 // 1024} MiB")
 
 
 class _Fetcher:
     """The source of ranges for remotezip: ours signs again, never asks for a suffix, and refuses to read too much."""
 
-    def __init__(self, blob: Blob, limits: Limits) -> None:
+    def __init__(self, blob: Blob, largest: int) -> None:
         self.blob = blob
-        self.largest = limits.directory
+        self.largest = largest
 
     def bind(self, *_: object, **__: object) -> _Fetcher:
         """Return itself, where remotezip makes a fetcher of its own."""
@@ -288,11 +294,11 @@ class Blob:
         try:
             with self._client.asking(self._what, needs=READS, redirected=True):
                 return self._client.location(self._path)
+        except GitHubNotFound as error:
+            raise ArtifactProblem("has been deleted") from error
         except GitHubRefused as error:
             if error.status == requests.codes.gone:
                 raise ArtifactProblem("has expired") from error
-            if error.status == requests.codes.not_found:
-                raise ArtifactProblem("has been deleted") from error
             raise
 
     def _take(self, response: requests.Response, first: int, last: int) -> tuple[HttpReply, bytes | None]:

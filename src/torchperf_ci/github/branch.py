@@ -11,7 +11,7 @@ from github.GitRef import GitRef
 from github.InputGitTreeElement import InputGitTreeElement
 
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.github.client import Client, GitHubRefused
+from torchperf_ci.github.client import Client, GitHubNotFound, GitHubRefused
 
 WRITES = "contents: write"
 READS = "contents: read"
@@ -35,20 +35,12 @@ class Branch:
     start: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commit:
-    """The head of a branch after `commit_files`; `made` is false when there was nothing to commit."""
-
-    sha: str
-    made: bool
-
-
-def commit_files(client: Client, branch: Branch, files: Mapping[str, bytes | None], *, message: str) -> Commit:
-    """Make one commit on `branch` that writes `files`, by path in the repository; None deletes a file.
+def commit_files(client: Client, branch: Branch, files: Mapping[str, bytes | None], *, message: str) -> str:
+    """Make one commit on `branch` that writes `files`, by path in the repository; None deletes a file. Return its
+    SHA, or a blank when the files are there already and no commit is made.
 
     Files that others commit in the meantime stay: when the branch has moved, the commit is made again on its new
-    head, after growing, jittered waits. When the files are there already, no commit is made. The branch is created
-    where there is none.
+    head, after growing, jittered waits. The branch is created where there is none.
     Raises `UsageProblem` for paths that lead out of the repository, and `GitHubRefused`.
     """
     for path in files:
@@ -62,7 +54,7 @@ def commit_files(client: Client, branch: Branch, files: Mapping[str, bytes | Non
         # What is to be deleted is not there when the branch begins from nothing.
         there = [entry for path, entry in entries.items() if head or branch.start or files[path] is not None]
         commit = _commit_on(client, branch, head, there, message)
-        if not commit.made or _move(client, branch, head, commit.sha):
+        if not commit or _move(client, branch, head, commit):
             return commit
         tries += 1
         if tries == MAX_TRIES:
@@ -90,10 +82,8 @@ def read_file_sha(client: Client, repository: str, path: str, *, branch: str) ->
     try:
         with client.asking(f"read {path} on the branch {branch}", needs=READS):
             content = client.repository(repository).get_contents(path, ref=branch)
-    except GitHubRefused as error:
-        if error.status == 404:
-            return ""
-        raise
+    except GitHubNotFound:
+        return ""
     return "" if isinstance(content, list) else content.sha
 
 
@@ -102,10 +92,8 @@ def list_folders(client: Client, branch: Branch, path: str) -> dict[str, str]:
     try:
         with client.asking(f"read the branch {branch.name}", needs=READS):
             entries = client.repository(branch.repository).get_contents(path, ref=branch.name)
-    except GitHubRefused as error:
-        if error.status == 404:
-            return {}
-        raise
+    except GitHubNotFound:
+        return {}
     return {each.name: each.sha for each in (entries if isinstance(entries, list) else []) if each.type == "dir"}
 
 
@@ -114,10 +102,8 @@ def list_blobs(client: Client, branch: Branch, tree: str, *, title: str) -> dict
     try:
         with client.asking(f"read {title} on the branch {branch.name}", needs=READS):
             entries = client.repository(branch.repository).get_git_tree(tree).tree
-    except GitHubRefused as error:
-        if error.status == 404:
-            return {}
-        raise
+    except GitHubNotFound:
+        return {}
     return {entry.path: entry.sha for entry in entries if entry.type == "blob"}
 
 
@@ -142,12 +128,10 @@ def _store(client: Client, branch: Branch, path: str, content: bytes | None) -> 
     return InputGitTreeElement(path, "100644", "blob", sha=blob.sha)
 
 
-def _commit_on(
-    client: Client, branch: Branch, head: str, entries: Sequence[InputGitTreeElement], message: str
-) -> Commit:
-    """Make a commit on `head`, or where the branch starts. Nothing points to it yet.
+def _commit_on(client: Client, branch: Branch, head: str, entries: Sequence[InputGitTreeElement], message: str) -> str:
+    """Make a commit on `head`, or where the branch starts; return a blank where it would change nothing.
 
-    Its writes are urgent: until the branch is moved, others may move it.
+    Nothing points to it yet. Its writes are urgent: until the branch is moved, others may move it.
     """
     repository = client.repository(branch.repository)
     parent = head or (read_head(client, branch.repository, branch.start) if branch.start else "")
@@ -161,9 +145,9 @@ def _commit_on(
     with client.asking(f"store the files in {branch.repository}", **urgent_write):
         tree = repository.create_git_tree(list(entries), *(commit.tree for commit in parents))
     if parents and tree.sha == parents[0].tree.sha:
-        return Commit(sha=parent, made=False)
+        return ""
     with client.asking(f"commit in {branch.repository}", **urgent_write):
-        return Commit(sha=repository.create_git_commit(message, tree, parents).sha, made=True)
+        return repository.create_git_commit(message, tree, parents).sha
 
 
 def _move(client: Client, branch: Branch, head: str, commit: str) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Any
 
 import github.Commit
 from github.CheckRun import CheckRun
 from github.GithubObject import NotSet
 
+from torchperf_ci.core.text import Word
 from torchperf_ci.github.client import Client
 
 WRITES = "checks: write"
@@ -23,7 +23,7 @@ LIMIT = 58_000
 _COMPLETED = "completed"
 
 
-class Conclusion(str, Enum):
+class Conclusion(Word):
     """The ends of a check, in GitHub's words."""
 
     SUCCESS = "success"
@@ -32,8 +32,6 @@ class Conclusion(str, Enum):
     """Nothing is known to be wrong, and not everything is known to be right."""
     ACTION_REQUIRED = "action_required"
     """There is nothing that could be judged; somebody has to see why."""
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ back types of our own. A client may be used by several threads.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import random
 import threading
@@ -29,6 +28,7 @@ from github.Requester import Requester
 
 from torchperf_ci import __version__
 from torchperf_ci.core.errors import Refused, UsageProblem
+from torchperf_ci.core.file_systems import is_loopback
 from torchperf_ci.core.text import one_line
 
 API_URL = "https://api.github.com"
@@ -56,6 +56,10 @@ class GitHubRefused(Refused):
         self.status = status
 
 
+class GitHubNotFound(GitHubRefused):
+    """GitHub has no such thing, or shows it to somebody else only."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """Where GitHub is and who asks. patience_s: how long one request may wait for rate limits, all waits together.
@@ -73,14 +77,6 @@ class Access:
             raise UsageProblem(f"--api-url is {self.api_url!r}, expected something like {API_URL}")
         if parts.scheme == "http" and self.token and not is_loopback(parts.hostname):
             raise UsageProblem(f"--api-url {self.api_url} would send the token unencrypted; use https")
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def read_token(environ: Mapping[str, str], token_file: Path | None = None) -> str:
@@ -258,7 +254,8 @@ class PatientRequester(Requester):
             may_have_arrived = reply.is_passing_fault and writes and not purpose.repeatable
             wait = compute_wait(reply, tries=tries, now=self.pace.clock(), jitter=self.pace.jitter())
             if wait is None or may_have_arrived:
-                raise GitHubRefused(self._explain_refusal(reply), status=reply.status)
+                refused = GitHubNotFound if reply.status == 404 else GitHubRefused
+                raise refused(self._explain_refusal(reply), status=reply.status)
             waited += wait
             if waited > self.access.patience_s:
                 raise GitHubRefused(self._explain_patience(reply, wait), status=reply.status)

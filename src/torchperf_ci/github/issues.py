@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +19,7 @@ from github.AuthenticatedUser import AuthenticatedUser
 from github.Issue import Issue
 from github.IssueComment import IssueComment
 
-from torchperf_ci.github.client import Client, GitHubRefused
+from torchperf_ci.github.client import Client, GitHubNotFound, GitHubRefused
 
 WRITES = "issues: write"
 READS = "issues: read"
@@ -60,16 +61,12 @@ class IssueRemark:
     url: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Posted:
-    """A comment that is in place; `was_new` is false when an earlier one was edited, or stood there already."""
-
-    url: str
-    was_new: bool
-
-
-def post_comment(client: Client, repository: str, issue: int, body: str, marker: Marker, *, sticky: bool) -> Posted:
+def post_comment(
+    client: Client, repository: str, issue: int, body: str, marker: Marker, *, sticky: bool
+) -> tuple[str, bool]:
     """Make sure that there is exactly one comment with this marker, and that it says `body`.
+
+    Return its URL, and whether it is new: not when an earlier one was edited, or stood there already.
 
     sticky: edit our newest earlier comment on the same subject, whatever run it shows. Otherwise only one on the same
     run is edited, so that doing it twice posts once. When nobody knows whether a request arrived, it is looked for
@@ -81,14 +78,14 @@ def post_comment(client: Client, repository: str, issue: int, body: str, marker:
     for tries in range(1, MAX_TRIES + 1):
         before = _find_own(client, on_github, issue, marker, sticky=sticky)
         if before is not None and before.body == text:
-            return Posted(url=before.html_url, was_new=False)
+            return before.html_url, False
         try:
             if before is not None:
                 with client.asking(f"edit our comment {where}", needs=WRITES, repeatable=True):
                     before.edit(text)
-                    return Posted(url=before.html_url, was_new=False)
+                    return before.html_url, False
             with client.asking(f"comment {where}", needs=WRITES):
-                return Posted(url=on_github.create_comment(text).html_url, was_new=True)
+                return on_github.create_comment(text).html_url, True
         except GitHubRefused as error:
             wait_or_raise(client, error, tries)
     raise AssertionError("the last try returns or raises")
@@ -195,13 +192,9 @@ def require_label(client: Client, repository: str, label: str, description: str)
     """Make a label if it is not there. Raises `GitHubRefused`, also where the token may not: GitHub would open issues
     without it and say nothing."""
     on_github = client.repository(repository)
-    try:
-        with client.asking(f"read the label {label}", needs=READS):
-            on_github.get_label(label)
-            return
-    except GitHubRefused as error:
-        if error.status != 404:
-            raise
+    with suppress(GitHubNotFound), client.asking(f"read the label {label}", needs=READS):
+        on_github.get_label(label)
+        return
     try:
         with client.asking(f"make the label {label}", needs=WRITES):
             on_github.create_label(label, LABEL_COLOR, description)
@@ -252,13 +245,9 @@ def list_assignable(client: Client, repository: str, logins: Sequence[str]) -> l
     """List those of the users to whom an issue can be assigned. Raises `GitHubRefused`."""
     assignable = []
     for login in logins:
-        try:
-            with client.asking(f"ask whether {login} may be assigned in {repository}", needs=READS):
-                client.repository(repository).has_in_assignees(login)
-        except GitHubRefused as error:
-            if error.status != 404:
-                raise
-        else:
+        asked = client.asking(f"ask whether {login} may be assigned in {repository}", needs=READS)
+        with suppress(GitHubNotFound), asked:
+            client.repository(repository).has_in_assignees(login)
             assignable.append(login)
     return assignable[:MOST_ASSIGNEES]
 

@@ -13,7 +13,7 @@ from github.Issue import Issue
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.github.branch import Branch, commit_files, read_file_sha
-from torchperf_ci.github.client import Client, GitHubRefused
+from torchperf_ci.github.client import Client, GitHubNotFound, GitHubRefused
 
 WRITES = "pull-requests: write"
 READS = "pull-requests: read"
@@ -226,10 +226,8 @@ def may_write(client: Client, repository: str, login: str) -> bool:
     try:
         with client.asking(f"ask for the permission of {login}", needs="metadata: read"):
             return client.repository(repository).get_collaborator_permission(login) in {"admin", "write"}
-    except GitHubRefused as error:
-        if error.status == 404:
-            return False
-        raise
+    except GitHubNotFound:
+        return False
 
 
 def _find_path(path: Path) -> str:

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import requests
 
 from torchperf_ci.core.errors import Refused, UsageProblem
-from torchperf_ci.github.client import TIMEOUT_S, USER_AGENT, is_loopback
+from torchperf_ci.core.file_systems import is_loopback
+from torchperf_ci.github.client import TIMEOUT_S, USER_AGENT
 
 MAX_TRIES = 3
 FIRST_WAIT_S = 1.0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import fcntl
 import filecmp
-import io
 import os
 import random
 import re
@@ -26,7 +25,7 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Testing
 from torchperf_ci.core.results import RECORDS, Problem, Results
 from torchperf_ci.core.safe_files import open_below
-from torchperf_ci.core.text import safe_name
+from torchperf_ci.core.text import safe_name, write_csv
 from torchperf_ci.history.runs import Addition, HistoryRun, Past, RunFilter, make_run
 from torchperf_ci.history.series import SeriesCollection
 
@@ -100,9 +99,7 @@ class ArchiveHistory:
             [self.archive_name] if self.archive_name else [f"{start}_{n}" for n in random.sample(range(100, 1000), 900)]
         )
         name = names[0] if dry_run else self._copy(folder, names)
-        stream = io.StringIO()
-        csv.writer(stream, lineterminator="\n").writerows([f"{run.time:%j}", MODE, dtype, name] for dtype in dtypes)
-        lines = stream.getvalue()
+        lines = write_csv([f"{run.time:%j}", MODE, dtype, name] for dtype in dtypes)
         if not dry_run:
             self._append(lines)
         sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]

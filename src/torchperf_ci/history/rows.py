@@ -21,10 +21,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
-from enum import Enum
 from functools import cache, lru_cache
 from operator import itemgetter
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from torchperf_ci.core.records import (
@@ -42,6 +40,7 @@ from torchperf_ci.core.records import (
     own_metric,
     to_line,
 )
+from torchperf_ci.core.text import Word
 from torchperf_ci.history.runs import parse_time
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 
-class RowKind(str, Enum):
+class RowKind(Word):
     """Tell rows apart by what they hold."""
 
     STATUS = "status"
@@ -59,84 +58,74 @@ class RowKind(str, Enum):
     COUNTER = "counter"
     BUILD = "build"
 
-    __str__ = str.__str__
-
 
 CASE_COLUMNS = ("suite", "model", "mode", "device", "dtype", "compiler", "testing")
 """Columns of what was measured: with name and run_key the identity of a record over all attempts."""
 
-SOURCE_COLUMNS: Mapping[str, str] = MappingProxyType(
-    {
-        "repo": "repository",
-        "sha": "commit",
-        "branch": "branch",
-        "workflow": "workflow",
-        "run": "run_id",
-        "attempt": "attempt",
-        "shard": "shard",
-        "subject": "subject",
-    }
-)
+SOURCE_COLUMNS: Mapping[str, str] = {
+    "repo": "repository",
+    "sha": "commit",
+    "branch": "branch",
+    "workflow": "workflow",
+    "run": "run_id",
+    "attempt": "attempt",
+    "shard": "shard",
+    "subject": "subject",
+}
 """Columns of where a record comes from, with the fields of `Source`; `time` is one more."""
 
-ENVIRONMENT_COLUMNS: Mapping[str, str] = MappingProxyType(
-    {item.name: "int" if item.type == "int" else "text" for item in fields(Environment)}
-)
+ENVIRONMENT_COLUMNS: Mapping[str, str] = {
+    item.name: "int" if item.type == "int" else "text" for item in fields(Environment)
+}
 
-COLUMNS: Mapping[str, str] = MappingProxyType(
-    {
-        "name": "text",
-        "run_key": "text",
-        "run_time": "time",
-        **{name: "int" if name == "attempt" else "text" for name in SOURCE_COLUMNS},
-        "time": "time",
-        "part": "text",
-        "record": "int",
-        "turn": "int",
-        **dict.fromkeys(CASE_COLUMNS, "text"),
-        "kind": "text",
-        "metric": "text",
-        "value": "number",
-        "samples": "numbers",
-        "status": "text",
-        "batch_size": "int",
-        "reason": "text",
-        "log": "text",
-        "parameters": "int",
-        "seconds": "number",
-        "graph_breaks": "breaks",
-        "extra": "text",
-        "unit": "text",
-        "direction": "text",
-        "params": "text",
-        **ENVIRONMENT_COLUMNS,
-    }
-)
+COLUMNS: Mapping[str, str] = {
+    "name": "text",
+    "run_key": "text",
+    "run_time": "time",
+    **{name: "int" if name == "attempt" else "text" for name in SOURCE_COLUMNS},
+    "time": "time",
+    "part": "text",
+    "record": "int",
+    "turn": "int",
+    **dict.fromkeys(CASE_COLUMNS, "text"),
+    "kind": "text",
+    "metric": "text",
+    "value": "number",
+    "samples": "numbers",
+    "status": "text",
+    "batch_size": "int",
+    "reason": "text",
+    "log": "text",
+    "parameters": "int",
+    "seconds": "number",
+    "graph_breaks": "breaks",
+    "extra": "text",
+    "unit": "text",
+    "direction": "text",
+    "params": "text",
+    **ENVIRONMENT_COLUMNS,
+}
 """Every column and its type, in the order of the file. `part` names the file that a row was first written to, `record`
 counts the records in it. `turn` is 1, and 2 for what was measured once more to confirm a result that was off."""
 
-LATER_COLUMNS: Mapping[str, str] = MappingProxyType(
-    {
-        "unit": "''",
-        "direction": "''",
-        "params": "''",
-        "hip": "''",
-        "gpu_uuid": "''",
-        "cpu_mhz": "0",
-        "world": "1",
-        "l2_cache": "''",
-        "turn": "1",
-        "subject": "''",
-    }
-)
+LATER_COLUMNS: Mapping[str, str] = {
+    "unit": "''",
+    "direction": "''",
+    "params": "''",
+    "hip": "''",
+    "gpu_uuid": "''",
+    "cpu_mhz": "0",
+    "world": "1",
+    "l2_cache": "''",
+    "turn": "1",
+    "subject": "''",
+}
 """Columns that files of earlier versions lack, and what stands for them there, in SQL."""
 
 NULLABLE = frozenset({"value", "time"})
 """A number that was not measured, and a time that is not known."""
 
-SERIES: Mapping[str, str] = MappingProxyType(
-    {"eager_latency": "eager", "abs_latency": "compiled", "slow_share": "probe"}
-)
+SERIES: Mapping[str, str] = {"eager_latency": "eager", "abs_latency": "compiled", "slow_share": "probe"}
 """Samples of a record by the metric they belong to; others stand under their own names."""
 
 ROWS_PER_GROUP = 16_384

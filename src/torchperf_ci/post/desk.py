@@ -147,7 +147,7 @@ class PostingDesk:
             self.say(f"No comment was posted: {reason}")
             return ""
         marker = Marker(subject=f"post {self.name}", run=str(self.origin.run), time=datetime.now(timezone.utc))
-        return post_comment(self.client, self.origin.repository, number, text, marker, sticky=True).url
+        return post_comment(self.client, self.origin.repository, number, text, marker, sticky=True)[0]
 
     def _try(self, what: str, write: Callable[[], str | None]) -> str:
         """Write; return where it can be seen, or nothing when GitHub refuses."""

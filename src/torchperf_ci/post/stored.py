@@ -33,7 +33,7 @@ from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import Case, Mode, Record, Source, parse_json
 from torchperf_ci.core.results import RECORDS, Results, lines_of, parse_results
 from torchperf_ci.core.text import LONGEST_NAME, code, one_line, safe_name
-from torchperf_ci.github.artifacts import Limits, open_store, read_members
+from torchperf_ci.github.artifacts import open_store, read_members
 from torchperf_ci.github.checks import LIMIT, Conclusion, Note, Posting
 from torchperf_ci.github.client import Client
 from torchperf_ci.github.runs import list_artifacts
@@ -411,7 +411,7 @@ def download_files(client: Client, origin: Origin, name: str) -> dict[str, bytes
             newest,
             wanted=lambda names: [each for each in READERS if each in names],
             session=session,
-            limits=Limits(member=LARGEST_FILE),
+            max_member=LARGEST_FILE,
         )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import statistics
@@ -11,7 +9,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ from tabulate import tabulate
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Status
-from torchperf_ci.core.text import code, count, csv_cell, draw_table, one_line, sentence
+from torchperf_ci.core.text import Word, code, count, csv_cell, draw_table, one_line, sentence, write_csv
 from torchperf_ci.formats.model import Duration, convert, parse
 from torchperf_ci.run.plan import device_problem
 from torchperf_ci.run.session import Python, WorkerError
@@ -69,15 +66,13 @@ class VariantPair:
         return self.new / self.old if self.old and self.new is not None else None
 
 
-class TableFormat(str, Enum):
+class TableFormat(Word):
     """The forms in which a table is written."""
 
     TABLE = "table"
     MARKDOWN = "markdown"
     CSV = "csv"
     JSON = "json"
-
-    __str__ = str.__str__
 
 
 class VariantTable:
@@ -215,13 +210,11 @@ def _write(
     if form is TableFormat.JSON:
         return json.dumps(objects, ensure_ascii=False, indent=2)
     if form is TableFormat.CSV:
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(objects[0] if objects else headers)
-        for item in objects:
-            texts = [csv_cell(one_line(value)) if isinstance(value, str) else value for value in item.values()]
-            writer.writerow(["" if value is None else value for value in texts])
-        return stream.getvalue().rstrip("\n")
+        lines = [
+            [csv_cell(one_line(value)) if isinstance(value, str) else value for value in item.values()]
+            for item in objects
+        ]
+        return write_csv([objects[0] if objects else headers, *lines]).rstrip("\n")
     is_markdown = form is TableFormat.MARKDOWN
     cells = []
     for group, name, *numbers, remark in rows:

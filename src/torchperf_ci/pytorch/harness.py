@@ -12,19 +12,17 @@ import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, product
 from pathlib import Path
-from types import MappingProxyType
-from typing import Protocol
 
 from torchperf_ci.core.csv_files import KNOWN_SUITES, CsvFile, parse_csv
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Build, Case, Mode, Status, Testing, to_line
 from torchperf_ci.core.result_files import CommandResult, plan_line, read_command_log, result_line
 from torchperf_ci.core.results import COMMANDS, LOGS, ResultsFolder, csv_name
-from torchperf_ci.core.text import safe_name, short_name
+from torchperf_ci.core.text import count, one_line, safe_name, short_name
 from torchperf_ci.report.model import SourceTree
 from torchperf_ci.run.plan import unknown_names
 from torchperf_ci.run.session import package_path
@@ -42,45 +40,45 @@ DTYPES = ("float32", "float16", "bfloat16", "amp")
 TESTINGS = (Testing.PERFORMANCE, Testing.ACCURACY)
 """In the order they are run."""
 
-COMPILERS: Mapping[Mode, Mapping[str, str]] = MappingProxyType(
-    {
-        Mode.TRAINING: {
-            "ts_nnc": "--training --speedup-ts",
-            "ts_nvfuser": "--training --nvfuser --speedup-dynamo-ts",
-            "eager": "--training --backend=eager",
-            "aot_eager": "--training --backend=aot_eager",
-            "cudagraphs": "--training --backend=cudagraphs",
-            "aot_nvfuser": "--training --nvfuser --backend=aot_ts_nvfuser",
-            "nvprims_nvfuser": "--training --backend=nvprims_nvfuser",
-            "inductor": "--training --inductor",
-            "inductor_no_cudagraphs": "--training --inductor --disable-cudagraphs",
-            "inductor_max_autotune": "--training --inductor --inductor-compile-mode max-autotune",
-            "inductor_max_autotune_no_cudagraphs": "--training --inductor "
-            "--inductor-compile-mode max-autotune-no-cudagraphs --disable-cudagraphs",
-        },
-        Mode.INFERENCE: {
-            "aot_eager": "--inference --backend=aot_eager",
-            "eager": "--inference --backend=eager",
-            "ts_nnc": "--inference --speedup-ts",
-            "ts_nvfuser": "--inference -n100 --speedup-ts --nvfuser",
-            "trt": "--inference -n100 --speedup-trt",
-            "ts_nvfuser_cudagraphs": "--inference --backend=cudagraphs_ts",
-            "inductor": "--inference -n50 --inductor",
-            "inductor_no_cudagraphs": "--inference -n50 --inductor --disable-cudagraphs",
-            "inductor_max_autotune": "--inference -n50 --inductor --inductor-compile-mode max-autotune",
-            "inductor_max_autotune_no_cudagraphs": "--inference -n50 --inductor "
-            "--inductor-compile-mode max-autotune-no-cudagraphs --disable-cudagraphs",
-            "torchscript-onnx": "--inference -n5 --torchscript-onnx",
-            "dynamo-onnx": "--inference -n5 --dynamo-onnx",
-        },
-    }
-)
+COMPILERS: Mapping[Mode, Mapping[str, str]] = {
+    Mode.TRAINING: {
+        "ts_nnc": "--training --speedup-ts",
+        "ts_nvfuser": "--training --nvfuser --speedup-dynamo-ts",
+        "eager": "--training --backend=eager",
+        "aot_eager": "--training --backend=aot_eager",
+        "cudagraphs": "--training --backend=cudagraphs",
+        "aot_nvfuser": "--training --nvfuser --backend=aot_ts_nvfuser",
+        "nvprims_nvfuser": "--training --backend=nvprims_nvfuser",
+        "inductor": "--training --inductor",
+        "inductor_no_cudagraphs": "--training --inductor --disable-cudagraphs",
+        "inductor_max_autotune": "--training --inductor --inductor-compile-mode max-autotune",
+        "inductor_max_autotune_no_cudagraphs": "--training --inductor "
+        "--inductor-compile-mode max-autotune-no-cudagraphs --disable-cudagraphs",
+    },
+    Mode.INFERENCE: {
+        "aot_eager": "--inference --backend=aot_eager",
+        "eager": "--inference --backend=eager",
+        "ts_nnc": "--inference --speedup-ts",
+        "ts_nvfuser": "--inference -n100 --speedup-ts --nvfuser",
+        "trt": "--inference -n100 --speedup-trt",
+        "ts_nvfuser_cudagraphs": "--inference --backend=cudagraphs_ts",
+        "inductor": "--inference -n50 --inductor",
+        "inductor_no_cudagraphs": "--inference -n50 --inductor --disable-cudagraphs",
+        "inductor_max_autotune": "--inference -n50 --inductor --inductor-compile-mode max-autotune",
+        "inductor_max_autotune_no_cudagraphs": "--inference -n50 --inductor "
+        "--inductor-compile-mode max-autotune-no-cudagraphs --disable-cudagraphs",
+        "torchscript-onnx": "--inference -n5 --torchscript-onnx",
+        "dynamo-onnx": "--inference -n5 --dynamo-onnx",
+    },
+}
 """Per mode every compiler and the flags that choose it."""
 
 COLD_START_COMPILERS = frozenset({"inductor", "inductor_no_cudagraphs"})
-QUICK: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"torchbench": ("resnet..$",), "huggingface": ("Albert",), "timm_models": ("^resnet", "^inception")}
-)
+QUICK: Mapping[str, tuple[str, ...]] = {
+    "torchbench": ("resnet..$",),
+    "huggingface": ("Albert",),
+    "timm_models": ("^resnet", "^inception"),
+}
 """Per suite the filters of a quick look."""
 
 
@@ -276,16 +274,6 @@ def _source_tree(name: str, path: Path | None) -> SourceTree:
     return SourceTree(name=name, commit=commit, date=date)
 
 
-class CommandProgress(Protocol):
-    """Is told what happens, in order: how much there is to do, each command as it starts and as it has ended."""
-
-    def begin(self, *, total: int, already: int) -> None: ...
-
-    def start(self, command: HarnessCommand) -> None: ...
-
-    def finish(self, result: CommandResult) -> None: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PyTorchCheckout:
     """A PyTorch checkout, and the variables its scripts get."""
@@ -333,8 +321,11 @@ class CheckoutRun:
     timeout: float
     budget: float | None = None
 
-    def measure(self, progress: CommandProgress) -> None:
-        """Run what the folder does not hold the results of yet, adding a line for each command as it ends."""
+    def measure(self, say: Callable[[str], None]) -> list[CommandResult]:
+        """Run what the folder does not hold the results of yet, adding a line for each command as it ends.
+
+        say: is told when a command starts, since it may take hours, and when it has ended. Return what was run.
+        """
         done = read_command_log(self.folder.path).results
         todo = []
         for command in self.commands:
@@ -343,13 +334,17 @@ class CheckoutRun:
             if not is_done or not (self.folder.path / command.csv).is_file():
                 todo.append(command)
         self.folder.append_lines(COMMANDS, [to_line(self.build), plan_line([item.csv for item in self.commands])])
-        progress.begin(total=len(todo), already=len(self.commands) - len(todo))
+        if already := len(self.commands) - len(todo):
+            say(f"{count(already, 'command')} done already; {len(todo):,} left.")
+        results = []
         ends = time.monotonic() + self.budget if self.budget is not None else float("inf")
-        for command in todo:
-            progress.start(command)
+        for number, command in enumerate(todo, start=1):
+            say(f"[{number}/{len(todo)}] {one_line(str(command))} …")
             result = self._run(command, ends)
             self.folder.append_lines(COMMANDS, [result_line(result)])
-            progress.finish(result)
+            results.append(result)
+            say(f"    {result.summary}{f': {one_line(result.trouble)}' if result.trouble else ''}")
+        return results
 
     def _run(self, command: HarnessCommand, ends: float) -> CommandResult:
         planned = CommandResult(csv=command.csv, log=command.log, argv=command.argv, status=Status.NOT_RUN)

@@ -11,10 +11,9 @@ import hashlib
 import importlib.util
 import json
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,19 +31,17 @@ SCHEMA_FILE = "pytorch_benchmark_v3.schema.json"
 _GIB = 1024**3
 _SCHEMES_WITH_HEADERS = frozenset({"s3", "s3a"})
 
-_REPOSITORIES: Mapping[str, str] = MappingProxyType(
-    {
-        "torch": "pytorch/pytorch",
-        "torchvision": "pytorch/vision",
-        "torchaudio": "pytorch/audio",
-        "torchao": "pytorch/ao",
-        "triton": "triton-lang/triton",
-        "numpy": "numpy/numpy",
-        "transformers": "huggingface/transformers",
-        "timm": "huggingface/pytorch-image-models",
-        "onnxruntime": "microsoft/onnxruntime",
-    }
-)
+_REPOSITORIES: Mapping[str, str] = {
+    "torch": "pytorch/pytorch",
+    "torchvision": "pytorch/vision",
+    "torchaudio": "pytorch/audio",
+    "torchao": "pytorch/ao",
+    "triton": "triton-lang/triton",
+    "numpy": "numpy/numpy",
+    "transformers": "huggingface/transformers",
+    "timm": "huggingface/pytorch-image-models",
+    "onnxruntime": "microsoft/onnxruntime",
+}
 """Where packages are developed: the database names dependencies by their repository."""
 
 _OPTIONS = {
@@ -274,17 +271,11 @@ def compress(content: bytes) -> bytes:
     return gzip.compress(content, mtime=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BucketFile:
-    """A file of the bucket: its path below the root, and its rows as JSON lines."""
+def bucket_files(rows: Iterable[Row]) -> dict[str, bytes]:
+    """Make a file of JSON lines, by its path in the bucket, per repository, workflow and job.
 
-    path: str
-    content: bytes
-
-
-def bucket_files(rows: Iterable[Row]) -> list[BucketFile]:
-    """Make a file per repository, workflow and job. Its name is made of its content: repeated uploads write the same
-    file, and different results of a job do not overwrite each other.
+    Its name is made of its content: repeated uploads write the same file, and different results of a job do not
+    overwrite each other.
 
     Raises `UsageProblem` when the layout lacks a part of the path.
     """
@@ -298,16 +289,13 @@ def bucket_files(rows: Iterable[Row]) -> list[BucketFile]:
         folder = f"{row['schema_version']}/{row['repo']}/{row['workflow_id']}/{row['job_id']}"
         groups.setdefault(folder, []).append(row)
     contents = {folder: lines_of(members) for folder, members in groups.items()}
-    return [
-        BucketFile(
-            path=f"{folder}/torchperf-ci-{hashlib.sha256(content).hexdigest()[:16]}.json",
-            content=content,
-        )
+    return {
+        f"{folder}/torchperf-ci-{hashlib.sha256(content).hexdigest()[:16]}.json": content
         for folder, content in contents.items()
-    ]
+    }
 
 
-def put_files(url: str, files: Sequence[BucketFile]) -> list[str]:
+def put_files(url: str, files: Mapping[str, bytes]) -> list[str]:
     """Write files gzipped below any URL that fsspec knows, and return their URLs.
 
     Raises `UsageProblem` for an unknown scheme, or when its library is missing, and `Refused` saying which files are
@@ -318,19 +306,19 @@ def put_files(url: str, files: Sequence[BucketFile]) -> list[str]:
     has_headers = urlsplit(url).scheme in _SCHEMES_WITH_HEADERS
     headers = {"ContentEncoding": "gzip", "ContentType": "application/json"} if has_headers else {}
     urls: list[str] = []
-    for file in files:
-        path = file.path if has_headers else f"{file.path}.gz"
+    for name, content in files.items():
+        path = name if has_headers else f"{name}.gz"
         target = f"{root.rstrip('/')}/{path}"
         try:
             if not has_headers:
                 system.makedirs(target.rpartition("/")[0], exist_ok=True)
-            system.pipe_file(target, compress(file.content), **headers)
+            system.pipe_file(target, compress(content), **headers)
         # Every file system raises errors of its own, which have no base in common but this one.
         except Exception as error:
             user, at, _ = urlsplit(url).netloc.rpartition("@")
             text = str(error).replace(f"{user}{at}", "") if at else str(error)  # without the secrets of the URL
             before = f" ({len(urls)} of {len(files)} files were written before)" if urls else ""
             reason = one_line(f"{type(error).__name__}: {text}", limit=300)
-            raise Refused(f"{shown(url)}/{file.path} could not be written{before}: {reason}") from error
+            raise Refused(f"{shown(url)}/{name} could not be written{before}: {reason}") from error
         urls.append(f"{shown(url)}/{path}")
     return urls

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import ipaddress
 import json
 import os
 import shutil
@@ -18,10 +17,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
-from statistics import fmean, median, stdev
-from typing import IO, Protocol
+from typing import IO
 from urllib.parse import quote_plus, urlsplit
 
 import msgspec
@@ -32,8 +29,10 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
 
 from torchperf_ci.core.errors import Refused, UsageProblem
+from torchperf_ci.core.file_systems import is_loopback
 from torchperf_ci.core.records import Record, Testing
-from torchperf_ci.core.text import count, nearest, one_line
+from torchperf_ci.core.statistics import describe_times
+from torchperf_ci.core.text import Word, count, nearest, one_line
 from torchperf_ci.formats.model import Finite, InputProblem, explain
 from torchperf_ci.formats.pytest_benchmark import STATS, Benchmark, BenchmarkFile
 
@@ -174,14 +173,8 @@ def fields_of_records(records: Sequence[Record], upload: Fields) -> Iterator[tup
             continue
         stats: dict[str, object] = {"median": (latency or 0.0) / 1000}
         if rounds:
-            stats = {
-                "rounds": len(rounds),
-                "min": min(rounds),
-                "median": median(rounds),
-                "max": max(rounds),
-                "mean": fmean(rounds),
-                "stddev": stdev(rounds) if len(rounds) > 1 else 0.0,
-            }
+            described = describe_times(rounds)
+            stats = {name: described[name] for name in STATS}
         yield (
             one_line(str(case), limit=120),
             {
@@ -203,14 +196,12 @@ def fields_of_records(records: Sequence[Record], upload: Fields) -> Iterator[tup
         )
 
 
-class DeliveryState(str, Enum):
+class DeliveryState(Word):
     """The states of a message on its way."""
 
     SENDING = "sending"
     ACCEPTED = "accepted"
     REFUSED = "refused"
-
-    __str__ = str.__str__
 
 
 class _Line(msgspec.Struct):
@@ -325,20 +316,6 @@ class ScribeEntry:
 
 class NoAnswer(Refused):
     """The connection broke before there was an answer, so nobody knows whether the messages arrived."""
-
-
-class Transport(Protocol):
-    """A way to Scribe."""
-
-    @property
-    def endpoint(self) -> str:
-        """Name where it leads to, for people and for the journal, without a secret."""
-
-    def batches(self, entries: Sequence[ScribeEntry]) -> list[list[ScribeEntry]]:
-        """Split into what is sent in one go. Raises `InputProblem` when a message is too large to be sent at all."""
-
-    def send(self, entries: Sequence[ScribeEntry]) -> None:
-        """Return when all are accepted. Raises `Refused` when they are not, `NoAnswer` when that cannot be known."""
 
 
 def entries_of(messages: Sequence[tuple[str, Message]]) -> list[ScribeEntry]:
@@ -488,6 +465,12 @@ class ScribeCat:
                 raise Refused(f"{self.program} ended with {done.returncode}: {one_line(done.stderr, limit=300)}")
 
 
+Transport = GraphApi | ScribeCat
+"""A way to Scribe. endpoint: where it leads to, for people and for the journal, without a secret. batches: split into
+what is sent in one go; raises `InputProblem` when a message is too large to be sent at all. send: return when all are
+accepted; raises `Refused` when they are not, `NoAnswer` when that cannot be known."""
+
+
 def endpoint_of(environ: Mapping[str, str], url: str) -> str:
     """Name where messages go, without what a URL may hold of secrets. Raises `UsageProblem` when `url` is not safe.
 
@@ -498,10 +481,10 @@ def endpoint_of(environ: Mapping[str, str], url: str) -> str:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", f":{parts.port}" if parts.port else ""
-        is_local = parts.scheme == "http" and (host == "localhost" or ipaddress.ip_address(host).is_loopback)
+        is_local = parts.scheme == "http" and is_loopback(host)
         if is_local or (parts.scheme == "https" and host):
             return f"{parts.scheme}://{host}{port}{parts.path}"
-    except ValueError:  # no URL, no port, or a host that is a name
+    except ValueError:  # no URL, or no port
         pass
     raise UsageProblem(f"{url} is not an https URL; a token is not sent in the clear: give one with --api-url")
 

@@ -8,10 +8,10 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from enum import Enum
 from pathlib import Path
 
 from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.text import Word
 from torchperf_ci.run.case_worker import CaseSettings, Counted
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.session import Preloaded, Python, WorkerError
@@ -20,15 +20,13 @@ from torchperf_ci.run.world import start_case
 from torchperf_ci.worker.instructions import CALLGRIND_VARIABLE
 
 
-class InstructionMethod(str, Enum):
+class InstructionMethod(Word):
     """The ways to count instructions. Auto: by the processor where its counter works, else not at all."""
 
     AUTO = "auto"
     NEVER = "never"
     PMU = "pmu"
     CALLGRIND = "callgrind"
-
-    __str__ = str.__str__
 
 
 def choose_method(asked: InstructionMethod, surveyed: Survey, cases: Iterable[PlannedCase]) -> InstructionMethod:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
+from pathlib import Path
 from typing import NamedTuple
 
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.records import PARTITION, Build, Case, Environment, Record, Testing
-from torchperf_ci.core.results import Results
-from torchperf_ci.core.text import count, some_of
+from torchperf_ci.core.results import RECORDS, Results
+from torchperf_ci.core.text import Word, count, some_of
 
 MAX_SHARDS = 256
 
@@ -27,13 +27,11 @@ _TEST_REPORTS = re.compile(
 )
 
 
-class Layout(str, Enum):
+class Layout(Word):
     """Whose names jobs and artifacts have: those of PyTorch's test jobs, or those of this project's `run` action."""
 
     PYTORCH = "pytorch"
     TORCHPERF = "torchperf"
-
-    __str__ = str.__str__
 
 
 class Configuration(NamedTuple):
@@ -58,7 +56,7 @@ class Shard(NamedTuple):
         return f"shard {self.number} of {self.total}"
 
 
-class AttemptState(str, Enum):
+class AttemptState(Word):
     """The states of one attempt at a shard."""
 
     UPLOADED = "uploaded"
@@ -66,8 +64,6 @@ class AttemptState(str, Enum):
     EXPIRED = "its artifact has expired"
     STOPPED = "was cancelled or did not finish"
     RUNNING = "is still running"
-
-    __str__ = str.__str__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +146,17 @@ def read_shard(records: Sequence[Record]) -> tuple[Shard, int]:
     shards = {record.source.shard for record in records}
     number, total = (parse_shard_name(shards.pop()) if len(shards) == 1 else None) or (1, 1)
     return Shard(Configuration("results"), number, total), max((record.source.attempt for record in records), default=1)
+
+
+def identify_folder(folder: Path, read_records: Callable[[], Sequence[Record]]) -> tuple[Shard, int]:
+    """Tell which attempt at which shard a folder of results is: by its name, or else by what its records say; a folder
+    of CSVs, which say nothing, is a configuration of its own."""
+    name = folder.resolve().name
+    if parsed := parse_own_artifact(name):
+        return parsed
+    if (folder / RECORDS).is_file():
+        return read_shard(read_records())
+    return Shard(Configuration(name), 1, 1), 1
 
 
 def parse_test_job(name: str) -> tuple[Shard, str] | None:
@@ -278,7 +285,12 @@ def merge(pieces: Sequence[Piece], promises: Sequence[Promise] = ()) -> MergedRu
     gaps = [f"{choice.config}: {gap}" for choice in choices for gap in choice.gaps]
     merged = MergedRun(
         records=tuple(records),
-        builds=_join_builds(chosen.values(), promises),
+        builds=tuple(
+            # What narrowed a shard to its share of a plan narrows the whole no more.
+            replace(build, narrowed_by=() if promises else tuple(t for t in build.narrowed_by if t != PARTITION))
+            for piece in chosen.values()
+            for build in piece.results.builds
+        ),
         gaps=(*gaps, *_find_broken_promises(promises, chosen.values())),
         notes=(*(note for choice in choices for note in choice.notes), *equal, *doubles, *left_out),
         unusable=tuple(f"{piece.label}/{problem}" for piece in chosen.values() for problem in piece.results.problems),
@@ -292,15 +304,6 @@ def merge(pieces: Sequence[Piece], promises: Sequence[Promise] = ()) -> MergedRu
     if not merged.records:
         raise NothingToJudge("\n".join(("there are no results to merge", *merged.gaps, *merged.notes)))
     return merged
-
-
-def _join_builds(chosen: Collection[Piece], promises: Sequence[Promise]) -> tuple[Build, ...]:
-    """Join the builds. What narrowed a shard to its share of a plan narrows the whole no more."""
-    return tuple(
-        replace(build, narrowed_by=() if promises else tuple(text for text in build.narrowed_by if text != PARTITION))
-        for piece in chosen
-        for build in piece.results.builds
-    )
 
 
 def _find_broken_promises(promises: Sequence[Promise], chosen: Collection[Piece]) -> Iterator[str]:

@@ -350,7 +350,7 @@ def commit_site(client: Client, branch: Branch, folder: str, update: SiteUpdate,
     commits = 0
     for files in _split(update.files):
         below = {_below(folder, path): content for path, content in files.items()}
-        commits += commit_files(client, branch, below, message=message).made
+        commits += bool(commit_files(client, branch, below, message=message))
     return commits
 
 
