@@ -112,7 +112,7 @@ class Zygotes:
             zygote = self.of(environ, installed)
             if _is_forkable([each for each in (*path, *own) if each not in installed], zygote.loaded):
                 request = {"do": "fork", "environ": environ, "folder": str(folder), "path": path}
-                request |= {"python": command[0], "own": own}
+                request |= {"python": command[0], "own": own, "start": command[4]}
                 answer = zygote.ask(request, [settings["pass_fds"][0], settings["stdout"].fileno()])
                 return Forked(zygote, answer["pid"])
         return subprocess.Popen(command, **settings)
@@ -210,7 +210,7 @@ def become(request: Mapping[str, Any], descriptor: int, log: int) -> NoReturn:
             sys.prefix = sys.exec_prefix = str(Path(sys.executable).parents[1])
             importlib.reload(sysconfig)
         sys.path_importer_cache.clear()
-        sys.argv = [MODULE, str(descriptor)]
+        sys.argv = [MODULE, str(descriptor), request["start"]]
         runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as error:

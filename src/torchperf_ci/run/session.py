@@ -27,7 +27,7 @@ import torchperf_ci
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Status
 from torchperf_ci.core.safe_files import open_log, open_plain
-from torchperf_ci.worker.protocol import one_line
+from torchperf_ci.worker.protocol import PRELOADED, one_line
 
 _LOOK_EVERY = 0.5
 _START_LIMIT = 300.0
@@ -144,18 +144,24 @@ class Python:
     option: str = "--python"
     install: str = ""
 
-    def start(self) -> Preloaded:
-        """Start a preloaded process of it."""
-        return Preloaded(self)
+    def start(self, modules: Sequence[str] = PRELOADED) -> Preloaded:
+        """Start a preloaded process of it, which imports `modules`."""
+        return Preloaded(self, modules=modules)
 
 
 class Preloaded:
     """The process that has imported torch, from which workers are forked. A context manager: leaving it kills all."""
 
     def __init__(
-        self, python: Python, *, under: Sequence[str] = (), variables: Mapping[str, str] = MappingProxyType({})
+        self,
+        python: Python,
+        *,
+        modules: Sequence[str] = PRELOADED,
+        under: Sequence[str] = (),
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Start it. under: the command that runs it, e.g. a tool that counts. variables: besides its own."""
+        """Start it. modules: what it imports. under: the command that runs it, e.g. a tool that counts. variables:
+        besides its own."""
         self._name, self._option = python.name or python.executable, python.option
         advice = f"Install it there ({self._name} -m pip install …), or start where this import works"
         self.install = python.install or advice
@@ -167,8 +173,9 @@ class Preloaded:
         self._control, theirs = socket.socketpair()
         with theirs, open_log(python.log) as stream:
             try:
+                start = json.dumps({"modules": modules})
                 self._process = subprocess.Popen(
-                    [*under, python.executable, "-m", "torchperf_ci.worker.preload", str(theirs.fileno())],
+                    [*under, python.executable, "-m", "torchperf_ci.worker.preload", str(theirs.fileno()), start],
                     env={**python.environ, **variables},
                     cwd=python.cwd,
                     stdin=subprocess.DEVNULL,

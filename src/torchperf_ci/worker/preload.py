@@ -29,13 +29,11 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from torchperf_ci.worker.processes import adopt_orphans, die_with_parent, kill_group, kill_orphans
-from torchperf_ci.worker.protocol import Channel, describe, serve
-
-PRELOADED = ("torch", "torch._dynamo", "torch._inductor.compile_fx")
+from torchperf_ci.worker.protocol import PRELOADED, Channel, describe, serve
 
 
-def main(control_fd: int, start: str = "{}") -> None:
-    """Serve the control socket until it closes. `start`: in JSON what to import, and what not to, when this process
+def main(control_fd: int, start: str) -> None:
+    """Serve the control socket until it closes. `start`: in JSON what to import, and what not to when this process
     replaces one that had touched a device (`_start_again`)."""
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
@@ -48,7 +46,7 @@ def main(control_fd: int, start: str = "{}") -> None:
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    _send(control, _preload(control, **{"modules": PRELOADED, **json.loads(start)}))
+    _send(control, _preload(control, **json.loads(start)))
     workers: set[int] = set()
     with selectors.DefaultSelector() as selector:
         selector.register(control, selectors.EVENT_READ)
@@ -234,4 +232,4 @@ def _send(control: socket.socket, message: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), *sys.argv[2:])
+    main(int(sys.argv[1]), sys.argv[2])

@@ -44,6 +44,9 @@ EXISTING_SPECS = (PYTEST_SPEC, ASV_SPEC)
 MISSING_MODULE = "missing_module"
 """The status of a suite that needs a package which is not there, and which is no misspelt one that is."""
 
+PRELOADED = ("torch", "torch._dynamo", "torch._inductor.compile_fx")
+"""The modules that a preloaded process imports before anything is measured."""
+
 REASON_LENGTH = 300
 
 SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|(^|_)KEY", re.IGNORECASE)
