@@ -269,9 +269,13 @@ class ImportRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """The records of a file or folder, what was left out of it, and what to warn of: a sentence each."""
+    """The records of a file or folder, what was left out of it, and what to warn of: a sentence each.
+
+    run_keys: the run that each record belongs to, blank where the file does not say it; empty where it never does.
+    """
 
     records: tuple[Record, ...]
+    run_keys: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -290,10 +294,10 @@ class _Part:
 
 @dataclass(slots=True)
 class RecordCollector:
-    """Gathers numbers that are read one at a time into a record per case, testing, source and environment."""
+    """Gathers numbers that are read one at a time into a record per run, case, testing, source and environment."""
 
     left_out: list[str] = field(default_factory=list)
-    _parts: dict[tuple[Case, Testing, Source, Environment], _Part] = field(default_factory=dict)
+    _parts: dict[tuple[str, Case, Testing, Source, Environment], _Part] = field(default_factory=dict)
 
     def add(
         self,
@@ -311,9 +315,10 @@ class RecordCollector:
         batch_size: int = 0,
         params: Mapping[str, str | bool | int | float] = MappingProxyType({}),
         counter: str = "",
+        run_key: str = "",
     ) -> None:
         """Take a number, or only the status of a case without any. A metric that the case has already is left out."""
-        part = self._parts.setdefault((case, testing, source, environment), _Part())
+        part = self._parts.setdefault((run_key, case, testing, source, environment), _Part())
         if status is not Status.PASS:
             part.status, part.reason = status, reason
         part.batch_size, part.params = batch_size or part.batch_size, params or part.params
@@ -356,9 +361,10 @@ class RecordCollector:
                 own_metrics=part.own_metrics,
                 params=part.params,
             )
-            for (case, testing, source, environment), part in self._parts.items()
+            for (_, case, testing, source, environment), part in self._parts.items()
         )
-        return Imported(records=records, left_out=tuple(self.left_out))
+        run_keys = tuple(run_key for run_key, *_ in self._parts)
+        return Imported(records=records, run_keys=run_keys, left_out=tuple(self.left_out))
 
 
 def parse_status(word: str, *, where: str) -> Status:
