@@ -162,6 +162,16 @@ def test_a_folder_of_csvs_is_a_run_too(in_process, tmp_path):
     ]
 
 
+def test_a_failed_model_of_an_older_runner_fails(in_process, tmp_path):
+    """Its row has fewer cells than the header, and a speedup of 0."""
+    (tmp_path / "inductor_performance.csv").write_text(
+        "dev,name,batch_size,speedup,compilation_latency,compression_ratio\ncuda,ok,16,1.5,3.0,0.9\ncuda,bad,0,0.0000\n"
+    )
+    done = in_process("check", "performance", "inductor_performance.csv", "--threshold", "1.0", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "FAIL:     performance=fail_to_run" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("actual", "expected", "code", "message"),
     [

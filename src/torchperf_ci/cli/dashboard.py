@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import click
 
+from torchperf_ci.cli.files import tell_problems
 from torchperf_ci.cli.finish import ContentOptions, refuse_to_overwrite
 from torchperf_ci.cli.follow_options import FollowedUp, FollowOptions, follow_up
 from torchperf_ci.cli.history_options import (
@@ -288,8 +289,7 @@ def dashboard(options: DashboardCommandOptions) -> int:
             for path, content in pictures.items():
                 folder.write_bytes(path.name, content)
             report, comments = write_dashboards(folder, findings, dashboards, charts, targets.host_pictures(pictures))
-        for problem in (*report.problems, *past.problems):
-            click.echo(f"Problem: {one_line(str(problem))}", err=True)
+        tell_problems((*report.problems, *past.problems), word="Problem")
         click.echo("\n\n".join([report.summary, *map(write_terminal_text, dashboards)]))
         click.echo(f"The dashboard is in {', '.join(str(comment.path) for comment in comments)}", err=True)
         targets.keep_run(pictures)

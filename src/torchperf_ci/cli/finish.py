@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import click
 
+from torchperf_ci.cli.files import tell_problems
 from torchperf_ci.cli.options import command_options, option
 from torchperf_ci.core.errors import ExitCode, UsageProblem
 from torchperf_ci.core.frames import CaseSelection
@@ -84,7 +85,6 @@ def conclude(
     fail_on: `never` makes the exit code 0 whatever failed. strict: a case of which nothing was compiled
     fails. quiet: do not say where the report is.
     """
-    from torchperf_ci.core.text import one_line
     from torchperf_ci.github.job import append_summary, write_outputs
     from torchperf_ci.report.write import write_report
 
@@ -92,8 +92,7 @@ def conclude(
     echo_report(report)
     if not quiet:
         click.echo(f"The report is {folder.path / 'report.html'}; report.md is the same for GitHub.", err=True)
-    for problem in report.problems:
-        click.echo(f"Problem: {one_line(str(problem))}", err=True)
+    tell_problems(report.problems, word="Problem")
     is_good = report.outcome.is_pass and not (strict and report.not_compiled)
     code = ExitCode.OK if is_good else ExitCode.SOME_FAILED
     if github_files:

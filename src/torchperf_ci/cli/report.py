@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from torchperf_ci.cli.files import tell_problems
 from torchperf_ci.cli.finish import ContentOptions, echo_report, refuse_to_overwrite
 from torchperf_ci.cli.options import RESULTS_DIR, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode
@@ -55,7 +56,6 @@ def report(options: ReportCommandOptions) -> None:
         outcome = write_findings(folder, findings)
     echo_report(outcome)
     click.echo(f"The report is in {target / 'report.md'} and {target / 'report.html'}.", err=True)
-    for problem in outcome.problems:
-        click.echo(f"Problem: {one_line(str(problem))}", err=True)
+    tell_problems(outcome.problems, word="Problem")
     if outcome.problems or outcome.missing:
         sys.exit(int(ExitCode.SOME_FAILED))
