@@ -262,7 +262,7 @@ class CsvRows:
     def add_row(self, line: int, cells: Sequence[str]) -> None:
         """Take a row, or note why it cannot be used."""
         may_be_short = self.columns in HEADERLESS.values() or self._is_failure(cells)
-        least = _LEAST_CELLS if may_be_short else len(self.columns)
+        least = min(_LEAST_CELLS, len(self.columns)) if may_be_short else len(self.columns)
         if not least <= len(cells) <= len(self.columns):
             expected = f"has {len(cells)} cells where {len(self.columns)} are expected"
             self.add_problem(line, f"{expected}; the row is not used")
