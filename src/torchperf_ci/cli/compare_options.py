@@ -16,6 +16,7 @@ from torchperf_ci.cli.options import (
     GitHubOptions,
     KeyValues,
     LineFolder,
+    Number,
     argument,
     command_options,
     option,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from torchperf_ci.compare.effects import ChangeTolerance
     from torchperf_ci.compare.model import ToleranceRules
 
-SHARE = click.FloatRange(min=0, min_open=True, max=10)
+SHARE = Number(min=0, min_open=True, max=10)
 
 SETUP = option(
     "--setup",
@@ -37,7 +38,7 @@ SETUP = option(
 
 BUDGET_PER_CASE = option(
     "--budget-per-case",
-    type=click.FloatRange(min=0.5),
+    type=Number(min=0.5),
     default=10,
     help="Seconds of sampling per case, at most; but every pair of processes runs ten iterations, however long "
     "they are.",

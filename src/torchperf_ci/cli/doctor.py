@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torchperf_ci.cli.options import PYTHON, command, command_options, option, takes
+from torchperf_ci.cli.options import PYTHON, Number, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, TorchperfError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class DoctorOptions:
     )
     seconds: float = option(
         "--seconds",
-        type=click.FloatRange(min=3),
+        type=Number(min=3),
         default=30.0,
         show_default=True,
         help="Seconds of sampling for --measure; more say more exactly what can be seen.",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import click
 
 from torchperf_ci.cli.case_options import TalkOptions
-from torchperf_ci.cli.options import argument, command, command_options, option, takes
+from torchperf_ci.cli.options import Number, argument, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, UsageProblem
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class AgainOptions:
     again: bool = option("--again", is_flag=True, help="Measure cases again that the folder explains already.")
     seconds: float = option(
         "--seconds",
-        type=click.FloatRange(min=1),
+        type=Number(min=1),
         default=300,
         help="Seconds for all cases; the first one is always explained.",
     )

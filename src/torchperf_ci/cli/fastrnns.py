@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 import click
 
 from torchperf_ci.cli.finish import Interrupted, signals_interrupt
-from torchperf_ci.cli.options import PYTHON, ManyValues, command, command_options, option, split_list, takes
+from torchperf_ci.cli.options import PYTHON, ManyValues, Number, command, command_options, option, split_list, takes
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, UsageProblem
 from torchperf_ci.core.text import count
 from torchperf_ci.run.plan import unknown_names
@@ -140,7 +140,7 @@ class MeasureOptions:
     )
     seed: int = option("--seed", type=int, default=0, help="Seed of weights and inputs.")
     timeout: float = option(
-        "--timeout", type=click.FloatRange(min=0, min_open=True), default=1800, help="Seconds a variant may take."
+        "--timeout", type=Number(min=0, min_open=True), default=1800, help="Seconds a variant may take."
     )
     python: str = PYTHON
 
