@@ -138,7 +138,9 @@ class ImportOptions:
 
         moment = parse_time(self.time) if self.time else None
         if self.time and moment is None:
-            raise UsageProblem(f"--time {self.time!r}: expected ISO 8601, for example 2026-11-28T13:00:00+00:00")
+            raise UsageProblem(
+                f"--time {self.time!r}: expected ISO 8601 from 1970 on, for example 2026-11-28T13:00:00+00:00"
+            )
         return moment
 
     def add_to(self, request: ImportRequest) -> ImportRequest:

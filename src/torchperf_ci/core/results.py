@@ -233,11 +233,18 @@ def csv_name(case: Case, testing: Testing) -> str:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a file that are not blank, each with its number from 1; none when there is no such file."""
-    if not path.is_file():
-        return
-    with path.open("rb") as stream:
-        yield from _numbered(stream)
+    """Yield the lines of a file that are not blank, each with its number from 1; none when there is no such file.
+
+    Raises `UsageProblem` for a file that cannot be read: to go on without it would be to judge without its results.
+    """
+    try:
+        if path.is_file():
+            with path.open("rb") as stream:
+                yield from _numbered(stream)
+    except OSError as error:
+        raise UsageProblem(
+            f"{path} cannot be read ({error.strerror}); make it readable, or name another file"
+        ) from error
 
 
 def _numbered(stream: Iterable[bytes]) -> Iterator[tuple[int, str]]:

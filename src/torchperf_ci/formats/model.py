@@ -145,21 +145,22 @@ def choice(kind: type[Choice], word: object, default: Default) -> Choice | Defau
 
 
 def moment(text: str, *, naive: tzinfo | None = None) -> datetime | None:
-    """Parse ISO 8601 as a time in UTC; None for anything else.
+    """Parse ISO 8601 as a time in UTC; None for anything else, and for what is before 1970, where nothing was measured.
 
     A text without an offset is in the zone `naive`, or in local time for None: tools differ in this.
     """
     try:
         when = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        return (when if when.tzinfo else when.replace(tzinfo=naive)).astimezone(timezone.utc)
+        utc = (when if when.tzinfo else when.replace(tzinfo=naive)).astimezone(timezone.utc)
     except (ValueError, OverflowError):
         return None
+    return utc if utc.year >= 1970 else None
 
 
 def moment_of_seconds(seconds: float) -> datetime | None:
-    """Return the time in UTC, from seconds since 1970; None beyond what a calendar has."""
+    """Return the time in UTC, from seconds since 1970; None before that, and beyond what a calendar has."""
     try:
-        return datetime.fromtimestamp(seconds, tz=timezone.utc)
+        return datetime.fromtimestamp(seconds, tz=timezone.utc) if seconds >= 0 else None
     except (ValueError, OverflowError, OSError):
         return None
 
@@ -318,6 +319,12 @@ class RecordCollector:
         run_key: str = "",
     ) -> None:
         """Take a number, or only the status of a case without any. A metric that the case has already is left out."""
+        if not case.suite or not case.model:
+            self.left_out.append(f"{where or 'a value'}: names no benchmark")
+            return
+        if metric is not None and metric.name in METRICS and value < 0:
+            self.left_out.append(f"{where or case}: {metric.name} is {value:g}, expected a number that is not below 0")
+            return
         part = self._parts.setdefault((run_key, case, testing, source, environment), _Part())
         if status is not Status.PASS:
             part.status, part.reason = status, reason
