@@ -1,5 +1,6 @@
 """`torchperf-ci check`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,91 @@ def test_a_folder_of_csvs_is_a_run_too(in_process, tmp_path):
         "",
         "✅ As expected: 3 checks in 1 table",
     ]
+
+
+def test_a_damaged_table_fails(in_process, results):
+    """Also one that the run has nothing for; and no update goes past it in silence."""
+    in_process("update-expected", "--from", "out", "--expected-dir", "expected", cwd=results)
+    table = sorted((results / "expected").glob("*.csv"))[0]
+    other = results / "expected" / f"aot_{table.name}"
+    for broken in (other, table):
+        broken.write_bytes(b"")
+        done = in_process("check", "all", "out", "--expected-dir", "expected", "--allow-missing", cwd=results)
+        assert done.returncode == 3
+        assert f"{broken.name}: empty" in done.stdout
+    done = in_process("update-expected", "--from", "out", "--expected-dir", "expected", "--allow-missing", cwd=results)
+    assert done.returncode == 4
+    assert f"Repair or delete expected/{table.name}" in done.stdout
+    assert table.read_bytes() == b""
+
+
+def test_a_damaged_table_of_any_name_fails_where_the_run_has_results_for_it(in_process, folder):
+    """A name of nobody's layout, which the run's CSV has too."""
+    (folder / "mine.csv").write_text(ACTUAL)
+    (folder / "expected" / "mine.csv").write_bytes(b"")
+    done = in_process("check", "all", "mine.csv", "--expected", "expected/mine.csv", cwd=folder)
+    assert done.returncode == 2
+    (folder / "run").mkdir()
+    (folder / "mine.csv").rename(folder / "run" / "mine.csv")
+    done = in_process("check", "all", "run", "--expected-dir", "expected", cwd=folder)
+    assert done.returncode == 3
+    assert "mine.csv: empty" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("check", "cells"), [("graph-breaks", "nan,1.0"), ("graph-breaks", "some,1.0"), ("performance", "0,nan")]
+)
+def test_a_number_of_a_table_that_is_none_fails(in_process, tmp_path, check, cells):
+    """What cannot be compared has not passed."""
+    (tmp_path / "run.csv").write_text("name,graph_breaks,speedup\na,7,0.1\nb,0,2.0\n")
+    (tmp_path / "table.csv").write_text(f"name,graph_breaks,speedup\na,{cells}\nb,0,2.0\n")
+    done = in_process("check", check, "run.csv", "--expected", "table.csv", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "expected a" in next(line for line in done.stdout.splitlines() if line.startswith("a "))
+
+
+@pytest.mark.parametrize("words", [("-t", "nan"), ("-t", "inf"), ("-t", "-1"), ("-t", "1", "-s", "nan")])
+def test_a_threshold_is_a_number(in_process, folder, words):
+    """One that nothing can be compared with is no threshold."""
+    done = in_process("check", "performance", "inductor_torchbench_training.csv", *words, cwd=folder)
+    assert done.returncode == 2
+    assert done.stdout == ""
+
+
+def test_counts_that_nobody_expects_are_nothing_to_judge(in_process, tmp_path):
+    """An empty file of expected counts makes no check green."""
+    (tmp_path / "counts.csv").write_text("a,operators,5\n")
+    (tmp_path / "expected.csv").write_text("")
+    done = in_process("check", "counts", "counts.csv", "--expected", "expected.csv", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "✅" not in done.stdout
+    assert "update-expected --from counts.csv --counts expected.csv" in done.stdout
+
+
+def test_counts_of_a_name_that_no_table_may_hold_are_told(in_process, tmp_path):
+    """They are not compared, and nobody is told that nothing was counted."""
+    odd = replace(record("a\nb"), metrics={"operators": 5.0})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "records.jsonl").write_text(records_file(odd))
+    (tmp_path / "expected.csv").write_text("c,operators,5,0\n")
+    done = in_process("check", "counts", "out", "--expected", "expected.csv", cwd=tmp_path)
+    assert done.returncode == 4
+    assert "control characters" in done.stderr
+    assert "--no-count" not in done.stderr
+    good = replace(record("c"), metrics={"operators": 5.0})
+    (tmp_path / "out" / "records.jsonl").write_text(records_file(odd, good))
+    done = in_process("check", "counts", "out", "--expected", "expected.csv", cwd=tmp_path)
+    assert "control characters" in done.stderr
+
+
+def test_a_failed_model_of_an_older_runner_fails(in_process, tmp_path):
+    """Its row has fewer cells than the header, and a speedup of 0."""
+    (tmp_path / "inductor_performance.csv").write_text(
+        "dev,name,batch_size,speedup,compilation_latency,compression_ratio\ncuda,ok,16,1.5,3.0,0.9\ncuda,bad,0,0.0000\n"
+    )
+    done = in_process("check", "performance", "inductor_performance.csv", "--threshold", "1.0", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "FAIL:     performance=fail_to_run" in done.stdout
 
 
 @pytest.mark.parametrize(

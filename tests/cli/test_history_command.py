@@ -112,6 +112,17 @@ def test_an_archive_is_imported_once(history, tmp_path: Path):
     assert history("query", query, "--format", "csv").stdout == "value\n1.0\n2.0\n3.0\n"
 
 
+def test_what_an_archive_lacks_is_told_with_an_end(history, tmp_path: Path):
+    """Over all of its runs together, a few are named, and the rest is a number."""
+    (tmp_path / "archive").mkdir()
+    days = [f"{day},performance,float32,day_{day:03d}_01_01_26_performance_float32_{day}" for day in range(1, 51)]
+    (tmp_path / "archive" / "lookup.csv").write_text("\n".join(days) + "\n")
+    done = history("import", "archive", "--dry-run")
+    named = [line for line in done.stderr.splitlines() if "lookup.csv:" in line]
+    assert (done.returncode, len(named)) == (4, 20)
+    assert "30 more" in done.stderr
+
+
 def test_a_results_folder_is_imported(history, tmp_path: Path):
     """A folder without an index is one run."""
     with open_folder(tmp_path / "out") as folder:

@@ -238,6 +238,17 @@ def test_a_cpus_memory_that_is_a_hundred_times_too_large_is_left_out():
     assert on_gpu.metrics["dynamo_peak_mem"] == pytest.approx(64e9)
 
 
+def test_a_failed_model_of_an_older_runner_is_kept():
+    """Such a row ends after its speedup of 0; any other short row is not whole, and says so."""
+    text = "dev,name,batch_size,speedup,compilation_latency,compression_ratio\n"
+    text += "cuda,good,16,1.5,3.0,0.9\ncuda,bad,0,0.0000\ncuda,cut,8,1.2\n"
+    records, problems = parse_csv(PERFORMANCE, text)
+    assert [(record.case.model, record.status, dict(record.metrics)) for record in records][1:] == [
+        ("bad", Status.FAIL_TO_RUN, {})
+    ]
+    assert [problem.line for problem in problems] == [4]
+
+
 @pytest.mark.parametrize(
     ("text", "models", "problems"),
     [

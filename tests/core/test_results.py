@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Case, Mode, Record, Status, Testing, to_line
-from torchperf_ci.core.results import Problem, csv_name, open_folder, read_results
+from torchperf_ci.core.results import RECORDS, Problem, csv_name, open_folder, read_results
 from torchperf_ci.core.text import safe_name
 
 
@@ -115,6 +117,18 @@ def test_a_line_that_there_is_no_room_for_leaves_nothing_behind(tmp_path: Path) 
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         folder.append_lines("lines", ["third"])
     assert (tmp_path / "out/lines").read_text() == "first\nthird\n"
+
+
+def test_a_file_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name, and nothing is judged without it."""
+    (tmp_path / RECORDS).write_text("")
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UsageProblem, match=rf"{RECORDS} cannot be read \(Permission denied\)"):
+        read_results(tmp_path)
 
 
 def test_a_spoilt_line_is_a_problem_and_the_others_are_read(tmp_path: Path) -> None:

@@ -110,6 +110,13 @@ def test_a_row_that_is_none_is_named(tmp_path: Path, text: str) -> None:
         read_expected_counts(path)
 
 
+def test_a_count_below_zero_is_none(tmp_path: Path) -> None:
+    """It would be a win over everything."""
+    (tmp_path / "rows.csv").write_text("a,operators,-5\n")
+    with pytest.raises(UsageProblem, match="line 1"):
+        read_counts(tmp_path / "rows.csv")
+
+
 def test_a_file_without_counts_has_nothing_to_judge(tmp_path: Path) -> None:
     """Such as one of blank lines."""
     (tmp_path / "empty.csv").write_text("\n\n")

@@ -60,8 +60,17 @@ def test_a_folder_holds_its_csv_files(tmp_path):
     tables, unusable, foreign = read_expectations(tmp_path)
     assert [each.name for each in tables] == ["a", "b"]
     assert list(unusable) == ["torn"]
-    assert len(foreign) == 1
-    assert "foreign.csv" in foreign[0]
+    assert list(foreign) == ["foreign"]
+    assert "foreign.csv" in foreign["foreign"]
+
+
+@pytest.mark.parametrize("content", [b"", b"<<<<<<< HEAD\nname,accuracy\n", "name,accuracy\na,pass\n".encode("utf-16")])
+@pytest.mark.parametrize("name", ["inductor_tiny_float32_inference_cpu", "inductor_torchbench_training"])
+def test_a_damaged_table_is_told_by_its_name(tmp_path, name, content):
+    """Whatever is left of its content: it is no foreign file."""
+    (tmp_path / f"{name}.csv").write_bytes(content)
+    tables, unusable, foreign = read_expectations(tmp_path)
+    assert (tables, list(unusable), foreign) == ((), [name], {})
 
 
 def test_what_is_not_there_is_told(tmp_path):

@@ -6,6 +6,7 @@ from fakes.artifacts import accuracy_csv, record, records_file
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.records import Source, Status
 from torchperf_ci.expectations.collect import ConfigRun, collect_from_disk
+from torchperf_ci.expectations.report import write_update_markdown, write_update_text
 from torchperf_ci.expectations.table import ExpectationTable, write_table
 from torchperf_ci.expectations.update import apply_update, plan_update
 from torchperf_ci.shards.uploads import Configuration, Layout
@@ -64,12 +65,18 @@ def test_a_table_in_another_layout_is_not_touched_when_nothing_changes(tmp_path)
     assert (tmp_path / "a.csv").read_bytes() == b"name,accuracy,graph_breaks\r\nm,pass,0\r\n"
 
 
-def test_a_table_that_cannot_be_read_leaves_its_configuration_alone(tmp_path):
-    """The message names the file; nobody's work is overwritten."""
+@pytest.mark.parametrize("allow_missing", [False, True])
+def test_a_table_that_cannot_be_read_stays_as_it_is(tmp_path, allow_missing):
+    """The message names the file; nobody's work is overwritten, and the results are not blamed."""
     (tmp_path / "a.csv").write_text("<<<<<<< HEAD\nname,accuracy\n")
-    update = plan_update(tmp_path, [run("a", "m,pass,0")])
-    assert update.untouched == ("a",)
-    assert "a.csv: no column 'name', only: '<<<<<<< HEAD'" in update.gaps[0][1]
+    update = plan_update(tmp_path, [run("a", "m,pass,0")], allow_missing=allow_missing)
+    assert (update.tables, update.untouched, update.gaps) == ((), (), ())
+    ((path, why),) = update.unusable
+    assert path == str(tmp_path / "a.csv")
+    assert "a.csv: no column 'name', only: '<<<<<<< HEAD'" in why
+    for text in (write_update_text(update, dry_run=False), write_update_markdown(update)):
+        assert "Repair or delete" in text
+        assert "--allow-missing" not in text
 
 
 def test_two_configurations_for_one_table_are_refused(tmp_path):

@@ -151,6 +151,19 @@ def test_csv_is_tidy_and_harmless():
     assert not any(cell.startswith("=") for row in rows for cell in row.values())
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_told_in_a_line(tmp_path):
+    """It is no error of this program, and has no traceback."""
+    folder = write_results(tmp_path / "out", *RECORDS)
+    command = [sys.executable, "-m", "torchperf_ci", "export", str(folder), "--format", "csv"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
 def test_parquet_is_read_by_duckdb(torchperf, tmp_path):
     """Types are those of the values, and text stays as it was."""
     folder = write_results(tmp_path / "out", *RECORDS, record("\ud800", status=Status.OOM))

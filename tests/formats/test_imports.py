@@ -6,18 +6,19 @@ import gzip
 import json
 import subprocess
 from contextlib import suppress
+from datetime import datetime, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from torchperf_ci.core.errors import TorchperfError
-from torchperf_ci.core.records import Direction, Source, Status, own_metric
-from torchperf_ci.core.results import read_results
+from torchperf_ci.core.records import Case, Direction, Mode, Record, Source, Status, Testing, own_metric
+from torchperf_ci.core.results import Results, read_results
 from torchperf_ci.formats.imports import detect, read_content, read_location, runs_of
-from torchperf_ci.formats.model import ImportFormat, ImportRequest, InputProblem
+from torchperf_ci.formats.model import Imported, ImportFormat, ImportRequest, InputProblem
 from torchperf_ci.history.parquet import ParquetHistory
-from torchperf_ci.history.runs import RunFilter
+from torchperf_ci.history.runs import RunFilter, make_run
 from torchperf_ci.history.storage import open_files
 
 REQUEST = ImportRequest(source=Source(), time="2026-03-01T12:00:00+00:00")
@@ -312,3 +313,21 @@ def test_a_damaged_or_unknown_file_is_refused(content, fault):
     with pytest.raises(InputProblem) as error:
         read_content(content, "f", ImportRequest(source=Source()))
     assert str(error.value).startswith(f"f: {fault}")
+
+
+@pytest.mark.parametrize("date", ["0001-01-01T00:00:00Z", "0999-12-31T00:00:00Z", "1969-12-31T23:59:59Z", "-5"])
+def test_a_date_before_1970_is_none(date):
+    """Programs write such where they know none: what has one is not kept under a month that nothing finds again."""
+    imported = read_content(f"model,value,time\nm,1,{date}\n".encode(), "f", ImportRequest(source=Source()))
+    assert imported.records == ()
+    assert len(imported.left_out) == 1
+    record = Record(
+        case=Case(suite="s", model="m", mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="none"),
+        testing=Testing.ACCURACY,
+        status=Status.PASS,
+        source=Source(time=date),
+    )
+    runs, left_out = runs_of(Imported(records=(record,)), name="")
+    assert (runs, len(left_out)) == ([], 1)
+    now = datetime(2026, 3, 1, tzinfo=timezone.utc)
+    assert make_run(Results(records=(record,)), name="", now=now).time == now

@@ -471,3 +471,25 @@ def test_what_is_left_out_is_named_up_to_twenty(torchperf, tmp_path):
     assert done.code == 0
     assert done.err.count("Warning: left out standard input:") == 20
     assert "Warning: left out 10 more" in done.err
+
+
+@pytest.mark.parametrize("name", ["name", "fullname"])
+def test_a_benchmark_without_a_name_is_refused(torchperf, bench, tmp_path, name):
+    """A record of it could not be read back."""
+    bench["benchmarks"][0] |= {"name": "", "fullname": "" if name == "name" else "bench_ops.py"}
+    (tmp_path / "bench.json").write_text(json.dumps(bench))
+    done = torchperf("ingest", "pytest-benchmark", tmp_path / "bench.json", "--output-dir", tmp_path / "out")
+    assert (done.code, done.out) == (2, "")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("form", "content"),
+    [("fastrnns", '{"lstm": {"jit": -1}}'), ("csv", "model,metric,unit,value\na,abs_latency,ms,-1\n")],
+)
+def test_a_time_below_zero_is_left_out(torchperf, tmp_path, form, content):
+    """Nothing took it."""
+    (tmp_path / "new").write_text(content)
+    done = torchperf("ingest", form, tmp_path / "new", "--output-dir", tmp_path / "out")
+    assert done.code == 4
+    assert not (tmp_path / "out").exists()

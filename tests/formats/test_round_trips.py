@@ -24,10 +24,12 @@ from torchperf_ci.core.records import (
     own_metric,
     to_line,
 )
-from torchperf_ci.core.results import Results
-from torchperf_ci.formats.imports import detect, export_records, read_content
+from torchperf_ci.core.results import Results, read_results
+from torchperf_ci.formats.imports import detect, export_records, read_content, runs_of
 from torchperf_ci.formats.model import ExportFormat, ImportFormat, ImportRequest, case_of_name, name_of_case
+from torchperf_ci.history.runs import make_run
 from torchperf_ci.pytorch.hud import Identity, compress, lines_of, rows_of
+from upload_builders import write_results
 
 SOURCE = Source(repository="o/r", commit="c" * 40, branch="main", run_id="7", time="2026-03-01T12:00:00+00:00")
 ENVIRONMENT = Environment(host="box", cpu="A CPU", cpu_count=8, torch="2.13.0")
@@ -163,6 +165,34 @@ def test_parquet_is_read_back() -> None:
     content = export_records([good, bad], ExportFormat.PARQUET)
     imported = read_content(content, "f", ImportRequest(source=Source()))
     assert imported.records == (good, bad)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_run_of_no_workflow_is_read_back_as_one_run(torchperf, tmp_path, form) -> None:
+    """Records of different times all come back, and the history knows the run by the name that it has already."""
+    sources = [Source(time=f"2026-03-01T12:00:{second:02d}+00:00") for second in range(3)]
+    cases = [
+        Case(suite="s", model=name, mode=Mode.INFERENCE, device="cpu", dtype="float32", compiler="none")
+        for name in "abc"
+    ]
+    write_results(
+        tmp_path / "out",
+        *(
+            Record(case=case, testing=Testing.ACCURACY, status=Status.PASS, environment=ENVIRONMENT, source=source)
+            for case, source in zip(cases, sources, strict=True)
+        ),
+    )
+    table, back = tmp_path / f"table.{form}", tmp_path / "back"
+    assert torchperf("export", tmp_path / "out", "--format", form, "--out", table).code == 0
+    done = torchperf("ingest", form, table, "--output-dir", back)
+    assert (done.code, "3 results" in done.out) == (0, True)
+    assert [(record.case, record.source.time) for record in read_results(back).records] == [
+        (case, source.time) for case, source in zip(cases, sources, strict=True)
+    ]
+    imported = read_content(table.read_bytes(), table.name, ImportRequest(source=Source()))
+    (run,), left_out = runs_of(imported, name="results")
+    assert left_out == []
+    assert run.key == make_run(read_results(tmp_path / "out"), name="results", now=run.time).key
 
 
 @given(st.builds(Case, suite=TEXTS, model=TEXTS, mode=st.sampled_from(Mode), device=TEXTS, dtype=TEXTS, compiler=TEXTS))

@@ -9,17 +9,16 @@ from __future__ import annotations
 import ast
 import csv
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
-from torchperf_ci.cli.options import PYTHON, KeyValues, LineItem, PatternItem, command_options, option
+from torchperf_ci.cli.options import PYTHON, KeyValues, LineItem, Number, PatternItem, command_options, option
 from torchperf_ci.core.records import DEFAULT_COMPILERS, Mode, Testing
 
 if TYPE_CHECKING:
@@ -91,14 +90,10 @@ def _models_of(suite: str) -> list[str]:
     return [each.name for each in functions if each.args.args and each.args.args[0].arg == "batch_size"]
 
 
-class Seconds(click.FloatRange):
+class Seconds(Number):
     """A time that has a length: more than 0, and a number."""
 
     name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's signature
-        seconds = super().convert(value, param, ctx)
-        return self.fail(f"{value!r} is not a number of seconds", param, ctx) if math.isnan(seconds) else seconds
 
 
 def _clock(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001 - click's signature

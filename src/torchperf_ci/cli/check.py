@@ -16,6 +16,7 @@ from torchperf_ci.cli.options import (
     GITHUB_FILES,
     SUMMARY_FILE,
     Group,
+    Number,
     append_markdown,
     argument,
     command_options,
@@ -61,7 +62,7 @@ class MemoryOptions(CheckOptions):
     scale: float | None = option(
         "--threshold-scale",
         "-s",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Number(min=0, min_open=True),
         help="The share of the expected value that must be reached.  [default: 0.95; with --threshold: 1]",
     )
 
@@ -77,7 +78,9 @@ class MetricOptions(MemoryOptions):
 
 @command_options
 class PerformanceOptions(MetricOptions):
-    threshold: float | None = option("-t", type=float, help="A number that every model must reach, instead of a table.")
+    threshold: float | None = option(
+        "-t", type=Number(min=0), help="A number that every model must reach, instead of a table."
+    )
 
 
 class TablesFolder(click.Path):
@@ -183,7 +186,7 @@ def counts(options: CountOptions) -> None:
 
     ACTUAL is a CSV of rows benchmark,metric,value, or a results folder. TABLE has rows benchmark,metric,expected,noise
     without a header. More than expected (REGRESSION), less (WIN) and no result fail; a result that nothing is expected
-    of is only reported.
+    of is only reported. Exit code 4: nothing is expected at all.
     """
     from torchperf_ci.expectations.counts import (
         CountOutcome,
@@ -193,14 +196,16 @@ def counts(options: CountOptions) -> None:
         read_expected_counts,
     )
 
-    checks = check_counts(read_counts(options.actual), read_expected_counts(options.expected))
+    checks = check_counts(read_counts(options.actual, warn=_warn), read_expected_counts(options.expected))
     for each in checks:
         click.echo(describe_count(each))
     failed = [each for each in checks if each.outcome.fails]
-    sign = f"❌ {count(len(failed), 'count')} not as expected" if failed else "✅ As expected"
+    is_compared = any(each.outcome is not CountOutcome.NEW for each in checks)
+    sign = "✅ As expected" if is_compared else "⚠️ Nothing is expected"
+    sign = f"❌ {count(len(failed), 'count')} not as expected" if failed else sign
     verdict = f"{sign}, of {len(checks):,}"
     click.echo(verdict)
-    if failed:
+    if failed or not is_compared:
         words = ["--from", str(options.actual), "--counts", str(options.expected)]
         click.echo(f"If these results are right: torchperf-ci update-expected {shlex.join(words)}")
     lines = [f"- {code(describe_count(each), limit=300)}" for each in checks if each.outcome is not CountOutcome.PASS]
@@ -209,6 +214,8 @@ def counts(options: CountOptions) -> None:
     tell_step({"failed": len(failed)}, markdown, github_files=options.github_files)
     if failed:
         sys.exit(int(ExitCode.FAILED_CHECK))
+    if not is_compared:
+        sys.exit(int(ExitCode.NOTHING_TO_JUDGE))
 
 
 @check.command("all")

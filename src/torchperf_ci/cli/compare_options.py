@@ -16,6 +16,7 @@ from torchperf_ci.cli.options import (
     GitHubOptions,
     KeyValues,
     LineFolder,
+    Number,
     argument,
     command_options,
     option,
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
     from torchperf_ci.compare.effects import ChangeTolerance
     from torchperf_ci.compare.model import ToleranceRules
 
-SHARE = click.FloatRange(min=0, min_open=True, max=10)
+SHARE = Number(min=0, min_open=True, max=10)
 
 SETUP = option(
     help="Shell command that installs a commit, run in its worktree, for example `pip install -e .`.",
 )
 
 BUDGET_PER_CASE = option(
-    type=click.FloatRange(min=0.5),
+    type=Number(min=0.5),
     default=10,
     help="Seconds of sampling per case, at most; but every pair of processes runs ten iterations, however long "
     "they are.",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.cli.config import owner_rules, tolerance_rules
+from torchperf_ci.cli.files import tell_problems
 from torchperf_ci.cli.finish import ContentOptions, refuse_to_overwrite, tell_step
 from torchperf_ci.cli.follow_options import FollowOptions, follow_up
 from torchperf_ci.cli.history_options import (
@@ -250,8 +251,7 @@ def dashboard(options: DashboardCommandOptions) -> int:
             for path, content in pictures.items():
                 folder.write_bytes(path.name, content)
             summary, comments = write_dashboards(folder, findings, dashboards, charts, targets.host_pictures(pictures))
-        for problem in (*findings.problems, *past.problems):
-            click.echo(f"Problem: {one_line(str(problem))}", err=True)
+        tell_problems((*findings.problems, *past.problems), word="Problem")
         click.echo("\n\n".join([summary, *map(write_terminal_text, dashboards)]))
         click.echo(f"The dashboard is in {', '.join(str(comment.path) for comment in comments)}", err=True)
         targets.keep_run(pictures)

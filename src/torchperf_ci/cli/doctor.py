@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.cli.finish import Interrupted, interrupted, signals_interrupt
-from torchperf_ci.cli.options import PYTHON, command, command_options, option, takes
+from torchperf_ci.cli.options import PYTHON, Number, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, TorchperfError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class DoctorOptions:
     )
     measure: bool = option(help="Compare equal code, and say how small a change can be seen.")
     seconds: float = option(
-        type=click.FloatRange(min=3),
+        type=Number(min=3),
         default=30.0,
         help="Seconds of sampling for --measure; more say more exactly what can be seen.",
     )

@@ -16,7 +16,7 @@ from torchperf_ci.cli.case_options import TalkOptions
 from torchperf_ci.cli.compare import compare, make_request
 from torchperf_ci.cli.compare_options import CompareOptions
 from torchperf_ci.cli.finish import signals_interrupt
-from torchperf_ci.cli.options import argument, build, command, command_options, option, takes
+from torchperf_ci.cli.options import Number, argument, build, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode, UsageProblem
 from torchperf_ci.core.results import open_folder
 from torchperf_ci.core.text import one_line
@@ -33,7 +33,7 @@ _MOST_CAUSES = 12
 class AgainOptions:
     again: bool = option(help="Measure cases again that the folder explains already.")
     seconds: float = option(
-        type=click.FloatRange(min=1), default=300, help="Seconds for all cases; the first one is always explained."
+        type=Number(min=1), default=300, help="Seconds for all cases; the first one is always explained."
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +14,9 @@ from torchperf_ci.cli.options import RESULTS_DIR, command, command_options, opti
 from torchperf_ci.core.records import Direction, Record, Testing
 from torchperf_ci.core.text import count, one_line
 from torchperf_ci.formats.model import ExportFormat
+
+if TYPE_CHECKING:
+    from torchperf_ci.core.results import Results
 
 _MOST_FAILURES = 10
 """So many results that did not pass are named."""
@@ -67,8 +72,9 @@ def export(options: ExportOptions) -> None:
     from torchperf_ci.formats.imports import export_records
 
     direction = Direction.HIGHER if options.better == "bigger" else Direction.LOWER
-    records = results_in(options.directory).records
-    content = export_records(records, form, direction=direction)
+    results = results_in(options.directory)
+    records = results.records
+    content = export_records(records, form, direction=direction, run_key=_name_run(results))
     exported: Sequence[Record] = records
     if form not in {ExportFormat.CSV, ExportFormat.PARQUET, ExportFormat.OPENMETRICS}:
         exported = [
@@ -83,6 +89,15 @@ def export(options: ExportOptions) -> None:
             err=True,
         )
     write_output(options.out, content, holds=f"{len(exported)} of {count(len(records), 'result')}")
+
+
+def _name_run(results: Results) -> str:
+    """Name the run as the history does; blank for results that say neither a time nor a workflow run."""
+    from torchperf_ci.history.runs import make_run
+
+    if not any(record.source.time or record.source.run_id for record in results.records):
+        return ""
+    return make_run(results, name="", now=datetime.now(tz=timezone.utc)).key
 
 
 def _name_failures(failed: Sequence[Record], *, kept: bool) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.cli.finish import Interrupted, signals_interrupt
-from torchperf_ci.cli.options import PYTHON, ManyValues, command, command_options, option, split_list, takes
+from torchperf_ci.cli.options import PYTHON, ManyValues, Number, command, command_options, option, split_list, takes
 from torchperf_ci.core.errors import ExitCode, NothingToJudge, UsageProblem
 from torchperf_ci.core.text import count, one_line
 from torchperf_ci.github.job import stop_commands
@@ -109,9 +109,7 @@ class MeasureOptions:
     device: str | None = option(help="cpu, cuda, cuda:1, xpu or mps.  [default: cuda where there is one, else cpu]")
     threads: int | None = option("-t", type=_POSITIVE, help="Threads of torch on the CPU, at most the CPUs there are.")
     seed: int = option(type=int, default=0, help="Seed of weights and inputs.")
-    timeout: float = option(
-        type=click.FloatRange(min=0, min_open=True), default=1800, help="Seconds a variant may take."
-    )
+    timeout: float = option(type=Number(min=0, min_open=True), default=1800, help="Seconds a variant may take.")
     python: str = PYTHON
 
 

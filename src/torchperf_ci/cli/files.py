@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +19,16 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import Results
 from torchperf_ci.core.safe_files import write_whole
-from torchperf_ci.core.text import break_commands, nearest, one_line
+from torchperf_ci.core.text import break_commands, count, nearest, one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.formats.model import ImportRequest
 
 
 STREAM = Path("-")
+
+MOST_PROBLEMS = 20
+"""So many of the things that could not be used are told one by one."""
 
 
 def read_input(path: Path) -> tuple[bytes, str]:
@@ -59,11 +63,39 @@ def write_output(path: Path | None, content: bytes, *, holds: str = "") -> None:
     click.echo(f"Wrote {path}{f': {holds}' if holds else ''}", err=True)
 
 
+@dataclass(slots=True)
+class ProblemTeller:
+    """Tells problems on stderr as they come, the first ones in full; the end of its block counts the rest."""
+
+    word: str = "Warning"
+    folder: Path | None = None
+    _told: int = 0
+
+    def __enter__(self) -> ProblemTeller:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if (more := self._told - MOST_PROBLEMS) > 0:
+            click.echo(f"{self.word}: {count(more, 'more problem')} of this kind", err=True)
+
+    def tell(self, problems: Iterable[object]) -> None:
+        for problem in problems:
+            self._told += 1
+            if self._told <= MOST_PROBLEMS:
+                text = one_line(str(problem), limit=1000)
+                click.echo(f"{self.word}: {self.folder / text if self.folder else text}", err=True)
+
+
+def tell_problems(problems: Iterable[object], *, word: str = "Warning", folder: Path | None = None) -> None:
+    """Tell problems on stderr, those beyond the first ones as a number. folder: where they are, for their beginning."""
+    with ProblemTeller(word=word, folder=folder) as teller:
+        teller.tell(problems)
+
+
 def results_in(directory: Path) -> Results:
     """Read the results in any folder; what cannot be used is said on stderr. Raises `NothingToJudge` without any."""
     results = read_folder(directory, CaseSelection())
-    for problem in results.problems:
-        click.echo(f"Warning: {directory / one_line(str(problem), limit=300)}", err=True)
+    tell_problems(results.problems, folder=directory)
     if not results.records:
         raise NothingToJudge(
             f"there are no results in {directory}; give a folder that `torchperf-ci run` or `torchperf-ci ingest` wrote"
@@ -94,7 +126,9 @@ class ImportOptions:
 
         moment = parse_time(self.time) if self.time else None
         if self.time and moment is None:
-            raise UsageProblem(f"--time {self.time!r}: expected ISO 8601, for example 2026-11-28T13:00:00+00:00")
+            raise UsageProblem(
+                f"--time {self.time!r}: expected ISO 8601 from 1970 on, for example 2026-11-28T13:00:00+00:00"
+            )
         return moment
 
     def add_to(self, request: ImportRequest) -> ImportRequest:

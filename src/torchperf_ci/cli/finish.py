@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from torchperf_ci.cli.files import tell_problems
 from torchperf_ci.cli.options import command_options, option
 from torchperf_ci.core.errors import ExitCode, TorchperfError, UsageProblem
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Mode
 from torchperf_ci.core.results import MANIFEST, RECORDS, Results, ResultsFolder, read_results
-from torchperf_ci.core.text import break_commands, one_line, safe_name, terminal, write_unguarded
+from torchperf_ci.core.text import break_commands, safe_name, terminal, write_unguarded
 from torchperf_ci.github.job import append_summary, write_outputs
 
 if TYPE_CHECKING:
@@ -85,8 +86,7 @@ def conclude(
     echo_report(write_findings(folder, findings), findings.outcome)
     if not quiet:
         click.echo(f"The report is {folder.path / 'report.html'}; report.md is the same for GitHub.", err=True)
-    for problem in findings.problems:
-        click.echo(f"Problem: {one_line(str(problem))}", err=True)
+    tell_problems(findings.problems, word="Problem")
     is_good = findings.outcome.is_pass and not (strict and findings.not_compiled)
     code = ExitCode.OK if is_good else ExitCode.SOME_FAILED
     cases = {record.case for record in results.records}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchperf_ci.cli.config import tolerance_rules
-from torchperf_ci.cli.files import ImportOptions
+from torchperf_ci.cli.files import ImportOptions, ProblemTeller, tell_problems
 from torchperf_ci.cli.history_options import HistoryOptions, JudgingOptions
 from torchperf_ci.cli.options import GitHubOptions, Group, argument, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
@@ -130,10 +130,10 @@ def import_(options: HistoryImportOptions) -> None:
       torchperf-ci history import .asv/results
       torchperf-ci history import times.csv --column model=name --column value=seconds --column time=date
     """
-    with options.history.open(options.github) as kept:
+    with options.history.open(options.github) as kept, ProblemTeller() as teller:
         added = known = 0
         for run, problems in _read_runs(options):
-            _warn(problems)
+            teller.tell(problems)
             if not run.results.records:
                 continue
             sizes = kept.add(run, Path(options.path), dry_run=options.dry_run).sizes
@@ -158,7 +158,7 @@ def list_(options: HistoryListOptions) -> None:
 
     with options.history.open(options.github) as kept:
         past = kept.read_last(options.last, RunFilter(name=options.history.name))
-        _warn(past.problems)
+        tell_problems(past.problems)
         if not past.runs:
             raise NothingToJudge(describe_empty(kept.files.where, options.history.name))
     rows = []
@@ -200,7 +200,7 @@ def query(options: HistoryQueryOptions) -> None:
     """
     with options.history.open(options.github) as kept:
         result = kept.ask(options.sql)
-        _warn(result.problems)
+        tell_problems(result.problems)
         click.echo(_print_table(result.columns, result.rows, options.form))
 
 
@@ -264,7 +264,7 @@ def accept(options: HistoryAcceptOptions) -> None:
             options.judging.look_back, RunFilter(name=name, branch=options.judging.compare_branch)
         )
         known, problems = read_acceptances(kept.files, name)
-        _warn([*collection.problems, *problems])
+        tell_problems([*collection.problems, *problems])
         series = collection.list_series()
         if not series:
             raise NothingToJudge(describe_empty(kept.files.where, name))
@@ -349,7 +349,7 @@ def _read_own_runs(
         return
     archive = ArchiveHistory(root=path, read=read_folder)
     entries, problems = archive.list_entries()
-    _warn(problems)
+    tell_problems(problems)
     if len(entries) > 1 and {"time", "commit"} & set(given):
         raise click.UsageError(f"--time and --commit are for one run; {path} is an archive of {len(entries)}")
     for entry in entries:
@@ -393,11 +393,6 @@ def _print_import(runs: Sequence[HistoryRun], left_out: Sequence[str]) -> None:
         click.echo(f"  {one_line(text, limit=300)}")
     if len(left_out) > MOST_LEFT_OUT:
         click.echo(f"  and {len(left_out) - MOST_LEFT_OUT:,} more")
-
-
-def _warn(problems: Sequence[Problem]) -> None:
-    for problem in problems:
-        click.echo(f"Warning: {one_line(str(problem))}", err=True)
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], form: str) -> str:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from torchperf_ci.cli.config import owner_rules, tolerance_rules
+from torchperf_ci.cli.files import tell_problems
 from torchperf_ci.cli.options import GitHubOptions, command_options, option
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Source
 from torchperf_ci.core.results import Results
-from torchperf_ci.core.text import count, one_line
+from torchperf_ci.core.text import count
 from torchperf_ci.github.job import read_source
 
 if TYPE_CHECKING:
@@ -203,8 +204,7 @@ def publish_pages(
 
 def tell_update(update: SiteUpdate, where: str, *, dry_run: bool) -> None:
     """Say what was written of a site, or would be."""
-    for problem in update.problems:
-        click.echo(f"Warning: {one_line(str(problem))}", err=True)
+    tell_problems(update.problems)
     written = [content for content in update.files.values() if content is not None]
     deleted = len(update.files) - len(written)
     if not update.files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -15,7 +16,7 @@ from torchperf_ci import __version__
 from torchperf_ci.cli.config import use_config
 from torchperf_ci.cli.options import Group, shell_words
 from torchperf_ci.core.errors import ExitCode, TorchperfError
-from torchperf_ci.core.text import guarded_streams
+from torchperf_ci.core.text import guarded_streams, one_line
 
 COMMANDS: Mapping[str, str] = {
     "run": "Measure eager against compiled models on this machine.",
@@ -41,6 +42,10 @@ COMMANDS: Mapping[str, str] = {
     "history": "Import, list, ask and compact the kept runs.",
 }
 """Every command and its line in `--help`. It is in the module of its name, under its name."""
+
+
+_OF_THE_MACHINE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""Errors of a disk or of permissions, which are no fault of this program and have no use for a traceback."""
 
 
 class LazyGroup(Group):
@@ -116,6 +121,17 @@ def _run_command_line() -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what reads us has gone: not an error
         return int(ExitCode.OK)
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            traceback.print_exc()
+            return int(ExitCode.UNEXPECTED)
+        try:
+            sys.stdout.flush()
+        except OSError:  # what it still holds would fail once more when Python ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        place = "a file, or what is printed," if error.filename is None else one_line(str(error.filename))
+        click.echo(f"Error: {place} cannot be read or written ({error.strerror}); nothing more was done", err=True)
+        return int(ExitCode.USAGE)
     except Exception:  # noqa: BLE001 - whatever it is, its message may hold text from outside
         traceback.print_exc()
         return int(ExitCode.UNEXPECTED)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import difflib
 import functools
 import itertools
+import math
 import re
 import shlex
 import shutil
@@ -60,6 +61,14 @@ def shell_words(text: str, *, name: str) -> list[str]:
         return shlex.split(text)
     except ValueError as error:
         raise click.UsageError(f"{name} cannot be split into arguments: {error}") from error
+
+
+class Number(click.FloatRange):
+    """A number in a range, and no other: NaN is in no range, though click takes it, and nothing reaches infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - click's signature
+        number = super().convert(value, param, ctx)
+        return number if math.isfinite(number) else self.fail(f"{value!r} is not a finite number", param, ctx)
 
 
 class ListItem(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
@@ -317,7 +326,7 @@ class GitHubOptions:
     )
     patience_s: float = option(
         "--patience",
-        type=click.FloatRange(min=0),
+        type=Number(min=0),
         default=900,
         metavar="SECONDS",
         help="How long a request may wait for GitHub's rate limits before the command gives up.",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from torchperf_ci.cli.files import tell_problems
 from torchperf_ci.cli.finish import ContentOptions, echo_report, refuse_to_overwrite
 from torchperf_ci.cli.options import RESULTS_DIR, command, command_options, option, takes
 from torchperf_ci.core.errors import ExitCode
@@ -49,7 +50,6 @@ def report(options: ReportCommandOptions) -> None:
         summary = write_findings(folder, findings)
     echo_report(summary, findings.outcome)
     click.echo(f"The report is in {target / 'report.md'} and {target / 'report.html'}.", err=True)
-    for problem in findings.problems:
-        click.echo(f"Problem: {one_line(str(problem))}", err=True)
+    tell_problems(findings.problems, word="Problem")
     if findings.problems or findings.missing:
         sys.exit(int(ExitCode.SOME_FAILED))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from torchperf_ci.cli.files import tell_problems
 from torchperf_ci.cli.history_options import (
     HistoryOptions,
     JudgingOptions,
@@ -19,7 +20,6 @@ from torchperf_ci.cli.history_options import (
 )
 from torchperf_ci.cli.options import ACCEPT_LABEL, GitHubOptions, argument, command, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
-from torchperf_ci.core.text import one_line
 
 DEFAULT_OUTPUT = "./torchperf-site"
 
@@ -79,8 +79,7 @@ def site(options: SiteCommandOptions) -> None:
         history = asked.parquet(options.github, client)
         source = find_acceptance_source(options.github, client, options.accept_label)
         sources = read_site(history, asked, options.judging, client, source)
-        for problem in sources.problems:
-            click.echo(f"Warning: {one_line(str(problem))}", err=True)
+        tell_problems(sources.problems)
         if not sources.states:
             raise NothingToJudge(describe_empty(history.files.where, asked.name))
         if folder:

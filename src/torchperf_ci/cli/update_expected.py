@@ -25,7 +25,7 @@ from torchperf_ci.cli.options import (
     takes,
 )
 from torchperf_ci.core.errors import ExitCode, UsageProblem
-from torchperf_ci.core.text import count
+from torchperf_ci.core.text import count, one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.expectations.collect import Collected
@@ -138,7 +138,7 @@ def update_expected(options: UpdateExpectedOptions) -> None:
         needs_github = bool(options.commit) or options.proposal.pull_request
         client = opened.enter_context(options.github.client(os.environ)) if needs_github else None
         update = _update(client, options)
-    if (update.gaps and options.require_complete) or not update.tables:
+    if (update.gaps and options.require_complete) or update.unusable or not update.tables:
         sys.exit(int(ExitCode.NOTHING_TO_JUDGE))
 
 
@@ -154,7 +154,10 @@ def _update_counts(options: UpdateExpectedOptions, path: Path) -> None:
     )
 
     assert options.source.from_dir is not None
-    counts, before = read_counts(options.source.from_dir), read_expected_counts(path) if path.exists() else {}
+    counts = read_counts(
+        options.source.from_dir, warn=lambda text: click.echo(f"Warning: {one_line(text, limit=300)}", err=True)
+    )
+    before = read_expected_counts(path) if path.exists() else {}
     after = update_counts(counts, before, prune=options.prune)
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     for check in check_counts(counts, before):

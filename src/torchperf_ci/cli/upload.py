@@ -12,7 +12,7 @@ import click
 
 from torchperf_ci.cli.files import STREAM, read_input, results_in, write_output
 from torchperf_ci.cli.finish import tell_step
-from torchperf_ci.cli.options import GITHUB_OUTPUTS, Group, KeyValues, command_options, option, takes
+from torchperf_ci.cli.options import GITHUB_OUTPUTS, Group, KeyValues, Number, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.file_systems import is_url, shown
 from torchperf_ci.core.text import count
@@ -57,7 +57,7 @@ class ScribeOptions:
     )
     timeout_s: float = option(
         "--request-timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Number(min=0, min_open=True),
         default=30.0,
         help="Seconds to wait for an answer.",
     )

@@ -260,7 +260,8 @@ class CsvRows:
             self._more += 1
 
     def add_row(self, line: int, cells: Sequence[str]) -> None:
-        least = _LEAST_CELLS if self.columns in HEADERLESS.values() else len(self.columns)
+        may_be_short = self.columns in HEADERLESS.values() or self._is_failure(cells)
+        least = min(_LEAST_CELLS, len(self.columns)) if may_be_short else len(self.columns)
         if not least <= len(cells) <= len(self.columns):
             expected = f"has {len(cells)} cells where {len(self.columns)} are expected"
             self.add_problem(line, f"{expected}; the row is not used")
@@ -275,6 +276,13 @@ class CsvRows:
             self.add_problem(line, f"{model!r} again, first on line {lines[0]}; {self.meaning_of_double}")
             lines.append(line)
         self.rows[model] = CsvRow(line=line, model=model, cells=by_column)
+
+    def _is_failure(self, cells: Sequence[str]) -> bool:
+        """Say whether a row has a speedup of 0: older runners write no more of a model that failed."""
+        if not {"name", "speedup"} <= set(self.columns):
+            return False
+        at = self.columns.index("speedup")
+        return self.columns.index("name") < len(cells) and at < len(cells) and finite(cells[at]) == 0
 
     @property
     def problems(self) -> list[Problem]:

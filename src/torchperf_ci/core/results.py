@@ -233,8 +233,17 @@ def csv_name(case: Case, testing: Testing) -> str:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a file that are not blank, each with its number from 1; none when there is no such file."""
-    return lines_of(path.read_bytes() if path.is_file() else b"")
+    """Yield the lines of a file that are not blank, each with its number from 1; none when there is no such file.
+
+    Raises `UsageProblem` for a file that cannot be read: to go on without it would be to judge without its results.
+    """
+    try:
+        content = path.read_bytes() if path.is_file() else b""
+    except OSError as error:
+        raise UsageProblem(
+            f"{path} cannot be read ({error.strerror}); make it readable, or name another file"
+        ) from error
+    return lines_of(content)
 
 
 def lines_of(content: bytes) -> Iterator[tuple[int, str]]:

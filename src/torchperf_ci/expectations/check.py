@@ -25,6 +25,7 @@ from torchperf_ci.expectations.table import (
     Expectation,
     ExpectationTable,
     list_doubles,
+    quote,
     read_expectation,
     read_expectations,
 )
@@ -56,6 +57,8 @@ COLUMN_OF: Mapping[CheckKind, str] = {
 
 Cells = Mapping[str, str]
 """A row by column."""
+
+_ENDLESS = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 
 
 class CheckOutcome(Word):
@@ -156,9 +159,10 @@ def find_unjudged_columns(
 
 
 def _holds_only(number: Callable[[str], object], table: ExpectationTable, column: str) -> bool:
-    """Say whether a column has cells, and all that are not blank can be read as a `number`."""
+    """Say whether a column has cells, and all that are not blank can be read as a `number`. NaN and infinity make no
+    column one of text: such a cell is a fault of its row."""
     at = table.columns.index(column)
-    cells = [row[at] for row in table.rows if row[at]]
+    cells = [row[at] for row in table.rows if row[at] and not _ENDLESS.fullmatch(row[at])]
     return bool(cells) and all(number(cell) is not None for cell in cells)
 
 
@@ -180,6 +184,8 @@ def check(
     strict = rules.is_strict(kind)
     columns = list_columns(kind, rules, expected)
     now, then = actual.by_name(), expected.by_name()
+    faults = {name: fault for name, cells in then.items() if (fault := _find_fault(kind, cells, columns))}
+    broken = {**faults, **broken}
     lines = []
     for name, cells in now.items():
         if name in broken:
@@ -201,6 +207,16 @@ def check(
     for name, why in broken.items():
         lines.append(ModelCheck(name=name, outcome=CheckOutcome.FAIL, fails=True, detail=why))
     return TableCheck(kind=kind, table=table, lines=tuple(lines))
+
+
+def _find_fault(kind: CheckKind, expected: Cells, columns: Sequence[str]) -> str:
+    """Say which cell of a table's row is no number where one is compared; blank when none is."""
+    number, noun = (integer, "a count") if kind is CheckKind.GRAPH_BREAKS else (finite, "a number")
+    for column in columns:
+        cell = expected.get(column, "")
+        if cell and column not in {ACCURACY, PERFORMANCE} and number(cell) is None:
+            return f"the table's {column} is {quote(cell)}, expected {noun}"
+    return ""
 
 
 def _check_model(
@@ -412,8 +428,11 @@ def pair_tables(
             )
         return (TablePair(name=table.name, actual=actual.tables[name], expected=table),)
     read, unusable, foreign = read_expectations(expected)
-    for sentence in foreign:
-        warn(sentence)
+    for name, why in foreign.items():
+        if name in actual.tables:  # a damaged table, since the run has results for it
+            unusable[name] = why
+        else:
+            warn(f"{why}; not an expectation table, ignored")
     tables = {each.name: each for each in read}
     names = sorted({*tables, *unusable, *actual.tables})
     chosen = [n for n in names if not configs or any(fnmatchcase(n, pattern) for pattern in configs)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -93,32 +93,45 @@ def read_expected_counts(path: Path) -> dict[Key, ExpectedCount]:
     return rows
 
 
-def read_counts(path: Path) -> dict[Key, float]:
+def read_counts(path: Path, *, warn: Callable[[str], None] = lambda _: None) -> dict[Key, float]:
     """Read what was counted: rows `benchmark,metric,value`, or a results folder, whose benchmarks are its cases.
 
+    warn: takes a sentence for each case whose name may not stand in a table.
     Raises `UsageProblem` for a file that has other rows, and `NothingToJudge` where nothing was counted.
     """
+    refused: list[str] = []
     if path.is_dir():
-        counts = _count_records(read_folder(path, CaseSelection()).records)
+        counts, refused = _count_records(read_folder(path, CaseSelection()).records)
+        for sentence in refused:
+            warn(f"{path}: {sentence}; its counts are left out")
     else:
         counts = {}
         for line, cells in _read_rows(path):
             value = finite(cells[2]) if len(cells) == 3 else None
-            if value is None or _refuse(cells[:2]):
+            if value is None or value < 0 or _refuse(cells[:2]):
                 raise UsageProblem(f"{path}: line {line}: expected benchmark,metric,value")
             counts[cells[0], cells[1]] = value
+    if refused and not counts:
+        raise NothingToJudge(
+            f"{path} holds no counts of a case that may stand in a table: {refused[0]}. Give the model another name"
+        )
     if not counts:
         raise NothingToJudge(f"{path} holds no counts; `torchperf-ci run` records them unless --no-count is given")
     return counts
 
 
-def _count_records(records: Iterable[Record]) -> dict[Key, float]:
-    return {
-        (str(record.case), metric): record.metrics[metric]
-        for record in records
-        for metric in (*EXACT_COUNTS, *INSTRUCTIONS)
-        if metric in record.metrics and not refuse_name(str(record.case))
-    }
+def _count_records(records: Iterable[Record]) -> tuple[dict[Key, float], list[str]]:
+    """Take the counts of records; and say which names are refused."""
+    counts: dict[Key, float] = {}
+    refused: dict[str, None] = {}
+    for record in records:
+        counted = {name: record.metrics[name] for name in (*EXACT_COUNTS, *INSTRUCTIONS) if name in record.metrics}
+        case = str(record.case)
+        if counted and (why := _refuse([case])):
+            refused[why] = None
+            continue
+        counts |= {(case, name): value for name, value in counted.items()}
+    return counts, list(refused)
 
 
 def _read_rows(path: Path) -> list[tuple[int, list[str]]]:

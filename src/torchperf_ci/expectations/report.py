@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from torchperf_ci.core.text import code, count, fenced, one_line
+from torchperf_ci.core.text import code, count, fenced, html, one_line, some_of
 from torchperf_ci.expectations.check import CheckOutcome, ModelCheck, TableCheck
 from torchperf_ci.expectations.table import CheckKind
 from torchperf_ci.expectations.update import CellChange, ChangeKind, RowChange, TableUpdate, Update
@@ -131,6 +131,8 @@ def write_update_text(update: Update, *, dry_run: bool) -> str:
     parts += [f"note: {one_line(_prefix(config, note))}" for config, note in update.notes]
     parts += [f"incomplete: {one_line(_prefix(config, gap))}" for config, gap in update.gaps]
     parts += [f"left untouched: {', '.join(update.untouched)}", _TAKE_WHAT_THERE_IS] if update.untouched else []
+    parts += [f"cannot be read: {one_line(why)}" for _, why in update.unusable]
+    parts += [_advise_repair(update)] if update.unusable else []
     parts += ["dry run: nothing was written"] if dry_run and update.written else []
     return "\n".join(parts)
 
@@ -141,8 +143,12 @@ def write_update_markdown(update: Update, *, sha: str = "", limit: int = LIMIT) 
     changes = sum(kind is not ChangeKind.KEPT for kind in kinds)
     headline = f"{count(changes, 'change')} in {count(len(update.written), 'table')}" if kinds else "nothing changes"
     incomplete = f"⚠️ Incomplete ({count(len(update.gaps), 'gap')}). " if update.gaps else ""
+    broken = f"⚠️ {count(len(update.unusable), 'damaged table')}. " if update.unusable else ""
     source = f" from commit {code(sha[:12])}" if sha else ""
-    blocks = [Block(before=f"## {incomplete}Expectations: {headline}{source}\n")]
+    blocks = [Block(before=f"## {broken}{incomplete}Expectations: {headline}{source}\n")]
+    if update.unusable:
+        blocks.append(_list_sentences("Cannot be read", [("", why) for _, why in update.unusable], rank=0))
+        blocks.append(Block(before=f"\n{html(_advise_repair(update))}\n", rank=0))
     if update.gaps:
         blocks.append(_list_sentences("Incomplete", update.gaps, rank=0))
     if update.untouched:
@@ -156,6 +162,10 @@ def write_update_markdown(update: Update, *, sha: str = "", limit: int = LIMIT) 
     if update.notes:
         blocks.append(_list_sentences("Notes", update.notes, rank=2))
     return fit(blocks, limit, where="the diff")
+
+
+def _advise_repair(update: Update) -> str:
+    return f"Repair or delete {some_of([one_line(path) for path, _ in update.unusable])}, then repeat the command."
 
 
 def _list_sentences(title: str, items: Sequence[tuple[str, str]], *, rank: int) -> Block:

@@ -20,10 +20,12 @@ from pathlib import Path
 
 import yaml
 
+from torchperf_ci.core.csv_files import readings_of
 from torchperf_ci.core.errors import UsageProblem
-from torchperf_ci.core.records import Status
+from torchperf_ci.core.records import Mode, Status, Testing
 from torchperf_ci.core.safe_files import write_whole
 from torchperf_ci.core.text import Word, count, write_csv
+from torchperf_ci.shards.uploads import is_suite_config
 
 NAME = "name"
 ACCURACY = "accuracy"
@@ -39,6 +41,7 @@ MAX_CELL = 500
 """Limits far above any real table: what exceeds them is not one."""
 
 _GAP = "\n" * 4
+_MODES = frozenset(mode.value for mode in Mode)
 _FORMULA = ("=", "+", "-", "@")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -149,8 +152,18 @@ def parse_table(content: bytes | str, *, source: str, at_lines: dict[str, list[i
         raise TableProblem(f"{source}: {error}") from error
 
 
-def has_names(content: bytes) -> bool:
+def _is_table_name(stem: str) -> bool:
+    """Say whether a file is called as tables are, in any of the layouts."""
+    suites, _, mode = stem.rpartition("_")
+    return bool(readings_of(f"{stem}_{Testing.ACCURACY}.csv")) or (mode in _MODES and is_suite_config(suites))
+
+
+def _has_names(path: Path) -> bool:
     """Say whether a CSV has a column `name`, or rows that need no header. Any other is not a table of models."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return True  # nobody knows; what cannot be read is no reason to pass
     try:
         lines, _ = _split_lines(content)
     except TableProblem:
@@ -285,13 +298,13 @@ class Expectation:
 
 def read_table(path: Path, at_lines: dict[str, list[int]] | None = None) -> ExpectationTable | None:
     """Read the table at `path`; None where there is none. `at_lines` takes the lines that every name stands on; without
-    it names that stand there twice are refused. Raises `UsageProblem`."""
+    it names that stand there twice are refused. Raises `TableProblem`."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise UsageProblem(f"{path} cannot be read ({error.strerror})") from error
+        raise TableProblem(f"{path} cannot be read ({error.strerror})") from error
     return parse_table(content, source=str(path), at_lines=at_lines)
 
 
@@ -322,22 +335,20 @@ def list_doubles(at_lines: Mapping[str, Sequence[int]]) -> dict[str, str]:
     return {name: f"lines {', '.join(map(str, lines))}" for name, lines in at_lines.items() if len(lines) > 1}
 
 
-def read_expectations(folder: Path) -> tuple[tuple[Expectation, ...], dict[str, str], list[str]]:
-    """Read the tables in `folder`, by name; by name, why a table of models cannot be used; and a sentence for each CSV
-    that is no such table. Raises `UsageProblem`."""
+def read_expectations(folder: Path) -> tuple[tuple[Expectation, ...], dict[str, str], dict[str, str]]:
+    """Read the tables in `folder`, by name; by name, why a table of models cannot be used; and likewise the CSVs that
+    are no such tables. A damaged table is told by its name. Raises `UsageProblem`."""
     if not folder.is_dir():
         raise UsageProblem(f"there is no folder {folder} of expectation tables; torchperf-ci update-expected makes one")
     tables: list[Expectation] = []
     unusable: dict[str, str] = {}
-    foreign: list[str] = []
+    foreign: dict[str, str] = {}
     for path in sorted(path for path in folder.glob("*.csv") if path.is_file()):
         try:
             tables.append(read_expectation(path))
         except TableProblem as error:
-            if has_names(path.read_bytes()):
-                unusable[path.stem] = str(error)
-            else:
-                foreign.append(f"{error}; not an expectation table, ignored")
+            is_table = _is_table_name(path.stem) or _has_names(path)
+            (unusable if is_table else foreign)[path.stem] = str(error)
     return tuple(tables), unusable, foreign
 
 

@@ -85,12 +85,14 @@ class Update:
     """The change of a folder of tables by a run.
 
     gaps: by configuration (blank: beyond a single one) why it is incomplete. untouched: the configurations whose tables
-    were left alone for it. notes: by configuration what else to know.
+    were left alone for it. unusable: by path why a table cannot be read; it stays as it is. notes: by configuration
+    what else to know.
     """
 
     tables: tuple[TableUpdate, ...]
     gaps: tuple[tuple[str, str], ...] = ()
     untouched: tuple[str, ...] = ()
+    unusable: tuple[tuple[str, str], ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -111,8 +113,8 @@ def plan_update(
     """Plan what the runs change in `folder`. Nothing is written.
 
     A configuration with gaps changes nothing, unless `allow_missing`; then nothing of it is pruned. `gaps` are those
-    beyond single configurations. Raises `UsageProblem` when two configurations fill the same table, since rows are told
-    apart by model only, or when a table cannot be read.
+    beyond single configurations. A table that cannot be read is left as it is, whatever `allow_missing` says. Raises
+    `UsageProblem` when two configurations fill the same table, since rows are told apart by model only.
     """
     owner: dict[str, Configuration] = {}
     for run in runs:
@@ -127,27 +129,41 @@ def plan_update(
     all_gaps = [("", gap) for gap in gaps]
     notes: list[tuple[str, str]] = []
     untouched: list[str] = []
+    unusable: dict[str, str] = {}
     for run in runs:
         config = str(run.config)
-        changes, problems, remarks = _plan_tables(folder, run, metric_columns, prune=prune and not run.gaps)
+        changes, problems, remarks = _plan_tables(folder, run, metric_columns, unusable, prune=prune and not run.gaps)
         all_gaps += [(config, gap) for gap in (*run.gaps, *problems)]
         notes += [(config, note) for note in (*run.notes, *remarks)]
         if (run.gaps or problems) and not allow_missing:
             untouched.append(config)
         else:
             tables += changes
-    return Update(tables=tuple(tables), gaps=tuple(all_gaps), untouched=tuple(untouched), notes=tuple(notes))
+    return Update(
+        tables=tuple(tables),
+        gaps=tuple(all_gaps),
+        untouched=tuple(untouched),
+        unusable=tuple(unusable.items()),
+        notes=tuple(notes),
+    )
 
 
 def _plan_tables(
-    folder: Path, run: ConfigRun, metric_columns: Sequence[str], *, prune: bool
+    folder: Path, run: ConfigRun, metric_columns: Sequence[str], unusable: dict[str, str], *, prune: bool
 ) -> tuple[list[TableUpdate], list[str], list[str]]:
-    """Plan the changes to a run's tables; return what keeps some from being changed, and what else to know, too."""
+    """Plan the changes to a run's tables; return what keeps some from being changed, and what else to know, too.
+
+    unusable: takes, by path, why a table cannot be read.
+    """
     changes, problems, notes = [], [], []
     for path, rows in sorted(run.tables.items()):
         at_lines: dict[str, list[int]] = {}
         try:
             old = read_table(folder / path, at_lines)
+        except TableProblem as error:
+            unusable[str(folder / path)] = str(error)
+            continue
+        try:
             merged = merge(old, rows, metric_columns=metric_columns, prune=prune)
         except TableProblem as error:
             problems.append(f"{path}: {error}")

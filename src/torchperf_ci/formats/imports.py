@@ -8,6 +8,8 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,7 @@ def read_content(content: bytes, file: str, request: ImportRequest) -> Imported:
 
 def _read_all(files: Sequence[tuple[str, bytes]], request: ImportRequest) -> Imported:
     records: list[Record] = []
+    run_keys: list[str] = []
     left_out: list[str] = []
     warnings: dict[str, None] = {}
     for file, content in files:
@@ -103,9 +106,12 @@ def _read_all(files: Sequence[tuple[str, bytes]], request: ImportRequest) -> Imp
             left_out.append(str(error))
             continue
         records += imported.records
+        run_keys += imported.run_keys or [""] * len(imported.records)
         left_out += imported.left_out
         warnings |= dict.fromkeys(imported.warnings)
-    return Imported(records=tuple(records), left_out=tuple(left_out), warnings=tuple(warnings))
+    return Imported(
+        records=tuple(records), run_keys=tuple(run_keys), left_out=tuple(left_out), warnings=tuple(warnings)
+    )
 
 
 def detect(content: bytes, *, file: str) -> ImportFormat:
@@ -156,19 +162,17 @@ def _form_of_json(raw: object) -> ImportFormat | None:
 def runs_of(imported: Imported, *, name: str) -> tuple[list[HistoryRun], list[str]]:
     """Group records into runs, oldest first, and say what cannot be put into one.
 
-    A run is what has one time, commit, machine and workflow run; its key says these, so that importing twice is the
-    same as once.
+    A run is what the file says is one. Else it is what has one time, commit, machine and workflow run; its key says
+    these, so that importing twice is the same as once.
     """
     groups: dict[str, dict[Any, Record]] = {}
     left_out: list[str] = []
-    for record in imported.records:
+    for record, run_key in zip(imported.records, imported.run_keys or repeat(""), strict=False):
         when = parse_time(record.source.time)
         if when is None:
             left_out.append(f"{record.case}: has no time; give it with --time")
             continue
-        source, host = record.source, record.environment.host
-        parts = [part for part in (host, source.commit[:12]) if part] or ["imported"]
-        key = f"{source.repository}/{source.run_id}" if source.run_id else f"{'-'.join(parts)}@{when:%Y%m%dT%H%M%S.%fZ}"
+        key = run_key or _name_run(record, when)
         group = groups.setdefault(key, {})
         if record.key in group:
             left_out.append(f"{record.case}: is there twice in the run {key}")
@@ -178,6 +182,14 @@ def runs_of(imported: Imported, *, name: str) -> tuple[list[HistoryRun], list[st
         times = [when for record in group.values() if (when := parse_time(record.source.time)) is not None]
         runs.append(HistoryRun(name=name, key=key, time=min(times), results=Results(records=tuple(group.values()))))
     return sorted(runs, key=lambda run: run.time), left_out
+
+
+def _name_run(record: Record, when: datetime) -> str:
+    source = record.source
+    if source.run_id:
+        return f"{source.repository}/{source.run_id}"
+    parts = [part for part in (record.environment.host, source.commit[:12]) if part] or ["imported"]
+    return f"{'-'.join(parts)}@{when:%Y%m%dT%H%M%S.%fZ}"
 
 
 def _unpack(content: bytes, file: str) -> bytes:
@@ -237,17 +249,20 @@ def _git(*arguments: str) -> bytes:
     return done.stdout
 
 
-def export_records(records: Sequence[Record], form: ExportFormat, *, direction: Direction = Direction.LOWER) -> bytes:
+def export_records(
+    records: Sequence[Record], form: ExportFormat, *, direction: Direction = Direction.LOWER, run_key: str = ""
+) -> bytes:
     """Make the content of the file. `direction` chooses the metrics for github-action-benchmark, whose files hold one.
 
+    run_key: what the history calls the run of these records, for the tables; blank where that is not known.
     Raises `UsageProblem` when pyarrow is missing for Parquet.
     """
     value: Any
     match form:
         case ExportFormat.CSV:
-            return as_csv(records)
+            return as_csv(records, run_key=run_key)
         case ExportFormat.PARQUET:
-            return as_parquet(records)
+            return as_parquet(records, run_key=run_key)
         case ExportFormat.OPENMETRICS:
             return as_openmetrics(records)
         case ExportFormat.GITHUB_ACTION_BENCHMARK:

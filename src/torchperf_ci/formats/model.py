@@ -145,21 +145,22 @@ def choice(kind: type[Choice], word: object, default: Default) -> Choice | Defau
 
 
 def moment(text: str, *, naive: tzinfo | None = None) -> datetime | None:
-    """Parse ISO 8601 as a time in UTC; None for anything else.
+    """Parse ISO 8601 as a time in UTC; None for anything else, and for what is before 1970, where nothing was measured.
 
     A text without an offset is in the zone `naive`, or in local time for None: tools differ in this.
     """
     try:
         when = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        return (when if when.tzinfo else when.replace(tzinfo=naive)).astimezone(timezone.utc)
+        utc = (when if when.tzinfo else when.replace(tzinfo=naive)).astimezone(timezone.utc)
     except (ValueError, OverflowError):
         return None
+    return utc if utc.year >= 1970 else None
 
 
 def moment_of_seconds(seconds: float) -> datetime | None:
-    """Return the time in UTC, from seconds since 1970; None beyond what a calendar has."""
+    """Return the time in UTC, from seconds since 1970; None before that, and beyond what a calendar has."""
     try:
-        return datetime.fromtimestamp(seconds, tz=timezone.utc)
+        return datetime.fromtimestamp(seconds, tz=timezone.utc) if seconds >= 0 else None
     except (ValueError, OverflowError, OSError):
         return None
 
@@ -263,9 +264,13 @@ class ImportRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """The records of a file or folder, what was left out of it, and what to warn of: a sentence each."""
+    """The records of a file or folder, what was left out of it, and what to warn of: a sentence each.
+
+    run_keys: the run that each record belongs to, blank where the file does not say it; empty where it never does.
+    """
 
     records: tuple[Record, ...]
+    run_keys: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -284,10 +289,10 @@ class _Part:
 
 @dataclass(slots=True)
 class RecordCollector:
-    """Gathers numbers that are read one at a time into a record per case, testing, source and environment."""
+    """Gathers numbers that are read one at a time into a record per run, case, testing, source and environment."""
 
     left_out: list[str] = field(default_factory=list)
-    _parts: dict[tuple[Case, Testing, Source, Environment], _Part] = field(default_factory=dict)
+    _parts: dict[tuple[str, Case, Testing, Source, Environment], _Part] = field(default_factory=dict)
 
     def add(
         self,
@@ -305,9 +310,16 @@ class RecordCollector:
         batch_size: int = 0,
         params: Mapping[str, str | bool | int | float] = MappingProxyType({}),
         counter: str = "",
+        run_key: str = "",
     ) -> None:
         """Take a number, or only the status of a case without any. A metric that the case has already is left out."""
-        part = self._parts.setdefault((case, testing, source, environment), _Part())
+        if not case.suite or not case.model:
+            self.left_out.append(f"{where or 'a value'}: names no benchmark")
+            return
+        if metric is not None and metric.name in METRICS and value < 0:
+            self.left_out.append(f"{where or case}: {metric.name} is {value:g}, expected a number that is not below 0")
+            return
+        part = self._parts.setdefault((run_key, case, testing, source, environment), _Part())
         if status is not Status.PASS:
             part.status, part.reason = status, reason
         part.batch_size, part.params = batch_size or part.batch_size, params or part.params
@@ -350,9 +362,10 @@ class RecordCollector:
                 own_metrics=part.own_metrics,
                 params=part.params,
             )
-            for (case, testing, source, environment), part in self._parts.items()
+            for (_, case, testing, source, environment), part in self._parts.items()
         )
-        return Imported(records=records, left_out=tuple(self.left_out))
+        run_keys = tuple(run_key for run_key, *_ in self._parts)
+        return Imported(records=records, run_keys=run_keys, left_out=tuple(self.left_out))
 
 
 def parse_status(word: str, *, where: str) -> Status:

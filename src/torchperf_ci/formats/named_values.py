@@ -24,6 +24,7 @@ from torchperf_ci.core.records import (
 from torchperf_ci.core.statistics import quartiles
 from torchperf_ci.core.text import cut_subject
 from torchperf_ci.formats.model import (
+    Duration,
     Finite,
     Imported,
     ImportRequest,
@@ -220,7 +221,7 @@ def import_fastrnns(content: bytes, request: ImportRequest, *, file: str) -> Imp
                     reason = "fastrnns could not measure it"
                     collector.add(case, request.usual_source, status=Status.FAIL_TO_RUN, reason=reason)
                     continue
-                latency = convert(value, Finite, where=f"{file}: {group}: {name}")
+                latency = convert(value, Duration, where=f"{file}: {group}: {name}")
                 collector.add(case, request.usual_source, metric=METRICS["abs_latency"], value=latency, where=file)
     return collector.imported()
 

@@ -213,8 +213,11 @@ def import_pytest_benchmark(content: bytes, request: ImportRequest, *, file: str
     environment = _environment(whole.machine_info)
     ours = whole.version.startswith(_OUR_VERSION)
     cases = [_case(each, request, ours=True) for each in benchmarks] if ours else _cases(benchmarks, request)
+    pairs = list(zip(benchmarks, cases, strict=True))
+    if nameless := [f"{each.where}: has no name" for each, case in pairs if not case.suite or not case.model]:
+        raise InputProblem(nameless)
     records = []
-    for benchmark, case in zip(benchmarks, cases, strict=True):
+    for benchmark, case in pairs:
         times, own = benchmark.times(), _extra_metrics(benchmark.extra_info, ours=ours)
         latency = median(times) if (middle := benchmark.middle()) is None else middle
         records.append(

@@ -55,6 +55,7 @@ COLUMNS: Mapping[str, type] = {
     "repository": str,
     "commit": str,
     "branch": str,
+    "run_key": str,
     "run_id": str,
     "attempt": int,
     "shard": str,
@@ -65,7 +66,8 @@ COLUMNS: Mapping[str, type] = {
     "torch": str,
     "world": int,
 }
-"""The columns and their types. `value` is empty, and `metric` too, in the one row of a record without numbers."""
+"""The columns and their types. `value` is empty, and `metric` too, in the one row of a record without numbers. Records
+of one `run_key` are one run, although each has its own `time`."""
 
 _OF_SOURCE = ("repository", "commit", "branch", "run_id", "attempt", "shard", "time")
 _OF_ENVIRONMENT = ("host", "cpu", "gpu", "torch", "world")
@@ -73,12 +75,13 @@ _OF_ENVIRONMENT = ("host", "cpu", "gpu", "torch", "world")
 _BREAK = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def as_csv(records: Sequence[Record]) -> bytes:
+def as_csv(records: Sequence[Record], *, run_key: str = "") -> bytes:
     """Write a CSV file with a header and a line per row, whatever the names in it hold.
 
+    run_key: the run of all records; blank where it is not known.
     Text that a spreadsheet would take for a formula gets an apostrophe in front.
     """
-    rows = ([_cell(row[name]) for name in COLUMNS] for row in _rows(records))
+    rows = ([_cell(row[name]) for name in COLUMNS] for row in _rows(records, run_key))
     return write_csv([COLUMNS, *rows]).encode("utf-8", errors="replace")
 
 
@@ -97,8 +100,8 @@ def _cell(value: object) -> str:
             return str(value)
 
 
-def as_parquet(records: Sequence[Record]) -> bytes:
-    """Write a Parquet file. Raises `UsageProblem` when pyarrow is not installed."""
+def as_parquet(records: Sequence[Record], *, run_key: str = "") -> bytes:
+    """Write the same table as a Parquet file. Raises `UsageProblem` when pyarrow is not installed."""
     require("pyarrow", purpose="writing Parquet")
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -110,20 +113,21 @@ def as_parquet(records: Sequence[Record]) -> bytes:
             name: value.encode("utf-8", errors="replace").decode() if isinstance(value, str) else value
             for name, value in row.items()
         }
-        for row in _rows(records)
+        for row in _rows(records, run_key)
     ]
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
     return sink.getvalue()
 
 
-def _rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
+def _rows(records: Sequence[Record], run_key: str) -> Iterator[dict[str, Any]]:
     for record in records:
         shared = {
             **labels_of(record),
             "status": record.status.value,
             "reason": record.reason,
             "batch_size": record.batch_size,
+            "run_key": run_key,
             **{name: getattr(record.source, name) for name in _OF_SOURCE},
             **{name: getattr(record.environment, name) for name in _OF_ENVIRONMENT},
         }
@@ -231,6 +235,7 @@ def _collect(
         "status": parse_status(fields.get("status", ""), where=where),
         "reason": fields.get("reason", ""),
         "batch_size": count_in(fields, "batch_size"),
+        "run_key": fields.get("run_key", ""),
     }
     name, text = fields.get("metric") or column or "value", "" if cell is None else str(cell)
     if not text and "status" in fields:

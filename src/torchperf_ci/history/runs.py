@@ -104,9 +104,13 @@ def newest_source(records: tuple[Record, ...]) -> Source:
 
 
 def parse_time(text: str) -> datetime | None:
-    """Parse an ISO 8601 time into UTC; one without an offset is taken as UTC. None for anything else."""
+    """Parse an ISO 8601 time into UTC; one without an offset is taken as UTC. None for anything else.
+
+    A time before 1970 is none: programs write such where they know none, as Go does with the year 1.
+    """
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+        when = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
     except (ValueError, OverflowError):
         return None
+    return when if when.year >= 1970 else None
