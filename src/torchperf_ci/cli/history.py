@@ -19,7 +19,7 @@ from torchperf_ci.cli.files import ImportOptions
 from torchperf_ci.cli.history_options import HistoryOptions, JudgingOptions
 from torchperf_ci.cli.options import GitHubOptions, Group, argument, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
-from torchperf_ci.core.text import count, csv_cell, one_line, some_of
+from torchperf_ci.core.text import count, csv_cell, format_digits, one_line, some_of
 from torchperf_ci.formats.model import ImportFormat
 
 if TYPE_CHECKING:
@@ -310,7 +310,8 @@ def accept(options: HistoryAcceptOptions) -> None:
         for item in accepted:
             day = f"{item.since.time:%Y-%m-%d}" if item.since else ""
             done = "Would accept" if options.dry_run else "Accepted"
-            numbers = f"{item.old:.4g} → {item.new:.4g}" if item.old is not None and item.new is not None else ""
+            values = [format_digits(value, 4) for value in (item.old, item.new) if value is not None]
+            numbers = " → ".join(values) if len(values) == 2 else ""
             click.echo(one_line(f"{done} {item.case} {item.metric.name}: {numbers}, since {day}", limit=300))
         if not options.dry_run:
             kept.files.write(encode_acceptances([acceptance]))

@@ -19,7 +19,7 @@ from torchperf_ci.compare.words import change as percent_text
 from torchperf_ci.compare.words import make_bisect_command
 from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import METRICS, Case, Metric, Source
-from torchperf_ci.core.text import code, count, heading, is_repository, is_run_id, is_sha, one_line
+from torchperf_ci.core.text import code, count, format_digits, heading, is_repository, is_run_id, is_sha, one_line
 from torchperf_ci.dashboard.model import Dashboard, name_cases
 from torchperf_ci.dashboard.owners import find_owners
 from torchperf_ci.dashboard.states import SeriesState, State
@@ -254,7 +254,7 @@ def _describe_state(item: SeriesState, quote: Callable[[str], str]) -> str:
         old, new = (last.new, item.new) if last.is_worse else (last.old, last.new)
     if old is None or new is None:
         return title
-    numbers = f"({old:.4g} → {new:.4g})"
+    numbers = f"({format_digits(old, 4)} → {format_digits(new, 4)})"
     return f"{title} {percent_text(new / old)} {numbers}" if old > 0 and new > 0 else f"{title} {numbers}"
 
 

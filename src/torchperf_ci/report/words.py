@@ -19,7 +19,7 @@ from torchperf_ci.core.records import (
     Testing,
 )
 from torchperf_ci.core.statistics import median_interval
-from torchperf_ci.core.text import ABSENT, count, one_line
+from torchperf_ci.core.text import ABSENT, count, format_digits, one_line
 from torchperf_ci.report.model import RunFindings
 from torchperf_ci.report.summary import (
     COMPILE_SECONDS_ABOVE,
@@ -131,7 +131,7 @@ def format_metric(metric: str, cell: Cell, *, decimals: int = 2) -> str:
     """Write the number of a measured cell with its unit, or as many digits more where the title tells the unit."""
     if metric in METRICS and METRICS[metric].unit == "ratio":
         return f"{format_number(cell.value, decimals)}x"
-    return f"{cell.value:.{decimals + 1}g}"
+    return format_digits(cell.value, decimals + 1)
 
 
 def change_text(metric: str, before: Cell | None, now: Cell | None, quote: Callable[[str], str]) -> str:
@@ -307,7 +307,7 @@ def _seconds(value: float) -> str:
 
 def _short(value: float) -> str:
     """Write a positive number with two digits that mean something, and never with an exponent."""
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else format_digits(value, 2)
 
 
 def _two_digits(value: float) -> int:
@@ -328,8 +328,11 @@ def describe_setting(findings: RunFindings) -> list[str]:
 
 
 def _machine(environment: Environment) -> list[str]:
+    gpus, cpus = environment.gpu_count, environment.cpu_count  # 0: it is not known, as in files of other tools
     return [
         f"torch {environment.torch}" if environment.torch else "",
-        f"{environment.gpu_count} × {environment.gpu}" if environment.gpu else "",
-        f"{environment.cpu}, {count(environment.cpu_count, 'CPU')}" if environment.cpu else "",
+        f"{environment.gpu_count} × {environment.gpu}"
+        if environment.gpu and environment.gpu_count
+        else environment.gpu,
+        f"{environment.cpu}, {count(cpus, 'CPU')}" if cpus and environment.cpu else environment.cpu,
     ]
