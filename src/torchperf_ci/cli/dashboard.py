@@ -14,6 +14,7 @@ import click
 from torchperf_ci.cli.finish import ContentOptions, refuse_to_overwrite
 from torchperf_ci.cli.follow_options import FollowedUp, FollowOptions, follow_up
 from torchperf_ci.cli.history_options import (
+    DEFAULT_HISTORY,
     HistoryOptions,
     JudgingOptions,
     PagesOptions,
@@ -62,6 +63,19 @@ class ComparingOptions(HistoryOptions):
         show_default=False,
         help="The new folder there.  [default: day_{%j}_{%d_%m_%y}_performance_{dtype}_{100..999}]",
     )
+
+    def refuse_unwritable(self) -> None:
+        """Raise `UsageProblem` where runs are kept in a folder that cannot be written, before a verdict is told."""
+        from torchperf_ci.core.file_systems import is_url
+        from torchperf_ci.core.safe_files import find_write_problem
+
+        place = str(self.archive or self.location or DEFAULT_HISTORY)
+        if (self.is_on_branch and not self.archive) or is_url(place):
+            return
+        if problem := find_write_problem(Path(place)):
+            option = "--dashboard-archive-path" if self.archive else "--history"
+            raise UsageProblem(f"runs cannot be kept in {place} ({problem}); choose another folder with {option}")
+
     last: int = option("--last", type=click.IntRange(min=1), default=10, help="How many runs to show over time.")
 
 
@@ -181,6 +195,8 @@ class DashboardCommandOptions:
             raise UsageProblem(
                 "--history and --dashboard-archive-path are two places for the same runs; give one of them"
             )
+        if self.keeps_run and not (self.dry_run or self.confirm):
+            self.history.refuse_unwritable()
         self.pages.check(self.github)
         if self.pages.pages_branch and (self.history.archive or self.no_detect_regressions):
             raise UsageProblem(

@@ -307,14 +307,14 @@ def accept(options: HistoryAcceptOptions) -> None:
                 f"no open change fits {one_line(options.case)!r} with --metric {one_line(options.metric)!r}. "
                 + (f"Open are: {one_line(there_are)}" if changed else "No change is open")
             )
+        if not options.dry_run:
+            kept.files.write(encode_acceptances([acceptance]))
         for item in accepted:
             day = f"{item.since.time:%Y-%m-%d}" if item.since else ""
             done = "Would accept" if options.dry_run else "Accepted"
             values = [format_digits(value, 4) for value in (item.old, item.new) if value is not None]
             numbers = " → ".join(values) if len(values) == 2 else ""
             click.echo(one_line(f"{done} {item.case} {item.metric.name}: {numbers}, since {day}", limit=300))
-        if not options.dry_run:
-            kept.files.write(encode_acceptances([acceptance]))
 
 
 def _read_runs(options: HistoryImportOptions) -> Iterator[tuple[HistoryRun, Sequence[Problem]]]:

@@ -185,13 +185,13 @@ def _read_newest(path: Path, request: ImportRequest) -> tuple[Sequence[Record], 
 def _other_format(path: Path, content: bytes | None, request: ImportRequest) -> str:
     """Say which command takes a file that looks like one of another format; blank when it does not."""
     from torchperf_ci.core.results import RECORDS
-    from torchperf_ci.formats.imports import detect
+    from torchperf_ci.formats.imports import detect, unpack
     from torchperf_ci.formats.model import InputProblem
 
     if (path / RECORDS).is_file() or path.name == RECORDS:
         return f"{path} is from torchperf-ci itself: use the results folder directly"
     try:
-        form = detect(path.read_bytes() if content is None else content, file=str(path))
+        form = detect(unpack(path.read_bytes() if content is None else content, str(path)), file=str(path))
     except (InputProblem, OSError):
         return ""
     if form is request.form:

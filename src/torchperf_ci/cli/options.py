@@ -16,8 +16,10 @@ is; a field that is such a dataclass itself is a group of options that commands 
 from __future__ import annotations
 
 import difflib
+import errno
 import functools
 import itertools
+import os
 import re
 import shlex
 import shutil
@@ -30,6 +32,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
 import click
 
 from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.safe_files import find_write_problem
 from torchperf_ci.core.text import nearest
 
 if TYPE_CHECKING:
@@ -346,9 +349,23 @@ PYTHON = option(
     "torchperf-ci]",
 )
 
+
+class _AppendedFile(click.Path):
+    """A file that is appended to at the end; one that cannot be is refused before anything is said."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        path = Path(value)
+        problem = "" if path.parent.is_dir() else os.strerror(errno.ENOENT)
+        if problem := problem or find_write_problem(path):
+            self.fail(f"{os.fspath(value)} cannot be written ({problem})", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 SUMMARY_FILE = option(
     "--summary-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=_AppendedFile(dir_okay=False, path_type=Path),
     help="Append the summary to this file as Markdown, for example $GITHUB_STEP_SUMMARY.",
 )
 

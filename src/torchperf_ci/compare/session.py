@@ -392,7 +392,7 @@ def describe_request(request: CompareRequest, base: LiveSide, head: LiveSide) ->
         base=request.base.label,
         head=request.head.label,
         how=how,
-        machine=f"{two.gpu or two.cpu}, {two.cpu_count} CPUs, torch {two.torch}",
+        machine=f"{two.gpu or two.cpu}, {count(two.cpu_count, 'CPU')}, torch {two.torch}",
         tolerances=plan.tolerances,
         source=request.source,
         base_commit=request.base.commit.known if request.base.commit else None,

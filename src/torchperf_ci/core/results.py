@@ -6,6 +6,7 @@ those files, so that nothing a person put beside them goes away.
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import io
 import os
@@ -242,7 +243,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _numbered(stream: Iterable[bytes]) -> Iterator[tuple[int, str]]:
     for number, raw in enumerate(stream, start=1):
-        line = raw.decode("utf-8", errors="replace").strip()
+        text = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw  # editors on Windows put it there
+        line = text.decode("utf-8", errors="replace").strip()
         if line:
             yield number, line
 

@@ -179,7 +179,7 @@ def write_not_judged(dashboard: Dashboard) -> str:
         return ""
     reasons = Counter(item.reason for item in waiting)
     texts = ", ".join(f"{number:,} with {reason}" for reason, number in reasons.most_common(3))
-    more = f" and {len(reasons) - 3:,} more reasons" if len(reasons) > 3 else ""
+    more = f" and {count(len(reasons) - 3, 'more reason')}" if len(reasons) > 3 else ""
     cases = count(len(name_cases(waiting)), "case")
     return f"Not judged yet: {count(len(waiting), 'metric')} of {cases}, {texts}{more}"
 

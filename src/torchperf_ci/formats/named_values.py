@@ -148,7 +148,7 @@ def _collect(
     for place, raw in enumerate(values):
         where_value = f"{where}: entry {place}"
         with collector.skip_faults():
-            value = convert(raw, _Value, where=where_value)
+            value = convert(raw, _Value, where=where_value, strict=False)  # scripts quote numbers
             direction = Direction.LOWER if tool in _SMALLER else Direction.UNKNOWN
             # Go and JMH report rates as well.
             if tool in _BIGGER or (tool in {"go", "jmh"} and _RATE.fullmatch(value.unit)):
