@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 
 from torchperf_ci.core.records import Case, Direction, Environment, Mode, Record, Source, Status, Testing
-from torchperf_ci.core.results import read_results
+from torchperf_ci.core.results import Results, read_results
 from torchperf_ci.formats.google_benchmark import import_google_benchmark
-from torchperf_ci.formats.model import Clock, ImportRequest
+from torchperf_ci.formats.imports import runs_of
+from torchperf_ci.formats.model import Clock, Imported, ImportRequest
 from torchperf_ci.formats.pytest_benchmark import import_pytest_benchmark
+from torchperf_ci.history.runs import make_run
 
 REQUEST = ImportRequest(source=Source(repository="octo/repo", commit="f" * 40, branch="main", run_id="9"))
 
@@ -415,7 +417,7 @@ def test_a_time_without_offset_is_utc_for_pytest_benchmark(bench, monkeypatch):
 
 def test_extra_info_and_counters_are_metrics(bench):
     """With the names they have; one that is called like one of ours is told apart."""
-    bench["benchmarks"][4]["extra_info"] = {"tokens": 5, "speedup": 2.0, "note": "x", "ok": True}
+    bench["benchmarks"][4]["extra_info"] = {"tokens": 5, "speedup": 2.0, "note": "x", "ok": True, "": 3}
     assert of_pytest_benchmark(bench).records[4].metrics.keys() == {"abs_latency", "tokens", "own.speedup"}
     runs = [google_run("a", 8.0, items_per_second=value, hits=3) for value in (10.0, 30.0)]
     (record,) = of_google_benchmark(runs).records
@@ -453,6 +455,20 @@ def test_a_file_of_another_format_is_said(torchperf, tmp_path, command, content,
     assert done.code == code
     assert f"torchperf-ci ingest pytest-benchmark '{path}'" in done.err
     assert "Warning" not in done.err
+
+
+def test_a_folders_name_stays_on_its_line(torchperf, tmp_path):
+    done = torchperf("ingest", "csv", "-", "--output-dir", tmp_path / "a\nb", stdin=b"model,value\na,5\n")
+    assert (done.code, done.out.count("\n")) == (0, 1)
+
+
+@pytest.mark.parametrize(("repository", "key"), [("", "51"), ("octo/repo", "octo/repo/51")])
+def test_a_run_without_a_repository_is_known_by_its_number(repository, key):
+    source = Source(repository=repository, run_id="51", time="2026-11-01T00:00:00Z")
+    record = Record(case=case("s", "m"), testing=Testing.PERFORMANCE, status=Status.PASS, source=source)
+    ((run,), _) = runs_of(Imported(records=(record,)), name="n")
+    assert run.key == key
+    assert make_run(Results(records=(record,)), name="n", now=run.time).key == key
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])

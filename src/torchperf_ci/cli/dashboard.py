@@ -307,7 +307,7 @@ def dashboard(options: DashboardCommandOptions) -> int:
         for problem in (*report.problems, *past.problems):
             click.echo(f"Problem: {one_line(str(problem))}", err=True)
         click.echo("\n\n".join([report.summary, *map(write_terminal_text, dashboards)]))
-        click.echo(f"The dashboard is in {', '.join(str(comment.path) for comment in comments)}", err=True)
+        click.echo(one_line(f"The dashboard is in {', '.join(str(comment.path) for comment in comments)}"), err=True)
         targets.keep_run(pictures)
         if options.pages.pages_branch:
             targets.publish_pages()
@@ -354,7 +354,7 @@ def _write_cases_to_confirm(options: DashboardCommandOptions, run: HistoryRun, s
     for case in cases:
         metrics = ", ".join(item.metric.name for item in dropped if item.case == case)
         click.echo(one_line(f"{case}: {metrics}", limit=300))
-    click.echo(f"Wrote {count(len(cases), 'case')} to be confirmed to {options.confirm}", err=True)
+    click.echo(one_line(f"Wrote {count(len(cases), 'case')} to be confirmed to {options.confirm}"), err=True)
     if options.github_files:
         write_outputs(os.environ, {"confirm": str(len(cases)), "confirm-file": str(options.confirm)})
     return int(ExitCode.OK)
@@ -440,9 +440,9 @@ class Targets:
             added = self.history().add(self.run, options.directory, dry_run=options.dry_run)
             for path, size in added.sizes.items():
                 done = "Would write" if options.dry_run else "Wrote"
-                click.echo(f"{done} {added.where}/{path} ({size:,} bytes)", err=True)
+                click.echo(one_line(f"{done} {added.where}/{path} ({size:,} bytes)"), err=True)
             if not added.sizes:
-                click.echo(f"{added.where} has this run already", err=True)
+                click.echo(one_line(f"{added.where} has this run already"), err=True)
         if files:
             self._commit(files)
 

@@ -15,7 +15,7 @@ import click
 from torchperf_ci.cli.options import KeyValues, command_options, option
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.safe_files import write_whole
-from torchperf_ci.core.text import break_commands, nearest
+from torchperf_ci.core.text import break_commands, nearest, one_line, terminal
 
 if TYPE_CHECKING:
     from torchperf_ci.core.results import Results
@@ -43,9 +43,12 @@ def write_output(path: Path | None, content: bytes, *, holds: str = "") -> None:
     if path is None or path == STREAM:
         sys.stdout.flush()
         text = content.decode("utf-8", errors="surrogateescape")
+        text = terminal(text) if sys.stdout.isatty() else text
         sys.stdout.buffer.write(break_commands(text).encode("utf-8", errors="surrogateescape"))
         sys.stdout.buffer.flush()
         return
+    if path.is_dir():  # as "", the value of a variable that is not set, is too
+        raise UsageProblem(f"the folder {path} cannot be written as a file; give the name of a file in it")
     try:
         if not path.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -54,18 +57,17 @@ def write_output(path: Path | None, content: bytes, *, holds: str = "") -> None:
         raise UsageProblem(
             f"{path} cannot be written ({error.strerror}); give a file in a folder that is there and can be written"
         ) from error
-    click.echo(f"Wrote {path}{f': {holds}' if holds else ''}", err=True)
+    click.echo(one_line(f"Wrote {path}{f': {holds}' if holds else ''}"), err=True)
 
 
 def results_in(directory: Path) -> Results:
     """Read the results in any folder; what cannot be used is said on stderr. Raises `NothingToJudge` without any."""
     from torchperf_ci.core.frames import CaseSelection
     from torchperf_ci.core.result_files import read_folder
-    from torchperf_ci.core.text import one_line
 
     results = read_folder(directory, CaseSelection())
     for problem in results.problems:
-        click.echo(f"Warning: {directory / one_line(str(problem), limit=300)}", err=True)
+        click.echo(one_line(f"Warning: {directory / str(problem)}", limit=300), err=True)
     if not results.records:
         raise NothingToJudge(
             f"there are no results in {directory}; give a folder that `torchperf-ci run` or `torchperf-ci ingest` wrote"

@@ -91,7 +91,8 @@ def conclude(
     report = write_report(folder, results, report_options)
     echo_report(report)
     if not quiet:
-        click.echo(f"The report is {folder.path / 'report.html'}; report.md is the same for GitHub.", err=True)
+        page = folder.path / "report.html"
+        click.echo(one_line(f"The report is {page}; report.md is the same for GitHub."), err=True)
     for problem in report.problems:
         click.echo(f"Problem: {one_line(str(problem))}", err=True)
     is_good = report.outcome.is_pass and not (strict and report.not_compiled)

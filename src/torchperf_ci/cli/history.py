@@ -236,7 +236,7 @@ def export(options: HistoryExportOptions) -> None:
         folder.append(*run.results.builds, *run.results.records)
         if run.results.confirmations:
             folder.append_confirmations(run.results.confirmations)
-    click.echo(f"Wrote {count(len(run.results.records), 'record')} to {target}")
+    click.echo(one_line(f"Wrote {count(len(run.results.records), 'record')} to {target}"))
 
 
 @history.command()

@@ -139,13 +139,13 @@ def _take(options: IngestOptions, request: ImportRequest) -> None:
     raw, target = sum(bool(record.samples) for record in records), options.output_dir / RECORDS
     summary = f"{count(len(records), 'result')}, {raw:,} with raw rounds"
     if options.dry_run:
-        click.echo(f"Would write {target}: {summary}")
+        click.echo(one_line(f"Would write {target}: {summary}"))
         return
     with open_folder(options.output_dir) as folder:
         if not options.keep_output_dir:
             folder.empty()
         folder.append(*builds, *records)
-    click.echo(f"Wrote {target}: {summary}")
+    click.echo(one_line(f"Wrote {target}: {summary}"))
     click.echo(f"Next: torchperf-ci report {shlex.quote(str(options.output_dir))}", err=True)
 
 

@@ -88,7 +88,7 @@ def _merge(options: MergeOptions) -> int:
     """Join, report, and tell GitHub; return the exit code with what is missing taken into account."""
     from torchperf_ci.core.result_files import result_folders
     from torchperf_ci.core.results import open_folder, read_results
-    from torchperf_ci.core.text import count, safe_name
+    from torchperf_ci.core.text import count, one_line, safe_name
     from torchperf_ci.github.job import write_outputs
     from torchperf_ci.report.model import ReportOptions
     from torchperf_ci.shards.uploads import merge as merge_pieces
@@ -122,7 +122,7 @@ def _merge(options: MergeOptions) -> int:
         click.echo("Error: results are missing; measure them and merge again, or use --allow-missing", err=True)
         code = write_exit_code(int(ExitCode.NOTHING_TO_JUDGE), github_files=options.github_files)
     said = f"{count(len(merged.records), 'result')} of {count(len(folders), 'folder')}"
-    click.echo(f"Merged {said} into {target}", err=True)
+    click.echo(one_line(f"Merged {said} into {target}"), err=True)
     return code
 
 
@@ -137,7 +137,7 @@ def _piece(folder: Path) -> Piece:
 
     results = read_folder(folder, CaseSelection())
     for problem in results.problems:
-        click.echo(f"Warning: {folder / one_line(str(problem), limit=300)}", err=True)
+        click.echo(one_line(f"Warning: {folder / str(problem)}", limit=300), err=True)
     name = folder.resolve().name
     recorded = read_shard(results.records)
     if not (folder / RECORDS).is_file():

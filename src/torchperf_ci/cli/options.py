@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
 
 import click
+from click.core import ParameterSource
 
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.safe_files import find_write_problem
@@ -223,6 +224,15 @@ def _hints(kind: type[Any]) -> dict[str, Any]:
     return {each.name: hints[each.name] for each in fields(kind)}
 
 
+_NUMBERS = {
+    "integer range": "a whole number",
+    "integer": "a whole number",
+    "float range": "a number",
+    "float": "a number",
+}
+"""Words of click's, by ours."""
+
+
 class Option(click.Option):
     """An option in a section of the help, whose hyphens may be typed as underscores, as in scripts people come from.
 
@@ -247,10 +257,14 @@ class Option(click.Option):
         try:
             return super().type_cast_value(ctx, value)
         except click.BadParameter as error:
+            message = error.message
+            for numbers, words in _NUMBERS.items():
+                message = message.replace(f"is not a valid {numbers}.", f"is not {words}.")
             if isinstance(self.type, click.Choice) and isinstance(value, str):
-                hint = nearest(value, map(str, self.type.choices))
-                raise click.BadParameter(f"{error.message}{hint}", error.ctx, error.param) from error
-            raise
+                message += nearest(value, map(str, self.type.choices))
+            if ctx.get_parameter_source(str(self.name)) is ParameterSource.ENVIRONMENT:
+                message += f" It is the value of the variable {self.envvar}."
+            raise click.BadParameter(message, error.ctx, error.param) from error
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:  # noqa: ANN401 - click's private parser type
         self.opts, shown = _with_underscores(self.opts), self.opts

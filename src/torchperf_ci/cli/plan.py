@@ -138,13 +138,13 @@ def plan(options: PlanOptions) -> None:
 
 def _fetch_durations(options: PlanOptions, target: Path) -> None:
     from torchperf_ci.core.results import open_folder
-    from torchperf_ci.core.text import count
+    from torchperf_ci.core.text import count, one_line
     from torchperf_ci.github.job import write_outputs
 
     records = _read_elsewhere(options)
     with open_folder(target, option="--fetch-durations") as folder:
         folder.append(*records)
-    click.echo(f"Saved {count(len(records), 'record')} with durations in {target}", err=True)
+    click.echo(one_line(f"Saved {count(len(records), 'record')} with durations in {target}"), err=True)
     if options.github_files:
         write_outputs(os.environ, {"durations": str(target)})
 

@@ -54,7 +54,7 @@ def report(options: ReportCommandOptions) -> None:
     with open_folder(target, adopt=True) as folder:
         outcome = write_findings(folder, findings)
     echo_report(outcome)
-    click.echo(f"The report is in {target / 'report.md'} and {target / 'report.html'}.", err=True)
+    click.echo(one_line(f"The report is in {target / 'report.md'} and {target / 'report.html'}."), err=True)
     for problem in outcome.problems:
         click.echo(f"Problem: {one_line(str(problem))}", err=True)
     if outcome.problems or outcome.missing:

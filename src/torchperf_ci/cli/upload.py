@@ -13,7 +13,7 @@ import click
 from torchperf_ci.cli.files import STREAM, read_input, results_in, write_output
 from torchperf_ci.cli.options import GITHUB_OUTPUTS, Group, KeyValues, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge
-from torchperf_ci.core.text import count
+from torchperf_ci.core.text import count, one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.pytorch.hud import Identity
@@ -245,7 +245,7 @@ def hud(options: HudOptions) -> None:
     if options.dry_run:
         write_output(STREAM, content)
         for target in [f"{shown(out)}/{file.path}" for file in files] or [out]:
-            click.echo(f"Would write {target}", err=True)
+            click.echo(one_line(f"Would write {target}"), err=True)
         return
     if files:
         for url in put_files(out, files):

@@ -172,7 +172,8 @@ def runs_of(imported: Imported, *, name: str) -> tuple[list[HistoryRun], list[st
             continue
         source, host = record.source, record.environment.host
         parts = [part for part in (host, source.commit[:12]) if part] or ["imported"]
-        key = f"{source.repository}/{source.run_id}" if source.run_id else f"{'-'.join(parts)}@{when:%Y%m%dT%H%M%S.%fZ}"
+        key = f"{source.repository}/{source.run_id}".lstrip("/")
+        key = key if source.run_id else f"{'-'.join(parts)}@{when:%Y%m%dT%H%M%S.%fZ}"
         group = groups.setdefault(key, {})
         if record.key in group:
             left_out.append(f"{record.case}: is there twice in the run {key}")

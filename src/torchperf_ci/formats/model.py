@@ -329,6 +329,9 @@ class RecordCollector:
             part.counters[counter] = int(value)
         if metric is None:
             return
+        if not metric.name.strip():
+            self.left_out.append(f"{where}: {case} has a number without a name")
+            return
         if metric.name in part.metrics:
             self.left_out.append(f"{where}: {case} has a second {metric.name}")
             return
