@@ -298,3 +298,33 @@ def test_a_folder_in_place_of_a_check_is_told_how_to_check_it(cli, tmp_path) -> 
     done = cli("check", "my logs", cwd=tmp_path)
     assert done.returncode == 2
     assert "check all 'my logs'?" in done.stderr
+
+
+def test_counts_that_are_gone_pass_after_the_command_that_is_told(cli, tmp_path):
+    """It removes them; without --prune they are said to be kept."""
+    (tmp_path / "now.csv").write_text("a,operators,5\n")
+    (tmp_path / "expected.csv").write_text("a,operators,5,0\n\n\n\ngone,operators,3,0\n")
+    check = ("check", "counts", "now.csv", "--expected", "expected.csv")
+    failed = cli(*check, cwd=tmp_path)
+    update = ("update-expected", "--from", "now.csv", "--counts", "expected.csv")
+    assert failed.returncode == 3
+    assert f"torchperf-ci {' '.join(update)} --prune\n" in failed.stdout
+    kept = cli(*update, cwd=tmp_path)
+    assert "MISSING: gone operators" in kept.stdout
+    assert "--prune" in kept.stdout
+    cli(*update, "--prune", cwd=tmp_path)
+    assert cli(*check, cwd=tmp_path).returncode == 0
+
+
+def test_a_summary_that_cannot_be_written_is_refused_before_a_verdict(cli, tmp_path):
+    """Nothing is left behind, either."""
+    (tmp_path / "now.csv").write_text("a,operators,5\n")
+    (tmp_path / "expected.csv").write_text("a,operators,5,0\n")
+    check = ("check", "counts", "now.csv", "--expected", "expected.csv", "--summary-file")
+    for place in ("now.csv/s.md", "absent/s.md"):
+        done = cli(*check, place, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"{place} cannot be written" in done.stderr
+    assert not (tmp_path / "absent").exists()
+    assert cli(*check, "new.md", cwd=tmp_path).returncode == 0
+    assert "As expected" in (tmp_path / "new.md").read_text()

@@ -137,6 +137,17 @@ def test_a_line_of_records_that_was_cut_off_is_named_and_kept(report, tmp_path: 
     assert (folder / "records.jsonl").read_text().endswith('{"type":"rec')
 
 
+def test_records_that_are_no_file_are_told(report, tmp_path: Path):
+    """A folder of that name, as some ways of copying make it, and a link to what is gone."""
+    (tmp_path / "one" / "records.jsonl").mkdir(parents=True)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "records.jsonl").symlink_to(tmp_path / "gone")
+    for name, told in (("one", "a folder"), ("two", "a link")):
+        done = report(str(tmp_path / name))
+        assert done.returncode == 6
+        assert f"records.jsonl: is {told}" in done.stderr
+
+
 def test_an_empty_folder_has_nothing_to_judge(report, tmp_path: Path):
     """Exit code 4, and nothing is written into it."""
     (tmp_path / "empty").mkdir()

@@ -33,6 +33,15 @@ def test_by_default_everything_stays_on_this_machine(cli, tmp_path: Path):
     assert (tmp_path / "two" / "geomean_over_time.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 
+@pytest.mark.parametrize("option", ["--history", "--dashboard-archive-path"])
+def test_a_place_that_cannot_be_written_is_refused_before_a_verdict(cli, tmp_path: Path, option: str):
+    (tmp_path / "file").touch()
+    folder = results(tmp_path / "one")
+    done = cli("dashboard", folder, option, tmp_path / "file" / "h", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert option in done.stderr
+
+
 def test_doing_it_again_keeps_the_run_once(dashboard, tmp_path: Path):
     """The same folder again adds nothing to the history, and the run is not compared with itself."""
     folder = results(tmp_path / "one")

@@ -182,3 +182,13 @@ def test_the_token_of_github_is_no_option() -> None:
         "api_url",
         "patience_s",
     ]
+
+
+@pytest.mark.parametrize(("place", "value"), [("variable", "abc"), ("option", "1.5")])
+def test_a_number_that_is_none_names_its_variable(place: str, value: str) -> None:
+    """In words that do not come from a program; an option on the command line has no variable to be named."""
+    words, env = ([], {"TORCHPERF_LIMIT": value}) if place == "variable" else (["--limit", value], {})
+    done = CliRunner().invoke(cli, ["report", ".", *words], env=env)
+    assert done.exit_code == 2
+    assert f"'{value}' is not a whole number" in done.output
+    assert ("TORCHPERF_LIMIT" in done.output) is (place == "variable")

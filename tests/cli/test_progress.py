@@ -34,6 +34,7 @@ def record(testing: Testing = Testing.ACCURACY, status: Status = Status.PASS, **
             "pass; 1.234x (1.200 to 1.300), 12.3 ms, compiled in 3.2 s",
         ),
         ([record(Testing.PERFORMANCE, metrics=NUMBERS)], "1.234x, 12.3 ms, compiled in 3.2 s"),
+        ([record(Testing.PERFORMANCE, metrics={"abs_latency": 12345.678})], "12,346 ms"),
         (
             [record(status=Status.FAIL_ACCURACY, reason="off by one")],
             "fail_accuracy (accuracy): off by one",

@@ -108,6 +108,10 @@ def test_statuses_counts_and_memory_are_compared_as_ever() -> None:
 def test_rows_of_one_side_are_new_or_missing() -> None:
     """None is dropped."""
     assert verdicts([], [performance()]) == {"speedup": Verdict.NEW}
+    for reason, told in (("", "head: fail_to_run"), ("no GPU", "head: fail_to_run: no GPU")):
+        failed = performance(status=Status.FAIL_TO_RUN, reason=reason, metrics={})
+        (new,) = compare_runs([], [failed], USUAL)
+        assert new.why.endswith(told)
     assert verdicts([performance()], []) == {"speedup": Verdict.MISSING}
 
 

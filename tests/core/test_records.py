@@ -136,6 +136,7 @@ GOOD = json.loads(
         ("[" * 100_000, "expected `object`"),
         ("{}", "field 'type' is '', expected one of: record, build"),
         ("[]", "expected `object`"),
+        (json.dumps({**GOOD, "v": 99}), "written by a newer torchperf-ci"),
         (json.dumps({**GOOD, "status": "so fine"}), "field 'status': invalid enum value 'so fine'"),
         (json.dumps({**GOOD, "testing": 3}), "field 'testing': expected `str`, got `int`"),
         (json.dumps({**GOOD, "batch_size": "8"}), "field 'batch_size': expected `int`, got `str`"),

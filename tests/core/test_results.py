@@ -144,6 +144,12 @@ def test_a_spoilt_line_is_a_problem_and_the_others_are_read(tmp_path: Path) -> N
     assert str(Problem(file="f.csv", line=3, what="no name")) == "f.csv:3: no name"
 
 
+def test_a_byte_order_mark_costs_no_line(tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").write_text(to_line(record("a")) + "\n", encoding="utf-8-sig")
+    results = read_results(tmp_path)
+    assert ([item.case.model for item in results.records], results.problems) == (["a"], ())
+
+
 def test_the_newest_record_of_a_case_and_testing_counts(tmp_path: Path) -> None:
     """A case that a budget left out and a resumed run measured is measured."""
     with open_folder(tmp_path / "out") as folder:

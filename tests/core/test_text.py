@@ -24,6 +24,7 @@ from torchperf_ci.core.text import (
     code,
     csv_cell,
     duration,
+    format_digits,
     from_csv_cell,
     heading,
     html,
@@ -274,3 +275,24 @@ def test_an_annotation_is_obeyed_and_what_it_tells_is_not(
 def test_durations_are_rounded_for_people(seconds: float, text: str) -> None:
     """Seconds below two minutes, minutes below two hours."""
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (12345.678, 3, "12,346"),
+        (1000, 3, "1,000"),
+        (999.6, 3, "1,000"),
+        (-1234.5, 4, "-1,234"),
+        (5e-5, 3, "0.00005"),
+        (1.2e-6, 3, "0.0000012"),
+        (0.99996e-4, 3, "0.0001"),
+        (1.5, 3, "1.5"),
+        (0, 3, "0"),
+        (123456.789, 8, "123,456.79"),
+        (1.5e-9, 3, "1.5e-09"),
+        (2.5e12, 3, "2.5e+12"),
+    ],
+)
+def test_a_number_of_a_size_that_people_know_has_no_exponent(value: float, digits: int, text: str) -> None:
+    assert format_digits(value, digits) == text

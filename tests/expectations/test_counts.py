@@ -117,6 +117,44 @@ def test_a_count_below_zero_is_none(tmp_path: Path) -> None:
         read_counts(tmp_path / "rows.csv")
 
 
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("benchmark,metric,value", "header"),
+        ("Benchmark,Metric,Expected,Noise", "header"),
+        ("a,b", "2 cells"),
+        ("a,b,nan", "'nan'"),
+        ("a,b,1e400", "'1e400'"),
+        ("a,b,", "value is blank"),
+        ("-1,b,1", "the name '-1'"),
+    ],
+)
+def test_the_cell_at_fault_is_named(tmp_path: Path, row: str, told: str) -> None:
+    path = tmp_path / "counts.csv"
+    path.write_text(f"good,metric,1\n{row}\n")
+    with pytest.raises(UsageProblem) as raised:
+        read_counts(path)
+    assert "line 2" in str(raised.value)
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("a,b,1,-0.015", "noise '-0.015'"),
+        ("a,b,-1,0.1", "expected '-1'"),
+        ("a,b,inf,0.1", "'inf'"),
+        ("benchmark,metric,value", "header"),
+    ],
+)
+def test_the_cell_at_fault_of_an_expectation_is_named(tmp_path: Path, row: str, told: str) -> None:
+    path = tmp_path / "expected.csv"
+    path.write_text(f"{row}\n")
+    with pytest.raises(UsageProblem) as raised:
+        read_expected_counts(path)
+    assert told in str(raised.value)
+
+
 def test_a_file_without_counts_has_nothing_to_judge(tmp_path: Path) -> None:
     """Such as one of blank lines."""
     (tmp_path / "empty.csv").write_text("\n\n")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from pytest_benchmark.stats import Stats
 
+from torchperf_ci.cli.files import write_output
 from torchperf_ci.core.records import METRICS, Direction, Status
 from torchperf_ci.formats.imports import export_records
 from torchperf_ci.formats.model import ExportFormat, ImportFormat
@@ -207,6 +208,8 @@ def test_standard_output_holds_the_export_alone(torchperf, tmp_path):
         (("{out}", "--format", "parquet"), 2, "name a file with --out"),
         (("{out}", "--format", "bensher"), 2, "Did you mean bencher?"),
         (("{out}", "--format", "csv", "--out", "{empty}/no/x.csv"), 2, "cannot be written (No such file or directory)"),
+        (("{out}", "--format", "csv", "--out", "{empty}"), 2, "is a directory"),
+        (("{out}", "--format", "csv", "--out", ""), 2, "give the name of a file"),
         (("{empty}", "--format", "csv"), 4, "there are no results in"),
         (("{empty}/no", "--format", "csv"), 2, "does not exist"),
     ],
@@ -262,3 +265,13 @@ def test_the_docs_name_every_format_and_its_directions():
         assert f"torchperf-ci export out --format {form} " in examples[form][1]
     for form in ImportFormat:
         assert re.search(rf"torchperf-ci (ingest {form}|history import) ", examples[form][2])
+
+
+def test_a_terminal_is_shown_control_characters_and_a_pipe_gets_them(monkeypatch, capsysbinary):
+    """As the label of a benchmark of another tool may hold them."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    write_output(None, b"a\x1b[2Jb\n")
+    assert capsysbinary.readouterr().out == "a\N{REPLACEMENT CHARACTER}[2Jb\n".encode()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    write_output(None, b"a\x1b[2Jb\n")
+    assert capsysbinary.readouterr().out == b"a\x1b[2Jb\n"

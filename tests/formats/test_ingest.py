@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 
 from torchperf_ci.core.records import Case, Direction, Environment, Mode, Record, Source, Status, Testing
-from torchperf_ci.core.results import read_results
+from torchperf_ci.core.results import Results, read_results
 from torchperf_ci.formats.google_benchmark import import_google_benchmark
-from torchperf_ci.formats.model import Clock, ImportRequest
+from torchperf_ci.formats.imports import runs_of
+from torchperf_ci.formats.model import Clock, Imported, ImportRequest
 from torchperf_ci.formats.pytest_benchmark import import_pytest_benchmark
+from torchperf_ci.history.runs import make_run
 
 REQUEST = ImportRequest(source=Source(repository="octo/repo", commit="f" * 40, branch="main", run_id="9"))
 
@@ -415,7 +417,7 @@ def test_a_time_without_offset_is_utc_for_pytest_benchmark(bench, monkeypatch):
 
 def test_extra_info_and_counters_are_metrics(bench):
     """With the names they have; one that is called like one of ours is told apart."""
-    bench["benchmarks"][4]["extra_info"] = {"tokens": 5, "speedup": 2.0, "note": "x", "ok": True}
+    bench["benchmarks"][4]["extra_info"] = {"tokens": 5, "speedup": 2.0, "note": "x", "ok": True, "": 3}
     assert of_pytest_benchmark(bench).records[4].metrics.keys() == {"abs_latency", "tokens", "own.speedup"}
     runs = [google_run("a", 8.0, items_per_second=value, hits=3) for value in (10.0, 30.0)]
     (record,) = of_google_benchmark(runs).records
@@ -453,6 +455,75 @@ def test_a_file_of_another_format_is_said(torchperf, tmp_path, command, content,
     assert done.code == code
     assert f"torchperf-ci ingest pytest-benchmark '{path}'" in done.err
     assert "Warning" not in done.err
+
+
+def test_a_folders_name_stays_on_its_line(torchperf, tmp_path):
+    done = torchperf("ingest", "csv", "-", "--output-dir", tmp_path / "a\nb", stdin=b"model,value\na,5\n")
+    assert (done.code, done.out.count("\n")) == (0, 1)
+
+
+@pytest.mark.parametrize(("repository", "key"), [("", "51"), ("octo/repo", "octo/repo/51")])
+def test_a_run_without_a_repository_is_known_by_its_number(repository, key):
+    source = Source(repository=repository, run_id="51", time="2026-11-01T00:00:00Z")
+    record = Record(case=case("s", "m"), testing=Testing.PERFORMANCE, status=Status.PASS, source=source)
+    ((run,), _) = runs_of(Imported(records=(record,)), name="n")
+    assert run.key == key
+    assert make_run(Results(records=(record,)), name="n", now=run.time).key == key
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_file_with_a_byte_order_mark_is_read(torchperf, tmp_path, encoding):
+    """Windows PowerShell writes UTF-16 where it is told > file."""
+    csv = "model,value\na,5\n".encode(encoding)
+    bench = json.dumps({"benchmarks": [google_run("b", 8.0)]}).encode(encoding)
+    for tool, content in (("csv", csv), ("google-benchmark", bench)):
+        done = torchperf("ingest", tool, "-", "--output-dir", tmp_path / tool, stdin=content)
+        assert (done.code, "Wrote" in done.out) == (0, True), done.err
+    path = tmp_path / "bench.json"
+    path.write_bytes(bench)
+    done = torchperf("ingest", "csv", path, "--output-dir", tmp_path / "out")
+    assert (done.code, "torchperf-ci ingest google-benchmark" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("table", "code", "told"),
+    [
+        ("model,value,value\na,1,2\n", 2, "'value' more than once"),
+        ("model,note,note,value\na,x,y,1\n", 0, ""),
+        ('model,value\na,1\n"b,2\n', 2, "never closed"),
+        ("model,value\na,1\nb,1,234\n", 0, ":3: has more cells than the 2"),
+        ("model,value\na,1\nb\n", 0, ":3: has no value"),
+    ],
+)
+def test_a_table_that_can_be_misread_is_told(torchperf, tmp_path, table, code, told):
+    """Of two columns with one name none is taken, and no number is cut at its comma."""
+    done = torchperf("ingest", "csv", "-", "--output-dir", tmp_path / "out", stdin=table.encode())
+    assert done.code == code
+    assert told in done.err
+
+
+def test_a_number_in_quotes_is_a_number(torchperf, tmp_path):
+    """A shell script writes them easily; other texts are none."""
+    values = [{"name": name, "unit": "s", "value": value} for name, value in (("a", "5"), ("b", "five"))]
+    form = "github-action-benchmark"
+    done = torchperf("ingest", form, "-", "--output-dir", tmp_path / "out", stdin=json.dumps(values).encode())
+    (record,) = read_results(tmp_path / "out").records
+    assert (record.case.model, record.metrics) == ("a", {"value": 5.0})
+    assert "entry 1" in done.err
+
+
+def test_a_line_of_several_rows_is_named_as_elsewhere(torchperf, tmp_path):
+    done = torchperf("ingest", "hud", "-", "--output-dir", tmp_path / "out", stdin=b'{"metric": {}}\n{"metric": \n')
+    assert "standard input:2: not JSON" in done.err
+
+
+def test_what_ran_as_it_is_has_a_latency_and_none_that_was_compiled(torchperf, tmp_path):
+    out = tmp_path / "out"
+    torchperf("ingest", "google-benchmark", "-", "--output-dir", out, stdin=GOOD)
+    torchperf("report", out)
+    for page in ("report.md", "report.html"):
+        assert "Latency (ms; lower is better)" in (out / page).read_text()
+        assert "Latency, compiled" not in (out / page).read_text()
 
 
 def test_a_results_folder_is_none_of_another_tool(torchperf, tmp_path):

@@ -44,7 +44,7 @@ def test_what_python_writes_is_parsed_as_python_does(value) -> None:
 
 @pytest.mark.parametrize(
     ("content", "place"),
-    [(b'{\n"a": }', "f:2: not JSON"), (b'"\n\xff"', "f:2: not UTF-8"), (b"", "f:1: not JSON"), (b"[" * 10**5, "f: ")],
+    [(b'{\n"a": }', "f:2: not JSON"), (b'"\n\xff"', "f:2: not UTF-8"), (b" \n", "f: is empty"), (b"[" * 10**5, "f: ")],
 )
 def test_the_line_of_what_is_no_json_is_named(content, place) -> None:
     """And however deep it is nested."""

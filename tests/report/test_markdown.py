@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from report_builders import accuracy, blank_charts, both, case, check_golden, findings, performance, sample_records
-from torchperf_ci.core.records import Case, Mode, Record, Status, Testing
+from torchperf_ci.core.records import Build, Case, Environment, Mode, Record, Status, Testing
 from torchperf_ci.core.results import Problem, Results
 from torchperf_ci.core.text import code
 from torchperf_ci.github.checks import Conclusion
@@ -20,6 +20,7 @@ from torchperf_ci.post.stored import review_results
 from torchperf_ci.report.gh_parts import case_csvs, render_parts, write_summary_csvs
 from torchperf_ci.report.html import write_page
 from torchperf_ci.report.markdown import write_markdown
+from torchperf_ci.report.model import ReportOptions, collect_findings
 from torchperf_ci.report.write import write_terminal
 
 GITHUB = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
@@ -47,6 +48,22 @@ def test_several_sections_in_full():
     ]
     records.append(accuracy(case("lstm", suite="zoo", dtype="amp"), Status.OOM, reason="CUDA out of memory"))
     check_golden("report/sections/report.md", write_markdown(findings(records)))
+
+
+@pytest.mark.parametrize(("latency", "cell"), [(12345.678, "12,346"), (999.6, "1,000"), (5e-5, "0.00005")])
+def test_a_latency_has_no_exponent(latency: float, cell: str):
+    records = [performance(case(), None, abs_latency=latency, compilation_latency=1234.5)]
+    text = write_markdown(findings(records))
+    assert f"| {cell} |" in text
+    assert "| 1,234 |" in text
+
+
+def test_what_is_not_known_of_a_machine_is_not_told_as_zero():
+    """Files of other tools name a processor or a GPU, and not how many there are."""
+    build = Build(environment=Environment(cpu="Intel Xeon", gpu="NVIDIA H100"))
+    results = Results(records=(accuracy(case()),), builds=(build,))
+    text = write_markdown(collect_findings(results, ReportOptions()))
+    assert "`NVIDIA H100` · `Intel Xeon` ·" in text
 
 
 def test_many_failures_fold_behind_the_first_ones():

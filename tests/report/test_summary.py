@@ -79,6 +79,24 @@ def test_a_pass_that_is_left_out_says_so():
     assert other.reason == "passed here; see the same model with the other compilers"
 
 
+@pytest.mark.parametrize(
+    ("metrics", "status", "told"),
+    [
+        ({"abs_latency": 0.0}, "no_latency", "latency cannot be used: 0 ms"),
+        ({"abs_latency": -1.0}, "no_latency", "latency cannot be used: -1 ms"),
+        ({"abs_latency": math.nan}, "no_latency", "latency cannot be used: nan ms"),
+        ({"speedup": 0.0, "abs_latency": 1.0}, "no_speedup", "speedup cannot be used: 0x"),
+        ({}, "no_latency", "no latency"),
+    ],
+)
+def test_a_number_that_cannot_be_used_is_named(metrics: dict[str, float], status: str, told: str):
+    """It is the case's own, so no other compiler is pointed at."""
+    (failure,) = list_failures(tables_of([replace(performance(case("a"), None), metrics=metrics)]))
+    assert (failure.status, failure.counts) == (status, True)
+    assert told in failure.reason
+    assert "compilers" not in failure.reason
+
+
 def flagged(records, *compilers):
     (tables,) = suite_tables(records, CaseSelection())
     return [(flag.metric, flag.model, flag.value) for flag in find_flags(tables, compilers or tables.compilers)]

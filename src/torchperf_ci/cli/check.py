@@ -206,7 +206,9 @@ def counts(options: CountOptions) -> None:
     verdict = f"{sign}, of {len(checks):,}"
     click.echo(verdict)
     if failed or not is_compared:
-        words = ["--from", str(options.actual), "--counts", str(options.expected)]
+        is_gone = any(each.outcome is CountOutcome.MISSING for each in failed)
+        prune = ["--prune"] if is_gone else []
+        words = ["--from", str(options.actual), "--counts", str(options.expected), *prune]
         click.echo(f"If these results are right: torchperf-ci update-expected {shlex.join(words)}")
     lines = [f"- {code(describe_count(each), limit=300)}" for each in checks if each.outcome is not CountOutcome.PASS]
     markdown = "\n".join([f"## {verdict}", "", *lines, ""])

@@ -16,6 +16,7 @@ from torchperf_ci.cli.files import tell_problems
 from torchperf_ci.cli.finish import ContentOptions, refuse_to_overwrite, tell_step
 from torchperf_ci.cli.follow_options import FollowOptions, follow_up
 from torchperf_ci.cli.history_options import (
+    DEFAULT_HISTORY,
     HistoryOptions,
     JudgingOptions,
     PagesOptions,
@@ -62,6 +63,18 @@ class ComparingOptions(HistoryOptions):
         help="The new folder there.  [default: day_{%j}_{%d_%m_%y}_performance_{dtype}_{100..999}]"
     )
     last: int = option(type=click.IntRange(min=1), default=10, help="How many runs to show over time.")
+
+    def refuse_unwritable(self) -> None:
+        """Raise `UsageProblem` where runs are kept in a folder that cannot be written, before a verdict is told."""
+        from torchperf_ci.core.file_systems import is_url
+        from torchperf_ci.core.safe_files import find_write_problem
+
+        place = str(self.archive or self.location or DEFAULT_HISTORY)
+        if (self.is_on_branch and not self.archive) or is_url(place):
+            return
+        if problem := find_write_problem(Path(place)):
+            option = "--dashboard-archive-path" if self.archive else "--history"
+            raise UsageProblem(f"runs cannot be kept in {place} ({problem}); choose another folder with {option}")
 
 
 @command_options("Comment")
@@ -148,6 +161,8 @@ class DashboardCommandOptions:
             raise UsageProblem(
                 "--history and --dashboard-archive-path are two places for the same runs; give one of them"
             )
+        if self.keeps_run and not (self.dry_run or self.confirm):
+            self.history.refuse_unwritable()
         self.pages.check(self.github)
         if self.pages.pages_branch and (self.history.archive or self.no_detect_regressions):
             raise UsageProblem(
@@ -253,7 +268,7 @@ def dashboard(options: DashboardCommandOptions) -> int:
             summary, comments = write_dashboards(folder, findings, dashboards, charts, targets.host_pictures(pictures))
         tell_problems((*findings.problems, *past.problems), word="Problem")
         click.echo("\n\n".join([summary, *map(write_terminal_text, dashboards)]))
-        click.echo(f"The dashboard is in {', '.join(str(comment.path) for comment in comments)}", err=True)
+        click.echo(one_line(f"The dashboard is in {', '.join(str(comment.path) for comment in comments)}"), err=True)
         targets.keep_run(pictures)
         if options.pages.pages_branch:
             targets.publish_pages()
@@ -316,7 +331,7 @@ def _write_cases_to_confirm(options: DashboardCommandOptions, run: HistoryRun, s
     for case in cases:
         metrics = ", ".join(item.metric.name for item in dropped if item.case == case)
         click.echo(one_line(f"{case}: {metrics}", limit=300))
-    click.echo(f"Wrote {count(len(cases), 'case')} to be confirmed to {options.confirm}", err=True)
+    click.echo(one_line(f"Wrote {count(len(cases), 'case')} to be confirmed to {options.confirm}"), err=True)
     tell_step({"confirm": len(cases), "confirm-file": options.confirm}, github_files=options.github_files)
     return int(ExitCode.OK)
 
@@ -399,9 +414,9 @@ class Targets:
             added = self.history().add(self.run, options.directory, dry_run=options.dry_run)
             for path, size in added.sizes.items():
                 done = "Would write" if options.dry_run else "Wrote"
-                click.echo(f"{done} {added.where}/{path} ({size:,} bytes)", err=True)
+                click.echo(one_line(f"{done} {added.where}/{path} ({size:,} bytes)"), err=True)
             if not added.sizes:
-                click.echo(f"{added.where} has this run already", err=True)
+                click.echo(one_line(f"{added.where} has this run already"), err=True)
         if files:
             self._commit(files)
 

@@ -19,7 +19,7 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import Results
 from torchperf_ci.core.safe_files import write_whole
-from torchperf_ci.core.text import break_commands, count, nearest, one_line
+from torchperf_ci.core.text import break_commands, count, nearest, one_line, terminal
 
 if TYPE_CHECKING:
     from torchperf_ci.formats.model import ImportRequest
@@ -49,9 +49,12 @@ def write_output(path: Path | None, content: bytes, *, holds: str = "") -> None:
     if path is None or path == STREAM:
         sys.stdout.flush()
         text = content.decode("utf-8", errors="surrogateescape")
+        text = terminal(text) if sys.stdout.isatty() else text
         sys.stdout.buffer.write(break_commands(text).encode("utf-8", errors="surrogateescape"))
         sys.stdout.buffer.flush()
         return
+    if path.is_dir():  # as "", the value of a variable that is not set, is too
+        raise UsageProblem(f"the folder {path} cannot be written as a file; give the name of a file in it")
     try:
         if not path.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -60,7 +63,7 @@ def write_output(path: Path | None, content: bytes, *, holds: str = "") -> None:
         raise UsageProblem(
             f"{path} cannot be written ({error.strerror}); give a file in a folder that is there and can be written"
         ) from error
-    click.echo(f"Wrote {path}{f': {holds}' if holds else ''}", err=True)
+    click.echo(one_line(f"Wrote {path}{f': {holds}' if holds else ''}"), err=True)
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from torchperf_ci.core.errors import ExitCode, TorchperfError, UsageProblem
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Mode
 from torchperf_ci.core.results import MANIFEST, RECORDS, Results, ResultsFolder, read_results
-from torchperf_ci.core.text import break_commands, safe_name, terminal, write_unguarded
+from torchperf_ci.core.text import break_commands, one_line, safe_name, terminal, write_unguarded
 from torchperf_ci.github.job import append_summary, write_outputs
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def conclude(
     findings = judge_results(results, report_options)
     echo_report(write_findings(folder, findings), findings.outcome)
     if not quiet:
-        click.echo(f"The report is {folder.path / 'report.html'}; report.md is the same for GitHub.", err=True)
+        page = folder.path / "report.html"
+        click.echo(one_line(f"The report is {page}; report.md is the same for GitHub."), err=True)
     tell_problems(findings.problems, word="Problem")
     is_good = findings.outcome.is_pass and not (strict and findings.not_compiled)
     code = ExitCode.OK if is_good else ExitCode.SOME_FAILED

@@ -22,7 +22,7 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Metric, Source
 from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import RECORDS, Problem, Results, open_folder
-from torchperf_ci.core.text import count, csv_cell, draw_table, one_line, some_of, write_csv
+from torchperf_ci.core.text import count, csv_cell, draw_table, format_digits, one_line, some_of, write_csv
 from torchperf_ci.formats.model import ImportFormat
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def export(options: HistoryExportOptions) -> None:
         folder.append(*run.results.builds, *run.results.records)
         if run.results.confirmations:
             folder.append_confirmations(run.results.confirmations)
-    click.echo(f"Wrote {count(len(run.results.records), 'record')} to {target}")
+    click.echo(one_line(f"Wrote {count(len(run.results.records), 'record')} to {target}"))
 
 
 @history.command()
@@ -288,13 +288,14 @@ def accept(options: HistoryAcceptOptions) -> None:
                 f"no open change fits {one_line(options.case)!r} with --metric {one_line(options.metric)!r}. "
                 + (f"Open are: {one_line(there_are)}" if changed else "No change is open")
             )
+        if not options.dry_run:
+            kept.files.write(encode_acceptances([acceptance]))
         for item in accepted:
             day = f"{item.since.time:%Y-%m-%d}" if item.since else ""
             done = "Would accept" if options.dry_run else "Accepted"
-            numbers = f"{item.old:.4g} → {item.new:.4g}" if item.old is not None and item.new is not None else ""
+            values = [format_digits(value, 4) for value in (item.old, item.new) if value is not None]
+            numbers = " → ".join(values) if len(values) == 2 else ""
             click.echo(one_line(f"{done} {item.case} {item.metric.name}: {numbers}, since {day}", limit=300))
-        if not options.dry_run:
-            kept.files.write(encode_acceptances([acceptance]))
 
 
 def _read_runs(options: HistoryImportOptions) -> Iterator[tuple[HistoryRun, Sequence[Problem]]]:

@@ -110,13 +110,13 @@ def _take(options: IngestOptions, request: ImportRequest) -> None:
     raw, target = sum(bool(record.samples) for record in records), options.output_dir / RECORDS
     summary = f"{count(len(records), 'result')}, {raw:,} with raw rounds"
     if options.dry_run:
-        click.echo(f"Would write {target}: {summary}")
+        click.echo(one_line(f"Would write {target}: {summary}"))
         return
     with open_folder(options.output_dir) as folder:
         if not options.keep_output_dir:
             folder.empty()
         folder.append(*builds, *records)
-    click.echo(f"Wrote {target}: {summary}")
+    click.echo(one_line(f"Wrote {target}: {summary}"))
     click.echo(f"Next: torchperf-ci report {shlex.quote(str(options.output_dir))}", err=True)
 
 
@@ -155,13 +155,13 @@ def _read_newest(path: Path, request: ImportRequest) -> tuple[Sequence[Record], 
 
 def _other_format(path: Path, content: bytes | None, request: ImportRequest) -> str:
     """Say which command takes a file that looks like one of another format; blank when it does not."""
-    from torchperf_ci.formats.imports import detect
+    from torchperf_ci.formats.imports import detect, unpack
     from torchperf_ci.formats.model import InputProblem
 
     if (path / RECORDS).is_file() or path.name == RECORDS:
         return f"{path} is from torchperf-ci itself: use the results folder directly"
     try:
-        form = detect(path.read_bytes() if content is None else content, file=str(path))
+        form = detect(unpack(path.read_bytes() if content is None else content, str(path)), file=str(path))
     except (InputProblem, OSError):
         return ""
     if form is request.form:

@@ -102,7 +102,7 @@ def _merge(options: MergeOptions) -> int:
         code = int(ExitCode.NOTHING_TO_JUDGE)
         tell_step({"exit-code": code}, github_files=options.github_files)
     said = f"{count(len(merged.records), 'result')} of {count(len(folders), 'folder')}"
-    click.echo(f"Merged {said} into {target}", err=True)
+    click.echo(one_line(f"Merged {said} into {target}"), err=True)
     return code
 
 
@@ -112,7 +112,7 @@ def _piece(folder: Path) -> Piece:
 
     results = read_folder(folder, CaseSelection())
     for problem in results.problems:
-        click.echo(f"Warning: {folder / one_line(str(problem), limit=300)}", err=True)
+        click.echo(one_line(f"Warning: {folder / str(problem)}", limit=300), err=True)
     shard, attempt = identify_folder(folder, lambda: results.records)
     return Piece(label=folder.resolve().name, shard=shard, attempt=attempt, results=results)
 

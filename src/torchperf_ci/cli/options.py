@@ -17,9 +17,11 @@ options that commands share, with a section of the help, `@command_options("GitH
 from __future__ import annotations
 
 import difflib
+import errno
 import functools
 import itertools
 import math
+import os
 import re
 import shlex
 import shutil
@@ -30,8 +32,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints, overload
 
 import click
+from click.core import ParameterSource
 
 from torchperf_ci.core.errors import UsageProblem
+from torchperf_ci.core.safe_files import find_write_problem
 from torchperf_ci.core.text import nearest
 
 if TYPE_CHECKING:
@@ -259,6 +263,15 @@ def _hints(kind: type[Any]) -> dict[str, Any]:
     return {each.name: hints[each.name] for each in fields(kind)}
 
 
+_NUMBERS = {
+    "integer range": "a whole number",
+    "integer": "a whole number",
+    "float range": "a number",
+    "float": "a number",
+}
+"""Words of click's, by ours."""
+
+
 class Option(click.Option):
     """An option in a section of the help, whose hyphens may be typed as underscores, as in scripts people come from.
 
@@ -283,10 +296,14 @@ class Option(click.Option):
         try:
             return super().type_cast_value(ctx, value)
         except click.BadParameter as error:
+            message = error.message
+            for numbers, words in _NUMBERS.items():
+                message = message.replace(f"is not a valid {numbers}.", f"is not {words}.")
             if isinstance(self.type, click.Choice) and isinstance(value, str):
-                hint = nearest(value, map(str, self.type.choices))
-                raise click.BadParameter(f"{error.message}{hint}", error.ctx, error.param) from error
-            raise
+                message += nearest(value, map(str, self.type.choices))
+            if ctx.get_parameter_source(str(self.name)) is ParameterSource.ENVIRONMENT:
+                message += f" It is the value of the variable {self.envvar}."
+            raise click.BadParameter(message, error.ctx, error.param) from error
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:  # noqa: ANN401 - click's private parser type
         self.opts, shown = _with_underscores(self.opts), self.opts
@@ -371,8 +388,22 @@ PYTHON = option(
     "torchperf-ci]",
 )
 
+
+class _AppendedFile(click.Path):
+    """A file that is appended to at the end; one that cannot be is refused before anything is said."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        path = Path(value)
+        problem = "" if path.parent.is_dir() else os.strerror(errno.ENOENT)
+        if problem := problem or find_write_problem(path):
+            self.fail(f"{os.fspath(value)} cannot be written ({problem})", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 SUMMARY_FILE = option(
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=_AppendedFile(dir_okay=False, path_type=Path),
     help="Append the summary to this file as Markdown, for example $GITHUB_STEP_SUMMARY.",
 )
 

@@ -14,7 +14,7 @@ import click
 
 from torchperf_ci.cli.finish import echo_coloured
 from torchperf_ci.core.records import Record, Status, Testing
-from torchperf_ci.core.text import count, one_line
+from torchperf_ci.core.text import count, format_digits, one_line
 from torchperf_ci.run.plan import PlannedCase
 from torchperf_ci.run.runner import RunProgress
 
@@ -153,11 +153,13 @@ def _shorten(records: Sequence[Record], earlier: set[tuple[str, str, str]]) -> l
 
 def _numbers(record: Record) -> str:
     metrics = record.metrics
-    own = [f"{name} {metrics[name]:.4g} {each.unit}".strip() for name, each in record.own_metrics.items()]
+    own = [f"{name} {format_digits(metrics[name], 4)} {each.unit}".strip() for name, each in record.own_metrics.items()]
     if "speedup" not in metrics:  # what runs as it is
         low, high = (metrics.get(f"abs_latency_{end}") for end in ("low", "high"))
-        interval = f" ({low:.3g} to {high:.3g})" if low is not None and high is not None else ""
-        return ", ".join([f"{metrics['abs_latency']:.3g} ms{interval}", *own])
+        interval = (
+            f" ({format_digits(low, 3)} to {format_digits(high, 3)})" if low is not None and high is not None else ""
+        )
+        return ", ".join([f"{format_digits(metrics['abs_latency'], 3)} ms{interval}", *own])
     interval = f" ({metrics['speedup_low']:.3f} to {metrics['speedup_high']:.3f})" if "speedup_low" in metrics else ""
-    times = f"{metrics['speedup']:.3f}x{interval}, {metrics['abs_latency']:.3g} ms"
+    times = f"{metrics['speedup']:.3f}x{interval}, {format_digits(metrics['abs_latency'], 3)} ms"
     return ", ".join([times, *own, f"compiled in {metrics['compilation_latency']:.1f} s"])

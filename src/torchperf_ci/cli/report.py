@@ -49,7 +49,7 @@ def report(options: ReportCommandOptions) -> None:
     with open_folder(target, adopt=True) as folder:
         summary = write_findings(folder, findings)
     echo_report(summary, findings.outcome)
-    click.echo(f"The report is in {target / 'report.md'} and {target / 'report.html'}.", err=True)
+    click.echo(one_line(f"The report is in {target / 'report.md'} and {target / 'report.html'}."), err=True)
     tell_problems(findings.problems, word="Problem")
     if findings.problems or findings.missing:
         sys.exit(int(ExitCode.SOME_FAILED))

@@ -161,8 +161,11 @@ def _update_counts(options: UpdateExpectedOptions, path: Path) -> None:
     after = update_counts(counts, before, prune=options.prune)
     changed = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     for check in check_counts(counts, before):
-        if (check.benchmark, check.metric) in changed:
+        key = (check.benchmark, check.metric)
+        if key in changed:
             click.echo(describe_count(check))
+        elif check.value is None:
+            click.echo(f"{describe_count(check)}; it is kept, unless --prune is given")
     if changed and not options.dry_run:
         save_counts(path, after)
     told = "dry run: nothing was written" if options.dry_run else f"{path} is up to date"

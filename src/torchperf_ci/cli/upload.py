@@ -15,7 +15,7 @@ from torchperf_ci.cli.finish import tell_step
 from torchperf_ci.cli.options import GITHUB_OUTPUTS, Group, KeyValues, Number, command_options, option, takes
 from torchperf_ci.core.errors import NothingToJudge
 from torchperf_ci.core.file_systems import is_url, shown
-from torchperf_ci.core.text import count
+from torchperf_ci.core.text import count, one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.pytorch.hud import Identity
@@ -212,7 +212,7 @@ def hud(options: HudOptions) -> None:
     if options.dry_run:
         write_output(STREAM, content)
         for target in [f"{shown(out)}/{path}" for path in files] or [out]:
-            click.echo(f"Would write {target}", err=True)
+            click.echo(one_line(f"Would write {target}"), err=True)
         return
     if files:
         for url in put_files(out, files):

@@ -19,7 +19,7 @@ from torchperf_ci.compare.model import TIMED, AcceptedChange, Comparison, Compar
 from torchperf_ci.compare.words import METRIC_TITLES, metric_name, name
 from torchperf_ci.core.errors import UsageProblem
 from torchperf_ci.core.records import Case
-from torchperf_ci.core.text import nearest, one_line
+from torchperf_ci.core.text import format_digits, nearest, one_line
 
 COMMAND = "/torchperf accept"
 IN_DESCRIPTION = "torchperf: accept"
@@ -176,7 +176,9 @@ def _accept(comparison: Comparison, acceptances: Sequence[ChangeAcceptance]) -> 
         smaller = known
     if smaller is None:
         return comparison
-    more = f"more than the {100 * (smaller.limit - 1):.3g} % that {one_line(smaller.by, limit=60)} accepted"
+    more = (
+        f"more than the {format_digits(100 * (smaller.limit - 1), 3)} % that {one_line(smaller.by, limit=60)} accepted"
+    )
     return replace(comparison, why="; ".join(filter(None, (comparison.why, more))))
 
 

@@ -20,7 +20,7 @@ from torchperf_ci.compare.effects import (
     Verdict,
 )
 from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Case, Metric, Source
-from torchperf_ci.core.text import Word, one_line
+from torchperf_ci.core.text import Word, format_digits, one_line
 
 if TYPE_CHECKING:
     from torchperf_ci.machine.host import HostLoad
@@ -208,7 +208,7 @@ def _more(difference: float) -> str:
 
 
 def _write_count(value: float) -> str:
-    return f"{value:,.0f}" if value == round(value) or value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value == round(value) or value >= 100 else format_digits(value, 3)
 
 
 def write_amount(unit: str, value: float | None) -> str:
@@ -225,7 +225,7 @@ def write_amount(unit: str, value: float | None) -> str:
         case _:
             return f"{sign}{_write_count(size)}"
     scale, name = next((step for step in steps if size >= step[0]), steps[-1])
-    return f"{sign}{size / scale:.3g} {name}"
+    return f"{sign}{format_digits(size / scale, 3)} {name}"
 
 
 LATENCY = "abs_latency"

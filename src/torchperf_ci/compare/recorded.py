@@ -221,7 +221,7 @@ def _compare_case(
     checked = (base.get((case, Testing.ACCURACY)), head.get((case, Testing.ACCURACY)))
     if not timed[0] and not checked[0]:
         failed = next((r for r in (*timed[1:], *checked[1:]) if r is not None and not r.status.is_pass), None)
-        reason = f"; head: {failed.status}: {failed.reason}" if failed is not None else ""
+        reason = f"; head: {describe_status(failed)}" if failed is not None else ""
         yield Comparison(case=case, metric=SPEEDUP, verdict=Verdict.NEW, why=f"base does not have it{reason}")
         return
     if not timed[1] and not checked[1]:

@@ -22,7 +22,7 @@ from torchperf_ci.compare.verdicts import is_to_repeat, share_launch_noise
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.records import MACHINE_UNKNOWN, Case, Environment, Source, Status
 from torchperf_ci.core.results import LOGS, ResultsFolder
-from torchperf_ci.core.text import count
+from torchperf_ci.core.text import count, format_digits
 from torchperf_ci.machine.gpu import watched_gpu
 from torchperf_ci.machine.host import LEAST_MEMORY, memory_left
 from torchperf_ci.run.case_worker import CaseSettings
@@ -392,7 +392,7 @@ def describe_request(request: CompareRequest, base: LiveSide, head: LiveSide) ->
         base=request.base.label,
         head=request.head.label,
         how=how,
-        machine=f"{two.gpu or two.cpu}, {two.cpu_count} CPUs, torch {two.torch}",
+        machine=f"{two.gpu or two.cpu}, {count(two.cpu_count, 'CPU')}, torch {two.torch}",
         tolerances=plan.tolerances,
         source=request.source,
         base_commit=request.base.commit.known if request.base.commit else None,
@@ -500,8 +500,9 @@ class LiveComparison:
         self._earlier, self._spreads = earlier, list(earlier)
         budget, least = request.settings.budget, math.ceil(len(self.cases) * LEAST_SECONDS)
         if budget is not None and budget / len(self.cases) < LEAST_SECONDS:
+            share = format_digits(budget / len(self.cases), 2)
             raise UsageProblem(
-                f"--budget {budget:g} leaves {budget / len(self.cases):.2g} s for each of {len(self.cases)} cases, too "
+                f"--budget {budget:g} leaves {share} s for each of {len(self.cases)} cases, too "
                 f"little for two rounds; give at least {least}, or choose fewer cases with --filter"
             )
         refuse_cold_l2(self.cases, request.settings)

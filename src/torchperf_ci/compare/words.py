@@ -24,7 +24,16 @@ from torchperf_ci.compare.model import (
 )
 from torchperf_ci.core.records import METRICS, Case
 from torchperf_ci.core.statistics import slow_share
-from torchperf_ci.core.text import ABSENT, count, duration, is_full_sha, is_repository, is_run_id, one_line
+from torchperf_ci.core.text import (
+    ABSENT,
+    count,
+    duration,
+    format_digits,
+    is_full_sha,
+    is_repository,
+    is_run_id,
+    one_line,
+)
 from torchperf_ci.report.words import format_count
 
 SIGNS = {
@@ -243,7 +252,7 @@ def change_with_interval(comparison: Comparison | None) -> str:
 
 def percent(share: float) -> str:
     """Write a share: `5 %`, `2.5 %`."""
-    return f"{100 * share:.3g} %"
+    return f"{format_digits(100 * share, 3)} %"
 
 
 def quantity(comparison: Comparison, value: float | None) -> str:
@@ -258,11 +267,11 @@ def amount(metric: str, value: float | None, *, unit: str = "") -> str:
     unit = METRICS[metric].unit if metric in METRICS else one_line(unit, limit=_LONGEST_UNIT)
     match unit:
         case "ratio":
-            return f"{value:.3g}x"
+            return f"{format_digits(value, 3)}x"
         case "bytes" | "count":
             return format_count(metric, value)
         case _:
-            return f"{value:.4g} {unit}".strip()
+            return f"{format_digits(value, 4)} {unit}".strip()
 
 
 def why(comparison: Comparison) -> str:

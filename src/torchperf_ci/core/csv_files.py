@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import COUNTERS, METRICS, Case, Mode, Record, Status, Testing
 from torchperf_ci.core.results import Problem
-from torchperf_ci.core.text import from_csv_cell
+from torchperf_ci.core.text import count, from_csv_cell
 
 KNOWN_COMPILERS = (
     "eager",
@@ -128,7 +128,7 @@ def csv_name_problem(name: str, asked: CaseSelection = _NOTHING_ASKED) -> str:
     if len(readings) == 1:
         return ""
     meanings = [f"compiler {each.compiler}, suite {each.suite}, dtype {each.dtype}" for each in readings[:3]]
-    more = f", and {len(readings) - 3} more ways" if len(readings) > 3 else ""
+    more = f", and {count(len(readings) - 3, 'more way')}" if len(readings) > 3 else ""
     return (
         f"has a name that can be read in several ways ({'; or '.join(meanings)}{more}); it is not read. "
         "Rename it, or say which of them it is: `report` and `dashboard` take --compilers, --suites and --dtypes"

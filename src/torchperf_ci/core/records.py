@@ -44,6 +44,9 @@ def _finite(digits: str) -> float:
     return number
 
 
+VERSION = 1
+"""The format of a line; a later one is for lines that this code would misunderstand."""
+
 NOT_KNOWN = "unknown"
 """The precision of benchmarks that do not say it."""
 
@@ -471,7 +474,8 @@ def to_line(item: Record | Build) -> str:
 def from_line(line: str) -> Record | Build:
     """Read the record or build of one line. Raises `RecordProblem` for everything else.
 
-    Unknown fields are ignored, so that records of a later version can be read.
+    Unknown fields are ignored, so that records with more fields can be read; those of a later `VERSION` mean something
+    else, and are refused.
     """
     item: Record | Build = decode_line(line, {"record": Record, "build": Build})
     if isinstance(item, Record) and item.own_metrics:
@@ -493,14 +497,20 @@ def encode_line(kind: str, item: Any) -> str:  # noqa: ANN401 - a dataclass, or 
 
     Python's encoder keeps halves of surrogate pairs, which a file name in a message may hold; msgspec refuses them.
     """
-    body = {"type": kind, "v": 1, **msgspec.to_builtins(item)}
+    body = {"type": kind, "v": VERSION, **msgspec.to_builtins(item)}
     return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def decode_line(line: str, kinds: Mapping[str, type[Any]]) -> Any:  # noqa: ANN401 - one of the kinds
     """Read a line of JSON as the dataclass that `kinds` has for its field `type`. Raises `RecordProblem`."""
     try:
-        kind = _decode(line, _Kind).type
+        about = _decode(line, _Kind)
+        kind = about.type
+        if about.v > VERSION:
+            raise RecordProblem(
+                f"written by a newer torchperf-ci (format version {about.v}, and this one reads {VERSION}); "
+                "update this one"
+            )
         if kind not in kinds:
             raise RecordProblem(f"field 'type' is {kind[:40]!r}, expected one of: {', '.join(kinds)}")
         return _decode(line, kinds[kind])
@@ -512,6 +522,7 @@ def decode_line(line: str, kinds: Mapping[str, type[Any]]) -> Any:  # noqa: ANN4
 
 class _Kind(msgspec.Struct):
     type: str = ""
+    v: int = VERSION
 
 
 def _decode(line: str, kind: type[Decoded]) -> Decoded:

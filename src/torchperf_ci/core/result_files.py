@@ -7,6 +7,7 @@ who read it later.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -149,6 +150,10 @@ def read_folder(path: Path, selection: CaseSelection) -> Results:
     """
     if (path / RECORDS).is_file():
         return _add_confirmations(read_results(path), path / CONFIRMATION)
+    if os.path.lexists(path / RECORDS):
+        kind = "a folder" if (path / RECORDS).is_dir() else "a link to what is not there"
+        kind = kind if (path / RECORDS).is_dir() or (path / RECORDS).is_symlink() else "no plain file"
+        return Results(problems=(Problem(file=RECORDS, what=f"is {kind}, so there are no results to read"),))
     names = [item.name for item in (*path.glob("*.csv"), *path.glob(COMMANDS)) if item.is_file()]
     return read_files(names, lambda name: read_file(path / name), selection)
 

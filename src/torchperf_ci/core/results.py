@@ -6,6 +6,7 @@ those files, so that nothing a person put beside them goes away.
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import io
 import os
@@ -248,7 +249,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def lines_of(content: bytes) -> Iterator[tuple[int, str]]:
     """Yield the lines of a file's content that are not blank, each with its number from 1."""
-    for number, raw in enumerate(io.BytesIO(content), start=1):
+    without_mark = content.removeprefix(codecs.BOM_UTF8)  # editors on Windows put it there
+    for number, raw in enumerate(io.BytesIO(without_mark), start=1):
         line = raw.decode("utf-8", errors="replace").strip()
         if line:
             yield number, line

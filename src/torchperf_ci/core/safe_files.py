@@ -25,6 +25,18 @@ class PlantedLink(OSError):
         super().__init__(errno.ELOOP, "a link, or no plain file, which torchperf-ci does not write to; remove it", path)
 
 
+def find_write_problem(path: Path) -> str:
+    """Say why no file or folder can be made or written at `path`, without a trace of trying; blank where one can be."""
+    at = path.absolute()
+    while not os.path.lexists(at) and at != at.parent:
+        at = at.parent
+    if at.is_dir():
+        return "" if os.access(at, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
+    if at != path.absolute():
+        return os.strerror(errno.ENOTDIR)
+    return "" if os.access(at, os.W_OK) else os.strerror(errno.EACCES)
+
+
 def is_below(relative: str) -> bool:
     """Say whether a path stays in the folder that it is relative to, links aside."""
     path = PurePosixPath(relative)

@@ -10,6 +10,7 @@ import csv
 import difflib
 import hashlib
 import io
+import math
 import re
 import shutil
 import signal
@@ -171,6 +172,20 @@ def _is_formula(text: str) -> bool:
 def count(number: int, noun: str) -> str:
     """Write a number with its noun: `1 case`, `1,234 cases`."""
     return f"{number:,} {noun if number == 1 else noun + 's'}"
+
+
+def format_digits(value: float, digits: int) -> str:
+    """Write a number with so many digits that mean something, and all that stand before its point: `0.00005`, `12,346`.
+
+    Only what has no unit that people know, below a millionth or from a thousand million on, has an exponent.
+    """
+    text = f"{value:,.{digits}g}"
+    size = abs(value)
+    if "e" not in text or not 1e-6 <= size < 1e9:
+        return text
+    if size >= 1:
+        return f"{value:,.0f}"
+    return f"{value:.{digits - 1 - math.floor(math.log10(size))}f}".rstrip("0")
 
 
 def some_of(names: Collection[str], most: int = 5) -> str:

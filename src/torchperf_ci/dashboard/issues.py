@@ -15,7 +15,18 @@ from datetime import datetime, timezone
 
 from torchperf_ci.compare.words import change as percent_text
 from torchperf_ci.core.records import Case
-from torchperf_ci.core.text import ABSENT, Word, code, count, fenced, is_repository, is_run_id, is_sha, one_line
+from torchperf_ci.core.text import (
+    ABSENT,
+    Word,
+    code,
+    count,
+    fenced,
+    format_digits,
+    is_repository,
+    is_run_id,
+    is_sha,
+    one_line,
+)
 from torchperf_ci.dashboard.incidents import Episode, EpisodeEnd, Incident
 from torchperf_ci.dashboard.owners import OwnerRule, find_labels, find_owners
 from torchperf_ci.dashboard.words import case_address, title_metric, write_acceptance, write_bisect, write_range
@@ -393,7 +404,7 @@ def _write_table(incident: Incident, options: FollowUpOptions) -> list[str]:
         name = code(f"{case.suite}/{case.model}")
         if options.site:
             name = f"{name} ([history]({case_address(options.site, case, each.state.metric.name)}))"
-        old, new = (ABSENT if value is None else f"{value:.4g}" for value in (each.old, each.new))
+        old, new = (ABSENT if value is None else format_digits(value, 4) for value in (each.old, each.new))
         size = ABSENT if each.change is None else percent_text(1 + each.change)
         if each.old is None:
             new = code(each.reason, limit=200) if each.reason else ABSENT

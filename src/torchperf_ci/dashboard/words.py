@@ -17,7 +17,7 @@ from torchperf_ci.compare.words import change as percent_text
 from torchperf_ci.compare.words import make_bisect_command
 from torchperf_ci.core.frames import Section
 from torchperf_ci.core.records import METRICS, Case, Metric, Source
-from torchperf_ci.core.text import code, count, heading, is_repository, is_run_id, is_sha, one_line
+from torchperf_ci.core.text import code, count, format_digits, heading, is_repository, is_run_id, is_sha, one_line
 from torchperf_ci.dashboard.incidents import digest
 from torchperf_ci.dashboard.model import Dashboard, name_cases
 from torchperf_ci.dashboard.owners import find_owners
@@ -156,7 +156,7 @@ def write_not_judged(dashboard: Dashboard) -> str:
         return ""
     reasons = Counter(item.reason for item in waiting)
     texts = ", ".join(f"{number:,} with {reason}" for reason, number in reasons.most_common(3))
-    more = f" and {len(reasons) - 3:,} more reasons" if len(reasons) > 3 else ""
+    more = f" and {count(len(reasons) - 3, 'more reason')}" if len(reasons) > 3 else ""
     cases = count(len(name_cases(waiting)), "case")
     return f"Not judged yet: {count(len(waiting), 'metric')} of {cases}, {texts}{more}"
 
@@ -231,7 +231,7 @@ def _describe_state(item: SeriesState, quote: Callable[[str], str]) -> str:
         old, new = (last.new, item.new) if last.is_worse else (last.old, last.new)
     if old is None or new is None:
         return title
-    numbers = f"({old:.4g} → {new:.4g})"
+    numbers = f"({format_digits(old, 4)} → {format_digits(new, 4)})"
     return f"{title} {percent_text(new / old)} {numbers}" if old > 0 and new > 0 else f"{title} {numbers}"
 
 

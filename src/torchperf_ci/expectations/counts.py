@@ -18,14 +18,17 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Record
 from torchperf_ci.core.result_files import read_file, read_folder
 from torchperf_ci.core.safe_files import write_whole
-from torchperf_ci.core.text import Word, one_line, write_csv
-from torchperf_ci.expectations.table import refuse_name
+from torchperf_ci.core.text import Word, count, one_line, write_csv
 
 USUAL_NOISE = 0.015
 """The noise of a new row for what varies a little, as PyTorch's files have it."""
 
 _KEPT_DIGITS = 4
 _GAP = "\n" * 4
+_ROW = ("benchmark", "metric", "value")
+_EXPECTED_ROW = ("benchmark", "metric", "expected", "noise")
+_MOST_NOISE = 10
+_MOST_FAULTS = 5
 
 Key = tuple[str, str]
 """A benchmark and its metric."""
@@ -78,18 +81,13 @@ def read_expected_counts(path: Path) -> dict[Key, ExpectedCount]:
     rows: dict[Key, ExpectedCount] = {}
     problems = []
     for line, cells in _read_rows(path):
-        numbers = [finite(cell) for cell in cells[2:]]
-        value, noise = numbers if len(numbers) == 2 else (None, None)
-        if value is None or noise is None or value < 0 or not 0 <= noise <= 10:
-            problems.append(f"line {line}: expected benchmark,metric,expected,noise")
-        elif why := _refuse(cells[:2]):
-            problems.append(f"line {line}: {why}")
+        if fault := _find_fault(cells, _EXPECTED_ROW):
+            problems.append(f"line {line}: {fault}")
         elif (key := (cells[0], cells[1])) in rows:
             problems.append(f"line {line}: {key[0]} {key[1]} is there twice")
         else:
-            rows[key] = ExpectedCount(value=value, noise=noise)
-    if problems:
-        raise UsageProblem(f"{path}: {'; '.join(problems[:5])}")
+            rows[key] = ExpectedCount(value=float(cells[2]), noise=float(cells[3]))
+    _refuse_faults(path, problems)
     return rows
 
 
@@ -105,12 +103,9 @@ def read_counts(path: Path, *, warn: Callable[[str], None] = lambda _: None) -> 
         for sentence in refused:
             warn(f"{path}: {sentence}; its counts are left out")
     else:
-        counts = {}
-        for line, cells in _read_rows(path):
-            value = finite(cells[2]) if len(cells) == 3 else None
-            if value is None or value < 0 or _refuse(cells[:2]):
-                raise UsageProblem(f"{path}: line {line}: expected benchmark,metric,value")
-            counts[cells[0], cells[1]] = value
+        rows = _read_rows(path)
+        _refuse_faults(path, [f"line {line}: {fault}" for line, cells in rows if (fault := _find_fault(cells, _ROW))])
+        counts = {(cells[0], cells[1]): float(cells[2]) for _, cells in rows}
     if refused and not counts:
         raise NothingToJudge(
             f"{path} holds no counts of a case that may stand in a table: {refused[0]}. Give the model another name"
@@ -150,8 +145,34 @@ def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
         raise UsageProblem(f"{path} is not a CSV of counts ({error})") from error
 
 
-def _refuse(names: Sequence[str]) -> str:
-    return next((f"the name {one_line(name, limit=80)!r} {why}" for name in names if (why := refuse_name(name))), "")
+def _find_fault(cells: Sequence[str], columns: Sequence[str]) -> str:
+    """Say which cell of a row is at fault, and how; blank where none is."""
+    expected = f"expected {','.join(columns)}"
+    if [cell.lower() for cell in cells[:2]] == list(columns[:2]):
+        return f"a header is not expected; remove it, so that every line has {','.join(columns)}"
+    if len(cells) != len(columns):
+        return f"it has {count(len(cells), 'cell')}; {expected}"
+    for column, cell in zip(columns[2:], cells[2:], strict=True):
+        number, written = finite(cell), repr(one_line(cell, limit=40))
+        if number is None:
+            return f"the {column} {written if cell else 'is blank and'} is not a finite number; {expected}"
+        if column != "noise" and number < 0:
+            return f"the {column} {written} is below 0"
+        if column == "noise" and not 0 <= number <= _MOST_NOISE:
+            return f"the noise {written} is not between 0 and {_MOST_NOISE}; 0.015 is 1.5 %"
+    return _refuse(cells[:2])
+
+
+def _refuse(names: Iterable[str]) -> str:
+    """Say which name may not stand in a table, and why; blank where all may."""
+    faults = ((name, refuse_name(name)) for name in names)
+    return next((f"the name {one_line(name, limit=80)!r} {why}" for name, why in faults if why), "")
+
+
+def _refuse_faults(path: Path, faults: Sequence[str]) -> None:
+    if faults:
+        more = f"; and {len(faults) - _MOST_FAULTS:,} more" if len(faults) > _MOST_FAULTS else ""
+        raise UsageProblem(f"{path}: {'; '.join(faults[:_MOST_FAULTS])}{more}")
 
 
 def check_counts(counts: Mapping[Key, float], expected: Mapping[Key, ExpectedCount]) -> list[CountCheck]:

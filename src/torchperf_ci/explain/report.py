@@ -13,7 +13,7 @@ from torchperf_ci.compare.model import Cause, Explanation, write_amount, write_c
 from torchperf_ci.compare.report import to_plain
 from torchperf_ci.compare.words import metric_name, name, percent
 from torchperf_ci.core.results import ResultsFolder
-from torchperf_ci.core.text import ABSENT, count, one_line
+from torchperf_ci.core.text import ABSENT, count, format_digits, one_line
 from torchperf_ci.explain.causes import list_code_diff, list_graph_diff
 from torchperf_ci.explain.model import Evidence
 from torchperf_ci.report.html import Grid, grid, number, read_template, render_page, text
@@ -210,7 +210,9 @@ def _make_cells(explanation: Explanation, cause: Cause) -> Sequence[str]:
         span = f"{write_amount(unit, cause.low)} to {write_amount(unit, cause.high)}"
     amounts = (cause.difference, cause.base, cause.head) if cause.share is not None else (None, None, None)
     difference, base, head = (ABSENT if amount is None else write_amount(unit, amount) for amount in amounts)
-    calls = ABSENT if cause.calls is None else f"{cause.calls[0]:,.4g} → {cause.calls[1]:,.4g}"
+    calls = (
+        ABSENT if cause.calls is None else f"{format_digits(cause.calls[0], 4)} → {format_digits(cause.calls[1], 4)}"
+    )
     return [
         text(write_cause(cause, explanation)),
         number(ABSENT if cause.share is None else percent(round(cause.share, 2))),

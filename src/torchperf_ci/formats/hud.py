@@ -119,7 +119,7 @@ def _rows(content: bytes, file: str, collector: RecordCollector) -> Iterator[tup
     for number, line in enumerate(content.split(b"\n"), start=1):
         if line.strip():
             with collector.skip_faults():
-                yield f"{file}:{number}", parse(line, file=f"{file}: line {number}")
+                yield f"{file}:{number}", parse(line, file=file, first_line=number)
 
 
 def _without_nulls(raw: Any) -> Any:  # noqa: ANN401 - any JSON

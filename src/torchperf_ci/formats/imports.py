@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import subprocess
 import tempfile
@@ -58,7 +59,7 @@ def read_location(location: str, request: ImportRequest, *, git_branch: str = ""
     try:
         if path.is_file():
             content = path.read_bytes()
-            form = request.form or detect(_unpack(content, location), file=location)
+            form = request.form or detect(unpack(content, location), file=location)
             return import_asv(path, request) if form is ImportFormat.ASV else read_content(content, location, request)
         if not path.is_dir():
             raise UsageProblem(f"{location} is not there; give a file, a folder, or a URL")
@@ -84,7 +85,7 @@ _READERS: Mapping[ImportFormat, Callable[..., Imported]] = {
 
 def read_content(content: bytes, file: str, request: ImportRequest) -> Imported:
     """Read the content of a file. Raises `InputProblem` naming what is wrong and where."""
-    content = _unpack(content, file)
+    content = unpack(content, file)
     form = request.form or detect(content, file=file)
     if form is ImportFormat.ASV:
         raise InputProblem([f"{file}: a file of asv is read where it lies, beside its machine and its benchmarks"])
@@ -187,13 +188,18 @@ def runs_of(imported: Imported, *, name: str) -> tuple[list[HistoryRun], list[st
 def _name_run(record: Record, when: datetime) -> str:
     source = record.source
     if source.run_id:
-        return f"{source.repository}/{source.run_id}"
+        return f"{source.repository}/{source.run_id}".lstrip("/")
     parts = [part for part in (record.environment.host, source.commit[:12]) if part] or ["imported"]
     return f"{'-'.join(parts)}@{when:%Y%m%dT%H%M%S.%fZ}"
 
 
-def _unpack(content: bytes, file: str) -> bytes:
-    """Unpack a gzipped file. Raises `InputProblem` when it is damaged, or larger than anybody's results."""
+def unpack(content: bytes, file: str) -> bytes:
+    """Unpack a gzipped file, and turn UTF-16 into UTF-8.
+
+    Raises `InputProblem` when it is damaged, or larger than anybody's results.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as Windows PowerShell's > writes text
+        return content.decode("utf-16", errors="replace").encode(errors="replace")
     if not content.startswith(b"\x1f\x8b"):
         return content
     whole = bytearray()

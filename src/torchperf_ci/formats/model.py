@@ -8,6 +8,7 @@ Foreign JSON is parsed and typed here, with the place of every fault.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import sys
@@ -71,8 +72,13 @@ class InputProblem(UsageProblem):
         self.problems = tuple(problems)
 
 
-def parse(content: bytes, *, file: str) -> Any:  # noqa: ANN401 - any JSON
-    """Parse JSON of another tool, which may hold `NaN` and `Infinity`. Raises `InputProblem` naming the line."""
+def parse(content: bytes, *, file: str, first_line: int = 1) -> Any:  # noqa: ANN401 - any JSON
+    """Parse JSON of another tool, which may hold `NaN` and `Infinity`. Raises `InputProblem` naming the line.
+
+    first_line: the number of the content's first line in the file.
+    """
+    if not content.removeprefix(codecs.BOM_UTF8).strip():
+        raise InputProblem([f"{file}: is empty"])
     try:
         return msgspec.json.decode(content)
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -80,23 +86,25 @@ def parse(content: bytes, *, file: str) -> Any:  # noqa: ANN401 - any JSON
     try:
         return json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = content.count(b"\n", 0, error.start) + first_line
         raise InputProblem([f"{file}:{line}: not UTF-8 text"]) from error
     except json.JSONDecodeError as error:
-        raise InputProblem([f"{file}:{error.lineno}: not JSON: {error.msg}"]) from error
+        raise InputProblem([f"{file}:{error.lineno - 1 + first_line}: not JSON: {error.msg}"]) from error
     except (ValueError, RecursionError) as error:
         raise InputProblem([f"{file}: not usable as JSON: {error}"]) from error
 
 
-def convert(raw: object, kind: type[Typed], *, where: str) -> Typed:
+def convert(raw: object, kind: type[Typed], *, where: str, strict: bool = True) -> Typed:
     """Give parsed JSON a type. Raises `InputProblem` naming the place and what was expected there.
+
+    strict: without it, a number may stand in quotes.
 
     In a struct's own fields, not in those of what it holds, null is as good as a field that is not there.
     """
     if isinstance(raw, dict) and hasattr(kind, "__struct_fields__"):
         raw = {name: value for name, value in raw.items() if value is not None}
     try:
-        return msgspec.convert(raw, kind)
+        return msgspec.convert(raw, kind, strict=strict)
     except msgspec.ValidationError as error:
         raise InputProblem([f"{where}: {explain(error)}"]) from None
 
@@ -326,6 +334,9 @@ class RecordCollector:
         if counter:
             part.counters[counter] = int(value)
         if metric is None:
+            return
+        if not metric.name.strip():
+            self.left_out.append(f"{where}: {case} has a number without a name")
             return
         if metric.name in part.metrics:
             self.left_out.append(f"{where}: {case} has a second {metric.name}")

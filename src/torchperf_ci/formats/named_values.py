@@ -22,7 +22,7 @@ from torchperf_ci.core.records import (
     own_metric,
 )
 from torchperf_ci.core.statistics import quartiles
-from torchperf_ci.core.text import cut_subject
+from torchperf_ci.core.text import cut_subject, format_digits
 from torchperf_ci.formats.model import (
     Duration,
     Finite,
@@ -148,7 +148,7 @@ def _collect(
     for place, raw in enumerate(values):
         where_value = f"{where}: entry {place}"
         with collector.skip_faults():
-            value = convert(raw, _Value, where=where_value)
+            value = convert(raw, _Value, where=where_value, strict=False)  # scripts quote numbers
             direction = Direction.LOWER if tool in _SMALLER else Direction.UNKNOWN
             # Go and JMH report rates as well.
             if tool in _BIGGER or (tool in {"go", "jmh"} and _RATE.fullmatch(value.unit)):
@@ -269,7 +269,11 @@ def as_github_action_benchmark(records: Sequence[Record], direction: Direction) 
             "CPU": environment.cpu,
             "commit": each.record.source.commit,
         }
-        spread = {} if each.low is None or each.high is None else {"range": f"{each.low:.4g} … {each.high:.4g}"}
+        spread = (
+            {}
+            if each.low is None or each.high is None
+            else {"range": f"{format_digits(each.low, 4)} … {format_digits(each.high, 4)}"}
+        )
         entries.append(
             {
                 "name": f"{name_of_case(each.record.case)} {quote(each.metric.name)}",

@@ -319,7 +319,7 @@ def _extra_metrics(extra: Mapping[str, Any], *, ours: bool) -> dict[Metric, floa
     metrics: dict[Metric, float] = {}
     for name, value in extra.items():
         number = finite(value)
-        if number is None or name == "batch_size":
+        if number is None or name == "batch_size" or not name.strip():
             continue
         if not ours:
             metric = foreign_metric(name)

@@ -140,16 +140,22 @@ def _rows(records: Sequence[Record], run_key: str) -> Iterator[dict[str, Any]]:
             yield {**shared, **dict(zip(("metric", "value", "unit", "direction"), value, strict=True))}
 
 
+_REST = "\0"
+"""The column of cells that stand beyond the header's."""
+
+
 def import_csv(content: bytes, request: ImportRequest, *, file: str) -> Imported:
     """Read a table: a row per value. Raises `InputProblem` for a column that it lacks."""
     csv.field_size_limit(2**27)
     text = content.decode("utf-8-sig", errors="replace")
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey=_REST, strict=True)
     try:
         names, rows = list(reader.fieldnames or ()), list(reader)
     except csv.Error as error:
+        if str(error) == "unexpected end of data":
+            raise InputProblem([f"{file}: a quotation mark in it is opened and never closed"]) from error
         raise InputProblem([f"{file}:{reader.line_num}: not CSV: {error}"]) from error
-    cells = ({name: from_csv_cell(cell or "") for name, cell in row.items() if name is not None} for row in rows)
+    cells = ({name: cell if name == _REST else from_csv_cell(cell or "") for name, cell in row.items()} for row in rows)
     return _collect_rows(cells, names, request, file=file)
 
 
@@ -179,9 +185,15 @@ def _collect_rows(
                 "say which columns hold what, for instance --column model=NAME --column value=SECONDS",
             ]
         )
+    if twice := [column for each in named.values() for column in dict.fromkeys(each) if names.count(column) > 1]:
+        there = ", ".join(map(repr, dict.fromkeys(twice)))
+        raise InputProblem([f"{file}: has the column {there} more than once; rename all but one of them"])
     values = named.pop("value")
     collector = RecordCollector()
     for number, row in enumerate(rows, start=2):
+        if _REST in row:
+            collector.left_out.append(f"{file}:{number}: has more cells than the {len(names)} of the header")
+            continue
         fields = {field: "" if row[column[0]] is None else str(row[column[0]]) for field, column in named.items()}
         for column in values:
             with collector.skip_faults():

@@ -78,7 +78,7 @@ def make_run(results: Results, *, name: str, now: datetime) -> HistoryRun:
     time = min((moment for text in texts if (moment := parse_time(text))), default=now)
     source = newest_source(results.records)
     host = next((record.environment.host for record in results.records if record.environment.host), "local")
-    key = f"{source.repository}/{source.run_id}" if source.run_id else f"{host}@{time:%Y%m%dT%H%M%SZ}"
+    key = f"{source.repository}/{source.run_id}".lstrip("/") if source.run_id else f"{host}@{time:%Y%m%dT%H%M%SZ}"
     return HistoryRun(name=name, key=key, time=time, results=results)
 
 

@@ -158,7 +158,7 @@ def write_page(findings: RunFindings, charts: Charts, *, files: Collection[str] 
                 "section": one_line(str(tables.section)),
                 "chart": inline_chart(charts.speedups.get((tables.section, tables.suite))),
                 "parameters": inline_chart(charts.parameters.get((tables.section, tables.suite))),
-                "title": one_line(write_title(_shown_metric(tables), tables.metrics)),
+                "title": one_line(write_title(_shown_metric(tables), tables)),
                 "note": "95 % intervals" if has_intervals(tables) else NO_INTERVALS,
                 "compared": _compared(tables),  # a column per compiler
                 "cases": _cases(tables, files),  # every measurement of every case

@@ -26,6 +26,7 @@ from torchperf_ci.report.words import (
     list_counted,
     list_own_metrics,
     metric_title,
+    plain_title,
     ratio,
     seconds,
     verdict,
@@ -291,7 +292,7 @@ def _metric_table(tables: SuiteTables, metric: str, rank: int) -> Iterator[Markd
         for row in rows
     ]
     ranks = [rank + (not row.failed) for row in rows]
-    title = PLAIN_TITLES.get(metric) or sentence(metric_title(metric, tables.metrics))
+    title = plain_title(metric, tables) or sentence(metric_title(metric, tables.metrics))
     columns = ("Model", "Batch size", *(code(name_compiler(name, (tables,))) for name in tables.compilers))
     yield markdown_table(columns, lines, ranks=ranks, before="" if metric == "speedup" else f"\n**{title}**\n")
 

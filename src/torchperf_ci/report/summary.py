@@ -55,6 +55,9 @@ Interval = tuple[float, float]
 NO_SPEEDUP = "no_speedup"
 """The word for a performance test that passed without a usable speedup."""
 
+NO_LATENCY = "no_latency"
+"""The word for one without an eager arm that has no usable latency."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompilerSummary:
@@ -309,7 +312,7 @@ def _failure(tables: SuiteTables, model: str, compiler: str, *, counts: bool) ->
         testing=testing,
         status=_word(tables, model, record),
         counts=counts,
-        reason=_reason(record),
+        reason=_reason(tables, model, record),
         log=record.log if record else "",
     )
 
@@ -320,16 +323,28 @@ def _word(tables: SuiteTables, model: str, record: Record | None) -> str:
         return MISSING
     if not record.status.is_pass:
         return record.status.value
-    words = {str(word) for table in tables.statuses.values() for word in table.loc[model]}
-    return min(words & LEAVES_TABLE, default=NO_SPEEDUP)
+    unusable = NO_SPEEDUP if "speedup" in record.metrics else NO_LATENCY
+    return min(_list_elsewhere(tables, model), default=unusable)
 
 
-def _reason(record: Record | None) -> str:
+def _list_elsewhere(tables: SuiteTables, model: str) -> set[str]:
+    """List the statuses of a model, of any compiler, that leave all of it out."""
+    return {str(word) for table in tables.statuses.values() for word in table.loc[model]} & LEAVES_TABLE
+
+
+def _reason(tables: SuiteTables, model: str, record: Record | None) -> str:
     if record is None:
         return "no result, though there is one for this model elsewhere in the suite"
     if not record.status.is_pass:
         return record.reason
-    return record.reason or "passed here; see the same model with the other compilers"
+    if record.reason:
+        return record.reason
+    if _list_elsewhere(tables, model):
+        return "passed here; see the same model with the other compilers"
+    for metric, noun, unit in (("speedup", "speedup", "x"), ("abs_latency", "latency", " ms")):
+        if metric in record.metrics:
+            return f"it passed, but its {noun} cannot be used: {record.metrics[metric]:g}{unit} is not above 0"
+    return "it passed, but there is no latency or other number of it"
 
 
 def _measured(tables: SuiteTables, metric: str, compiler: str) -> pd.Series[float]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torchperf_ci.core.frames import ACCURACY, LEAVES_COMPILER, Cell, SuiteTables
 from torchperf_ci.core.records import (
+    AS_IT_IS,
     EXACT_COUNTS,
     INSTRUCTIONS,
     METRICS,
@@ -19,7 +20,7 @@ from torchperf_ci.core.records import (
     Testing,
 )
 from torchperf_ci.core.statistics import median_interval
-from torchperf_ci.core.text import ABSENT, count, one_line
+from torchperf_ci.core.text import ABSENT, count, format_digits, one_line
 from torchperf_ci.report.model import RunFindings
 from torchperf_ci.report.summary import (
     COMPILE_SECONDS_ABOVE,
@@ -31,6 +32,7 @@ from torchperf_ci.report.summary import (
     Flag,
     Interval,
     read_interval,
+    runs_dynamo,
 )
 
 MOST_FIXED = 1e9
@@ -79,9 +81,16 @@ def metric_title(metric: str, own: Mapping[str, Metric] = METRICS) -> str:
     return own[metric].title if metric in own else metric
 
 
-def write_title(metric: str, own: Mapping[str, Metric] = METRICS) -> str:
+def plain_title(metric: str, tables: SuiteTables) -> str:
+    """Write the title of one of `METRICS` where PyTorch's does not say enough; blank for others."""
+    as_it_is = all(name == AS_IT_IS or (name == "eager" and not runs_dynamo(tables)) for name in tables.compilers)
+    title = PLAIN_TITLES.get(metric, "")
+    return title.replace("Latency, compiled", "Latency") if as_it_is else title
+
+
+def write_title(metric: str, tables: SuiteTables) -> str:
     """Write the title of a metric in our own tables, with its unit and which way it gets better."""
-    return PLAIN_TITLES.get(metric) or metric_title(metric, own)
+    return plain_title(metric, tables) or metric_title(metric, tables.metrics)
 
 
 RATES = ("throughput", "flops_per_second", "peak_share", "bytes_per_second", "energy", "recompile_seconds")
@@ -131,7 +140,7 @@ def format_metric(metric: str, cell: Cell, *, decimals: int = 2) -> str:
     """Write the number of a measured cell with its unit, or as many digits more where the title tells the unit."""
     if metric in METRICS and METRICS[metric].unit == "ratio":
         return f"{format_number(cell.value, decimals)}x"
-    return f"{cell.value:.{decimals + 1}g}"
+    return format_digits(cell.value, decimals + 1)
 
 
 def change_text(metric: str, before: Cell | None, now: Cell | None, quote: Callable[[str], str]) -> str:
@@ -307,7 +316,7 @@ def _seconds(value: float) -> str:
 
 def _short(value: float) -> str:
     """Write a positive number with two digits that mean something, and never with an exponent."""
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else format_digits(value, 2)
 
 
 def _two_digits(value: float) -> int:
@@ -328,8 +337,9 @@ def describe_setting(findings: RunFindings) -> list[str]:
 
 
 def _machine(environment: Environment) -> list[str]:
+    gpus, cpus = environment.gpu_count, environment.cpu_count  # 0: it is not known, as in files of other tools
     return [
         f"torch {environment.torch}" if environment.torch else "",
-        f"{environment.gpu_count} × {environment.gpu}" if environment.gpu else "",
-        f"{environment.cpu}, {count(environment.cpu_count, 'CPU')}" if environment.cpu else "",
+        f"{gpus} × {environment.gpu}" if gpus and environment.gpu else environment.gpu,
+        f"{environment.cpu}, {count(cpus, 'CPU')}" if cpus and environment.cpu else environment.cpu,
     ]

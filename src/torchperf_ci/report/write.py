@@ -11,7 +11,7 @@ from torchperf_ci.core.frames import Cell, SuiteTables, model_rows
 from torchperf_ci.core.records import Mode, Testing
 from torchperf_ci.core.results import Results, ResultsFolder
 from torchperf_ci.core.safe_files import is_below
-from torchperf_ci.core.text import ABSENT, draw_table, one_line
+from torchperf_ci.core.text import ABSENT, count, draw_table, one_line
 from torchperf_ci.report.charts import Charts, draw
 from torchperf_ci.report.gh_parts import case_csvs, render_parts, write_summary_csvs
 from torchperf_ci.report.html import write_page
@@ -106,7 +106,7 @@ def _speedups(all_tables: Sequence[SuiteTables]) -> Iterator[str]:
     headers += [one_line(name_compiler(name, all_tables)) for name in compilers]
     yield draw_table(headers, rows[:SHOWN_MODELS])
     if len(rows) > SHOWN_MODELS:
-        yield f"… and {len(rows) - SHOWN_MODELS:,} more models, see report.md"
+        yield f"… and {count(len(rows) - SHOWN_MODELS, 'more model')}, see report.md"
     yield ""
 
 

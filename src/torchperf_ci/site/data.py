@@ -14,7 +14,7 @@ from typing import Any
 
 from torchperf_ci.core.frames import CaseSelection, suite_tables
 from torchperf_ci.core.records import Case, Environment, Metric, Record, Testing
-from torchperf_ci.core.text import is_repository, is_run_id, is_sha, one_line
+from torchperf_ci.core.text import count, is_repository, is_run_id, is_sha, one_line
 from torchperf_ci.dashboard.words import identify_case, identify_run
 from torchperf_ci.history.runs import HistoryRun
 from torchperf_ci.history.series import ENDS, RunInfo, Series, make_run_info
@@ -90,7 +90,9 @@ def name_machine(environment: Environment) -> str:
     if environment.gpu:
         return one_line(environment.gpu + (f" ×{environment.gpu_count}" if environment.gpu_count > 1 else ""))
     if environment.processor:
-        return one_line(environment.processor + (f", {environment.cpu_count} CPUs" if environment.cpu_count else ""))
+        return one_line(
+            environment.processor + (f", {count(environment.cpu_count, 'CPU')}" if environment.cpu_count else "")
+        )
     return one_line(environment.host)
 
 

@@ -16,7 +16,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from torchperf_ci.compare.words import change as percent_text
 from torchperf_ci.core.errors import require
 from torchperf_ci.core.records import Case, Metric, Source
-from torchperf_ci.core.text import count, one_line
+from torchperf_ci.core.text import count, format_digits, one_line
 from torchperf_ci.dashboard.commits import Ranges
 from torchperf_ci.dashboard.owners import OwnerRule, find_owners
 from torchperf_ci.dashboard.states import LevelChange, SeriesState, State
@@ -303,7 +303,7 @@ def _write_number(value: float, metric: Metric) -> str:
         case "bytes":
             return f"{value / 1e6:,.1f} MB"
         case unit:
-            return one_line(f"{value:.4g} {'' if unit == 'count' else unit}")
+            return one_line(f"{format_digits(value, 4)} {'' if unit == 'count' else unit}")
 
 
 def _list_commands(state: SeriesState) -> list[dict[str, str]]:

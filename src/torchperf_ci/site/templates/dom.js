@@ -71,7 +71,7 @@ const text = (() => {
   function digits(value) {
     if (value === 0) return "0";
     const size = Math.abs(value);
-    if (size >= 1e6 || size < 1e-3) return value.toExponential(2);
+    if (size >= 1e9 || size < 1e-6) return value.toExponential(2);
     return size >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(4)));
   }
 
