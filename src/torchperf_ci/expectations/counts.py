@@ -19,6 +19,7 @@ from torchperf_ci.core.records import EXACT_COUNTS, INSTRUCTIONS, Record
 from torchperf_ci.core.result_files import read_file, read_folder
 from torchperf_ci.core.safe_files import write_whole
 from torchperf_ci.core.text import Word, count, one_line, write_csv
+from torchperf_ci.expectations.table import refuse_name
 
 USUAL_NOISE = 0.015
 """The noise of a new row for what varies a little, as PyTorch's files have it."""
