@@ -254,20 +254,20 @@ def counts(options: CountOptions) -> None:
     )
 
     checks = check_counts(read_counts(options.actual), read_expected_counts(options.expected))
-    for each in checks:
-        click.echo(describe_count(each))
     failed = [each for each in checks if each.outcome.fails]
     sign = f"❌ {count(len(failed), 'count')} not as expected" if failed else "✅ As expected"
     verdict = f"{sign}, of {len(checks):,}"
+    lines = [f"- {code(describe_count(each), limit=300)}" for each in checks if each.outcome is not CountOutcome.PASS]
+    markdown = "\n".join([f"## {verdict}", "", *lines, ""])
+    append_markdown(options.summary_file, markdown)
+    for each in checks:
+        click.echo(describe_count(each))
     click.echo(verdict)
     if failed:
         is_gone = any(each.outcome is CountOutcome.MISSING for each in failed)
         prune = ["--prune"] if is_gone else []
         words = ["--from", str(options.actual), "--counts", str(options.expected), *prune]
         click.echo(f"If these results are right: torchperf-ci update-expected {shlex.join(words)}")
-    lines = [f"- {code(describe_count(each), limit=300)}" for each in checks if each.outcome is not CountOutcome.PASS]
-    markdown = "\n".join([f"## {verdict}", "", *lines, ""])
-    append_markdown(options.summary_file, markdown)
     if options.github_files:
         from torchperf_ci.github.job import append_summary, write_outputs
 
@@ -296,9 +296,9 @@ def _check(options: CheckOptions, names: Sequence[str]) -> None:
     checks = run_checks(pairs, kinds, rules)
     command = _update_command(actual, pairs, checks, options) if any(c.failed or c.improved for c in checks) else ""
     notes = describe_coverage(pairs, kinds, rules)
-    click.echo(write_check_text(checks, command, notes))
     markdown = write_check_markdown(checks, command, notes)
-    append_markdown(options.summary_file, markdown)
+    append_markdown(options.summary_file, markdown)  # first: a full disk is told in place of a verdict, not after it
+    click.echo(write_check_text(checks, command, notes))
     if options.annotate:
         _annotate(checks, pairs)
     if options.github_files:
