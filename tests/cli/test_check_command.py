@@ -321,7 +321,7 @@ def test_a_summary_that_cannot_be_written_is_refused_before_a_verdict(cli, tmp_p
     (tmp_path / "now.csv").write_text("a,operators,5\n")
     (tmp_path / "expected.csv").write_text("a,operators,5,0\n")
     check = ("check", "counts", "now.csv", "--expected", "expected.csv", "--summary-file")
-    for place in ("now.csv/s.md", "absent/s.md"):
+    for place in ("now.csv/s.md", "absent/s.md", "/dev/full"):
         done = cli(*check, place, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
         assert f"{place} cannot be written" in done.stderr

@@ -197,22 +197,22 @@ def counts(options: CountOptions) -> None:
     )
 
     checks = check_counts(read_counts(options.actual, warn=_warn), read_expected_counts(options.expected))
-    for each in checks:
-        click.echo(describe_count(each))
     failed = [each for each in checks if each.outcome.fails]
     is_compared = any(each.outcome is not CountOutcome.NEW for each in checks)
     sign = "✅ As expected" if is_compared else "⚠️ Nothing is expected"
     sign = f"❌ {count(len(failed), 'count')} not as expected" if failed else sign
     verdict = f"{sign}, of {len(checks):,}"
+    lines = [f"- {code(describe_count(each), limit=300)}" for each in checks if each.outcome is not CountOutcome.PASS]
+    markdown = "\n".join([f"## {verdict}", "", *lines, ""])
+    append_markdown(options.summary_file, markdown)
+    for each in checks:
+        click.echo(describe_count(each))
     click.echo(verdict)
     if failed or not is_compared:
         is_gone = any(each.outcome is CountOutcome.MISSING for each in failed)
         prune = ["--prune"] if is_gone else []
         words = ["--from", str(options.actual), "--counts", str(options.expected), *prune]
         click.echo(f"If these results are right: torchperf-ci update-expected {shlex.join(words)}")
-    lines = [f"- {code(describe_count(each), limit=300)}" for each in checks if each.outcome is not CountOutcome.PASS]
-    markdown = "\n".join([f"## {verdict}", "", *lines, ""])
-    append_markdown(options.summary_file, markdown)
     tell_step({"failed": len(failed)}, markdown, github_files=options.github_files)
     if failed:
         sys.exit(int(ExitCode.FAILED_CHECK))
@@ -272,9 +272,9 @@ def _check(
     checks = run_checks(pairs, kinds, rules)
     command = _update_command(actual, pairs, checks, options) if any(c.failed or c.improved for c in checks) else ""
     notes = describe_coverage(pairs, kinds, rules)
-    click.echo(write_check_text(checks, command, notes))
     markdown = write_check_markdown(checks, command, notes)
-    append_markdown(options.summary_file, markdown)
+    append_markdown(options.summary_file, markdown)  # first: a full disk is told in place of a verdict, not after it
+    click.echo(write_check_text(checks, command, notes))
     if options.annotate:
         _annotate(checks, pairs)
     counts = {

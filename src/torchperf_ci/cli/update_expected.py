@@ -199,9 +199,9 @@ def _update(client: Client | None, options: UpdateExpectedOptions) -> Update:
         )
     if not options.dry_run:
         apply_update(folder, update)
-    click.echo(write_update_text(update, dry_run=options.dry_run))
     markdown = write_update_markdown(update, sha=sha)
     append_markdown(options.summary_file, markdown)
+    click.echo(write_update_text(update, dry_run=options.dry_run))
     url = ""
     if client is not None and proposal is not None:
         title = f"Update expectations from {sha[:12]}" if sha else "Update expectations"
