@@ -460,12 +460,13 @@ def _list_attributes(value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 -
 
 
 def slots_of(kind: type) -> Iterator[str]:
-    """Yield the names of the slots that a class and its bases declare."""
+    """Yield the names of the slots that a class and its bases declare, private ones as Python mangles them."""
     for base in kind.__mro__:
         slots = vars(base).get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
             if name not in {"__dict__", "__weakref__"}:
-                yield name
+                is_private = name.startswith("__") and not name.endswith("__")
+                yield f"_{base.__name__.lstrip('_')}{name}" if is_private else name
 
 
 def cell_contents(cell: types.CellType) -> list[Any]:
