@@ -150,6 +150,106 @@ class Appending(Base):
         return torch.cat(cache.rows).sum(0) * compiled_times(self.factor)
 
 
+class Keeping(Base):
+    """Keeps `keep(state, value)` in a plain attribute, which compiled code forgets if `factor` is not 1."""
+
+    def __init__(self, state, keep, factor=1):
+        super().__init__(factor)
+        self.kept, self.keep = state, keep
+
+    def forward(self, x):
+        value = torch.relu(self.fc(x))
+        if compiled_times(self.factor) == 1:
+            self.kept = self.keep(self.kept, value)
+        return value
+
+
+def keeping(state, keep, factor=1):
+    return case(lambda: Keeping(state(), keep, factor))
+
+
+class KeepsItsResult(Base):
+    """Returns nothing: its result is in an attribute of a layer of torch's."""
+
+    def forward(self, x):
+        self.fc.result = self.value(x)
+
+
+class HasClock(Base):
+    """What differs between two eager runs as well is no result, and neither is what cannot be compared."""
+
+    def __init__(self):
+        super().__init__()
+        self.started, self.function, self.unwritten = 0.0, None, torch.full((3,), float("nan"))
+
+    @torch.compiler.disable
+    def start(self):
+        self.started, self.function = time.time(), lambda: self
+
+    def forward(self, x):
+        self.start()
+        return self.fc(x)
+
+
+class SavesHeadOf(Base):
+    """Keeps a view of a parameter, to which a copy of it would send no gradient; compiled code sends none, either."""
+
+    def __init__(self, factor=1):
+        super().__init__(factor)
+        self.table = nn.Parameter(torch.randn(WIDTH, WIDTH))
+        self.head = self.table.t()
+
+    def forward(self, x):
+        return self.fc(x) @ (self.head if compiled_times(self.factor) == 1 else self.head.detach())
+
+
+class DetachedInObject(Base):
+    """Compiled code forgets the gradient of an input in a plain object."""
+
+    def forward(self, box):
+        return self.fc(box.x.detach() if compiled_times(self.factor) != 1 else box.x)
+
+
+class Bits(nn.Module):
+    """Says whether compiled code sees a conjugated and a negated view, or numbers that were written."""
+
+    def forward(self, wave, negative):
+        return wave * 2, negative * 2, wave.is_conj(), negative.is_neg()
+
+
+class StaticCache(Base):
+    """Writes into the next rows of a cache, until it is full."""
+
+    def forward(self, x, cache):
+        if cache.position == len(cache.rows):
+            raise IndexError("the cache is full")
+        cache.rows[cache.position] = self.fc(x)
+        cache.position += 1
+        return cache.rows.sum(0)
+
+
+class StaticCacheOfTensors(Base):
+    """The same with the position in a tensor."""
+
+    def forward(self, x, rows, position):
+        rows.index_copy_(0, position, self.fc(x)[None])
+        position.add_(1)
+        return rows.sum(0)
+
+
+class MovedKey(Base):
+    """Takes its input out of a dictionary and leaves its result there under another key."""
+
+    def forward(self, state):
+        state["y"] = self.fc(state.pop("x"))
+        return state["y"]
+
+
+class Reading(Base):
+    def forward(self, rows):
+        return self.fc(next(rows))
+
+
 class OwnCache(Base):
     """Keeps what it has seen, so that its first call is not like its second."""
 
@@ -212,6 +312,30 @@ class Detached(Base):
 
     def forward(self, x):
         return self.fc(x.detach() if compiled_times(self.factor) != 1 else x)
+
+
+def training_step(make_optimizer, factor=1):
+    """A callable that trains a model in its closure; compiled code forgets the step if `factor` is not 1."""
+
+    def build(batch_size):
+        model, x = nn.MultiheadAttention(WIDTH, 2), torch.randn(4, batch_size or 8, WIDTH)
+        optimizer = make_optimizer(model.parameters())
+
+        def step():
+            optimizer.zero_grad()
+            loss = model(x, x, x)[0].square().mean()
+            loss.backward()
+            if compiled_times(factor) == 1:
+                optimizer.step()
+            return loss.detach()
+
+        return step
+
+    return build
+
+
+def wave(batch):
+    return torch.randn(batch, dtype=torch.complex64)
 
 
 def with_gradient(batch):
@@ -531,6 +655,33 @@ MODELS = {
     "cache": case(Appending, rows, lambda batch: Cache()),
     "cache_wrong": case(lambda: Appending(2), rows, lambda batch: Cache()),
     "cache_with_lock": case(Appending, rows, lambda batch: Cache(lock=True)),
+    "keeps_tensor": keeping(lambda: torch.zeros(WIDTH), lambda kept, value: kept + value.mean(0)),
+    "keeps_tensor_wrong": keeping(lambda: torch.zeros(WIDTH), lambda kept, value: kept + value.mean(0), 2),
+    "keeps_list": keeping(list, lambda kept, value: [*kept, value]),
+    "keeps_list_wrong": keeping(list, lambda kept, value: [*kept, value], 2),
+    "keeps_number": keeping(int, lambda kept, value: kept + 1),
+    "keeps_number_wrong": keeping(int, lambda kept, value: kept + 1, 2),
+    "keeps_object_wrong": keeping(lambda: None, lambda kept, value: SimpleNamespace(deep={"value": value}), 2),
+    "keeps_its_result": case(KeepsItsResult),
+    "keeps_its_result_wrong": case(lambda: KeepsItsResult(3)),
+    "has_clock": case(HasClock),
+    "saves_head": case(SavesHeadOf),
+    "saves_head_wrong": case(lambda: SavesHeadOf(2)),
+    "object_gradient": case(DetachedInObject, lambda batch: SimpleNamespace(x=with_gradient(batch))),
+    "object_gradient_wrong": case(lambda: DetachedInObject(2), lambda batch: SimpleNamespace(x=with_gradient(batch))),
+    "bits": case(Bits, lambda batch: wave(batch).conj(), lambda batch: wave(batch).conj().imag),
+    "step": training_step(lambda weights: torch.optim.SGD(weights, lr=0.1)),
+    "step_wrong": training_step(lambda weights: torch.optim.SGD(weights, lr=0.1), 2),
+    "step_of_adam": training_step(torch.optim.Adam),
+    "step_of_adam_wrong": training_step(torch.optim.Adam, 2),
+    "static_cache": case(
+        StaticCache, rows, lambda batch: SimpleNamespace(position=0, rows=torch.zeros(3, batch, WIDTH))
+    ),
+    "static_cache_of_tensors": case(
+        StaticCacheOfTensors, rows, lambda batch: torch.zeros(3, batch, WIDTH), lambda batch: torch.zeros(1).long()
+    ),
+    "moved_key": case(MovedKey, lambda batch: {"x": rows(batch)}),
+    "reading": case(Reading, lambda batch: iter([rows(batch)])),
     "own_cache": case(OwnCache),
     "expanded": case(Masked, rows, lambda batch: torch.ones(batch, 1).expand(-1, WIDTH)),
     "sliced": case(Masked, lambda batch: torch.randn(batch, 40)[:, :WIDTH], rows),
@@ -541,6 +692,8 @@ MODELS = {
     "into_wrong": case(lambda: Into(2), rows, rows),
     "input_gradient": case(lambda: Detached(1), with_gradient),
     "input_gradient_wrong": case(lambda: Detached(2), with_gradient),
+    "computed_input": case(lambda: Detached(1), lambda batch: with_gradient(batch).square()),
+    "computed_input_wrong": case(lambda: Detached(2), lambda batch: with_gradient(batch).square()),
     "private_wrong": returns(Private, 3),
     "callable_wrong": returns(Callable, 3),
     "iterator": returns(lambda value: iter([value])),
@@ -618,6 +771,29 @@ EXPECTED = {
     "cache": {"inference": PASS, "training": PASS},
     "cache_wrong": {"inference": ("fail_accuracy", "output: ")},
     "cache_with_lock": {"inference": PASS},
+    "keeps_tensor": {"inference": PASS, "training": PASS},
+    "keeps_tensor_wrong": {"inference": ("fail_accuracy", "attribute kept: 16 of 16 values differ")},
+    "keeps_list": {"inference": PASS},
+    "keeps_list_wrong": {"inference": ("fail_accuracy", "length of attribute kept: 0 instead of 1")},
+    "keeps_number": {"inference": PASS},
+    "keeps_number_wrong": {"inference": ("fail_accuracy", "attribute kept: 0 instead of 1")},
+    "keeps_object_wrong": {"inference": ("fail_accuracy", "attribute kept")},
+    "keeps_its_result": {"inference": PASS},
+    "keeps_its_result_wrong": {"inference": ("fail_accuracy", "attribute fc.result: ")},
+    "has_clock": {"inference": PASS},
+    "saves_head": {"training": PASS},
+    "saves_head_wrong": {"training": ("fail_accuracy", "gradient of table: ")},
+    "object_gradient": {"training": PASS},
+    "object_gradient_wrong": {"training": ("fail_accuracy", "gradient of argument 0.x: ")},
+    "bits": {"inference": PASS},
+    "step": {"inference": PASS},
+    "step_wrong": {"inference": ("fail_accuracy", "changes in its own tensors differs by 100%")},
+    "step_of_adam": {"inference": PASS},
+    "step_of_adam_wrong": {"inference": ("fail_accuracy", "changes in its own tensors differs by 100%")},
+    "static_cache": {"inference": PASS},
+    "static_cache_of_tensors": {"inference": PASS},
+    "moved_key": {"inference": PASS, "training": PASS},
+    "reading": {"inference": PASS},
     "own_cache": {"inference": PASS},
     "expanded": {"inference": PASS, "training": PASS},
     "sliced": {"inference": PASS, "training": PASS},
@@ -628,6 +804,8 @@ EXPECTED = {
     "into_wrong": {"inference": ("fail_accuracy", "argument 1: ")},
     "input_gradient": {"training": PASS},
     "input_gradient_wrong": {"training": ("fail_accuracy", "gradient of argument 0: ")},
+    "computed_input": {"inference": PASS, "training": PASS},
+    "computed_input_wrong": {"training": ("fail_accuracy", "gradient of argument 0: ")},
     "private_wrong": {"inference": ("fail_accuracy", "output._value: ")},
     "callable_wrong": {"inference": ("fail_accuracy", "output.value: ")},
     "iterator": {"inference": PASS},
@@ -641,7 +819,7 @@ EXPECTED = {
     "array": {"inference": PASS},
     "array_wrong": {"inference": ("fail_accuracy", "output: ")},
     "number": {"inference": PASS},
-    "slots": {"inference": PASS},
+    "slots": {"inference": PASS, "training": PASS},
     "slots_wrong": {"inference": ("fail_accuracy", "output._left: ")},
     "set_of_text": {"inference": PASS},
     "set_of_tensors": {"inference": ("not_judged", "output is a set")},

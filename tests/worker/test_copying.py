@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
+from collections import deque
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -160,11 +163,49 @@ def test_state_in_common_is_found_wherever_it_is() -> None:
     assert tensors_in({"a": (tensor, [tensor])}) == [tensor]
 
 
-def test_the_structure_changes_with_lengths_and_shapes_alone() -> None:
+def test_the_structure_is_that_of_objects_not_of_floating_point_numbers() -> None:
     """A cache that grows is seen; other numbers in a tensor are not."""
     cache = SimpleNamespace(rows=[torch.ones(2)])
     before = describe_structure(cache)
     cache.rows[0].add_(1)
+    cache.rows[0] = torch.zeros(2)
     assert describe_structure(cache) == before
     cache.rows.append(torch.ones(2))
     assert describe_structure(cache) != before
+
+
+class Slotted:
+    __slots__ = ("__hidden", "other")
+
+    def __init__(self, hidden: object) -> None:
+        self.__hidden = hidden
+
+    def move(self) -> None:
+        self.other, self.__hidden = self.__hidden, None
+
+
+@pytest.mark.parametrize(
+    ("state", "change"),
+    [
+        ({"x": torch.ones(2)}, lambda state: state.update(y=state.pop("x"))),
+        ({"x": torch.ones(2), "y": None}, lambda state: state.update(x=None, y=state["x"])),
+        (Slotted(torch.ones(2)), Slotted.move),
+        (SimpleNamespace(position=0), lambda state: setattr(state, "position", 4)),
+        (SimpleNamespace(scale=1.0), lambda state: setattr(state, "scale", 0.5)),
+        ({"log": "a"}, lambda state: state.update(log="aa")),
+        ([torch.tensor(0)], lambda state: state[0].add_(1)),
+        ([np.arange(3)], lambda state: state[0].__iadd__(1)),
+        (iter([torch.ones(2)]), next),
+        (map(abs, [1, 2]), next),
+        (itertools.count(), next),
+        ((number for number in range(3)), next),
+        (deque([1]), lambda state: state.append(1)),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_the_structure_changes_with_what_a_call_leaves(state: object, change) -> None:
+    """Keys, places, positions, and how far an iterator was read; what nothing was done to stays as it is."""
+    before = describe_structure(state)
+    assert describe_structure(state) == before
+    change(state)
+    assert describe_structure(state) != before

@@ -45,8 +45,10 @@ def test_a_model_that_cannot_be_copied_is_measured_all_the_same(load) -> None:
     assert len(ask("sample", order=[["eager", "compiled"]])["host"]["compiled"]) == 1
 
 
-@pytest.mark.parametrize("model", ["cache", "cache_with_lock"])
-def test_inputs_that_grow_are_fresh_in_every_timed_call(load, model: str) -> None:
+@pytest.mark.parametrize(
+    "model", ["cache", "cache_with_lock", "static_cache", "static_cache_of_tensors", "moved_key", "reading"]
+)
+def test_inputs_that_change_are_fresh_in_every_timed_call(load, model: str) -> None:
     """So that each call is the same program: nothing is compiled again, however many calls there are."""
     ask = load(model, spec=SUITE)
     ask.steps("eager", "accuracy", "compile")

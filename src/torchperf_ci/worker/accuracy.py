@@ -79,12 +79,17 @@ class IterationOutcome:
 
     results: `output` and `loss`. gradients: `gradient of w`. state: `buffer b`, `parameter w`, as they are afterwards.
     given: `argument 0`, as it is afterwards; what cannot be compared in it was not made by the model, and is left out.
+    held: `attribute a`, as `worker.copying.list_held_state` lists it. owned: the tensors that a callable held before it
+    was called, as they are afterwards. moved: the places in `owned` of those that it wrote to.
     """
 
     results: dict[str, Any] = field(default_factory=dict)
     gradients: dict[str, torch.Tensor | None] = field(default_factory=dict)
     state: dict[str, Any] = field(default_factory=dict)
     given: dict[str, Any] = field(default_factory=dict)
+    held: dict[str, Any] = field(default_factory=dict)
+    owned: Sequence[torch.Tensor] = ()
+    moved: frozenset[int] = frozenset()
 
     def leaves(self) -> dict[str, Leaf]:
         """Flatten all of it. Raises `CannotJudge`."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Set
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +20,7 @@ from torchperf_ci.worker.accuracy import (
     another_function,
     compare_outcomes,
 )
-from torchperf_ci.worker.compile import AS_IT_IS, calls_until_recorded
+from torchperf_ci.worker.compile import AS_IT_IS, calls_until_recorded, uses_dynamo
 from torchperf_ci.worker.copying import CannotCopy
 from torchperf_ci.worker.load import Workload, random_state, seed_all
 from torchperf_ci.worker.memory import free_memory
@@ -28,6 +29,7 @@ from torchperf_ci.worker.timing import synchronizer
 from torchperf_ci.worker.world import World
 
 _PASS = "pass"
+_SAME_MOVE, _SMALL_MOVE = 0.5, 0.1
 _MAY_BE_THE_COPYS_FAULT = {"fail_accuracy", "eager_1st_run_fail"}
 
 
@@ -48,6 +50,7 @@ class AccuracyCheck:
     ends_after: Callable[[BaseException], bool]
     _compiled: IterationOutcome | None = field(default=None, init=False)
     _nan_before: Set[str] = field(default=frozenset(), init=False)
+    _initial: Sequence[torch.Tensor] = field(default=(), init=False)
     _random_state_in_float64: torch.Tensor = field(init=False)
 
     def judge(self) -> Mapping[str, Any]:
@@ -120,8 +123,12 @@ class AccuracyCheck:
             elsewhere = "two eager runs differ in another process"
             said = f"two eager runs differ: {differs}" if differs else elsewhere
             return make_verdict("eager_two_runs_differ", said)
+        keeps_state = uses_dynamo(case["compiler"])  # exporters do not
+        first.held = keep_settled(first.held, second.held) if keeps_state else {}
+        first.moved = keep_settled_moves(first, second) if keeps_state else frozenset()
         del second
         self._nan_before = frozenset() if tolerance.nan_equals_nan else self._find_nan_before(first, make)
+        self._initial = self._initial_tensors(make) if first.moved else ()
         if self._compiled is None:
             self._compiled = self.observe_compiled()
         close = replace(tolerance, cosine=False)
@@ -168,13 +175,24 @@ class AccuracyCheck:
         exact: bool = False,
     ) -> str | None:
         try:
-            return compare_outcomes(one, two, float64, tolerance, exact=exact, nan_before=self._nan_before)
+            differs = compare_outcomes(one, two, float64, tolerance, exact=exact, nan_before=self._nan_before)
+            if differs is None and not exact:
+                differs = compare_held_state(one.held, two.held, float64.held if float64 else {}, tolerance)
+                differs = differs or compare_moves(one, two, self._initial)
+            return differs
         except CannotJudge:
             raise
         except Exception as error:  # results may be objects of any class, with code of their own
             if is_of_device(error):
                 raise
             raise CannotJudge(f"torchperf-ci's own check failed: {describe(error)}") from error
+
+    def _initial_tensors(self, make: Callable[[], Workload]) -> Sequence[torch.Tensor]:
+        """Return what the callable holds before it is called; nothing where there is no memory for it once more."""
+        try:
+            return make().owned_tensors()
+        except (CannotCopy, torch.OutOfMemoryError):
+            return ()
 
     def _float64_reference(self) -> tuple[IterationOutcome | None, str]:
         """Run the workload in float64. Where that cannot be done the text says why, and cosine similarity decides."""
@@ -259,3 +277,103 @@ def leave_unjudged(reason: str) -> dict[str, Any]:
 
 def make_verdict(status: str, reason: str = "", remark: str = "") -> dict[str, Any]:
     return {"status": status, "reason": reason, "remarks": [remark] if remark else []}
+
+
+def keep_settled(held: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what two eager runs left alike; times, identities and what a process remembers are not the compiler's."""
+    exact = AccuracyTolerance(value=0.0, nan_equals_nan=True)
+    return {
+        place: value
+        for place, value in held.items()
+        if place in again and _value_difference(value, again[place], None, exact, exact=True) is None
+    }
+
+
+def compare_held_state(
+    reference: Mapping[str, Any], result: Mapping[str, Any], float64: Mapping[str, Any], tolerance: AccuracyTolerance
+) -> str | None:
+    """Say where `result` lacks what the reference has, or has something else there, or None.
+
+    The rules are those for results, but an attribute is not returned: rounding may weigh more in it than in any result
+    that was made of it. So a difference has to be above a hundred tolerances of its size as well, from 1 to 10 %.
+    """
+    tolerance = replace(tolerance, nan_equals_nan=True)
+    limit = min(0.1, max(0.01, 100 * tolerance.value))
+    for place, value in reference.items():
+        if place not in result:
+            return f"{place}: missing in the compiled result"
+        reason = _value_difference(value, result[place], float64.get(place), tolerance)
+        if reason is not None and not _is_rounding(value, result[place], limit):
+            return f"{place}{reason}"
+    return None
+
+
+def keep_settled_moves(one: IterationOutcome, two: IterationOutcome) -> frozenset[int]:
+    """Say which tensors of a callable two eager runs wrote to alike. What both runs share would be the same anyway."""
+    if len(one.owned) != len(two.owned):
+        return frozenset()
+    pairs = {index: (one.owned[index], two.owned[index]) for index in one.moved & two.moved}
+    return frozenset(index for index, (mine, other) in pairs.items() if mine is not other and torch.equal(mine, other))
+
+
+def compare_moves(reference: IterationOutcome, result: IterationOutcome, initial: Sequence[torch.Tensor]) -> str | None:
+    """Say how what a callable changed in its own tensors differs from what eager changed in them, or None.
+
+    What a training step adds to a weight is small beside the weight and would be lost in any tolerance, so the changes
+    are compared. An optimizer makes whole steps of gradients that are nothing but rounding, so that is done over all
+    tensors at once, and half of the size of the change is allowed: a step that is missing, or made twice, is more.
+    """
+    if not len(reference.owned) == len(result.owned) == len(initial):
+        return None
+    apart = size = 0.0
+    for index in sorted(reference.moved):
+        before, mine, theirs = (each[index].detach() for each in (initial, reference.owned, result.owned))
+        if not before.shape == mine.shape == theirs.shape or initial[index] is reference.owned[index]:
+            continue
+        start, end = before.cpu().double(), mine.cpu().double()  # on the CPU: some devices have no float64
+        moved = end - start
+        finite = torch.isfinite(start) & torch.isfinite(moved)
+        change = float(moved[finite].square().sum())
+        weight = float(start[finite].square().sum()) + _SMALL_MOVE**2 * start.numel()
+        if change <= (4 * torch.finfo(before.dtype).eps) ** 2 * weight:
+            continue  # no more than rounding, of what may have been larger on the way
+        size += change
+        apart += float((theirs.cpu().double() - end)[finite].square().sum())
+    if size == 0 or math.sqrt(apart / size) <= _SAME_MOVE:
+        return None
+    return f"what the function changes in its own tensors differs by {math.sqrt(apart / size):.0%} of the change"
+
+
+def _value_difference(
+    one: Any,  # noqa: ANN401 - a tensor, an array or a number
+    two: Any,  # noqa: ANN401
+    float64: Any,  # noqa: ANN401
+    tolerance: AccuracyTolerance,
+    *,
+    exact: bool = False,
+) -> str | None:
+    """Compare values of one place; what cannot be compared, for example memory that is used again, does not differ."""
+    left, right = (IterationOutcome(state={"": value}) for value in (one, two))
+    wide = None if float64 is None else IterationOutcome(state={"": float64})
+    try:
+        return compare_outcomes(left, right, wide, tolerance, exact=exact)
+    except Exception as error:
+        if is_of_device(error):
+            raise
+        return None
+
+
+def _is_rounding(one: Any, two: Any, limit: float) -> bool:  # noqa: ANN401 - tensors, arrays or numbers
+    """Tell whether two floating-point values differ by at most `limit` of their size, and by no infinity."""
+    try:
+        mine, theirs = (torch.as_tensor(value).detach().cpu() for value in (one, two))
+        if not mine.is_floating_point() or mine.dtype != theirs.dtype or mine.shape != theirs.shape:
+            return False
+        mine, theirs = mine.double(), theirs.double()
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    finite = torch.isfinite(mine)
+    if not torch.equal(finite, torch.isfinite(theirs)):
+        return False
+    apart = (mine - theirs)[finite].square().sum()
+    return bool(apart <= limit**2 * mine[finite].square().sum())

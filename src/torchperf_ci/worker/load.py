@@ -22,7 +22,15 @@ from torch.utils import _pytree as pytree
 from torchperf_ci.suites.program import Program
 from torchperf_ci.suites.registry import Suite
 from torchperf_ci.worker.accuracy import CannotJudge, IterationOutcome
-from torchperf_ci.worker.copying import CannotCopy, copy_faithfully, shares_state, tensors_in
+from torchperf_ci.worker.copying import (
+    CannotCopy,
+    copy_faithfully,
+    is_plain_object,
+    list_attributes,
+    list_held_state,
+    shares_state,
+    tensors_in,
+)
 from torchperf_ci.worker.memory import device_module
 from torchperf_ci.worker.protocol import CaseError
 from torchperf_ci.worker.world import wait_for_results
@@ -236,11 +244,13 @@ class Workload:
         leaves = {
             f"gradient of {name}{place}": tensor
             for name, value in given.items()
-            for place, tensor in _tensors_by_place(value)
+            for place, tensor in _tensors_by_place(value, seen={})
             if tensor.requires_grad and tensor.is_leaf
         }
         for tensor in leaves.values():
             tensor.grad = None
+        owned = self.owned_tensors()
+        versions = [tensor._version for tensor in owned]
         step = self._finished_step(call)
         for _ in range(calls - 1):
             step(self.fresh_inputs() if self.inputs_change else inputs)
@@ -268,10 +278,31 @@ class Workload:
                 outcome.gradients = wait_for_results(outcome.gradients)
         outcome.state = {f"buffer {name}": buffer for name, buffer in module.named_buffers()}
         outcome.state |= {f"parameter {name}": weight.detach() for name, weight in module.named_parameters()}
-        outcome.given = given
+        outcome.given, outcome.held, outcome.owned = given, list_held_state(module), owned
+        changed = (index for index, tensor in enumerate(owned) if tensor._version != versions[index])
+        outcome.moved = frozenset(changed)
         for weight in module.parameters():  # the outcome keeps them; the next iteration makes its own
             weight.grad = None
         return outcome
+
+    def owned_tensors(self) -> list[torch.Tensor]:
+        """List the dense floating tensors that a callable holds, e.g. the weights that it trains, in one order for all
+        that are built alike. What its module owns, and what a setup may make anew, are not among them."""
+        if self.has_setup or _with_state(self.function) is None:
+            return []
+        others = {id(tensor) for tensor in (*self.module.parameters(), *self.module.buffers())}
+        try:
+            tensors = tensors_in(self.function)
+        except CannotCopy:  # too large to be looked through
+            return []
+        return [
+            each
+            for each in tensors
+            if type(each) in {torch.Tensor, torch.nn.Parameter}
+            and each.is_floating_point()
+            and each.layout is torch.strided
+            and not (each.is_nested or each.is_inference() or each.is_meta or id(each) in others)
+        ]
 
     def fresh_inputs(self) -> Inputs:
         """Return inputs as they were at first, independent of these. Raises `CannotCopy`."""
@@ -359,10 +390,10 @@ def build(
         cast: Inputs = _changed(placed, lambda tensor: tensor.to(precision) if tensor.dtype in _CAST else tensor)
         return cast
 
-    args, kwargs = to_device((program.shapes or program.args, program.kwargs), target)
+    args, kwargs = to_device(_without_history((program.shapes or program.args, program.kwargs)), target)
     if not program.shapes and any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
         # One eager call on copies gives lazy parameters their shapes, from the same seed each time.
-        copied_args, copied_kwargs = copy_faithfully((args, kwargs))
+        copied_args, copied_kwargs = copy_faithfully((args, kwargs), cut=True)
         seed_all(seed)
         with torch.no_grad():
             module(*copied_args, **copied_kwargs)
@@ -456,6 +487,7 @@ def default_loss(module: torch.nn.Module, output: Any) -> torch.Tensor:  # noqa:
     if isinstance(own, torch.Tensor) and own.ndim == 0:
         return own
     tensors = [leaf for leaf in tensors_of(output) if leaf.is_floating_point()]
+    tensors = tensors or [leaf for _, leaf in _tensors_by_place(output, seen={}) if leaf.is_floating_point()]
     if not tensors:
         raise TypeError("training needs a floating-point output to make a loss of, and there is none")
     return torch.stack([tensor.float().mean() for tensor in tensors]).mean()
@@ -466,15 +498,35 @@ def tensors_of(value: Any) -> list[torch.Tensor]:  # noqa: ANN401 - any nest of 
     return [tensor for _, tensor in _tensors_by_place(value)]
 
 
-def _tensors_by_place(value: Any, place: str = "") -> Iterator[tuple[str, torch.Tensor]]:  # noqa: ANN401 - any nest
+def _tensors_by_place(
+    value: Any,  # noqa: ANN401 - any nest
+    place: str = "",
+    seen: dict[int, Any] | None = None,
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the tensors of a nest with their places. seen: plain objects that were looked into, each once; None where
+    those are not to be looked into."""
     for index, leaf in enumerate(pytree.tree_leaves(value)):
         where = place if index == 0 and leaf is value else f"{place}[{index}]"
         if isinstance(leaf, torch.Tensor):
             yield where, leaf
         elif isinstance(leaf, Mapping):  # a class that torch does not know as a container
-            yield from _tensors_by_place(list(leaf.values()), where)
+            yield from _tensors_by_place(list(leaf.values()), where, seen)
         elif is_dataclass(leaf) and not isinstance(leaf, type):
-            yield from _tensors_by_place([getattr(leaf, item.name) for item in fields(leaf)], where)
+            yield from _tensors_by_place([getattr(leaf, item.name) for item in fields(leaf)], where, seen)
+        elif seen is not None and is_plain_object(leaf) and id(leaf) not in seen:
+            seen[id(leaf)] = leaf
+            for name, part in list_attributes(leaf).items():
+                yield from _tensors_by_place(part, f"{where}.{name}", seen)
+
+
+def _without_history(inputs: Inputs) -> Inputs:
+    """Let inputs that were computed from others be tensors of their own: what every iteration starts from. A second
+    backward pass could not go through them."""
+    if all(tensor.grad_fn is None for tensor in tensors_in(inputs)):
+        return inputs
+    with contextlib.suppress(CannotCopy):
+        inputs = copy_faithfully(inputs, cut=True)
+    return inputs
 
 
 def to_device(inputs: Any, device: torch.device) -> Any:  # noqa: ANN401 - any nest of containers
@@ -488,7 +540,7 @@ def _changed(inputs: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any
     if all(is_lazy(tensor) or change(tensor) is tensor for tensor in tensors_in(inputs)):
         return inputs
     try:
-        return copy_faithfully(inputs, change)
+        return copy_faithfully(inputs, change, cut=True)
     except CannotCopy:
         return _mapped(change, inputs)
 
