@@ -306,6 +306,73 @@ def move_infinity(value):
     return value.masked_fill(torch.arange(WIDTH) == (2 if torch.compiler.is_compiling() else 3), float("-inf"))
 
 
+def mask(value):
+    """Places that hold the least number of the precision, as attention masks do."""
+    return value.masked_fill(torch.arange(WIDTH) % 5 == 0, torch.finfo(value.dtype).min)
+
+
+class Float32Alone(Base):
+    """Cannot run in float64."""
+
+    def forward(self, x):
+        return self.value(x) @ torch.ones(WIDTH, 2)
+
+
+class CleansNaN(Base):
+    """Takes NaN for what is missing, in its input and in a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("rows", torch.full((WIDTH,), float("nan")))
+
+    def forward(self, x, out):
+        self.rows.copy_(torch.where(torch.arange(WIDTH) < 4, torch.ones(WIDTH), self.rows))
+        out[0].copy_(self.value(x.nan_to_num()))
+        return out[0] * 1
+
+
+class MakesNaN(Base):
+    """Leaves NaN in what it is given."""
+
+    def forward(self, x, out):
+        out[0] = float("nan")
+        return self.value(x)
+
+
+def holed(batch):
+    return torch.cat([torch.randn(batch - 1, WIDTH), torch.full((1, WIDTH), float("nan"))])
+
+
+def into_elsewhere(batch_size):
+    """A callable whose result is in its closure, where nobody looks."""
+    results = []
+
+    def call(x):
+        results[:] = [x * compiled_times(3)]
+
+    return call, (torch.randn(batch_size or 8, WIDTH),)
+
+
+def into_argument(batch_size):
+    def call(x, out):
+        out.copy_(x * compiled_times(3))
+
+    return call, (torch.randn(batch_size or 8, WIDTH), torch.zeros(batch_size or 8, WIDTH))
+
+
+class Forgets(Base):
+    """Returns nothing and leaves nothing."""
+
+    def forward(self, x):
+        self.value(x)
+
+
+def nest(value):
+    for _ in range(2000):
+        value = [value]
+    return value
+
+
 # Statuses
 
 
@@ -507,6 +574,17 @@ MODELS = {
     "nothing": returns(lambda value: value[:0]),
     "infinity": returns(lambda value: value.masked_fill(torch.arange(WIDTH) == 3, float("-inf"))),
     "infinity_elsewhere": returns(move_infinity),
+    "mask": returns(mask),
+    "mask_wrong": returns(mask, 3),
+    "float32_alone": case(Float32Alone),
+    "float32_alone_wrong": case(lambda: Float32Alone(3)),
+    "cleans_nan": case(CleansNaN, holed, lambda batch: torch.full((2, batch, WIDTH), float("nan"))),
+    "makes_nan": case(MakesNaN, rows, rows),
+    "nan_number": returns(lambda value: (value, float("nan"))),
+    "into_elsewhere": into_elsewhere,
+    "into_argument": into_argument,
+    "forgets": case(Forgets),
+    "nest": returns(nest),
     "train_returns_none": case(TrainReturnsNone),
     "exported": exported,
     "read_by_spawned_process": read_by_spawned_process,
@@ -581,6 +659,17 @@ EXPECTED = {
     "nothing": {"inference": PASS},
     "infinity": {"inference": PASS},
     "infinity_elsewhere": {"inference": ("fail_accuracy", "output: ")},
+    "mask": {"inference": PASS, "training": PASS},
+    "mask_wrong": {"inference": ("fail_accuracy", "output: ")},
+    "float32_alone": {"inference": PASS, "training": PASS},
+    "float32_alone_wrong": {"inference": ("fail_accuracy", "output: 3 times as large")},
+    "cleans_nan": {"inference": PASS},
+    "makes_nan": {"inference": ("fail_accuracy", "argument 1: 16 of 128 eager values are NaN")},
+    "nan_number": {"inference": ("fail_accuracy", "output[1]: nan instead of nan")},
+    "into_elsewhere": {"inference": ("pass_due_to_skip", "returns nothing that can be compared")},
+    "into_argument": {"inference": ("fail_accuracy", "argument 1: ")},
+    "forgets": {"inference": ("pass_due_to_skip", "returns nothing that can be compared")},
+    "nest": {"inference": ("not_judged", "nested too deep")},
     "train_returns_none": {"inference": PASS, "training": PASS},
     "exported": {"inference": PASS},
     "disabled": {"inference": PASS},

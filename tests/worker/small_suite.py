@@ -84,7 +84,7 @@ def other_gradient_when_compiled(output):
 def not_in_float64(output):
     if output.dtype is torch.float64:
         raise TypeError("no float64 here")
-    return output * 1.5 if torch.compiler.is_compiling() else output
+    return output * 1.05 if torch.compiler.is_compiling() else output
 
 
 def a_little_off_when_compiled(output):

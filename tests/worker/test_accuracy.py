@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import enum
+import functools
+import math
 import subprocess
 import sys
+import threading
 from collections import OrderedDict, namedtuple
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -26,6 +32,8 @@ from torchperf_ci.worker.accuracy import (
 STRICT = AccuracyTolerance(value=1e-4)
 LOOSE = AccuracyTolerance(value=1e-3)
 NAN_IS_FINE = AccuracyTolerance(value=1e-3, nan_equals_nan=True)
+NO_REFERENCE = AccuracyTolerance(value=1e-4, cosine=True, size=True)
+NAN, INF = float("nan"), float("inf")
 
 
 def difference(eager: object, compiled: object, wide: object, tolerance: AccuracyTolerance) -> str | None:
@@ -127,6 +135,116 @@ def test_cosine_similarity_decides_where_it_is_asked_for() -> None:
     assert difference(noise, -noise, None, cosine) is None
     holes = torch.tensor([1.0, float("nan")], dtype=torch.float16)
     assert difference(holes, holes.clone(), None, replace(cosine, nan_equals_nan=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("eager", "compiled", "same"),
+    [
+        ([3.0], [9.0], False),
+        ([3.0], [3.01], True),
+        ([3.0], [3.1], False),
+        ([1.0, 2.0, 3.0], [3.0, 6.0, 9.0], False),
+        ([1.0, 2.0, 3.0], [1.05, 2.1, 3.15], True),
+        ([0.0002, 0.0003], [0.0003, 0.0004], True),
+        ([1e30, 1.0], [1e30, 1.5], True),
+        ([1e30, 1e30], [-1e30, -1e30], False),
+    ],
+)
+def test_where_there_is_no_reference_the_size_counts_as_well(
+    eager: list[float], compiled: list[float], *, same: bool
+) -> None:
+    """The direction says nothing of a result that is too large by a factor, and of one number only its sign."""
+    found = difference(torch.tensor(eager), torch.tensor(compiled), None, NO_REFERENCE)
+    assert (found is None) is same, found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("extreme", ["min", "max"])
+def test_the_largest_numbers_of_a_precision_hide_no_others(dtype: torch.dtype, extreme: str) -> None:
+    """What masks are filled with is another number in float64: those places are compared with eager's alone."""
+
+    def masked(*values: float, dtype: torch.dtype = dtype) -> torch.Tensor:
+        return torch.tensor([*values, getattr(torch.finfo(dtype), extreme)], dtype=torch.float64).to(dtype)
+
+    eager, wide = masked(1.0, 2.0, 3.0), masked(1.001, 2.0, 3.0, dtype=torch.float64)
+    for reference in (wide, None):
+        rules = LOOSE if reference is not None else replace(NO_REFERENCE, value=1e-3)
+        assert difference(eager, masked(1.0, 2.016, 3.0), reference, replace(rules, value=2e-2)) is None
+        assert difference(eager, masked(3.0, 6.0, 9.0), reference, rules) is not None
+        assert difference(eager, torch.tensor([1.0, 2.0, 3.0, 5.0], dtype=dtype), reference, rules) is not None
+        assert difference(eager, torch.cat([eager[:3], -eager[3:]]), reference, rules) is not None
+    assert another_function(IterationOutcome(results={"y": eager}), IterationOutcome(results={"y": wide})) is None
+    other = masked(5.0, 2.0, 9.0, dtype=torch.float64)
+    assert another_function(IterationOutcome(results={"y": eager}), IterationOutcome(results={"y": other})) is not None
+
+
+def test_a_reference_that_broke_down_excuses_nothing() -> None:
+    """Where float64 is not finite and eager is, cosine similarity and the size decide."""
+    broken, eager = torch.full((3,), NAN, dtype=torch.float64), torch.tensor([1.0, 2.0, 3.0])
+    assert difference(eager, eager * 1.01, broken, STRICT) is None
+    assert difference(eager, eager * 3, broken, STRICT) is not None
+    assert difference(eager, torch.tensor([9.0, -2.0, 3.0]), broken, STRICT) is not None
+
+
+def test_an_error_without_a_number_allows_nothing() -> None:
+    """Squares that overflow make no bound that everything keeps."""
+    eager, wide = torch.tensor([1e200, 1.0], dtype=torch.float64), torch.tensor([2e200, 1.0], dtype=torch.float64)
+    assert difference(eager, torch.tensor([1e200, 5.0], dtype=torch.float64), wide, STRICT) is not None
+
+
+def test_an_overflow_that_only_one_side_has_is_judged_by_float64() -> None:
+    """A finite value is right where float64 is finite and near it, an infinite one where float64 is infinite."""
+    half, wide = functools.partial(torch.tensor, dtype=torch.bfloat16), torch.tensor([-90.2, -96.4]).double()
+    assert difference(half([-90.0, -INF]), half([-90.0, -96.5]), wide, LOOSE) is None
+    assert difference(half([-90.0, -INF]), half([-90.0, -1.0]), wide, LOOSE) is not None
+    more = torch.cat([wide, wide[1:]])  # a place where both overflow
+    assert difference(half([-90.0, -INF, -INF]), half([-90.0, -96.5, -INF]), more, LOOSE) is None
+    assert difference(half([-90.0, -96.5]), half([-90.0, -INF]), wide, LOOSE) is not None
+    log_of_zero = torch.tensor([1.0, -INF]).double()
+    assert difference(torch.tensor([1.0, -18.0]), torch.tensor([1.0, -INF]), log_of_zero, STRICT) is None
+    assert difference(torch.tensor([1.0, -18.0]), torch.tensor([1.0, INF]), log_of_zero, STRICT) is not None
+    assert difference(torch.tensor([1.0, -18.0]), torch.tensor([1.0, -INF]), None, STRICT) is not None
+
+
+@pytest.mark.parametrize(
+    ("eager", "compiled", "wide", "same"),
+    [
+        (100.0, 100.2, 100.1, True),
+        (100.0, 101.0, 100.1, False),
+        (100.0, 300.0, 200.0, False),
+        (np.float32(100.0), np.float32(100.2), np.float64(100.1), True),
+        (100.0 + 0j, 100.2 + 0j, 100.1 + 0j, True),
+        (1.0, 300.0, -1e308, False),
+        (INF, 3.0, 3.0, False),
+    ],
+)
+def test_numbers_have_a_reference_as_tensors_have(eager, compiled, wide, *, same: bool) -> None:
+    """Three times eager's own error, unless float64 is another number."""
+    numbers = [{"n": value} for value in (eager, compiled, wide)]
+    if isinstance(wide, np.float64):
+        numbers[2] = {"n": wide}
+    assert (difference(*numbers, STRICT) is None) is same
+
+
+def test_a_nan_that_was_there_before_is_none_of_the_models() -> None:
+    """In what it is given and in its state, where the caller says so; elsewhere it counts."""
+    nan = torch.tensor([NAN, 1.0])
+    for name in ("state", "given"):
+        one, two, other = (
+            IterationOutcome(**{name: {"x": value}}) for value in (nan, nan.clone(), torch.tensor([NAN, 5.0]))
+        )
+        assert compare_outcomes(one, two, None, STRICT, nan_before={"x"}) is None
+        assert compare_outcomes(one, other, None, STRICT, nan_before={"x"}) is not None
+        assert compare_outcomes(one, two, None, STRICT) is not None
+
+
+@pytest.mark.parametrize("value", [NAN, np.float32(NAN), complex(NAN, 1)])
+def test_a_number_that_is_nan_is_the_same_number_in_two_eager_runs(value: object) -> None:
+    """Against compiled code the rule of tensors holds."""
+    outcome = IterationOutcome(results={"output": [value]})
+    assert compare_outcomes(outcome, outcome, None, STRICT, exact=True) is None
+    assert compare_outcomes(outcome, outcome, None, NAN_IS_FINE) is None
+    assert "nothing to compare with" in (compare_outcomes(outcome, outcome, None, STRICT) or "")
 
 
 def test_eager_values_that_are_nan_compare_with_nothing_in_float32() -> None:
@@ -242,6 +360,193 @@ def test_every_tensor_in_a_nest_is_compared(make, place: str) -> None:
     found = difference(make(right), make(wrong), make(wide), STRICT)
     assert found is not None
     assert found.startswith(f"{place}: 3 of 3 values differ, most at [0]: 7 instead of 1; ")
+
+
+class WithAttributes(list):
+    pass
+
+
+class Options(dict):
+    pass
+
+
+class Units(np.ndarray):
+    pass
+
+
+class Weight(float):
+    pass
+
+
+class Mangled:
+    __slots__ = ("__value",)
+
+    def __init__(self, value: torch.Tensor) -> None:
+        self.__value = value
+
+
+class MangledToo(Mangled):
+    def __init__(self, value: torch.Tensor) -> None:
+        super().__init__(value)
+        self.n = 1
+
+
+class Key:
+    pass
+
+
+class Scaled(torch.Tensor):
+    """Wraps a tensor; its scale is no tensor inside it, but a part of its context."""
+
+    @staticmethod
+    def __new__(cls, inner: torch.Tensor, scale: float):
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype, device=inner.device)
+
+    def __init__(self, inner: torch.Tensor, scale: float) -> None:
+        self.inner, self._scale = inner, scale
+
+    def __tensor_flatten__(self):
+        return ["inner"], {"scale": self._scale}
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args, kwargs=None):
+        raise NotImplementedError(func)
+
+
+def with_attribute(value, name: str, held: torch.Tensor):
+    setattr(value, name, held)
+    return value
+
+
+def units(x: torch.Tensor) -> Units:
+    array = x.numpy().view(Units)
+    array.unit = "m"
+    return array
+
+
+@pytest.mark.parametrize(
+    ("make", "place"),
+    [
+        (lambda x: with_attribute(WithAttributes([1]), "scores", x), "output.scores"),
+        (lambda x: with_attribute(WithAttributes([1]), "_scores", x), "output._scores"),
+        (lambda x: with_attribute(Options(a=1), "scores", x), "output.scores"),
+        (lambda x: with_attribute(Weight(1.5), "scores", x), "output.scores"),
+        (lambda x: with_attribute(torch.ones(2), "mask", x), "output.mask"),
+        (lambda x: Weight(x.sum()), "output"),
+        (lambda x: np.ma.masked_array(x.numpy(), mask=[False, False, True]), "output (where not masked)"),
+        (lambda x: np.ma.masked_array(np.ones(3), mask=(x > 1).numpy()), "output (mask)"),
+        (units, "output"),
+        (lambda x: np.rec.fromarrays([x.numpy()], names="a"), "output['a']"),
+        (lambda x: x.numpy().astype(np.longdouble), "output"),
+        (lambda x: pd.DataFrame(x.numpy()), "output (values)"),
+        (lambda x: pd.Series(np.ones(3), index=x.numpy()), "output (index) (values)"),
+        (MangledToo, "output._Mangled__value"),
+        (lambda x: Scaled(torch.ones(2), float(x[0])), "output (context)['scale']"),
+        (lambda x: {"a": x}.items(), "output['a']"),
+        (lambda x: {"a": x}.values(), "output[0]"),
+        (lambda x: {Key(): x}, "output[Key 0]"),
+        (lambda x: {torch.tensor(1.00001): 1, torch.tensor(1.00002): x}, "output[Tensor 1]"),
+        (lambda x: {torch.tensor(1.00001): x, torch.tensor(1.00002): 1}, "output[Tensor 0]"),
+        (lambda x: (..., x), "output[1]"),
+        (lambda x: {0.1 + 0.2, "a", float(x[0])}, "output"),
+    ],
+)
+def test_no_part_of_a_result_is_overlooked(make, place: str) -> None:
+    """Attributes beside items and values, arrays of any class, private slots, contexts, views, keys without a name."""
+    right, wrong = torch.ones(3), torch.full((3,), 7.0)
+    assert difference(make(right), make(right.clone()), None, STRICT) is None
+    found = difference(make(right), make(wrong), None, STRICT)
+    assert found is not None
+    assert found.startswith(f"{place}: "), found
+
+
+def test_rounding_is_rounding_wherever_a_number_stands() -> None:
+    """In sets and in structured arrays, too; two eager runs have to agree exactly."""
+    for one, two in (
+        ({0.1 + 0.2, "a"}, {0.3, "a"}),
+        *[[np.array([(x,)], dtype=[("a", "f8")]) for x in (0.1 + 0.2, 0.3)]],
+    ):
+        assert difference(one, two, None, STRICT) is None
+        left, right = (IterationOutcome(results={"output": value}) for value in (one, two))
+        assert compare_outcomes(left, right, None, STRICT, exact=True) is not None
+
+
+class Lazily:
+    """An object that has something to compare, and something private."""
+
+    def __init__(self, private: object) -> None:
+        self.n, self._private = 1, private
+        self._own = self.method
+
+    def method(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: lambda: x,
+        lambda x: iter([x]),
+        lambda x: functools.partial(max, x),
+        lambda x: [x].append,
+        lambda x: {x},
+        lambda x: {"deep": (lambda y=x: y)},
+    ],
+    ids=["closure", "iterator", "partial", "bound", "set", "default"],
+)
+def test_what_may_hold_a_result_is_judged_in_private_parts_too(make) -> None:
+    """A function over a tensor is none of the harmless things that an object may have."""
+    one, two = (Lazily(make(torch.ones(2))) for _ in range(2))
+    with pytest.raises(CannotJudge, match=r"output\._private.* is a "):
+        difference(one, two, None, STRICT)
+
+
+@pytest.mark.parametrize("private", [math.sqrt, threading.Lock(), len, lambda: None, torch.relu, np.add])
+def test_what_holds_no_result_may_be_private(private: object) -> None:
+    """Locks, and functions that are the same for all."""
+    assert difference(Lazily(private), Lazily(private), None, STRICT) is None
+
+
+def test_what_the_compiler_notes_on_a_tensor_is_no_result() -> None:
+    """Private attributes of tensors are torch's."""
+    assert difference(with_attribute(torch.ones(2), "_dynamo_note", torch.ones(1)), torch.ones(2), None, STRICT) is None
+
+
+def test_an_attribute_that_is_none_may_be_that_of_the_class() -> None:
+    """A mapping that is rebuilt from its items has the same ones."""
+    rebuilt = ModelOutput(a=torch.ones(1))
+    assert difference(with_attribute(ModelOutput(a=torch.ones(1)), "extra", None), rebuilt, None, STRICT) is None
+    assert difference(with_attribute(ModelOutput(a=torch.ones(1)), "a", torch.ones(1)), rebuilt, None, STRICT) is None
+
+
+def test_what_answers_no_truth_or_is_too_deep_is_not_judged() -> None:
+    """With the reason, and not as an error of this check's own."""
+
+    class Vague:
+        __slots__ = ()
+
+        def __eq__(self, other: object) -> object:  # type: ignore[override]
+            return np.ones(2)
+
+        __hash__ = None  # type: ignore[assignment]
+
+    deep: object = torch.ones(1)
+    for _ in range(5000):
+        deep = [deep]
+    for value in (Vague(), deep):
+        with pytest.raises(CannotJudge):
+            difference(value, value, None, STRICT)
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+    BLUE = 2
+
+
+def test_members_of_an_enumeration_are_equal_to_themselves() -> None:
+    """Also where they are numbers."""
+    assert difference(Colour.RED, Colour.RED, None, STRICT) is None
+    assert difference(Colour.RED, Colour.BLUE, None, STRICT) is not None
 
 
 def test_the_reference_of_a_nested_tensor_is_found_in_the_same_place() -> None:

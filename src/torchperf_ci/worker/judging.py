@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -51,6 +52,7 @@ class AccuracyCheck:
         self._workload, self._case, self._suite, self._world = workload, case, suite, world
         self._independent, self._observe_compiled, self._ends_after = independent, observe_compiled, ends_after
         self._compiled: IterationOutcome | None = None
+        self._nan_before: Set[str] = frozenset()
 
     def judge(self) -> Mapping[str, Any]:
         """Judge by eager runs on copies; what does not pass so is judged once more by runs on what is built anew.
@@ -123,23 +125,42 @@ class AccuracyCheck:
             said = f"two eager runs differ: {differs}" if differs else elsewhere
             return make_verdict("eager_two_runs_differ", said)
         del second
+        self._nan_before = frozenset() if tolerance.nan_equals_nan else self._find_nan_before(first, make)
         if self._compiled is None:
             self._compiled = self._observe_compiled()
         close = replace(tolerance, cosine=False)
         if not tolerance.cosine and self._difference(first, self._compiled, None, close) is None:
-            return self._passed(first)
+            return self._passed(first, make)
         if float64 is not None and (reason := another_function(first, float64)):
             float64, remark = None, f"no float64 reference: {reason}"
-        if float64 is None:
-            tolerance = replace(tolerance, cosine=True)
+        if float64 is None and not tolerance.cosine:
+            tolerance = replace(tolerance, cosine=True, size=True)
         differs = self._difference(first, self._compiled, float64, tolerance)
-        return make_verdict("fail_accuracy", differs, remark) if differs else self._passed(first, remark)
+        return make_verdict("fail_accuracy", differs, remark) if differs else self._passed(first, make, remark)
 
-    def _passed(self, eager: IterationOutcome, remark: str = "") -> Mapping[str, Any]:
-        """Pass what was compared; a callable that returns nothing, and changes nothing it is given, was not."""
-        if self._workload.function is not None and all(leaf.value is None for leaf in eager.leaves().values()):
+    def _passed(self, eager: IterationOutcome, make: Callable[[], Workload], remark: str = "") -> Mapping[str, Any]:
+        """Pass what was compared; what returns nothing, and changes nothing it holds or is given, was not."""
+        if self._does_nothing(eager, make):
             return leave_unjudged("it returns nothing that can be compared")
         return make_verdict(_PASS, "", remark)
+
+    def _does_nothing(self, eager: IterationOutcome, make: Callable[[], Workload]) -> bool:
+        """Tell whether an iteration left no result, and everything else as it was before."""
+        made = replace(eager, state={}, given={}).leaves()
+        if any(leaf.value is not None for leaf in made.values()):
+            return False
+        if self._world.is_shared:  # the others may not come here, and building it anew may need them
+            return all(leaf.value is None for leaf in eager.leaves_around().values())
+        exact = AccuracyTolerance(value=0.0)
+        with _outset(make) as before:
+            return self._difference(replace(eager, results={}, gradients={}), before, None, exact, exact=True) is None
+
+    def _find_nan_before(self, eager: IterationOutcome, make: Callable[[], Workload]) -> Set[str]:
+        """Name the places in state and inputs that hold NaN already before an iteration."""
+        if not self._world.is_any(bool(_find_nan(eager))):
+            return frozenset()
+        with _outset(make) as before:
+            return _find_nan(before)
 
     def _difference(
         self,
@@ -151,7 +172,7 @@ class AccuracyCheck:
         exact: bool = False,
     ) -> str | None:
         try:
-            return compare_outcomes(one, two, float64, tolerance, exact=exact)
+            return compare_outcomes(one, two, float64, tolerance, exact=exact, nan_before=self._nan_before)
         except CannotJudge:
             raise
         except Exception as error:  # results may be objects of any class, with code of their own
@@ -176,13 +197,42 @@ class AccuracyCheck:
     def _eager_outcome(self, which: str, make: Callable[[], Workload]) -> IterationOutcome:
         try:
             return observe(make(), self._case["compiler"])
-        except CannotCopy:
+        except (CannotCopy, CannotJudge):
             raise
         except BaseException as error:  # as in `load`
             word = "OOM" if is_out_of_memory(error) else "fail"
             raise CaseError(f"eager_{which}_run_{word}", describe(error)) from error
         finally:
             free_memory(torch.device(self._case["device"]))
+
+
+@contextmanager
+def _outset(make: Callable[[], Workload]) -> Iterator[IterationOutcome]:
+    """Give the state and the inputs that an iteration from the check's seed starts with."""
+    workload = make()
+    seed_all(SEED)
+    args, kwargs = workload.set_up()
+    state: dict[str, Any] = {f"buffer {name}": buffer for name, buffer in workload.module.named_buffers()}
+    state |= {f"parameter {name}": weight.detach() for name, weight in workload.module.named_parameters()}
+    given = {f"argument {name}": value for name, value in (*enumerate(args), *kwargs.items())}
+    try:
+        yield IterationOutcome(state=state, given=given)
+    finally:
+        if workload.has_setup:
+            workload.tear_down()
+
+
+def _find_nan(outcome: IterationOutcome) -> Set[str]:
+    """Name the places in state and inputs that hold NaN."""
+    found = set()
+    for where, leaf in outcome.leaves_around().items():
+        if isinstance(leaf.value, torch.Tensor):
+            is_nan = leaf.value.is_floating_point() and bool(torch.isnan(leaf.value).any())
+        else:
+            is_nan = isinstance(leaf.value, (float, complex)) and leaf.value != leaf.value
+        if is_nan:
+            found.add(where)
+    return frozenset(found)
 
 
 def observe(workload: Workload, compiler: str, call: Callable[..., Any] | None = None) -> IterationOutcome:

@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 
 from torchperf_ci.suites.program import Program
 from torchperf_ci.suites.registry import Suite
-from torchperf_ci.worker.accuracy import IterationOutcome
+from torchperf_ci.worker.accuracy import CannotJudge, IterationOutcome
 from torchperf_ci.worker.copying import CannotCopy, copy_faithfully, shares_state, tensors_in
 from torchperf_ci.worker.memory import device_module
 from torchperf_ci.worker.protocol import CaseError
@@ -254,8 +254,11 @@ class Workload:
                 given = {f"argument {name}": value for name, value in (*enumerate(inputs[0]), *inputs[1].items())}
         result = step(inputs)
         outputs, loss = result if self.training else (result, None)
-        with torch.no_grad():
-            outputs = pytree.tree_map(_unrolled, outputs)
+        try:
+            with torch.no_grad():
+                outputs = pytree.tree_map(_unrolled, outputs)
+        except RecursionError as error:
+            raise CannotJudge("output is nested too deep for Python's recursion limit to look into it") from error
         outcome = IterationOutcome(
             results={"output": outputs, **({} if loss is None or loss is outputs else {"loss": loss})}
         )
