@@ -423,6 +423,39 @@ class SelfCompiling(Base):
         return square(self.fc(x))
 
 
+class BreaksTwice(Base):
+    """Two breaks, three graphs."""
+
+    def forward(self, x):
+        y = self.fc(x)
+        torch._dynamo.graph_break()
+        y = torch.relu(y)
+        torch._dynamo.graph_break()
+        return y + 1
+
+
+class ShapesInside(Base):
+    """Calls a function that breaks with three shapes: it is compiled again for the second one."""
+
+    def halve(self, x):
+        y = torch.relu(x)
+        torch._dynamo.graph_break()
+        return y / 2
+
+    def forward(self, x):
+        return self.halve(x[:2]).sum() + self.halve(x[:4]).sum() + self.halve(x[:6]).sum()
+
+
+class Drifting(Base):
+    """Gives another result each time, by a state that no copy has."""
+
+    drift = 0
+
+    def forward(self, x):
+        Drifting.drift += 1
+        return square(self.fc(x)) * Drifting.drift
+
+
 class Cycle(Base):
     """Leaves its activations in a reference cycle, which only the garbage collector frees."""
 
@@ -522,6 +555,9 @@ MODELS = {
     "slow_first": case(SlowFirst),
     "self_compiling": case(SelfCompiling),
     "cycle": case(Cycle),
+    "compiled_already": case(lambda: torch.compile(BreaksTwice(), backend="eager")),
+    "shapes_inside": case(ShapesInside),
+    "drifting": case(Drifting),
 }
 
 EXPECTED = {
@@ -588,4 +624,6 @@ EXPECTED = {
     "counting": {"inference": PASS},
     "self_compiling": {"inference": PASS},
     "cycle": {"inference": PASS, "training": PASS},
+    "compiled_already": {"inference": PASS, "training": PASS},
+    "drifting": {"inference": ("eager_two_runs_differ", "output: ")},
 }

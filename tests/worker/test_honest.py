@@ -85,6 +85,34 @@ def test_graphs_are_those_of_the_compiled_call_alone(load) -> None:
     assert ask("capture")["counters"]["unique_graphs"] == 1
 
 
+def test_a_model_that_was_never_compiled_is_not_called_uncompiled(load) -> None:
+    """Where eager alone differs, nothing tried to compile it; what eager calls compiled does not count."""
+    ask = load("drifting", spec=SUITE)
+    assert ask.steps("eager", "accuracy")["status"] == "eager_two_runs_differ"
+    captured = ask("capture")
+    assert (captured["not_compiled"], captured["remarks"], captured["graph_breaks"]) == (False, [], [])
+    assert set(captured["counters"].values()) == {0}
+
+
+def test_a_model_that_is_compiled_already_is_not_compiled_again(load) -> None:
+    """What its eager arm compiles for itself is done before the sample, and is no recompile of the other arm."""
+    ask = load("compiled_already", spec=SUITE)
+    ask.steps("eager", "compile", "settle")
+    sweep = ask("sample", order=[["eager", "compiled"]] * 3)
+    assert (sweep["recompiles"], sweep["recompiled"]) == (0, False)
+    counters = ask("capture")["counters"]
+    assert (counters["recompiles"], counters["unique_graphs"], counters["graph_breaks"]) == (0, 3, 2)
+
+
+def test_a_recompile_of_the_first_call_is_no_graph_break(load) -> None:
+    """There are as many breaks as dynamo has reasons for."""
+    ask = load("shapes_inside", spec=SUITE)
+    ask.steps("eager", "compile")
+    captured = ask("capture")
+    assert captured["counters"]["graph_breaks"] == len(captured["graph_breaks"]) == 5
+    assert (captured["counters"]["recompiles"], captured["counters"]["unique_graphs"]) == (2, 8)
+
+
 def test_a_slow_first_call_is_not_taken_from_compile_time(load) -> None:
     """What eager calls usually take is."""
     ask = load("slow_first", spec=SUITE)
