@@ -113,6 +113,40 @@ def test_a_recompile_of_the_first_call_is_no_graph_break(load) -> None:
     assert (captured["counters"]["recompiles"], captured["counters"]["unique_graphs"]) == (2, 8)
 
 
+@pytest.mark.parametrize(
+    ("model", "steps", "status"),
+    [
+        ("full_while_sampled", ("eager", "accuracy", "compile", "settle"), "eager_fail_to_run"),
+        ("full_when_compiled", ("eager", "accuracy"), "fail_to_run"),
+    ],
+)
+def test_what_eager_cannot_do_so_often_is_no_fault_of_the_compilers(load, model: str, steps, status: str) -> None:
+    """A model that is built anew, and called as often, tells whose it is."""
+    ask = load(model, spec=SUITE)
+    ask.steps(*steps)
+    last = {"do": "sample", "order": [["eager", "compiled"]] * 5} if "compile" in steps else {"do": "compile"}
+    with pytest.raises(WorkerError, match="IndexError: the cache is full") as failed:
+        ask(**last)
+    assert str(failed.value.status) == status
+
+
+def test_an_exception_without_words_is_eagers_failure(load) -> None:
+    """It ends the command and not the worker."""
+    ask = load("mute", spec=SUITE)
+    with pytest.raises(WorkerError, match=r"^Mute$") as failed:
+        ask("eager")
+    assert (str(failed.value.status), failed.value.alive) == ("eager_fail_to_run", True)
+
+
+def test_what_draws_numpys_random_numbers_is_compiled_again_to_be_timed(load) -> None:
+    """Its check lets NumPy draw them, outside of the graph; what is timed has them in it, as torch compiles them."""
+    verdict = load("numpy_noise", spec=SUITE).steps("eager", "accuracy")
+    assert verdict["is_spent"] is True
+    ask = load("numpy_noise", spec=SUITE)
+    ask.steps("eager", "compile")
+    assert ask("capture")["counters"]["unique_graphs"] == 1
+
+
 def test_a_slow_first_call_is_not_taken_from_compile_time(load) -> None:
     """What eager calls usually take is."""
     ask = load("slow_first", spec=SUITE)

@@ -127,19 +127,22 @@ def another_function(reference: IterationOutcome, float64: IterationOutcome) -> 
 class Determinism:
     """Make arithmetic deterministic while the block runs, as PyTorch's accuracy runs do, and undo all of it afterwards.
 
-    cuDNN's deterministic algorithms, no TF32, eager's random numbers in the compiler; on an accelerator torch's
-    deterministic algorithms as well, with a warning where an operator has none.
+    cuDNN's deterministic algorithms, no TF32, eager's random numbers in the compiler, NumPy's too; on an accelerator
+    torch's deterministic algorithms as well, with a warning where an operator has none.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._on_accelerator = device.type != "cpu"
 
     def __enter__(self) -> Determinism:
+        import torch._dynamo.config as dynamo_config
         import torch._inductor.config as inductor_config
 
         cudnn = torch.backends.cudnn
         self._saved = (cudnn.deterministic, cudnn.benchmark, inductor_config.fallback_random)
         cudnn.deterministic, cudnn.benchmark, inductor_config.fallback_random = True, False, True
+        self._numpy_stream = dynamo_config.use_numpy_random_stream
+        dynamo_config.use_numpy_random_stream = True  # else compiled code draws np.random's numbers from torch
         self._tf32 = [(owner, name, getattr(owner, name)) for owner, name in _tf32_switches()]
         for owner, name, before in self._tf32:
             setattr(owner, name, False if isinstance(before, bool) else "ieee")
@@ -152,10 +155,12 @@ class Determinism:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        import torch._dynamo.config as dynamo_config
         import torch._inductor.config as inductor_config
 
         cudnn = torch.backends.cudnn
         cudnn.deterministic, cudnn.benchmark, inductor_config.fallback_random = self._saved
+        dynamo_config.use_numpy_random_stream = self._numpy_stream
         for owner, name, before in self._tf32:
             setattr(owner, name, before)
         if self._on_accelerator:

@@ -60,7 +60,7 @@ from torchperf_ci.worker.judging import AccuracyCheck, leave_unjudged, make_verd
 from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, random_state
 from torchperf_ci.worker.memory import free_memory, graph_pools, peak_while, process_peak_while
 from torchperf_ci.worker.profiling import Sources, inspect_iteration, profile_calls
-from torchperf_ci.worker.protocol import ASV_SPEC, PYTEST_SPEC, CaseError, Channel, Handler, describe
+from torchperf_ci.worker.protocol import ASV_SPEC, PYTEST_SPEC, CaseError, Channel, Handler, describe, read_message
 from torchperf_ci.worker.timing import (
     Arm,
     CacheEmptier,
@@ -105,6 +105,7 @@ class Bench:
         self._draws_random_numbers = False
         self._is_spent = False
         self._eager_is_ready = False
+        self._calls = 0
         self._empty_cache: CacheEmptier | None = None
         self._watch: ShapeWatch | None = None
         self._test: HeldTest | None = None
@@ -444,8 +445,9 @@ class Bench:
         try:
             self._first_compiled_calls()
         except BaseException as error:  # a compiler may raise anything
-            raise compile_failure(error) from error
+            raise self._find_culprit(compile_failure(error), error, calls=self._compiled_calls + 1) from error
         self._graphs.stop()
+        self._calls = self._compiled_calls
         if self._watch is not None:  # what is timed has nothing between it and the compiled code
             self._arms["compiled"] = self._workload.iteration(self._watch.compiled)
         eager = self._compiled_calls * min(self._eager_seconds)
@@ -498,16 +500,24 @@ class Bench:
         if any("eager" in arms for arms in order):
             self._compile_what_eager_compiles()
         before, recompiles = compiled_graphs(), self._graphs.recompiles()
-        sweep = sample(
-            self._metered_arms(),
-            order,
-            device=self._device,
-            inner=inner or {},
-            discard=discard,
-            wait_for_all=self._world.wait_for_all,
-            before=self._empty_cache,
-            probes=probe,
-        )
+        inner = inner or {}
+        self._calls += sum(inner.get(arm, 1) * (1 + discard) for arms in order for arm in arms)
+        try:
+            sweep = sample(
+                self._metered_arms(),
+                order,
+                device=self._device,
+                inner=inner,
+                discard=discard,
+                wait_for_all=self._world.wait_for_all,
+                before=self._empty_cache,
+                probes=probe,
+            )
+        except CaseError:
+            raise
+        except Exception as error:  # as in `load`
+            failure = CaseError("fail_to_run", describe(error))
+            raise self._find_culprit(failure, error, calls=self._calls) from error
         if self._test is not None:
             self._test.readings += sweep.host.get("eager", [])
         return {
@@ -518,6 +528,30 @@ class Bench:
             "recompiles": self._graphs.recompiles() - recompiles,
             **({"values": sweep.values} if sweep.values else {}),
         }
+
+    def _find_culprit(self, failure: CaseError, error: BaseException, *, calls: int) -> CaseError:
+        """Make `failure` one of eager's where the model, built anew, fails alike in one of so many eager calls.
+
+        A cache of the model's own that is full after some calls, say, is no fault of the compiler's. The workload
+        itself would not tell: compiled code may have spoilt its state.
+        """
+        if failure.status != "fail_to_run" or self._world.is_shared or self.ends_after(error):
+            return failure
+        try:
+            again = self._workload.built_anew(same_state=False).iteration()
+        except Exception:  # noqa: BLE001 - it cannot be built anew, so nothing is known
+            return failure
+        for call in range(calls):
+            try:
+                prepare_arm(again, 1)
+                again()
+            except Exception as own:  # noqa: BLE001 - as in `load`
+                is_alike = type(own) is type(error) and read_message(own) == read_message(error)
+                said = f"{failure.reason} (in eager call {call + 1})"
+                return CaseError("eager_fail_to_run", said) if is_alike else failure
+            finally:
+                finish_arm(again)
+        return failure
 
     def _compile_what_eager_compiles(self) -> None:
         """Let a model that compiles parts of itself do so once more, after its own graphs were forgotten.

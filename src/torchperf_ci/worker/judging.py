@@ -22,7 +22,7 @@ from torchperf_ci.worker.compile import AS_IT_IS, calls_until_recorded
 from torchperf_ci.worker.copying import CannotCopy
 from torchperf_ci.worker.load import Workload, random_state, seed_all
 from torchperf_ci.worker.memory import free_memory
-from torchperf_ci.worker.protocol import CaseError, describe, one_line
+from torchperf_ci.worker.protocol import CaseError, describe, one_line, read_message
 from torchperf_ci.worker.timing import synchronizer
 from torchperf_ci.worker.world import World
 
@@ -201,7 +201,7 @@ def _ask(check: Callable[[Any], Any], outcome: IterationOutcome) -> str:
             return answer or ""
         return "" if bool(answer) else "check(result) says that it is wrong"
     except AssertionError as error:
-        return one_line(str(error)) or "check(result) raised an AssertionError"
+        return one_line(read_message(error)) or "check(result) raised an AssertionError"
     except Exception as error:
         raise CannotJudge(f"check(result) failed itself: {describe(error)}") from error
 
