@@ -81,6 +81,15 @@ def test_what_is_only_told_does_not_turn_a_report_red() -> None:
     assert judge_cases(gated, [replace(item, again=item)]).blocking == 1
 
 
+@pytest.mark.parametrize(("digest", "words"), [("operators", "arguments"), ("generated_code", "code")])
+def test_a_headline_says_what_differs_where_no_number_does(digest: str, words: str) -> None:
+    """In words, and not as a change of 0 %."""
+    item = replace(measured("m", head=replace(SIDE, digests={**DIGESTS, digest: "x"})), base=SIDE)
+    headline = to_text(judge_cases(HEADER, [item])).splitlines()[0]
+    assert "0.0 %" not in headline
+    assert words in headline.partition("different counts or code")[2]
+
+
 def test_recorded_counts_are_compared_on_the_same_machine() -> None:
     """On another one the program's own counts alone: code is generated for a machine."""
     here, there = (Environment(cpu=cpu, cpu_count=2) for cpu in ("AMD EPYC 1", "AMD EPYC 2"))

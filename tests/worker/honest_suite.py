@@ -614,6 +614,85 @@ class SelfCompiling(Base):
         return square(self.fc(x))
 
 
+class BreaksTwice(Base):
+    """Two breaks, three graphs."""
+
+    def forward(self, x):
+        y = self.fc(x)
+        torch._dynamo.graph_break()
+        y = torch.relu(y)
+        torch._dynamo.graph_break()
+        return y + 1
+
+
+class ShapesInside(Base):
+    """Calls a function that breaks with three shapes: it is compiled again for the second one."""
+
+    def halve(self, x):
+        y = torch.relu(x)
+        torch._dynamo.graph_break()
+        return y / 2
+
+    def forward(self, x):
+        return self.halve(x[:2]).sum() + self.halve(x[:4]).sum() + self.halve(x[:6]).sum()
+
+
+class Drifting(Base):
+    """Gives another result each time, by a state that no copy has."""
+
+    drift = 0
+
+    def forward(self, x):
+        Drifting.drift += 1
+        return square(self.fc(x)) * Drifting.drift
+
+
+class Full(Base):
+    """Holds a cache of its own, which is full after some calls."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room = room
+
+    @torch.compiler.disable
+    def put(self):
+        if self.room == 0:
+            raise IndexError("the cache is full")
+        self.room -= 1
+
+    def forward(self, x):
+        self.put()
+        return self.fc(x)
+
+
+class FullWhenCompiled(Full):
+    """Has less room in compiled code: the compiler's fault."""
+
+    def forward(self, x):
+        if torch.compiler.is_compiling():
+            self.put()
+        return super().forward(x)
+
+
+class Mute(Exception):
+    """Raises when somebody wants its text."""
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+class RaisesMute(Base):
+    def forward(self, x):
+        raise Mute
+
+
+class NumpyNoise(Base):
+    """Adds an array of NumPy's own random numbers."""
+
+    def forward(self, x):
+        return self.value(x) + torch.from_numpy(np.random.rand(WIDTH).astype(np.float32))
+
+
 class Cycle(Base):
     """Leaves its activations in a reference cycle, which only the garbage collector frees."""
 
@@ -753,6 +832,14 @@ MODELS = {
     "slow_first": case(SlowFirst),
     "self_compiling": case(SelfCompiling),
     "cycle": case(Cycle),
+    "compiled_already": case(lambda: torch.compile(BreaksTwice(), backend="eager")),
+    "shapes_inside": case(ShapesInside),
+    "drifting": case(Drifting),
+    "full_while_sampled": case(lambda: Full(9)),
+    "full_when_compiled": case(lambda: FullWhenCompiled(2)),
+    "mute": case(RaisesMute),
+    "numpy_noise": case(NumpyNoise),
+    "numpy_noise_wrong": case(lambda: NumpyNoise(3)),
 }
 
 EXPECTED = {
@@ -855,4 +942,8 @@ EXPECTED = {
     "counting": {"inference": PASS},
     "self_compiling": {"inference": PASS},
     "cycle": {"inference": PASS, "training": PASS},
+    "compiled_already": {"inference": PASS, "training": PASS},
+    "drifting": {"inference": ("eager_two_runs_differ", "output: ")},
+    "numpy_noise": {"inference": PASS, "training": PASS},
+    "numpy_noise_wrong": {"inference": ("fail_accuracy", "output: ")},
 }

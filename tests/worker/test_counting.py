@@ -16,7 +16,15 @@ SUITE = str(Path(__file__).parent / "counting_suite.py")
 def count(load, tmp_path: Path):
     """`count("usual", compiler="inductor")`: compiles a model in a worker of its own, and counts."""
 
-    def start(model: str, *, arm: str | None = None, accuracy: bool = False, cache: str = "", **more: Any) -> dict:
+    def start(
+        model: str,
+        *,
+        arm: str | None = None,
+        accuracy: bool = False,
+        cache: str = "",
+        order: tuple[str, ...] = ("eager", "compiled"),
+        **more: Any,
+    ) -> dict:
         folder = tmp_path / (cache or f"{model}{len(list(tmp_path.iterdir()))}")
         folder.mkdir(exist_ok=True)
         ask = load(model, spec=SUITE, cache_dir=str(folder), **more)
@@ -25,7 +33,7 @@ def count(load, tmp_path: Path):
             ask("accuracy")
         ask.steps("compile", "settle")
         counted = ask("count", arm=arm, detail=True)
-        sweep = ask("sample", order=[["eager", "compiled"]])
+        sweep = ask("sample", order=[order])
         assert (sweep["recompiled"], sweep["recompiles"]) == (False, 0)
         return counted
 
@@ -82,6 +90,32 @@ def test_what_cannot_be_counted_has_a_remark(count) -> None:
     assert "flops" not in counted["metrics"]
     assert len(counted["remarks"]) == 2
     assert all("no modes here" in remark for remark in counted["remarks"])
+
+
+def test_what_other_threads_do_is_never_left_out_in_silence(count) -> None:
+    """Neither arm has a count that one of them lacks a part of."""
+    for arm in ("eager", "compiled"):
+        counted = count("in_threads", arm=arm)
+        assert counted["metrics"] == {}
+        assert counted["digests"] == {}
+        assert [("operators" in remark, "threads" in remark) for remark in counted["remarks"]] == [(True, True)]
+
+
+def test_attention_on_a_cpu_has_floating_point_operations(count) -> None:
+    """By torch's formulas: two products of two heads forward; five of them backward, where the first is done again."""
+    linear, attention = 2 * 4 * 8 * 16 * 2, 2 * 2 * (2 * 8 * 2) * 2
+    assert count("attention")["metrics"]["flops"] == linear + attention
+    trained = count("attention", mode="training")
+    assert trained["metrics"]["flops"] == 2 * 4 * 8 * 16 * 5 + attention + attention * 5 // 2
+    assert trained["remarks"] == []
+
+
+def test_an_operator_of_a_higher_order_is_one_operator(count) -> None:
+    """It is logged with the code of its branches, alike in every process."""
+    one = count("branches", order=("compiled",))
+    assert one["remarks"] == []
+    assert ["cond", 1] in one["operators"]
+    assert one == count("branches", order=("compiled",))
 
 
 CODE = """

@@ -87,6 +87,68 @@ def test_graphs_are_those_of_the_compiled_call_alone(load) -> None:
     assert ask("capture")["counters"]["unique_graphs"] == 1
 
 
+def test_a_model_that_was_never_compiled_is_not_called_uncompiled(load) -> None:
+    """Where eager alone differs, nothing tried to compile it; what eager calls compiled does not count."""
+    ask = load("drifting", spec=SUITE)
+    assert ask.steps("eager", "accuracy")["status"] == "eager_two_runs_differ"
+    captured = ask("capture")
+    assert (captured["not_compiled"], captured["remarks"], captured["graph_breaks"]) == (False, [], [])
+    assert set(captured["counters"].values()) == {0}
+
+
+def test_a_model_that_is_compiled_already_is_not_compiled_again(load) -> None:
+    """What its eager arm compiles for itself is done before the sample, and is no recompile of the other arm."""
+    ask = load("compiled_already", spec=SUITE)
+    ask.steps("eager", "compile", "settle")
+    sweep = ask("sample", order=[["eager", "compiled"]] * 3)
+    assert (sweep["recompiles"], sweep["recompiled"]) == (0, False)
+    counters = ask("capture")["counters"]
+    assert (counters["recompiles"], counters["unique_graphs"], counters["graph_breaks"]) == (0, 3, 2)
+
+
+def test_a_recompile_of_the_first_call_is_no_graph_break(load) -> None:
+    """There are as many breaks as dynamo has reasons for."""
+    ask = load("shapes_inside", spec=SUITE)
+    ask.steps("eager", "compile")
+    captured = ask("capture")
+    assert captured["counters"]["graph_breaks"] == len(captured["graph_breaks"]) == 5
+    assert (captured["counters"]["recompiles"], captured["counters"]["unique_graphs"]) == (2, 8)
+
+
+@pytest.mark.parametrize(
+    ("model", "steps", "status"),
+    [
+        ("full_while_sampled", ("eager", "accuracy", "compile", "settle"), "eager_fail_to_run"),
+        ("full_when_compiled", ("eager", "accuracy"), "fail_to_run"),
+    ],
+)
+def test_what_eager_cannot_do_so_often_is_no_fault_of_the_compilers(load, model: str, steps, status: str) -> None:
+    """A model that is built anew, and called as often, tells whose it is."""
+    ask = load(model, spec=SUITE)
+    ask.steps(*steps)
+    last = {"do": "sample", "order": [["eager", "compiled"]] * 5} if "compile" in steps else {"do": "compile"}
+    with pytest.raises(WorkerError, match="IndexError: the cache is full") as failed:
+        ask(**last)
+    assert str(failed.value.status) == status
+
+
+def test_an_exception_without_words_is_eagers_failure(load) -> None:
+    """It ends the command and not the worker."""
+    ask = load("mute", spec=SUITE)
+    with pytest.raises(WorkerError, match=r"^Mute$") as failed:
+        ask("eager")
+    assert (str(failed.value.status), failed.value.alive) == ("eager_fail_to_run", True)
+
+
+def test_what_draws_numpys_random_numbers_is_compiled_again_to_be_timed(load) -> None:
+    """Its check lets NumPy draw them, outside of the graph; what is timed has them in it, as torch compiles them."""
+    verdict = load("numpy_noise", spec=SUITE).steps("eager", "accuracy")
+    assert verdict["is_spent"] is True
+    ask = load("numpy_noise", spec=SUITE)
+    ask.steps("eager", "compile")
+    assert ask("capture")["counters"]["unique_graphs"] == 1
+
+
 def test_a_slow_first_call_is_not_taken_from_compile_time(load) -> None:
     """What eager calls usually take is."""
     ask = load("slow_first", spec=SUITE)

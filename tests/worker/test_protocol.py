@@ -26,6 +26,13 @@ def _answers(*requests: dict, ends_after=lambda error: False, **handlers) -> lis
         return [json.loads(line) for line in stream]
 
 
+class Mute(Exception):
+    """Raises when somebody wants its text."""
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
 def _raise(error: BaseException):
     raise error
 
@@ -89,6 +96,7 @@ def test_a_reason_is_one_printable_line(text: str, line: str) -> None:
             "RuntimeError: backend='x' raised: ImportError: no y",
         ),
         (RuntimeError("only a colon:"), "RuntimeError: only a colon:"),
+        (Mute(), "Mute"),
     ],
 )
 def test_an_error_is_described_by_what_it_says_first(error: BaseException, text: str) -> None:

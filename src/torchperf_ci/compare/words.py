@@ -210,10 +210,16 @@ def _name_cases(comparisons: Sequence[Comparison], quote: Quote) -> str:
         is_plain = comparison.metric == LATENCY or comparison.verdict is Verdict.MISSING
         parts = [] if is_plain else [metric_name(comparison.metric)]
         parts += [change(comparison.ratio)] if comparison.ratio else []
+        if comparison.verdict is Verdict.CHANGED and comparison.base == comparison.head:
+            parts = [_OTHERS.get(comparison.metric, metric_name(comparison.metric))]
         details = f" ({' '.join(parts)})" if parts else ""
         names.append(quote(name(comparison.case)) + details)
     hidden = len(largest) - _MOST_NAMES
     return f": {', '.join(names)}" + (f" and {hidden} more" if hidden > 0 else "")
+
+
+_OTHERS = {"operators": "other operators or arguments", "generated_kernels": "other code"}
+"""The words for a difference that is none in the count of a metric."""
 
 
 def _change_of(comparison: Comparison) -> float:

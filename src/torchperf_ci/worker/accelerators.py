@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from torchperf_ci.worker.protocol import CaseError, describe
+from torchperf_ci.worker.protocol import CaseError, describe, read_message
 
 # Texts of cudaGetErrorString, which HIP shares, and of SYCL's runtimes. CUDA's manual says of each of these: "The
 # context cannot be used, so it must be destroyed" (https://docs.nvidia.com/cuda/cuda-runtime-api, cudaError_t).
@@ -56,7 +56,7 @@ def _texts(error: BaseException) -> Iterator[str]:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        yield f"{type(one).__name__}: {one}"
+        yield f"{type(one).__name__}: {read_message(one)}"
         waiting += [one.__cause__, one.__context__, getattr(one, "inner_exception", None)]
 
 
@@ -204,7 +204,7 @@ if __name__ == "__main__":
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    message = str(error).lower()
+    message = read_message(error).lower()
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         isinstance(error, RuntimeError) and ("out of memory" in message or "can't allocate memory" in message)
     )

@@ -166,15 +166,18 @@ def another_function(reference: IterationOutcome, float64: IterationOutcome) -> 
 def deterministic_arithmetic(device: torch.device) -> Iterator[None]:
     """Make arithmetic deterministic while the block runs, as PyTorch's accuracy runs do, and undo all of it afterwards.
 
-    cuDNN's deterministic algorithms, no TF32, eager's random numbers in the compiler; on an accelerator torch's
-    deterministic algorithms as well, with a warning where an operator has none.
+    cuDNN's deterministic algorithms, no TF32, eager's random numbers in the compiler, NumPy's too; on an accelerator
+    torch's deterministic algorithms as well, with a warning where an operator has none.
     """
+    import torch._dynamo.config as dynamo_config
     import torch._inductor.config as inductor_config
 
     with ExitStack() as stack:
         stack.enter_context(replaced(torch.backends.cudnn, "deterministic", value=True))
         stack.enter_context(replaced(torch.backends.cudnn, "benchmark", value=False))
         stack.enter_context(replaced(inductor_config, "fallback_random", value=True))
+        # Else compiled code draws np.random's numbers from torch.
+        stack.enter_context(replaced(dynamo_config, "use_numpy_random_stream", value=True))
         for owner, name in _tf32_switches():
             exact = False if isinstance(getattr(owner, name), bool) else "ieee"
             stack.enter_context(replaced(owner, name, exact))

@@ -60,7 +60,7 @@ from torchperf_ci.worker.judging import AccuracyCheck, leave_unjudged, make_verd
 from torchperf_ci.worker.load import DTYPES, Workload, build, find_batch_size, find_strays, random_state
 from torchperf_ci.worker.memory import free_memory, graph_pools, peak_while, process_peak_while
 from torchperf_ci.worker.profiling import Sources, inspect_iteration, profile_calls
-from torchperf_ci.worker.protocol import ASV_SPEC, PYTEST_SPEC, CaseError, Channel, Handler, describe
+from torchperf_ci.worker.protocol import ASV_SPEC, PYTEST_SPEC, CaseError, Channel, Handler, describe, read_message
 from torchperf_ci.worker.timing import (
     Arm,
     CacheEmptier,
@@ -104,6 +104,8 @@ class Bench:
         self._deterministic_compile = False
         self._draws_random_numbers = False
         self._is_spent = False
+        self._eager_is_ready = False
+        self._calls = 0
         self._empty_cache: CacheEmptier | None = None
         self._watch: ShapeWatch | None = None
         self._test: HeldTest | None = None
@@ -421,8 +423,9 @@ class Bench:
         try:
             self._first_compiled_calls()
         except BaseException as error:  # a compiler may raise anything
-            raise compile_failure(error) from error
+            raise self._find_culprit(compile_failure(error), error, calls=self._compiled_calls + 1) from error
         self._graphs.stop()
+        self._calls = self._compiled_calls
         if self._watch is not None:  # what is timed has nothing between it and the compiled code
             self._arms["compiled"] = self._workload.iteration(self._watch.compiled)
         eager = self._compiled_calls * min(self._eager_seconds)
@@ -469,17 +472,27 @@ class Bench:
         probe: bool = True,  # noqa: FBT001, FBT002 - a request's argument
     ) -> Mapping[str, Any]:
         """Time iterations in the given order, in nanoseconds; `recompiled` says that the sample is not valid."""
+        if any("eager" in arms for arms in order):
+            self._compile_what_eager_compiles()
         before, recompiles = compiled_graphs(), self._graphs.recompiles()
-        sweep = sample(
-            self._metered_arms(),
-            order,
-            device=self._device,
-            inner=inner or {},
-            discard=discard,
-            wait_for_all=self._world.wait_for_all,
-            before=self._empty_cache,
-            probes=probe,
-        )
+        inner = inner or {}
+        self._calls += sum(inner.get(arm, 1) * (1 + discard) for arms in order for arm in arms)
+        try:
+            sweep = sample(
+                self._metered_arms(),
+                order,
+                device=self._device,
+                inner=inner,
+                discard=discard,
+                wait_for_all=self._world.wait_for_all,
+                before=self._empty_cache,
+                probes=probe,
+            )
+        except CaseError:
+            raise
+        except Exception as error:  # as in `load`
+            failure = CaseError("fail_to_run", describe(error))
+            raise self._find_culprit(failure, error, calls=self._calls) from error
         if self._test is not None:
             self._test.readings += sweep.host.get("eager", [])
         return {
@@ -490,6 +503,50 @@ class Bench:
             "recompiles": self._graphs.recompiles() - recompiles,
             **({"values": sweep.values} if sweep.values else {}),
         }
+
+    def _find_culprit(self, failure: CaseError, error: BaseException, *, calls: int) -> CaseError:
+        """Make `failure` one of eager's where the model, built anew, fails alike in one of so many eager calls.
+
+        A cache of the model's own that is full after some calls, say, is no fault of the compiler's. The workload
+        itself would not tell: compiled code may have spoilt its state.
+        """
+        if failure.status != "fail_to_run" or self._world.is_shared or self.ends_after(error):
+            return failure
+        try:
+            again = self._workload.built_anew(same_state=False).iteration()
+        except Exception:  # noqa: BLE001 - it cannot be built anew, so nothing is known
+            return failure
+        for call in range(calls):
+            try:
+                prepare_arm(again, 1)
+                again()
+            except Exception as own:  # noqa: BLE001 - as in `load`
+                is_alike = type(own) is type(error) and read_message(own) == read_message(error)
+                said = f"{failure.reason} (in eager call {call + 1})"
+                return CaseError("eager_fail_to_run", said) if is_alike else failure
+            finally:
+                finish_arm(again)
+        return failure
+
+    def _compile_what_eager_compiles(self) -> None:
+        """Let a model that compiles parts of itself do so once more, after its own graphs were forgotten.
+
+        Else its eager arm would compile in the midst of the sample, and count as recompiles of the other one.
+        """
+        if self._eager_is_ready:
+            return
+        self._eager_is_ready = True
+        if not self._world.is_any(self._graphs.has_forgotten):
+            return
+        with self._graphs.aside():
+            graphs = -1
+            for _ in range(_MAX_COMPILED_CALLS):
+                if not self._world.is_any(graphs != compiled_graphs()):
+                    break
+                graphs = compiled_graphs()
+                prepare_arm(self._arms["eager"], 1)
+                self._arms["eager"]()
+                finish_arm(self._arms["eager"])
 
     def _metered_arms(self) -> Mapping[str, Arm]:
         """Return the arms; those of a suite with metrics of its own make them of every reading."""
@@ -567,10 +624,16 @@ class Bench:
         return {"metrics": metrics}
 
     def capture(self) -> Mapping[str, Any]:
-        """Return dynamo's counters, the graph breaks with their reasons, and whether nothing was compiled at all."""
+        """Return dynamo's counters, the graph breaks with their reasons, and whether nothing was compiled at all.
+
+        Where compiling was not tried, say since two eager runs differ, the counters are 0.
+        """
+        nothing = {"graph_breaks": [], "not_compiled": False, "remarks": []}
         if self._case["compiler"] == AS_IT_IS:
-            return {"counters": {}, "graph_breaks": [], "not_compiled": False, "remarks": []}
+            return {"counters": {}, **nothing}
         captured = self._graphs.read()
+        if "compiled" not in self._arms:
+            return {"counters": dict.fromkeys(captured.counters, 0), **nothing}
         has_nothing = uses_dynamo(self._case["compiler"]) and captured.counters["unique_graphs"] == 0
         return {
             "counters": captured.counters,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -207,33 +209,51 @@ class Capture:
 
 
 class GraphCounter:
-    """Counts what dynamo compiles from `start` on, apart from what eager calls compiled by themselves before."""
+    """Counts what dynamo compiles from `start` on, apart from what eager calls compile by themselves.
+
+    has_forgotten: eager calls had compiled something when it began, which they will have to compile once more.
+    """
 
     def __init__(self) -> None:
         self._compiles_before: Mapping[Any, int] = {}
+        self._compiles_aside: Counter[Any] = Counter()
         self._first_graphs: int | None = None
+        self._first_recompiles = 0
+        self.has_forgotten = False
         self._kept: Capture | None = None
         self._limits = _LimitLog()
 
     def start(self) -> None:
         """Begin to count, in a process that has compiled nothing of what comes."""
-        if compiled_graphs() > 0:
+        self.has_forgotten = compiled_graphs() > 0
+        if self.has_forgotten:
             forget_compilations()
         torch._dynamo.utils.counters.clear()
         torch._dynamo.utils.graph_break_reasons.clear()
         self._compiles_before = dict(_compiles_by_frame())
+        self._compiles_aside.clear()
         self._first_graphs = self._kept = None
         self._limits.start()
 
     def first_call_is_over(self) -> None:
         """Keep the number of graphs of the first compiled call: later ones are compiled again, not broken."""
         if self._first_graphs is None:
-            self._first_graphs = compiled_graphs()
+            self._first_graphs, self._first_recompiles = compiled_graphs(), self.recompiles()
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Count nothing of what is compiled in the block: torch counts a frame's, whichever arm it is compiled for."""
+        before = Counter(_compiles_by_frame())
+        try:
+            yield
+        finally:
+            self._compiles_aside.update(Counter(_compiles_by_frame()) - before)
 
     def recompiles(self) -> int:
         """Count how often a frame that had been compiled was compiled again since `start`."""
         return sum(
-            max(0, times - max(1, self._compiles_before.get(frame, 0))) for frame, times in _compiles_by_frame().items()
+            max(0, times - self._compiles_aside[frame] - max(1, self._compiles_before.get(frame, 0)))
+            for frame, times in _compiles_by_frame().items()
         )
 
     def stop(self) -> None:
@@ -250,7 +270,8 @@ class GraphCounter:
         """Read dynamo's counters.
 
         Its own graph_break counter leaves out data-dependent branches, so the number of breaks is that of the
-        reasons it kept, and at least the graphs of the first call less one (one top-level frame makes one graph).
+        reasons it kept, and at least the graphs of the first call less one (one top-level frame makes one graph), those
+        aside that were compiled again in it, for another shape.
         """
         graphs = self._first_graphs or 0
         counters = torch._dynamo.utils.counters
@@ -259,7 +280,7 @@ class GraphCounter:
         known = {reason for reason, _ in breaks}
         counted = {str(reason).strip(): times for reason, times in counters["graph_break"].items()}
         breaks += [(reason, "") for reason in counted if reason not in known]
-        count = max(len(breaks), sum(counted.values()), graphs - 1, 0)
+        count = max(len(breaks), sum(counted.values()), graphs - 1 - self._first_recompiles, 0)
         return Capture(
             counters={
                 "calls_captured": int(counters["stats"].get("calls_captured", 0)),

@@ -28,6 +28,10 @@ from torchperf_ci.worker.timing import Arm, prepare_arm
 _REGION = "Torch-Compiled Region"
 """The profiler's name for code of torch.compile that runs."""
 
+_LOGGED = "torchperf-ci: logged iteration"
+_BACKWARD = "autograd::engine::evaluate_function"
+"""Begins the profiler's name for what autograd's own threads run; torch's modes go along into these."""
+
 _COPIES = ("Memcpy", "Memset")
 _ADDRESS = re.compile(r"0x[0-9a-f]{4,}")
 
@@ -86,6 +90,7 @@ class IterationCounter:
     code: GeneratedCode | None
     is_compiled: bool
     _regions: int = field(default=0, init=False)
+    _uses_threads: bool = field(default=False, init=False)
     _counts: Counts = field(default_factory=Counts, init=False)
 
     def count(self) -> Counts:
@@ -98,7 +103,8 @@ class IterationCounter:
             try:
                 step()
             except Exception as error:  # noqa: BLE001 - a model, and torch's modes, may raise anything
-                self._counts.remarks.append(f"{name} could not be counted: {describe(error)}")
+                why = _ADDRESS.sub("0x…", describe(error))
+                self._counts.remarks.append(f"{name} could not be counted: {why}")
         return self._counts
 
     def _count_events(self) -> None:
@@ -110,19 +116,29 @@ class IterationCounter:
         self._counts.metrics |= _count_events(events, self.device)
 
     def _log_operators(self) -> None:
-        """Log the operators of an iteration, and look whether compiled code still ran as it is."""
+        """Log the operators of an iteration, and look whether compiled code still ran as it is.
+
+        Modes and the profiler's events of memory belong to a thread. Where the model uses threads of its own, these
+        counts would leave out their part, so there are none.
+        """
         log, before = OperatorLog(), compiled_graphs()
 
         def iterate() -> None:
-            with log:
+            with torch.profiler.record_function(_LOGGED), log:
                 self.arm()
 
         def prepare() -> None:
             prepare_arm(self.arm, 1)
             log.clear()
 
-        regions = _count_regions(profile_iteration(self.device, iterate, prepare) or ())
-        if compiled_graphs() != before:
+        events = profile_iteration(self.device, iterate, prepare, all_threads=True) or ()
+        regions = _count_regions(events)
+        self._uses_threads = _find_other_threads(events)
+        if self._uses_threads:
+            self._counts.metrics.clear()
+            why = "the model runs operators in threads of its own, which are not seen"
+            self._counts.remarks.append(f"operators, FLOPs and allocations could not be counted: {why}")
+        elif compiled_graphs() != before:
             self._counts.remarks.append("operators could not be counted: dynamo compiled again meanwhile")
         elif self.is_compiled and (regions != self._regions or not regions):
             why = "this torch runs compiled code eagerly meanwhile"
@@ -134,10 +150,10 @@ class IterationCounter:
     def _count_flops(self) -> None:
         from torch.utils.flop_counter import FlopCounterMode
 
-        if self.eager is None:
+        if self.eager is None or self._uses_threads:
             return
         prepare_arm(self.eager, 1)
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=_count_attention_on_cpu()) as counter:
             self.eager()
         self._counts.metrics["flops"] = counter.get_total_flops()
         by_operator = counter.get_flop_counts().get("Global", {})
@@ -152,8 +168,41 @@ class IterationCounter:
             self._counts.metrics["generated_kernels"] = sum(map(count_kernel_calls, texts))
 
 
+def _count_attention_on_cpu() -> dict[Any, Callable[..., int]]:
+    """Return torch's formulas of attention for its operators on a CPU: torch has them for those of accelerators alone.
+
+    Each is called with the shapes of the operator's arguments.
+    """
+    from torch.utils.flop_counter import sdpa_backward_flop_count, sdpa_flop_count
+
+    def forward(query: Any, key: Any, value: Any, *_: object, **__: object) -> int:  # noqa: ANN401 - torch's shapes
+        return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+
+    def backward(gradient: Any, query: Any, key: Any, value: Any, *_: object, **__: object) -> int:  # noqa: ANN401
+        return int(sdpa_backward_flop_count(gradient, query, key, value))  # type: ignore[no-untyped-call]
+
+    aten = torch.ops.aten
+    return {
+        aten._scaled_dot_product_flash_attention_for_cpu: forward,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: backward,
+    }
+
+
 def _count_regions(events: Sequence[Any]) -> int:
     return sum(event.name().startswith(_REGION) for event in events)
+
+
+def _find_other_threads(events: Sequence[Any]) -> bool:
+    """Tell whether a thread that is neither the one that iterates nor one of autograd's ran an operator."""
+    own = next((event.start_thread_id() for event in events if event.name() == _LOGGED), None)
+    first: dict[int, Any] = {}
+    for event in events:
+        if event.device_type().name == "CPU" and event.name() != "[memory]":
+            earliest = first.setdefault(event.start_thread_id(), event)
+            if event.start_ns() < earliest.start_ns():
+                first[event.start_thread_id()] = event
+    others = [event for thread, event in first.items() if thread != own]
+    return own is not None and any(not event.name().startswith(_BACKWARD) for event in others)
 
 
 def _count_events(events: Sequence[Any], device: torch.device) -> dict[str, float]:
@@ -172,8 +221,11 @@ def _count_events(events: Sequence[Any], device: torch.device) -> dict[str, floa
 class OperatorLog(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """Writes a line per dispatched operator, with what it is called with; a tensor has a number, a type and a layout.
 
-    The same program makes the same lines: a tensor's number is that of its first appearance, not its address.
+    The same program makes the same lines: a tensor's number is that of its first appearance, not its address. An
+    operator of a higher order (`torch.cond`, flex attention) is one line, with the code that it is given.
     """
+
+    supports_higher_order_operators = True
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -21,10 +21,10 @@ from torchperf_ci.worker.accuracy import (
     compare_outcomes,
 )
 from torchperf_ci.worker.compile import AS_IT_IS, calls_until_recorded, uses_dynamo
-from torchperf_ci.worker.copying import CannotCopy
+from torchperf_ci.worker.copying import CannotCopy, list_held_state
 from torchperf_ci.worker.load import Workload, random_state, seed_all
 from torchperf_ci.worker.memory import free_memory
-from torchperf_ci.worker.protocol import CaseError, describe, one_line
+from torchperf_ci.worker.protocol import CaseError, describe, one_line, read_message
 from torchperf_ci.worker.timing import synchronizer
 from torchperf_ci.worker.world import World
 
@@ -156,6 +156,8 @@ class AccuracyCheck:
             return all(leaf.value is None for leaf in eager.leaves_around().values())
         exact = AccuracyTolerance(value=0.0)
         with _outset(make) as before:
+            if compare_held_state(eager.held, before.held, {}, exact) is not None:
+                return False
             return self._difference(replace(eager, results={}, gradients={}), before, None, exact, exact=True) is None
 
     def _find_nan_before(self, eager: IterationOutcome, make: Callable[[], Workload]) -> Set[str]:
@@ -230,7 +232,7 @@ def _outset(make: Callable[[], Workload]) -> Iterator[IterationOutcome]:
     state |= {f"parameter {name}": weight.detach() for name, weight in workload.module.named_parameters()}
     given = {f"argument {name}": value for name, value in (*enumerate(args), *kwargs.items())}
     try:
-        yield IterationOutcome(state=state, given=given)
+        yield IterationOutcome(state=state, given=given, held=list_held_state(workload.module))
     finally:
         if workload.has_setup:
             workload.tear_down()
@@ -265,7 +267,7 @@ def _ask(check: Callable[[Any], Any], outcome: IterationOutcome) -> str:
             return answer or ""
         return "" if bool(answer) else "check(result) says that it is wrong"
     except AssertionError as error:
-        return one_line(str(error)) or "check(result) raised an AssertionError"
+        return one_line(read_message(error)) or "check(result) raised an AssertionError"
     except Exception as error:
         raise CannotJudge(f"check(result) failed itself: {describe(error)}") from error
 

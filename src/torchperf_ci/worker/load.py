@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import pickle
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -473,9 +474,12 @@ def seed_all(seed: int) -> None:
 
 
 def random_state(device: torch.device) -> torch.Tensor:
-    """Return the state of the generators a model on `device` draws from."""
+    """Return the state of the generators a model on `device` draws from, that of `numpy.random` too."""
     module = device_module(device)
     states = [torch.get_rng_state()]
+    if "numpy" in sys.modules:
+        drawn = pickle.dumps(sys.modules["numpy"].random.get_state(legacy=False))
+        states.append(torch.frombuffer(bytearray(drawn), dtype=torch.uint8))
     if hasattr(module, "get_rng_state"):
         states.append(module.get_rng_state() if device.type == "mps" else module.get_rng_state(device))
     return torch.cat(states)

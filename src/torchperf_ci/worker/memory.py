@@ -141,18 +141,20 @@ def runs_on_device(event: Any, device: torch.device) -> bool:  # noqa: ANN401 - 
 
 
 def profile_iteration(
-    device: torch.device, action: Callable[[], object], prepare: Callable[[], object]
+    device: torch.device, action: Callable[[], object], prepare: Callable[[], object], *, all_threads: bool = False
 ) -> list[Any] | None:
     """Run `action` twice under torch's profiler, `prepare` before each; the events of the second, None without any.
 
     They are Kineto's, with those of the device where there is a profiler for it. The first call lets the profiler know
-    the blocks of memory that the second one gives back.
+    the blocks of memory that the second one gives back. all_threads: the events of all threads, but none of memory,
+    where this torch can see them.
     """
     from torch.profiler import record_function
 
     module = device_module(device)
     synchronize = getattr(module, "synchronize", lambda: None)
-    with make_profiler(device, profile_memory=True) as profiled:
+    settings = {"experimental_config": _see_all_threads()} if all_threads else {"profile_memory": True}
+    with make_profiler(device, **settings) as profiled:
         prepare()
         action()
         gc.collect()
@@ -167,6 +169,13 @@ def profile_iteration(
     events = results.events()
     start = next(event.start_ns() for event in events if event.name() == _MEASURED)
     return [event for event in events if event.start_ns() >= start and event.name() != _MEASURED]
+
+
+def _see_all_threads() -> Any:  # noqa: ANN401 - torch's settings of its profiler
+    try:
+        return torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
+    except TypeError:  # a torch that sees one alone
+        return None
 
 
 def _tensor_bytes(action: Callable[[], object], prepare: Callable[[], object]) -> int | None:

@@ -68,10 +68,18 @@ def one_line(text: str) -> str:
     return line if len(line) <= REASON_LENGTH else line[: REASON_LENGTH - 1] + "…"
 
 
+def read_message(error: BaseException) -> str:
+    """Return what an exception says; empty where it cannot say it, since its own `__str__` raises."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an exception of the suite's may be anything
+        return ""
+
+
 def describe(error: BaseException) -> str:
     """Describe an exception: its type, the first line of its message that says something, the next after a colon."""
     said = []
-    for line in filter(None, map(str.strip, str(error).splitlines())):
+    for line in filter(None, map(str.strip, read_message(error).splitlines())):
         said.append(line)
         if not line.endswith(":"):
             break
