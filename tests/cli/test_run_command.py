@@ -86,7 +86,7 @@ def test_the_values_of_variables_are_not_part_of_the_command_that_is_kept() -> N
         (("--inference", "--extra-env", "=x"), "'=x' is not KEY=VALUE"),
         (("--inference", "--extra-env", "KEY"), "'KEY' is not KEY=VALUE"),
         (("--inference", "--timeout", "0"), "0.0 is not in the range x>0."),
-        (("--inference", "--timeout", "nan"), "'nan' is not a number of seconds"),
+        (("--inference", "--timeout", "nan"), "'nan' is not a finite number"),
         (("--inference", "--budget", "soon"), "'soon' is not a valid seconds."),
         (("--inference", "--repeat", "0"), "0 is not in the range x>=1."),
         (("--inference", "--threads", "0"), "0 is not in the range x>=1."),

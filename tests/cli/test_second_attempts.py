@@ -28,7 +28,7 @@ def test_a_second_attempt_takes_the_place_of_the_first(
 ) -> None:
     """In the history, where the run counts once, and in its comment; it is compared with the run before, as the first
     attempt was, and not with that."""
-    for name in ("client.BETWEEN_WRITES_S", "client.FIRST_WAIT_S", "comments.FIRST_WAIT_S"):
+    for name in ("client.BETWEEN_WRITES_S", "client.FIRST_WAIT_S", "issues.FIRST_WAIT_S"):
         monkeypatch.setattr(f"torchperf_ci.github.{name}", 0.0)
     with DashboardGitHub() as server:
 

@@ -23,7 +23,7 @@ class Receiver(FakeServer):
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    monkeypatch.setattr("torchperf_ci.github.client.FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr("torchperf_ci.github.webhooks.FIRST_WAIT_S", 0.0)
     with Receiver() as running:
         yield running
 
@@ -56,7 +56,7 @@ def test_a_refusal_names_the_host_alone(receiver: Receiver, reply: Reply, said: 
 
 
 def test_nobody_there_is_a_refusal_without_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torchperf_ci.github.client.FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr("torchperf_ci.github.webhooks.FIRST_WAIT_S", 0.0)
     with pytest.raises(Refused, match="cannot be reached") as error:
         send_webhook(f"http://127.0.0.1:9/{SECRET}", {})
     assert SECRET not in str(error.value)

@@ -16,7 +16,6 @@ import click
 from torchperf_ci.cli.options import KeyValues, command_options, option
 from torchperf_ci.core.errors import NothingToJudge, UsageProblem
 from torchperf_ci.core.frames import CaseSelection
-from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import Results
 from torchperf_ci.core.safe_files import write_whole
 from torchperf_ci.core.text import break_commands, count, nearest, one_line, terminal
@@ -97,6 +96,8 @@ def tell_problems(problems: Iterable[object], *, word: str = "Warning", folder: 
 
 def results_in(directory: Path) -> Results:
     """Read the results in any folder; what cannot be used is said on stderr. Raises `NothingToJudge` without any."""
+    from torchperf_ci.core.result_files import read_folder  # reads CSV files, of which a run needs nothing
+
     results = read_folder(directory, CaseSelection())
     tell_problems(results.problems, folder=directory)
     if not results.records:
