@@ -34,7 +34,8 @@ class AccuracyCheck:
     """The check of one case by the rules of `worker.accuracy`.
 
     independent: returns the workload's state once more. observe_compiled: compiles, and returns what the compiled
-    iteration did. ends_after: says whether nothing can follow an error in this process.
+    iteration did. observe_again: returns what another call of it does. ends_after: says whether nothing can follow an
+    error in this process.
     """
 
     def __init__(
@@ -46,13 +47,23 @@ class AccuracyCheck:
         *,
         independent: Callable[[], Workload],
         observe_compiled: Callable[[], IterationOutcome],
+        observe_again: Callable[[], IterationOutcome],
         ends_after: Callable[[BaseException], bool],
     ) -> None:
         self._workload, self._case, self._suite, self._world = workload, case, suite, world
         self._independent, self._observe_compiled, self._ends_after = independent, observe_compiled, ends_after
+        self._observe_again = observe_again
         self._compiled: IterationOutcome | None = None
+        self._first: Workload
 
     def judge(self) -> Mapping[str, Any]:
+        """Judge the first call by all rules; where it is right, look whether the second one is far off."""
+        verdict = self._judge_first_call()
+        if verdict["status"] == _PASS and self._compiled is not None and (stale := self._find_stale_call()):
+            return make_verdict("fail_accuracy", stale)
+        return verdict
+
+    def _judge_first_call(self) -> Mapping[str, Any]:
         """Judge by eager runs on copies; what does not pass so is judged once more by runs on what is built anew.
 
         A copy may lack what only the original has, e.g. a hook that nothing shows: then eager cannot run, or computes
@@ -85,6 +96,39 @@ class AccuracyCheck:
         if failure is not None:
             raise failure
         return verdict
+
+    def _find_stale_call(self) -> str | None:
+        """Say where the second compiled call is not eager's second one, by far, or None where it is not known to be.
+
+        Compiled code may keep what has changed since its first call. Rounding of a state that both go on with may grow
+        from call to call, so only what is another function is told; and only where eager, built anew, does the same.
+        """
+        workload, world = self._workload, self._world
+        if world.is_shared or workload.has_setup or calls_until_recorded(self._case["compiler"], workload.device) > 1:
+            return None
+        try:
+            eager, compiled = self._observe_second(self._first), self._observe_again()
+            said = another_function(compiled, eager) or ""
+            if "differ by" not in said:  # results of another form may come of a state that is rounded otherwise
+                return None
+            other = workload.built_anew(same_state=False)
+            observe(other, self._case["compiler"])
+            exact = AccuracyTolerance(value=0.0, nan_equals_nan=True)
+            if compare_outcomes(eager, self._observe_second(other), None, exact, exact=True) is not None:
+                return None
+        except Exception as error:
+            if self._ends_after(error):
+                raise CaseError("not_judged", f"its second call breaks the device: {describe(error)}") from error
+            print(f"torchperf-ci: no second call is compared: {describe(error)}")  # noqa: T201 - for the case's log
+            return None
+        return f"right in the first call, wrong in the second: {said.replace(' in float64', '')}"
+
+    def _observe_second(self, workload: Workload) -> IterationOutcome:
+        """Run a workload that has run once, with new inputs where it spoils them."""
+        if workload.inputs_change:
+            args, kwargs = self._workload.fresh_inputs()
+            workload = replace(workload, args=args, kwargs=kwargs)
+        return observe(workload, self._case["compiler"])
 
     def _ask_suite(self, check: Callable[[Any], Any]) -> Mapping[str, Any]:
         """Let the suite judge the compiled result, or the only one; where that is wrong, the eager one as well."""
@@ -175,7 +219,10 @@ class AccuracyCheck:
 
     def _eager_outcome(self, which: str, make: Callable[[], Workload]) -> IterationOutcome:
         try:
-            return observe(make(), self._case["compiler"])
+            workload = make()
+            if which == "1st":
+                self._first = workload
+            return observe(workload, self._case["compiler"])
         except CannotCopy:
             raise
         except BaseException as error:  # as in `load`
