@@ -674,6 +674,23 @@ class FullWhenCompiled(Full):
         return super().forward(x)
 
 
+class Stale(Base):
+    """Counts its calls in a buffer, which compiled code reads in the first one alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    @torch.compiler.assume_constant_result
+    def scale(self):
+        return float(self.calls) + 1
+
+    def forward(self, x):
+        y = self.fc(x) * self.scale()
+        self.calls.add_(1)
+        return y
+
+
 class Mute(Exception):
     """Raises when somebody wants its text."""
 
@@ -838,6 +855,7 @@ MODELS = {
     "full_while_sampled": case(lambda: Full(9)),
     "full_when_compiled": case(lambda: FullWhenCompiled(2)),
     "mute": case(RaisesMute),
+    "stale": case(Stale),
     "numpy_noise": case(NumpyNoise),
     "numpy_noise_wrong": case(lambda: NumpyNoise(3)),
 }
@@ -944,6 +962,7 @@ EXPECTED = {
     "cycle": {"inference": PASS, "training": PASS},
     "compiled_already": {"inference": PASS, "training": PASS},
     "drifting": {"inference": ("eager_two_runs_differ", "output: ")},
+    "stale": {"inference": ("fail_accuracy", "wrong in the second: the results")},
     "numpy_noise": {"inference": PASS, "training": PASS},
     "numpy_noise_wrong": {"inference": ("fail_accuracy", "output: ")},
 }

@@ -35,6 +35,7 @@ from torchperf_ci.worker.accelerators import (
 from torchperf_ci.worker.accuracy import CannotJudge, IterationOutcome, deterministic_arithmetic
 from torchperf_ci.worker.compile import (
     AS_IT_IS,
+    Capture,
     CompileLog,
     GraphCounter,
     Options,
@@ -106,7 +107,9 @@ class Bench:
         self._is_spent = False
         self._eager_is_ready = False
         self._calls = 0
+        self._captured: Capture | None = None
         self._empty_cache: CacheEmptier | None = None
+        self._checked: tuple[Workload, Callable[..., Any]]
         self._watch: ShapeWatch | None = None
         self._test: HeldTest | None = None
         self._pools_before: frozenset[tuple[int, ...]] = frozenset()
@@ -408,6 +411,7 @@ class Bench:
                     world=self._world,
                     independent=self._independent,
                     observe_compiled=self._observe_compiled,
+                    observe_again=self._observe_compiled_again,
                     ends_after=self.ends_after,
                 ).judge()
             except CannotCopy as error:
@@ -420,6 +424,7 @@ class Bench:
         """Run compiled calls until no new graph appears: `compilation_latency` in seconds, beyond eager's calls."""
         if self._is_spent:
             raise CaseError("fail_to_run", "torchperf-ci: this worker has compiled for accuracy; compile in a new one")
+        self._captured = None
         try:
             self._first_compiled_calls()
         except BaseException as error:  # a compiler may raise anything
@@ -631,7 +636,7 @@ class Bench:
         nothing = {"graph_breaks": [], "not_compiled": False, "remarks": []}
         if self._case["compiler"] == AS_IT_IS:
             return {"counters": {}, **nothing}
-        captured = self._graphs.read()
+        captured = self._captured or self._graphs.read()
         if "compiled" not in self._arms:
             return {"counters": dict.fromkeys(captured.counters, 0), **nothing}
         has_nothing = uses_dynamo(self._case["compiler"]) and captured.counters["unique_graphs"] == 0
@@ -686,6 +691,22 @@ class Bench:
         self._graphs.first_call_is_over()
         self._compiled_seconds = seconds
         self._compiled_calls = calls_until_recorded(self._case["compiler"], workload.device)
+        self._checked = workload, compiled
+        return outcome
+
+    def _observe_compiled_again(self) -> IterationOutcome:
+        """Run once more what was checked. The record of the check has the counters of its first call, as before; where
+        this call compiles again, it is one of those that compiling takes."""
+        workload, compiled = self._checked
+        if workload.inputs_change:
+            args, kwargs = self._workload.fresh_inputs()
+            workload = replace(workload, args=args, kwargs=kwargs)
+        self._captured, graphs = self._graphs.read(), compiled_graphs()
+        outcome: IterationOutcome
+        seconds, outcome = self._timed(lambda: observe(workload, self._case["compiler"], compiled))
+        if compiled_graphs() != graphs:
+            self._compiled_seconds += seconds
+            self._compiled_calls += 1
         return outcome
 
     def _compile_arm(self) -> Callable[..., Any]:

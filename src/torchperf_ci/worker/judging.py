@@ -38,7 +38,8 @@ class AccuracyCheck:
     """The check of one case by the rules of `worker.accuracy`.
 
     independent: returns the workload's state once more. observe_compiled: compiles, and returns what the compiled
-    iteration did. ends_after: says whether nothing can follow an error in this process.
+    iteration did. observe_again: returns what another call of it does. ends_after: says whether nothing can follow an
+    error in this process.
     """
 
     workload: Workload
@@ -47,6 +48,7 @@ class AccuracyCheck:
     world: World
     independent: Callable[[], Workload]
     observe_compiled: Callable[[], IterationOutcome]
+    observe_again: Callable[[], IterationOutcome]
     ends_after: Callable[[BaseException], bool]
     _compiled: IterationOutcome | None = field(default=None, init=False)
     _nan_before: Set[str] = field(default=frozenset(), init=False)
@@ -54,6 +56,13 @@ class AccuracyCheck:
     _random_state_in_float64: torch.Tensor = field(init=False)
 
     def judge(self) -> Mapping[str, Any]:
+        """Judge the first call by all rules; where it is right, look whether the second one is far off."""
+        verdict = self._judge_first_call()
+        if verdict["status"] == _PASS and self._compiled is not None and (stale := self._find_stale_call()):
+            return make_verdict("fail_accuracy", stale)
+        return verdict
+
+    def _judge_first_call(self) -> Mapping[str, Any]:
         """Judge by eager runs on copies; what does not pass so is judged once more by runs on what is built anew.
 
         A copy may lack what only the original has, e.g. a hook that nothing shows: then eager cannot run, or computes
@@ -86,6 +95,41 @@ class AccuracyCheck:
         if failure is not None:
             raise failure
         return verdict
+
+    def _find_stale_call(self) -> str | None:
+        """Say where the second compiled call is not eager's second one, by far, or None where it is not known to be.
+
+        Compiled code may keep what has changed since its first call. Rounding of a state that both go on with may grow
+        from call to call, so only what is another function is told; and only where eager, built anew, does the same.
+        """
+        workload, world = self.workload, self.world
+        if world.is_shared or workload.has_setup or calls_until_recorded(self.case["compiler"], workload.device) > 1:
+            return None
+        try:
+            twice = self.independent()
+            observe(twice, self.case["compiler"])
+            eager, compiled = self._observe_second(twice), self.observe_again()
+            said = another_function(compiled, eager) or ""
+            if "differ by" not in said:  # results of another form may come of a state that is rounded otherwise
+                return None
+            other = workload.built_anew(same_state=False)
+            observe(other, self.case["compiler"])
+            exact = AccuracyTolerance(value=0.0, nan_equals_nan=True)
+            if compare_outcomes(eager, self._observe_second(other), None, exact, exact=True) is not None:
+                return None
+        except Exception as error:
+            if self.ends_after(error):
+                raise CaseError("not_judged", f"its second call breaks the device: {describe(error)}") from error
+            print(f"torchperf-ci: no second call is compared: {describe(error)}")  # noqa: T201 - for the case's log
+            return None
+        return f"right in the first call, wrong in the second: {said.replace(' in float64', '')}"
+
+    def _observe_second(self, workload: Workload) -> IterationOutcome:
+        """Run a workload that has run once, with new inputs where it spoils them."""
+        if workload.inputs_change:
+            args, kwargs = self.workload.fresh_inputs()
+            workload = replace(workload, args=args, kwargs=kwargs)
+        return observe(workload, self.case["compiler"])
 
     def _ask_suite(self, check: Callable[[Any], Any]) -> Mapping[str, Any]:
         """Let the suite judge the compiled result, or the only one; where that is wrong, the eager one as well."""
