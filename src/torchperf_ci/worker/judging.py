@@ -100,14 +100,17 @@ class AccuracyCheck:
         """Say where the second compiled call is not eager's second one, by far, or None where it is not known to be.
 
         Compiled code may keep what has changed since its first call. Rounding of a state that both go on with may grow
-        from call to call, so only what is another function is told; and only where eager, built anew, does the same.
+        from call to call, so only what is another function is told, and was none in the first call (cosine similarity
+        lets that pass); and only where eager, built anew, does the same.
         """
         workload, world = self.workload, self.world
         if world.is_shared or workload.has_setup or calls_until_recorded(self.case["compiler"], workload.device) > 1:
             return None
+        assert self._compiled is not None
         try:
-            twice = self.independent()
-            observe(twice, self.case["compiler"])
+            twice = self.independent()  # none is kept for this while the model is compiled, which needs the memory
+            if another_function(self._compiled, observe(twice, self.case["compiler"])):
+                return None
             eager, compiled = self._observe_second(twice), self.observe_again()
             said = another_function(compiled, eager) or ""
             if "differ by" not in said:  # results of another form may come of a state that is rounded otherwise
