@@ -41,7 +41,7 @@ from noise_report import write_report
 from noise_suite import SHORT_CALLS, make_model, name_model
 
 from torchperf_ci.compare.effects import Launch
-from torchperf_ci.compare.live import CaseComparer, ComparePlan, Sides, make_launch
+from torchperf_ci.compare.live import CaseComparer, ComparePlan, make_launch
 from torchperf_ci.compare.model import ToleranceRules
 from torchperf_ci.compare.session import CompareRequest, LiveSide, SideSpec, collect_cases, running_sides, shared_cpus
 from torchperf_ci.core.records import Mode, Testing
@@ -183,7 +183,7 @@ class TwoProcesses:
         self._done += 1
         base, head = self._sides
         comparer = CaseComparer(
-            Sides(base=base, head=head), self._request.settings, lambda _, side: [self._folder / f"{side}.log"]
+            {"base": base, "head": head}, self._request.settings, lambda _, side: [self._folder / f"{side}.log"]
         )
         model = name_model(series.extra, series.call)
         (planned,) = (one for one in collect_cases(base, head, self._request.selection) if one.case.model == model)

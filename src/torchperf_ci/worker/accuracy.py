@@ -80,7 +80,8 @@ class IterationOutcome:
     results: `output` and `loss`. gradients: `gradient of w`. state: `buffer b`, `parameter w`, as they are afterwards.
     given: `argument 0`, as it is afterwards; what cannot be compared in it was not made by the model, and is left out.
     held: `attribute a`, as `worker.copying.list_held_state` lists it. owned: the tensors that a callable held before it
-    was called, as they are afterwards. moved: the places in `owned` of those that it wrote to.
+    was called, as they are afterwards. moved: the places in `owned` of those that it wrote to. writes: whether it wrote
+    to a tensor of its state or of its inputs, or put something else into an attribute, the same value or not.
     """
 
     results: dict[str, Any] = field(default_factory=dict)
@@ -90,6 +91,7 @@ class IterationOutcome:
     held: dict[str, Any] = field(default_factory=dict)
     owned: Sequence[torch.Tensor] = ()
     moved: frozenset[int] = frozenset()
+    writes: bool = False
 
     def leaves(self) -> dict[str, Leaf]:
         """Flatten all of it. Raises `CannotJudge`."""

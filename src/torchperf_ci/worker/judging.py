@@ -21,7 +21,7 @@ from torchperf_ci.worker.accuracy import (
     compare_outcomes,
 )
 from torchperf_ci.worker.compile import AS_IT_IS, calls_until_recorded, uses_dynamo
-from torchperf_ci.worker.copying import CannotCopy, list_held_state
+from torchperf_ci.worker.copying import CannotCopy
 from torchperf_ci.worker.load import Workload, random_state, seed_all
 from torchperf_ci.worker.memory import free_memory
 from torchperf_ci.worker.protocol import CaseError, describe, one_line, read_message
@@ -51,6 +51,8 @@ class AccuracyCheck:
     observe_again: Callable[[], IterationOutcome]
     ends_after: Callable[[BaseException], bool]
     _compiled: IterationOutcome | None = field(default=None, init=False)
+    _first: Workload = field(init=False)
+    _eager: IterationOutcome = field(init=False)
     _nan_before: Set[str] = field(default=frozenset(), init=False)
     _initial: Sequence[torch.Tensor] = field(default=(), init=False)
     _random_state_in_float64: torch.Tensor = field(init=False)
@@ -108,10 +110,9 @@ class AccuracyCheck:
             return None
         assert self._compiled is not None
         try:
-            twice = self.independent()  # none is kept for this while the model is compiled, which needs the memory
-            if another_function(self._compiled, observe(twice, self.case["compiler"])):
+            if another_function(self._compiled, self._eager):
                 return None
-            eager, compiled = self._observe_second(twice), self.observe_again()
+            eager, compiled = self._observe_second(self._first), self.observe_again()
             said = another_function(compiled, eager) or ""
             if "differ by" not in said:  # results of another form may come of a state that is rounded otherwise
                 return None
@@ -161,7 +162,7 @@ class AccuracyCheck:
             cosine=bool(cosine and cosine(case["model"])),
             nan_equals_nan=case["dtype"] != "float32",
         )
-        first = self._eager_outcome("1st", make)
+        first = self._eager = self._eager_outcome("1st", make)
         if float64 is not None and not torch.equal(random_state(self.workload.device), self._random_state_in_float64):
             float64, remark = None, "no float64 reference: it draws other random numbers"
         second = self._eager_outcome("2nd", make)
@@ -197,14 +198,12 @@ class AccuracyCheck:
     def _does_nothing(self, eager: IterationOutcome, make: Callable[[], Workload]) -> bool:
         """Tell whether an iteration left no result, and everything else as it was before."""
         made = replace(eager, state={}, given={}).leaves()
-        if any(leaf.value is not None for leaf in made.values()):
+        if eager.writes or any(leaf.value is not None for leaf in made.values()):
             return False
         if self.world.is_shared:  # the others may not come here, and building it anew may need them
             return all(leaf.value is None for leaf in eager.leaves_around().values())
         exact = AccuracyTolerance(value=0.0)
         with _outset(make) as before:
-            if compare_held_state(eager.held, before.held, {}, exact) is not None:
-                return False
             return self._difference(replace(eager, results={}, gradients={}), before, None, exact, exact=True) is None
 
     def _find_nan_before(self, eager: IterationOutcome, make: Callable[[], Workload]) -> Set[str]:
@@ -259,7 +258,10 @@ class AccuracyCheck:
 
     def _eager_outcome(self, which: str, make: Callable[[], Workload]) -> IterationOutcome:
         try:
-            return observe(make(), self.case["compiler"])
+            workload = make()
+            if which == "1st":
+                self._first = workload  # its weights are in the outcome, too
+            return observe(workload, self.case["compiler"])
         except (CannotCopy, CannotJudge):
             raise
         except BaseException as error:  # as in `load`
@@ -279,7 +281,7 @@ def _outset(make: Callable[[], Workload]) -> Iterator[IterationOutcome]:
     state |= {f"parameter {name}": weight.detach() for name, weight in workload.module.named_parameters()}
     given = {f"argument {name}": value for name, value in (*enumerate(args), *kwargs.items())}
     try:
-        yield IterationOutcome(state=state, given=given, held=list_held_state(workload.module))
+        yield IterationOutcome(state=state, given=given)
     finally:
         if workload.has_setup:
             workload.tear_down()

@@ -252,6 +252,7 @@ class Workload:
             tensor.grad = None
         owned = self.owned_tensors()
         versions = [tensor._version for tensor in owned]
+        written, held = _versions_of([*inputs, *self.module.buffers()]), list_held_state(self.module)
         step = self._finished_step(call)
         for _ in range(calls - 1):
             step(self.fresh_inputs() if self.inputs_change else inputs)
@@ -282,6 +283,11 @@ class Workload:
         outcome.given, outcome.held, outcome.owned = given, list_held_state(module), owned
         changed = (index for index, tensor in enumerate(owned) if tensor._version != versions[index])
         outcome.moved = frozenset(changed)
+        outcome.writes = (
+            bool(outcome.moved)
+            or _versions_of([*inputs, *module.buffers()]) != written
+            or any(held.get(place) is not value for place, value in outcome.held.items())
+        )
         for weight in module.parameters():  # the outcome keeps them; the next iteration makes its own
             weight.grad = None
         return outcome
@@ -521,6 +527,13 @@ def _tensors_by_place(
             seen[id(leaf)] = leaf
             for name, part in list_attributes(leaf).items():
                 yield from _tensors_by_place(part, f"{where}.{name}", seen)
+
+
+def _versions_of(value: Any) -> list[int]:  # noqa: ANN401 - any nest of containers
+    """Count, for each tensor in it, how often it was written to; nothing where that cannot be looked through."""
+    with contextlib.suppress(CannotCopy, RuntimeError):  # tensors of inference mode have no count
+        return [tensor._version for tensor in tensors_in(value)]
+    return []
 
 
 def _without_history(inputs: Inputs) -> Inputs:
