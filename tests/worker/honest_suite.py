@@ -477,11 +477,13 @@ def into_elsewhere(batch_size):
     return call, (torch.randn(batch_size or 8, WIDTH),)
 
 
-def into_argument(batch_size):
-    def call(x, out):
-        out.copy_(x * compiled_times(3))
+def into_argument(factor):
+    """A kernel that writes the same into the same tensor in every call."""
 
-    return call, (torch.randn(batch_size or 8, WIDTH), torch.zeros(batch_size or 8, WIDTH))
+    def call(x, out):
+        out.copy_(x * compiled_times(factor))
+
+    return lambda batch_size: (call, (torch.randn(batch_size or 8, WIDTH), torch.zeros(batch_size or 8, WIDTH)))
 
 
 class Forgets(Base):
@@ -831,7 +833,8 @@ MODELS = {
     "makes_nan": case(MakesNaN, rows, rows),
     "nan_number": returns(lambda value: (value, float("nan"))),
     "into_elsewhere": into_elsewhere,
-    "into_argument": into_argument,
+    "into_argument": into_argument(1),
+    "into_argument_wrong": into_argument(3),
     "forgets": case(Forgets),
     "nest": returns(nest),
     "train_returns_none": case(TrainReturnsNone),
@@ -950,7 +953,8 @@ EXPECTED = {
     "makes_nan": {"inference": ("fail_accuracy", "argument 1: 16 of 128 eager values are NaN")},
     "nan_number": {"inference": ("fail_accuracy", "output[1]: nan instead of nan")},
     "into_elsewhere": {"inference": ("pass_due_to_skip", "returns nothing that can be compared")},
-    "into_argument": {"inference": ("fail_accuracy", "argument 1: ")},
+    "into_argument": {"inference": PASS},
+    "into_argument_wrong": {"inference": ("fail_accuracy", "argument 1: ")},
     "forgets": {"inference": ("pass_due_to_skip", "returns nothing that can be compared")},
     "nest": {"inference": ("not_judged", "nested too deep")},
     "train_returns_none": {"inference": PASS, "training": PASS},
