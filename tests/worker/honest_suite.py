@@ -486,6 +486,19 @@ def into_argument(factor):
     return lambda batch_size: (call, (torch.randn(batch_size or 8, WIDTH), torch.zeros(batch_size or 8, WIDTH)))
 
 
+class KeepsFunction(Base):
+    """Fills a cache with a function, in eager code alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+
+    def forward(self, x):
+        if not torch.compiler.is_compiling() and not self.kept:
+            self.kept.append(torch.relu)
+        return self.fc(x)
+
+
 class Forgets(Base):
     """Returns nothing and leaves nothing."""
 
@@ -832,6 +845,7 @@ MODELS = {
     "cleans_nan": case(CleansNaN, holed, lambda batch: torch.full((2, batch, WIDTH), float("nan"))),
     "makes_nan": case(MakesNaN, rows, rows),
     "nan_number": returns(lambda value: (value, float("nan"))),
+    "keeps_function": case(KeepsFunction),
     "into_elsewhere": into_elsewhere,
     "into_argument": into_argument(1),
     "into_argument_wrong": into_argument(3),
@@ -952,6 +966,7 @@ EXPECTED = {
     "cleans_nan": {"inference": PASS},
     "makes_nan": {"inference": ("fail_accuracy", "argument 1: 16 of 128 eager values are NaN")},
     "nan_number": {"inference": ("fail_accuracy", "output[1]: nan instead of nan")},
+    "keeps_function": {"inference": PASS},
     "into_elsewhere": {"inference": ("pass_due_to_skip", "returns nothing that can be compared")},
     "into_argument": {"inference": PASS},
     "into_argument_wrong": {"inference": ("fail_accuracy", "argument 1: ")},

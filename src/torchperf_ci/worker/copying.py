@@ -188,7 +188,8 @@ def list_attributes(item: Any) -> dict[str, Any]:  # noqa: ANN401 - any object
 def list_held_state(module: torch.nn.Module) -> dict[str, Any]:
     """Name the tensors, arrays and numbers in plain attributes of a module and of all modules in it.
 
-    Containers stand there with their lengths. What is no such value is left out, and so are attributes of torch's own
+    Containers stand there with the number of values in them that can be looked at: a traced function that eager code
+    keeps for the next call is none. What is no such value is left out, and so are attributes of torch's own
     modules other than layers, which steer how code is run.
     """
     held: dict[str, Any] = {}
@@ -205,8 +206,7 @@ def list_held_state(module: torch.nn.Module) -> dict[str, Any]:
 
 def _put_places(value: Any, place: str, held: dict[str, Any], known: dict[int, Any]) -> None:  # noqa: ANN401 - anything
     """Put what can be compared in `value` into `held`. known: what has been seen, or is compared as something else."""
-    is_array = type(value).__module__ == "numpy" and hasattr(value, "dtype") and value.dtype.kind in "fiubc"
-    if value is None or isinstance(value, (bool, int, float, complex)) or is_array:
+    if _is_number(value):
         held[place] = value
     elif id(value) in known or len(held) > _MOST_PLACES:
         return
@@ -216,9 +216,19 @@ def _put_places(value: Any, place: str, held: dict[str, Any], known: dict[int, A
         if not isinstance(value, tuple):  # equal tuples may be one or two
             known[id(value)] = value
         if isinstance(value, _BY_LENGTH):
-            held[f"length of {place}"] = len(value)
+            parts = value.values() if isinstance(value, dict) else value
+            held[f"length of {place}"] = sum(map(_can_be_looked_at, parts))
         for name, part in _parts_by_name(value).items():
             _put_places(part, f"{place}{name}", held, known)
+
+
+def _is_number(value: Any) -> bool:  # noqa: ANN401 - anything
+    is_array = type(value).__module__ == "numpy" and hasattr(value, "dtype") and value.dtype.kind in "fiubc"
+    return is_array or value is None or isinstance(value, (bool, int, float, complex))
+
+
+def _can_be_looked_at(value: Any) -> bool:  # noqa: ANN401 - anything
+    return _is_number(value) or isinstance(value, (str, bytes, torch.Tensor, *_BY_LENGTH)) or is_plain_object(value)
 
 
 def _parts_by_name(value: Any) -> Mapping[str, Any]:  # noqa: ANN401 - a container or an object
