@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from zygote import forked_pythons
 
@@ -28,6 +29,9 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith("PYTEST_XDIST_"):
             del os.environ[name]
+    # No test asserts how long something takes, nor do those of generated examples: machines are busy at times.
+    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
