@@ -84,8 +84,8 @@ class ProblemTeller:
         for problem in problems:
             self._told += 1
             if self._told <= MOST_PROBLEMS:
-                text = one_line(str(problem), limit=1000)
-                click.echo(f"{self.word}: {self.folder / text if self.folder else text}", err=True)
+                place = self.folder / str(problem) if self.folder else problem
+                click.echo(one_line(f"{self.word}: {place}", limit=1000), err=True)
 
 
 def tell_problems(problems: Iterable[object], *, word: str = "Warning", folder: Path | None = None) -> None:

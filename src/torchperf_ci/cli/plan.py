@@ -29,7 +29,7 @@ from torchperf_ci.core.frames import CaseSelection
 from torchperf_ci.core.records import Record
 from torchperf_ci.core.result_files import read_folder
 from torchperf_ci.core.results import open_folder
-from torchperf_ci.core.text import count
+from torchperf_ci.core.text import count, one_line
 from torchperf_ci.github.job import stop_commands
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def plan(options: PlanOptions) -> None:
         records = _read_elsewhere(options)
         with open_folder(target, option="--fetch-durations") as folder:
             folder.append(*records)
-        click.echo(f"Saved {count(len(records), 'record')} with durations in {target}", err=True)
+        click.echo(one_line(f"Saved {count(len(records), 'record')} with durations in {target}"), err=True)
         tell_step({"durations": target}, github_files=options.github_files)
         return
     selection, runners = options.models.selection(), options.runner_kinds()
