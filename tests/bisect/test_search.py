@@ -38,7 +38,7 @@ def made_of(key: str, candidates: dict[str, Candidate]) -> set[str]:
     return {key}.union(*(made_of(parent, candidates) for parent in candidates[key].parents))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(histories(), st.data())
 def test_the_culprit_is_found_or_stays_among_what_cannot_be_tested(
     history: list[Candidate], data: st.DataObject

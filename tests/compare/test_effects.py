@@ -86,7 +86,7 @@ def swapped(launches: list[Launch]) -> list[Launch]:
     return [Launch(base=launch.head, head=launch.base) for launch in launches]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(measured, tolerances, st.sampled_from([0.0, BETWEEN_FLOOR]), st.integers(0, len(LOOKS) - 1))
 def test_swapping_the_sides_mirrors_the_verdict(
     found: list[list[tuple[float, float]]], tolerance: ChangeTolerance, between: float, look: int
@@ -110,7 +110,7 @@ def test_swapping_the_sides_mirrors_the_verdict(
         assert estimate_time_factor(one, tolerance) == pytest.approx(estimate_time_factor(two, tolerance), rel=1e-3)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(measured, st.floats(min_value=1e-3, max_value=1e3), st.sampled_from([0.0, BETWEEN_FLOOR]))
 def test_the_unit_of_the_times_does_not_matter(
     found: list[list[tuple[float, float]]], scale: float, between: float
@@ -124,7 +124,7 @@ def test_the_unit_of_the_times_does_not_matter(
     assert math.log(two.high / two.low) == pytest.approx(math.log(one.high / one.low), rel=1e-4, abs=1e-9)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(measured, st.floats(min_value=1.01, max_value=3.0))
 def test_a_slower_head_never_looks_better(found: list[list[tuple[float, float]]], factor: float) -> None:
     """Multiplying every time of head by the same factor moves the whole interval by it."""
@@ -317,7 +317,7 @@ def test_exact_metrics_block_without_a_p_value() -> None:
     assert exact.blocks
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.floats(min_value=0, max_value=1), min_size=1, max_size=30))
 def test_what_blocks_is_listed(ps: list[float]) -> None:
     """Holm is the stricter of the two, and a smaller p value never fares worse."""

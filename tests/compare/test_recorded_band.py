@@ -64,7 +64,7 @@ def test_the_prediction_interval_holds_new_values_as_often_as_it_says() -> None:
     assert 180 <= inside <= 199
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0.1, 10), min_size=10, max_size=40), st.floats(0.1, 10), st.floats(0.01, 100))
 def test_the_unit_does_not_matter(values: list[float], value: float, scale: float) -> None:
     """Scaling the history and the value alike keeps the ratio."""

@@ -212,7 +212,7 @@ def test_what_is_better_has_to_be_seen_twice_as_well(again: float, verdict: Verd
     assert (found.verdict, found.confirmed) == (verdict, verdict is Verdict.IMPROVED)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.floats(min_value=0.5, max_value=2.0), st.floats(min_value=0.5, max_value=2.0))
 def test_a_second_measurement_treats_both_sides_alike(first: float, second: float) -> None:
     """With base and head exchanged in both, faster becomes slower and what is open stays open."""
@@ -291,7 +291,7 @@ def test_compiling_is_looked_at_again_when_it_seems_to_differ(
     assert is_compile_time_open(CASE, base, head, TOLERANCES) is is_open
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.floats(min_value=0.5, max_value=2.0), st.booleans())
 def test_swapping_the_sides_mirrors_the_verdicts_of_a_case(ratio: float, broken: bool) -> None:  # noqa: FBT001
     """Over all metrics that have a mirror image."""

@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchperf_ci.core.records import (
@@ -91,7 +91,7 @@ def assert_same(read_back: dict[Case, Record], records: list[Record], *, only: D
             assert values_of(read_back[record.case]) == pytest.approx(wanted, rel=1e-12)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=40)
 @given(recorded())
 def test_every_export_is_read_back_with_the_same_cases_and_values(records) -> None:
     """Whatever names hold: cases, numbers, units and directions are those that were written."""
@@ -134,7 +134,7 @@ def test_parameters_survive_a_dashboard() -> None:
         assert back.params == {}
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=40)
 @given(recorded())
 def test_pytest_benchmarks_file_keeps_the_rounds(records) -> None:
     """The same rounds, and no statistics where there were none: a record without raw times stays without."""

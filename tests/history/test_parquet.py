@@ -274,7 +274,7 @@ RECORDS = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(records=st.lists(RECORDS, min_size=1, max_size=4, unique_by=lambda record: record.key))
 def test_a_run_comes_back_as_it_went_in(tmp_path_factory: pytest.TempPathFactory, records: list[Record]):
     """Every field of every record and build survives."""

@@ -162,7 +162,7 @@ def test_everything_the_checkout_cannot_do_is_listed_at_once() -> None:
 WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=30)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(skip=WORDS, extra=WORDS, variable=WORDS)
 def test_bash_passes_every_text_on_as_it_is(skip: str, extra: str, variable: str) -> None:
     """Whatever a suite's names and the user's arguments hold, the shell does nothing with it."""

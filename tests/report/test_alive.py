@@ -201,7 +201,7 @@ RENDERERS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("render", RENDERERS.values(), ids=RENDERERS)
 @given(evil=HOSTILE)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_nothing_from_outside_comes_alive(render: Callable[[str], str], evil: str) -> None:
     """No mention, reference, link, picture, element or comment, whichever report it stands in."""
     assert alive_in(render(evil)) == []

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -254,7 +254,7 @@ RECORDS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(st.lists(RECORDS, min_size=1, max_size=5), st.integers(min_value=0, max_value=4000))
 @example([WITHOUT_A_NAME], 955)
 @example([WITHOUT_TIME], 4000)
@@ -271,7 +271,7 @@ def test_any_records_and_any_limit_make_a_valid_report(records: list[Record], li
     _assert_harmless(tokens)
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(st.lists(RECORDS, min_size=1, max_size=5))
 def test_any_records_can_be_drawn_in_every_form(records: list[Record]):
     """Text, page and parts are valid UTF-8 without control characters; files of data hold what they were given."""
